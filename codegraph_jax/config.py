@@ -1,0 +1,341 @@
+"""Settings of a run: frozen dataclasses, and the one place where a ConfigDict is read and checked.
+
+A config file builds a `Config`, hands `to_config_dict(config)` to absl, and `read_config` turns whatever the command
+line made of it back into a checked `Config`. Every problem is a `ConfigError` that names the field.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import ml_collections
+
+from codegraph_jax.errors import UserError
+
+T = TypeVar("T")
+
+
+class ConfigError(UserError):
+    """A field of the configuration is unknown, of the wrong type, or has a value that cannot work."""
+
+
+def choice(*options: str) -> dict[str, Any]:
+    """Field metadata: the value must be one of `options`."""
+    return {"choices": options}
+
+
+def at_least(low: float) -> dict[str, Any]:
+    """Field metadata: the number (or every number of a tuple) must be `low` or more."""
+    return {"low": low}
+
+
+def within(low: float, high: float) -> dict[str, Any]:
+    """Field metadata: the number (or every number of a tuple) must lie in [low, high]."""
+    return {"low": low, "high": high}
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """The set that `data.layout = "drawn"` draws; see `codegraph_jax.data.synthetic`."""
+
+    count: int = field(default=48, metadata=at_least(2))
+    """Images."""
+    size: int = field(default=448, metadata=at_least(32))
+    """Side in pixels."""
+    seed: int = field(default=0, metadata=at_least(0))
+    one_off: float = field(default=0.2, metadata=within(0.0, 1.0))
+    """Share of images with a defect of their own."""
+    recurring: tuple[float, ...] = field(default=(0.2,), metadata=within(0.0, 1.0))
+    """Share of images of each group whose members all have the same defect."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to read."""
+
+    layout: str = "folder"
+    """How images lie on disk; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
+    root: str = ""
+    """Directory that holds the images (or the categories)."""
+    categories: tuple[str, ...] = ()
+    """Categories to run, in this order; empty: all that the root holds."""
+    add: tuple[str, ...] = ()
+    """Directories (or files) of further images, which the set judges and which change nothing of it."""
+    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
+    """An image that cannot be decoded is skipped with a warning that counts, or ends the run."""
+    workers: int = field(default=2, metadata=at_least(1))
+    """Threads that decode images while the device computes."""
+    cache: str = ""
+    """Directory where features are kept for later runs (`codegraph_jax.cache`); empty: nowhere."""
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    """What to draw where `layout` is `drawn`."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Which features. Presets, their preprocessing and weights: `codegraph_jax.backbones.presets`."""
+
+    name: str = "clip-vit-l14-336"
+    """Preset: architecture, preprocessing and where its weights come from."""
+    weights: str = ""
+    """Empty: the preset's own sources in order. Else a Hugging Face id, a directory or a .safetensors file."""
+    image_size: int = field(default=518, metadata=at_least(1))
+    """Side S in pixels to which images are resized; a multiple of the patch size."""
+    blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
+    """0-based blocks whose outputs are the patch features; empty: the preset's (codegraph.md section 1)."""
+    activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
+    """MLP activation. MuSc's published CLIP numbers used `gelu` with weights that were trained with `quick_gelu`."""
+    position_offset: float = field(default=0.0, metadata=at_least(0))
+    """Added to the grid before positions are interpolated; DINOv2's original code uses 0.1."""
+    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
+    """Type of activations and products; accumulation and outputs are float32 either way."""
+    batch_size: int = field(default=0, metadata=at_least(0))
+    """Images a device sees at once; 0: chosen by platform."""
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Multi-degree aggregation (MuSc's LNAMD)."""
+
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True})
+    """Odd sides r of the r x r neighbourhoods that are averaged."""
+
+
+@dataclass(frozen=True)
+class SimilarityConfig:
+    """Distances between all patches of all images."""
+
+    kernel: str = field(default="auto", metadata=choice("auto", "reuse", "direct", "fused"))
+    """`reuse` derives every degree from one product (fastest on CPU), `direct` computes one product a degree,
+    `fused` is the hand-written kernel for GPU and TPU; `auto` takes what is fastest here."""
+    precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
+    """Of the products; maxima, box sums and distances are float32."""
+    references: int = field(default=0, metadata=at_least(0))
+    """Images that each image is compared with, chosen evenly over the set; 0: all of them."""
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """Mutual scoring and image-level re-scoring."""
+
+    fraction: float = field(default=0.3, metadata=within(0.0, 1.0))
+    """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
+    rescore: bool = True
+    """Smooth image scores over similar images (MuSc's RsCIN)."""
+    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1))
+    """Neighbourhood sizes of the re-scoring, the image itself counted; VisA: 1, 8, 9."""
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """Finding defects that recur (codegraph.md section 5); `configs/recurring.py` measures every choice."""
+
+    enabled: bool = True
+    """Without it the result is mutual scoring alone."""
+    statistic: str = field(default="f_test", metadata=choice("f_test", "endurance", "weighted"))
+    """What makes a link suspicious: the test of a burnout, the ratio d(k) / d(omega), or its weighted form."""
+    windows: tuple[float, ...] = field(default=(0.25, 0.5, 0.95), metadata=within(0.0, 1.0))
+    """Shares of the references in which a burnout is looked for; groups up to half of the largest can be found."""
+    level: float = field(default=1e-4, metadata=within(0.0, 1.0))
+    """p-value below which the burnout of a patch counts as evidence for a community."""
+    membership: float = field(default=1e-3, metadata=within(0.0, 1.0))
+    """p-value below which it counts when members are added to a community that has been proven."""
+    standout: float = field(default=0.95, metadata=within(0.0, 1.0))
+    """Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group."""
+    coverage: float = field(default=0.95, metadata=within(0.0, 1.0))
+    """Links are taken in order until they touch this share of the images."""
+    resolution: float = field(default=0.5, metadata=at_least(0.0))
+    """Least CPM resolution: links a pair of members must have in common on average."""
+    permutations: int = field(default=199, metadata=at_least(0))
+    """Shuffled graphs that a community is held against."""
+    significance: float = field(default=0.01, metadata=within(0.0, 1.0))
+    """Chance that a set in which nothing recurs gives any community."""
+    dependency: float = field(default=0.99, metadata=within(0.0, 1.0))
+    """Quantile among other images that a patch's dependency on its community must exceed to be flagged."""
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """How scores are held against masks."""
+
+    masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
+    """Masks at the score's resolution: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
+    for MVTec AD and BTAD) or at all (`any`, MuSc's for VisA) covered."""
+    pro: str = field(default="standard", metadata=choice("standard", "musc"))
+    """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
+
+
+@dataclass(frozen=True)
+class ThresholdConfig:
+    """Which images are flagged; see `codegraph_jax.threshold`."""
+
+    false_alarm_rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
+    """Share of normal images that may be flagged by mistake."""
+    value: float = field(default=0.0, metadata=at_least(0))
+    """Flag raw image scores from this value on; 0: the threshold follows from the rate."""
+    share: float = field(default=0.0, metadata=within(0.0, 1.0))
+    """Flag this share of the images, the highest raw scores first; 0: the threshold follows from the rate."""
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What lands in the workdir."""
+
+    page: bool = True
+    """Write report.html."""
+    heatmaps: bool = True
+    """Write a PNG overlay for each image, on one scale for the run."""
+    masks: bool = True
+    """Write a PNG mask of the flagged regions for each flagged image, at the image's own size."""
+    maps: bool = True
+    """Write the anomaly maps as float16 to maps.npz."""
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    """What a run keeps for the inspection of single images; see `codegraph_jax.bank`."""
+
+    save: str = ""
+    """The .safetensors file; empty: none is written."""
+    references: int = field(default=32, metadata=at_least(1))
+    """Images in the bank, chosen evenly over the references of the set; time and size are proportional to it."""
+    dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
+    """Of the patch tokens in the file."""
+
+
+@dataclass(frozen=True)
+class ParallelConfig:
+    """Which devices work, and how they are reached; see `codegraph_jax.parallel`."""
+
+    backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
+    """Both give the same numbers."""
+    devices: int = field(default=0, metadata=at_least(0))
+    """Devices of each process that work; 0: all."""
+
+
+@dataclass(frozen=True)
+class StorageConfig:
+    """Where large arrays live; see `codegraph_jax.storage`."""
+
+    memory_gib: float = field(default=0.0, metadata=at_least(0))
+    """What features and distances may take; beyond it they are mapped from files. 0: 60 % of what is free."""
+    directory: str = ""
+    """Directory of those files; empty: the system's, as TMPDIR says."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One detection run."""
+
+    task: str = field(default="detect", metadata=choice("detect"))
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    threshold: ThresholdConfig = field(default_factory=ThresholdConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    bank: BankConfig = field(default_factory=BankConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+@dataclass(frozen=True)
+class SavedBankConfig:
+    """The bank that judges."""
+
+    path: str = ""
+    """The file that `config.bank.save` of a detection run has named."""
+
+
+@dataclass(frozen=True)
+class SavedBackboneConfig:
+    """The bank says which backbone; this says where its weights are."""
+
+    weights: str = ""
+    """As `BackboneConfig.weights`; empty: the preset's own sources."""
+
+
+@dataclass(frozen=True)
+class InspectConfig:
+    """One inspection run: new images held against a saved bank."""
+
+    task: str = field(default="inspect", metadata=choice("inspect"))
+    bank: SavedBankConfig = field(default_factory=SavedBankConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+
+
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A dataclass as the ConfigDict that absl flags can override."""
+    return ml_collections.ConfigDict(dataclasses.asdict(config))
+
+
+def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Builds the dataclass `cls` from `values` and checks every field on the way.
+
+    Args:
+        cls: a frozen dataclass; fields may be dataclasses, and metadata may hold `choices`, `low` and `high`.
+        values: a ConfigDict or a mapping of the same shape; fields that are absent keep their defaults.
+        where: the name that errors begin with.
+
+    Raises:
+        ConfigError: an unknown field, a value of another type, or one out of its range.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    built: dict[str, Any] = {}
+    for name, value in dict(values).items():
+        path = f"{where}.{name}"
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "known fields: " + ", ".join(sorted(known))
+            raise ConfigError(f"{path}: unknown field; {hint}")
+        if dataclasses.is_dataclass(hints[name]):
+            if not isinstance(value, Mapping | ml_collections.ConfigDict):
+                raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
+            built[name] = read_config(hints[name], value, path)  # type: ignore[arg-type]
+        else:
+            built[name] = _typed(hints[name], value, path)
+            _check(built[name], known[name].metadata, path)
+    return cls(**built)
+
+
+def _typed(hint: Any, value: Any, path: str) -> Any:
+    """`value` as the annotated type: exact for bool, int and str; ints pass as floats; lists pass as tuples."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            # absl hands over a scalar where one element was meant: --config.backbone.blocks=5
+            value = (value,)
+        return tuple(_typed(args[0], element, f"{path}[{i}]") for i, element in enumerate(value))
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _typed(next(a for a in args if a is not type(None)), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
+    return value
+
+
+def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
+    for element in value if isinstance(value, tuple) else (value,):
+        if "choices" in limits and element not in limits["choices"]:
+            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(limits['choices'])}")
+        if limits.get("odd") and element % 2 == 0:
+            raise ConfigError(f"{path}: {element!r} is even; a neighbourhood has a patch in its middle")
+        # written so that NaN fails both comparisons
+        if "low" in limits and not element >= limits["low"]:
+            raise ConfigError(f"{path}: {element!r} is below {limits['low']}")
+        if "high" in limits and not element <= limits["high"]:
+            raise ConfigError(f"{path}: {element!r} is above {limits['high']}")

@@ -1,0 +1,59 @@
+"""Every file in configs/ loads, passes the one check of settings, and states its own command."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from codegraph_jax.config import Config, InspectConfig, read_config
+from codegraph_jax.data.layouts import LAYOUTS
+from contrastive_jax.config import OeclConfig
+from main import TASKS
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
+
+
+def load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_loads_and_documents_itself(path):
+    module = load(path)
+    command = rf"python main\.py --config=configs/{path.stem}\.py"
+    assert re.search(command, module.__doc__), "the docstring must hold the command"
+    variants = re.findall(rf"configs/{path.stem}\.py:(\w+)", path.read_text())
+    for settings in [module.get_config(), *(module.get_config(name) for name in variants)]:
+        assert settings.task in TASKS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_settings_pass_their_check(path):
+    settings = load(path).get_config()
+    if settings.task == "detect":
+        config = read_config(Config, settings)
+        assert config.data.layout in {*LAYOUTS, "drawn"}
+    elif settings.task == "inspect":
+        read_config(InspectConfig, settings)
+    elif settings.task == "oecl":
+        read_config(OeclConfig, settings)
+
+
+def test_every_published_layout_has_a_config():
+    layouts = {load(path).get_config().to_dict().get("data", {}).get("layout") for path in CONFIGS}
+    assert set(LAYOUTS) <= layouts
+
+
+def test_visa_is_scored_as_published():
+    config = read_config(Config, load(next(p for p in CONFIGS if p.stem == "visa")).get_config())
+    assert config.scoring.rescore_k == (1, 8, 9)
+    assert config.metrics.masks == "any"
+
+
+def test_unknown_variants_are_refused():
+    with pytest.raises(ValueError, match="variants"):
+        load(next(p for p in CONFIGS if p.stem == "mvtec")).get_config("nonsense")
