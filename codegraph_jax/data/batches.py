@@ -1,0 +1,104 @@
+"""Batches of images, decoded ahead by background threads, in order and in bounded memory."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image
+
+from codegraph_jax.data.images import Source, UnreadableImage, load_image
+
+Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b s s 3"], int]
+
+
+class ImageBatches:
+    """Iterates once over full batches of preprocessed images, in the order of the sources.
+
+    Every item is (indices, images, valid): `indices` [v] says which sources the first v images are, `images`
+    [b, s, s, 3] float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers`
+    preprocessed images wait in memory. Leaving the loop early stops the threads.
+
+    Attributes:
+        skipped: (index, reason) of every source that could not be read so far.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        preprocess: Callable[[Image.Image], Float[np.ndarray, "s s 3"]],
+        batch_size: int,
+        workers: int = 2,
+        unreadable: str = "skip",
+    ):
+        """
+        Args:
+            sources: files, uint8 arrays or Pillow images.
+            preprocess: RGB image to array; runs in the threads.
+            batch_size: b.
+            workers: threads; decoders release Python's lock.
+            unreadable: "skip" leaves an unreadable image out and notes it, "error" raises its UnreadableImage.
+
+        Raises:
+            ValueError: a batch size or number of workers below 1, or an unknown policy.
+        """
+        if batch_size < 1 or workers < 1:
+            raise ValueError(f"batch_size and workers must be 1 or more, got {batch_size} and {workers}")
+        if unreadable not in ("skip", "error"):
+            raise ValueError(f"unreadable must be skip or error, got {unreadable!r}")
+        self._sources, self._preprocess = sources, preprocess
+        self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
+        self.skipped: list[tuple[int, str]] = []
+
+    def __iter__(self) -> Iterator[Batch]:
+        indices: list[int] = []
+        batch: np.ndarray | None = None
+        with closing(self._images()) as images:
+            for index, image in images:
+                if batch is None:
+                    batch = np.zeros((self._batch_size, *image.shape), np.float32)
+                batch[len(indices)] = image
+                indices.append(index)
+                if len(indices) == self._batch_size:
+                    yield np.array(indices), batch, len(indices)
+                    # a fresh array: the caller's transfer to the device may still read the last one
+                    indices, batch = [], None
+        if batch is not None:
+            yield np.array(indices), batch, len(indices)
+
+    def _images(self) -> Generator[tuple[int, np.ndarray], None, None]:
+        """(index, preprocessed image) of every readable source, in order."""
+        waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
+        remaining = iter(range(len(self._sources)))
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        try:
+            while True:
+                while len(waiting) < 2 * self._workers and (index := next(remaining, None)) is not None:
+                    waiting.append((index, pool.submit(self._read, index)))
+                if not waiting:
+                    return
+                index, future = waiting.popleft()
+                try:
+                    yield index, future.result()
+                except UnreadableImage as error:
+                    if self._unreadable == "error":
+                        raise
+                    self.skipped.append((index, str(error)))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self, index: int) -> np.ndarray:
+        return self._preprocess(load_image(self._sources[index]))
+
+
+def image_batches(
+    sources: Sequence[Source],
+    preprocess: Callable[[Image.Image], Float[np.ndarray, "s s 3"]],
+    batch_size: int,
+    workers: int = 2,
+    unreadable: str = "skip",
+) -> ImageBatches:
+    """Batches over `sources`, decoded ahead; see `ImageBatches`, whose `skipped` lists what could not be read."""
+    return ImageBatches(sources, preprocess, batch_size, workers, unreadable)

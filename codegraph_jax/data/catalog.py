@@ -1,0 +1,195 @@
+"""Whole image sets in memory, with class labels where they have them: arrays, class folders, tensorflow-datasets."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+from PIL import Image
+
+from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.samples import LayoutError, find_images, natural_key
+from codegraph_jax.errors import UserError
+
+MAX_CLASSES = 100_000
+
+
+class CatalogError(UserError):
+    """An image set cannot be read; the message names the source and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size, all in memory."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int32[np.ndarray, " n"] | None
+    """Index into `class_names`; None where the source has no labels."""
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def load_image_set(source: str, split: str = "", size: int | None = None) -> ImageSet:
+    """Reads a whole image set.
+
+    Args:
+        source: one of
+            "path.npz": arrays `x` (uint8 [n, h, w, 3], [n, h, w, 1] or [n, h, w]) and, if there are labels, `y` [n];
+                with a split, `x_<split>` and `y_<split>`;
+            "path.npy": the array `x` alone;
+            "tfds:<name>": a tensorflow-datasets set of images and labels that has been prepared as array_record or
+                parquet (`TFDS_DATA_DIR` or ~/tensorflow_datasets); TensorFlow is not needed to read it;
+            a directory: a folder of images for each class, in natural order, or images without classes; with a split,
+                the directory's folder of that name.
+        split: which part, "" for all (tensorflow-datasets: for "train").
+        size: None asks for images of one size; else the shorter side is resized to `size` (bilinear, antialiased) and
+            the square in the centre is kept.
+
+    Raises:
+        CatalogError: no such source, images of several sizes without `size`, unreadable files, or malformed arrays.
+    """
+    if size is not None and size < 1:
+        raise CatalogError(f"size must be 1 or more, got {size}")
+    if source.startswith("tfds:"):
+        return _from_tfds(source.removeprefix("tfds:"), split or "train", size)
+    suffix = Path(source).suffix.lower()
+    if suffix in (".npz", ".npy"):
+        return _from_arrays(source, split, size)
+    return _from_folder(source, split, size)
+
+
+def _from_arrays(file: str, split: str, size: int | None) -> ImageSet:
+    try:
+        with Path(file).open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                if split:
+                    raise CatalogError(f"{file!r}: a single array has no split {split!r}")
+                x, y = loaded, None
+            else:
+                image_key, label_key = (f"x_{split}", f"y_{split}") if split else ("x", "y")
+                if image_key not in loaded:
+                    raise CatalogError(
+                        f"{file!r}: no array {image_key!r}; it holds {', '.join(loaded.files) or 'none'}"
+                    )
+                x, y = loaded[image_key], loaded.get(label_key)
+    except CatalogError:
+        raise
+    except OSError as error:
+        raise CatalogError(f"{file!r}: {error.strerror or error}") from None
+    except Exception as error:  # numpy and zipfile answer broken bytes with many kinds of exception
+        raise CatalogError(
+            f"{file!r}: cannot be read as {Path(file).suffix}: {error or type(error).__name__}"
+        ) from None
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3) or x.size == 0:
+        raise CatalogError(f"{file!r}: images must be uint8 [n, h, w, 3], got {x.dtype} {list(x.shape)}")
+    images = np.broadcast_to(x, (*x.shape[:3], 3))
+    if size is not None and images.shape[1:3] != (size, size):
+        images = np.stack([square(Image.fromarray(np.ascontiguousarray(image)), size) for image in images])
+    images = np.ascontiguousarray(images)
+    if y is None:
+        return ImageSet(images, None, ())
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= MAX_CLASSES:
+        raise CatalogError(
+            f"{file!r}: labels must be {len(x)} whole numbers in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
+        )
+    return ImageSet(images, y.astype(np.int32), tuple(str(i) for i in range(int(y.max()) + 1)))
+
+
+def _from_folder(root: str, split: str, size: int | None) -> ImageSet:
+    home = str(Path(root) / split) if split else root
+    try:
+        files = find_images(home)
+    except LayoutError:
+        raise CatalogError(f"{home!r}: no such .npz, .npy or directory that can be listed") from None
+    if not files:
+        raise CatalogError(f"{home!r}: holds no images")
+    loose = [name for name in files if "/" not in name]
+    if loose and len(loose) < len(files):
+        raise CatalogError(f"{home!r}: holds class folders and images beside them ({loose[0]!r}); move one of them")
+    names = () if loose else tuple(sorted({name.split("/", 1)[0] for name in files}, key=natural_key))
+    index = {name: i for i, name in enumerate(names)}
+    labels = None if loose else np.array([index[name.split("/", 1)[0]] for name in files], np.int32)
+    return ImageSet(_read_files(list(files.values()), size), labels, names)
+
+
+def _read_files(files: Sequence[str], size: int | None) -> np.ndarray:
+    images: np.ndarray | None = None
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            for i, image in enumerate(pool.map(partial(_read_file, size=size), files)):
+                if images is None:
+                    images = np.empty((len(files), *image.shape), np.uint8)
+                _require_same_size(images.shape[1:3], image.shape[:2], files[0], files[i])
+                images[i] = image
+        except UnreadableImage as error:
+            raise CatalogError(f"{error}; remove or replace the file") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    assert images is not None
+    return images
+
+
+def _read_file(file: str, size: int | None) -> np.ndarray:
+    image = load_image(file)
+    return np.asarray(image) if size is None else square(image, size)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The shorter side resized to `size`, the centre kept: torchvision's Resize(size) and CenterCrop(size)."""
+    width, height = image.size
+    shorter = min(width, height)
+    if shorter != size:
+        # the longer side is cut down, not rounded, as torchvision does
+        width, height = (size * side // shorter for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
+    import tensorflow_datasets as tfds  # noqa: PLC0415  takes seconds, and only this source needs it
+
+    try:
+        builder = tfds.builder(name)
+        source = builder.as_data_source(split)
+    except Exception as error:  # unknown name, unknown split, not prepared, other file format: all have their own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise CatalogError(
+            f"tfds:{name}, split {split!r}: {reason}. A set is prepared once, which may need TensorFlow (the extra "
+            f'`tfds`): python -c "import tensorflow_datasets as tfds; '
+            f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\""
+        ) from None
+    features = builder.info.features
+    if "image" not in features or len(source) == 0:
+        raise CatalogError(f"tfds:{name}, split {split!r}: holds no images; its features are {', '.join(features)}")
+    labelled = "label" in features
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    for i, record in enumerate(source):
+        array = np.asarray(record["image"])
+        image = load_image(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+        images.append(np.asarray(image) if size is None else square(image, size))
+        _require_same_size(images[0].shape[:2], images[i].shape[:2], f"record 0 of {name}", f"record {i}")
+        if labelled:
+            labels.append(int(record["label"]))
+    names = tuple(features["label"].names) if labelled else ()
+    return ImageSet(np.stack(images), np.array(labels, np.int32) if labelled else None, names)
+
+
+def _require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:
+    if tuple(first) != tuple(other):
+        raise CatalogError(
+            f"images of several sizes: {first_name!r} is {first[1]} x {first[0]}, {other_name!r} is "
+            f"{other[1]} x {other[0]}; give a size to resize and crop them to"
+        )

@@ -1,0 +1,163 @@
+"""The part: a turned steel flange with hub, bore, keyway and six countersunk bolt holes, seen from above.
+
+Everything is drawn in the part's own frame, where the image's half side is 1 and u points right, v down. A `Surface`
+holds what light needs to know about each pixel; defects change it before it is lit, so that they answer to the light as
+the part does.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+OUTER, HUB, BORE = 0.80, 0.46, 0.23
+BOLT_CIRCLE, BOLT, COUNTERSINK = 0.63, 0.068, 0.026
+BOLT_ANGLES = np.radians(np.arange(6) * 60.0 + 30.0)
+_CHAMFER = 0.022
+_STEEL = np.array([0.60, 0.615, 0.64], np.float32)
+_MARKS = 4096
+
+Grid = Float[np.ndarray, "h w"]
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the part lies in the image of `size` pixels."""
+
+    size: int
+    shift: tuple[float, float] = (0.0, 0.0)
+    angle: float = 0.0
+    """Radians."""
+    scale: float = 1.0
+
+    def grid(self) -> tuple[Grid, Grid]:
+        """u and v of every pixel's centre."""
+        axis = ((np.arange(self.size, dtype=np.float32) + 0.5) * (2 / self.size) - 1).astype(np.float32)
+        x, y = (axis - self.shift[0])[None, :], (axis - self.shift[1])[:, None]
+        cos, sin = np.float32(np.cos(self.angle) / self.scale), np.float32(np.sin(self.angle) / self.scale)
+        return cos * x + sin * y, cos * y - sin * x
+
+    def window(self, u: float, v: float, radius: float) -> Window:
+        """The pixels around a place of the part, as slices; empty where it lies outside of the image."""
+        cos, sin = np.cos(self.angle) * self.scale, np.sin(self.angle) * self.scale
+        x, y = cos * u - sin * v + self.shift[0], sin * u + cos * v + self.shift[1]
+        reach = radius * self.scale
+        low = [max(0, int((c - reach + 1) / 2 * self.size)) for c in (y, x)]
+        high = [max(0, min(self.size, int((c + reach + 1) / 2 * self.size) + 2)) for c in (y, x)]
+        return slice(low[0], high[0]), slice(low[1], high[1])
+
+
+@dataclass
+class Surface:
+    """What light needs to know about each pixel."""
+
+    pose: Pose
+    u: Grid
+    v: Grid
+    part: Grid
+    """Share of the pixel that the part covers; the rest shows the background."""
+    slope_u: Grid
+    slope_v: Grid
+    colour: Float[np.ndarray, "h w 3"]
+    gloss: Grid
+    """Strength of highlights."""
+    grain: Grid
+    """Of turned faces: how much of the highlight is drawn out along the turning marks."""
+    deep: Grid
+    """Share of light that reaches the background there: little at the bottom of a hole."""
+    overlays: list[tuple[Window, Grid, Float[np.ndarray, " 3"]]]
+    """(window, opacity, colour) of what lies on top of all, such as a fibre."""
+
+    @property
+    def pixel(self) -> float:
+        """Side of a pixel in the part's frame."""
+        return 2 / self.pose.size / self.pose.scale
+
+    def inside(self, distance: Grid) -> Grid:
+        """Signed distances to an outline (negative inside) as the share of each pixel that lies inside."""
+        return np.clip(0.5 - distance / np.float32(self.pixel), 0, 1)
+
+
+def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Grid:
+    """Noise of unit variance at its `cells` x `cells` knots, smooth between them, as [size, size]."""
+    knots = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
+    return np.asarray(knots.resize((size, size), Image.Resampling.BICUBIC))
+
+
+def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None = None) -> Surface:
+    """A sound part, turned anew: its marks and tints are its own.
+
+    Args:
+        pose: where it lies.
+        rng: chance that makes this part differ from its siblings.
+        missing_hole: index of a bolt hole that was not drilled.
+    """
+    u, v = pose.grid()
+    radius = np.hypot(u, v)
+    safe = np.maximum(radius, np.float32(1e-3))
+    radial_u, radial_v = u / safe, v / safe
+    surface = Surface(
+        pose, u, v, radius, radius, radius, radius[..., None] * _STEEL, radius, radius, np.ones_like(radius), []
+    )
+    surface.part = surface.inside(radius - np.float32(OUTER))
+
+    slope = _turning_marks(rng, radius, u, v)
+    # conical faces: the outer chamfer falls outwards, so does the step of the hub; the bore's falls inwards
+    for edge, width, steep in ((OUTER, _CHAMFER, 0.9), (HUB, 0.016, 1.5), (BORE + _CHAMFER, _CHAMFER, -0.9)):
+        cone = surface.inside(radius - np.float32(edge)) - surface.inside(radius - np.float32(edge - width))
+        slope += cone * np.float32(steep)
+    surface.slope_u, surface.slope_v = slope * radial_u, slope * radial_v
+
+    hub = surface.inside(radius - np.float32(HUB))
+    mottle = smooth_noise(rng, 9, pose.size) * np.float32(0.018)
+    shade = np.float32(rng.normal(1.0, 0.015)) + mottle + hub * np.float32(0.05)
+    # the tool left the corner at the foot of the hub darker
+    shade -= np.float32(0.22) * np.exp(-(((radius - np.float32(HUB + 0.008)) / np.float32(0.011)) ** 2))
+    surface.colour = shade[..., None] * _STEEL
+    surface.gloss = 0.9 + smooth_noise(rng, 6, pose.size) * np.float32(0.06)
+    surface.grain = np.ones_like(radius)
+
+    # the bore with its keyway, and the holes, show the background far below
+    keyway = np.maximum(np.abs(u) - np.float32(0.048), np.abs(v + np.float32(BORE)) - np.float32(0.075))
+    _cut(surface, (slice(None), slice(None)), np.minimum(radius - np.float32(BORE), keyway), 0.55)
+    for i, angle in enumerate(BOLT_ANGLES):
+        if i != missing_hole:
+            _drill(surface, BOLT_CIRCLE * np.cos(angle), BOLT_CIRCLE * np.sin(angle), BOLT, COUNTERSINK)
+    _drill(surface, BOLT_CIRCLE, 0.0, 0.022, 0.008)
+    return surface
+
+
+def _turning_marks(rng: np.random.Generator, radius: Grid, u: Grid, v: Grid) -> Grid:
+    """Radial slope of the fine grooves that the tool leaves: its feed, its chatter and chance."""
+    r = np.linspace(0, 1.6, _MARKS, dtype=np.float32)
+    fine = rng.standard_normal(_MARKS).astype(np.float32)
+    coarse = np.interp(r, np.linspace(0, 1.6, 160), rng.standard_normal(160)).astype(np.float32)
+    feed = np.sin(r * np.float32(2 * np.pi / 0.021) + np.float32(rng.uniform(0, 6.3)))
+    marks = np.float32(0.022) * feed + np.float32(0.035) * np.convolve(fine, np.ones(9) / 9, "same") * 3
+    marks = (marks + np.float32(0.025) * coarse).astype(np.float32)
+    # the chuck never holds quite centred
+    off_u, off_v = rng.normal(0, 0.004, 2).astype(np.float32)
+    place = np.clip((radius + off_u * u + off_v * v) * np.float32(_MARKS / 1.6), 0, _MARKS - 1)
+    return marks[place.astype(np.int32)]
+
+
+def _drill(surface: Surface, u: float, v: float, hole: float, sink: float) -> None:
+    window = surface.pose.window(u, v, hole + sink + 3 * surface.pixel)
+    du, dv = surface.u[window] - np.float32(u), surface.v[window] - np.float32(v)
+    distance = np.hypot(du, dv)
+    cone = surface.inside(distance - np.float32(hole + sink))
+    steep = np.float32(-0.75) / np.maximum(distance, np.float32(1e-3))
+    surface.slope_u[window] += cone * (du * steep - surface.slope_u[window])
+    surface.slope_v[window] += cone * (dv * steep - surface.slope_v[window])
+    surface.grain[window] *= 1 - cone
+    _cut(surface, window, distance - np.float32(hole), 0.22)
+
+
+def _cut(surface: Surface, window: Window, distance: Grid, light: float) -> None:
+    """Opens the part where `distance` is negative; `light` reaches the ground, less along the wall."""
+    hole = surface.inside(distance)
+    surface.part[window] *= 1 - hole
+    wall = np.float32(0.45) + np.float32(0.55) * np.clip(-distance / np.float32(0.06), 0, 1)
+    surface.deep[window] *= 1 - hole * (1 - np.float32(light) * wall)

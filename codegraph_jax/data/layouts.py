@@ -1,0 +1,96 @@
+"""Layouts: how images, labels and masks lie on disk, read into one list of samples per category."""
+
+import difflib
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
+from codegraph_jax.data.samples import (
+    IMAGE_SUFFIXES,
+    Categories,
+    LayoutError,
+    Sample,
+    find_images,
+    folder_name,
+    natural_key,
+    read_mvtec_form,
+)
+
+__all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_folder(root: str) -> Categories:
+    """Any folder of images, flat or nested, without labels: one category that is named after the folder."""
+    category = folder_name(root)
+    return {category: lambda: [Sample(path, name, category) for name, path in find_images(root).items()]}
+
+
+LAYOUTS: dict[str, Callable[[str], Categories]] = {
+    "folder": read_folder,
+    "mvtec": read_mvtec_form,
+    # MPDD and MVTec LOCO have MVTec's own form; LOCO's masks are directories of masks
+    "mpdd": read_mvtec_form,
+    "mvtec_loco": read_mvtec_form,
+    "mvtec_ad_2": read_mvtec_ad_2,
+    "btad": read_btad,
+    "visa": read_visa,
+    "kolektor": read_kolektor,
+    "real_iad": read_real_iad,
+}
+"""Layouts by the name that `data.layout` takes: each lists the categories below a root and how to read them."""
+
+
+def read_layout(layout: str, root: str, categories: Sequence[str] = ()) -> dict[str, list[Sample]]:
+    """The samples of each category below `root`, sorted naturally by name.
+
+    Args:
+        layout: a name in `LAYOUTS`.
+        root: directory of the data set.
+        categories: those to read, in this order; empty or ("all",) for all, in natural order. One that is absent or
+            without images is left out with a warning as long as another remains.
+
+    Raises:
+        LayoutError: unknown layout, no such directory, no images, or a list file (csv, json) that is malformed.
+    """
+    if layout not in LAYOUTS:
+        close = difflib.get_close_matches(layout, LAYOUTS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(sorted(LAYOUTS))
+        raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
+    if not root:
+        raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
+    # lists the root once more than is needed, for one clear error whatever the layout then looks for
+    _require_directory(root)
+    present = LAYOUTS[layout](root)
+    if not present:
+        form = (LAYOUTS[layout].__doc__ or "").strip().splitlines()[0]
+        raise LayoutError(f"data.root: {root!r} holds no category of layout {layout!r}. {form}")
+    wanted = list(dict.fromkeys(categories))
+    if not wanted or (wanted == ["all"] and "all" not in present):
+        wanted = sorted(present, key=natural_key)
+    absent = [name for name in wanted if name not in present]
+    found = {name: present[name]() for name in wanted if name in present}
+    empty = [name for name, samples in found.items() if not samples]
+    found = {name: samples for name, samples in found.items() if samples}
+    problems = []
+    if absent:
+        held = ", ".join(map(repr, sorted(present, key=natural_key)[:40]))
+        problems.append(f"no category {', '.join(map(repr, absent))} below {root!r} (it holds {held})")
+    if empty:
+        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        problems.append(f"no image ({suffixes}) in category {', '.join(map(repr, empty))} below {root!r}")
+    if problems and not found:
+        raise LayoutError("data.root: " + "; ".join(problems))
+    for problem in problems:
+        logger.warning("%s; left out", problem)
+    return found
+
+
+def _require_directory(root: str) -> None:
+    try:
+        with os.scandir(root):
+            pass
+    except (OSError, ValueError) as error:
+        raise LayoutError(f"data.root: cannot list {root!r}: {getattr(error, 'strerror', None) or error}") from None

@@ -1,0 +1,180 @@
+"""Layouts of published data sets that differ from MVTec AD's.
+
+All give the images that the publication tests on; training images are not used, for the method needs none.
+"""
+
+import logging
+import os
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from codegraph_jax.data.images import UnreadableImage, load_mask
+from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
+from codegraph_jax.data.samples import (
+    Categories,
+    LayoutError,
+    Sample,
+    find_images,
+    natural_key,
+    read_mvtec_form,
+    warn_missing_masks,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def read_btad(root: str) -> Categories:
+    """BTAD (Mishra et al., 2021): MVTec's form with types `ok` and `ko`; masks have the images' stems."""
+    return read_mvtec_form(root, normal=("ok",))
+
+
+def read_mvtec_ad_2(root: str) -> Categories:
+    """MVTec AD 2 (Heckler-Kram et al., 2025): `<category>/test_public/{good,bad}` with `ground_truth` inside of it.
+
+    The private test images have no labels; read their directories as layout `folder`.
+    """
+    return read_mvtec_form(root, test="test_public", truth="test_public/ground_truth")
+
+
+def read_visa(root: str) -> Categories:
+    """VisA (Zou et al., ECCV 2022): as published, with split_csv/1cls.csv, or its one-class copy in MVTec's form."""
+    table = Path(root) / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        # MVTec's form, with types good and bad and masks of the images' stems
+        return read_mvtec_form(root)
+    base, absent = Path(root), 0
+    samples: dict[str, list[Sample]] = {}
+    for line, row in read_csv(table, ("object", "split", "label", "image", "mask")):
+        where = f"{str(table)!r} line {line}"
+        if row["label"] not in ("normal", "anomaly"):
+            raise LayoutError(f"{where}: label {row['label'][:40]!r} is neither normal nor anomaly")
+        home, image = safe_join(base, row["object"], where), safe_join(base, row["image"], where)
+        if home.parent != base or not image.is_relative_to(home):
+            raise LayoutError(f"{where}: image {row['image'][:200]!r} does not lie below {row['object'][:40]!r}")
+        mask = safe_join(base, row["mask"], where) if row["mask"] else None
+        if row["split"] != "test":
+            continue
+        samples_here = samples.setdefault(row["object"], [])
+        if not is_file(image):
+            absent += 1
+            continue
+        anomalous = row["label"] == "anomaly"
+        samples_here.append(
+            Sample(
+                str(image),
+                image.relative_to(home).as_posix(),
+                row["object"],
+                int(anomalous),
+                str(mask) if anomalous and mask is not None and is_file(mask) else None,
+                "bad" if anomalous else "good",
+            )
+        )
+    _warn_absent(table, absent)
+    return {name: partial(_finished, name, found) for name, found in samples.items()}
+
+
+def read_real_iad(root: str) -> Categories:
+    """Real-IAD (Wang et al., CVPR 2024): a json for each category, in realiad_jsons/, lists realiad_<size>/."""
+    base = Path(root)
+    lists = next(
+        (
+            found
+            for name in ("realiad_jsons/realiad_jsons", "realiad_jsons", ".")
+            if (found := sorted((base / name).glob("*.json"), key=lambda file: natural_key(file.name)))
+        ),
+        [],
+    )
+    sizes = sorted(
+        (int(size), path)
+        for path in base.glob("realiad_*")
+        if path.is_dir() and (size := path.name.removeprefix("realiad_")).isdecimal()
+    )
+    # without such a folder the categories lie at the root; of several resolutions the largest counts
+    images = sizes[-1][1] if sizes else base
+    return {file.stem: partial(_real_iad_samples, file, images) for file in lists}
+
+
+def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
+    content = read_json(file)
+    meta = content.get("meta") if isinstance(content, dict) else None
+    tests = content.get("test") if isinstance(content, dict) else None
+    if not isinstance(meta, dict) or not isinstance(tests, list):
+        raise LayoutError(f"{str(file)!r}: expected an object with `meta` and a list `test`")
+    normal, prefix = meta.get("normal_class"), meta.get("prefix", file.stem)
+    if not isinstance(normal, str) or not isinstance(prefix, str):
+        raise LayoutError(f"{str(file)!r}: `meta` needs the texts `normal_class` and `prefix`")
+    home = safe_join(images, prefix, f"{str(file)!r} meta.prefix")
+    samples, absent = [], 0
+    for i, entry in enumerate(tests):
+        where = f"{str(file)!r} test[{i}]"
+        fields = ("anomaly_class", "image_path")
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(field), str) for field in fields):
+            raise LayoutError(f"{where}: needs the texts `anomaly_class` and `image_path`")
+        kind, image = entry["anomaly_class"], safe_join(home, entry["image_path"], where)
+        mask = entry.get("mask_path")
+        if mask is not None and not isinstance(mask, str):
+            raise LayoutError(f"{where}: `mask_path` is neither a text nor null")
+        mask_file = safe_join(home, mask, where) if mask else None
+        if not is_file(image):
+            absent += 1
+            continue
+        anomalous = kind != normal
+        samples.append(
+            Sample(
+                str(image),
+                image.relative_to(home).as_posix(),
+                file.stem,
+                int(anomalous),
+                str(mask_file) if anomalous and mask_file is not None and is_file(mask_file) else None,
+                kind,
+            )
+        )
+    _warn_absent(file, absent)
+    return _finished(file.stem, samples)
+
+
+def read_kolektor(root: str) -> Categories:
+    """KolektorSDD2 (`test/10000.png`, `test/10000_GT.png`), KolektorSDD (`kos01/Part0.jpg`, `kos01/Part0_label.bmp`).
+
+    An image is anomalous if its mask is not empty, so every mask is read.
+    """
+    base = Path(root)
+    if any(base.glob("test/*_GT.*")):
+        return {"kolektorsdd2": partial(_kolektor_samples, "kolektorsdd2", str(base / "test"), "_GT")}
+    if any(base.glob("kos*/*_label.*")):
+        return {"kolektorsdd": partial(_kolektor_samples, "kolektorsdd", root, "_label")}
+    return {}
+
+
+def _kolektor_samples(category: str, root: str, ending: str) -> list[Sample]:
+    stems = {str(PurePosixPath(name).with_suffix("")): (name, path) for name, path in find_images(root).items()}
+    samples = []
+    for stem, (name, path) in stems.items():
+        if stem.endswith(ending):
+            continue
+        mask = stems.get(stem + ending, (None, None))[1]
+        anomalous = None if mask is None else _any_anomalous(mask)
+        known: tuple = () if anomalous is None else (1, mask, "defect") if anomalous else (0, None, "good")
+        samples.append(Sample(path, name, category, *known))
+    if unknown := sum(sample.label is None for sample in samples):
+        logger.warning("%s: %d images have no readable mask, so their labels are unknown", category, unknown)
+    return samples
+
+
+def _any_anomalous(mask: str) -> bool | None:
+    try:
+        return bool(load_mask(mask, None).any())
+    except UnreadableImage:
+        return None
+
+
+def _finished(category: str, samples: list[Sample]) -> list[Sample]:
+    """Sorted, each name once, missing masks counted."""
+    unique = {sample.name: sample for sample in samples}
+    warn_missing_masks(category, sum(sample.label == 1 and sample.mask is None for sample in unique.values()))
+    return sorted(unique.values(), key=lambda sample: natural_key(sample.name))
+
+
+def _warn_absent(file: str | os.PathLike[str], count: int) -> None:
+    if count:
+        logger.warning("%r lists %d images that are not there; they were left out", os.fspath(file), count)

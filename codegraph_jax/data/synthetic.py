@@ -1,0 +1,183 @@
+"""Drawn image sets: photographs of machined parts with one-off and recurring defects, and exact masks.
+
+They let the method be shown and tested without any download: sound parts vary in place, light and texture; one-off
+defects are each unlike any other; the defects of a recurring group are the same mark at the same place of the part.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image
+
+from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
+from codegraph_jax.data.drawing.light import Light, photograph
+from codegraph_jax.data.drawing.part import Pose, machine_part
+from codegraph_jax.errors import UserError
+
+ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
+RECURRING_KINDS = ("tool_mark", "crack", "spatter")
+_HOLES = 6
+_SMALLEST = 32
+_MARK = ".drawn-set"
+"""File that tells a set of this module's from a person's images; hidden, so no layout takes it for one of them."""
+
+
+class DrawnSetError(UserError):
+    """A set cannot be drawn as asked for, or not be written there."""
+
+
+@dataclass(frozen=True)
+class DrawnSet:
+    """A drawn set with everything that is known about it."""
+
+    images: UInt8[np.ndarray, "n s s 3"]
+    masks: Bool[np.ndarray, "n s s"]
+    labels: Int[np.ndarray, " n"]
+    """0 sound, 1 defective."""
+    groups: Int[np.ndarray, " n"]
+    """Index of the recurring group, -1 for sound parts and one-off defects."""
+    names: tuple[str, ...]
+    """`good/000.png`, `one_off/007.png`, `recurring_0/011.png`: as in a test directory of MVTec's form."""
+
+
+def draw_set(
+    n: int = 48, size: int = 448, seed: int = 0, one_off: float = 0.15, recurring: Sequence[float] = (0.15,)
+) -> DrawnSet:
+    """Draws `n` photographs of one kind of part.
+
+    Args:
+        n: images.
+        size: side s in pixels.
+        seed: the same numbers draw the same set.
+        one_off: share of images with a defect that no other image has.
+        recurring: shares of images of each group whose images share a defect.
+
+    Raises:
+        DrawnSetError: n below 1, size below 32, or shares that are negative or add up to more than 1.
+    """
+    if n < 1 or size < _SMALLEST:
+        raise DrawnSetError(f"a drawn set needs 1 image or more of {_SMALLEST} pixels or more, got n={n}, size={size}")
+    shares = (one_off, *recurring)
+    counts = [round(n * share) for share in shares]
+    if min(shares) < 0 or sum(counts) > n:
+        raise DrawnSetError(f"shares of defective images must be positive and add up to 1 at most, got {shares}")
+
+    # who gets what: -2 sound, -1 one-off, else the group
+    roles = np.repeat(np.arange(-1, len(recurring)), counts)
+    roles = np.concatenate([roles, np.full(n - len(roles), -2)])
+    np.random.default_rng((seed, 0)).shuffle(roles)
+    defects = _plan(roles, seed, len(recurring))
+
+    images = np.empty((n, size, size, 3), np.uint8)
+    masks = np.zeros((n, size, size), bool)
+    for i, defect in enumerate(defects):
+        images[i], masks[i] = _draw(defect, size, np.random.default_rng((seed, 1, i)))
+    kinds = ["good" if role == -2 else "one_off" if role == -1 else f"recurring_{role}" for role in roles]
+    names = tuple(f"{kind}/{i:03d}.png" for i, kind in enumerate(kinds))
+    return DrawnSet(images, masks, (roles > -2).astype(np.int64), np.maximum(roles, -1).astype(np.int64), names)
+
+
+def write_set(drawn: DrawnSet, root: str | os.PathLike[str]) -> None:
+    """Writes the set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
+
+    The directory appears whole or not at all; a set that was drawn there before is replaced.
+
+    Raises:
+        DrawnSetError: `root` holds anything but a drawn set.
+    """
+    root = Path(root)
+    if root.exists() and not (root / _MARK).is_file():
+        raise DrawnSetError(f"{str(root)!r} exists and is no drawn set; remove it or choose another place")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    try:
+        for name, image, mask in zip(drawn.names, drawn.images, drawn.masks, strict=True):
+            file = unfinished / "test" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file, compress_level=3)
+            if mask.any():
+                file = unfinished / "ground_truth" / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(file.with_name(f"{file.stem}_mask.png"))
+        (unfinished / _MARK).touch()
+        unfinished.chmod(0o755)
+        if root.exists():
+            shutil.rmtree(root)
+        unfinished.replace(root)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
+    """The defect of each image."""
+    rng = np.random.default_rng((seed, 2))
+    first_kind, first_hole = int(rng.integers(len(ONE_OFF_KINDS))), int(rng.integers(_HOLES))
+    originals = []
+    for group in range(groups):
+        kind = RECURRING_KINDS[group % len(RECURRING_KINDS)]
+        u, v, angle = place_on(kind, rng)
+        originals.append(Defect(kind, u, v, angle, 1.0, 1.0, int(rng.integers(2**31))))
+    plan: list[Defect | None] = []
+    one_offs = missing = 0
+    for i, role in enumerate(roles):
+        own = np.random.default_rng((seed, 3, i))
+        if role == -2:
+            plan.append(None)
+        elif role >= 0:
+            plan.append(_again(originals[role], own))
+        else:
+            kind = ONE_OFF_KINDS[(first_kind + one_offs) % len(ONE_OFF_KINDS)]
+            one_offs += 1
+            if kind == "missing_hole":
+                # a seventh part without a hole would repeat another
+                kind, missing = ("missing_hole" if missing < _HOLES else "stain"), missing + 1
+            plan.append(_new(kind, own, (first_hole + missing) % _HOLES))
+    return plan
+
+
+def _new(kind: str, rng: np.random.Generator, hole: int) -> Defect:
+    if kind == "missing_hole":
+        return Defect(kind, *hole_place(hole), 0.0, shape=hole)
+    u, v, angle = place_on(kind, rng)
+    size, depth = rng.uniform(0.85, 1.25), rng.uniform(0.85, 1.15)
+    return Defect(kind, u, v, angle, float(size), float(depth), int(rng.integers(2**31)))
+
+
+def _again(original: Defect, rng: np.random.Generator) -> Defect:
+    """The same defect on another part, with a little play."""
+    u, v = rng.normal(0, 0.006, 2)
+    angle, size, depth = rng.normal(0, 0.03), rng.normal(1, 0.03), rng.normal(1, 0.06)
+    return Defect(
+        original.kind,
+        original.u + float(u),
+        original.v + float(v),
+        original.angle + float(angle),
+        original.size * float(size),
+        original.depth * float(depth),
+        original.shape,
+    )
+
+
+def _draw(defect: Defect | None, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    shift = rng.normal(0, 0.018, 2)
+    pose = Pose(size, (float(shift[0]), float(shift[1])), float(rng.normal(0, 0.04)), float(rng.normal(1, 0.008)))
+    light = Light(
+        azimuth=np.pi * 1.25 + float(rng.normal(0, 0.22)),
+        elevation=float(rng.normal(0.9, 0.05)),
+        strength=float(rng.normal(1, 0.05)),
+        falloff=float(rng.uniform(0.05, 0.2)),
+        warmth=float(rng.normal(0, 0.012)),
+        blur=float(rng.uniform(0.45, 0.85)),
+        noise=float(rng.uniform(0.006, 0.011)),
+    )
+    missing = defect.shape if defect is not None and defect.kind == "missing_hole" else None
+    surface = machine_part(pose, rng, missing)
+    mask = np.zeros((size, size), bool) if defect is None else apply_defect(surface, defect)
+    return photograph(surface, light, rng), mask

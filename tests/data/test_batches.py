@@ -1,0 +1,90 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data.images import UnreadableImage
+from tests.data.files import write_image
+
+
+def tiny(image):
+    return np.asarray(image.resize((2, 2)), np.float32)
+
+
+def constant(value):
+    return np.full((3, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize(("count", "batch_size", "workers"), [(7, 3, 2), (6, 3, 1), (1, 4, 4), (5, 1, 3)])
+def test_every_image_comes_once_in_order_in_padded_batches(count, batch_size, workers):
+    seen = []
+    for indices, images, valid in image_batches([constant(i) for i in range(count)], tiny, batch_size, workers):
+        assert images.shape == (batch_size, 2, 2, 3) and images.dtype == np.float32
+        assert len(indices) == valid and not images[valid:].any()
+        np.testing.assert_array_equal(images[:valid, 0, 0, 0], indices)
+        seen.extend(indices.tolist())
+    assert seen == list(range(count))
+
+
+def test_no_sources_give_no_batches():
+    assert list(image_batches([], tiny, 4)) == []
+
+
+def test_order_is_kept_when_early_images_are_slow():
+    def slow_first(image):
+        time.sleep(0.05 if image.getpixel((0, 0))[0] == 0 else 0)
+        return tiny(image)
+
+    batches = image_batches([constant(i) for i in range(6)], slow_first, 2, workers=3)
+    assert [indices.tolist() for indices, _, _ in batches] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_unreadable_images_are_left_out_and_listed(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    sources = [str(write_image(tmp_path / "a.png", 1)), str(tmp_path / "broken.png"), constant(2), constant(3)]
+    batches = image_batches(sources, tiny, 2)
+    assert [indices.tolist() for indices, _, _ in batches] == [[0, 2], [3]]
+    ((index, reason),) = batches.skipped
+    assert index == 1 and "broken.png" in reason and "not an image" in reason
+
+
+def test_unreadable_images_end_the_run_where_that_is_asked(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(UnreadableImage, match=r"broken\.png"):
+        list(image_batches([constant(1), str(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
+
+
+def test_errors_of_the_preprocessing_are_not_swallowed():
+    def fail(image):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        list(image_batches([constant(1)], fail, 2))
+
+
+def test_decoding_runs_ahead_but_not_far():
+    started = 0
+    lock = threading.Lock()
+
+    def count(image):
+        nonlocal started
+        with lock:
+            started += 1
+        return tiny(image)
+
+    stream = iter(image_batches([constant(0)] * 100, count, 4, workers=2))
+    next(stream)
+    time.sleep(0.1)
+    assert 4 < started <= 4 + 2 * 2
+    before = threading.active_count()
+    stream.close()
+    assert threading.active_count() < before and started < 100
+
+
+def test_arguments_are_checked():
+    with pytest.raises(ValueError, match="batch_size"):
+        image_batches([], tiny, 0)
+    with pytest.raises(ValueError, match="skip or error"):
+        image_batches([], tiny, 1, unreadable="ignore")

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from codegraph_jax.data import synthetic
+from codegraph_jax.data.drawing.defects import DEFECTS, Defect, hole_place, place_on
+from codegraph_jax.data.images import load_image, load_mask
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.synthetic import DrawnSetError, draw_set, write_set
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw_set(20, 192, seed=3, one_off=0.3, recurring=(0.2, 0.15))
+
+
+def test_the_set_holds_what_was_asked_for(drawn):
+    assert drawn.images.shape == (20, 192, 192, 3) and drawn.images.dtype == np.uint8
+    assert [(drawn.groups == g).sum() for g in (0, 1)] == [4, 3]
+    assert drawn.labels.sum() == 13
+    np.testing.assert_array_equal(drawn.masks.any(axis=(1, 2)), drawn.labels == 1)
+    kinds = [name.split("/")[0] for name in drawn.names]
+    assert kinds.count("good") == 7 and kinds.count("one_off") == 6 and len(set(drawn.names)) == 20
+    assert all((kind == "recurring_1") == (group == 1) for kind, group in zip(kinds, drawn.groups, strict=True))
+
+
+def test_the_same_seed_draws_the_same_set_and_another_seed_another(drawn):
+    again = draw_set(20, 192, seed=3, one_off=0.3, recurring=(0.2, 0.15))
+    np.testing.assert_array_equal(again.images, drawn.images)
+    np.testing.assert_array_equal(again.masks, drawn.masks)
+    assert again.names == drawn.names
+    assert (draw_set(20, 192, seed=4, one_off=0.3, recurring=(0.2, 0.15)).images != drawn.images).any()
+
+
+def test_sound_parts_differ_from_each_other(drawn):
+    sound = drawn.images[drawn.labels == 0].astype(float)
+    differences = [np.abs(a - b).mean() for i, a in enumerate(sound) for b in sound[:i]]
+    assert min(differences) > 4
+
+
+def test_defects_are_small_but_there():
+    sizes = draw_set(30, 448, seed=1, one_off=0.4, recurring=(0.1, 0.1, 0.1)).masks.mean(axis=(1, 2))
+    assert sizes[sizes > 0].min() > 0.001 and sizes.max() < 0.03
+
+
+@pytest.mark.parametrize("kind", sorted(DEFECTS))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_masks_cover_what_the_defect_changes_and_nothing_else(kind, seed):
+    rng = np.random.default_rng(seed)
+    if kind == "missing_hole":
+        defect = Defect(kind, *hole_place(2), 0.0, shape=2)
+    else:
+        defect = Defect(kind, *place_on(kind, rng), shape=seed)
+    sound, _ = synthetic._draw(None, 448, np.random.default_rng(seed))
+    flawed, mask = synthetic._draw(defect, 448, np.random.default_rng(seed))
+    change = np.abs(flawed.astype(float) - sound).max(axis=-1)
+    near = ndimage.binary_dilation(mask, iterations=6)
+    # a fibre's shadow and the camera's blur reach a little beyond, and no further
+    assert change[~near].max() <= 3
+    assert change[mask].mean() > 8 * max(change[~near].mean(), 0.1)
+    inner = ndimage.gaussian_filter(change, 2)[mask]
+    assert (inner > 2).mean() > 0.6
+
+
+def test_a_recurring_defect_lies_at_the_same_place_of_the_part_and_one_offs_do_not(drawn):
+    def centres(chosen):
+        return np.array([ndimage.center_of_mass(mask) for mask in drawn.masks[chosen]]) / 192
+
+    for group in (0, 1):
+        assert np.ptp(centres(drawn.groups == group), axis=0).max() < 0.12
+    one_offs = centres((drawn.labels == 1) & (drawn.groups == -1))
+    assert np.ptp(one_offs, axis=0).max() > 0.2
+
+
+def test_parts_without_a_hole_lack_different_holes():
+    plan = synthetic._plan(np.full(60, -1), 0, 0)
+    holes = [defect.shape for defect in plan if defect.kind == "missing_hole"]
+    assert sorted(holes) == list(range(6))
+
+
+@pytest.mark.parametrize("arguments", [{"n": 0}, {"size": 8}, {"one_off": -0.1}, {"one_off": 0.7, "recurring": (0.5,)}])
+def test_impossible_sets_are_refused(arguments):
+    with pytest.raises(DrawnSetError, match="drawn set needs|shares"):
+        draw_set(**arguments)
+
+
+def test_a_set_of_sound_parts_only():
+    assert draw_set(2, 64, one_off=0.0, recurring=()).labels.sum() == 0
+
+
+def test_a_written_set_reads_back_as_the_mvtec_layout(drawn, tmp_path):
+    write_set(drawn, tmp_path / "parts")
+    samples = {sample.name: sample for sample in read_layout("mvtec", str(tmp_path / "parts"))["parts"]}
+    assert set(samples) == set(drawn.names)
+    for i, name in enumerate(drawn.names):
+        assert samples[name].label == drawn.labels[i]
+        np.testing.assert_array_equal(np.asarray(load_image(samples[name].path)), drawn.images[i])
+        if drawn.labels[i]:
+            np.testing.assert_array_equal(load_mask(samples[name].mask, 192), drawn.masks[i])
+
+
+def test_a_drawn_set_is_replaced_and_nothing_else_is(drawn, tmp_path):
+    write_set(drawn, tmp_path / "parts")
+    write_set(draw_set(3, 64, one_off=0.0, recurring=()), tmp_path / "parts")
+    assert len(read_layout("mvtec", str(tmp_path / "parts"))["parts"]) == 3
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DrawnSetError, match="photos' exists and is no drawn set"):
+        write_set(drawn, tmp_path / "photos")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "photos"]
+
+
+def test_a_set_that_cannot_be_written_whole_leaves_nothing(drawn, tmp_path, monkeypatch):
+    saved = []
+    save = synthetic.Image.Image.save
+
+    def full_disk(image, file, **options):
+        saved.append(file)
+        if len(saved) > 3:
+            raise OSError(28, "No space left on device")
+        save(image, file, **options)
+
+    monkeypatch.setattr(synthetic.Image.Image, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        write_set(drawn, tmp_path / "parts")
+    assert list(tmp_path.iterdir()) == []
