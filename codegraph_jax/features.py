@@ -1,0 +1,71 @@
+"""Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; codegraph.md section 2)."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+def box_sum(values: Float[Array, "..."], size: int, axes: tuple[int, ...]) -> Float[Array, "..."]:
+    """Sums of `size` neighbours (odd) along each of `axes`, zeros beyond the edge; the shape stays.
+
+    One window operation an axis: XLA runs a window over several axes at once up to twenty times slower on CPU.
+    """
+    for axis in axes:
+        window, padding = [1] * values.ndim, [(0, 0)] * values.ndim
+        window[axis], padding[axis] = size, (size // 2, size // 2)
+        values = lax.reduce_window(values, 0.0, lax.add, window, [1] * values.ndim, padding)
+    return values
+
+
+@jax.jit
+def normalise(tokens: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
+    """Zero mean and unit variance over all patches and channels of each image; no affine, epsilon 1e-5."""
+    tokens = tokens.astype(jnp.float32)
+    mean = tokens.mean(axis=(1, 2), keepdims=True)
+    variance = jnp.square(tokens - mean).mean(axis=(1, 2), keepdims=True)
+    return (tokens - mean) * lax.rsqrt(variance + LAYER_NORM_EPSILON)
+
+
+def _neighbourhood_sums(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
+    """Sums over degree x degree patches. Sums serve as well as means: the unit length that follows undoes r * r."""
+    n, p, c = normalised.shape
+    return box_sum(normalised.reshape(n, *grid, c), degree, axes=(1, 2)).reshape(n, p, c)
+
+
+def _inverse_norm(vectors: Float[Array, "n p c"]) -> Float[Array, "n p"]:
+    return lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=-1), 1e-24))
+
+
+@partial(jax.jit, static_argnames=("degree", "grid"))
+def aggregate(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
+    """Features of one degree: the mean over degree x degree patches (zero padding, counted), as unit vectors.
+
+    Args:
+        normalised: output of `normalise`; p = h * w patches, row by row.
+        degree: odd side r of the neighbourhood; 1 leaves the patches alone.
+        grid: (h, w).
+    """
+
+    def one_image(tokens: Float[Array, "p c"]) -> Float[Array, "p c"]:
+        sums = _neighbourhood_sums(tokens[None], degree, grid)
+        return (sums * _inverse_norm(sums)[..., None])[0]
+
+    # one image at a time: how a sum is rounded must not depend on how many images a device holds
+    return lax.map(one_image, normalised)
+
+
+@partial(jax.jit, static_argnames=("degrees", "grid"))
+def inverse_norms(
+    normalised: Float[Array, "n p c"], degrees: tuple[int, ...], grid: tuple[int, int]
+) -> Float[Array, "r n p"]:
+    """1 / length of the summed (not averaged) neighbourhoods, by which a kernel derives degree r from degree 1."""
+    # one image at a time, so that the temporaries do not grow with n
+    return lax.map(
+        lambda image: jnp.stack([_inverse_norm(_neighbourhood_sums(image[None], r, grid))[0] for r in degrees]),
+        normalised,
+    ).swapaxes(0, 1)

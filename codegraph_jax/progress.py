@@ -1,0 +1,33 @@
+"""What a person sees while a run goes on, and how long each stage took."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from tqdm import tqdm
+
+Progress = Callable[[int], object]
+"""Called with the number of items that have just been done."""
+
+
+class Clock:
+    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += perf_counter() - start
+
+
+@contextmanager
+def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progress]:
+    """A progress bar with rate and time left; yields the function that advances it."""
+    with tqdm(total=total, desc=what, unit=unit, disable=not shown, dynamic_ncols=True) as progress:
+        yield progress.update

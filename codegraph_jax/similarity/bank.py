@@ -1,0 +1,87 @@
+"""Distances of one new image to a bank of reference images from which some patches were removed.
+
+The same numbers as the tiles give (`codegraph_jax.similarity.tiles`), in one direction, and besides with the removed
+patches left out.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from codegraph_jax.features import box_sum
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions, cosine_to_distance, prepare, product_precision
+
+
+class BankPatches(NamedTuple):
+    """One layer of R reference images.
+
+    Attributes:
+        patches: as `tiles.prepare` makes them.
+        penalty: 0, or minus infinity where a patch was removed [R, p].
+    """
+
+    patches: PatchSet
+    penalty: Float[Array, "R p"]
+
+
+def bank_options(options: TileOptions) -> TileOptions:
+    """`reuse` stays; every other kernel becomes `direct`, which gives its numbers."""
+    return options if options.kernel == "reuse" else options._replace(kernel="direct")
+
+
+def prepare_bank(normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions) -> BankPatches:
+    """Brings one layer of the references into the form that `distances_to_bank` reads."""
+    return BankPatches(prepare(jnp.asarray(normalised, jnp.float32), options), jnp.where(removed, -jnp.inf, 0.0))
+
+
+@partial(jax.jit, static_argnames="options")
+def distances_to_bank(
+    normalised: Float[Array, "p c"], bank: BankPatches, options: TileOptions
+) -> tuple[Float[Array, "r R p"], Float[Array, "r R p"]]:
+    """Distance of every patch of an image to every reference, for each degree.
+
+    Args:
+        normalised: patch tokens of one layer, see `features.normalise`.
+        bank: of the same layer.
+        options: as for `prepare_bank`.
+
+    Returns:
+        (to all patches, to those that were not removed); infinite where a reference has none left.
+    """
+    query = prepare(normalised[None], options)
+
+    def one_reference(reference: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        vectors, scales, penalty = reference
+        full, left = [], []
+        for k, degree in enumerate(options.degrees):
+            if options.kernel == "reuse":
+                if k == 0:
+                    tile = _cosines(query.vectors[0, 0], vectors[0], options)
+                cosines = tile
+                if degree > 1:
+                    cosines = box_sum(tile.reshape(*options.grid, *options.grid), degree, axes=(0, 1, 2, 3))
+                cosines = cosines.reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
+            else:
+                cosines = _cosines(query.vectors[k, 0], vectors[k], options)
+            full.append(cosines.max(axis=1))
+            left.append((cosines + penalty[None, :]).max(axis=1))
+        return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))
+
+    patches, penalty = bank
+    references = (patches.vectors.swapaxes(0, 1), patches.scales.swapaxes(0, 1), penalty)
+    full, left = lax.map(one_reference, references, batch_size=options.batch if options.batch > 1 else None)
+    return full.swapaxes(0, 1), left.swapaxes(0, 1)
+
+
+def _cosines(left: Float[Array, "p c"], right: Float[Array, "q c"], options: TileOptions) -> Float[Array, "p q"]:
+    return lax.dot_general(
+        left,
+        right,
+        (((1,), (1,)), ((), ())),
+        precision=product_precision(options.precision),
+        preferred_element_type=jnp.float32,
+    )

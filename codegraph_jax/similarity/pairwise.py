@@ -1,0 +1,144 @@
+"""All pairs of images through the tile kernel: the schedule, the progress and the table of distances."""
+
+import logging
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.progress import Progress
+from codegraph_jax.similarity import fused
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
+from codegraph_jax.storage import Allocate, in_memory
+
+logger = logging.getLogger(__name__)
+
+CHUNK_TILES = 96
+"""Pairs a jitted call works through: enough to hide its 0.4 ms, few enough for the progress bar to move."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Unordered pairs of images of which at least one is a reference.
+
+    Attributes:
+        first, second: image indices.
+        column: for each image its place among the references, -1 where it is none.
+    """
+
+    first: Int[np.ndarray, " pairs"]
+    second: Int[np.ndarray, " pairs"]
+    column: Int[np.ndarray, " n"]
+
+
+def choose_references(n: int, limit: int) -> Int[np.ndarray, " m"]:
+    """Indices of the images that serve as references: all, or `limit` of them spread evenly over the set."""
+    if not limit or limit >= n:
+        return np.arange(n)
+    return np.unique(np.linspace(0, n - 1, limit).round().astype(np.int64))
+
+
+def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:
+    """The pairs to compute: each once, since one tile serves both directions."""
+    column = np.full(n, -1)
+    column[references] = np.arange(len(references))
+    first, second = np.triu_indices(n, 1)
+    needed = (column[first] >= 0) | (column[second] >= 0)
+    return Pairs(first[needed], second[needed], column)
+
+
+def pick_kernel(kernel: str) -> str:
+    """`auto` becomes the fastest kernel that is known to work here (BENCHMARKS.md); `fused` needs its platform."""
+    platform = jax.default_backend()
+    if kernel == "fused" and not fused.supported(platform):
+        logger.warning("config.similarity.kernel: fused has no form for %s; direct gives the same distances", platform)
+        return "direct"
+    if kernel != "auto":
+        return kernel
+    return "reuse" if platform == "cpu" else "direct"
+
+
+def tile_options(config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int]) -> TileOptions:
+    """What the kernel is compiled for, from the configuration and the platform."""
+    batch = 1 if jax.default_backend() == "cpu" else 8
+    return TileOptions(pick_kernel(config.kernel), degrees, grid, config.precision, batch)
+
+
+def pairwise_distances(
+    normalised: Float[Array, "n p c"],
+    options: TileOptions,
+    references: Int[np.ndarray, " m"],
+    progress: Progress = lambda pairs: None,
+    allocate: Allocate = in_memory,
+) -> Float[np.ndarray, "r n m p"]:
+    """Distance of every patch of every image to every reference image, for each degree, of one layer.
+
+    Args:
+        normalised: patch tokens of one layer, see `features.normalise`.
+        options: kernel, degrees, grid and precision.
+        references: indices of the images that serve as references.
+        progress: called as pairs are done.
+        allocate: makes the table.
+
+    Returns:
+        float32 distances in [0, 2] on the host; infinite where the reference is the image itself.
+    """
+    n, p, _ = normalised.shape
+    patches = prepare(normalised, options)
+    pairs = schedule(n, references)
+    distances = allocate((len(options.degrees), n, len(references), p))
+    distances.fill(np.inf)
+    fill(distances, patches, pairs, options, progress)
+    return distances
+
+
+def fill(
+    distances: Float[np.ndarray, "r n m p"],
+    patches: PatchSet,
+    pairs: Pairs,
+    options: TileOptions,
+    progress: Progress,
+) -> None:
+    """Computes `pairs` and writes both directions of each into `distances`."""
+    count = len(pairs.first)
+    chunks = max(1, -(-count // CHUNK_TILES))
+    size = whole_batches(-(-count // chunks), options.batch)
+    # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
+    waiting: tuple[slice, tuple[Array, Array]] | None = None
+    for start in range(0, count, size):
+        chosen = np.minimum(np.arange(start, start + size), count - 1)
+        pending = pair_distances(patches, patches, pairs.first[chosen], pairs.second[chosen], options)
+        if waiting:
+            _store(distances, pairs, *waiting, progress)
+        waiting = slice(start, min(start + size, count)), pending
+    if waiting:
+        _store(distances, pairs, *waiting, progress)
+
+
+def whole_batches(pairs: int, batch: int) -> int:
+    """`pairs`, rounded up so that no product has fewer pairs than the others: it might round its sums otherwise."""
+    return -(-pairs // batch) * batch
+
+
+def _store(distances: np.ndarray, pairs: Pairs, done: slice, tiles: tuple[Array, Array], progress: Progress) -> None:
+    """Waits for a chunk and copies it to its places. The next chunk is computed meanwhile."""
+    rows, columns = (np.asarray(side) for side in jax.device_get(tiles))
+    valid = done.stop - done.start
+    store(distances, pairs.column, pairs.first[done], pairs.second[done], rows[:valid], columns[:valid])
+    progress(valid)
+
+
+def store(
+    distances: Float[np.ndarray, "r n m p"],
+    column: Int[np.ndarray, " n"],
+    first: Int[np.ndarray, " b"],
+    second: Int[np.ndarray, " b"],
+    rows: Float[np.ndarray, "b r p"],
+    columns: Float[np.ndarray, "b r p"],
+) -> None:
+    """Writes the distances of pairs of images, both ways, to their places; `column` as in `Pairs`."""
+    for i, j, side in ((first, second, rows), (second, first, columns)):
+        served = column[j] >= 0
+        distances[:, i[served], column[j[served]]] = side[served].swapaxes(0, 1)

@@ -1,0 +1,237 @@
+"""All pairs of images over several devices: rows stay, columns travel around a ring.
+
+Each device holds a block of the images. In step s it meets the block of the device s places further on; after half a
+turn every two blocks have met, since one tile serves both directions. Where the number of devices is even, two blocks
+meet twice in the last step, once on either device, and each takes half of the pairs.
+
+A pair is computed by the same function as on one device, with the image of lower index on the left, so the distances
+are the same bit for bit, on any number of devices and processes. Blocks are padded to equal length; what is padding
+appears in no pair.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.parallel import AXIS, Team
+from codegraph_jax.progress import Progress
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, pairwise_distances, store, whole_batches
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
+from codegraph_jax.storage import Allocate, in_memory
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """What every device does at once: pairs of one of its own images with one of the block that visits it.
+
+    Attributes:
+        step: how many places the visiting block has come.
+        own, visitor: places of the images in the two blocks [d, b]; where there is nothing to do, the first pair again.
+        valid: which of them count [d, b].
+    """
+
+    step: int
+    own: Int[np.ndarray, "d b"]
+    visitor: Int[np.ndarray, "d b"]
+    valid: Int[np.ndarray, "d b"]
+
+
+def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
+    """Bounds of `parts` contiguous blocks of n images whose sizes differ by one at most."""
+    return np.arange(parts + 1) * n // parts
+
+
+def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"], batch: int = 1) -> Iterator[Meeting]:
+    """The schedule: each pair of images of which one is a reference, once, on one device.
+
+    Args:
+        bounds: device d holds the images bounds[d] ... bounds[d+1] - 1.
+        references: indices of the images that serve as references.
+        batch: pairs in one product.
+    """
+    devices = len(bounds) - 1
+    steps = [
+        [_pairs(bounds, references, d, (d + step) % devices, step) for d in range(devices)]
+        for step in range(devices // 2 + 1)
+    ]
+    longest = [max(len(own) for own, _ in lists) for lists in steps]
+    size = _chunk_size(longest, batch)
+    for step, (lists, length) in enumerate(zip(steps, longest)):
+        # a step without work still passes the blocks on
+        for start in range(0, max(length, 1), size):
+            own, visitor, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
+            for d, (i, j) in enumerate(lists):
+                count = max(0, min(size, len(i) - start))
+                own[d, :count], visitor[d, :count] = i[start : start + count], j[start : start + count]
+                valid[d, :count] = True
+            yield Meeting(step, own, visitor, valid)
+
+
+def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places (in block d, in block v) of the pairs that device d computes when block v visits it."""
+    devices = len(bounds) - 1
+    i, j = (x.ravel() for x in np.indices((bounds[d + 1] - bounds[d], bounds[v + 1] - bounds[v])))
+    serves = np.isin(np.arange(bounds[-1]), references)
+    needed = serves[bounds[d] + i] | serves[bounds[v] + j]
+    if step == 0:
+        needed &= i < j
+    elif 2 * step == devices:
+        # these two blocks also meet on device v: each device takes every second pair, counted from the lower block
+        low, high = (i, j) if d < v else (j, i)
+        needed &= (low + high) % 2 == (0 if d < v else 1)
+    return i[needed], j[needed]
+
+
+def _chunk_size(lengths: list[int], batch: int) -> int:
+    """One number of pairs a call, about `CHUNK_TILES` at most, that leaves the least to fill up."""
+    largest = min(max(*lengths, 1), CHUNK_TILES)
+    sizes = {whole_batches(size, batch) for size in range(largest, largest // 3, -1)}
+    return min(sizes, key=lambda size: (sum(-(-length // size) for length in lengths) * size, -size))
+
+
+def all_distances(
+    normalised: Float[Array | np.ndarray, "k p c"],
+    team: Team,
+    counts: tuple[int, ...],
+    options: TileOptions,
+    references: Int[np.ndarray, " m"],
+    progress: Progress = lambda pairs: None,
+    allocate: Allocate = in_memory,
+) -> Float[np.ndarray, "r n m p"]:
+    """`pairwise_distances` by a team of devices.
+
+    Args:
+        normalised: patch tokens of one layer of the images that this process holds.
+        team: the devices of all processes; a single one takes the direct path.
+        counts: images of each process, which follow one another.
+        options: kernel, degrees, grid and precision.
+        references: indices of the images that serve as references.
+        progress: called as pairs are done.
+        allocate: makes the table.
+
+    Returns:
+        The whole table, in every process, the same as on one device bit for bit.
+    """
+    if len(team) == 1:
+        return pairwise_distances(jax.numpy.asarray(normalised), options, references, progress, allocate)
+    bounds = _block_bounds(team, counts)
+    n, p = int(bounds[-1]), normalised.shape[1]
+    own = _local_blocks(team, normalised, bounds, counts, options)
+    visiting, arriving = own, own
+    column = np.full(n, -1)
+    column[references] = np.arange(len(references))
+    distances = allocate((len(options.degrees), n, len(references), p))
+    distances.fill(np.inf)
+
+    last_step = len(team) // 2
+    at_step, waiting = 0, None
+    for meeting in meetings(bounds, references, options.batch):
+        begins = meeting.step > at_step or waiting is None
+        if meeting.step > at_step:
+            visiting, at_step = arriving, meeting.step
+        pass_on = begins and meeting.step < last_step
+        blocks = [_device_inputs(team, meeting, d) for d in team.local.devices]
+        rows, columns, passed = _step(team, options, pass_on)(own, visiting, team.place(blocks))
+        if pass_on:
+            arriving = passed
+        if waiting:
+            _keep(distances, column, bounds, team, *waiting, progress)
+        waiting = meeting, rows, columns
+    if waiting:
+        _keep(distances, column, bounds, team, *waiting, progress)
+    return distances
+
+
+def _block_bounds(team: Team, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
+    """Which images each device holds: those of its process, evenly."""
+    first_image = np.concatenate([[0], np.cumsum(counts)])
+    bounds = [0]
+    for process, count in enumerate(counts):
+        devices = sum(d.process_index == process for d in team.devices) if len(counts) > 1 else len(team)
+        bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
+    return np.array(bounds)
+
+
+def _local_blocks(
+    team: Team, normalised: Any, bounds: Int[np.ndarray, " d+1"], counts: tuple[int, ...], options: TileOptions
+) -> PatchSet:
+    """Puts each device's images on it, padded with zeros to the longest block, in the form that the kernel reads."""
+    longest = int(np.diff(bounds).max())
+    offset = sum(counts[: jax.process_index()])
+    blocks = []
+    for device in team.local.devices:
+        d = team.devices.index(device)
+        block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset], np.float32)
+        blocks.append(np.pad(block, ((0, longest - len(block)), (0, 0), (0, 0))))
+    return _prepare(team, options)(team.place(blocks))
+
+
+def _device_inputs(team: Team, meeting: Meeting, device: jax.Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    d = team.devices.index(device)
+    lower = d <= (d + meeting.step) % len(team)
+    return meeting.own[d], meeting.visitor[d], np.array(lower)
+
+
+@lru_cache(maxsize=8)
+def _prepare(team: Team, options: TileOptions) -> Any:
+    return team.spread(lambda block: prepare(block, options))
+
+
+@lru_cache(maxsize=8)
+def _step(team: Team, options: TileOptions, pass_on: bool) -> Any:
+    """One call on every device: pass the visiting block on where asked, then compute pairs with it."""
+    devices = len(team)
+    # towards lower places, so that device d is visited by d + 1, d + 2, ...
+    ring = [((d + 1) % devices, d) for d in range(devices)]
+
+    def on_device(own: PatchSet, visiting: PatchSet, pairs: tuple[Array, Array, Array]) -> tuple[Any, Any, Any]:
+        # issued before the tiles and used after them, so that the transfer runs beside the work
+        passed = jax.tree.map(lambda x: lax.ppermute(x, AXIS, ring), visiting) if pass_on else None
+        mine, theirs, lower = pairs
+
+        def visitor_on_the_right() -> tuple[Array, Array]:
+            return pair_distances(own, visiting, mine, theirs, options)
+
+        def visitor_on_the_left() -> tuple[Array, Array]:
+            return pair_distances(visiting, own, theirs, mine, options)[::-1]
+
+        # a product and its transpose differ in the last bits: the lower image is on the left, as on one device
+        rows, columns = lax.cond(lower, visitor_on_the_right, visitor_on_the_left)
+        if team.spans_processes:
+            rows, columns = (lax.all_gather(x, AXIS) for x in (rows, columns))
+        return rows, columns, passed
+
+    return team.spread(on_device)
+
+
+def _keep(
+    distances: Float[np.ndarray, "r n m p"],
+    column: Int[np.ndarray, " n"],
+    bounds: Int[np.ndarray, " d+1"],
+    team: Team,
+    meeting: Meeting,
+    rows: Float[Array, "d b r p"],
+    columns: Float[Array, "d b r p"],
+    progress: Progress,
+) -> None:
+    """Waits for a call and copies its distances to their places. The next call is computed meanwhile."""
+    rows_here, columns_here = (_fetch(team, x) for x in (rows, columns))
+    start = bounds[:-1]
+    first = start[:, None] + meeting.own
+    second = np.roll(start, -meeting.step)[:, None] + meeting.visitor
+    valid = meeting.valid
+    store(distances, column, first[valid], second[valid], rows_here[valid], columns_here[valid])
+    progress(int(valid.sum()))
+
+
+def _fetch(team: Team, results: Array) -> np.ndarray:
+    """Results of all devices [d, ...]; with several processes each device has gathered those of the others."""
+    if team.spans_processes:
+        return np.asarray(results.addressable_shards[0].data)[0]
+    return np.concatenate([np.asarray(shard.data) for shard in results.addressable_shards])

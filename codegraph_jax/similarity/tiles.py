@@ -1,0 +1,138 @@
+"""Tiles: the distances between the patches of two images, both ways from one product (codegraph.md section 3).
+
+d[r](x, j) = min over patches y of image j of |F_r(x) - F_r(y)| = sqrt(2 - 2 max_y <F_r(x), F_r(y)>) for unit vectors.
+A tile of inner products serves image i against j by its row maxima and j against i by its column maxima.
+
+Two exact routes to the same numbers:
+
+* `reuse`: before they get unit length, the features of degree r are box sums of those of degree 1, so their inner
+  products are box sums, over both grids, of one tile. One product serves every degree; it wins where the product
+  dominates (CPU).
+* `direct`: one product a degree; it wins where products are cheap and memory traffic is not (GPU, TPU).
+  `fused` is its hand-written form (`codegraph_jax.similarity.fused`).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.features import aggregate, box_sum, inverse_norms
+from codegraph_jax.similarity import fused
+
+
+class PatchSet(NamedTuple):
+    """The patches of one layer, as a kernel wants them.
+
+    Attributes:
+        vectors: `reuse`: normalised tokens [1, n, p, c]; else: unit vectors of every degree [r, n, p, c].
+        scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
+    """
+
+    vectors: Float[Array, "k n p c"]
+    scales: Float[Array, "r n p"]
+
+
+class TileOptions(NamedTuple):
+    """What is fixed when a kernel is compiled."""
+
+    kernel: str
+    degrees: tuple[int, ...]
+    grid: tuple[int, int]
+    precision: str
+    batch: int = 1
+    """Pairs in one product; GPUs want several, on CPU they only cost memory."""
+
+
+def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
+    """Brings the output of `features.normalise` into the form that the kernel reads."""
+    dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
+    if options.kernel == "reuse":
+        scales = inverse_norms(normalised, options.degrees, options.grid)
+        return PatchSet(normalised[None].astype(dtype), scales)
+    vectors = jnp.stack([aggregate(normalised, r, options.grid).astype(dtype) for r in options.degrees])
+    return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32))
+
+
+def product_precision(precision: str) -> lax.Precision:
+    """HIGHEST is true float32 everywhere; HIGH is TF32 on GPUs, three bfloat16 passes on TPUs, float32 on CPUs."""
+    return {
+        "float32": lax.Precision.HIGHEST,
+        "tf32": lax.Precision.HIGH,
+        "bfloat16": lax.Precision.DEFAULT,
+    }[precision]
+
+
+def _inner_products(left: Float[Array, "p c"], right: Float[Array, "q c"], precision: str) -> Float[Array, "p q"]:
+    contract_channels = (((1,), (1,)), ((), ()))
+    return lax.dot_general(
+        left, right, contract_channels, precision=product_precision(precision), preferred_element_type=jnp.float32
+    )
+
+
+def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple[Array, Array]:
+    """Greatest cosine of each patch of one image with any patch of the other.
+
+    Args:
+        left, right: the patch sets of one image each (no image axis): vectors [k, p, c], scales [r, p].
+
+    Returns:
+        (of the left patches [r, p], of the right patches [r, p]).
+    """
+    rows, columns = [], []
+    if options.kernel == "reuse":
+        tile = _inner_products(left.vectors[0], right.vectors[0], options.precision)
+        for k, degree in enumerate(options.degrees):
+            sums = tile
+            if degree > 1:
+                grids = tile.reshape(*options.grid, *options.grid)
+                sums = box_sum(grids, degree, axes=(0, 1, 2, 3)).reshape(tile.shape)
+            cosines = sums * left.scales[k][:, None] * right.scales[k][None, :]
+            rows.append(cosines.max(axis=1))
+            columns.append(cosines.max(axis=0))
+    else:
+        for k in range(len(options.degrees)):
+            cosines = _inner_products(left.vectors[k], right.vectors[k], options.precision)
+            rows.append(cosines.max(axis=1))
+            columns.append(cosines.max(axis=0))
+    return jnp.stack(rows), jnp.stack(columns)
+
+
+def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
+    """|a - b| of unit vectors from their inner product; rounding beyond 1 counts as 0."""
+    return jnp.sqrt(jnp.maximum(2.0 - 2.0 * cosine, 0.0))
+
+
+@partial(jax.jit, static_argnames="options")
+def pair_distances(
+    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
+) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
+    """Distances of the image pairs (left[first], right[second]), both ways; memory for `options.batch` tiles at a time.
+
+    Returns:
+        (each patch of the first image to the second image, each patch of the second image to the first image).
+    """
+    if options.kernel == "fused":
+        return _fused_distances(left, right, first, second, options)
+
+    def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        i, j = pair
+        pick = lambda patches, k: PatchSet(patches.vectors[:, k], patches.scales[:, k])  # noqa: E731
+        rows, columns = _tile_maxima(pick(left, i), pick(right, j), options)
+        return cosine_to_distance(rows), cosine_to_distance(columns)
+
+    return lax.map(one_pair, (first, second), batch_size=options.batch if options.batch > 1 else None)
+
+
+def _fused_distances(
+    left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
+) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
+    interpret = not fused.supported(jax.default_backend())
+    # TPUs have no TF32, and Mosaic no product of three bfloat16 passes
+    precision = product_precision("float32" if options.precision == "tf32" else options.precision)
+    maxima = [fused.pair_maxima(a, b, first, second, precision, interpret) for a, b in zip(left.vectors, right.vectors)]
+    rows, columns = (cosine_to_distance(jnp.stack(side, axis=1)) for side in zip(*maxima))
+    return rows, columns

@@ -1,0 +1,141 @@
+"""Where the large arrays of a run live: in memory while they fit, else in files that are mapped into it.
+
+A mapped array is read and written like any other; the system keeps the pages that are in use and drops the rest. The
+files have no name, so nothing stays on disk when a run ends, however it ends. Numbers are the same either way.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.config import Config, ConfigError, StorageConfig
+
+SHARE_OF_FREE = 0.6
+"""Of the memory that is free, how much a run takes without being told."""
+
+GIB = 2**30
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+"""Gives a float32 array of a shape; its content is undefined."""
+
+
+def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+    """An ordinary array."""
+    return np.empty(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a run needs, in bytes, and what of it goes to disk.
+
+    Attributes:
+        features: patch tokens of all layers.
+        tables: distances of all layers.
+        working: what is in memory in any case: one layer, prepared, and the mean distances with copies of them.
+        limit: what may be in memory.
+        directory: of the files.
+    """
+
+    features: int
+    tables: int
+    working: int
+    limit: int
+    directory: str
+
+    @property
+    def tables_on_disk(self) -> bool:
+        """Distances go first: they are larger, and written once and read a few times in order."""
+        return self.features + self.tables + self.working > self.limit
+
+    @property
+    def features_on_disk(self) -> bool:
+        return self.features + self.working > self.limit
+
+    def allocate_tables(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self._mapped(shape) if self.tables_on_disk else in_memory(shape)
+
+    def allocate_features(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self._mapped(shape) if self.features_on_disk else in_memory(shape)
+
+    def __str__(self) -> str:
+        parts = [("features", self.features, self.features_on_disk), ("distances", self.tables, self.tables_on_disk)]
+        said = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
+        return f"estimate of memory: {', '.join(said)}, work {self.working / GIB:.1f} GiB"
+
+    def _mapped(self, shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            with tempfile.TemporaryFile(dir=self.directory or None, prefix="codegraph-") as file:
+                return np.memmap(file, np.float32, "w+", shape=shape)
+        except OSError as error:
+            raise ConfigError(
+                f"config.storage.directory: {np.prod(shape) * 4 / GIB:.1f} GiB cannot be written to "
+                f"{self.directory or tempfile.gettempdir()!r}: {error.strerror or error}"
+            ) from None
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        # on Linux, caches that can be dropped are free as well
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+        cgroup = Path("/sys/fs/cgroup")
+        free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
+    except (OSError, KeyError, ValueError):
+        pass  # another system, or no limit
+    return max(free, 0)
+
+
+def plan_run(config: Config, backbone: Backbone, images: int) -> MemoryPlan:
+    """The estimate for a detection of so many images."""
+    patches = (config.backbone.image_size // backbone.preset.patch_size) ** 2
+    references = min(config.similarity.references or images, images)
+    layers, degrees = len(backbone.blocks), len(config.features.degrees)
+    return plan_memory(config.storage, images, references, patches, backbone.preset.width, layers, degrees)
+
+
+def plan_memory(
+    config: StorageConfig, images: int, references: int, patches: int, channels: int, layers: int, degrees: int
+) -> MemoryPlan:
+    """The estimate for a set of one category, on this process.
+
+    Args:
+        config: how much memory, and where files go.
+        images, references, patches, channels, layers, degrees: the sizes of the run.
+    """
+    layer = 4 * images * patches * channels
+    table = 4 * images * references * patches
+    limit = int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
+    return MemoryPlan(layers * layer, layers * degrees * table, 2 * layer + 3 * table, limit, config.directory)
+
+
+class FeatureSpool:
+    """Takes the layers batch by batch and gives each back as one array."""
+
+    def __init__(self, allocate: Allocate, images: int):
+        self._allocate, self._images = allocate, images
+        self._layers: list[np.ndarray] = []
+        self._filled = 0
+
+    def add(self, layers: Sequence[Float[Array | np.ndarray, "b p c"]]) -> list[np.ndarray]:
+        """Stores a batch and returns it as it lies there."""
+        if not self._layers:
+            self._layers = [self._allocate((self._images, *layer.shape[1:])) for layer in layers]
+        here = slice(self._filled, self._filled + len(layers[0]))
+        self._filled = here.stop
+        for stored, layer in zip(self._layers, layers):
+            stored[here] = np.asarray(layer)
+        return [stored[here] for stored in self._layers]
+
+    def joined(self) -> list[Any]:
+        """Every layer, of all images so far."""
+        return [stored[: self._filled] for stored in self._layers]

@@ -1,0 +1,73 @@
+"""One process of several: `python -m tests.process_worker PORT PROCESSES PROCESS_ID DEVICES BACKEND OUT MODE`.
+
+MODE `once` detects and writes what came out; `forever` detects until it is killed, and says `ready` after the first
+time.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from codegraph_jax import processes
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.similarity.multihost import remove_everywhere
+
+
+def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
+    return CoDeGraph(
+        Config(
+            data=DataConfig(workers=1),
+            backbone=backbone,
+            similarity=SimilarityConfig(references=9),
+            parallel=ParallelConfig(backend, devices),
+        )
+    )
+
+
+def images() -> list:
+    """Fifteen drawn parts, and one that cannot be read."""
+    drawn = list(draw_set(15, 70, 0, 0.1, (0.3,)).images)
+    return [*drawn[:4], "no such file.png", *drawn[4:]]
+
+
+def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
+    """Distances, distances without a quarter of the patches of every third image, and what `detect` gives."""
+    comparison = working.compare(images())
+    tables = np.stack(comparison.tables)
+    removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.25
+    removed[np.arange(len(removed)) % 3 > 0] = False
+    reduced = tables.copy()
+    for table, layer in zip(reduced, comparison.extracted.layers):
+        counts, references = comparison.extracted.counts, comparison.references
+        remove_everywhere(table, layer, counts, removed, references, comparison.options)
+    result = working.judge(comparison)
+    return {
+        "tables": tables,
+        "reduced": reduced,
+        "patch_scores": result.patch_scores,
+        "scores": result.scores,
+        "kept": result.kept,
+        "skipped": np.array([i for i, _ in result.skipped]),
+    }
+
+
+def main(port: str, count: str, process: str, devices: str, backend: str, out: str, mode: str) -> None:
+    jax.config.update("jax_num_cpu_devices", int(devices))
+    with processes.joined(f"127.0.0.1:{port}", int(count), int(process)):
+        working = detector(backend)
+        while True:
+            results = stages(working)
+            if mode == "once":
+                break
+            print("ready", flush=True)
+        np.savez(Path(out) / f"{process}.npz", **results)
+        processes.wait("written")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,102 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraph_jax.features import aggregate, normalise
+from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances, schedule
+from codegraph_jax.similarity.tiles import TileOptions
+from tests import reference
+
+GRID = (5, 7)
+DEGREES = (1, 3, 5)
+
+
+def draw(n=4, grid=GRID, c=24, seed=0):
+    """Tokens with structure: neighbours are alike and one channel dominates, as in real backbones."""
+    rng = np.random.default_rng(seed)
+    tokens = rng.normal(size=(n, *grid, c)).cumsum(axis=1) + rng.normal(size=(n, 1, 1, c))
+    tokens[..., 0] += 5
+    return tokens.reshape(n, -1, c).astype(np.float32)
+
+
+def table(tokens, kernel="reuse", precision="float32", references=None, grid=GRID, degrees=DEGREES, batch=1):
+    options = TileOptions(kernel, degrees, grid, precision, batch)
+    references = np.arange(len(tokens)) if references is None else references
+    return pairwise_distances(normalise(jnp.asarray(tokens)), options, references)
+
+
+def expected(tokens, grid=GRID, degrees=DEGREES):
+    return np.stack([reference.distances(reference.aggregate(tokens, r, grid)) for r in degrees])
+
+
+@pytest.mark.parametrize("degree", [1, 3, 5, 7])
+def test_aggregation_is_the_zero_padded_mean_of_the_neighbourhood(degree):
+    tokens = draw()
+    got = aggregate(normalise(jnp.asarray(tokens)), degree, GRID)
+    np.testing.assert_allclose(got, reference.aggregate(tokens, degree, GRID), atol=2e-6)
+
+
+@pytest.mark.parametrize("kernel,batch", [("reuse", 1), ("direct", 1), ("direct", 3)])
+def test_distances_equal_the_float64_definition(kernel, batch):
+    tokens = draw()
+    got, want = table(tokens, kernel, batch=batch), expected(tokens)
+    assert got.dtype == np.float32
+    assert np.isinf(got[:, np.arange(4), np.arange(4)]).all()
+    # near zero the root magnifies the rounding of the product, so squares are compared
+    off = ~np.eye(4, dtype=bool)
+    np.testing.assert_allclose(got[:, off] ** 2, want[:, off] ** 2, atol=5e-6)
+
+
+@pytest.mark.parametrize("kernel", ["reuse", "direct"])
+def test_bfloat16_products_keep_the_order(kernel):
+    tokens = draw(c=96)
+    off = ~np.eye(4, dtype=bool)
+    exact, rough = table(tokens, kernel)[:, off], table(tokens, kernel, "bfloat16")[:, off]
+    assert np.abs(exact - rough).max() < 0.03
+    assert np.corrcoef(exact.ravel(), rough.ravel())[0, 1] > 0.999
+    assert np.abs(exact - rough).max() > 0, "bfloat16 must really be used"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 10**6))
+def test_a_permutation_of_the_images_permutes_the_table(n, seed):
+    tokens = draw(n, seed=seed)
+    order = np.random.default_rng(seed).permutation(n)
+    straight, shuffled = table(tokens), table(tokens[order])
+    # the product of a pair is computed in the other order, so the last bits may differ
+    mask = ~np.eye(n, dtype=bool)
+    difference = straight[:, order][:, :, order][:, mask] ** 2 - shuffled[:, mask] ** 2
+    assert np.abs(difference).max() < 4e-6
+
+
+def test_references_select_columns():
+    tokens = draw(6)
+    chosen = np.array([1, 4])
+    np.testing.assert_array_equal(table(tokens, references=chosen), table(tokens)[:, :, chosen])
+
+
+def test_the_schedule_computes_each_needed_pair_once():
+    pairs = schedule(6, np.array([1, 4]))
+    seen = set(zip(pairs.first.tolist(), pairs.second.tolist()))
+    assert len(seen) == len(pairs.first) == 9
+    assert all(i < j and {i, j} & {1, 4} for i, j in seen)
+
+
+@given(st.integers(1, 500), st.integers(0, 600))
+def test_references_are_spread_evenly(n, limit):
+    chosen = choose_references(n, limit)
+    assert len(chosen) == (min(n, limit) if limit else n)
+    assert len(set(chosen.tolist())) == len(chosen)
+    if len(chosen) > 1:
+        gaps = np.diff(chosen)
+        assert gaps.max() - gaps.min() <= 1
+
+
+def test_progress_counts_every_pair():
+    done = []
+    tokens = draw(5)
+    options = TileOptions("reuse", (1,), GRID, "float32")
+    pairwise_distances(normalise(jnp.asarray(tokens)), options, np.arange(5), done.append)
+    assert sum(done) == 10

@@ -1,0 +1,66 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraph_jax.features import normalise
+from codegraph_jax.similarity.removal import remove_patches
+from codegraph_jax.similarity.tiles import TileOptions
+from tests import reference
+from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
+
+
+def without_patches(before, normalised, removed, references):
+    after = before.copy()
+    remove_patches(after, normalised, removed, references, TileOptions("reuse", DEGREES, GRID, "float32"))
+    return after
+
+
+def recomputed(tokens, removed):
+    """Every distance anew, in float64, with the removed patches out of the banks."""
+    tables = []
+    for degree in DEGREES:
+        features = reference.aggregate(tokens, degree, GRID)
+        n, p, _ = features.shape
+        out = np.full((n, n, p), np.inf)
+        for i in range(n):
+            for j in range(n):
+                bank = features[j][~removed[j]]
+                if i != j and len(bank):
+                    out[i, j] = np.linalg.norm(features[i][:, None] - bank[None], axis=-1).min(axis=1)
+        tables.append(out)
+    return np.stack(tables)
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.0, 0.9))
+def test_removal_equals_computing_everything_anew(seed, share):
+    tokens = draw(4, seed=seed)
+    tokens[1] = tokens[0] + 0.01 * tokens[2]  # near duplicates: their patches are each other's nearest
+    removed = np.random.default_rng(seed).uniform(size=tokens.shape[:2]) < share
+    removed[3] = False
+    got = without_patches(table(tokens), normalise(jnp.asarray(tokens)), removed, np.arange(4))
+    want = recomputed(tokens, removed)
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(want))
+    finite = np.isfinite(want)
+    np.testing.assert_allclose(got[finite] ** 2, want[finite] ** 2, atol=6e-6)
+
+
+def test_an_image_without_patches_left_is_no_reference():
+    tokens = draw(4)
+    removed = np.zeros(tokens.shape[:2], bool)
+    removed[2] = True
+    got = without_patches(table(tokens), normalise(jnp.asarray(tokens)), removed, np.arange(4))
+    assert np.isinf(got[:, :, 2]).all()
+    assert np.isfinite(got[:, 2, [0, 1, 3]]).all(), "its own patches are still scored"
+
+
+@pytest.mark.parametrize("references", [np.array([0, 3]), np.array([2])])
+def test_removal_with_few_references(references):
+    tokens = draw(5)
+    removed = np.random.default_rng(1).uniform(size=tokens.shape[:2]) < 0.3
+    normalised = normalise(jnp.asarray(tokens))
+    everything = without_patches(table(tokens), normalised, removed, np.arange(5))
+    some = without_patches(table(tokens, references=references), normalised, removed, references)
+    np.testing.assert_allclose(some, everything[:, :, references], atol=1e-6)
