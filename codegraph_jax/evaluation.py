@@ -1,0 +1,43 @@
+"""Holds a result against the labels and masks of its samples, where they are known."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from codegraph_jax.config import MetricsConfig
+from codegraph_jax.data.images import load_mask
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.detector import DetectionResult
+from codegraph_jax.metrics import image_metrics, pixel_metrics
+
+Metrics = dict[str, float | None]
+
+UNDEFINED: Metrics = dict.fromkeys(
+    ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
+)
+
+
+def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
+    """Image and pixel metrics of one category (codegraph.md section 6), None where undefined.
+
+    Images without a label count for nothing; anomalous images without a mask count for the image metrics only.
+
+    Args:
+        result: scores of n images.
+        samples: the same n images, in the same order.
+        config: the rules for masks and PRO.
+    """
+    metrics = dict(UNDEFINED)
+    labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
+    if labelled:
+        labels = np.array([samples[i].label for i in labelled])
+        metrics |= image_metrics(labels, result.scores[labelled])
+    masked = [i for i in labelled if samples[i].label == 0 or samples[i].mask]
+    if any(samples[i].mask for i in masked):
+        size = result.image_size
+        masks = np.zeros((len(masked), size, size), bool)
+        for k, i in enumerate(masked):
+            if mask := samples[i].mask:
+                masks[k] = load_mask(mask, size, config.masks)
+        metrics |= pixel_metrics(masks, result.maps(masked), config.pro)
+    return metrics
