@@ -1,0 +1,125 @@
+"""Targeted patch filtering: which patches make a community, and what is left of them without it (section 5.4).
+
+[paper, by name] Only patches that depend on a flagged community are filtered. [ours] What counts as depending, and that
+a flagged patch is itself judged by the images outside its community.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.community import PatchBox
+from codegraph_jax.scoring import mutual_scores
+
+FEWEST_OUTSIDE = 5
+"""Images outside all communities without which normality is anybody's guess."""
+
+
+def flag_patches(
+    distances: Float[np.ndarray, "n m p"],
+    references: Int[np.ndarray, " m"],
+    communities: Sequence[Sequence[int]],
+    k: int,
+    config: ConsistencyConfig,
+) -> Bool[np.ndarray, "n p"]:
+    """Patches of community members that look normal only because of their community.
+
+    A patch is flagged where its score grows without the community (the dependency s(x | without C) / s(x) exceeds its
+    `dependency` quantile over the patches of images outside) and where it is then anomalous (s(x | without C) exceeds
+    the `standout` quantile of the scores outside). The second keeps the patches of normal parts that merely agree.
+
+    Args:
+        distances: mean over layers and degrees.
+        references: image of each column.
+        communities: image indices of each community.
+        k: neighbours that a score averages.
+        config: the two quantiles.
+    """
+    n, _, p = distances.shape
+    flagged = np.zeros((n, p), bool)
+    for community, test in zip(communities, dependences(distances, references, communities, k, config)):
+        members = np.asarray(community)
+        flagged[members] |= depends(distances[members], test, k)
+    return flagged
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """What a patch of any image must exceed to count as part of a community.
+
+    Attributes:
+        outside: columns of the references that do not belong to the community [o].
+        dependency: least s(x | outside) / s(x).
+        standout: least s(x | outside).
+    """
+
+    outside: Int[np.ndarray, " o"]
+    dependency: float
+    standout: float
+
+
+def dependences(
+    distances: Float[np.ndarray, "n m p"],
+    references: Int[np.ndarray, " m"],
+    communities: Sequence[Sequence[int]],
+    k: int,
+    config: ConsistencyConfig,
+) -> list[Dependence]:
+    """The limits of every community, learnt from the images outside of all; none where those are too few.
+
+    Arguments as for `flag_patches`.
+    """
+    outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
+    if len(outside) < FEWEST_OUTSIDE:
+        return []
+    normal = distances[None, outside]
+    scores = mutual_scores(normal, k)[0]
+    standout = float(np.quantile(scores, config.standout))
+    tests = []
+    for community in communities:
+        rest = np.flatnonzero(~np.isin(references, community))
+        without = mutual_scores(normal[:, :, rest], min(k, len(rest)))[0]
+        limit = np.quantile(without / np.maximum(scores, 1e-12), config.dependency)
+        tests.append(Dependence(rest, float(limit), standout))
+    return tests
+
+
+def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
+    """Which patches of some images, of the set or not, are part of a community; `distances` as for `flag_patches`."""
+    scores = mutual_scores(distances[None], k)[0]
+    without = mutual_scores(distances[None, :, test.outside], min(k, len(test.outside)))[0]
+    return (without / np.maximum(scores, 1e-12) > test.dependency) & (without > test.standout)
+
+
+def judge_from_outside(
+    table: Float[np.ndarray, "r n m p"],
+    references: Int[np.ndarray, " m"],
+    flagged: Bool[np.ndarray, "n p"],
+    communities: Sequence[Sequence[int]],
+) -> None:
+    """Takes the other members out of the references of every flagged patch, in place.
+
+    Leaving the banks is not enough: next to every flagged patch lie some that were not, and they are alike too.
+    """
+    for community in communities:
+        columns = np.flatnonzero(np.isin(references, community))
+        for i in community:
+            patches = np.flatnonzero(flagged[i])
+            table[:, i, columns[:, None], patches[None, :]] = np.inf
+
+
+def community_boxes(
+    flagged: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
+) -> tuple[PatchBox, ...]:
+    """Bounding boxes of the connected regions of flagged patches in each member, diagonal neighbours connected."""
+    h, w = grid
+    boxes = []
+    for i in members:
+        regions, _ = ndimage.label(flagged[i].reshape(h, w), structure=np.ones((3, 3)))
+        for rows, columns in ndimage.find_objects(regions):
+            boxes.append(PatchBox(i, rows.start / h, columns.start / w, rows.stop / h, columns.stop / w))
+    return tuple(boxes)

@@ -1,0 +1,160 @@
+"""The image graph, its communities, and which of them chance does not explain (codegraph.md sections 5.2 and 5.3).
+
+[paper, by name] Images are nodes, suspicious links are edges, Leiden finds dense communities under the constant Potts
+model (CPM). [ours] The weights, the resolution and the test.
+"""
+
+from collections.abc import Sequence
+
+import graspologic_native
+import networkx as nx
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.links import Links
+
+LEAST_MEMBERS = 3
+"""Two images that share a defect are two one-off defects that happen to look alike."""
+
+TRIALS = 10
+"""Independent Leiden runs, of which the best counts."""
+
+Members = tuple[int, ...]
+
+
+def link_counts(links: Links, images: int) -> Float[np.ndarray, "n n"]:
+    """Number of links from a patch of image i to image j."""
+    counts = np.zeros((images, images))
+    np.add.at(counts, (links.image, links.target), 1.0)
+    return counts
+
+
+def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
+    """w_ij = the fewer of the links from i to j and from j to i.
+
+    A defect that is merely similar to a recurring one links to the group, but the group does not link back: its
+    members have each other. An image that is no reference cannot be linked to, so its own links count alone.
+    """
+    both = is_reference[:, None] & is_reference[None, :]
+    return np.where(both, np.minimum(counts, counts.T), counts + counts.T)
+
+
+def shuffled(
+    counts: Float[np.ndarray, "n n"], targets: Int[np.ndarray, " m"], generator: np.random.Generator
+) -> np.ndarray:
+    """The links of every image led to other images by a random exchange of its targets.
+
+    How many links an image has, and how they bundle on few targets (the patches of one image are no independent
+    witnesses), stays; only which images they lead to becomes chance.
+    """
+    drawn = np.zeros_like(counts)
+    for i, row in enumerate(counts):
+        others = targets[targets != i]
+        drawn[i, generator.permutation(others)] = row[others]
+    return drawn
+
+
+def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float, seed: int) -> list[Members]:
+    """Leiden communities of three images or more under CPM, each with its members in the given order.
+
+    Args:
+        weights: symmetric, zero on the diagonal.
+        order: the images in an order that does not depend on how they were listed: Leiden's result depends on the
+            order of the edges, seeded or not.
+        resolution: links that two members share at least, on average.
+        seed: of the algorithm's random moves.
+    """
+    edges = [
+        (f"{a:09d}", f"{b:09d}", float(weights[i, j]))
+        for a, i in enumerate(order)
+        for b, j in enumerate(order[:a])
+        if weights[i, j] > 0
+    ]
+    if not edges:
+        return []
+    _, found = graspologic_native.leiden(
+        edges=edges, resolution=resolution, use_modularity=False, iterations=3, seed=seed, trials=TRIALS
+    )
+    members: dict[int, list[int]] = {}
+    for node in sorted(found):
+        members.setdefault(found[node], []).append(order[int(node)])
+    return [tuple(group) for group in members.values() if len(group) >= LEAST_MEMBERS]
+
+
+def strength(weights: Float[np.ndarray, "n n"], community: Members) -> float:
+    """Mean weight between two members."""
+    inside = weights[np.ix_(community, community)]
+    return float(inside.sum() / (len(community) * (len(community) - 1)))
+
+
+def evidence(weights: Float[np.ndarray, "n n"], community: Members) -> float:
+    """Links inside a community: what is compared between the graph and its shuffled copies."""
+    return float(weights[np.ix_(community, community)].sum() / 2.0)
+
+
+def significant_communities(
+    counts: Float[np.ndarray, "n n"],
+    is_reference: Bool[np.ndarray, " n"],
+    order: Sequence[int],
+    config: ConsistencyConfig,
+) -> list[tuple[Members, float]]:
+    """Communities that shuffled graphs do not give, with their p-values, strongest evidence first.
+
+    The p-value of a community is the share of shuffled graphs in which any community holds as many links. It so pays
+    for the search through all communities: if nothing recurs, the chance that anything is flagged is `significance`.
+    """
+    observed = mutual_weights(counts, is_reference)
+    generator = np.random.default_rng(0)
+    position = np.argsort(order)
+    canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
+    targets = np.flatnonzero(canonical_reference)
+    chance = [
+        mutual_weights(shuffled(canonical, targets, generator), canonical_reference) for _ in range(config.permutations)
+    ]
+    pairs = np.triu_indices(len(counts), 1)
+    # a community must be denser than a shuffled graph is as a whole
+    resolution = max([config.resolution, *(float(w[pairs].mean()) for w in chance)])
+    found = communities(observed, order, resolution, seed=0)
+    if not found:
+        return []
+    identity = range(len(counts))
+    best = [max((evidence(w, c) for c in communities(w, identity, resolution, seed=0)), default=0.0) for w in chance]
+    tested = [
+        (community, (1 + sum(b >= evidence(observed, community) for b in best)) / (1 + len(best)))
+        for community in found
+    ]
+    kept = [(community, p_value) for community, p_value in tested if p_value <= config.significance]
+    return sorted(kept, key=lambda item: (-evidence(observed, item[0]), [position[i] for i in item[0]]))
+
+
+def grow(found: Sequence[Members], weights: Float[np.ndarray, "n n"], least_weight: float) -> list[Members]:
+    """Adds the images that belong to a community but are tied to it by weaker links than those that proved it.
+
+    An image joins where it shares `least_weight` links or more with a member on average, and any at all with half of
+    the members; of several communities, the one it shares most with.
+
+    Args:
+        found: disjoint communities.
+        weights: mutual weights of links of a laxer level.
+        least_weight: see above.
+    """
+    grown = [list(members) for members in found]
+    for i in sorted(set(range(len(weights))) - {i for members in found for i in members}):
+        ties = [weights[i, list(members)] for members in found]
+        fits = [t.mean() if t.mean() >= least_weight and (t > 0).mean() >= 0.5 else 0.0 for t in ties]
+        if fits and max(fits) > 0:
+            grown[int(np.argmax(fits))].append(i)
+    return [tuple(members) for members in grown]
+
+
+def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> nx.Graph:
+    """The graph as networkx: nodes are image indices, edges carry `weight` and `links` = [(image, patch, target)]."""
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(weights)))
+    for i, j in zip(*np.nonzero(np.triu(weights, 1))):
+        graph.add_edge(int(i), int(j), weight=float(weights[i, j]), links=[])
+    for image, patch, target in zip(links.image.tolist(), links.patch.tolist(), links.target.tolist()):
+        if graph.has_edge(image, target):
+            graph.edges[image, target]["links"].append((image, patch, target))
+    return graph

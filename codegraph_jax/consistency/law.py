@@ -1,0 +1,85 @@
+"""How far the patches of a set obey the law that the burnout test rests on (codegraph.md section 5).
+
+[paper] For a normal patch tau(i) = ln(d(i+1) / d(i)) is exponential with mean 1 / (alpha i), alpha the tail index of
+the patch. [ours] What is measured of it here.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
+
+WINDOW = 0.5
+"""Share of the references whose distances are looked at."""
+
+SAMPLE = 5000
+"""Patches of each kind that are looked at, evenly over the set."""
+
+STANDOUT = 0.95
+"""Quantile of the patch scores beyond which an unflagged patch counts as a one-off anomaly."""
+
+BINS = 20
+
+KINDS = ("normal", "one-off", "recurring")
+
+
+@dataclass(frozen=True)
+class Law:
+    """Measurements of one set.
+
+    Attributes:
+        tail_index: quartiles of alpha over normal patches.
+        growth: mean of tau(i), i = 1, 2, ..., over the patches of each kind that occurs.
+        p_values: share of normal patches in each of 20 equal bins of the p-value of the test at a quarter of the
+            window; 0.05 everywhere if the law held.
+        departure: Kolmogorov-Smirnov distance of those p-values from uniform, 0 if the law held.
+        below: share of normal patches with p < 0.01 and p < 0.2: what the test's levels are worth on this set.
+    """
+
+    tail_index: tuple[float, float, float]
+    growth: dict[str, list[float]]
+    p_values: list[float]
+    departure: float
+    below: dict[str, float]
+
+
+def measure_law(
+    distances: Float[np.ndarray, "n m p"], scores: Float[np.ndarray, "n p"], flagged: Bool[np.ndarray, "n p"]
+) -> Law | None:
+    """Measures the law on patches that look normal, that stand out alone, and that were flagged as recurring.
+
+    Args:
+        distances: mean over layers and degrees; infinite where a reference must not serve.
+        scores: mutual scores of the patches.
+        flagged: patches of recurring defects.
+
+    Returns:
+        None where the set is too small for a window.
+    """
+    others = int(np.isfinite(distances[:, :, 0]).sum(axis=1).min())
+    window = int(WINDOW * others)
+    if window < SMALLEST_WINDOW:
+        return None
+    outstanding = scores > np.quantile(scores, STANDOUT)
+    masks = {"normal": ~flagged & ~outstanding, "one-off": ~flagged & outstanding, "recurring": flagged}
+    spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
+    normal = spacings["normal"]
+    p_values = np.sort(burnout_test(normal, window)[:, window // 4])
+    steps = np.arange(1, len(p_values) + 1) / len(p_values)
+    quartiles = np.quantile(1.0 / np.maximum(normal.mean(axis=1), 1e-12), (0.25, 0.5, 0.75))
+    return Law(
+        tail_index=(float(quartiles[0]), float(quartiles[1]), float(quartiles[2])),
+        growth={kind: (e.mean(axis=0) / np.arange(1, e.shape[1] + 1)).tolist() for kind, e in spacings.items()},
+        p_values=(np.histogram(p_values, BINS, (0.0, 1.0))[0] / len(p_values)).tolist(),
+        departure=float(np.abs(steps - p_values).max()),
+        below={"0.01": float((p_values < 0.01).mean()), "0.2": float((p_values < 0.2).mean())},
+    )
+
+
+def _spacings(distances: Float[np.ndarray, "n m p"], mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
+    """i tau(i) of up to `SAMPLE` of the chosen patches."""
+    image, patch = np.nonzero(mask)
+    chosen = np.linspace(0, len(image) - 1, min(len(image), SAMPLE)).astype(int)
+    return log_spacings(np.sort(distances[image[chosen], :, patch[chosen]], axis=1)[:, :window])

@@ -1,0 +1,194 @@
+"""Suspicious links: which patches stay close to a few images and then to no other (codegraph.md section 5.1).
+
+Sort the distances of a patch to the references, d(1) <= d(2) <= ... For a normal patch they grow slowly and steadily;
+for a patch of a recurring defect they stay low while images with the same defect last, and then jump: a burnout.
+
+[paper] arXiv:2510.10456 names the neighbour-burnout, the endurance ratio d(k) / d(omega) and the extreme-value law:
+i ln(d(i+1) / d(i)) of a normal patch are exponential with one rate, its tail index.
+[ours] Everything quantitative below. The law gives an exact F test that needs no tail index. It is run over several
+windows, so that the burnout's place is free; a patch gives links only up to its burnout; and it must stand out beyond
+it, since a part that was photographed twice agrees everywhere without being anomalous anywhere.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import fdtrc
+
+from codegraph_jax.config import ConsistencyConfig
+
+T = TypeVar("T")
+
+SMALLEST_DISTANCE = 1e-4
+"""Distances are clamped here before their logarithm is taken; float32 products leave no more near zero."""
+
+SMALLEST_WINDOW = 8
+"""References in a window: below this, neither half holds enough spacings for a test."""
+
+LINKS_KEPT = 4000
+"""Best links of an image that are remembered for the ratio statistics, which have no level of their own."""
+
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Links:
+    """Suspicious links, the most suspicious first: patch `patch` of image `image` is close to image `target`.
+
+    `value` is the statistic; smaller is more suspicious, and for the F test it is a p-value.
+    """
+
+    image: Int[np.ndarray, " l"]
+    patch: Int[np.ndarray, " l"]
+    target: Int[np.ndarray, " l"]
+    value: Float[np.ndarray, " l"]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def take(self, chosen: np.ndarray | slice) -> "Links":
+        """The links at the given places."""
+        return Links(self.image[chosen], self.patch[chosen], self.target[chosen], self.value[chosen])
+
+    @staticmethod
+    def join(parts: Iterable["Links"]) -> "Links":
+        """All links of `parts`; ties are ordered by image, patch and target."""
+        columns = zip(*((p.image, p.patch, p.target, p.value) for p in parts))
+        image, patch, target, value = (np.concatenate(column) for column in columns)
+        return Links(image, patch, target, value).take(np.lexsort((target, patch, image, value)))
+
+
+def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"]:
+    """E_i = i ln(d(i+1) / d(i)), i = 1 ... m-1, of distances in ascending order; exponential for normal patches."""
+    logarithms = np.log(np.maximum(ordered, SMALLEST_DISTANCE), dtype=np.float64)
+    return np.diff(logarithms, axis=1) * np.arange(1, ordered.shape[1])
+
+
+def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.ndarray, "p k"]:
+    """p-value of a burnout between the k-th and the k0-th nearest image, for k = 1 ... k0 = window // 2.
+
+    Under the law the spacings are independent and exponential with one rate, so the ratio of the means of two disjoint
+    stretches follows an F distribution: E_k ... E_k0, which a burnout makes large, over E_k0+1 ... E_window-1.
+
+    Args:
+        spacings: see `log_spacings`.
+        window: omega, the number of nearest references that are looked at.
+    """
+    middle = window // 2
+    total = np.cumsum(spacings[:, : window - 1], axis=1)
+    before = np.pad(total[:, : middle - 1], ((0, 0), (1, 0)))
+    count = middle - np.arange(middle)
+    lower = (total[:, middle - 1 : middle] - before) / count
+    upper = (total[:, -1] - total[:, middle - 1]) / (window - 1 - middle)
+    ratio = lower / np.maximum(upper, 1e-12)[:, None]
+    return fdtrc(2.0 * count[None, :], 2.0 * (window - 1 - middle), ratio)
+
+
+def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
+    """omega of each window among `references` other images; windows that are too small or repeat are left out."""
+    # the test needs d(omega), so a window ends before the last reference
+    sizes = {min(int(fraction * references), references - 1) for fraction in fractions}
+    return sorted(size for size in sizes if size >= SMALLEST_WINDOW)
+
+
+def find_links(
+    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], config: ConsistencyConfig
+) -> Links:
+    """All links whose statistic is suspicious enough to be considered, the most suspicious first.
+
+    The F test gives those of patches with p below `config.membership`; the ratios have no level.
+
+    Args:
+        distances: mean over layers and degrees; infinite where a reference is the image itself.
+        references: image of each column.
+        config: statistic, windows, level and the quantile beyond which a patch stands out.
+    """
+    # the image itself and its duplicates serve no image
+    others = int(np.isfinite(distances[:, :, 0]).sum(axis=1).min())
+    windows = window_sizes(others, config.windows)
+    if not windows:
+        return _nothing()
+    if config.statistic == "f_test":
+        return _burnout_links(distances, references, windows, config)
+    return _ratio_links(distances, references, windows[len(windows) // 2], config)
+
+
+def select_by_coverage(links: Links, images: int, coverage: float) -> Links:
+    """Links in ascending order of their statistic until they touch a share `coverage` of the images.
+
+    [paper, by name; the rule is ours]
+    """
+    touched = np.full(images, len(links))
+    for ends in (links.image, links.target):
+        np.minimum.at(touched, ends, np.arange(len(links)))
+    needed = int(np.ceil(coverage * images))
+    last = np.sort(touched)[needed - 1] if needed else 0
+    return links.take(slice(0, int(last) + 1))
+
+
+def _burnout_links(
+    distances: Float[np.ndarray, "n m p"],
+    references: Int[np.ndarray, " m"],
+    windows: list[int],
+    config: ConsistencyConfig,
+) -> Links:
+    ends = [window - 1 for window in windows]
+    beyond = np.stack(_each_image(lambda i: np.partition(distances[i], ends, axis=0)[ends], len(distances)))
+    # one threshold a window: the quantile of d(omega) over all patches of the set
+    outstanding = beyond >= np.quantile(beyond, config.standout, axis=(0, 2))[:, None]
+
+    def links_of(i: int) -> Links:
+        patches = np.flatnonzero(outstanding[i].any(axis=0))
+        columns = distances[i][:, patches].T
+        order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
+        spacings = log_spacings(np.take_along_axis(columns, order, axis=1))
+        best, place = np.ones(len(patches)), np.zeros(len(patches), int)
+        for k, window in enumerate(windows):
+            p_values = burnout_test(spacings, window)
+            at = p_values.argmin(axis=1)
+            # Bonferroni: as many tries as windows
+            p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
+            better = outstanding[i][k, patches] & (p_value < best)
+            best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
+        found = np.flatnonzero(best < config.membership)
+        row = np.repeat(found, place[found])
+        rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
+        return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
+
+    return Links.join(_each_image(links_of, len(distances)))
+
+
+def _ratio_links(
+    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], window: int, config: ConsistencyConfig
+) -> Links:
+    """[paper] The endurance ratio d(k) / d(omega), in the middle window, and its weighted form [ours]."""
+    ends = _each_image(lambda i: np.partition(distances[i], window - 1, axis=0)[window - 1], len(distances))
+    typical = float(np.median(np.stack(ends)))
+
+    def links_of(i: int) -> Links:
+        columns = distances[i].T
+        order = np.argsort(columns, axis=1, kind="stable")[:, : window - 1]
+        near = np.maximum(np.take_along_axis(columns, order, axis=1), SMALLEST_DISTANCE)
+        end = np.maximum(ends[i], SMALLEST_DISTANCE)[:, None]
+        value = near / end
+        if config.statistic == "weighted":
+            value *= np.sqrt(typical / end)
+        best = np.argsort(value, axis=None, kind="stable")[:LINKS_KEPT]
+        patch, rank = np.divmod(best, window - 1)
+        return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])
+
+    return Links.join(_each_image(links_of, len(distances)))
+
+
+def _each_image(work: Callable[[int], T], images: int) -> list[T]:
+    """`work` on every image; numpy's sorting releases the interpreter."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(work, range(images)))
+
+
+def _nothing() -> Links:
+    return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))

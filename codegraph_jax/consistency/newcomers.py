@@ -1,0 +1,125 @@
+"""Images that are judged by a set to which they do not belong: they change nothing of it.
+
+What the set has learnt applies to them: photographs of one and the same part do not vouch for each other, and a patch
+that shows a recurring defect is judged by the images outside of its community.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.duplicates import shown_by
+from codegraph_jax.consistency.filtering import Dependence, dependences, depends
+from codegraph_jax.consistency.stages import mean_distances
+from codegraph_jax.threshold import Calibration
+
+
+class Newcomers:
+    """Images behind the set's own in the tables of distances.
+
+    Attributes:
+        flagged: patches that show a recurring defect of the set [b, p].
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Float[np.ndarray, "r n m p"]],
+        own: int,
+        references: Int[np.ndarray, " m"],
+        communities: Sequence[Sequence[int]],
+        k: int,
+        config: ConsistencyConfig,
+    ):
+        """
+        Args:
+            tables: distances of each layer, all patches in the banks; duplicates are taken out for the newcomers.
+            own: the first so many images are the set.
+            references: image of each column.
+            communities: image indices of each recurring defect of the set.
+            k: neighbours that a score averages.
+            config: see `ConsistencyConfig`.
+        """
+        self._own = own
+        newcomers = [table[:, own:] for table in tables]
+        mean = mean_distances(newcomers)
+        leave_out_duplicates(mean, newcomers)
+        self._tests: list[Dependence] = []
+        if communities:
+            of_the_set = mean_distances([table[:, :own] for table in tables])
+            self._tests = dependences(of_the_set, references, communities, k, config)
+        self._found = recognise(mean, self._tests, k)
+        self.flagged = np.any([np.zeros((len(mean), mean.shape[2]), bool), *self._found], axis=0)
+
+    def judge(self, table: Float[np.ndarray, "r n m p"]) -> None:
+        """`judge_newcomers` in their rows of a layer's table, whose banks hold no flagged patches any more."""
+        judge_newcomers(table[:, self._own :], self._tests, self._found)
+
+
+def leave_out_duplicates(mean: Float[np.ndarray, "b m p"], tables: Sequence[Float[np.ndarray, "r b m p"]]) -> None:
+    """Makes the distances to references that show the same part as a newcomer infinite, in place.
+
+    Args:
+        mean: distances of b newcomers, over layers and degrees; all patches in the banks.
+        tables: distances of each layer.
+    """
+    for i, distances in enumerate(mean):
+        same = shown_by(distances)
+        for table in (mean[None], *tables):
+            table[:, i, same] = np.inf
+
+
+def recognise(mean: Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int) -> list[Bool[np.ndarray, "b p"]]:
+    """Patches of b newcomers that show the recurring defect of each community."""
+    return [depends(mean, test, k) for test in tests]
+
+
+def judge_newcomers(
+    table: Float[np.ndarray, "r b m p"], tests: Sequence[Dependence], found: Sequence[Bool[np.ndarray, "b p"]]
+) -> None:
+    """Takes the members of a community out of the references of the patches that show its defect, in place."""
+    for test, flags in zip(tests, found):
+        columns = np.setdiff1d(np.arange(table.shape[2]), test.outside)
+        for i, patches in enumerate(flags):
+            table[:, i, columns[:, None], np.flatnonzero(patches)[None, :]] = np.inf
+
+
+def with_newcomers(calibration: Calibration, scores_raw: Float[np.ndarray, " b"]) -> Calibration:
+    """The calibration of a set, with p-values and flags of b newcomers behind its own."""
+    return replace(
+        calibration,
+        p_values=np.concatenate([calibration.p_values, calibration.law.p_values(np.asarray(scores_raw, np.float64))]),
+        flagged=np.concatenate([calibration.flagged, scores_raw >= calibration.threshold]),
+    )
+
+
+def rescore_newcomers(
+    scores_raw: Float[np.ndarray, " b"],
+    image_features: Float[np.ndarray, "b d"],
+    set_scores: Float[np.ndarray, " n"],
+    set_features: Float[np.ndarray, "n d"],
+    neighbours: tuple[int, ...],
+) -> Float[np.ndarray, " b"]:
+    """`scoring.rescore` of each newcomer among the images of the set, on the set's scale.
+
+    Beyond 1 where a newcomer is more anomalous than every image of the set.
+    """
+    low, spread = float(set_scores.min()), float(set_scores.max() - set_scores.min())
+    if spread == 0:
+        return np.zeros(len(scores_raw))
+    scaled = (np.asarray(set_scores, np.float64) - low) / spread
+    features = np.asarray(set_features, np.float64)
+    rescored = []
+    for score, feature in zip(scores_raw, np.asarray(image_features, np.float64)):
+        values = np.append(scaled, (float(score) - low) / spread)
+        weights = np.append(features @ feature, feature @ feature)
+        order = np.argsort(-weights, kind="stable")
+        means = []
+        for k in neighbours:
+            kept = order[:k]
+            total = weights[kept].sum()
+            means.append(weights[kept] @ values[kept] / total if total else values[-1])
+        rescored.append(np.mean(means))
+    return np.array(rescored)

@@ -1,0 +1,37 @@
+"""Sets of tokens in which the truth is known: a texture, one-off defects, and one defect that recurs."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from codegraph_jax.features import normalise
+from codegraph_jax.similarity.pairwise import pairwise_distances
+from codegraph_jax.similarity.tiles import TileOptions
+
+GRID = (8, 8)
+OPTIONS = TileOptions("direct", (1,), GRID, "float32")
+REGION = np.array([18, 19, 26, 27])
+"""Patches of the recurring defect."""
+
+
+def draw(n=48, group=10, one_off=5, seed=0, channels=24):
+    """Tokens [n, p, c]; the first `group` images share a defect, the next `one_off` have one of their own each."""
+    rng = np.random.default_rng(seed)
+    patches = GRID[0] * GRID[1]
+    tokens = rng.normal(size=(1, patches, channels)) + 0.6 * rng.normal(size=(n, patches, channels))
+    shared = 2.5 * rng.normal(size=(len(REGION), channels))
+    tokens[:group, REGION] = shared + 0.4 * rng.normal(size=(group, len(REGION), channels))
+    for i in range(group, group + one_off):
+        tokens[i, REGION + 3] = 2.5 * rng.normal(size=(len(REGION), channels))
+    return tokens.astype(np.float32)
+
+
+def table(tokens, references=None):
+    """(normalised tokens, distances [1, n, m, p])."""
+    references = np.arange(len(tokens)) if references is None else references
+    normalised = normalise(jnp.asarray(tokens))
+    return normalised, pairwise_distances(normalised, OPTIONS, references)
+
+
+def keys(tokens):
+    """Content of each image."""
+    return [image.tobytes() for image in tokens]

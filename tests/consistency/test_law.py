@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from codegraph_jax.consistency.law import measure_law
+from codegraph_jax.report.law_figure import law_diagnostic
+
+
+def table(alpha=6.0, n=60, p=40, seed=0):
+    """Distances [n, m, p] that obey the law, with tail index alpha."""
+    uniform = np.random.default_rng(seed).uniform(size=(n, n, p))
+    distances = (uniform ** (1 / alpha)).astype(np.float32)
+    distances[np.arange(n), np.arange(n)] = np.inf
+    return distances
+
+
+def measure(distances, flagged=None):
+    scores = np.sort(distances, axis=1)[:, :10].mean(axis=1)
+    return measure_law(distances, scores, np.zeros(scores.shape, bool) if flagged is None else flagged)
+
+
+def test_a_set_that_obeys_the_law_is_seen_to():
+    law = measure(table())
+    assert law.tail_index[1] == pytest.approx(6.0, rel=0.1)
+    assert law.departure < 0.06
+    assert law.below["0.2"] == pytest.approx(0.2, abs=0.04)
+    growth = np.array(law.growth["normal"])
+    np.testing.assert_allclose(growth, 1 / (6.0 * np.arange(1, len(growth) + 1)), rtol=0.25)
+    assert sum(law.p_values) == pytest.approx(1.0)
+
+
+def test_recurring_patches_jump_where_their_group_ends():
+    distances, flagged = table(), np.zeros((60, 40), bool)
+    distances[:9, :9, :4] *= 0.3
+    flagged[:9, :4] = True
+    law = measure(distances, flagged)
+    growth = np.array(law.growth["recurring"]) * np.arange(1, len(law.growth["recurring"]) + 1)
+    assert growth.argmax() == 7, "eight others have the defect: the jump is from the eighth to the ninth"
+
+
+def test_a_small_set_has_no_window():
+    assert measure(table(n=10)) is None
+
+
+def test_the_figure_is_a_picture_and_the_same_one_each_time():
+    law = measure(table())
+    first, second = law_diagnostic(law), law_diagnostic(law)
+    assert first.figure[:4] == b"\x89PNG" and first.figure == second.figure
+    assert "Tail index" in first.caption

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.duplicates import duplicate_pairs
+from codegraph_jax.consistency.filtering import flag_patches, judge_from_outside
+from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.scoring import mutual_scores, neighbour_count
+from codegraph_jax.similarity.removal import remove_patches
+from tests.consistency import planted
+
+
+def find(tokens, config=None, references=None):
+    references = np.arange(len(tokens)) if references is None else references
+    normalised, table = planted.table(tokens, references)
+    k = neighbour_count(len(references), 0.3)
+    found = find_consistent([table], references, planted.keys(tokens), k, planted.GRID, config or ConsistencyConfig())
+    return normalised, table, k, found
+
+
+def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
+    tokens = planted.draw()
+    normalised, table, k, found = find(tokens)
+    (community,) = found.communities
+    assert sorted(community.members) == list(range(10))
+    assert community.p_value <= 0.01 and community.strength > 1
+    flagged = found.flagged.reshape(48, -1)
+    assert flagged[:10][:, planted.REGION].mean() > 0.9
+    assert flagged.sum() <= 45, "hardly anything else"
+    assert {box.image for box in community.boxes} == set(range(10))
+    for box in community.boxes[:3]:
+        assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
+
+    before = mutual_scores(table, k)[0]
+    references = np.arange(48)
+    remove_patches(table, normalised, flagged, references, planted.OPTIONS)
+    judge_from_outside(table, references, flagged, [community.members])
+    after = mutual_scores(table, k)[0]
+    normal = np.quantile(before[15:], 0.99)
+    assert before[:10][:, planted.REGION].max() < normal
+    assert after[:10][:, planted.REGION].max(axis=1).min() > normal
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_is_found_where_nothing_recurs(seed):
+    tokens = planted.draw(group=0, one_off=8, seed=seed)
+    _, _, _, found = find(tokens)
+    assert found.communities == () and found.duplicates == () and found.views == ()
+    assert not found.flagged.any()
+
+
+def test_the_order_of_the_images_changes_nothing():
+    tokens = planted.draw(seed=4)
+    _, _, _, straight = find(tokens)
+    order = np.random.default_rng(0).permutation(len(tokens))
+    _, _, _, shuffled = find(tokens[order])
+    np.testing.assert_array_equal(shuffled.flagged, straight.flagged[order])
+    assert [tuple(order[list(c.members)]) for c in shuffled.communities] == [c.members for c in straight.communities]
+    assert [c.p_value for c in shuffled.communities] == [c.p_value for c in straight.communities]
+
+
+def test_few_references_still_find_the_group():
+    tokens = planted.draw(80, group=24)
+    _, _, _, found = find(tokens, references=np.arange(0, 80, 2))
+    assert len(found.communities) == 1
+    members = set(found.communities[0].members)
+    assert members <= set(range(24)) and len(members) >= 20
+
+
+def test_photographs_of_one_part_are_duplicates_and_no_community():
+    tokens = planted.draw(group=0, one_off=0)
+    rng = np.random.default_rng(5)
+    tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
+    _, table, _, found = find(tokens)
+    assert found.duplicates == ((0, 1, 2, 3),)
+    assert found.communities == ()
+    assert np.isinf(table[0, 0, 1:4]).all(), "they no longer vouch for each other"
+
+
+def test_equal_images_are_duplicates():
+    tokens = planted.draw(group=0)
+    tokens[7] = tokens[30]
+    _, table = planted.table(tokens)
+    pairs = duplicate_pairs(table[0], np.arange(len(tokens)))
+    assert {(int(i), int(j)) for i, j in zip(*np.nonzero(pairs))} == {(7, 30), (30, 7)}
+
+
+def test_images_that_share_a_view_are_told_from_a_defect():
+    tokens = planted.draw(group=0, one_off=0)
+    rng = np.random.default_rng(6)
+    view = 1.5 * rng.normal(size=tokens.shape[1:])
+    tokens[:10] = view + 0.6 * rng.normal(size=tokens[:10].shape)
+    _, _, _, found = find(tokens)
+    assert found.communities == ()
+    assert found.views == (tuple(range(10)),)
+    assert not found.flagged.any()
+
+
+def test_a_defect_in_nearly_all_images_is_normality():
+    tokens = planted.draw(20, group=17, one_off=0)
+    _, table = planted.table(tokens)
+    flagged = flag_patches(table[0], np.arange(20), [tuple(range(17))], 5, ConsistencyConfig())
+    assert not flagged.any()
+
+
+def test_flagged_patches_are_judged_from_outside_their_community():
+    table = np.ones((1, 6, 6, 4), np.float32)
+    flagged = np.zeros((6, 4), bool)
+    flagged[1, 2] = True
+    judge_from_outside(table, np.arange(6), flagged, [(0, 1, 3)])
+    assert set(zip(*(axis.tolist() for axis in np.nonzero(np.isinf(table[0]))))) == {(1, 0, 2), (1, 1, 2), (1, 3, 2)}
