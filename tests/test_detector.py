@@ -1,0 +1,119 @@
+"""The method as a whole: against an independent float64 version, and what must not change its result."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.config import BackboneConfig, Config, ConfigError, ConsistencyConfig, DataConfig
+from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph, TooFewImages
+from codegraph_jax.extraction import NotFiniteError
+from tests.backbones.tiny import GOLDEN, TINY
+
+CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
+ALONE = ConsistencyConfig(enabled=False)
+
+
+@pytest.fixture(autouse=True)
+def tiny_preset(monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+
+
+def tiny(**changes):
+    backbone = BackboneConfig(name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"))
+    return Config(backbone=backbone, **changes)
+
+
+def photographs(n=24, seed=0):
+    return list(draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
+
+
+def test_the_chain_equals_float64_numpy():
+    golden = np.load(CHAIN)
+    result = CoDeGraph(tiny(consistency=ALONE)).detect(list(golden["images"]))
+    np.testing.assert_allclose(result.patch_scores, golden["patch_scores"], atol=2e-5)
+    np.testing.assert_allclose(result.maps(), golden["maps"], atol=2e-5)
+    np.testing.assert_allclose(result.scores_raw, golden["raw"], atol=2e-5)
+    np.testing.assert_allclose(result.scores, golden["rescored"], atol=2e-3)
+    np.testing.assert_array_equal(result.ranks[np.argsort(-result.scores)], np.arange(1, 10))
+
+
+def test_the_order_of_the_images_changes_nothing():
+    images, order = photographs(), np.random.default_rng(1).permutation(24)
+    detector = CoDeGraph(tiny())
+    straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
+    np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
+    np.testing.assert_allclose(shuffled.scores, straight.scores[order], atol=1e-5)
+    np.testing.assert_array_equal(shuffled.consistency.flagged, straight.consistency.flagged[order])
+    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.communities]
+    assert back == [c.members for c in straight.consistency.communities]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 32])
+def test_the_batch_size_changes_nothing(batch_size):
+    images = photographs(12)
+    config = tiny()
+    one = CoDeGraph(config).detect(images)
+    config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, batch_size=batch_size))
+    np.testing.assert_allclose(CoDeGraph(config).detect(images).patch_scores, one.patch_scores, atol=2e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+def test_small_sets_give_finite_scores(n):
+    result = CoDeGraph(tiny()).detect(photographs(24)[:n])
+    assert result.patch_scores.shape == (n, 5, 5)
+    assert np.isfinite(result.scores).all() and np.isfinite(result.maps()).all()
+    assert sorted(result.ranks) == list(range(1, n + 1))
+
+
+def test_one_image_is_too_few():
+    with pytest.raises(TooFewImages, match="1 of 1 images can be read"):
+        CoDeGraph(tiny()).detect(photographs(4)[:1])
+
+
+def test_identical_images_have_no_anomaly():
+    result = CoDeGraph(tiny()).detect([photographs(4)[0]] * 6)
+    # the root magnifies the rounding of a product near 1
+    assert result.scores_raw.max() < 2e-3
+    assert result.consistency.communities == ()
+
+
+def test_constant_images_are_scored():
+    images = [np.full((32, 32, 3), value, np.uint8) for value in (0, 0, 128, 255)]
+    assert np.isfinite(CoDeGraph(tiny()).detect(images).scores).all()
+
+
+def test_unreadable_images_are_left_out_or_fatal(tmp_path):
+    files = []
+    for i, image in enumerate(photographs(4)):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+        files.append(str(tmp_path / f"{i}.png"))
+    (tmp_path / "2.png").write_bytes(b"no image")
+    result = CoDeGraph(tiny()).detect(files)
+    np.testing.assert_array_equal(result.kept, [0, 1, 3])
+    assert [index for index, _ in result.skipped] == [2]
+    expected = CoDeGraph(tiny()).detect([files[i] for i in (0, 1, 3)])
+    np.testing.assert_array_equal(result.patch_scores, expected.patch_scores)
+    with pytest.raises(UnreadableImage, match=r"2\.png"):
+        CoDeGraph(tiny(data=DataConfig(unreadable="error"))).detect(files)
+
+
+def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
+    detector = CoDeGraph(tiny())
+    broken = jax.tree.map(lambda x: x * np.nan, detector.backbone.params)
+    detector.backbone = dataclasses.replace(detector.backbone, params=broken)
+    with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
+        detector.detect(photographs(4)[:3])
+
+
+def test_fields_of_the_backbone_can_be_given_by_name():
+    detector = CoDeGraph(tiny(), backbone="tiny", image_size=40)
+    assert detector.config.backbone.image_size == 40
+    with pytest.raises(ConfigError, match="config.backbone"):
+        CoDeGraph(tiny(), resolution=40)

@@ -1,0 +1,143 @@
+"""Runs that build on earlier ones, as the command line starts them: cache, added images, saved bank."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from codegraph_jax import inspection, job
+from codegraph_jax.bank import BankError
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    ConfigError,
+    DataConfig,
+    InspectConfig,
+    SavedBankConfig,
+    to_config_dict,
+)
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder of twelve drawn parts, and one of three more."""
+    home = tmp_path_factory.mktemp("photographs")
+    for i, image in enumerate(draw_set(15, 56, 3, 0.2, (0.3,)).images):
+        place = home / ("night" if i < 12 else "day") / f"{i}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(place)
+    return home
+
+
+@pytest.fixture(scope="module")
+def night(photographs):
+    """The night's run: everything that is kept, kept."""
+    data = DataConfig(
+        root=str(photographs / "night"), cache=str(photographs / "cache"), add=(str(photographs / "day"),)
+    )
+    bank = BankConfig(save=str(photographs / "bank.safetensors"), dtype="float32")
+    config = to_config_dict(Config(data=data, backbone=BACKBONE, bank=bank))
+    job.run(config, str(photographs / "run"))
+    return photographs
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as stream:
+        return {Path(row["path"]).name: row for row in csv.DictReader(stream)}
+
+
+def test_added_images_stand_in_the_results(night):
+    found = rows(night / "run" / "scores.csv")
+    assert len(found) == 15
+    assert found["13.png"]["path"] == str(night / "day" / "13.png")
+    assert found["13.png"]["category"] == "night"
+    assert all(row["flagged"] in ("0", "1") for row in found.values())
+    assert (night / "run" / "heatmaps" / "night" / "added" / "13.png.png").is_file()
+
+
+def test_the_inspector_agrees_with_the_run(night, capsys):
+    config = InspectConfig(
+        bank=SavedBankConfig(str(night / "bank.safetensors")),
+        data=DataConfig(root=str(night / "day"), cache=str(night / "cache")),
+    )
+    inspection.run(to_config_dict(config), str(night / "inspected"))
+    was, now = rows(night / "run" / "scores.csv"), rows(night / "inspected" / "scores.csv")
+    assert set(now) == {"12.png", "13.png", "14.png"}
+    for name, row in now.items():
+        assert float(row["score_raw"]) == pytest.approx(float(was[name]["score_raw"]), abs=5e-5)
+        assert row["flagged"] == was[name]["flagged"]
+        assert (night / "inspected" / "heatmaps" / "day" / f"{name}.png").is_file()
+    printed = capsys.readouterr().out
+    assert "most anomalous" in printed
+    assert "of 3 images flagged" in printed
+    assert (night / "inspected" / "report.html").is_file()
+
+
+def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
+    data = DataConfig(root=str(night / "night"), cache=str(night / "cache"))
+    job.run(to_config_dict(Config(data=data, backbone=BACKBONE)), str(tmp_path))
+    assert "features: 12 of 12 from the cache" in capsys.readouterr().out
+    was, now = rows(night / "run" / "scores.csv"), rows(tmp_path / "scores.csv")
+    for name, row in now.items():
+        assert {k: v for k, v in row.items() if k != "rank"} == {k: v for k, v in was[name].items() if k != "rank"}
+
+
+@pytest.mark.parametrize(
+    "data,bank,message",
+    [
+        ({"add": ("no such directory",)}, {}, "config.data.add: cannot list 'no such directory'"),
+        ({}, {"save": "bank.npz"}, "config.bank.save: 'bank.npz' does not end in .safetensors"),
+    ],
+)
+def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
+    config = Config(
+        data=DataConfig(root=str(photographs / "night"), **data), backbone=BACKBONE, bank=BankConfig(**bank)
+    )
+    with pytest.raises(ConfigError, match=message):
+        job.run(to_config_dict(config), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("path,error", [("", ConfigError), ("absent.safetensors", BankError)])
+def test_an_inspection_without_a_bank(photographs, tmp_path, path, error):
+    config = InspectConfig(bank=SavedBankConfig(path), data=DataConfig(root=str(photographs / "day")))
+    with pytest.raises(error):
+        inspection.run(to_config_dict(config), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_inspection_of_nothing_readable(night, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "broken.png").write_bytes(b"no image")
+    config = InspectConfig(
+        bank=SavedBankConfig(str(night / "bank.safetensors")), data=DataConfig(root=str(tmp_path / "images"))
+    )
+    with pytest.raises(UserError, match="no image can be read"):
+        inspection.run(to_config_dict(config), str(tmp_path / "run"))
+
+
+def test_the_commands_of_the_config(photographs, tmp_path):
+    """Both commands of configs/inspect.py, with small images and drawn weights."""
+    bank = tmp_path / "parts.safetensors"
+    small = [f"--config.backbone.{k}={v}" for k, v in
+             (("name", "dinov2-small"), ("weights", "random"), ("image_size", 56), ("blocks", "(1,3)"))]  # fmt: skip
+    night, day = photographs / "night", photographs / "day"
+    commands = (
+        ["folder.py", f"--config.data.root={night}", f"--config.data.add={day}", f"--config.bank.save={bank}", *small],
+        ["inspect.py", f"--config.data.root={day}", f"--config.bank.path={bank}"],
+    )
+    for number, (config, *arguments) in enumerate(commands):
+        command = [sys.executable, "main.py", f"--config=configs/{config}", f"--workdir={tmp_path / str(number)}"]
+        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert len(rows(tmp_path / "0" / "scores.csv")) == 15
+    assert len(rows(tmp_path / "1" / "scores.csv")) == 3

@@ -1,0 +1,119 @@
+"""The library as a user calls it, and the scripts that show how."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import codegraph_jax
+from codegraph_jax import CoDeGraph, Config
+from codegraph_jax.config import BackboneConfig, ConfigError, ConsistencyConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import TooFewImages
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SMALL = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return list(draw_set(8, 56, 1, 0.2, (0.3,)).images)
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+
+
+@pytest.fixture(scope="module")
+def result(detector, images):
+    return detector.detect(images)
+
+
+def test_fields_have_the_documented_shapes(result):
+    assert result.kept.tolist() == list(range(8))
+    assert result.skipped == []
+    assert result.patch_scores.shape == (8, 4, 4)
+    assert result.scores.shape == result.scores_raw.shape == result.ranks.shape == (8,)
+    assert result.calibration.flagged.shape == result.calibration.p_values.shape == (8,)
+    assert result.consistency.flagged.shape == (8, 4, 4)
+    assert result.maps().shape == (8, 56, 56)
+    assert result.maps([2, 5], 30).shape == (2, 30, 30)
+    np.testing.assert_allclose(result.maps().max(axis=(1, 2)), result.scores_raw, atol=1e-6)
+    assert sorted(result.ranks) == list(range(1, 9))
+    assert "not trained" in result.weights
+    assert result.bank is None
+    assert (result.added, result.from_cache) == (0, 0)
+
+
+def test_paths_arrays_and_pictures_give_the_same(detector, images, result, tmp_path):
+    sources = []
+    for i, image in enumerate(images):
+        picture = Image.fromarray(image)
+        picture.save(tmp_path / f"{i}.png")
+        sources.append([str(tmp_path / f"{i}.png"), tmp_path / f"{i}.png", picture, image][i % 4])
+    np.testing.assert_array_equal(detector.detect(sources).patch_scores, result.patch_scores)
+
+
+def test_grey_arrays_are_taken(detector):
+    grey = [np.full((40, 60), 30 * i, np.uint8) for i in range(3)]
+    assert detector.detect(grey).patch_scores.shape == (3, 4, 4)
+
+
+def test_a_config_says_the_same_as_the_shorthand(images, result):
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+    np.testing.assert_array_equal(CoDeGraph(Config(backbone=backbone)).detect(images).scores, result.scores)
+
+
+def test_what_cannot_work_says_why(detector, images):
+    with pytest.raises(TooFewImages, match="two are needed"):
+        detector.detect(images[:1])
+    with pytest.raises(ConfigError, match="config.backbone"):
+        CoDeGraph(backbone="dinov2-small", weights="random", image_sise=56)
+    with pytest.raises(ConfigError, match="nearest: 42 or 56"):
+        CoDeGraph(backbone="dinov2-small", weights="random", image_size=50)
+
+
+def test_two_images_are_enough(images):
+    config = Config(consistency=ConsistencyConfig(enabled=True))
+    pair = CoDeGraph(config, backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3)).detect(images[:2])
+    assert np.isfinite(pair.patch_scores).all()
+
+
+def test_names_of_the_package_exist():
+    assert all(hasattr(codegraph_jax, name) for name in codegraph_jax.__all__)
+
+
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_own_folder(images, tmp_path, capsys):
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    example("own_folder")([str(tmp_path), *SMALL])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:8]] == [str(i) for i in range(1, 9)]
+
+
+def test_library_arrays(capsys):
+    metrics = example("library_arrays")([*SMALL, "--count", "10"])
+    assert set(metrics) >= {"image_auroc", "pixel_ap"}
+    assert "maps (10, 56, 56)" in capsys.readouterr().out
+
+
+def test_inspect_bank(capsys):
+    example("inspect_bank")([*SMALL, "--count", "14"])
+    out = capsys.readouterr().out
+    assert "parts.safetensors" in out
+    assert out.count(" p ") == 6
+
+
+def test_every_example_is_tested():
+    text = Path(__file__).read_text()
+    assert all(f'example("{path.stem}")' in text for path in EXAMPLES.glob("*.py"))
