@@ -1,0 +1,101 @@
+"""Contact sheets: the images of one community side by side, cut to the defect that they share."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from codegraph_jax.report.names import shown, trimmed
+from codegraph_jax.report.regions import Box
+
+TILE = 224
+"""Side of a crop in pixels."""
+MARGIN, CAPTION, HEADING = 12, 20, 40
+CONTEXT = 2.5
+"""Side of a crop in sides of the box: enough around a defect to know the place."""
+LEAST = 0.25
+"""Side of a crop as a share of the image's shorter side, at least."""
+MOST_TILES = 60
+"""A sheet shows no more: it is to be looked at."""
+BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
+
+
+def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
+    """The part of an image around its boxes as a square of `side` pixels, the boxes drawn; all of it without boxes.
+
+    Args:
+        image: RGB.
+        boxes: what is to be seen; the crop holds the largest of them and shows what of the others falls into it.
+        side: in pixels.
+    """
+    width, height = image.size
+    if not boxes:
+        square = image.copy()
+        square.thumbnail((side, side), Image.Resampling.BILINEAR)
+        sheet = Image.new("RGB", (side, side), BACKGROUND)
+        sheet.paste(square, ((side - square.width) // 2, (side - square.height) // 2))
+        return sheet
+    main = max(boxes, key=lambda box: (box.right - box.left) * (box.bottom - box.top))
+    left, top, right, bottom = main.pixels(width, height)
+    window = max(CONTEXT * max(right - left, bottom - top), LEAST * min(width, height))
+    window = max(1, round(min(window, max(width, height))))
+    # inside the image where it fits; what a narrow image lacks is filled with the background
+    x, y = _inside((left + right - window) // 2, window, width), _inside((top + bottom - window) // 2, window, height)
+    cut = Image.new("RGB", (window, window), BACKGROUND)
+    seen = image.crop((max(x, 0), max(y, 0), min(x + window, width), min(y + window, height)))
+    cut.paste(seen, (max(-x, 0), max(-y, 0)))
+    picture = cut.resize((side, side), Image.Resampling.BILINEAR)
+    zoom = window / side
+    draw = ImageDraw.Draw(picture)
+    for box in boxes:
+        edges = box.pixels(width, height)
+        near_x, near_y, far_x, far_y = ((edge - shift) / zoom for edge, shift in zip(edges, (x, y, x, y)))
+        corners = [near_x, near_y, max(near_x, far_x - 1), max(near_y, far_y - 1)]
+        draw.rectangle(corners, outline=FRAME, width=2)
+    return picture
+
+
+def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """A picture of captioned crops under a heading.
+
+    Args:
+        heading: one line.
+        tiles: squares of TILE pixels; MOST_TILES of them are shown, and how many more there are is said.
+        captions: a name for each; trimmed to the tile's width.
+    """
+    more = len(tiles) - MOST_TILES
+    tiles, captions = tiles[:MOST_TILES], captions[:MOST_TILES]
+    columns = min(max(3, round(len(tiles) ** 0.5 * 1.2)), 8)
+    rows = -(-len(tiles) // columns)
+    width = columns * (TILE + MARGIN) + MARGIN
+    sheet = Image.new("RGB", (width, HEADING + rows * (TILE + CAPTION + MARGIN) + MARGIN), BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
+    if more > 0:
+        heading = f"{heading} ({more} more are not shown)"
+    draw.text((MARGIN, MARGIN), _fitted(shown(heading), width - 2 * MARGIN, _font(18)), INK, _font(18))
+    for place, (tile, caption) in enumerate(zip(tiles, captions)):
+        x = MARGIN + place % columns * (TILE + MARGIN)
+        y = HEADING + MARGIN // 2 + place // columns * (TILE + CAPTION + MARGIN)
+        sheet.paste(tile, (x, y))
+        draw.text((x, y + TILE + 3), _fitted(shown(caption), TILE, _font(12)), FAINT, _font(12))
+    return sheet
+
+
+def _inside(start: int, length: int, limit: int) -> int:
+    """Start of a window moved into [0, limit], or centred where it is the longer."""
+    return (limit - length) // 2 if length > limit else min(max(start, 0), limit - length)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # the one font that a requirement brings along; it knows most alphabets
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
+
+
+def _fitted(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    length = len(text)
+    while length > 1 and font.getlength(trimmed(text, length)) > width:
+        length -= 1
+    return trimmed(text, length)

@@ -1,0 +1,93 @@
+"""Geometry of the image graph: which nodes and edges are drawn, and where."""
+
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+
+from codegraph_jax.consistency.community import Consistency
+
+WIDTH, HEIGHT = 640.0, 400.0
+MARGIN = 16.0
+MOST_NODES, MOST_EDGES = 400, 1500
+"""What can still be seen, and laid out in a second; the members of communities and the strongest edges come first."""
+SEED = 0
+HUES = 8
+"""Colours that communities take in turn."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """An image: its place, and the colour of its community (from 1; 0 without)."""
+
+    image: int
+    x: float
+    y: float
+    hue: int
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A link between two images; `weight` in (0, 1], `hue` where both belong to one community."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    weight: float
+    hue: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The graph in a WIDTH x HEIGHT box, and how many of its nodes and edges are left out."""
+
+    nodes: list[Node]
+    edges: list[Edge]
+    left_out_nodes: int
+    left_out_edges: int
+
+
+def draw_graph(consistency: Consistency) -> Drawing:
+    """Places the linked images by a force-directed layout with a fixed seed; images without links are left out."""
+    group = {image: number for number, c in enumerate(consistency.communities, 1) for image in c.members}
+    weighted = sorted(
+        ((float(w), min(a, b), max(a, b)) for a, b, w in consistency.graph.edges(data="weight", default=1.0) if a != b),
+        key=lambda edge: (-edge[0], edge[1], edge[2]),
+    )
+    strength: dict[int, float] = {}
+    for weight, a, b in weighted:
+        strength[a] = strength.get(a, 0.0) + weight
+        strength[b] = strength.get(b, 0.0) + weight
+    ranked = sorted(strength, key=lambda image: (image not in group, -strength[image], image))
+    chosen = sorted(ranked[:MOST_NODES])
+    kept = set(chosen)
+    drawn = [edge for edge in weighted if edge[1] in kept and edge[2] in kept][:MOST_EDGES]
+    graph = nx.Graph()
+    graph.add_nodes_from(chosen)
+    # the square root keeps one very strong group from collapsing into a point
+    graph.add_weighted_edges_from((a, b, weight**0.5) for weight, a, b in drawn)
+    place = _layout(graph)
+    greatest = drawn[0][0] if drawn else 1.0
+    edges = []
+    for weight, a, b in reversed(drawn):
+        together = a in group and group[a] == group.get(b)
+        edges.append(Edge(*place[a], *place[b], round(weight / greatest, 3), hue(group[a]) if together else 0))
+    nodes = [Node(image, *place[image], hue(group[image]) if image in group else 0) for image in chosen]
+    return Drawing(nodes, edges, len(ranked) - len(chosen), len(weighted) - len(drawn))
+
+
+def hue(number: int) -> int:
+    """Colour of a community, from 1 to HUES."""
+    return (number - 1) % HUES + 1
+
+
+def _layout(graph: nx.Graph) -> dict[int, tuple[float, float]]:
+    if not graph:
+        return {}
+    positions = nx.spring_layout(graph, seed=SEED, iterations=80)
+    points = np.array([positions[node] for node in graph])
+    low, high = points.min(axis=0), points.max(axis=0)
+    unit = (points - low) / np.where(high > low, high - low, 1.0)
+    box = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
+    return {node: tuple(map(float, np.round(MARGIN + point * box, 1))) for node, point in zip(graph, unit)}  # type: ignore[misc]

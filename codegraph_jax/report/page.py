@@ -1,0 +1,283 @@
+"""report.html: one file that opens from disk, holds its pictures, and fetches nothing from anywhere.
+
+Pictures are embedded as JPEG, as large as `pictures.picture_side` allows: 512 px for up to 400 images, about 230 px for
+2,000 (some 30 MB). Anomaly maps are embedded as small PNG layers that the browser lays over them, so the map can be
+switched off. Where the embedded picture is small, the large view shows the heat-map file beside the report instead, and
+falls back to the embedded picture when the report was sent somewhere without its folder.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from codegraph_jax.data.files import whole_file
+from codegraph_jax.report import drawing, histogram
+from codegraph_jax.report.names import relative_url, shown
+from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.report.pictures import Picture, picture_side
+from codegraph_jax.report.records import Record
+from codegraph_jax.report.recurrence import Recurrence
+from codegraph_jax.report.tables import HEADINGS, metrics_rows
+from codegraph_jax.threshold import Calibration
+
+MOST_MEMBERS = 60
+"""Thumbnails in a group; the table shows all of them."""
+LARGE_ENOUGH = 400
+"""Side in pixels from which the large view is content with the embedded picture."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a record, its picture, and its number in the report."""
+
+    number: int
+    record: Record
+    picture: Picture
+
+
+@dataclass(frozen=True)
+class Group:
+    """One recurring defect as the report tells it; members by their number in the report."""
+
+    number: int
+    hue: int
+    members: list[int]
+    strength: float
+    p_value: str
+    sheet: str
+
+
+@dataclass(frozen=True)
+class Alike:
+    """Images of a category that look the same but share no defect; members by their number in the report."""
+
+    category: str
+    heading: str
+    text: str
+    members: list[int]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the report tells of one category; nodes of the drawing are counted from its `first` image."""
+
+    category: str
+    images: int
+    flagged: int
+    threshold: str
+    explanation: str
+    histogram: histogram.Histogram
+    drawing: drawing.Drawing
+    groups: list[Group]
+    first: int
+    diagnostics: Sequence[Diagnostic]
+
+
+def write_page(
+    path: Path,
+    outcomes: Sequence[Outcome],
+    records: Sequence[Record],
+    pictures: Sequence[Picture],
+    recurrences: Sequence[Recurrence],
+    mean: dict[str, float | None],
+    manifest: dict[str, Any],
+) -> None:
+    """Writes the report.
+
+    Args:
+        path: the file; the files that records and recurrences name lie in its directory.
+        outcomes: all categories.
+        records, pictures: all images, in the same order.
+        recurrences: the recurring defects of all categories.
+        mean: metrics over all categories.
+        manifest: what the run was made with; nothing that differs between equal runs.
+    """
+    rows = [Row(number, record, picture) for number, (record, picture) in enumerate(zip(records, pictures))]
+    several = len(outcomes) > 1
+    rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
+    labelled = any(record.label is not None for record in records)
+    style, script = _package_text("page.css"), _package_text("page.js")
+    html = _environment().from_string(_package_text("page.html.j2")).render(
+        style=Markup(style),
+        script=Markup(script),
+        policy=content_policy(style, script),
+        chapters=_chapters(outcomes, recurrences),
+        alike=_alike(outcomes),
+        MOST_MEMBERS=MOST_MEMBERS,
+        rows=rows,
+        images=embedded_json({"images": [_image_data(row) for row in sorted(rows, key=lambda row: row.number)],
+                              "large": picture_side(len(rows)) >= LARGE_ENOUGH}),
+        labelled=labelled,
+        several=several,
+        flagged=sum(record.flagged for record in records),
+        recurring=sum(len(outcome.result.consistency.communities) for outcome in outcomes),
+        skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
+        weights=outcomes[0].result.weights,
+        headings=list(HEADINGS.values()),
+        metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
+        measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
+        flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
+        manifest=json.dumps(manifest, indent=2),
+        plot=histogram,
+        graph=drawing,
+    )  # fmt: skip
+    with whole_file(path) as name:
+        Path(name).write_bytes(html.encode("utf-8"))
+
+
+def content_policy(style: str, script: str) -> str:
+    """Nothing is loaded but pictures from the file itself and from beside it; nothing runs but the report's script."""
+    return "; ".join(
+        [
+            "default-src 'none'",
+            "img-src data: 'self' file:",
+            f"style-src 'sha256-{_digest(style)}'",
+            f"script-src 'sha256-{_digest(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        ]
+    )
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON that can stand in a script element: neither `</script>` nor `<!--` can occur in it."""
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
+
+
+def data_url(media_type: str, content: bytes) -> str:
+    """A file as a URL."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def describe_threshold(calibration: Calibration, images: int, label: str) -> str:
+    """How a threshold came about and what is to be expected of it, in a sentence or two."""
+    rate, law = calibration.expected_rate, calibration.law
+    expected = f"A normal image is expected above it with a probability of {_percent(rate)}"
+    if calibration.rule == "given":
+        return f"Given by the user. {expected}."
+    if calibration.rule == "share":
+        return f"Set so that the given share of the images is flagged. {expected}."
+    if calibration.rule == "mixture":
+        return (
+            f"The scores of {label} fall into a normal part ({_percent(law.share)} of the images, the curve) and a "
+            f"higher one. {expected}: about {law.share * images * rate:.1f} images."
+        )
+    if calibration.rule == "quartiles":
+        return f"Too few images for more than a rough law of normal ones (the curve). {expected}, roughly."
+    return (
+        f"The scores of {label} look like one group (the curve), without a distinct higher part; only what lies far "
+        f"above it is flagged. {expected}: about {images * rate:.1f} images."
+    )
+
+
+def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[Chapter]:
+    chapters, first = [], 0
+    for outcome in outcomes:
+        result, count = outcome.result, len(outcome.samples)
+        calibration = result.calibration
+        chapters.append(
+            Chapter(
+                category=outcome.category,
+                images=count,
+                flagged=int(calibration.flagged.sum()),
+                threshold=f"{calibration.threshold:.4f}",
+                explanation=describe_threshold(calibration, count, shown(outcome.category)),
+                histogram=histogram.histogram(result.scores_raw, calibration),
+                drawing=drawing.draw_graph(result.consistency),
+                groups=[
+                    Group(
+                        number=recurrence.number,
+                        hue=drawing.hue(recurrence.number),
+                        members=[first + image for image in recurrence.community.members],
+                        strength=recurrence.community.strength,
+                        p_value=f"{recurrence.community.p_value:.2g}",
+                        sheet=relative_url(recurrence.sheet),
+                    )
+                    for recurrence in recurrences
+                    if recurrence.outcome is outcome
+                ],
+                first=first,
+                diagnostics=outcome.diagnostics,
+            )
+        )
+        first += count
+    return chapters
+
+
+def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
+    groups, first = [], 0
+    for outcome in outcomes:
+        found = outcome.result.consistency
+        for members in found.duplicates:
+            heading = f"{len(members)} near-duplicates"
+            text = "Most likely photographs of one and the same part: they do not serve as references for each other."
+            groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
+        for members in found.views:
+            heading = f"{len(members)} images share a view"
+            text = "The same pose, mould or light."
+            groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
+        first += len(outcome.samples)
+    return groups
+
+
+def _image_data(row: Row) -> dict[str, Any]:
+    """What the script knows of an image."""
+    record, picture = row.record, row.picture
+    return {
+        "name": shown(record.name),
+        "category": shown(record.category),
+        "path": shown(record.path),
+        "label": record.label,
+        "raw": round(record.score_raw, 6),
+        "score": round(record.score, 6),
+        "rank": record.rank,
+        "p": float(f"{record.p_value:.4g}"),
+        "flagged": record.flagged,
+        "community": record.community,
+        "width": picture.image_width,
+        "height": picture.image_height,
+        "boxes": [_edges(box) for box in record.boxes],
+        "shared": [_edges(box) for box in record.shared],
+        "heatmap": relative_url(record.heatmap) if record.heatmap else None,
+        "mask": relative_url(record.mask) if record.mask else None,
+    }
+
+
+def _edges(box: Any) -> list[float]:
+    return [round(edge, 4) for edge in asdict(box).values()]
+
+
+def _figure_url(figure: bytes | str) -> str:
+    """A diagnostic figure as a picture: what an SVG may hold beside shapes has no effect there."""
+    return data_url("image/png", figure) if isinstance(figure, bytes) else data_url("image/svg+xml", figure.encode())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}\u00a0%"
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _package_text(name: str) -> str:
+    return files("codegraph_jax.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"shown": shown, "figure_url": _figure_url}
+    environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
+    environment.filters["png_url"] = lambda content: data_url("image/png", content)
+    return environment

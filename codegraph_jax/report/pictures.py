@@ -1,0 +1,114 @@
+"""The one pass over the image files: each is decoded once for its heat map, mask, thumbnail and crops."""
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.data.files import whole_file
+from codegraph_jax.data.images import load_image
+from codegraph_jax.progress import Progress
+from codegraph_jax.report.contact_sheet import TILE, crop
+from codegraph_jax.report.heatmaps import Scale, layer_png, overlay
+from codegraph_jax.report.records import Record
+from codegraph_jax.report.regions import flagged_regions, stretch
+
+LARGEST, SMALLEST = 512, 128
+"""Sides in pixels of the pictures that a report carries."""
+PICTURE_BYTES = 32_000_000
+"""What the pictures of a report may take together: a browser opens that at once, and mail still takes most of it."""
+BYTES_PER_PIXEL = 0.3
+"""Of a JPEG of a textured part at this quality, in base64."""
+QUALITY = 75
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the report shows of one image.
+
+    Attributes:
+        photograph: JPEG file.
+        layer: PNG file of the anomaly map with transparency.
+        width, height: of the photograph in pixels.
+        image_width, image_height: of the image file, upright.
+        tile: the shared defect, for the contact sheet; None without a community.
+    """
+
+    photograph: bytes
+    layer: bytes
+    width: int
+    height: int
+    image_width: int
+    image_height: int
+    tile: Image.Image | None
+
+
+def picture_side(images: int) -> int:
+    """Longest side of the pictures in a report of so many images: as large as the budget allows."""
+    side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(images, 1)) ** 0.5
+    return int(np.clip(side, SMALLEST, LARGEST)) // 16 * 16
+
+
+def fit(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height with the same aspect and the longer one `side`."""
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def make_pictures(
+    records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
+) -> list[Picture]:
+    """Writes heat maps and masks, and returns what the report and the contact sheets show, in the order of `records`.
+
+    Args:
+        records: all images of the run.
+        workdir: where the files that the records name are written.
+        scale: of the heat maps.
+        workers: threads.
+        advance: called with the number of images just done.
+    """
+    side = picture_side(len(records))
+
+    def work(record: Record) -> Picture:
+        return _make_picture(record, workdir, scale, side)
+
+    pictures = []
+    with ThreadPoolExecutor(workers) as pool:
+        for picture in pool.map(work, records):
+            pictures.append(picture)
+            advance(1)
+    return pictures
+
+
+def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
+    result = record.outcome.result
+    image = load_image(record.path)
+    anomaly_map = result.maps([record.index])[0]
+    if record.heatmap:
+        size = fit(*image.size, result.image_size)
+        _save(overlay(image, scale.strength(stretch(anomaly_map, *size))), workdir / record.heatmap, compress_level=1)
+    if record.mask:
+        calibration = result.calibration
+        regions = flagged_regions(stretch(anomaly_map, *image.size), calibration.threshold, calibration.patch_threshold)
+        _save(Image.fromarray(regions.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
+    width, height = fit(*image.size, side)
+    photograph = io.BytesIO()
+    image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0).save(photograph, "JPEG", quality=QUALITY)
+    return Picture(
+        photograph=photograph.getvalue(),
+        layer=layer_png(scale.strength(result.patch_scores[record.index])),
+        width=width,
+        height=height,
+        image_width=image.width,
+        image_height=image.height,
+        tile=crop(image, record.shared, TILE) if record.community else None,
+    )
+
+
+def _save(picture: Image.Image, path: Path, compress_level: int) -> None:
+    with whole_file(path) as name:
+        picture.save(name, "PNG", compress_level=compress_level)

@@ -1,0 +1,115 @@
+"""One record an image: what scores.csv, scores.json and the report say of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax.config import ReportConfig
+from codegraph_jax.report.names import output_path
+from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.regions import Box, flagged_regions, region_boxes, shared_box
+
+COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "community")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a run.
+
+    Attributes:
+        outcome: its category.
+        index: its place among the images of the category.
+        path, name, category, label: as the sample has them.
+        score_raw, score, rank: as the result has them.
+        p_value: how often a normal image scores so high.
+        flagged: it is above the threshold.
+        community: number of the recurring defect that it shares, from 1 in each category; None without.
+        heatmap, mask: files below the workdir; None where they are not written.
+        boxes: around the flagged regions.
+        shared: boxes around what ties it to its community.
+    """
+
+    outcome: Outcome
+    index: int
+    path: str
+    name: str
+    category: str
+    label: int | None
+    score_raw: float
+    score: float
+    rank: int
+    p_value: float
+    flagged: bool
+    community: int | None
+    heatmap: Path | None
+    mask: Path | None
+    boxes: list[Box]
+    shared: list[Box]
+
+    def values(self) -> dict[str, Any]:
+        """The columns of scores.json."""
+        return {
+            "path": self.path,
+            "category": self.category,
+            "label": self.label,
+            "score_raw": round(self.score_raw, 6),
+            "score": round(self.score, 6),
+            "rank": self.rank,
+            "p_value": float(f"{self.p_value:.4g}"),
+            "flagged": self.flagged,
+            "community": self.community,
+        }
+
+    def cells(self) -> dict[str, Any]:
+        """The same as scores.csv writes it."""
+        numbers = {"score_raw": f"{self.score_raw:.6f}", "score": f"{self.score:.6f}", "flagged": int(self.flagged)}
+        return self.values() | numbers
+
+
+def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Record]:
+    """The images of all categories, in the order of the data set."""
+    return [record for outcome in outcomes for record in _category_records(outcome, config)]
+
+
+def community_numbers(outcome: Outcome) -> dict[int, int]:
+    """{image: number of its community} for the members."""
+    communities = outcome.result.consistency.communities
+    return {image: number for number, community in enumerate(communities, 1) for image in community.members}
+
+
+def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
+    result = outcome.result
+    calibration, ranks, groups = result.calibration, result.ranks, community_numbers(outcome)
+    shared: dict[int, list[Box]] = {}
+    for community in result.consistency.communities:
+        for box in community.boxes:
+            shared.setdefault(box.image, []).append(shared_box(box))
+    records = []
+    for i, sample in enumerate(outcome.samples):
+        flagged = bool(calibration.flagged[i])
+        boxes = []
+        if flagged:
+            thresholds = calibration.threshold, calibration.patch_threshold
+            boxes = region_boxes(flagged_regions(result.patch_scores[i], *thresholds))
+        records.append(
+            Record(
+                outcome=outcome,
+                index=i,
+                path=sample.path,
+                name=sample.name,
+                category=sample.category,
+                label=sample.label,
+                score_raw=float(result.scores_raw[i]),
+                score=float(result.scores[i]),
+                rank=int(ranks[i]),
+                p_value=float(calibration.p_values[i]),
+                flagged=flagged,
+                community=groups.get(i),
+                heatmap=output_path(Path("heatmaps"), sample.category, sample.name) if config.heatmaps else None,
+                mask=output_path(Path("masks"), sample.category, sample.name) if config.masks and flagged else None,
+                boxes=boxes,
+                shared=shared.get(i, []),
+            )
+        )
+    return records

@@ -1,0 +1,115 @@
+"""Everything that a detection run leaves in its workdir; every file is whole or absent.
+
+A run that ends leaves exit status 0, whether or not images were flagged: a defect in a part is a result, not an error.
+How many were flagged stands in the last line that is printed, in `manifest.json` (`thresholds`), and image by image in
+`scores.csv` and `scores.json`. `manifest.json` is written last: where it exists, the other files are those of one run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.metrics import mean_metrics
+from codegraph_jax.progress import Clock, bar
+from codegraph_jax.report.heatmaps import Scale, run_scale
+from codegraph_jax.report.manifest import device_summary, package_versions, peak_memory
+from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.page import write_page
+from codegraph_jax.report.pictures import make_pictures
+from codegraph_jax.report.records import COLUMNS, make_records
+from codegraph_jax.report.recurrence import recurrences, write_recurrences
+from codegraph_jax.report.serialise import write_arrays, write_csv, write_json
+
+REPORT = "report.html"
+
+
+def write_results(
+    workdir: Path,
+    config: Config | InspectConfig,
+    outcomes: Sequence[Outcome],
+    clock: Clock,
+    scale: Scale | None = None,
+) -> None:
+    """Writes scores, metrics, maps, pictures, recurring defects and the report, and the manifest last: it vouches.
+
+    Args:
+        workdir: made where it is missing; files of an earlier run are replaced.
+        config: settings of the run.
+        outcomes: one or more categories.
+        clock: gets the stage `results`, and tells the manifest how long every stage took.
+        scale: of the heat maps; without it the run's own.
+    """
+    # while files of two runs lie side by side, nothing vouches for them
+    (workdir / "manifest.json").unlink(missing_ok=True)
+    with clock("results"):
+        records = make_records(outcomes, config.report)
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS)
+        write_json(workdir / "scores.json", [record.values() for record in records])
+        metrics = {outcome.category: outcome.metrics for outcome in outcomes}
+        mean = mean_metrics(list(metrics.values()))
+        flagging = {outcome.category: asdict(outcome.flagging()) for outcome in outcomes}
+        laws = {o.category: asdict(o.result.consistency.law) for o in outcomes if o.result.consistency.law}
+        scored = {"categories": metrics, "mean": mean, "flagging": flagging, "law": laws}
+        write_json(workdir / "metrics.json", scored)
+        if config.report.maps:
+            # float16: distances reach 2 at most, and its steps there are a thousandth
+            arrays = ((outcome.category, outcome.result.maps().astype(np.float16)) for outcome in outcomes)
+            write_arrays(workdir / "maps.npz", arrays)
+        scale = scale or run_scale([outcome.result.patch_scores for outcome in outcomes])
+        with bar(len(records), "report", "image") as advance:
+            pictures = make_pictures(records, workdir, scale, config.data.workers, advance)
+        found = recurrences(outcomes)
+        write_recurrences(workdir, outcomes, found, records, pictures)
+        manifest = _manifest(config, outcomes, scale)
+        if config.report.page:
+            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest)
+    run = {
+        "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
+        "peak_memory_bytes": peak_memory(),
+    }
+    write_json(workdir / "manifest.json", manifest | run)
+
+
+def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
+    """How many images were flagged, how right that was where labels are known, and where the report is."""
+    flagged = sum(int(outcome.result.calibration.flagged.sum()) for outcome in outcomes)
+    count = sum(len(outcome.samples) for outcome in outcomes)
+    flags = [outcome.flagging() for outcome in outcomes]
+    normal, anomalous = sum(f.normal for f in flags), sum(f.anomalous for f in flags)
+    known = ""
+    if normal or anomalous:
+        false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
+        known = f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
+    place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
+    return f"{flagged} of {count} images flagged{known}; {place}"
+
+
+def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale) -> dict[str, Any]:
+    """What the run was made with and what came out; the same for equal runs."""
+    return {
+        "config": asdict(config),
+        "versions": package_versions(),
+        "weights": outcomes[0].result.weights,
+        "device": device_summary(),
+        "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
+        "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
+        "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
+        "heatmap_scale": asdict(scale),
+    }
+
+
+def _threshold(outcome: Outcome) -> dict[str, Any]:
+    calibration = outcome.result.calibration
+    return {
+        # JSON has no infinity: null says that nothing can be flagged
+        "threshold": calibration.threshold if np.isfinite(calibration.threshold) else None,
+        "patch_threshold": calibration.patch_threshold,
+        "rule": calibration.rule,
+        "expected_rate": calibration.expected_rate,
+        "normal_law": asdict(calibration.law),
+        "flagged": int(calibration.flagged.sum()),
+    }

@@ -1,0 +1,65 @@
+"""Results as files that programs read; equal results give equal bytes."""
+
+import csv
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from codegraph_jax.data.files import whole_file
+from codegraph_jax.report.names import shown
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file can name: the time of writing would make equal results differ."""
+
+
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes."""
+    with (
+        whole_file(path) as name,
+        Path(name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Strict JSON in ASCII: NaN and infinities are refused, since most readers do."""
+    with whole_file(path) as name:
+        Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """An .npz archive, one array after the other, so that they never exist all at once."""
+    with whole_file(path) as name, zipfile.ZipFile(name, "w") as archive:
+        for key, array in arrays:
+            member = zipfile.ZipInfo(f"{shown(key)}.npy", EPOCH)
+            with archive.open(member, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+
+
+def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:
+    """The image graph as GraphML: nodes by their row in scores.csv with `path` and `community`, edges with `weight`.
+
+    Args:
+        path: the file.
+        graph: nodes are image indices, edges carry `weight`.
+        paths: of all images.
+        groups: {image: number of its community} for those that have one.
+    """
+    plain = nx.Graph()
+    for node in sorted(graph.nodes):
+        community = {"community": groups[node]} if node in groups else {}
+        # XML holds neither control characters nor bytes that are not UTF-8
+        plain.add_node(int(node), path=shown(paths[node]), **community)
+    for first, second, weight in sorted((min(a, b), max(a, b), float(w)) for a, b, w in graph.edges(data="weight")):
+        plain.add_edge(int(first), int(second), weight=weight)
+    with whole_file(path) as name:
+        # of networkx' two writers the one that needs nothing else, so that the bytes do not depend on what is installed
+        nx.write_graphml_xml(plain, name)

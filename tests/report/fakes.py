@@ -1,0 +1,109 @@
+"""A small run to report on: drawn images with one bright defect, scores that follow it, and one recurring group."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.config import ThresholdConfig
+from codegraph_jax.consistency.community import Community, Consistency, PatchBox
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.scoring import anomaly_maps
+from codegraph_jax.threshold import Calibration, calibrate
+
+GRID, SIZE = 8, 64
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'
+
+HOSTILE = (
+    "<img src=x onerror=alert(1)>.png",
+    "\"quoted\" & 'single'.png",
+    "two\nlines.png",
+    "bytes\udcff.png",
+    "</script><script>alert(1)<!--.png",
+    "{{ 7 * 7 }}{% raw %}.png",
+    "a#b?c%20d:e.png",
+    "\u202egnp.exe.png",
+)
+
+
+@dataclass(frozen=True)
+class FakeResult:
+    """What the report reads of a DetectionResult."""
+
+    kept: np.ndarray
+    patch_scores: np.ndarray
+    scores_raw: np.ndarray
+    scores: np.ndarray
+    calibration: Calibration
+    consistency: Consistency
+    image_size: int = SIZE
+    weights: str = "drawn weights <v1>"
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def maps(self, images=slice(None), size=None):
+        return np.asarray(anomaly_maps(self.patch_scores[images], size or self.image_size))
+
+    @property
+    def ranks(self):
+        ranks = np.empty(len(self.scores), int)
+        ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
+        return ranks
+
+
+def make_outcome(
+    root: Path,
+    names: list[str],
+    category: str = "part",
+    anomalous: int = 4,
+    recurring: int = 3,
+    labelled: bool = False,
+    seed: int = 0,
+    image_size: tuple[int, int] = (80, 60),
+) -> Outcome:
+    """Writes images below `root` and makes their outcome.
+
+    The first `anomalous` images have a defect, the first `recurring` of them the same one; every image has a colour of
+    its own, so that a test can tell which one it sees.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(names)
+    patch_scores = rng.uniform(0.1, 0.2, (n, GRID, GRID)).astype(np.float32)
+    samples = []
+    for i, name in enumerate(names):
+        path = root / category / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", image_size, colour(i)).save(path)
+        if i < anomalous:
+            patch_scores[i, 2:4, 5:7] = 0.8 - 0.01 * i
+        label = int(i < anomalous) if labelled else None
+        samples.append(Sample(str(path), name, category, label))
+    scores_raw = np.asarray(anomaly_maps(patch_scores, SIZE)).max(axis=(1, 2))
+    graph = nx.Graph()
+    graph.add_nodes_from(range(n))
+    members = tuple(range(recurring))
+    graph.add_weighted_edges_from((a, b, 5.0 + a + b) for a in members for b in members if a < b)
+    if n > recurring + 1:
+        graph.add_edge(recurring, recurring + 1, weight=1.0, links=[(0, 1)])
+    boxes = tuple(PatchBox(i, top=0.25, left=0.625, bottom=0.5, right=0.875) for i in members)
+    communities = (Community(members, 7.5, 0.001, boxes),) if recurring else ()
+    result = FakeResult(
+        kept=np.arange(n),
+        patch_scores=patch_scores,
+        scores_raw=scores_raw,
+        scores=scores_raw / scores_raw.max(),
+        calibration=calibrate(scores_raw, ThresholdConfig()),
+        consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph),
+        skipped=[(n, "broken <b>.png: truncated")],
+    )
+    metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
+    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more."),)
+    return Outcome(category, samples, result, metrics, diagnostics)  # type: ignore[arg-type]
+
+
+def colour(i: int) -> tuple[int, int, int]:
+    """The colour of image i."""
+    return (40 + 37 * i % 200, 30 + 91 * i % 210, 60 + 53 * i % 190)

@@ -1,0 +1,258 @@
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegraph_jax.config import Config
+from codegraph_jax.progress import Clock
+from codegraph_jax.report.page import embedded_json
+from codegraph_jax.report.pictures import PICTURE_BYTES, picture_side
+from codegraph_jax.report.results import write_results
+from tests.report.browser import Browser, find_browser
+from tests.report.fakes import HOSTILE, colour, make_outcome
+
+NAMES = [*(f"kind_{i % 2}/{i}.png" for i in range(12)), *HOSTILE]
+
+
+class Elements(HTMLParser):
+    """Start tags of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("page")
+    outcomes = [
+        make_outcome(root / "data", NAMES, "part", labelled=True),
+        make_outcome(root / "data", NAMES[:12], "<b>other</b>", recurring=0, seed=1, image_size=(40, 90)),
+    ]
+    write_results(root / "out", Config(), outcomes, Clock())
+    return root / "out" / "report.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    found = Browser(program)
+    yield found
+    found.close()
+
+
+def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
+    browser.view(1200, 900)
+    browser.open(page, fragment)
+    return browser
+
+
+def test_nothing_is_fetched_from_anywhere(page):
+    text = page.read_text(encoding="utf-8")
+    for tag, attributes in Elements(text).found:
+        assert tag not in ("iframe", "object", "embed", "base")
+        for name in ("src", "href", "srcset", "action"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("data:", "#")) or not re.match(r"[a-z]+:|//", value), (tag, value)
+        assert not [name for name in attributes if name.startswith("on") or name == "style"]
+    assert "url(" not in text and "@import" not in text
+
+
+def test_names_never_become_markup(page):
+    tags = [tag for tag, _ in Elements(page.read_text(encoding="utf-8")).found]
+    assert "b" in tags and tags.count("script") == 2
+    assert not [a for tag, a in Elements(page.read_text(encoding="utf-8")).found if tag == "img" and "onerror" in a]
+
+
+@given(st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_embedded_json_is_the_value_and_never_markup(value):
+    text = str(embedded_json(value))
+    assert json.loads(text) == value
+    assert not set(text) & set("<>&") and text.isascii()
+
+
+def test_pictures_stay_within_the_budget():
+    assert picture_side(40) == picture_side(300) == 512
+    for images in (500, 2000, 4000):
+        assert images * 0.3 * picture_side(images) ** 2 <= PICTURE_BYTES
+
+
+def test_opens_without_problems(browser, page):
+    opened(browser, page)
+    assert browser.problems == []
+    assert browser.evaluate("document.title") == "8 of 32 images flagged"
+    assert browser.evaluate("document.querySelectorAll('#table tbody tr').length") == 32
+
+
+def shown_names(browser: Browser) -> list[str]:
+    return browser.evaluate(
+        "[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
+        "r.querySelector('.name').textContent)"
+    )
+
+
+def column(browser: Browser, kind: str) -> list[float]:
+    texts = browser.evaluate(
+        f"[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
+        f"r.querySelector('[data-label=\"{kind}\"]').textContent)"
+    )
+    return [float(text) for text in texts]
+
+
+def click(browser: Browser, selector: str) -> None:
+    browser.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+
+def test_sorts_by_every_column_and_back(browser, page):
+    opened(browser, page)
+    assert column(browser, "p") == sorted(column(browser, "p")), "the most suspicious first"
+    click(browser, "th[data-sort=raw] button")
+    assert column(browser, "raw") == sorted(column(browser, "raw"), reverse=True)
+    assert browser.evaluate("document.querySelector('th[data-sort=raw]').ariaSort") == "descending"
+    click(browser, "th[data-sort=raw] button")
+    assert column(browser, "raw") == sorted(column(browser, "raw"))
+    click(browser, "th[data-sort=name] button")
+    names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
+    assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
+    click(browser, "th[data-sort=community] button")
+    groups = browser.evaluate("[...document.querySelectorAll('td.community')].map(c => c.textContent)")
+    assert groups[:4] == ["defect 1"] * 3 + [""]
+
+
+def test_filters(browser, page):
+    opened(browser, page)
+
+    def choose(selector: str, value: str) -> None:
+        browser.evaluate(
+            f"{{const e = document.querySelector('{selector}'); e.value = {json.dumps(value)};"
+            "e.dispatchEvent(new Event('input')); e.dispatchEvent(new Event('change'))}"
+        )
+
+    choose("#show", "flagged")
+    assert len(shown_names(browser)) == 8
+    choose("#category", "<b>other</b>")
+    assert sorted(shown_names(browser)) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
+    choose("#show", "quiet")
+    choose("#search", "KIND 11")
+    assert shown_names(browser) == ["kind_1/11.png"]
+    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 images"
+    click(browser, "#reset")
+    assert len(shown_names(browser)) == 32
+    click(browser, "button[data-community]")
+    assert sorted(shown_names(browser)) == ["kind_0/0.png", "kind_0/2.png", "kind_1/1.png"]
+    click(browser, "#reset")
+    choose("#show", "missed")
+    assert shown_names(browser) == []
+
+
+SHOWN_COLOUR = """(async () => {
+  const photo = document.querySelector('#viewer .photo');
+  await photo.decode();
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 1;
+  const context = canvas.getContext('2d');
+  context.drawImage(photo, 0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+})()"""
+
+
+def test_opens_the_right_image_and_steps_through_the_table(browser, page):
+    opened(browser, page)
+    for name in ("kind_0/4.png", "kind_1/7.png"):
+        number = int(name.split("/")[1].split(".")[0])
+        click(browser, f"#row-{number} .frame")
+        assert browser.evaluate("document.querySelector('#viewer-name').textContent") == name
+        np.testing.assert_allclose(browser.evaluate(SHOWN_COLOUR), colour(number), atol=6)
+        browser.press("Escape")
+        assert browser.evaluate("document.querySelector('#viewer').open") is False
+    order = browser.evaluate("[...document.querySelectorAll('#table tbody tr')].map(r => r.dataset.number)")
+    click(browser, f"#row-{order[0]} .frame")
+    seen = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "ArrowLeft", "ArrowLeft"):
+        browser.press(key)
+        seen.append(browser.evaluate("location.hash.slice(7)"))
+    assert seen == [order[1], order[2], order[1], order[0], order[0]]
+    np.testing.assert_allclose(browser.evaluate(SHOWN_COLOUR), colour(int(order[0]) % len(NAMES)), atol=6)
+    assert browser.problems == []
+
+
+def test_map_and_boxes_can_be_switched_by_keys(browser, page):
+    opened(browser, page, "#image-1")
+    assert browser.evaluate("document.querySelectorAll('#viewer rect.found').length") == 1
+    assert browser.evaluate("document.querySelectorAll('#viewer rect.shared').length") == 1
+    box = browser.evaluate("(({x, y, width, height}) => [x, y, width, height].map(v => v.baseVal.value))"
+                           "(document.querySelector('#viewer rect.shared'))")  # fmt: skip
+    np.testing.assert_allclose(box, [0.625, 0.25, 0.25, 0.25], atol=1e-4)
+    browser.press("b")
+    assert browser.evaluate("document.querySelectorAll('#viewer rect').length") == 0
+    visible = "getComputedStyle(document.querySelector('#viewer .heat')).display != 'none'"
+    assert browser.evaluate(visible) is True
+    browser.press("m")
+    assert browser.evaluate(visible) is False
+
+
+def test_the_picture_keeps_its_aspect_and_fits(browser, page):
+    opened(browser, page, f"#image-{len(NAMES)}")
+    for width, height in ((1200, 900), (390, 800), (800, 300)):
+        browser.view(width, height)
+        box = browser.evaluate("new Promise(r => setTimeout(() => {const b = document.querySelector('#viewer .canvas')"
+                               ".getBoundingClientRect(); r([b.width, b.height])}, 200))")  # fmt: skip
+        assert box[1] / box[0] == pytest.approx(90 / 40, rel=0.03)
+        assert 50 < box[0] <= width and box[1] <= height
+
+
+def test_links_lead_to_files_that_exist(browser, page):
+    opened(browser, page)
+    for number in range(len(NAMES)):
+        browser.evaluate(f"location.hash = '#image-{number}'; new Promise(r => setTimeout(r, 30))")
+        loaded = browser.evaluate(
+            "Promise.all([...document.querySelectorAll('#facts a')].map(a => {const i = new Image(); i.src = a.href;"
+            "return i.decode().then(() => i.naturalWidth)}))"
+        )
+        assert loaded[0] == 64 and len(loaded) == (2 if number < 4 else 1)
+    assert browser.problems == []
+
+
+def test_hostile_names_run_nothing(browser, page):
+    opened(browser, page)
+    assert browser.evaluate("document.querySelectorAll('#table img[onerror], #table script').length") == 0
+    shown = shown_names(browser)
+    assert "<img src=x onerror=alert(1)>.png" in shown and "{{ 7 * 7 }}{% raw %}.png" in shown
+    assert "two␊lines.png" in shown and "bytes\ufffd.png" in shown
+    blocked = browser.evaluate(
+        "(() => {const s = document.createElement('script'); s.textContent = 'window.hacked = 1';"
+        "document.body.append(s); return window.hacked === undefined})()"
+    )
+    assert blocked is True, "the content policy lets no other script run"
+
+
+def test_works_moved_away_from_its_folder(browser, page, tmp_path):
+    lone = tmp_path / "mailed.html"
+    lone.write_bytes(page.read_bytes())
+    opened(browser, lone, "#image-0")
+    np.testing.assert_allclose(browser.evaluate(SHOWN_COLOUR), colour(0), atol=6)
+    assert browser.problems == []
+
+
+def test_nothing_is_wider_than_a_phone(browser, page):
+    browser.view(360, 740, phone=True)
+    browser.open(page)
+    assert browser.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_page_without_scripts_holds_every_picture(page):
+    text = page.read_text(encoding="utf-8")
+    photos = re.findall(r'class="photo"[^>]*src="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(photos) == 32 and all(base64.b64decode(photo)[:2] == b"\xff\xd8" for photo in photos)

@@ -1,0 +1,129 @@
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from codegraph_jax.config import ThresholdConfig
+from codegraph_jax.consistency.community import Community, Consistency
+from codegraph_jax.report.contact_sheet import TILE, crop
+from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
+from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
+from codegraph_jax.report.histogram import histogram, round_ticks
+from codegraph_jax.report.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
+from codegraph_jax.report.regions import Box, flagged_regions, region_boxes
+from codegraph_jax.threshold import calibrate
+
+ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
+
+
+@given(st.text(st.characters()))
+def test_shown_text_is_one_line_of_valid_unicode(name):
+    text = shown(name)
+    assert len(text) == len(name)
+    text.encode("utf-8")
+    assert len(text.splitlines()) <= 1 and shown(text) == text
+
+
+@given(st.text(), st.integers(3, 40))
+def test_trimmed_text_fits_and_keeps_both_ends(text, length):
+    short = trimmed(text, length)
+    assert len(short) <= max(length, 1)
+    assert short == text if len(text) <= length else (short[0], short[-1]) == (text[0], text[-1])
+
+
+@given(ANY_NAME)
+def test_file_stems_are_safe(text):
+    stem = file_stem(text)
+    assert stem and len(stem.encode("utf-8")) <= NAME_BYTES and "/" not in stem and stem[0] != "."
+
+
+def test_different_names_get_different_stems():
+    names = ["a b", "a_b", "a/b", "a\nb", "x" * 90, "x" * 91, "\udcff", "\udcfe", "\ud800"]
+    assert len({file_stem(name) for name in names}) == len(names)
+
+
+def test_long_names_are_shortened_apart(tmp_path):
+    first, second = (output_path(tmp_path, "c", f"d/{'ä' * 124}{k}.png") for k in "12")
+    assert first != second
+    for path in (first, second):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def test_urls_keep_every_byte():
+    assert relative_url("a b/c#d?e%.png") == "a%20b/c%23d%3Fe%25.png"
+    assert relative_url("x:y\udcff") == "x%3Ay%FF"
+
+
+def test_regions_need_a_seed_and_reach_down():
+    scores = np.zeros((6, 8), np.float32)
+    scores[1, 1:4] = (0.4, 0.9, 0.4)
+    scores[4, 5:8] = 0.5
+    regions = flagged_regions(scores, seed=0.8, grow=0.3)
+    assert regions[1, 1:4].all() and regions.sum() == 3
+    assert region_boxes(regions) == [Box(1 / 8, 1 / 6, 4 / 8, 2 / 6)]
+
+
+@given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 2))
+def test_a_flagged_image_always_has_a_region(seed, first, second):
+    scores = np.random.default_rng(seed).random((5, 5)).astype(np.float32)
+    regions = flagged_regions(scores, max(first, second), min(first, second))
+    assert regions.flat[scores.argmax()]
+
+
+def test_box_in_pixels_covers_the_box():
+    assert Box(0.101, 0.5, 0.2, 1.0).pixels(100, 31) == [10, 15, 20, 31]
+
+
+@pytest.mark.parametrize("size", [(100, 80), (30, 400), (400, 30), (1, 1)])
+@pytest.mark.parametrize("box", [(0, 0, 0.1, 0.1), (0.9, 0.9, 1, 1), (0, 0, 1, 1), (0.5, 0.5, 0.5, 0.5)])
+def test_crops_are_squares_of_any_image(size, box):
+    picture = crop(Image.new("RGB", size, (0, 90, 0)), [Box(*box)], TILE)
+    assert picture.size == (TILE, TILE)
+    assert (np.asarray(picture)[..., 1] == 90).any()
+
+
+def test_an_overlay_leaves_normal_places_alone():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+    strength = np.zeros((20, 30), np.float32)
+    strength[5, 7] = 1.0
+    difference = np.abs(np.asarray(overlay(image, strength)).astype(int) - np.asarray(image)).sum(axis=-1)
+    assert difference[5, 7] > 0 and (difference > 0).sum() == 1
+
+
+def test_one_scale_for_the_run():
+    scores = [np.full((2, 4, 4), 0.2, np.float32), np.full((1, 4, 4), 0.9, np.float32)]
+    scale = run_scale(scores)
+    assert (scale.low, scale.high) == pytest.approx((0.2, 0.9))
+    np.testing.assert_allclose(Scale(0.2, 0.7).strength(np.float32([0.1, 0.45, 0.9])), [0, 0.5, 1], atol=1e-6)
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.integers(2, 9))
+def test_ticks_are_round_and_inside(low, span, most):
+    ticks = round_ticks(low, low + span, most)
+    assert len(ticks) <= most + 1
+    assert all(low - 1e-3 * span <= tick <= low + 1.001 * span for tick in ticks)
+
+
+def test_histogram_counts_every_image():
+    rng = np.random.default_rng(0)
+    scores = np.concatenate([rng.normal(0.3, 0.02, 60), rng.uniform(0.6, 0.9, 20)])
+    chart = histogram(scores, calibrate(scores, ThresholdConfig()))
+    counts = [[int(word) for word in bar.title.replace(",", "").split() if word.isdigit()] for bar in chart.bars]
+    assert sum(below for below, _ in counts) == 60 and sum(above for _, above in counts) == 20
+    assert all(bar.x >= chart.threshold - bar.width for bar in chart.bars if bar.above)
+
+
+def test_a_large_graph_is_cut_to_what_can_be_seen():
+    graph = nx.gnm_random_graph(900, 4000, seed=1)
+    nx.set_edge_attributes(graph, 1.0, "weight")
+    members = tuple(range(890, 900))
+    graph.add_weighted_edges_from((a, b, 9.0) for a in members for b in members if a < b)
+    consistency = Consistency((Community(members, 9.0, 0.001, ()),), graph=graph)
+    drawing = draw_graph(consistency)
+    assert len(drawing.nodes) == MOST_NODES and len(drawing.edges) <= MOST_EDGES
+    assert {node.image for node in drawing.nodes if node.hue} == set(members)
+    assert all(0 <= node.x <= WIDTH and 0 <= node.y <= HEIGHT for node in drawing.nodes)
+    assert draw_graph(consistency) == drawing, "the layout has a seed"

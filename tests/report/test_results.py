@@ -1,0 +1,210 @@
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.config import Config, ReportConfig
+from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.progress import Clock
+from codegraph_jax.report.results import closing_line, write_results
+from tests.report.fakes import HOSTILE, make_outcome
+
+NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(14)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("run")
+    outcomes = [
+        make_outcome(root / "data", NAMES, "part", labelled=True),
+        make_outcome(root / "data", NAMES[:12], "other", recurring=0, seed=1),
+    ]
+    workdir = root / "out"
+    write_results(workdir, Config(), outcomes, Clock())
+    return workdir, outcomes
+
+
+def read_rows(workdir: Path) -> list[dict[str, str]]:
+    with (workdir / "scores.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
+        return list(csv.DictReader(stream))
+
+
+def digests(workdir: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(workdir)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_scores_csv_has_a_row_for_every_image_in_order(run):
+    workdir, outcomes = run
+    rows = read_rows(workdir)
+    assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
+    assert list(rows[0])[6:] == ["p_value", "flagged", "community"]
+    assert [row["path"] for row in rows] == [sample.path for outcome in outcomes for sample in outcome.samples]
+    assert [row["flagged"] for row in rows[:5]] == ["1", "1", "1", "1", "0"]
+    assert [row["community"] for row in rows[:5]] == ["1", "1", "1", "", ""]
+    assert [row["label"] for row in rows[12:16]] == ["0", "0", "", ""]
+    np.testing.assert_allclose([float(row["score_raw"]) for row in rows[:14]], outcomes[0].result.scores_raw, atol=1e-6)
+
+
+def test_scores_json_says_the_same_as_the_csv(run):
+    workdir, _ = run
+    records, rows = json.loads((workdir / "scores.json").read_text()), read_rows(workdir)
+    assert len(records) == len(rows)
+    for record, row in zip(records, rows):
+        assert record["path"] == row["path"]
+        assert record["flagged"] == (row["flagged"] == "1")
+        assert str(record["community"] or "") == row["community"]
+        assert record["p_value"] == pytest.approx(float(row["p_value"]), rel=1e-3)
+
+
+def test_p_values_order_images_as_raw_scores_do(run):
+    _, outcomes = run
+    for outcome in outcomes:
+        order = np.argsort(outcome.result.scores_raw)
+        assert (np.diff(outcome.result.calibration.p_values[order]) <= 1e-15).all()
+
+
+def test_masks_have_the_images_own_size_and_cover_the_defect(run):
+    workdir, _ = run
+    for i in range(4):
+        mask = np.asarray(Image.open(workdir / "masks" / "part" / f"{NAMES[i]}.png"))
+        assert mask.shape == (60, 80) and set(np.unique(mask)) <= {0, 255}
+        assert mask[22, 58] == 255, "the middle of the defect"
+        assert mask[:, :30].max() == 0 and mask[45:].max() == 0
+    assert not (workdir / "masks" / "part" / f"{NAMES[4]}.png").exists(), "not flagged"
+
+
+def test_heat_maps_keep_the_aspect_of_the_image(run):
+    workdir, _ = run
+    for name in NAMES:
+        assert Image.open(workdir / "heatmaps" / "part" / f"{name}.png").size == (64, 48)
+
+
+def test_communities_name_members_and_boxes_in_pixels(run):
+    workdir, outcomes = run
+    communities = json.loads((workdir / "communities.json").read_text())
+    assert list(communities) == ["part", "other"] and communities["other"] == []
+    (community,) = communities["part"]
+    assert community["members"] == [sample.path for sample in outcomes[0].samples[:3]]
+    assert (community["id"], community["strength"], community["p_value"]) == (1, 7.5, 0.001)
+    assert community["patches"][2] == {"path": outcomes[0].samples[2].path, "box": [50, 15, 70, 30]}
+
+
+def test_duplicates_and_views_are_listed(run):
+    workdir, outcomes = run
+    alike = json.loads((workdir / "duplicates.json").read_text())
+    paths = [sample.path for sample in outcomes[1].samples]
+    assert alike["other"] == {"duplicates": [paths[4:6]], "views": [paths[6:9]]}
+
+
+def test_contact_sheet_shows_every_member_with_its_box(run):
+    workdir, _ = run
+    sheet = np.asarray(Image.open(workdir / "communities" / "part-1.png").convert("RGB")).astype(int)
+    frame = (abs(sheet - [0xE5, 0x00, 0x7D]).sum(axis=-1) < 10).sum(axis=0) > 10
+    assert (np.diff(frame.astype(int)) == 1).sum() == 2 * 3, "two upright edges for each of three members"
+
+
+def test_graph_can_be_read_back(run):
+    workdir, outcomes = run
+    graph = nx.read_graphml(workdir / "graphs" / "part.graphml", node_type=int)
+    assert graph.number_of_nodes() == 14
+    assert graph.nodes[1]["path"] == outcomes[0].samples[1].path and graph.nodes[1]["community"] == 1
+    assert "community" not in graph.nodes[5]
+    assert graph.edges[1, 2]["weight"] == 8.0 and graph.edges[3, 4]["weight"] == 1.0
+
+
+def test_maps_are_those_of_the_result(run):
+    workdir, outcomes = run
+    with np.load(workdir / "maps.npz", allow_pickle=False) as maps:
+        assert maps.files == ["part", "other"]
+        np.testing.assert_allclose(maps["other"], outcomes[1].result.maps(), atol=1e-3)
+
+
+def test_manifest_tells_thresholds_and_nothing_is_left_half_written(run):
+    workdir, outcomes = run
+    manifest = json.loads((workdir / "manifest.json").read_text())
+    assert manifest["thresholds"]["part"]["threshold"] == outcomes[0].result.calibration.threshold
+    assert manifest["thresholds"]["part"]["flagged"] == 4 and "results" in manifest["seconds"]
+    assert not [path for path in workdir.rglob(".*")]
+
+
+def test_equal_runs_give_equal_bytes(run, tmp_path):
+    workdir, outcomes = run
+    write_results(tmp_path, Config(), outcomes, Clock())
+    first, second = digests(workdir), digests(tmp_path)
+    assert first.pop("manifest.json") and second.pop("manifest.json"), "the manifest tells times"
+    assert first == second
+
+
+def test_closing_line_counts_the_flagged(run):
+    workdir, outcomes = run
+    line = closing_line(workdir, Config(), outcomes)
+    found = "(0 of 10 normal, 4 of 4 anomalous by label)"
+    assert line == f"8 of 26 images flagged {found}; report: {workdir / 'report.html'}"
+    assert closing_line(workdir, Config(report=ReportConfig(page=False)), outcomes[1:]) == (
+        f"4 of 12 images flagged; results: {workdir}"
+    )
+
+
+def test_metrics_say_how_the_threshold_did(run):
+    workdir, _ = run
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert metrics["flagging"]["part"] == {
+        "normal": 10, "normal_flagged": 0, "anomalous": 4, "anomalous_flagged": 4,
+    }  # fmt: skip
+    assert metrics["flagging"]["other"]["normal"] == 0, "no labels"
+    assert set(metrics["categories"]) == {"part", "other"} and "image_auroc" in metrics["mean"]
+
+
+def test_parts_can_be_switched_off(tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES)
+    config = Config(report=ReportConfig(page=False, heatmaps=False, masks=False, maps=False))
+    write_results(tmp_path / "out", config, [outcome], Clock())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "communities", "communities.json", "duplicates.json", "graphs", "manifest.json", "metrics.json",
+        "scores.csv", "scores.json",
+    ]  # fmt: skip
+
+
+def test_an_interrupted_run_has_no_manifest(tmp_path, monkeypatch):
+    outcome = make_outcome(tmp_path / "data", NAMES)
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    Path(outcome.samples[3].path).unlink()
+    with pytest.raises(ValueError, match="003.png"):
+        write_results(tmp_path / "out", Config(), [outcome], Clock())
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_hostile_names_survive_as_names(tmp_path):
+    names = [*HOSTILE, *(f"{'x' * 240}{i}.png" for i in range(6))]
+    outcome = make_outcome(tmp_path / "data", names, category="a\udcfe<b>")
+    workdir = tmp_path / "out"
+    write_results(workdir, Config(), [outcome], Clock())
+    rows = read_rows(workdir)
+    assert all(row["path"].endswith("/" + name) for row, name in zip(rows, names)) and len(rows) == len(names)
+    assert [record["path"] for record in json.loads((workdir / "scores.json").read_text())] == [
+        sample.path for sample in outcome.samples
+    ]
+    assert len(list((workdir / "heatmaps").rglob("*.png"))) == len(names)
+    assert nx.read_graphml(next((workdir / "graphs").iterdir())).number_of_nodes() == len(names)
+    (sheet,) = (workdir / "communities").iterdir()
+    assert Image.open(io.BytesIO(sheet.read_bytes())).width > 600
+
+
+@pytest.mark.parametrize("anomalous", [0, 1])
+def test_the_smallest_set_gets_a_report(tmp_path, anomalous):
+    outcome = make_outcome(tmp_path / "data", ["a.png", "b.png"], anomalous=anomalous, recurring=0)
+    empty = dataclasses.replace(outcome.result, consistency=Consistency())
+    write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=empty)], Clock())
+    assert 'id="recurring"' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert nx.read_graphml(tmp_path / "out" / "graphs" / "part.graphml").number_of_nodes() == 0
