@@ -1,0 +1,110 @@
+"""The task `inspect`: new images and a saved reference bank in, results in the workdir out."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codegraph_jax.bank import Inspection, ReferenceBank
+from codegraph_jax.config import ConfigError, InspectConfig, read_config
+from codegraph_jax.consistency.newcomers import with_newcomers
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.detector import DetectionResult
+from codegraph_jax.errors import UserError
+from codegraph_jax.evaluation import evaluate
+from codegraph_jax.progress import Clock, bar
+from codegraph_jax.report.heatmaps import Scale
+from codegraph_jax.report.names import shown
+from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.tables import text_table
+
+logger = logging.getLogger(__name__)
+
+TOP = 20
+"""Images that the closing table shows."""
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+    """Scores every image against the bank and writes the results.
+
+    Args:
+        values: a ConfigDict, see `codegraph_jax.config.InspectConfig`.
+        workdir: directory of the results; made when there is something to write.
+
+    Raises:
+        ConfigError, LayoutError, BankError, UnreadableImage: with nothing written.
+    """
+    config = read_config(InspectConfig, values)
+    if jax.process_count() > 1:
+        raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
+    if not config.bank.path:
+        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    if not config.data.root:
+        raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+    if config.data.add:
+        raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
+    clock = Clock()
+    with clock("data"):
+        categories = read_layout(config.data.layout, config.data.root, config.data.categories)
+    with clock("weights"):
+        bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    print(f"weights: {bank.weights}", flush=True)
+
+    outcomes = []
+    for category, samples in categories.items():
+        print(f"{shown(category)}: {len(samples)} images against {len(bank.removed)} references", flush=True)
+        with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
+            inspection = bank.inspect([sample.path for sample in samples], config.data, advance)
+        if inspection.skipped:
+            logger.warning(
+                "%s: %d of %d images cannot be read and were left out; the first: %s",
+                category, len(inspection.skipped), len(samples), inspection.skipped[0][1],
+            )  # fmt: skip
+        if not len(inspection.kept):
+            raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
+        result = _as_result(bank, inspection)
+        kept = [samples[i] for i in inspection.kept]
+        with clock("metrics"):
+            metrics = evaluate(result, kept, config.metrics)
+        outcomes.append(Outcome(category, kept, result, metrics))
+
+    write_results(Path(workdir), config, outcomes, clock, Scale(*bank.scale))
+    print(_closing_table(outcomes))
+    print(closing_line(Path(workdir), config, outcomes))
+    return outcomes
+
+
+def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
+    """What the writers of results read."""
+    of_the_set = bank.calibration
+    learnt = replace(of_the_set, p_values=of_the_set.p_values[:0], flagged=of_the_set.flagged[:0])
+    return DetectionResult(
+        kept=inspection.kept,
+        skipped=inspection.skipped,
+        patch_scores=inspection.patch_scores,
+        scores_raw=inspection.scores,
+        scores=inspection.scores,
+        calibration=with_newcomers(learnt, inspection.scores),
+        image_size=inspection.image_size,
+        weights=bank.weights,
+        seconds={},
+    )
+
+
+def _closing_table(outcomes: Sequence[Outcome]) -> str:
+    """The most anomalous images, the flagged ones marked."""
+    found = [
+        (outcome.result.scores_raw[i], outcome.result.calibration, i, sample)
+        for outcome in outcomes
+        for i, sample in enumerate(outcome.samples)
+    ]
+    found.sort(key=lambda item: -item[0])
+    rows = [
+        [sample.path, f"{score:.4f}", f"{calibration.p_values[i]:.2g}", "yes" if calibration.flagged[i] else ""]
+        for score, calibration, i, sample in found[:TOP]
+    ]
+    return text_table(["most anomalous", "score", "p-value", "flagged"], rows)

@@ -1,0 +1,191 @@
+"""The task `recurring`: what the consistency stages gain, set by set and statistic by statistic.
+
+The yardstick is an oracle that knows the groups: mutual scoring in which images of one recurring group never serve each
+other as references. Everything else about it is the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig, at_least, choice, read_config, within
+from codegraph_jax.data.images import load_mask
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.detector import CoDeGraph, Comparison, DetectionResult
+from codegraph_jax.evaluation import evaluate
+from codegraph_jax.report.results import write_json
+from codegraph_jax.report.tables import text_table
+
+RECURRING = "recurring"
+"""Kinds of defect whose name begins so are recurring groups."""
+
+COLUMNS = {
+    "image_auroc": "image AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1_max": "F1-max",
+    "pixel_aupro": "AUPRO",
+    "community_precision": "community prec.",
+    "community_recall": "recall",
+    "patch_precision": "patch prec.",
+    "patch_recall": "recall",
+    "added_time": "added time",
+}
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """Which sets and statistics to compare."""
+
+    task: str = field(default="recurring", metadata=choice("recurring"))
+    shares: tuple[float, ...] = field(default=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4), metadata=within(0.0, 1.0))
+    """Recurring shares of the drawn sets; empty: none is drawn."""
+    draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
+    """The drawn sets, but for their recurring share."""
+    roots: tuple[str, ...] = ()
+    """Directories in MVTec's form; every category is a set."""
+    statistics: tuple[str, ...] = field(
+        default=("f_test", "weighted", "endurance"), metadata=choice("f_test", "weighted", "endurance")
+    )
+    repeats: int = field(default=1, metadata=at_least(1))
+    """Drawn sets of each share, from consecutive seeds."""
+    detect: Config = field(default_factory=Config)
+    """Backbone and everything else, the same for all sets."""
+
+
+def run(values: Mapping[str, Any], workdir: str) -> None:
+    """Prints the comparison and writes it to study.json."""
+    config = read_config(StudyConfig, values)
+    detector = CoDeGraph(config.detect)
+    print(f"weights: {detector.backbone.weights}", flush=True)
+    rows: list[dict[str, Any]] = []
+    for name, samples in _sets(config, Path(workdir) / "images"):
+        comparison = detector.compare([sample.path for sample in samples], progress=True)
+        samples = [samples[i] for i in comparison.extracted.kept]
+        for method, result in _judgements(detector, comparison, samples, config):
+            row = {"set": name, "method": method} | _measure(result, samples, config)
+            rows.append(row)
+            print(_line(row), flush=True)
+    write_json(Path(workdir) / "study.json", rows)
+    print("\npercent\n" + text_table(["set", "method", *COLUMNS.values()], [_cells(row) for row in rows]))
+
+
+def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]]]:
+    for share in config.shares:
+        for repeat in range(config.repeats):
+            draw = config.draw
+            name = f"drawn-{round(100 * share):02d}-seed{draw.seed + repeat}"
+            groups = (share,) if share else ()
+            write_set(draw_set(draw.count, draw.size, draw.seed + repeat, draw.one_off, groups), str(images / name))
+            yield name, read_layout("mvtec", str(images), (name,))[name]
+    for root in config.roots:
+        yield from read_layout("mvtec", root).items()
+
+
+def _judgements(
+    detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: StudyConfig
+) -> Iterator[tuple[str, DetectionResult]]:
+    """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
+    off = dataclasses.replace(config.detect.consistency, enabled=False)
+    yield "mutual scoring", detector.judge(_copy(comparison), off)
+    groups = recurring_groups(samples)
+    if groups:
+        oracle = _copy(comparison)
+        for members in groups.values():
+            columns = np.flatnonzero(np.isin(oracle.references, members))
+            for table in oracle.tables:
+                table[:, members[:, None], columns[None, :]] = np.inf
+        yield "oracle", detector.judge(oracle, off)
+    for statistic in config.statistics:
+        chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
+        yield statistic, detector.judge(_copy(comparison), chosen)
+
+
+def _copy(comparison: Comparison) -> Comparison:
+    """A comparison whose tables may be changed; its clock goes on from the slow half."""
+    clock = type(comparison.clock)()
+    clock.seconds.update({stage: comparison.clock.seconds[stage] for stage in ("backbone", "distances")})
+    return comparison._replace(tables=[table.copy() for table in comparison.tables], clock=clock)
+
+
+def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """Image indices of every recurring group."""
+    kinds = sorted({s.defect for s in samples if s.defect and s.defect.startswith(RECURRING)})
+    return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
+
+
+def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyConfig) -> dict[str, float | None]:
+    metrics = evaluate(result, samples, config.detect.metrics)
+    seconds = result.seconds
+    row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
+    if "consistency" in seconds:
+        found = [community.members for community in result.consistency.communities]
+        row |= community_agreement(found, samples) | _patch_agreement(result, samples)
+        row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
+    return row
+
+
+def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
+    """Precision and recall of the communities' members.
+
+    A community stands for the recurring group that most of its members belong to; where none does, for the anomalous
+    images. Precision: members that belong there. Recall: group images that are in a community of their group.
+    """
+    groups = recurring_groups(samples)
+    right, caught = 0, set()
+    for members in found:
+        shared = {kind: set(members) & set(group.tolist()) for kind, group in groups.items()}
+        kind = max(shared, key=lambda k: len(shared[k]), default=None)
+        if kind is not None and shared[kind]:
+            right += len(shared[kind])
+            caught |= shared[kind]
+        else:
+            right += sum(samples[i].label == 1 for i in members)
+    total = sum(map(len, found))
+    wanted = sum(map(len, groups.values()))
+    return {
+        "community_precision": right / total if total else None,
+        "community_recall": len(caught) / wanted if wanted else None,
+    }
+
+
+def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict[str, float | None]:
+    """Precision: flagged patches that a mask touches. Recall: patches half covered in group images that are flagged."""
+    flagged = result.consistency.flagged
+    if not flagged.any():
+        return {"patch_precision": None, "patch_recall": None}
+    covered = _mask_shares(samples, result.image_size, flagged.shape[1:])
+    in_group = np.zeros(len(samples), bool)
+    for members in recurring_groups(samples).values():
+        in_group[members] = True
+    wanted = (covered >= 0.5) & in_group[:, None, None]
+    return {
+        "patch_precision": float((flagged & (covered > 0)).sum() / flagged.sum()),
+        "patch_recall": float((flagged & wanted).sum() / wanted.sum()) if wanted.any() else None,
+    }
+
+
+def _mask_shares(samples: Sequence[Sample], size: int, grid: tuple[int, ...]) -> np.ndarray:
+    """Share of every patch that its mask covers [n, h, w]."""
+    shares = np.zeros((len(samples), *grid))
+    for i, sample in enumerate(samples):
+        if sample.mask:
+            mask: Bool[np.ndarray, "s s"] = load_mask(sample.mask, size)
+            shares[i] = mask.reshape(grid[0], size // grid[0], grid[1], size // grid[1]).mean(axis=(1, 3))
+    return shares
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    numbers = ["-" if row[key] is None else f"{100 * row[key]:.1f}" for key in COLUMNS]
+    return [row["set"], row["method"], *numbers]
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    values = (f"{title} {cell}" for title, cell in zip(COLUMNS.values(), _cells(row)[2:]))
+    return f"{row['set']}, {row['method']}: " + ", ".join(values)

@@ -1,0 +1,22 @@
+"""What the machine reaches: the distance kernel, the backbones, a whole run, and several devices.
+
+    python main.py --config=configs/benchmark.py               (all parts)
+    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling)
+
+Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
+The first call, which compiles, is timed apart; of the rounds that follow the median counts. Speeds are from the
+process's CPU time on CPUs and from wall time elsewhere. Shares are of a matrix product's speed in the same run, errors
+are against float64. Where torch can be imported, the same work in PyTorch is timed in the same rounds. BENCHMARKS.md
+lists results. All parts take about half an hour on two CPU cores; `:kernel` about five minutes.
+"""
+
+from ml_collections import ConfigDict
+
+from codegraph_jax.benchmark.settings import PARTS, BenchmarkConfig
+from codegraph_jax.config import to_config_dict
+
+
+def get_config(part: str = "") -> ConfigDict:
+    if part and part not in PARTS:
+        raise ValueError(f"configs/benchmark.py has the variants {', '.join(PARTS)}, not {part!r}")
+    return to_config_dict(BenchmarkConfig(parts=(part,) if part else PARTS))

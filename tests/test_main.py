@@ -1,0 +1,93 @@
+"""The command line: what a person gets for good and for bad input."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+RANDOM = ("--config.backbone.name=dinov2-small", "--config.backbone.weights=random", "--config.backbone.image_size=56")
+
+
+def main(*arguments):
+    command = [sys.executable, str(ROOT / "main.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT)
+
+
+def photographs(root, n=4):
+    root.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(root / f"part {i}.png")
+
+
+def test_a_folder_of_photographs_is_ranked(tmp_path):
+    photographs(tmp_path / "photos", n=5)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"")
+    work = tmp_path / "work"
+    ended = main("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
+    assert ended.returncode == 0, ended.stderr
+    assert "not trained" in ended.stdout, "which weights were used is said"
+    assert "1 of 6 images cannot be read" in ended.stderr
+    rows = list(csv.DictReader((work / "scores.csv").open()))
+    assert sorted(int(row["rank"]) for row in rows) == [1, 2, 3, 4, 5]
+    assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
+    manifest = json.loads((work / "manifest.json").read_text())
+    assert manifest["config"]["backbone"]["image_size"] == 56
+    assert manifest["versions"]["jax"] and manifest["seconds"]["backbone"] > 0
+    assert {row["path"] for row in rows} == {str(tmp_path / "photos" / f"part {i}.png") for i in range(5)}
+    assert (work / "report.html").is_file()
+    assert np.load(work / "maps.npz")["photos"].dtype == np.float16
+    metrics = json.loads((work / "metrics.json").read_text())
+    assert metrics["mean"]["image_auroc"] is None
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--config=configs/folder.py"], "config.data.root: is empty"),
+        (["--config=configs/folder.py", "--config.data.root=missing"], "missing"),
+        (["--config=configs/folder.py", "--config.data.root={one}", *RANDOM], "has one image"),
+        (["--config=configs/folder.py", "--config.data.root={empty}", *RANDOM], "no image"),
+        (["--config=configs/mvtec.py", "--config.data.root={many}", "--config.data.categories=('gear',)"], "many"),
+        (["--config=configs/folder.py", "--config.data.root={many}", *RANDOM, "--config.backbone.image_size=50"], "56"),
+        (
+            ["--config=configs/folder.py", "--config.data.root={many}", "--config.backbone.weights={text}"],
+            "config.backbone.weights",
+        ),
+        (["--config=configs/folder.py", "--config.data.rooot=x"], "rooot"),
+        (["--config=configs/folder.py", "--config.features.degrees=(2,)", "--config.data.root={many}"], "degrees"),
+        (["--config=configs/folder.py", "stray"], "unexpected argument 'stray'"),
+    ],
+    ids=(
+        "no root",
+        "absent root",
+        "one image",
+        "no image",
+        "wrong layout",
+        "size",
+        "weights",
+        "field",
+        "even",
+        "stray",
+    ),
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(tmp_path, arguments, message):
+    photographs(tmp_path / "many")
+    photographs(tmp_path / "one", n=1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.safetensors").write_text("these are no weights")
+    places = {name: str(tmp_path / name) for name in ("many", "one", "empty")} | {
+        "text": f"{tmp_path}/text.safetensors"
+    }
+    work = tmp_path / "work"
+    ended = main(*(argument.format(**places) for argument in arguments), f"--workdir={work}")
+    assert ended.returncode not in (0, None)
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not work.exists()
