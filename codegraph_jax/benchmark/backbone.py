@@ -1,0 +1,109 @@
+"""Images a second of each backbone, with random weights, against the same network in PyTorch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codegraph_jax.backbones import Backbone, load_backbone
+from codegraph_jax.benchmark.peaks import product_peak
+from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.benchmark.timing import interleaved
+from codegraph_jax.config import BackboneConfig
+from codegraph_jax.extraction import default_batch_size
+
+
+def useful_flop(backbone: Backbone, size: int) -> float:
+    """Multiplications and additions of the products of one image."""
+    a = backbone.model.architecture
+    patches = (size // a.patch_size) ** 2
+    tokens = 1 + a.registers + patches
+    inputs = 2 if a.activation == "swiglu" else 1
+    block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
+    return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width)
+
+
+def measure(config: BenchmarkConfig) -> list[Record]:
+    """Every preset and type that the settings name."""
+    records = []
+    for name in config.backbone.names:
+        records += _measure_preset(name, config)
+    return records
+
+
+def _measure_preset(name: str, config: BenchmarkConfig) -> list[Record]:
+    settings = config.backbone
+    batch = settings.batch_size or default_batch_size()
+    images = np.random.default_rng(0).normal(size=(batch, settings.image_size, settings.image_size, 3))
+    images = images.astype(np.float32)
+    outputs: dict[str, Any] = {}
+    functions: dict[str, Callable[[], Any]] = {}
+    backbones = {}
+    for dtype in settings.dtypes:
+        backbone = load_backbone(
+            BackboneConfig(name=name, weights="random", image_size=settings.image_size, dtype=dtype)
+        )
+        backbones[dtype] = backbone
+        functions[dtype] = _ours(backbone, images, outputs, dtype)
+    some = next(iter(backbones.values()))
+    exact = _torch(some, images, functions, outputs) if config.torch else None
+    times = interleaved(functions, config.repeats)
+    records = []
+    for key, timing in times.items():
+        error = None
+        if exact is not None:
+            error = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(outputs[key], exact))
+        ours = key in backbones
+        records.append(
+            measurement(
+                "backbone",
+                f"{name}, {key}",
+                timing,
+                batch,
+                "images",
+                flop=batch * useful_flop(some, settings.image_size),
+                peak=product_peak(key) if ours else None,
+                speedup=times["torch float32"].decisive / timing.decisive if "torch float32" in times else None,
+                error=error,
+                image_size=settings.image_size,
+                batch=batch,
+            )
+        )
+    return records
+
+
+def _ours(backbone: Backbone, images: np.ndarray, outputs: dict[str, Any], key: str) -> Callable[[], None]:
+    run, placed = jax.jit(lambda params, x: backbone.apply(params, x)["blocks"]), jnp.asarray(images)
+
+    def call() -> None:
+        outputs[key] = [np.asarray(block) for block in run(backbone.params, placed)]
+
+    return call
+
+
+def _torch(
+    backbone: Backbone, images: np.ndarray, functions: dict[str, Callable[[], Any]], outputs: dict[str, Any]
+) -> list[np.ndarray] | None:
+    """Adds the baseline to `functions`, where torch is installed, and returns the float64 result."""
+    try:
+        import torch
+
+        from codegraph_jax.benchmark import baseline
+    except ImportError:
+        return None
+    baseline.use_these_cores()
+    side = images.shape[1] // backbone.preset.patch_size
+    positions = backbone.model.apply(
+        {"params": backbone.params}, backbone.params["positions"][1:], side, side, method="_positions"
+    )
+    network = baseline.Vit(backbone, np.asarray(positions), torch.float32)
+    given = torch.from_numpy(images)
+
+    def call() -> None:
+        outputs["torch float32"] = [block.numpy() for block in network(given)]
+
+    functions["torch float32"] = call
+    return [block.numpy() for block in baseline.Vit(backbone, np.asarray(positions), torch.float64)(given.double())]

@@ -1,0 +1,114 @@
+"""The same work in PyTorch, written plainly: what a user of the method would run today.
+
+Distances: patches unfolded and pooled adaptively, `torch.cdist` of each image against all others, both directions.
+Backbone: a pre-norm ViT with `scaled_dot_product_attention`, on the parameters of ours, so that it also checks it and,
+in float64, gives the numbers that errors are measured against. Imported only where torch is.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from jaxtyping import Float
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.features import LAYER_NORM_EPSILON
+
+
+def use_these_cores() -> None:
+    """As many threads as the process may use cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads(cores or 1)
+
+
+@torch.inference_mode()
+def features(tokens: torch.Tensor, degree: int, side: int) -> torch.Tensor:
+    """[n, p, c] tokens to unit vectors of one degree, by unfolding every neighbourhood and pooling it adaptively."""
+    n, p, c = tokens.shape
+    out = torch.empty_like(tokens)
+    for i in range(n):
+        image = tokens[i].T.reshape(1, c, side, side)
+        image = F.layer_norm(image, image.shape[1:], eps=LAYER_NORM_EPSILON)
+        patches = F.unfold(image, degree, padding=degree // 2)[0].T
+        out[i] = F.adaptive_avg_pool1d(patches[:, None], c)[:, 0]
+    return F.normalize(out, dim=-1)
+
+
+@torch.inference_mode()
+def mutual_scores(vectors: torch.Tensor, k: int) -> torch.Tensor:
+    """[n, p, c] unit vectors to [n, p]: mean of the k smallest distances to the other images."""
+    n, p, c = vectors.shape
+    scores = torch.empty(n, p)
+    for i in range(n):
+        others = torch.cat([vectors[:i], vectors[i + 1 :]]).reshape(-1, c)
+        nearest = torch.cdist(vectors[i], others).reshape(p, n - 1, p).min(dim=-1).values
+        scores[i] = nearest.topk(k, dim=-1, largest=False).values.mean(dim=-1)
+    return scores
+
+
+class Vit:
+    """Our network's blocks in torch.
+
+    Args:
+        backbone: its architecture, blocks and parameters.
+        dtype: of everything.
+    """
+
+    def __init__(self, backbone: Backbone, positions: Float[np.ndarray, "p c"], dtype: torch.dtype):
+        self.backbone, self.a = backbone, backbone.model.architecture
+        self.parameters = _as_tensors(backbone.params, dtype)
+        self.positions = torch.from_numpy(np.array(positions)).to(dtype)
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """[b, s, s, 3] to the patch tokens [b, p, c] of each block."""
+        a, parameters = self.a, self.parameters
+        b, s, size = len(images), images.shape[1] // a.patch_size, a.patch_size
+        cells = images.reshape(b, s, size, s, size, 3).permute(0, 1, 3, 2, 4, 5).reshape(b, s * s, -1)
+        x = _dense(cells, parameters["patch"]) + self.positions
+        first = (parameters["class_token"] + parameters["positions"][0]).expand(b, 1, -1)
+        registers = parameters["registers"].expand(b, -1, -1) if a.registers else first[:, :0]
+        x = torch.cat([first, registers, x], dim=1)
+        if a.pre_norm:
+            x = self._norm(x, parameters["pre_norm"])
+        outputs = {}
+        # a user asks for blocks only; what lies behind the last of them serves the image feature alone
+        for i in range(a.depth):
+            x = self._block(x, parameters[f"block_{i}"])
+            outputs[i] = x[:, 1 + a.registers :]
+        chosen = [outputs[i] for i in self.backbone.blocks]
+        return [self._norm(y, parameters["norm"]) for y in chosen] if self.backbone.preset.final_norm else chosen
+
+    def _norm(self, x: torch.Tensor, parameters: Any) -> torch.Tensor:
+        return F.layer_norm(x, x.shape[-1:], parameters["scale"], parameters["bias"], self.a.norm_epsilon)
+
+    def _block(self, x: torch.Tensor, parameters: Any) -> torch.Tensor:
+        b, t, c = x.shape
+        qkv = _dense(self._norm(x, parameters["norm1"]), parameters["attention"]["qkv"])
+        query, key, value = qkv.reshape(b, t, 3, self.a.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, t, c)
+        x = x + _dense(mixed, parameters["attention"]["out"]) * parameters.get("scale1", 1.0)
+        y = _dense(self._norm(x, parameters["norm2"]), parameters["mlp"]["in"])
+        if self.a.activation == "swiglu":
+            gate, linear = y.chunk(2, dim=-1)
+            y = F.silu(gate) * linear
+        else:
+            y = F.gelu(y) if self.a.activation == "gelu" else y * torch.sigmoid(1.702 * y)
+        return x + _dense(y, parameters["mlp"]["out"]) * parameters.get("scale2", 1.0)
+
+
+def _dense(x: torch.Tensor, parameters: Any) -> torch.Tensor:
+    # stored transposed, as torch's own layers have it
+    return F.linear(x, parameters["kernel"], parameters.get("bias"))
+
+
+def _as_tensors(tree: Any, dtype: torch.dtype) -> Any:
+    def convert(name: str, value: Any) -> Any:
+        if hasattr(value, "items"):
+            return {k: convert(k, v) for k, v in value.items()}
+        tensor = torch.from_numpy(np.array(value, np.float32)).to(dtype)
+        return tensor.T.contiguous() if name == "kernel" else tensor
+
+    return convert("", tree)

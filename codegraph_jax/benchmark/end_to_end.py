@@ -1,0 +1,43 @@
+"""A whole detection of drawn images: what everything beside the backbone and the pairs costs."""
+
+import tempfile
+from pathlib import Path
+from time import perf_counter, process_time
+
+from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.benchmark.timing import Timing
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, to_config_dict
+from codegraph_jax.job import run
+
+
+def measure(config: BenchmarkConfig) -> list[Record]:
+    """One run of the task `detect`, from drawn files to the report, twice: the first one compiles."""
+    settings = config.end_to_end
+    detection = Config(
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=settings.images, size=settings.image_size)),
+        backbone=BackboneConfig(
+            name=settings.backbone, weights="random", image_size=settings.image_size, blocks=settings.blocks
+        ),
+        parallel=config.parallel,
+    )
+    seconds, cpu = [], []
+    with tempfile.TemporaryDirectory() as workdir:
+        for k in range(2):
+            begin, begin_cpu = perf_counter(), process_time()
+            outcomes = run(to_config_dict(detection), str(Path(workdir) / str(k)))
+            seconds.append(perf_counter() - begin)
+            cpu.append(process_time() - begin_cpu)
+    stages = outcomes[0].result.seconds
+    work = stages["backbone"] + stages["distances"]
+    return [
+        measurement(
+            "end_to_end",
+            f"{settings.backbone}, {settings.image_size} px, N = {settings.images}",
+            Timing(seconds[0], seconds[1], cpu[1]),
+            settings.images,
+            "images",
+            stages=stages,
+            over_its_work=seconds[1] / work,
+        )
+    ]

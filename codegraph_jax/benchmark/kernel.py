@@ -1,0 +1,149 @@
+"""Aggregation, distances and mutual scores of one layer; the pairs alone; both against PyTorch and float64."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from codegraph_jax.benchmark import exact
+from codegraph_jax.benchmark.peaks import large_product
+from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig, KernelSettings
+from codegraph_jax.benchmark.timing import Timing, interleaved
+from codegraph_jax.config import ScoringConfig, SimilarityConfig
+from codegraph_jax.features import box_sum, normalise
+from codegraph_jax.scoring import mutual_scores, neighbour_count
+from codegraph_jax.similarity.pairwise import fill, pairwise_distances, schedule, tile_options
+from codegraph_jax.similarity.tiles import TileOptions, prepare
+
+FRACTION = ScoringConfig().fraction
+
+
+def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.ndarray, "n p c"]:
+    """Tokens like a backbone's: neighbours are alike, images share a layout, one channel dominates."""
+    shared, own = (jax.random.normal(jax.random.key(k), (n, *grid, channels)) for k, n in enumerate((1, images)))
+    smooth = box_sum(shared, 5, (1, 2)) / 5 + box_sum(own, 3, (1, 2)) / 3
+    return np.asarray((0.3 * own + smooth).at[..., 0].add(5.0).reshape(images, -1, channels))
+
+
+def measure(config: BenchmarkConfig) -> list[Record]:
+    """Every kernel and precision that the settings name."""
+    settings = config.kernel
+    grid = (settings.grid, settings.grid)
+    tokens = draw_tokens(settings.images, grid, settings.channels)
+    want = exact.mutual_scores(tokens, settings.degrees, grid, FRACTION)
+    # two names may stand for one kernel on this platform
+    variants = {
+        f"{options.kernel} {precision}": options
+        for kernel in settings.kernels
+        for precision in settings.precisions
+        for options in [tile_options(SimilarityConfig(kernel=kernel, precision=precision), settings.degrees, grid)]
+    }
+    scores: dict[str, Any] = {}
+    whole: dict[str, Callable[[], Any]] = {}
+    pairs: dict[str, Callable[[], Any]] = {}
+    for name, options in variants.items():
+        whole[name] = _keep(scores, name, _whole(tokens, options))
+        pairs[name] = _pairs_alone(tokens, options)
+    if torch_functions := _torch(config, tokens, settings):
+        whole["torch float32"] = _keep(scores, "torch float32", torch_functions[0])
+        pairs["torch float32"] = torch_functions[1]
+    records = []
+    for title, functions in (("aggregation + scores", whole), ("pairs alone", pairs)):
+        # a large product takes part in the rounds: its speed is the peak that shares are of
+        products = {precision: large_product(precision) for precision in settings.precisions}
+        times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
+        peaks = {k: flop / times[k].decisive for k, (_, flop) in products.items()}
+        for name in functions:
+            errors = _errors(scores[name], want) if functions is whole else {}
+            records.append(_record(f"{title}, {name}", variants.get(name), settings, times, times[name], peaks, errors))
+    return records
+
+
+def _keep(scores: dict[str, Any], name: str, function: Callable[[], Any]) -> Callable[[], None]:
+    def run() -> None:
+        scores[name] = function()
+
+    return run
+
+
+def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]:
+    placed, references = jnp.asarray(tokens), np.arange(len(tokens))
+    k = neighbour_count(len(tokens), FRACTION)
+
+    def run() -> np.ndarray:
+        return mutual_scores(pairwise_distances(normalise(placed), options, references), k).mean(axis=0)
+
+    return run
+
+
+def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
+    patches = jax.block_until_ready(prepare(normalise(jnp.asarray(tokens)), options))
+    n, p, _ = tokens.shape
+    pairs = schedule(n, np.arange(n))
+    table = np.full((len(options.degrees), n, n, p), np.inf, np.float32)
+    return lambda: fill(table, patches, pairs, options, lambda done: None)
+
+
+def _torch(
+    config: BenchmarkConfig, tokens: np.ndarray, settings: KernelSettings
+) -> tuple[Callable[[], np.ndarray], Callable[[], Any]] | None:
+    """The baseline as a whole and its distances alone, where torch is installed."""
+    if not config.torch:
+        return None
+    try:
+        import torch
+
+        from codegraph_jax.benchmark import baseline
+    except ImportError:
+        return None
+    baseline.use_these_cores()
+    given = torch.from_numpy(np.array(tokens))
+    k = neighbour_count(len(tokens), FRACTION)
+    prepared = [baseline.features(given, degree, settings.grid) for degree in settings.degrees]
+
+    def whole() -> np.ndarray:
+        scores = [
+            baseline.mutual_scores(baseline.features(given, degree, settings.grid), k) for degree in settings.degrees
+        ]
+        return torch.stack(scores).mean(dim=0).numpy()
+
+    return whole, lambda: [baseline.mutual_scores(vectors, k).numpy() for vectors in prepared]
+
+
+def _errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
+    return {"error": float(np.abs(got - want).max()), "rank_correlation": exact.rank_correlation(got, want)}
+
+
+def _record(
+    name: str,
+    options: TileOptions | None,
+    settings: KernelSettings,
+    times: dict[str, Timing],
+    timing: Timing,
+    peaks: dict[str, float],
+    errors: dict[str, Any],
+) -> Record:
+    n, p = settings.images, settings.grid**2
+    pairs = n * (n - 1) // 2
+    # useful work: each pair once, and one product for all degrees where the kernel derives them from one
+    products = 1 if options and options.kernel == "reuse" else len(settings.degrees)
+    speedup = times["torch float32"].decisive / timing.decisive if "torch float32" in times else None
+    return measurement(
+        "kernel",
+        name,
+        timing,
+        pairs,
+        "pairs",
+        flop=2.0 * p * p * settings.channels * products * pairs if options else None,
+        peak=peaks[options.precision] if options else None,
+        speedup=speedup,
+        n=n,
+        p=p,
+        c=settings.channels,
+        degrees=settings.degrees,
+        **errors,
+    )

@@ -1,0 +1,93 @@
+"""What a measurement says: one JSON line each, and one row of the table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from codegraph_jax.benchmark.timing import Timing
+from codegraph_jax.report.manifest import device_summary, peak_memory
+from codegraph_jax.report.tables import text_table
+
+Record = dict[str, Any]
+
+COLUMNS = {
+    "name": "",
+    "first_call_s": "first call s",
+    "wall_s": "wall s",
+    "cpu_s": "CPU s",
+    "rate": "rate",
+    "gflop_per_s": "GFLOP/s",
+    "share_of_peak": "of peak",
+    "error": "error",
+    "rank_correlation": "rank corr.",
+    "speedup": "x torch",
+    "peak_gib": "peak GiB",
+}
+
+
+def measurement(
+    part: str,
+    name: str,
+    timing: Timing,
+    items: int,
+    unit: str,
+    flop: float | None = None,
+    peak: float | None = None,
+    devices: int = 1,
+    **more: Any,
+) -> Record:
+    """One record.
+
+    Args:
+        part, name: what was measured.
+        timing: its times.
+        items, unit: what a call does: `items` pairs or images.
+        flop: useful floating-point operations of a call.
+        peak: FLOP/s that the machine reaches in a matrix product of this precision, measured in this run.
+        devices: how many took part.
+        **more: further fields.
+    """
+    rate = items / timing.decisive
+    speed = flop / timing.decisive if flop else None
+    return {
+        "part": part,
+        "name": name,
+        **device_summary(),
+        "devices": devices,
+        "first_call_s": timing.first,
+        "wall_s": timing.wall,
+        "cpu_s": timing.cpu,
+        "rate": rate,
+        "rate_per_device": rate / devices,
+        "unit": f"{unit}/s",
+        "flop_per_s": speed,
+        "share_of_peak": speed / peak / devices if speed and peak else None,
+        "peak_bytes": peak_memory(),
+        "time": "cpu_s" if jax.default_backend() == "cpu" else "wall_s",
+        **more,
+    }
+
+
+def table(records: Sequence[Record]) -> str:
+    """The records of one part as people read them."""
+    return text_table(list(COLUMNS.values()), [[_cell(record, field) for field in COLUMNS] for record in records])
+
+
+def _cell(record: Record, field: str) -> str:
+    if field == "rate":
+        return f"{record['rate']:.4g} {record['unit']}"
+    if field == "gflop_per_s":
+        return f"{record['flop_per_s'] / 1e9:.0f}" if record.get("flop_per_s") else "-"
+    if field == "peak_gib":
+        return f"{max(record['peak_bytes'].values()) / 2**30:.2f}"
+    value = record.get(field)
+    if value is None:
+        return "-"
+    if field == "share_of_peak":
+        return f"{100 * value:.0f} %"
+    if field == "error":
+        return f"{value:.1e}"
+    if field == "rank_correlation":
+        return f"{value:.7f}"
+    return value if isinstance(value, str) else f"{value:.3f}" if value < 100 else f"{value:.0f}"

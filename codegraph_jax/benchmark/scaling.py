@@ -1,0 +1,60 @@
+"""The pairs of one layer on one device and on several."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from codegraph_jax.benchmark.kernel import draw_tokens
+from codegraph_jax.benchmark.peaks import product_peak
+from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.benchmark.timing import interleaved
+from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.features import normalise
+from codegraph_jax.parallel import Team
+from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.sharding import all_distances
+
+
+def measure(config: BenchmarkConfig) -> list[Record]:
+    """The same images on each number of devices; `same`: the table equals that of the first bit for bit."""
+    kernel, settings, here = config.kernel, config.scaling, jax.local_devices()
+    numbers = settings.devices or tuple(2**k for k in range(len(here).bit_length()))
+    grid = (kernel.grid, kernel.grid)
+    tokens = np.asarray(normalise(draw_tokens(settings.images, grid, kernel.channels)))
+    options = tile_options(SimilarityConfig(precision=kernel.precisions[0]), kernel.degrees, grid)
+    tables: dict[str, Any] = {}
+    functions = {
+        f"{number} devices": _run(tokens, Team(tuple(here[:number]), config.parallel.backend), options, tables)
+        for number in numbers
+        if number <= len(here)
+    }
+    times = interleaved(functions, config.repeats)
+    first = next(iter(functions))
+    pairs = settings.images * (settings.images - 1) // 2
+    products = 1 if options.kernel == "reuse" else len(kernel.degrees)
+    return [
+        measurement(
+            "scaling",
+            f"{name}, {options.kernel} {options.precision}",
+            timing,
+            pairs,
+            "pairs",
+            flop=2.0 * kernel.grid**4 * kernel.channels * products * pairs,
+            peak=product_peak(options.precision),
+            devices=int(name.split()[0]),
+            backend=config.parallel.backend,
+            same=bool((tables[name.split()[0]] == tables[first.split()[0]]).all()),
+        )
+        for name, timing in times.items()
+    ]
+
+
+def _run(tokens: np.ndarray, team: Team, options: Any, tables: dict[str, Any]) -> Callable[[], None]:
+    def call() -> None:
+        references = np.arange(len(tokens))
+        tables[str(len(team))] = all_distances(tokens, team, (len(tokens),), options, references)
+
+    return call

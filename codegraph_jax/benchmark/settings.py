@@ -1,0 +1,84 @@
+"""Settings of the benchmark; `codegraph_jax.config.read_config` checks them."""
+
+from dataclasses import dataclass, field
+
+from codegraph_jax.config import ParallelConfig, at_least, choice
+
+PARTS = ("kernel", "backbone", "end_to_end", "scaling")
+"""What can be measured."""
+
+
+@dataclass(frozen=True)
+class KernelSettings:
+    """Distances of one layer of drawn features."""
+
+    images: int = field(default=12, metadata=at_least(3))
+    """Images N; the exact float64 scores are computed for all of them."""
+    grid: int = field(default=37, metadata=at_least(5))
+    """Side of the grid of patches: P = grid * grid."""
+    channels: int = field(default=1024, metadata=at_least(8))
+    """C."""
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1))
+    """Aggregation degrees."""
+    kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))
+    """Kernels to compare."""
+    precisions: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16"))
+    """Precisions of the products."""
+
+
+@dataclass(frozen=True)
+class BackboneSettings:
+    """Backbones with random weights."""
+
+    names: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")
+    """Presets."""
+    image_size: int = field(default=518, metadata=at_least(14))
+    """Side of the images in pixels."""
+    dtypes: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "bfloat16"))
+    """Types of the products."""
+    batch_size: int = field(default=0, metadata=at_least(0))
+    """Images a call; 0: what a run takes on this platform."""
+
+
+@dataclass(frozen=True)
+class EndToEndSettings:
+    """A whole detection of drawn images, with random weights."""
+
+    images: int = field(default=160, metadata=at_least(3))
+    """Images."""
+    backbone: str = "dinov2-small"
+    """Preset."""
+    image_size: int = field(default=448, metadata=at_least(14))
+    """Side of the images in pixels."""
+    blocks: tuple[int, ...] = field(default=(5, 8), metadata=at_least(0))
+    """Layers."""
+
+
+@dataclass(frozen=True)
+class ScalingSettings:
+    """The kernel on one device and on several."""
+
+    devices: tuple[int, ...] = field(default=(), metadata=at_least(1))
+    """Numbers of devices; empty: 1, 2, 4 ... as many as there are."""
+    images: int = field(default=32, metadata=at_least(3))
+    """Images N, the same for every number of devices."""
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """One run of the benchmark."""
+
+    task: str = field(default="benchmark", metadata=choice("benchmark"))
+    parts: tuple[str, ...] = field(default=PARTS, metadata=choice(*PARTS))
+    """What to measure."""
+    repeats: int = field(default=5, metadata=at_least(1))
+    """Timed rounds after the first call; the median is reported."""
+    torch: bool = True
+    """Measure the PyTorch baseline too, where torch can be imported."""
+    trace: bool = False
+    """Write a `jax.profiler` trace of the timed rounds to the workdir."""
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
+    end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
+    scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)

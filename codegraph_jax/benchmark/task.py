@@ -1,0 +1,51 @@
+"""The task `benchmark`: a table on the terminal, `benchmark.jsonl` and `machine.json` in the workdir."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codegraph_jax.benchmark.peaks import copy_peak, product_peak
+from codegraph_jax.benchmark.records import Record, table
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.config import read_config
+from codegraph_jax.data.files import whole_file
+from codegraph_jax.report.manifest import device_summary, package_versions
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Record]:
+    """Measures the parts that the settings name.
+
+    Args:
+        values: a ConfigDict, see `codegraph_jax.benchmark.settings.BenchmarkConfig`.
+        workdir: directory of the results.
+    """
+    config = read_config(BenchmarkConfig, values)
+    out = Path(workdir)
+    precisions = dict.fromkeys([*config.kernel.precisions, *config.backbone.dtypes])
+    machine = {
+        **device_summary(),
+        **package_versions(),
+        "product_flop_per_s": {precision: product_peak(precision) for precision in precisions},
+        "copy_bytes_per_s": copy_peak(),
+    }
+    peaks = ", ".join(f"{name} {speed / 1e9:.0f} GFLOP/s" for name, speed in machine["product_flop_per_s"].items())
+    print(f"{machine['kind']}: matrix product {peaks}; copy {machine['copy_bytes_per_s'] / 1e9:.1f} GB/s", flush=True)
+
+    records: list[Record] = []
+    for part in config.parts:
+        traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
+        with traced:
+            found = importlib.import_module(f"codegraph_jax.benchmark.{part}").measure(config)
+        print(f"\n{part}\n{table(found)}", flush=True)
+        records += found
+    out.mkdir(parents=True, exist_ok=True)
+    with whole_file(out / "machine.json") as file:
+        Path(file).write_text(json.dumps(machine, indent=2))
+    with whole_file(out / "benchmark.jsonl") as file:
+        Path(file).write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records

@@ -1,0 +1,79 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegraph_jax.backbones import load_backbone
+from codegraph_jax.benchmark import backbone, exact, kernel, task
+from codegraph_jax.benchmark.settings import (
+    BackboneSettings,
+    BenchmarkConfig,
+    EndToEndSettings,
+    KernelSettings,
+    ScalingSettings,
+)
+from codegraph_jax.benchmark.timing import interleaved
+from codegraph_jax.config import BackboneConfig, ConfigError, to_config_dict
+from tests import reference
+
+SMALL = BenchmarkConfig(
+    repeats=1,
+    kernel=KernelSettings(images=4, grid=5, channels=16),
+    backbone=BackboneSettings(names=("dinov2-small",), image_size=28),
+    end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
+    scaling=ScalingSettings(images=5, devices=(1, 3)),
+)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("benchmark")
+    return task.run(to_config_dict(SMALL), str(workdir)), Path(workdir)
+
+
+def test_every_part_gives_records_that_land_in_the_workdir(measured):
+    records, workdir = measured
+    written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
+    assert [r["name"] for r in written] == [r["name"] for r in records]
+    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling"}
+    machine = json.loads((workdir / "machine.json").read_text())
+    assert machine["product_flop_per_s"]["float32"] > 0
+    assert machine["copy_bytes_per_s"] > 0
+
+
+def test_errors_are_those_of_the_precision(measured):
+    errors = {r["name"]: r["error"] for r in measured[0] if r["part"] == "kernel" and "error" in r}
+    assert errors["aggregation + scores, reuse float32"] < 1e-5
+    assert 1e-5 < errors["aggregation + scores, reuse bfloat16"] < 0.02
+
+
+def test_several_devices_give_the_table_of_one(measured):
+    scaling = [r for r in measured[0] if r["part"] == "scaling"]
+    assert [r["devices"] for r in scaling] == [1, 3]
+    assert all(r["same"] for r in scaling)
+
+
+def test_the_exact_scores_are_those_of_the_definition():
+    tokens = kernel.draw_tokens(4, (4, 5), 8)
+    table = [reference.distances(reference.aggregate(tokens, r, (4, 5))) for r in (1, 3)]
+    want = np.mean([reference.mutual_scores(t, 0.5) for t in table], axis=0)
+    np.testing.assert_allclose(exact.mutual_scores(tokens, (1, 3), (4, 5), 0.5), want, atol=1e-7)
+
+
+def test_the_count_of_work_is_that_of_the_architecture():
+    network = load_backbone(BackboneConfig(name="dinov2-small", weights="random", image_size=518))
+    # 21 million weights for each of 1370 tokens, and two products of all tokens with all in each of 12 blocks
+    want = 2 * 1370 * (12 * 12 * 384**2) + 12 * 4 * 1370**2 * 384 + 2 * 1369 * 588 * 384
+    assert backbone.useful_flop(network, 518) == pytest.approx(want)
+
+
+def test_compared_functions_take_turns():
+    calls = []
+    interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert calls == ["a", "b"] * 4
+
+
+def test_an_unknown_part_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="config.parts: 'kernels'"):
+        task.run({"parts": ("kernels",)}, str(tmp_path))
