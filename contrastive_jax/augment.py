@@ -1,0 +1,107 @@
+"""The training augmentation, on the device: random resized crop, flip, jitter, grayscale; and the right-angle turns.
+
+Functions on one image take its key and are meant to be vmapped; `augment_batch` does that. Definitions and
+distributions are torchvision's (antialiased bilinear resizing), so that results carry over from the released code.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from contrastive_jax.color import random_grayscale, random_jitter
+from contrastive_jax.config import AugmentConfig
+
+RATIO = (3 / 4, 4 / 3)
+"""Range of width / height that RandomResizedCrop draws from, on a log scale."""
+ATTEMPTS = 10
+"""Boxes that RandomResizedCrop tries before it falls back to the middle of the image."""
+
+
+def resize_matrix(start: Array, length: Array, stored: int, size: int) -> Float[Array, "{size} {stored}"]:
+    """Weights that resize the pixels [start, start + length) of a line of `stored` pixels to `size` pixels.
+
+    A triangle filter as wide as the source pixels are dense (antialiased bilinear, half-pixel centres), cut at the ends
+    of the interval and normalised.
+    """
+    scale = length / size
+    centre = start + (jnp.arange(size) + 0.5) * scale
+    source = jnp.arange(stored)
+    weights = jnp.maximum(1 - jnp.abs(source + 0.5 - centre[:, None]) / jnp.maximum(scale, 1), 0)
+    weights = jnp.where((source >= start) & (source < start + length), weights, 0)
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def crop_resize(image: Float[Array, "h w 3"], box: Array, size: int) -> Float[Array, "{size} {size} 3"]:
+    """Cuts `box` = (top, left, height, width), in pixels, out of the image and resizes it to a square."""
+    rows = resize_matrix(box[0], box[2], image.shape[0], size).astype(image.dtype)
+    columns = resize_matrix(box[1], box[3], image.shape[1], size).astype(image.dtype)
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("ih,jw,hwc->ijc", rows, columns, image, precision=highest)
+
+
+def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) -> Int[Array, "4"]:
+    """The box of RandomResizedCrop: (top, left, height, width) in pixels.
+
+    Area uniform in `scale` times the image's, log(width / height) uniform; the first of ten draws that fits, else the
+    largest box in the middle whose aspect is allowed.
+    """
+    for_area, for_ratio, for_place = jax.random.split(key, 3)
+    area = jax.random.uniform(for_area, (ATTEMPTS,), minval=scale[0], maxval=scale[1]) * (height * width)
+    ratio = jnp.exp(jax.random.uniform(for_ratio, (ATTEMPTS,), minval=jnp.log(RATIO[0]), maxval=jnp.log(RATIO[1])))
+    # torchvision rounds half to even as jnp.round does
+    widths = jnp.round(jnp.sqrt(area * ratio)).astype(jnp.int32)
+    heights = jnp.round(jnp.sqrt(area / ratio)).astype(jnp.int32)
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    chosen = jnp.argmax(fits)
+    fallback_width = min(width, round(height * RATIO[1]))
+    fallback_height = min(height, round(width / RATIO[0]))
+    box_width = jnp.where(fits[chosen], widths[chosen], fallback_width)
+    box_height = jnp.where(fits[chosen], heights[chosen], fallback_height)
+    room = jnp.stack([height - box_height, width - box_width])
+    place = jax.random.randint(for_place, (2,), 0, room + 1)
+    place = jnp.where(fits[chosen], place, room // 2)
+    return jnp.stack([place[0], place[1], box_height, box_width])
+
+
+def augment(
+    key: Array, image: UInt8[Array, "h w 3"], config: AugmentConfig, size: int
+) -> Float[Array, "{size} {size} 3"]:
+    """One random view of a stored image, in [0, 1]."""
+    for_box, for_flip, for_jitter, for_gray = jax.random.split(key, 4)
+    view = image.astype(jnp.float32) / 255
+    view = crop_resize(view, random_box(for_box, image.shape[0], image.shape[1], config.crop_scale), size)
+    view = jnp.where(jax.random.bernoulli(for_flip, config.flip), view[:, ::-1], view)
+    view = random_jitter(for_jitter, view, config.jitter, config.jitter_probability)
+    return random_grayscale(for_gray, view, config.grayscale)
+
+
+def normalise(images: Float[Array, "*n 3"], config: AugmentConfig) -> Float[Array, "*n 3"]:
+    """(x - mean) / std, channel by channel."""
+    return (images - jnp.asarray(config.mean)) / jnp.asarray(config.std)
+
+
+def augment_batch(
+    keys: Array, images: UInt8[Array, "n h w 3"], config: AugmentConfig, size: int
+) -> Float[Array, "n {size} {size} 3"]:
+    """One normalised random view of each image, each from its own key."""
+    return normalise(jax.vmap(lambda key, image: augment(key, image, config, size))(keys, images), config)
+
+
+def clean_batch(
+    images: UInt8[Array, "n h w 3"], config: AugmentConfig, size: int, view: str
+) -> Float[Array, "n {size} {size} 3"]:
+    """The normalised views without augmentation: images resized (`whole`) or cut out of the middle (`center_crop`)."""
+    height, width = images.shape[1:3]
+    pixels = images.astype(jnp.float32) / 255
+    if view == "center_crop":
+        top, left = (height - size) // 2, (width - size) // 2
+        pixels = pixels[:, top : top + size, left : left + size]
+    elif (height, width) != (size, size):
+        box = jnp.array([0, 0, height, width])
+        pixels = jax.vmap(lambda image: crop_resize(image, box, size))(pixels)
+    return normalise(pixels, config)
+
+
+def turn(images: Float[Array, "n s s 3"], degrees: int) -> Float[Array, "n s s 3"]:
+    """The images turned counter-clockwise by a multiple of 90 degrees."""
+    return jnp.rot90(images, degrees // 90, axes=(1, 2))

@@ -1,0 +1,66 @@
+"""BatchNorm whose statistics are those of the global batch, whatever the number of devices."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class BatchNorm(nn.Module):
+    """Normalises over all axes but the last, with statistics summed over the devices of a mesh axis.
+
+    In training y = (x - mean) / sqrt(var + eps) * scale + bias, mean and (biased) var over every valid entry of every
+    device; the running statistics move by 1 - `momentum`, the variance in its unbiased form, as in PyTorch. Otherwise
+    the running statistics normalise. Statistics are float32 (Ioffe & Szegedy 2015, section 3).
+
+    Attributes:
+        axis_name: mesh axis over which the batch is split, or None.
+        momentum: share of the running statistics that a step keeps.
+        epsilon: added to the variance.
+    """
+
+    axis_name: str | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n *space c"], train: bool, valid: Bool[Array, "n"] | None = None
+    ) -> Float[Array, "n *space c"]:
+        """Normalises `x`; rows that are not `valid` are padding and touch no statistic."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        values = x.astype(scale.dtype)
+        if train and not self.is_initializing():
+            mean, var, count = self._batch_statistics(values, valid)
+            keep = self.momentum
+            running_mean.value = keep * running_mean.value + (1 - keep) * mean
+            running_var.value = keep * running_var.value + (1 - keep) * var * count / jnp.maximum(count - 1, 1)
+        else:
+            mean, var = running_mean.value, running_var.value
+        gain = scale * jax.lax.rsqrt(var + self.epsilon)
+        return ((values - mean) * gain + bias).astype(x.dtype)
+
+    def _batch_statistics(
+        self, values: Float[Array, "n *space c"], valid: Bool[Array, "n"] | None
+    ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
+        """Mean, biased variance and number of entries a channel, over all devices."""
+        axes = tuple(range(values.ndim - 1))
+        weights = jnp.ones(values.shape[:1], bool) if valid is None else valid
+        rows = weights.reshape(-1, *(1 for _ in axes[1:]), 1)
+        entries_per_row = values.size // (values.shape[0] * values.shape[-1])
+
+        def total(x: Array) -> Array:
+            x = x if valid is None else jnp.where(rows, x, 0)
+            return self._over_devices(x.sum(axes))
+
+        count = self._over_devices(weights.sum().astype(values.dtype) * entries_per_row)
+        mean = total(values) / count
+        # in a second pass: E[x^2] - E[x]^2 costs the gradient a digit
+        return mean, total(jnp.square(values - mean)) / count, count
+
+    def _over_devices(self, x: Array) -> Array:
+        return x if self.axis_name is None else jax.lax.psum(x, self.axis_name)

@@ -1,0 +1,121 @@
+"""Checkpoints of a run, by Orbax: written whole or not at all, each with what is needed to read it.
+
+A resume looks for the newest step under `checkpoints/`; one that cannot be read is passed over with a warning for the
+one before it, and without any the run starts anew. Orbax writes into a temporary directory and renames it, so that a
+killed run leaves no half a step.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from codegraph_jax.errors import UserError
+from contrastive_jax.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+KEPT = 2
+"""Checkpoints that stay."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, unreadable, or belongs to another network."""
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: str | Path):
+        """Opens (and creates) the folder `checkpoints` of a workdir."""
+        self.directory = Path(workdir).absolute() / "checkpoints"
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        )
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, state: TrainState, description: dict[str, Any]) -> None:
+        """Writes the state under its step.
+
+        Args:
+            state: what to keep.
+            description: the run's config and data sizes, kept as JSON beside the arrays.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), description=ocp.args.JsonSave(description)),
+        )
+        self._manager.wait_until_finished()
+
+    def newest(self) -> int | None:
+        """The newest step that is on disk."""
+        return self._manager.latest_step()
+
+    def describe(self) -> dict[str, Any]:
+        """The description that the newest checkpoint carries.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        step = self.newest()
+        if step is None:
+            raise CheckpointError(f"{self.directory}: holds no checkpoint")
+        restored = self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))
+        return dict(restored["description"])
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest state that can be read, placed as `like` is; None if there is no checkpoint.
+
+        Raises:
+            CheckpointError: the checkpoint is of another network, or none of them can be read.
+        """
+        template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            self._require_same_shapes(step, like)
+            try:
+                return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))[
+                    "state"
+                ]
+            except Exception as error:  # every storage layer below has its own exceptions
+                reason = " ".join(str(error).split())[:200]
+                logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
+        if steps:
+            raise CheckpointError(f"{self.directory}: none of the checkpoints {steps} can be read; start a new workdir")
+        return None
+
+    def close(self) -> None:
+        """Ends Orbax's threads."""
+        self._manager.close()
+
+    def _require_same_shapes(self, step: int, like: TrainState) -> None:
+        """Compares names and shapes of what is stored with those of the network that asks."""
+        try:
+            stored = self._manager.item_metadata(step)["state"]
+            stored = _shapes(stored.tree if hasattr(stored, "tree") else stored)
+        except Exception:  # unreadable: the restore itself will say why
+            return
+        wanted = _shapes(like)
+        if not stored or stored == wanted:
+            return
+        differing = sorted(name for name in stored.keys() | wanted.keys() if stored.get(name) != wanted.get(name))
+        first = differing[0]
+        raise CheckpointError(
+            f"{self.directory}: step {step} is of another network: {len(differing)} arrays differ, first {first}: "
+            f"stored {stored.get(first, 'absent')}, expected {wanted.get(first, 'absent')}"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Shape by path of every array, whether the containers are dataclasses, tuples, lists or dicts."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): tuple(leaf.shape)
+        for path, leaf in leaves
+        if getattr(leaf, "shape", None) is not None
+    }

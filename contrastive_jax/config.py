@@ -1,0 +1,212 @@
+"""Settings of a training run and of a scoring run; `codegraph_jax.config.read_config` checks them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegraph_jax.config import ConfigError, at_least, choice, read_config, within
+
+NEEDS_OE = ("oecl", "hsc", "bce")
+"""Modes that train on images of a second set."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images are normal, and what the score is tested on."""
+
+    train: str = "cifar10"
+    """Source of the training images: a tensorflow-datasets name, a directory of class folders, an .npz file, or the
+    demo's `patterns` (see `contrastive_jax.sources`)."""
+    train_split: str = "train"
+    """Split of `train`, where the source has splits."""
+    test: str = ""
+    """Source of the test images; empty: that of `train`; `none`: train without a test."""
+    test_split: str = "test"
+    """Split of `test`, where the source has splits."""
+    protocol: str = field(default="one_vs_rest", metadata=choice("one_vs_rest", "leave_one_class_out", "unlabelled"))
+    """`one_vs_rest`: class `target` is normal. `leave_one_class_out`: every class but `target` is. `unlabelled`: all
+    training images are, and `target` names the normal class of the test set."""
+    target: str = "0"
+    """Number or name of the class that the protocol singles out."""
+    stored_size: int = field(default=32, metadata=at_least(1))
+    """Side in pixels at which images are kept; augmentation crops from there."""
+    image_size: int = field(default=32, metadata=at_least(8))
+    """Side in pixels of what the network sees."""
+    clean_view: str = field(default="whole", metadata=choice("whole", "center_crop"))
+    """How a stored image becomes a view without augmentation: resized, or cut out of its middle."""
+    residence: str = field(default="auto", metadata=choice("auto", "device", "host"))
+    """Where the training images live; `auto`: on the device up to 2 GiB, else streamed from the host."""
+
+
+@dataclass(frozen=True)
+class ExposureConfig:
+    """Outlier exposure (OE)."""
+
+    source: str = "cifar100"
+    """Source of the OE images, as for `data.train`; not read in the modes that need none."""
+    split: str = "train"
+    """Split of `source`, where the source has splits."""
+    few_shot: int = field(default=0, metadata=at_least(0))
+    """Use only so many OE images, sampled with replacement; 0: all of them."""
+    resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
+    """`fresh`: another draw of OE images each epoch. `fixed`: the first epoch's draw is replayed, as in the released
+    code."""
+    alpha: float = field(default=1.0, metadata=at_least(0))
+    """Weight of the OE norm term."""
+    warmup: float = field(default=0.05, metadata=within(0, 1))
+    """Share of the run during which alpha is 0."""
+    normal_rotations: tuple[int, ...] = field(default=(0, 90), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
+    """Degrees by which normal views are turned in the mode `self_oecl`, each its own instance."""
+    oe_rotations: tuple[int, ...] = field(default=(180, 270), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
+    """Degrees that make a normal view an OE view in the mode `self_oecl`."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """The training augmentation, in torchvision's terms; also makes the extra views of a test image."""
+
+    crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
+    """Range of the share of the area that RandomResizedCrop keeps."""
+    flip: float = field(default=0.5, metadata=within(0, 1))
+    """Probability of a horizontal flip."""
+    jitter: tuple[float, ...] = field(default=(0.4, 0.4, 0.4, 0.1), metadata=within(0, 1))
+    """Strengths of ColorJitter: brightness, contrast, saturation, hue (hue at most 0.5)."""
+    jitter_probability: float = field(default=0.8, metadata=within(0, 1))
+    """Probability that an image is jittered."""
+    grayscale: float = field(default=0.2, metadata=within(0, 1))
+    """Probability that an image loses its colour."""
+    mean: tuple[float, ...] = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+    """Of the channels in [0, 1]; subtracted after the augmentation."""
+    std: tuple[float, ...] = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+    """Of the channels in [0, 1]; divided by after the augmentation."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """ResNet-18 and its head."""
+
+    stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
+    """`cifar`: 3x3, stride 1. `imagenet`: 7x7, stride 2, max-pool."""
+    width: int = field(default=64, metadata=at_least(1))
+    """Channels of the first stage; the published network has 64."""
+    head_dim: int = field(default=128, metadata=at_least(1))
+    """Width of the head's output (1 logit in the mode `bce`, whatever stands here)."""
+    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
+    """Of activations and products; parameters, BatchNorm statistics and the loss are float32 either way."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    mode: str = field(default="oecl", metadata=choice("oecl", "self_oecl", "simclr", "hsc", "bce"))
+    """The loss; see `contrastive_jax.losses`."""
+    epochs: int = field(default=1000, metadata=at_least(1))
+    """Passes over the normal images; the last incomplete batch of each is dropped."""
+    batch_size: int = field(default=256, metadata=at_least(2))
+    """Normal images a step over all devices; as many OE images join them where the mode uses OE."""
+    temperature: float = field(default=0.5, metadata=at_least(1e-3))
+    """Of NT-Xent."""
+    optimizer: str = field(default="sgd", metadata=choice("sgd", "lars"))
+    """The released LARS never rescales, so `sgd` is what the paper ran."""
+    learning_rate: float = field(default=0.1, metadata=at_least(0))
+    """At the first step; falls to 0 along a cosine."""
+    momentum: float = field(default=0.9, metadata=within(0, 1))
+    """Of the optimiser."""
+    weight_decay: float = field(default=5e-4, metadata=at_least(0))
+    """Added to the gradient of every parameter."""
+    steps_per_call: int = field(default=0, metadata=at_least(0))
+    """Steps in one call of the device; 0: chosen by platform, at most an epoch."""
+    checkpoint_every: int = field(default=0, metadata=at_least(0))
+    """Epochs between checkpoints; 0: about twenty in the run. The last epoch always leaves one."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a trained network is tested."""
+
+    views: int = field(default=32, metadata=at_least(0))
+    """Augmented views beside the clean one."""
+    batch_size: int = field(default=256, metadata=at_least(1))
+    """Images a call over all devices."""
+    images: int = field(default=0, metadata=at_least(0))
+    """Test on so many images, half of them normal; 0: on all."""
+    every: int = field(default=0, metadata=at_least(0))
+    """Epochs between tests during training (clean view only); 0: only at the end."""
+
+
+@dataclass(frozen=True)
+class OeclConfig:
+    """One training run with its test."""
+
+    task: str = field(default="oecl", metadata=choice("oecl"))
+    seed: int = field(default=0, metadata=at_least(0))
+    """Of the initial parameters, the order of images and every augmentation."""
+    resume: bool = True
+    """Go on from the newest checkpoint of the workdir; otherwise a workdir that holds a run is refused."""
+    data: DataConfig = field(default_factory=DataConfig)
+    oe: ExposureConfig = field(default_factory=ExposureConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """One scoring of a folder of images with a trained network."""
+
+    task: str = field(default="oecl_score", metadata=choice("oecl_score"))
+    run: str = ""
+    """Workdir of the training run whose newest checkpoint scores."""
+    images: str = ""
+    """Folder of images, searched through its sub-folders."""
+    views: int = field(default=32, metadata=at_least(0))
+    """Augmented views beside the clean one."""
+    batch_size: int = field(default=256, metadata=at_least(1))
+    """Images a call over all devices."""
+    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
+    """An image that cannot be decoded is skipped with a warning that counts, or ends the run."""
+
+
+def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
+    """Reads and checks a training config, with the rules that involve more than one field.
+
+    Raises:
+        ConfigError: naming the field.
+    """
+    config = read_config(OeclConfig, values)
+    lengths = {
+        "augment.crop_scale": (config.augment.crop_scale, 2),
+        "augment.jitter": (config.augment.jitter, 4),
+        "augment.mean": (config.augment.mean, 3),
+        "augment.std": (config.augment.std, 3),
+    }
+    for name, (numbers, expected) in lengths.items():
+        if len(numbers) != expected:
+            raise ConfigError(f"config.{name}: expected {expected} numbers, got {numbers!r}")
+    low, high = config.augment.crop_scale
+    if not 0 < low <= high:
+        raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {config.augment.crop_scale!r}")
+    if config.augment.jitter[3] > 0.5:
+        raise ConfigError(f"config.augment.jitter[3]: hue is at most 0.5, got {config.augment.jitter[3]!r}")
+    if min(config.augment.std) <= 0:
+        raise ConfigError(f"config.augment.std: must be above 0, got {config.augment.std!r}")
+    if config.data.image_size > config.data.stored_size:
+        raise ConfigError(
+            f"config.data.image_size: {config.data.image_size} is above data.stored_size {config.data.stored_size}; "
+            "images would only be blown up"
+        )
+    turns = config.oe.normal_rotations + config.oe.oe_rotations
+    if config.train.mode == "self_oecl" and (
+        len(set(turns)) != len(turns) or not config.oe.normal_rotations or not config.oe.oe_rotations
+    ):
+        raise ConfigError(
+            "config.oe.oe_rotations: normal and OE rotations must be distinct and neither empty, got "
+            f"{config.oe.normal_rotations} and {config.oe.oe_rotations}"
+        )
+    if not config.data.train:
+        raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
+    if config.train.mode in NEEDS_OE and not config.oe.source:
+        raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
+    return config

@@ -1,0 +1,56 @@
+"""The convolution of the network: without bias, padded as PyTorch pads."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+# Uniform in +-1/sqrt(fan_in), PyTorch's default for convolutions and linear layers: the head's output norm is the
+# score, so its scale at the start is part of the method.
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Conv(nn.Module):
+    """A square convolution, padded by half its kernel on every side, also where it strides.
+
+    Attributes:
+        width: output channels.
+        kernel: side of the kernel.
+        stride: of both axes.
+        dtype: of the product.
+    """
+
+    width: int
+    kernel: int
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
+        """Convolves `x`."""
+        kernel = self.param("kernel", kernel_init, (self.kernel, self.kernel, x.shape[-1], self.width))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        pad = self.kernel // 2
+        if -(-x.shape[1] // self.stride) < self.kernel and self.kernel > 1:
+            return _by_patches(jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), kernel, self.stride)
+        return jax.lax.conv_general_dilated(
+            x, kernel, (self.stride,) * 2, ((pad, pad),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+
+def _by_patches(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], stride: int) -> Float[Array, "n h2 w2 d"]:
+    """The convolution of a padded map, smaller than its kernel, as one product of patches.
+
+    XLA exchanges the operands of such a convolution, and on CPU the result takes eight times as long as this product.
+    """
+    side, channels, width = kernel.shape[0], *kernel.shape[2:]
+    rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])
+    patches = jnp.concatenate(
+        [
+            x[:, i : i + rows * stride : stride, j : j + columns * stride : stride]
+            for i in range(side)
+            for j in range(side)
+        ],
+        axis=-1,
+    )
+    return jnp.matmul(patches, kernel.reshape(side * side * channels, width))

@@ -1,0 +1,83 @@
+"""How training images reach the device: whole sets that live there, or batches streamed from the host."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from contrastive_jax.config import OeclConfig
+from contrastive_jax.protocols import Images, epoch_order, exposure_order
+from contrastive_jax.step import AXIS
+
+RESIDENT_BYTES = 2 << 30
+"""Sets up to this size live on the device under `data.residence = auto`."""
+STREAMED_BYTES = 256 << 20
+"""Most bytes that one streamed call holds."""
+STEPS_PER_CALL = 64
+"""Steps in one call where the device's time for them hides the host's."""
+
+
+class Feeder:
+    """Hands over the arguments of each training call, in an order that follows from seed and epoch alone."""
+
+    def __init__(self, config: OeclConfig, normal: Images, oe: Images | None, mesh: Mesh):
+        """Places what lives on the devices and settles how many steps a call takes."""
+        self._config, self._mesh = config, mesh
+        self._sets = {"normal": normal} if oe is None else {"normal": normal, "oe": oe}
+        self.steps_per_epoch = len(normal) // config.train.batch_size
+        self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
+        residence = config.data.residence
+        total = sum(images.nbytes for images in self._sets.values())
+        self.resident = residence == "device" or (residence == "auto" and total <= RESIDENT_BYTES)
+        self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
+        self._placed: Any = None
+        if self.resident:
+            self._placed = jax.device_put(self._sets, NamedSharding(mesh, PartitionSpec()))
+
+    def _default_steps(self) -> int:
+        if self._mesh.devices.flat[0].platform == "cpu":
+            return 1
+        if self.resident:
+            return STEPS_PER_CALL
+        step = sum(images[:1].nbytes for images in self._sets.values()) * self._batch
+        return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any, np.integer]]:
+        """The (images, rows, count) of each call of an epoch; the next call's are made ready meanwhile."""
+        train, oe = self._config.train, self._config.oe
+        order = {
+            "normal": epoch_order(
+                len(self._sets["normal"]), self.steps_per_epoch, train.batch_size, self._config.seed, epoch
+            )
+        }
+        if "oe" in self._sets:
+            order["oe"] = exposure_order(
+                len(self._sets["oe"]), self.steps_per_epoch, train.batch_size, self._config.seed, epoch, oe.resample
+            )
+        starts = range(0, self.steps_per_epoch, self.steps_per_call)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(self._call, order, 0)
+            for start in starts:
+                ready = waiting.result()
+                if start + self.steps_per_call < self.steps_per_epoch:
+                    waiting = pool.submit(self._call, order, start + self.steps_per_call)
+                yield ready
+
+    def _call(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
+        count = min(self.steps_per_call, self.steps_per_epoch - start)
+        split = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
+        # padding rows are image 0; the step masks them
+        rows = {
+            name: np.pad(
+                steps[start : start + count].astype(np.int32),
+                ((0, self.steps_per_call - count), (0, self._batch - steps.shape[1])),
+            )
+            for name, steps in order.items()
+        }
+        if self.resident:
+            return self._placed, jax.device_put(rows, split), np.int32(count)
+        images = {name: self._sets[name][rows[name]] for name in rows}
+        return jax.device_put(images, split), {}, np.int32(count)

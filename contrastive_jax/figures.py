@@ -1,0 +1,65 @@
+"""Figures of a run: how the norms are distributed, and how training went."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+
+from codegraph_jax.data.files import whole_file
+
+matplotlib.use("Agg", force=False)
+from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first
+
+COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
+
+
+def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label: str) -> None:
+    """Densities of the clean-view score: normal test images, OE images, unseen anomalies.
+
+    Args:
+        path: PNG file.
+        groups: scores by name of the group.
+        label: what the score is.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    values = np.concatenate(list(groups.values()))
+    edges = np.linspace(values.min(), values.max() + 1e-6, 60)
+    for name, scores in groups.items():
+        axes.hist(
+            scores, list(edges), density=True, alpha=0.5, label=f"{name} ({len(scores)})", color=COLOURS.get(name)
+        )
+    axes.set_xlabel(label)
+    axes.set_ylabel("density")
+    axes.legend()
+    _save(figure, path)
+
+
+def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
+    """Loss, mean norms and, where it was measured on the way, AUROC against the epoch."""
+    train = [record for record in records if record["kind"] == "train"]
+    tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
+    panels = ["loss", "norms"] + (["auroc"] if tested else [])
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    axes = dict(zip(panels, figure.subplots(1, len(panels))))
+    epochs = [record["epoch"] for record in train]
+    axes["loss"].plot(epochs, [record["loss"] for record in train])
+    axes["loss"].set_title("loss")
+    for key, name in (("normal_norm", "normal"), ("oe_norm", "OE")):
+        if train and key in train[0]:
+            axes["norms"].plot(epochs, [record[key] for record in train], label=name, color=COLOURS[name])
+    axes["norms"].set_title("mean norm of training views")
+    axes["norms"].legend()
+    if tested:
+        axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
+        axes["auroc"].set_title("AUROC of the clean view, %")
+    for panel in axes.values():
+        panel.set_xlabel("epoch")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120)

@@ -1,0 +1,97 @@
+"""Losses: NT-Xent, the outlier-exposure norm term, and the two baselines that OECL is compared with.
+
+Every loss is a mean over the rows of all devices: each device sums over its own rows and the sums meet in a `psum`, so
+that the value and its gradient do not depend on how the batch is split. Rows that are not `valid` are padding.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Features = Float[Array, "n d"]
+Valid = Bool[Array, "n"] | None
+
+
+def safe_norm(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
+    """The l2-norm over the last axis, with gradient 0 (instead of NaN) at the origin."""
+    squares = jnp.square(features).sum(-1)
+    zero = squares == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))
+
+
+def global_mean(rows: Float[Array, "n"], valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
+    """Mean of `rows` over the valid rows of all devices of the mesh axis `axis_name`."""
+    total = rows.sum() if valid is None else jnp.where(valid, rows, 0).sum()
+    count = jnp.asarray(rows.size, rows.dtype) if valid is None else valid.sum().astype(rows.dtype)
+    if axis_name is not None:
+        total, count = jax.lax.psum(total, axis_name), jax.lax.psum(count, axis_name)
+    return total / count
+
+
+def nt_xent(
+    first: Features, second: Features, temperature: float, valid: Valid = None, axis_name: str | None = None
+) -> Float[Array, ""]:
+    """Normalised temperature-scaled cross-entropy (Chen et al. 2020, section 2.1).
+
+    With z = f / ||f||, the mean over all 2n views i of -log(exp(z_i.z_p / t) / sum over k != i of exp(z_i.z_k / t)),
+    p being the other view of the same image and k running over the views of all devices.
+
+    Args:
+        first: head outputs of one view of each image on this device.
+        second: head outputs of the other view, in the same order.
+        temperature: t.
+        valid: False where a row is padding; neither an anchor nor a negative.
+        axis_name: mesh axis whose devices share their negatives, or None.
+    """
+    unit = [view / jnp.maximum(safe_norm(view), 1e-12)[:, None] for view in (first, second)]
+    others, column_valid, offset = unit, valid, jnp.int32(0)
+    if axis_name is not None:
+        others = [jax.lax.all_gather(view, axis_name, tiled=True) for view in unit]
+        column_valid = None if valid is None else jax.lax.all_gather(valid, axis_name, tiled=True)
+        offset = jax.lax.axis_index(axis_name) * first.shape[0]
+    columns = jnp.concatenate(others)
+    total = others[0].shape[0]
+    own = offset + jnp.arange(first.shape[0])
+    losses = []
+    for view, (anchors, positives) in enumerate((unit, unit[::-1])):
+        logits = jnp.matmul(anchors, columns.T, precision=jax.lax.Precision.HIGHEST) / temperature
+        excluded = jnp.arange(2 * total) == (own + view * total)[:, None]
+        if column_valid is not None:
+            excluded |= ~jnp.concatenate([column_valid, column_valid])
+        logits = jnp.where(excluded, -jnp.inf, logits)
+        positive = (anchors * positives).sum(-1) / temperature
+        row = jax.nn.logsumexp(logits, -1) - positive
+        # a padded anchor may see no column at all: its row is cut before its gradient can be NaN
+        losses.append(row if valid is None else jnp.where(valid, row, 0))
+    return (global_mean(losses[0], valid, axis_name) + global_mean(losses[1], valid, axis_name)) / 2
+
+
+def exposure_norm(features: Features, valid: Valid = None, axis_name: str | None = None) -> Float[Array, ""]:
+    """Mean l2-norm (not its square) of the OE views' head outputs (OECL, arXiv:2312.15288)."""
+    return global_mean(safe_norm(features), valid, axis_name)
+
+
+def pseudo_huber(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
+    """h = sqrt(||z||^2 + 1) - 1, the distance of the hypersphere classifier (Liznerski et al. 2022)."""
+    squares = jnp.square(features).sum(-1)
+    # the same number as sqrt(s + 1) - 1, without its cancellation near 0
+    return squares / (jnp.sqrt(squares + 1) + 1)
+
+
+def hypersphere(
+    normal: Features, oe: Features, valid: Valid = None, oe_valid: Valid = None, axis_name: str | None = None
+) -> Float[Array, ""]:
+    """HSC: h for normal images, -log(1 - exp(-h) + 1e-9) for OE images, mean over both.
+
+    Source: "Rethinking Assumptions in Deep Anomaly Detection", section 3.
+    """
+    far = -jnp.log(-jnp.expm1(-pseudo_huber(oe)) + 1e-9)
+    return (global_mean(pseudo_huber(normal), valid, axis_name) + global_mean(far, oe_valid, axis_name)) / 2
+
+
+def binary_cross_entropy(
+    normal: Features, oe: Features, valid: Valid = None, oe_valid: Valid = None, axis_name: str | None = None
+) -> Float[Array, ""]:
+    """BCE of the normal-class logit (the single head output), normal images against OE images, mean over both."""
+    positive, negative = jax.nn.softplus(-normal[:, 0]), jax.nn.softplus(oe[:, 0])
+    return (global_mean(positive, valid, axis_name) + global_mean(negative, oe_valid, axis_name)) / 2

@@ -1,0 +1,131 @@
+"""Which images are normal: the evaluation protocols, and the order in which images are drawn (host code)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from codegraph_jax.errors import UserError
+
+Images = UInt8[np.ndarray, "n h w 3"]
+
+
+class ProtocolError(UserError):
+    """The data cannot serve the protocol that the config asks for."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test images with their ground truth.
+
+    Attributes:
+        images: [n, h, w, 3].
+        normal: [n], True where an image is normal.
+        labels: [n], class numbers.
+        class_names: name of each class number.
+    """
+
+    images: Images
+    normal: Bool[np.ndarray, "n"]
+    labels: Int[np.ndarray, "n"]
+    class_names: tuple[str, ...]
+
+    __test__ = False  # not a test case, whatever its name says to pytest
+
+
+def find_class(target: str, class_names: tuple[str, ...], field: str = "config.data.target") -> int:
+    """The number of the class that `target` names; a name goes before a number.
+
+    Raises:
+        ProtocolError: no such class.
+    """
+    if target in class_names:
+        return class_names.index(target)
+    if target.isdecimal() and int(target) < len(class_names):
+        return int(target)
+    raise ProtocolError(f"{field}: there is no class {target!r}; classes: {', '.join(class_names)}")
+
+
+def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Bool[np.ndarray, "n"]:
+    """True for the rows that are normal under the protocol (`leave_one_class_out`: every class but `target`)."""
+    return labels != target if protocol == "leave_one_class_out" else labels == target
+
+
+def training_images(
+    protocol: str, images: Images, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
+) -> Images:
+    """The normal training images; the labels play no further part.
+
+    Raises:
+        ProtocolError: labels are needed and missing, the class is unknown, or none of its images are there.
+    """
+    if protocol == "unlabelled":
+        return images
+    if labels is None:
+        raise ProtocolError(f"config.data.protocol: {protocol} needs class labels and config.data.train has none")
+    chosen = images[normal_rows(protocol, labels, find_class(target, class_names))]
+    if not len(chosen):
+        raise ProtocolError(f"config.data.target: no training image is normal under {protocol} of class {target!r}")
+    return chosen
+
+
+def test_set(
+    protocol: str, images: Images, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
+) -> TestSet:
+    """The test images with their ground truth.
+
+    Raises:
+        ProtocolError: there are no labels, the class is unknown, or one side is empty.
+    """
+    if labels is None:
+        raise ProtocolError("config.data.test: the test images have no class labels, so that nothing can be measured")
+    normal = normal_rows(protocol, labels, find_class(target, class_names))
+    for side, count in (("normal", int(normal.sum())), ("anomalous", int((~normal).sum()))):
+        if not count:
+            raise ProtocolError(f"config.data.test: no {side} image under {protocol} of class {target!r}")
+    return TestSet(images, normal, labels, class_names)
+
+
+test_set.__test__ = False  # type: ignore[attr-defined]
+
+
+def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
+    """A random subset of `count` images, half of them normal, as far as there are so many."""
+    rng = np.random.default_rng([seed, 1])
+    rows = []
+    for side, wanted in ((data.normal, count // 2), (~data.normal, count - count // 2)):
+        candidates = np.flatnonzero(side)
+        rows.append(np.sort(rng.permutation(candidates)[:wanted]))
+    chosen = np.concatenate(rows)
+    return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
+
+
+def few_shot(images: Images, count: int, seed: int) -> Images:
+    """A random choice of `count` OE images (all of them, if 0), the same for a seed wherever it is drawn.
+
+    Raises:
+        ProtocolError: there are not so many.
+    """
+    if not count:
+        return images
+    if count > len(images):
+        raise ProtocolError(f"config.oe.few_shot: asks for {count} OE images, there are {len(images)}")
+    return images[np.sort(np.random.default_rng([seed, 2]).permutation(len(images))[:count])]
+
+
+def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:
+    """Rows of the normal images for each step of an epoch: a permutation, its incomplete last batch dropped."""
+    return np.random.default_rng([seed, 3, epoch]).permutation(count)[: steps * batch].reshape(steps, batch)
+
+
+def exposure_order(count: int, steps: int, batch: int, seed: int, epoch: int, resample: str) -> Int[np.ndarray, "s b"]:
+    """Rows of the OE images for each step of an epoch.
+
+    Without repetition where the set is large enough, else uniformly with replacement (few-shot OE). `fixed` replays the
+    first epoch's draw in every epoch, `fresh` draws anew.
+    """
+    rng = np.random.default_rng([seed, 4, 0 if resample == "fixed" else epoch])
+    wanted = steps * batch
+    if count >= wanted:
+        return rng.permutation(count)[:wanted].reshape(steps, batch)
+    return rng.integers(0, count, (steps, batch))

@@ -1,0 +1,105 @@
+"""What a run says while it runs: metrics.jsonl (one object a line), TensorBoard events, a line with the time left."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from contrastive_jax.events import EventFile
+from contrastive_jax.workdir import write_whole
+
+PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
+"""Dense bf16 operations a second, by a part of the device's name (vendors' data sheets)."""
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Records:
+    """metrics.jsonl of a workdir, and beside it the same numbers for TensorBoard."""
+
+    def __init__(self, path: Path, last_epoch: int):
+        """Opens the file; lines of epochs after `last_epoch`, and a last line that a kill cut short, are dropped."""
+        kept = [line for line in read_records(path) if line["epoch"] <= last_epoch]
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._stream: TextIO = path.open("a", encoding="utf-8")
+        self._events = EventFile(path.with_name("events.out.tfevents.0"))
+        for line in kept:
+            self._show(line)
+
+    def add(self, kind: str, epoch: int, step: int, values: dict[str, Any]) -> None:
+        """Appends one line; it is on its way to the disk when this returns."""
+        rounded = {k: float(f"{v:.8g}") if isinstance(v, float) else v for k, v in values.items()}
+        line = {"kind": kind, "epoch": epoch, "step": step, **rounded}
+        self._stream.write(json.dumps(line) + "\n")
+        self._stream.flush()
+        self._show(line)
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._stream.close()
+        self._events.close()
+
+    def _show(self, line: dict[str, Any]) -> None:
+        numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
+        self._events.add(line["step"], numbers)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file that are whole; none, if there is no file."""
+    lines: list[dict[str, Any]] = []
+    if not path.exists():
+        return lines
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+class Progress:
+    """Prints a line at about fifty moments of a run."""
+
+    def __init__(self, epochs: int, first: int, lines: int = 50):
+        """Starts the clock at epoch `first` of `epochs`."""
+        self._epochs, self._first = epochs, first
+        self._every = max(1, epochs // lines)
+        self._started = time.monotonic()
+
+    def show(self, epoch: int, values: dict[str, Any]) -> None:
+        """Prints a line if this epoch has one; `values` are shown in order, an AUROC as a percentage."""
+        if epoch % self._every and epoch != self._epochs and "auroc" not in values:
+            return
+        left = ""
+        if epoch > self._first:
+            spent = time.monotonic() - self._started
+            left = f"  {clock(spent / (epoch - self._first) * (self._epochs - epoch))} left"
+        shown = "  ".join(
+            f"{name} {100 * value:.1f}" if name == "auroc" else f"{name} {value:.4g}"
+            for name, value in values.items()
+            if value is not None
+        )
+        print(f"epoch {epoch:>{len(str(self._epochs))}}/{self._epochs}  {shown}{left}", flush=True)
+
+
+def peak_share(flops_per_second: float, device_kind: str, devices: int) -> float | None:
+    """Share of the devices' bf16 peak; None for a device whose peak is not listed."""
+    for name, peak in PEAK_BF16.items():
+        if name in device_kind:
+            return flops_per_second / (peak * devices)
+    return None
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Prints rows with aligned columns, the first row as the heading."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
+        print("  ".join(cells).rstrip())
+        if number == 0:
+            print("  ".join("-" * w for w in widths))

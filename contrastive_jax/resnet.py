@@ -1,0 +1,138 @@
+"""ResNet-18 with the CIFAR or the ImageNet stem, and the contrastive head (He et al. 2016; oecl: section 'Network')."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from contrastive_jax.batch_norm import BatchNorm
+from contrastive_jax.config import ModelConfig
+from contrastive_jax.convolution import Conv, kernel_init
+
+BLOCKS = (2, 2, 2, 2)
+
+
+def bias_init(fan_in: int) -> Callable[..., Array]:
+    """Uniform in +-1/sqrt(fan_in), PyTorch's default for the bias of a linear layer."""
+
+    def init(key: Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
+
+    return init
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; a 1x1 convolution stands in the shortcut where the shape changes."""
+
+    width: int
+    stride: int
+    dtype: jnp.dtype
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, valid: Bool[Array, "n"] | None
+    ) -> Float[Array, "n h2 w2 c2"]:
+        def norm(name: str, y: Array) -> Array:
+            return BatchNorm(self.axis_name, name=name)(y, train, valid)
+
+        y = Conv(self.width, 3, self.stride, self.dtype, name="conv1")(x)
+        y = nn.relu(norm("norm1", y))
+        y = norm("norm2", Conv(self.width, 3, 1, self.dtype, name="conv2")(y))
+        if self.stride != 1 or x.shape[-1] != self.width:
+            x = norm("shortcut_norm", Conv(self.width, 1, self.stride, self.dtype, name="shortcut_conv")(x))
+        return nn.relu(x + y)
+
+
+class ContrastiveResNet(nn.Module):
+    """ResNet-18 without its classifier, and the head Linear, BatchNorm, ReLU, Linear on top.
+
+    Attributes:
+        stem: "cifar" or "imagenet".
+        width: channels of the first stage.
+        head_dim: width of the head's output.
+        dtype: of activations and products.
+        axis_name: mesh axis over which the batch is split, or None.
+    """
+
+    stem: str = "cifar"
+    width: int = 64
+    head_dim: int = 128
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "n h w 3"], train: bool, valid: Bool[Array, "n"] | None = None
+    ) -> dict[str, Float[Array, "n d"]]:
+        """Runs the network.
+
+        Args:
+            images: normalised pixels.
+            train: BatchNorm uses the statistics of the batch and updates the running ones.
+            valid: False where a row is padding; None where none is.
+
+        Returns:
+            "pooled" [n, 8 width], the pooled last stage, and "head" [n, head_dim], f(x) of the paper, not normalised;
+            both float32 (or `dtype`, if that is wider).
+        """
+        x = images.astype(self.dtype)
+        if self.stem == "cifar":
+            x = Conv(self.width, 3, 1, self.dtype, name="stem_conv")(x)
+        else:
+            x = Conv(self.width, 7, 2, self.dtype, name="stem_conv")(x)
+        x = nn.relu(BatchNorm(self.axis_name, name="stem_norm")(x, train, valid))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        for stage, blocks in enumerate(BLOCKS):
+            for block in range(blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                x = BasicBlock(
+                    self.width * 2**stage, stride, self.dtype, self.axis_name, name=f"stage{stage + 1}_block{block + 1}"
+                )(x, train, valid)
+        wide = jnp.promote_types(jnp.float32, self.dtype)
+        pooled = x.astype(wide).mean((1, 2))
+        features = pooled.shape[-1]
+        y = _dense(features, features, self.dtype, "head_hidden")(pooled.astype(self.dtype))
+        y = nn.relu(BatchNorm(self.axis_name, name="head_norm")(y, train, valid))
+        y = _dense(features, self.head_dim, self.dtype, "head_out")(y)
+        return {"pooled": pooled, "head": y.astype(wide)}
+
+
+def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) -> ContrastiveResNet:
+    """The network that a config describes; the mode `bce` has a head of one logit."""
+    return ContrastiveResNet(
+        stem=config.stem,
+        width=config.width,
+        head_dim=1 if mode == "bce" else config.head_dim,
+        dtype=jnp.dtype(config.dtype),
+        axis_name=axis_name,
+    )
+
+
+def forward_flops(config: ModelConfig, image_size: int) -> int:
+    """Floating point operations (two per multiply-add) of the convolutions and the head for one image."""
+    width, side, operations = config.width, image_size, 0
+    if config.stem == "cifar":
+        operations += side * side * 9 * 3 * width
+    else:
+        side = -(-side // 2)
+        operations += side * side * 49 * 3 * width
+        side = -(-side // 2)
+    channels = width
+    for stage, blocks in enumerate(BLOCKS):
+        out = width * 2**stage
+        for block in range(blocks):
+            if stage > 0 and block == 0:
+                side = -(-side // 2)
+            operations += side * side * 9 * out * (channels + out)
+            if channels != out:
+                operations += side * side * channels * out
+            channels = out
+    return 2 * (operations + channels * (channels + config.head_dim))
+
+
+def _dense(fan_in: int, width: int, dtype: jnp.dtype, name: str) -> nn.Dense:
+    return nn.Dense(width, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init(fan_in), name=name)

@@ -1,0 +1,119 @@
+"""The task `oecl_score`: scores a folder of images with a trained network (host code)."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from codegraph_jax.config import ConfigError, read_config
+from codegraph_jax.data.catalog import square
+from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.samples import find_images
+from contrastive_jax.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.config import ScoreConfig, read_oecl_config
+from contrastive_jax.evaluation import build_scorer
+from contrastive_jax.protocols import Images
+from contrastive_jax.records import print_table
+from contrastive_jax.resnet import build_network
+from contrastive_jax.results import write_rows
+from contrastive_jax.scores import SCORES
+from contrastive_jax.state import build_optimizer, initial_state
+from contrastive_jax.step import AXIS
+from contrastive_jax.workdir import locked
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 10
+"""Images that the closing table lists."""
+BLOCK = 4096
+"""Images that are in memory at once."""
+
+
+def run(values: Mapping[str, Any], workdir: str) -> None:
+    """Writes scores.csv (path, three scores, rank; rank 1 is the least normal image) into the workdir.
+
+    Args:
+        values: a ConfigDict, see `contrastive_jax.config.ScoreConfig`.
+        workdir: directory of the result.
+
+    Raises:
+        ConfigError, LayoutError, CheckpointError, UnreadableImage: bad input, named, with nothing written.
+    """
+    config = read_config(ScoreConfig, values)
+    for field, value in (("run", config.run), ("images", config.images)):
+        if not value:
+            raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
+    if not (Path(config.run) / "checkpoints").is_dir():
+        raise CheckpointError(f"config.run: {config.run!r} holds no checkpoints; give the workdir of a training run")
+    files = find_images(config.images)
+    if not files:
+        raise ConfigError(f"config.images: no image below {config.images!r}")
+    checkpoints = Checkpoints(config.run)
+    try:
+        trained = read_oecl_config(checkpoints.describe()["config"])
+        network = build_network(trained.model, trained.train.mode, AXIS)
+        mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+        like = initial_state(network, build_optimizer(trained.train, 1), trained.data.image_size, trained.seed)
+        state = checkpoints.restore(jax.device_put(like, NamedSharding(mesh, PartitionSpec())))
+    finally:
+        checkpoints.close()
+    assert state is not None  # describe() has found a checkpoint
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    scorer = build_scorer(
+        network,
+        trained.train.mode,
+        trained.data,
+        trained.augment,
+        config.views,
+        min(config.batch_size, len(files)),
+        mesh,
+        trained.seed,
+    )
+
+    names: list[str] = []
+    parts: list[dict[str, np.ndarray]] = []
+    listed = list(files.items())
+    for start in range(0, len(listed), BLOCK):
+        kept, images = _read(listed[start : start + BLOCK], trained.data.stored_size, config.unreadable)
+        if kept:
+            names += kept
+            parts.append(scorer(variables, images))
+    skipped = len(files) - len(names)
+    if not names:
+        raise UnreadableImage(config.images, f"none of the {len(files)} images below can be read")
+    if skipped:
+        logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
+    scores = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
+    ranks = np.empty(len(names), int)
+    order = np.argsort(scores[SCORES[0]], kind="stable")
+    ranks[order] = np.arange(1, len(names) + 1)
+    with locked(Path(workdir)):
+        lines = [
+            [names[row], *(f"{scores[name][row]:.7g}" for name in SCORES), int(ranks[row])] for row in range(len(names))
+        ]
+        write_rows(Path(workdir) / "scores.csv", ["path", *SCORES, "rank"], lines)
+    print(f"{len(names)} images scored; the least normal ones:")
+    print_table(
+        [("path", *SCORES)]
+        + [(repr(names[row])[1:-1], *(f"{scores[name][row]:.4g}" for name in SCORES)) for row in order[:SHOWN]]
+    )
+    print(f"\nall scores in {Path(workdir) / 'scores.csv'}", flush=True)
+
+
+def _read(files: list[tuple[str, str]], size: int, unreadable: str) -> tuple[list[str], Images]:
+    """The images that can be decoded, with their names."""
+    names, images = [], []
+    for name, path in files:
+        try:
+            images.append(square(load_image(path), size))
+        except UnreadableImage as error:
+            if unreadable == "error":
+                raise
+            logger.warning("%s", error)
+        else:
+            names.append(name)
+    return names, np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8)

@@ -1,0 +1,100 @@
+"""Reading the image sets of a run, and what is refused before a step is taken (host code)."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from codegraph_jax.data.catalog import ImageSet, load_image_set
+from contrastive_jax.config import NEEDS_OE, OeclConfig
+from contrastive_jax.patterns import draw_patterns
+from contrastive_jax.protocols import (
+    Images,
+    ProtocolError,
+    TestSet,
+    balanced_subset,
+    few_shot,
+    test_set,
+    training_images,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """The images of a run.
+
+    Attributes:
+        normal: normal training images.
+        oe: OE images, or None in the modes that use none.
+        test: test images with their ground truth, or None.
+    """
+
+    normal: Images
+    oe: Images | None
+    test: TestSet | None
+
+
+def read_source(source: str, split: str, size: int) -> ImageSet:
+    """An image set at `size` x `size` pixels; `patterns` is drawn, everything else comes from the shared catalogue."""
+    if source == "patterns":
+        return draw_patterns(split, size)
+    return load_image_set(source, split, size)
+
+
+def read_run_data(config: OeclConfig) -> RunData:
+    """Reads and checks everything that a run trains and tests on.
+
+    Raises:
+        CatalogError: a source cannot be read.
+        ProtocolError: the data cannot serve the protocol, or the OE images are the normal images.
+    """
+    data = config.data
+    train = read_source(data.train, data.train_split, data.stored_size)
+    normal = training_images(data.protocol, train.images, train.labels, data.target, train.class_names)
+    if len(normal) < config.train.batch_size:
+        raise ProtocolError(
+            f"config.train.batch_size: {config.train.batch_size} is more than the {len(normal)} normal training images"
+        )
+    test = None
+    if data.test != "none":
+        source = read_source(data.test or data.train, data.test_split, data.stored_size)
+        test = test_set(data.protocol, source.images, source.labels, data.target, source.class_names)
+        if config.evaluation.images:
+            test = balanced_subset(test, config.evaluation.images, config.seed)
+    oe = None
+    if config.train.mode in NEEDS_OE:
+        exposed = read_source(config.oe.source, config.oe.split, data.stored_size).images
+        check_overlap(exposed, normal, test)
+        oe = few_shot(exposed, config.oe.few_shot, config.seed)
+    return RunData(normal, oe, test)
+
+
+def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
+    """Warns of OE images that are also normal training images or test images; refuses OE that is nothing else.
+
+    Raises:
+        ProtocolError: every OE image is a normal training image.
+    """
+    keys = [image.tobytes() for image in oe]
+    trained = {image.tobytes() for image in normal}
+    shared = sum(key in trained for key in keys)
+    if shared == len(keys):
+        raise ProtocolError("config.oe.source: every OE image is also a normal training image; choose another source")
+    if shared:
+        logger.warning("%d of %d OE images are also normal training images (config.oe.source)", shared, len(keys))
+    if test is not None:
+        tested = {image.tobytes() for image in test.images[~test.normal]}
+        leaked = sum(key in tested for key in keys)
+        if leaked:
+            logger.warning("%d of %d OE images are also anomalous test images: the AUROC flatters", leaked, len(keys))
+
+
+def describe(data: RunData) -> dict[str, int]:
+    """Numbers of images, for the manifest."""
+    counts = {"normal": len(data.normal), "oe": 0 if data.oe is None else len(data.oe)}
+    if data.test is not None:
+        counts["test_normal"] = int(np.sum(data.test.normal))
+        counts["test_anomalous"] = int(np.sum(~data.test.normal))
+    return counts

@@ -1,0 +1,59 @@
+"""What training carries from step to step, and the optimiser that moves it."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from contrastive_jax.config import TrainConfig
+from contrastive_jax.resnet import ContrastiveResNet
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything a resumed run needs; the randomness of a step follows from the seed and `step`.
+
+    Attributes:
+        step: optimiser steps taken.
+        params: parameters, float32.
+        batch_stats: running statistics of BatchNorm, float32.
+        opt_state: the optimiser's.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def build_optimizer(config: TrainConfig, total_steps: int) -> optax.GradientTransformation:
+    """SGD with momentum, or LARS; the weight decay joins the gradient, the learning rate falls along a cosine to 0.
+
+    The released code decays every parameter, BatchNorm's and biases included, and takes its learning rate from the
+    fraction of the run that has passed; there is no warm-up.
+    """
+    schedule = optax.cosine_decay_schedule(config.learning_rate, total_steps)
+    if config.optimizer == "lars":
+        return optax.lars(schedule, weight_decay=config.weight_decay, momentum=config.momentum)
+    return optax.chain(
+        optax.add_decayed_weights(config.weight_decay),
+        optax.sgd(schedule, momentum=config.momentum or None),
+    )
+
+
+def initial_state(
+    network: ContrastiveResNet, optimizer: optax.GradientTransformation, image_size: int, seed: int
+) -> TrainState:
+    """Random parameters and zeroed optimiser state, from the seed alone."""
+    # initialisation runs outside of the mesh, where its axis has no name
+    lone = network.clone(axis_name=None)
+    images = jnp.zeros((2, image_size, image_size, 3))
+    # sixty small random arrays: optimising the program that draws them takes ten times as long as drawing them
+    hurried = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    init = jax.jit(lambda key: lone.init(key, images, train=False), compiler_options=hurried)
+    variables = init(jax.random.key(seed))
+    params = variables["params"]
+    return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))

@@ -1,0 +1,211 @@
+"""The training step on the device: views, network, loss, gradient, update; several steps in one call.
+
+The function that a device runs is written for one shard of the batch and knows the mesh by its axis name: BatchNorm and
+the loss sum over it, negatives are gathered over it, and the gradient of the replicated parameters is the sum over
+devices. Keys follow from the seed, the step and the place of an image in the global batch, so that the number of
+devices changes nothing but the order of additions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
+
+from contrastive_jax import losses
+from contrastive_jax.augment import augment_batch, turn
+from contrastive_jax.config import NEEDS_OE, OeclConfig
+from contrastive_jax.resnet import ContrastiveResNet
+from contrastive_jax.state import TrainState
+
+AXIS = "data"
+"""Name of the mesh axis over which the batch is split."""
+
+Batch = dict[str, Array]
+"""Images of a step on a device: "normal" and, where the mode uses OE, "oe"; uint8 [b, h, w, 3]."""
+Metrics = dict[str, Float[Array, ""]]
+
+
+def exposure_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) -> Float[Array, ""]:
+    """alpha: 0 during the first share `oe.warmup` of the run, then constant."""
+    return jnp.where(step < round(config.oe.warmup * total_steps), 0.0, config.oe.alpha)
+
+
+def image_keys(key: Array, count: int, view: int) -> Array:
+    """A key for one view of each of the `count` images of this device's shard, by place in the global batch."""
+    places = jax.lax.axis_index(AXIS) * count + jnp.arange(count)
+    return jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(key, view), place))(places)
+
+
+def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array], list[Array]]:
+    """Two normalised views of every instance: ([normal first, second], [OE first, second] or []).
+
+    In the mode `self_oecl` each (image, rotation) is an instance of its own, and OE views are normal ones turned.
+    """
+
+    def two_views(images: UInt8[Array, "b h w 3"], key: Array) -> list[Array]:
+        return [
+            augment_batch(image_keys(key, len(images), view), images, config.augment, config.data.image_size)
+            for view in range(2)
+        ]
+
+    for_normal, for_oe = jax.random.split(key)
+    normal = two_views(batch["normal"], for_normal)
+    if config.train.mode == "self_oecl":
+
+        def turned(angles: tuple[int, ...]) -> list[Array]:
+            return [jnp.concatenate([turn(view, angle) for angle in angles]) for view in normal]
+
+        return turned(config.oe.normal_rotations), turned(config.oe.oe_rotations)
+    return normal, two_views(batch["oe"], for_oe) if config.train.mode in NEEDS_OE else []
+
+
+def loss_of_views(
+    config: OeclConfig,
+    network: ContrastiveResNet,
+    params: Any,
+    batch_stats: Any,
+    normal: list[Float[Array, "n s s 3"]],
+    oe: list[Float[Array, "m s s 3"]],
+    alpha: Float[Array, ""],
+    valid: Bool[Array, "n"] | None = None,
+    oe_valid: Bool[Array, "m"] | None = None,
+) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
+    """The loss of a batch of views, which go through the network together, so that BatchNorm sees the mixture.
+
+    Returns:
+        The loss, and (the new running statistics, what is logged of the step).
+    """
+    masks = None
+    if valid is not None:
+        masks = jnp.concatenate([valid] * len(normal) + ([oe_valid] * len(oe) if oe_valid is not None else []))
+    outputs, updated = network.apply(
+        {"params": params, "batch_stats": batch_stats},
+        jnp.concatenate(normal + oe),
+        train=True,
+        valid=masks,
+        mutable=["batch_stats"],
+    )
+    axis, mode = network.axis_name, config.train.mode
+    heads = outputs["head"]
+    first, second = jnp.split(heads[: 2 * len(normal[0])], 2)
+    both_valid = None if valid is None else jnp.concatenate([valid, valid])
+    logged = {"normal_norm": losses.exposure_norm(jnp.concatenate([first, second]), both_valid, axis)}
+    outlying, both_oe_valid = heads[2 * len(normal[0]) :], None
+    if oe:
+        both_oe_valid = None if oe_valid is None else jnp.concatenate([oe_valid, oe_valid])
+        logged["oe_norm"] = losses.exposure_norm(outlying, both_oe_valid, axis)
+    if mode in ("hsc", "bce"):
+        baseline = losses.hypersphere if mode == "hsc" else losses.binary_cross_entropy
+        loss = baseline(jnp.concatenate([first, second]), outlying, both_valid, both_oe_valid, axis)
+    else:
+        loss = losses.nt_xent(first, second, config.train.temperature, valid, axis)
+        logged["contrastive"] = loss
+        if oe:
+            logged["alpha"] = alpha
+            loss = loss + alpha * logged["oe_norm"]
+    logged["loss"] = loss
+    return loss, (updated["batch_stats"], logged)
+
+
+def train_step(
+    config: OeclConfig,
+    network: ContrastiveResNet,
+    optimizer: optax.GradientTransformation,
+    total_steps: int,
+    seed: UInt32[Array, ""],
+    state: TrainState,
+    batch: Batch,
+    valid: Bool[Array, "b"] | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One step on this device's shard of the batch; runs inside `shard_map` over the axis `AXIS`."""
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    normal, oe = draw_views(config, key, batch)
+    alpha = exposure_weight(config, total_steps, state.step)
+    instance_valid = oe_valid = None
+    if valid is not None:
+        turns, oe_turns = 1, 1
+        if config.train.mode == "self_oecl":
+            turns, oe_turns = len(config.oe.normal_rotations), len(config.oe.oe_rotations)
+        instance_valid, oe_valid = jnp.tile(valid, turns), jnp.tile(valid, oe_turns)
+
+    def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+        return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, instance_valid, oe_valid)
+
+    grads, (batch_stats, logged) = jax.grad(loss_of, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, batch_stats, opt_state), logged
+
+
+def build_train_call(
+    config: OeclConfig,
+    network: ContrastiveResNet,
+    optimizer: optax.GradientTransformation,
+    total_steps: int,
+    mesh: Mesh,
+    resident: bool,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Builds the jitted function that takes several steps in one call.
+
+    It takes (state, images, rows, count, seed). If `resident`, `images` are the whole sets {"normal": uint8
+    [n, h, w, 3], ...} and each step gathers its `rows` {"normal": int32 [k, b], ...}; otherwise `images` hold the
+    steps' batches themselves [k, b, h, w, 3] and `rows` is not read. b is padded to a multiple of the devices.
+    `count` <= k is the number of steps to take: a value, not a shape, so that an incomplete call needs no second
+    compilation; neither does another `seed`. Returns the new state and the metrics of each step [k] (0 beyond `count`).
+    The state's buffers are given up.
+    """
+    batch_size = config.train.batch_size
+    per_device = -(-batch_size // mesh.size)
+    padded = per_device * mesh.size != batch_size
+
+    def shard(
+        state: TrainState, images: Batch, rows: Batch, count: Int[Array, ""], seed: UInt32[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        valid = None
+        if padded:
+            valid = jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device) < batch_size
+
+        def take(carry: tuple[TrainState, Metrics], i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
+            state, history = carry
+            if resident:
+                batch = {name: images[name][rows[name][i]] for name in images}
+            else:
+                batch = {name: images[name][i] for name in images}
+            state, logged = train_step(config, network, optimizer, total_steps, seed, state, batch, valid)
+            return state, {name: history[name].at[i].set(value) for name, value in logged.items()}
+
+        steps = next(iter((rows if resident else images).values())).shape[0]
+        history = {name: jnp.zeros(steps) for name in logged_names(config)}
+        if steps == 1:
+            # XLA's CPU backend brings the gradients of convolutions into a fast form only outside of loops: 15 times
+            return take((state, history), jnp.int32(0))
+        return jax.lax.fori_loop(0, count, lambda i, carry: take(carry, i), (state, history))
+
+    split = PartitionSpec(None, AXIS)
+    whole = PartitionSpec()
+    return jax.jit(
+        jax.shard_map(
+            shard,
+            mesh=mesh,
+            in_specs=(whole, whole if resident else split, split if resident else whole, whole, whole),
+            out_specs=(whole, whole),
+        ),
+        donate_argnums=0,
+    )
+
+
+def logged_names(config: OeclConfig) -> tuple[str, ...]:
+    """What a step logs, by mode."""
+    mode = config.train.mode
+    names: tuple[str, ...] = ("loss", "normal_norm")
+    if mode != "simclr":
+        names += ("oe_norm",)
+    if mode not in ("hsc", "bce"):
+        names += ("contrastive",)
+    if mode in ("oecl", "self_oecl"):
+        names += ("alpha",)
+    return names

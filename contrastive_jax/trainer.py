@@ -1,0 +1,265 @@
+"""The story of a training run: data, network, steps, checkpoints, test (OECL, arXiv:2312.15288)."""
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from codegraph_jax.errors import UserError
+from contrastive_jax.checkpoints import Checkpoints
+from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.evaluation import Scorer, auroc, build_scorer, measure
+from contrastive_jax.feeding import Feeder
+from contrastive_jax.figures import save_histogram, save_learning_curves
+from contrastive_jax.records import Progress, Records, clock, peak_share, read_records
+from contrastive_jax.resnet import ContrastiveResNet, build_network, forward_flops
+from contrastive_jax.results import mean_norms, print_results, write_test_scores
+from contrastive_jax.sources import RunData, describe, read_run_data
+from contrastive_jax.state import TrainState, build_optimizer, initial_state
+from contrastive_jax.step import AXIS, build_train_call
+from contrastive_jax.workdir import (
+    WorkdirError,
+    environment,
+    fingerprint,
+    locked,
+    require_same_run,
+    write_json,
+)
+
+logger = logging.getLogger(__name__)
+
+HISTOGRAM_IMAGES = 2000
+"""OE images whose scores join the histogram."""
+
+
+class TrainingDiverged(UserError):
+    """A loss or parameter is not finite; the message names the step and the last good checkpoint."""
+
+
+def run(config: ml_collections.ConfigDict, workdir: str) -> None:
+    """Trains and tests as `config` (an `OeclConfig`) says, or goes on where an earlier start was cut off.
+
+    The workdir receives manifest.json, metrics.jsonl, events for TensorBoard, checkpoints/, results.json, scores.csv,
+    norms.png and learning_curve.png.
+
+    Raises:
+        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: bad input, named.
+        TrainingDiverged: a loss became infinite or NaN.
+    """
+    train(read_oecl_config(config), workdir)
+
+
+def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
+    """As `run`, from a checked config; returns what results.json holds."""
+    home = Path(workdir)
+    data = read_run_data(config)
+    try:
+        with locked(home):
+            return _run_in(home, config, data)
+    except OSError as error:
+        raise WorkdirError(
+            f"{home}: reading or writing failed ({error}); mend it and start again with the same --workdir: the run "
+            "goes on from its newest checkpoint"
+        ) from error
+
+
+def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
+    """Trains and tests in a workdir that is this run's alone."""
+    started = time.monotonic()
+    identity = {
+        "config": dataclasses.asdict(dataclasses.replace(config, resume=True)),
+        "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
+    }
+    if not config.resume and (home / "manifest.json").exists():
+        raise WorkdirError(f"{home}: holds a run, and config.resume is off; choose another --workdir")
+    require_same_run(home, identity)
+    if (home / "results.json").exists():
+        results = json.loads((home / "results.json").read_text(encoding="utf-8"))
+        print(f"{home} holds this run, finished:", flush=True)
+        print_results(results)
+        return results
+    manifest = {**identity, "seed": config.seed, "images": describe(data), **environment()}
+    write_json(home / "manifest.json", manifest)
+
+    mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    network = build_network(config.model, config.train.mode, AXIS)
+    checkpoints = Checkpoints(home)
+    try:
+        state, training = _train(config, data, network, mesh, checkpoints, home)
+    finally:
+        checkpoints.close()
+    results = {**_test(config, data, network, mesh, state, home), **training}
+    # the manifest first: results.json says that all the rest is there
+    write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
+    write_json(home / "results.json", results)
+    print_results(results)
+    print(f"\n{clock(time.monotonic() - started)} in all; results in {home}", flush=True)
+    return results
+
+
+def _train(
+    config: OeclConfig,
+    data: RunData,
+    network: ContrastiveResNet,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    home: Path,
+) -> tuple[TrainState, dict[str, Any]]:
+    """Runs the epochs that are left; returns the last state and the speed."""
+    feeder = Feeder(config, data.normal, data.oe, mesh)
+    epochs, steps = config.train.epochs, feeder.steps_per_epoch
+    optimizer = build_optimizer(config.train, epochs * steps)
+    state = initial_state(network, optimizer, config.data.image_size, config.seed)
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    resumed = checkpoints.restore(state)
+    state = state if resumed is None else resumed
+    first = int(state.step) // steps
+    if first:
+        print(f"resuming after epoch {first} of {epochs}", flush=True)
+
+    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
+    clean_scorer = _scorer(config, network, mesh, views=0)
+    checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
+    records = Records(home / "metrics.jsonl", first)
+    progress = Progress(epochs, first)
+    history = _History(config, steps, records, progress, checkpoints)
+    seed = np.uint32(config.seed)
+    try:
+        if data.test is not None and config.evaluation.every and not first:
+            untrained = {"auroc": _clean_auroc(clean_scorer, state, data)}
+            records.add("test", 0, 0, untrained)
+            progress.show(0, untrained)
+        for epoch in range(first + 1, epochs + 1):
+            logged = []
+            for images, rows, count in feeder.epoch(epoch - 1):
+                state, values = call(state, images, rows, count, seed)
+                logged.append((int(count), values))
+            test_now = data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0
+            save_now = epoch % checkpoint_every == 0 or epoch == epochs
+            shown = {}
+            if test_now:
+                shown["auroc"] = _clean_auroc(clean_scorer, state, data)
+            # the numbers of an epoch are read while the device works on the next one, unless a checkpoint needs them
+            history.add(epoch, logged, shown, wait=bool(test_now or save_now))
+            if save_now:
+                history.require_finite(state, epoch)
+                checkpoints.save(state, {"config": dataclasses.asdict(config)})
+    finally:
+        records.close()
+    return state, history.speed(mesh)
+
+
+class _History:
+    """Reads what the steps logged, an epoch late, so that the host never makes the device wait."""
+
+    def __init__(self, config: OeclConfig, steps: int, records: Records, progress: Progress, checkpoints: Checkpoints):
+        self._config, self._steps = config, steps
+        self._records, self._progress, self._checkpoints = records, progress, checkpoints
+        self._waiting: list[tuple[int, list[tuple[int, Any]], dict[str, Any]]] = []
+        self._clock = time.monotonic()
+        self._seconds: list[float] = []
+
+    def add(self, epoch: int, logged: list[tuple[int, Any]], shown: dict[str, Any], wait: bool) -> None:
+        """Takes an epoch's numbers (still on the device) and reads those of the epochs before; all, if `wait`."""
+        self._waiting.append((epoch, logged, shown))
+        while len(self._waiting) > (0 if wait else 1):
+            self._read(*self._waiting.pop(0))
+
+    def _read(self, epoch: int, logged: list[tuple[int, Any]], shown: dict[str, Any]) -> None:
+        values = {
+            name: np.concatenate([np.asarray(part[name])[:count] for count, part in logged]) for name in logged[0][1]
+        }
+        broken = np.flatnonzero(~np.isfinite(np.stack(list(values.values()))).all(0))
+        if len(broken):
+            self._diverged(epoch, (epoch - 1) * self._steps + int(broken[0]) + 1, "the loss is not finite")
+        means = {name: float(numbers.mean()) for name, numbers in values.items()}
+        now = time.monotonic()
+        self._seconds.append(now - self._clock)
+        self._clock = now
+        speed = self._steps * self._config.train.batch_size / self._seconds[-1]
+        self._records.add("train", epoch, epoch * self._steps, {**means, "normal_images_per_s": speed})
+        if "auroc" in shown:
+            self._records.add("test", epoch, epoch * self._steps, shown)
+        self._progress.show(epoch, {**means, **shown})
+
+    def require_finite(self, state: TrainState, epoch: int) -> None:
+        """Refuses to keep a state that is not finite."""
+        finite = jax.tree.map(lambda x: jnp.isfinite(x).all(), (state.params, state.batch_stats))
+        if not all(bool(x) for x in jax.tree.leaves(finite)):
+            self._diverged(epoch, int(state.step), "a parameter is not finite")
+
+    def speed(self, mesh: Mesh) -> dict[str, Any]:
+        """Normal images a second and operations a second, of the median epoch."""
+        if len(self._seconds) < 2:
+            return {}
+        # the first epoch holds the compilation
+        seconds = float(np.median(self._seconds[1:]))
+        mode, model = self._config.train.mode, self._config.model
+        groups = {"simclr": 1, "self_oecl": len(self._config.oe.normal_rotations + self._config.oe.oe_rotations)}
+        passes = self._steps * self._config.train.batch_size * 2 * groups.get(mode, 2)
+        # the backward pass costs twice the forward pass
+        flops = 3 * passes * forward_flops(model, self._config.data.image_size) / seconds
+        share = peak_share(flops, mesh.devices.flat[0].device_kind, mesh.size)
+        return {
+            "speed": {
+                "seconds_per_epoch": seconds,
+                "normal_images_per_s": self._steps * self._config.train.batch_size / seconds,
+                "views_per_s": passes / seconds,
+                "tflops": flops / 1e12,
+                "share_of_bf16_peak": share,
+            }
+        }
+
+    def _diverged(self, epoch: int, step: int, what: str) -> None:
+        good = self._checkpoints.newest()
+        where = f"the last good checkpoint is step {good} in {self._checkpoints.directory}"
+        raise TrainingDiverged(
+            f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
+            "Lower config.train.learning_rate, or try config.model.dtype=float32"
+        )
+
+
+def _scorer(config: OeclConfig, network: ContrastiveResNet, mesh: Mesh, views: int) -> Scorer:
+    batch = config.evaluation.batch_size
+    return build_scorer(network, config.train.mode, config.data, config.augment, views, batch, mesh, config.seed)
+
+
+def _clean_auroc(scorer: Scorer, state: TrainState, data: RunData) -> float | None:
+    assert data.test is not None
+    return auroc(data.test.normal, scorer(_variables(state), data.test.images)["clean"])
+
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _test(
+    config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
+) -> dict[str, Any]:
+    """Scores the test set over all views, writes scores and figures; returns AUROC and mean norms."""
+    save_learning_curves(home / "learning_curve.png", read_records(home / "metrics.jsonl"))
+    if data.test is None:
+        return {}
+    variables = _variables(state)
+    scores = _scorer(config, network, mesh, config.evaluation.views)(variables, data.test.images)
+    if not all(np.isfinite(values).all() for values in scores.values()):
+        raise TrainingDiverged(f"{home}: the scores of test images are not finite")
+    write_test_scores(home / "scores.csv", data.test, scores)
+    normal, unseen = scores["clean"][data.test.normal], scores["clean"][~data.test.normal]
+    groups = {"normal": normal, "unseen": unseen}
+    exposed = None
+    if data.oe is not None:
+        exposed = _scorer(config, network, mesh, views=0)(variables, data.oe[:HISTOGRAM_IMAGES])["clean"]
+        groups = {"normal": normal, "OE": exposed, "unseen": unseen}
+    label = {"bce": "normal-class logit", "hsc": "-h"}.get(config.train.mode, "norm of the head's output")
+    save_histogram(home / "norms.png", groups, label)
+    return {"auroc": measure(data.test, scores), "clean_score_means": mean_norms(normal, exposed, unseen)}

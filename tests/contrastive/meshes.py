@@ -1,0 +1,48 @@
+"""Meshes and small configs that several tests share."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+
+from contrastive_jax.config import (
+    DataConfig,
+    EvaluationConfig,
+    ExposureConfig,
+    ModelConfig,
+    OeclConfig,
+    TrainConfig,
+)
+from contrastive_jax.step import AXIS
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "contrastive"
+
+
+def mesh_of(devices: int) -> Mesh:
+    """A mesh of the first `devices` devices."""
+    return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def small_config(mode: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
+    """A run on drawn patterns that takes seconds."""
+    return OeclConfig(
+        data=DataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
+        oe=ExposureConfig(source="patterns", split="oe", warmup=0.25),
+        model=ModelConfig(width=2, head_dim=8),
+        train=TrainConfig(mode=mode, batch_size=batch_size, **train),  # type: ignore[arg-type]
+        evaluation=EvaluationConfig(views=2, images=64, batch_size=32),
+    )
+
+
+def nested(arrays: np.lib.npyio.NpzFile, prefix: str) -> dict:
+    """The arrays under `prefix/` of a golden file as nested dicts."""
+    tree: dict = {}
+    for name in arrays.files:
+        if name.startswith(prefix + "/"):
+            *scope, leaf = name.removeprefix(prefix + "/").split("/")
+            place = tree
+            for key in scope:
+                place = place.setdefault(key, {})
+            place[leaf] = arrays[name]
+    return tree

@@ -1,0 +1,138 @@
+"""The number of devices, steps in a call and the residence of the images change nothing but rounding."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from contrastive_jax import losses
+from contrastive_jax.batch_norm import BatchNorm
+from contrastive_jax.evaluation import build_scorer
+from contrastive_jax.feeding import Feeder
+from contrastive_jax.resnet import build_network
+from contrastive_jax.sources import read_run_data
+from contrastive_jax.state import build_optimizer, initial_state
+from contrastive_jax.step import AXIS, build_train_call
+from tests.contrastive.meshes import mesh_of, small_config
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+STEPS = 2
+
+
+@functools.cache
+def take_steps(config, devices):
+    """Parameters, statistics and metrics after two steps in float64, which leaves rounding no part in the result.
+
+    In float32 now and then an activation lies so close to 0 that the order of additions decides whether ReLU passes
+    its gradient.
+    """
+    with jax.enable_x64(True):
+        data, mesh = read_run_data(config), mesh_of(devices)
+        network = build_network(config.model, config.train.mode, AXIS).clone(dtype=jnp.float64)
+        optimizer = build_optimizer(config.train, 100)
+        state = initial_state(network, optimizer, config.data.image_size, config.seed)
+        state = jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+        state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        feeder = Feeder(config, data.normal, data.oe, mesh)
+        call = build_train_call(config, network, optimizer, 100, mesh, feeder.resident)
+        logged, taken = [], 0
+        for images, rows, count in feeder.epoch(0):
+            state, values = call(state, images, rows, np.int32(min(int(count), STEPS - taken)), np.uint32(config.seed))
+            logged.append({name: np.asarray(value)[:count] for name, value in values.items()})
+            taken += int(count)
+            if taken == STEPS:
+                break
+        joined = {name: np.concatenate([part[name] for part in logged]) for name in logged[0]}
+        assert joined["loss"].dtype == np.float64
+        return jax.tree.map(np.asarray, (state.params, state.batch_stats, joined))
+
+
+def assert_same(first, second, tolerance):
+    """Differences within `tolerance` of each array's scale."""
+
+    def compare(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(1, np.abs(a).max()))
+
+    jax.tree.map(compare, first, second)
+
+
+def eager_config(mode, batch_size):
+    """alpha counts from the first step on."""
+    config = small_config(mode, batch_size)
+    return dataclasses.replace(config, oe=dataclasses.replace(config.oe, warmup=0.0))
+
+
+CONFIG = eager_config("oecl", 16)
+
+
+@pytest.mark.parametrize("devices", [8, 3], ids=["divided", "padded"])
+def test_several_devices_agree_with_one(devices):
+    """Also where they do not divide the batch of 16."""
+    assert_same(take_steps(CONFIG, 1), take_steps(CONFIG, devices), 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["simclr", "self_oecl", "hsc", "bce"])
+def test_the_other_modes(mode):
+    config = eager_config(mode, 10)
+    assert_same(take_steps(config, 1), take_steps(config, 4), 1e-9)
+
+
+def test_streamed_images_and_several_steps_in_a_call():
+    streamed = dataclasses.replace(
+        CONFIG,
+        data=dataclasses.replace(CONFIG.data, residence="host"),
+        train=dataclasses.replace(CONFIG.train, steps_per_call=2),
+    )
+    assert_same(take_steps(CONFIG, 1), take_steps(streamed, 1), 1e-9)
+
+
+def run_sharded(function, devices, *arrays):
+    """`function` on rows split over devices, its results replicated."""
+    mesh, split = mesh_of(devices), PartitionSpec(AXIS)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=(split,) * len(arrays), out_specs=PartitionSpec())
+    return jax.jit(mapped)(*arrays)
+
+
+def test_padding_rows_touch_neither_losses_nor_statistics():
+    rng = np.random.default_rng(0)
+    first, second = (jnp.asarray(rng.normal(size=(5, 4)), jnp.float32) for _ in range(2))
+    padded = [jnp.concatenate([x, jnp.full((3, 4), 1e3)]) for x in (first, second)]
+    valid = jnp.arange(8) < 5
+
+    def padded_loss(a, b, v):
+        return losses.nt_xent(a, b, 0.5, v, AXIS) + losses.exposure_norm(a, v, AXIS)
+
+    whole = losses.nt_xent(first, second, 0.5) + losses.exposure_norm(first)
+    for devices in (1, 2, 4, 8):
+        np.testing.assert_allclose(run_sharded(padded_loss, devices, *padded, valid), whole, rtol=1e-6)
+
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), first, True)
+    _, expected = norm.apply(variables, first, True, mutable=["batch_stats"])
+
+    def statistics(x, v):
+        return BatchNorm(AXIS).apply(variables, x, True, v, mutable=["batch_stats"])[1]
+
+    assert_same(run_sharded(statistics, 4, padded[0], valid), expected, 1e-6)
+
+
+def test_scores_depend_on_the_image_alone():
+    config = small_config()
+    network = build_network(config.model, "oecl", AXIS)
+    state = initial_state(network, build_optimizer(config.train, 1), 8, 0)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
+
+    def score(rows, batch, devices):
+        scorer = build_scorer(network, "oecl", config.data, config.augment, 2, batch, mesh_of(devices), seed=3)
+        return scorer(variables, images[rows])["mean_feature"]
+
+    whole = score(np.arange(11), 11, 1)
+    shuffled = np.random.default_rng(1).permutation(11)[:7]
+    np.testing.assert_allclose(score(shuffled, 4, 4), whole[shuffled], rtol=1e-5)

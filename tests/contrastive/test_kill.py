@@ -1,0 +1,96 @@
+"""kill -9 at random moments of a training run: the rerun ends with the same bits as a run that nobody disturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contrastive_jax.records import read_records
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from tests.contrastive.meshes import small_config
+from contrastive_jax import trainer
+trainer.train(small_config("oecl", batch_size=16, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
+"""
+
+
+def start(workdir: Path, epochs: int, cache: Path) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(workdir), str(epochs)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+
+
+def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: random.Random) -> int:
+    """Restarts the run and kills it a random while after it has gone on, `kills` times; returns the kills that hit."""
+    hits = 0
+    for kill in range(kills):
+        process = start(workdir, epochs, cache)
+        before = len(read_records(workdir / "metrics.jsonl"))
+        goal = min(before + 1, epochs - kills + kill)
+        while process.poll() is None and len(read_records(workdir / "metrics.jsonl")) < goal:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.3))
+        if process.poll() is None:
+            hits += 1
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+    finish(start(workdir, epochs, cache))
+    return hits
+
+
+def outcome(workdir: Path) -> dict:
+    """All that must agree to the bit: the metrics, the scores, and the results but for the speed."""
+    results = json.loads((workdir / "results.json").read_text())
+    results.pop("speed", None)
+    lines = read_records(workdir / "metrics.jsonl")
+    return {
+        "results": results,
+        "scores": (workdir / "scores.csv").read_text(),
+        "metrics": [{k: v for k, v in line.items() if k != "normal_images_per_s"} for line in lines],
+    }
+
+
+def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
+    cache = tmp_path / "cache"
+    finish(start(tmp_path / "whole", epochs, cache))
+    hits = kill_until_done(tmp_path / "killed", epochs, kills, cache, random.Random(0))
+    assert hits >= least
+    whole, killed = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
+    assert whole == killed
+    assert np.isfinite([line["loss"] for line in killed["metrics"]]).all()
+    assert not [path for path in (tmp_path / "killed").rglob("*tmp*")]
+
+
+def test_two_kills(tmp_path):
+    check(tmp_path, epochs=5, kills=2, least=1)
+
+
+@pytest.mark.slow
+def test_thirty_kills(tmp_path):
+    check(tmp_path, epochs=34, kills=31, least=30)

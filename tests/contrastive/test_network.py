@@ -1,0 +1,88 @@
+"""The parts of the network that the golden arrays do not reach."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from contrastive_jax.config import ModelConfig, TrainConfig
+from contrastive_jax.convolution import Conv
+from contrastive_jax.resnet import build_network, forward_flops
+from contrastive_jax.state import build_optimizer, initial_state
+from tests.contrastive.meshes import GOLDEN, nested
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@pytest.mark.parametrize(("side", "stride"), [(1, 1), (2, 1), (2, 2), (4, 2), (5, 2)])
+def test_small_maps_are_convolved_as_large_ones(side, stride):
+    """Maps smaller than the kernel take another way to the same numbers."""
+    x = jax.random.normal(jax.random.key(0), (3, side, side, 4))
+    conv = Conv(5, 3, stride, jnp.float32)
+    variables = conv.init(jax.random.key(1), x)
+    expected = jax.lax.conv_general_dilated(
+        x,
+        variables["params"]["kernel"],
+        (stride, stride),
+        ((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+    np.testing.assert_allclose(conv.apply(variables, x), expected, atol=1e-5)
+
+
+def test_bfloat16_computes_in_half_the_bits_and_keeps_the_rest():
+    arrays = np.load(GOLDEN / "network_cifar_32.npz")
+    variables = {"params": nested(arrays, "params"), "batch_stats": nested(arrays, "batch_stats")}
+    network = build_network(ModelConfig(width=2, head_dim=8, dtype="bfloat16"), "oecl")
+    outputs, updated = jax.jit(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, arrays["views"]
+    )
+    assert outputs["head"].dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+    difference = np.abs(np.asarray(outputs["head"]) - arrays["head_train"])
+    assert 0 < difference.max() < 0.15 * np.abs(arrays["head_train"]).max()
+
+
+def test_operations_of_the_published_networks():
+    """ResNet-18 is 0.56 G multiply-adds at 32 px with the CIFAR stem, and 1.81 G at 224 px with the ImageNet stem."""
+    assert forward_flops(ModelConfig(), 32) == pytest.approx(2 * 0.5557e9, rel=1e-3)
+    assert forward_flops(ModelConfig(stem="imagenet"), 224) == pytest.approx(2 * 1.814e9, rel=2e-3)
+
+
+def test_initial_parameters_follow_from_the_seed():
+    config = ModelConfig(width=2, head_dim=8)
+    network, optimizer = build_network(config, "oecl"), build_optimizer(TrainConfig(), 10)
+    first, again, other = (initial_state(network, optimizer, 8, seed).params for seed in (0, 0, 1))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    kernel = np.asarray(first["stage4_block2"]["conv1"]["kernel"])
+    assert (kernel != np.asarray(other["stage4_block2"]["conv1"]["kernel"])).all()
+    bound = (9 * 16) ** -0.5
+    assert 0.95 * bound < np.abs(kernel).max() <= bound
+    assert build_network(config, "bce").head_dim == 1
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars"])
+def test_the_rate_falls_along_a_cosine_to_nothing(name):
+    config = TrainConfig(optimizer=name, momentum=0.0, weight_decay=0.0, learning_rate=0.2)
+    optimizer, params = build_optimizer(config, 4), {"w": jnp.ones((2, 2))}
+    state, sizes = optimizer.init(params), []
+    for _ in range(5):
+        updates, state = optimizer.update({"w": jnp.ones((2, 2))}, state, params)
+        sizes.append(float(-updates["w"][0, 0]))
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(5) / 4))
+    np.testing.assert_allclose(np.array(sizes) / sizes[0], expected, atol=1e-6)
+    if name == "sgd":
+        assert sizes[0] == pytest.approx(0.2)
+
+
+def test_weight_decay_joins_the_gradient_of_every_parameter():
+    optimizer = build_optimizer(dataclasses.replace(TrainConfig(), weight_decay=0.5, momentum=0.0), 4)
+    params = {"scale": jnp.full(3, 2.0), "kernel": jnp.full((2, 2), 4.0)}
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    moved = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(moved["scale"], 2 - 0.1 * 0.5 * 2)
+    np.testing.assert_allclose(moved["kernel"], 4 - 0.1 * 0.5 * 4)

@@ -1,0 +1,162 @@
+"""Which images count as normal, and the order in which they are drawn."""
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegraph_jax.config import ConfigError
+from contrastive_jax import protocols
+from contrastive_jax.config import DataConfig, ExposureConfig, OeclConfig, TrainConfig, read_oecl_config
+from contrastive_jax.patterns import CLASSES, EXPOSURE, draw_patterns
+from contrastive_jax.protocols import ProtocolError
+from contrastive_jax.sources import check_overlap, read_run_data
+
+IMAGES = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
+LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)
+NAMES = ("cat", "dog", "7")
+
+
+def test_one_vs_rest_and_leave_one_class_out():
+    one = protocols.training_images("one_vs_rest", IMAGES, LABELS, "dog", NAMES)
+    np.testing.assert_array_equal(one, IMAGES[[1, 4]])
+    rest = protocols.training_images("leave_one_class_out", IMAGES, LABELS, "1", NAMES)
+    np.testing.assert_array_equal(rest, IMAGES[[0, 2, 3, 5]])
+    assert protocols.test_set("one_vs_rest", IMAGES, LABELS, "dog", NAMES).normal.tolist() == [False, True, False] * 2
+    assert (
+        protocols.test_set("leave_one_class_out", IMAGES, LABELS, "dog", NAMES).normal.tolist()
+        == [
+            True,
+            False,
+            True,
+        ]
+        * 2
+    )
+    assert protocols.training_images("unlabelled", IMAGES, None, "dog", ()) is IMAGES
+
+
+def test_a_class_name_goes_before_its_number():
+    assert protocols.find_class("7", NAMES) == 2
+    assert protocols.find_class("0", NAMES) == 0
+
+
+@pytest.mark.parametrize("target", ["3", "bird", "-1", ""])
+def test_unknown_class(target):
+    with pytest.raises(ProtocolError, match="target.*cat, dog, 7"):
+        protocols.find_class(target, NAMES)
+
+
+def test_missing_labels_and_empty_sides():
+    with pytest.raises(ProtocolError, match="needs class labels"):
+        protocols.training_images("one_vs_rest", IMAGES, None, "0", ())
+    with pytest.raises(ProtocolError, match="no training image is normal"):
+        protocols.training_images("one_vs_rest", IMAGES[:2], LABELS[:2], "7", NAMES)
+    with pytest.raises(ProtocolError, match="no anomalous image"):
+        protocols.test_set("one_vs_rest", IMAGES[:1], LABELS[:1], "cat", NAMES)
+    with pytest.raises(ProtocolError, match="no class labels"):
+        protocols.test_set("unlabelled", IMAGES, None, "cat", NAMES)
+
+
+def test_balanced_subset_is_balanced_and_repeatable():
+    labels = np.arange(100) % 10
+    images = np.zeros((100, 1, 1, 3), np.uint8)
+    data = protocols.test_set("one_vs_rest", images, labels, "0", tuple("abcdefghij"))
+    first, again = (protocols.balanced_subset(data, 16, seed=5) for _ in range(2))
+    assert first.normal.sum() == 8 and (~first.normal).sum() == 8
+    np.testing.assert_array_equal(first.labels, again.labels)
+    assert protocols.balanced_subset(data, 40, seed=0).normal.sum() == 10
+
+
+@given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 20), st.integers(0, 3), st.integers(0, 3))
+def test_epochs_visit_images_once_and_do_not_depend_on_the_past(steps, batch, spare, seed, epoch):
+    count = steps * batch + spare
+    order = protocols.epoch_order(count, steps, batch, seed, epoch)
+    assert order.shape == (steps, batch) and len(np.unique(order)) == order.size and order.max() < count
+    np.testing.assert_array_equal(order, protocols.epoch_order(count, steps, batch, seed, epoch))
+
+
+def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
+    fixed = [protocols.exposure_order(100, 3, 4, 0, epoch, "fixed") for epoch in range(2)]
+    fresh = [protocols.exposure_order(100, 3, 4, 0, epoch, "fresh") for epoch in range(2)]
+    np.testing.assert_array_equal(*fixed)
+    assert (fresh[0] != fresh[1]).any()
+    assert len(np.unique(fresh[0])) == 12
+    few = protocols.exposure_order(2, 3, 4, 0, 0, "fresh")
+    assert few.shape == (3, 4) and set(np.unique(few)) <= {0, 1}
+
+
+def test_few_shot():
+    chosen = protocols.few_shot(IMAGES, 2, seed=1)
+    np.testing.assert_array_equal(chosen, protocols.few_shot(IMAGES, 2, seed=1))
+    assert len(chosen) == 2 and protocols.few_shot(IMAGES, 0, 0) is IMAGES
+    with pytest.raises(ProtocolError, match="few_shot.*7 OE images, there are 6"):
+        protocols.few_shot(IMAGES, 7, 0)
+
+
+def test_overlap_warns_and_equality_is_refused(caplog):
+    with pytest.raises(ProtocolError, match="every OE image is also a normal"):
+        check_overlap(IMAGES[:3], IMAGES, None)
+    with caplog.at_level(logging.WARNING):
+        check_overlap(np.concatenate([IMAGES[:2], IMAGES[:1] + 1]), IMAGES[:4], None)
+    assert "2 of 3 OE images are also normal training images" in caplog.text
+    data = protocols.test_set("one_vs_rest", IMAGES, LABELS, "cat", NAMES)
+    with caplog.at_level(logging.WARNING):
+        check_overlap(IMAGES[[1, 2]], IMAGES[[0]], data)
+    assert "2 of 2 OE images are also anomalous test images" in caplog.text
+
+
+def test_run_data_of_files(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
+    np.save(tmp_path / "oe.npy", rng.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8))
+    config = OeclConfig(
+        data=DataConfig(train=str(tmp_path / "set.npz"), target="1", stored_size=8, image_size=8),
+        oe=ExposureConfig(source=str(tmp_path / "oe.npy"), split=""),
+        train=TrainConfig(batch_size=16),
+    )
+    data = read_run_data(config)
+    np.testing.assert_array_equal(data.normal, images[1::2])
+    assert data.oe is not None and len(data.oe) == 10
+    assert data.test is not None and data.test.normal.sum() == 20
+
+
+def test_batch_larger_than_the_set_is_refused():
+    config = OeclConfig(
+        data=DataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
+        oe=ExposureConfig(source="patterns", split="oe"),
+        train=TrainConfig(batch_size=1000),
+    )
+    with pytest.raises(ProtocolError, match="batch_size: 1000 is more than the 384"):
+        read_run_data(config)
+
+
+def test_patterns_are_disjoint_and_repeatable():
+    assert not CLASSES.keys() & EXPOSURE.keys()
+    first, again = (draw_patterns("test", 8) for _ in range(2))
+    np.testing.assert_array_equal(first.images, again.images)
+    assert first.images.shape == (512, 8, 8, 3) and first.images.std() > 30
+    train = {image.tobytes() for image in draw_patterns("train", 8).images}
+    assert not any(image.tobytes() in train for image in first.images)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"augment": {"jitter": (0.4, 0.4)}}, "augment.jitter"),
+        ({"augment": {"jitter": (0.4, 0.4, 0.4, 0.6)}}, r"augment.jitter\[3\]"),
+        ({"augment": {"crop_scale": (0.9, 0.2)}}, "augment.crop_scale"),
+        ({"augment": {"std": (0.0, 1.0, 1.0)}}, "augment.std"),
+        ({"data": {"image_size": 64}}, "data.image_size"),
+        ({"train": {"mode": "self_oecl"}, "oe": {"oe_rotations": (90, 180)}}, "oe.oe_rotations"),
+        ({"oe": {"source": ""}}, "oe.source"),
+        ({"data": {"train": ""}}, "data.train"),
+        ({"train": {"mode": "oce"}}, "train.mode"),
+        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate"),
+    ],
+)
+def test_settings_that_cannot_work_name_their_field(values, named):
+    with pytest.raises(ConfigError, match=named):
+        read_oecl_config(values)

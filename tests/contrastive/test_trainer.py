@@ -1,0 +1,202 @@
+"""A whole run on drawn patterns: its files, going on, refusals, and scoring a folder with what it learnt."""
+
+import csv
+import dataclasses
+import functools
+import json
+import logging
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+from PIL import Image
+
+from codegraph_jax.config import ConfigError, to_config_dict
+from codegraph_jax.data.catalog import load_image_set
+from contrastive_jax import scoring_job, trainer
+from contrastive_jax.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.config import ScoreConfig
+from contrastive_jax.patterns import draw_patterns
+from contrastive_jax.protocols import ProtocolError
+from contrastive_jax.records import Progress, Records, read_records
+from contrastive_jax.resnet import build_network
+from contrastive_jax.scores import SCORES
+from contrastive_jax.state import build_optimizer, initial_state
+from contrastive_jax.step import AXIS
+from contrastive_jax.workdir import WorkdirError, locked
+from tests.contrastive.meshes import mesh_of, small_config
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+CONFIG = small_config("oecl", batch_size=100, epochs=2, learning_rate=0.05)
+"""A batch of 100 over eight devices is padded."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, quick_compile):
+    """The workdir of a finished run."""
+    home = tmp_path_factory.mktemp("run")
+    trainer.run(to_config_dict(CONFIG), str(home))
+    return home
+
+
+@functools.cache
+def fresh_state(config):
+    network = build_network(config.model, config.train.mode, AXIS)
+    state = initial_state(network, build_optimizer(config.train, 10), config.data.image_size, config.seed)
+    return jax.device_put(state, NamedSharding(mesh_of(1), PartitionSpec()))
+
+
+def test_files_of_a_run(finished):
+    results = json.loads((finished / "results.json").read_text())
+    assert set(results["auroc"]) == set(SCORES)
+    assert all(0 <= results["auroc"][name]["pooled"] <= 1 for name in SCORES)
+    assert set(results["auroc"]["clean"]["per_class"]) <= set(draw_patterns("test", 8).class_names) - {"disc"}
+    assert set(results["clean_score_means"]) == {"normal", "oe", "unseen"}
+    records = read_records(finished / "metrics.jsonl")
+    assert [(r["kind"], r["epoch"], r["step"]) for r in records] == [("train", 1, 3), ("train", 2, 6)]
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and manifest["images"]["normal"] == 384 and manifest["packages"]["jax"]
+    with (finished / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 64 and sum(int(row["normal"]) for row in rows) == 32
+    for name in ("norms.png", "learning_curve.png"):
+        assert Image.open(finished / name).size[0] > 100
+    assert not [path.name for path in finished.iterdir() if "partial" in path.name]
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    before = (finished / "metrics.jsonl").read_text(), (finished / "results.json").read_text()
+    trainer.run(to_config_dict(CONFIG), str(finished))
+    assert (finished / "metrics.jsonl").read_text() == before[0]
+    assert (finished / "results.json").read_text() == before[1]
+
+
+def test_another_run_in_the_same_workdir_is_refused(finished):
+    other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, learning_rate=0.01))
+    with pytest.raises(WorkdirError, match=r"config.train.learning_rate was 0.05, is 0.01"):
+        trainer.train(other, finished)
+    with pytest.raises(WorkdirError, match="resume is off"):
+        trainer.train(dataclasses.replace(CONFIG, resume=False), finished)
+    with locked(finished), pytest.raises(WorkdirError, match="another run is at work"):
+        trainer.train(CONFIG, finished)
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkdirError, match="cannot be written"):
+        trainer.train(CONFIG, tmp_path / "file" / "run")
+
+
+def test_a_disk_that_fills_up(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trainer, "write_json", full)
+    with pytest.raises(WorkdirError, match="No space left on device.*goes on from its newest checkpoint"):
+        trainer.train(CONFIG, tmp_path)
+
+
+def test_bad_data_leaves_no_workdir(tmp_path):
+    unknown = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, target="dodo"))
+    with pytest.raises(ProtocolError, match="no class 'dodo'"):
+        trainer.train(unknown, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoint_of_another_network(finished):
+    wider = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, width=3))
+    checkpoints = Checkpoints(finished)
+    with pytest.raises(CheckpointError, match="of another network.*stored.*expected"):
+        checkpoints.restore(fresh_state(wider))
+    checkpoints.close()
+
+
+def test_a_broken_checkpoint_is_passed_over(tmp_path, caplog):
+    state = fresh_state(CONFIG)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, {"config": {}})
+    checkpoints.save(state.replace(step=state.step + 7), {"config": {}})
+    checkpoints.close()
+    for path in (tmp_path / "checkpoints" / "7" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    checkpoints = Checkpoints(tmp_path)
+    with caplog.at_level(logging.WARNING, "contrastive_jax.checkpoints"):
+        restored = checkpoints.restore(state)
+    assert int(restored.step) == 0 and "step 7 cannot be read" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)
+    checkpoints.close()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    """The message names the step and the last good checkpoint; nothing that is not finite is kept."""
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(fresh_state(CONFIG).replace(step=np.int32(3)), {"config": {}})
+    records = Records(tmp_path / "metrics.jsonl", 0)
+    history = trainer._History(CONFIG, 3, records, Progress(2, 0), checkpoints)
+    good = {name: np.ones(3, np.float32) for name in ("loss", "normal_norm")}
+    history.add(1, [(3, good)], {}, wait=True)
+    bad = {**good, "loss": np.array([1, np.nan, 1], np.float32)}
+    with pytest.raises(trainer.TrainingDiverged, match=r"step 5 \(epoch 2\).*last good checkpoint is step 3.*learning"):
+        history.add(2, [(3, bad)], {}, wait=True)
+    state = fresh_state(CONFIG)
+    state = state.replace(params=jax.tree.map(lambda x: x * np.inf, state.params), step=np.int32(6))
+    with pytest.raises(trainer.TrainingDiverged, match="step 6.*parameter"):
+        history.require_finite(state, 2)
+    assert len(read_records(tmp_path / "metrics.jsonl")) == 1
+    checkpoints.close()
+
+
+def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
+    images = tmp_path / "images" / 'odd "name", ü'
+    images.mkdir(parents=True)
+    drawn = draw_patterns("test", 20).images
+    for i in range(5):
+        Image.fromarray(drawn[i * 64]).save(images / f"{i}.png")
+    (images / "broken.png").write_bytes(b"not an image")
+    values = to_config_dict(ScoreConfig(run=str(finished), images=str(tmp_path / "images"), views=2))
+    scoring_job.run(values, str(tmp_path / "out"))
+    assert "1 of 6 images cannot be read" in caplog.text
+    with (tmp_path / "out" / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["path"] for row in rows] == [f'odd "name", ü/{i}.png' for i in range(5)]
+    assert sorted(int(row["rank"]) for row in rows) == [1, 2, 3, 4, 5]
+    lowest = min(rows, key=lambda row: float(row["mean_feature"]))
+    assert lowest["rank"] == "1"
+    assert capsys.readouterr().out.index(lowest["path"]) > 0
+
+    # an image scores alone as it does among others
+    values.images = str(tmp_path / "one")
+    (tmp_path / "one").mkdir()
+    (images / "3.png").rename(tmp_path / "one" / "3.png")
+    scoring_job.run(values, str(tmp_path / "out"))
+    with (tmp_path / "out" / "scores.csv").open() as stream:
+        alone = next(csv.DictReader(stream))
+    assert abs(float(alone["mean_feature"]) / float(rows[3]["mean_feature"]) - 1) < 1e-5
+
+
+def test_scoring_prepares_images_as_training_did(tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8))
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(scoring_job.square(image, 16), load_image_set(str(tmp_path), size=16).images[0])
+
+
+def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
+    with pytest.raises(ConfigError, match="config.run: is empty"):
+        scoring_job.run({}, str(tmp_path / "out"))
+    with pytest.raises(CheckpointError, match="holds no checkpoints"):
+        scoring_job.run({"run": str(tmp_path), "images": str(tmp_path)}, str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no image below"):
+        scoring_job.run({"run": str(finished), "images": str(tmp_path)}, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_records_drop_what_a_kill_left(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "train", "epoch": 1, "step": 3}\n{"kind": "train", "epoch": 2, "step": 6}\n{"kind": "tr')
+    records = Records(path, last_epoch=1)
+    records.add("train", 2, 6, {"loss": 1.5})
+    records.close()
+    assert [(line["epoch"], line.get("loss")) for line in read_records(path)] == [(1, None), (2, 1.5)]
