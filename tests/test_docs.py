@@ -1,0 +1,149 @@
+"""What the documentation tells people to type and to click exists: commands, settings, variants, links, make targets.
+
+Nothing is run and no weights are needed: a command counts as good where its flags parse, its config loads, and the
+settings that come out pass the check that a run begins with.
+"""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.config import Config, InspectConfig, read_config
+from codegraph_jax.study import StudyConfig
+from contrastive_jax.config import ScoreConfig, read_oecl_config
+from main import TASKS
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(p for p in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if p.is_file())
+CONFIGS = sorted((ROOT / "configs").glob("[!_]*.py"))
+
+CHECKS = {
+    "detect": lambda values: read_config(Config, values),
+    "inspect": lambda values: read_config(InspectConfig, values),
+    "recurring": lambda values: read_config(StudyConfig, values),
+    "benchmark": lambda values: read_config(BenchmarkConfig, values),
+    "oecl": read_oecl_config,
+    "oecl_score": lambda values: read_config(ScoreConfig, values),
+}
+"""How each task reads its settings."""
+
+COMMAND = re.compile(r"(?:python|python3) main\.py[^\n`#]*")
+
+
+def commands(text):
+    """Commands with their flags, lines that end in a backslash joined; what follows in round brackets is a remark."""
+    joined = re.sub(r"\s*\\+\n\s*", " ", text)
+    found = []
+    for match in COMMAND.findall(joined):
+        words = shlex.split(re.sub(r"\s{2,}.*|\s\(.*|[.,;:|)]+\s.*", "", match).rstrip(".,;:|) "))
+        arguments = [word for word in words[2:] if word.startswith("--")]
+        if any(word.startswith("--config=") for word in arguments):
+            found.append(arguments)
+    return found
+
+
+def check(arguments):
+    """Raises where a command names a config, a variant, a flag or a field that is not there, or a value that fails."""
+    values = flags.FlagValues()
+    # the fields that are set are declared from the words of the command
+    # JAX declares its own flags
+    words = ["main.py", *(word for word in arguments if not word.startswith("--jax_"))]
+    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=words)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
+    flags.DEFINE_string("coordinator", "", "", flag_values=values)
+    flags.DEFINE_integer("processes", 1, "", flag_values=values)
+    flags.DEFINE_integer("process_id", 0, "", flag_values=values)
+    values(words)
+    config = values[holder.name].value
+    return CHECKS[config.task](config)
+
+
+def places():
+    for page in [*PAGES, *CONFIGS]:
+        for arguments in commands(page.read_text(encoding="utf-8")):
+            yield pytest.param(arguments, id=f"{page.name}: {' '.join(arguments)[:90]}")
+
+
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("arguments", places())
+def test_commands_parse_and_their_settings_pass(arguments):
+    check(arguments)
+
+
+def test_every_task_and_every_config_has_a_command():
+    assert set(CHECKS) == set(TASKS)
+    for config in CONFIGS:
+        own = [a for a in commands(config.read_text(encoding="utf-8")) if f"--config=configs/{config.name}" in a[0]]
+        assert own, f"{config.name} states no command"
+    assert len(list(places())) > 2 * len(CONFIGS), "the pages hold commands too"
+
+
+@pytest.mark.parametrize(
+    "command",
+    (
+        "--config=configs/absent.py",
+        "--config=configs/folder.py:absent",
+        "--config=configs/folder.py --config.data.rooot=x",
+        "--config=configs/folder.py --config.backbone.dtype=float8",
+        "--config=configs/folder.py --config.threshold.false_alarm_rate=2.0",
+        "--config=configs/folder.py --no_such_flag=1",
+    ),
+)
+def test_a_wrong_command_would_be_seen(command):
+    with pytest.raises((ValueError, AttributeError, KeyError, OSError, TypeError, flags.Error)):
+        check(command.split())
+
+
+def test_commands_over_several_lines_are_one():
+    text = "    python main.py --config=configs/folder.py \\\n        --config.data.root=/a\n"
+    assert commands(text) == [["--config=configs/folder.py", "--config.data.root=/a"]]
+    assert commands("`python main.py --config=configs/demo.py`. No labels") == [["--config=configs/demo.py"]]
+    assert commands("python main.py --config=configs/benchmark.py     (all parts)") == [
+        ["--config=configs/benchmark.py"]
+    ]
+
+
+def anchors(page):
+    """What a heading of a page can be linked by."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        there = (page.parent / name).resolve() if name else page
+        assert there.exists(), f"{page.name}: {target}"
+        assert there.is_relative_to(ROOT), f"{page.name}: {target} leaves the repository"
+        if anchor:
+            assert anchor in anchors(there), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`make ([\w-]+)`", text) + re.findall(r"^\s*make ([\w-]+)", text, re.MULTILINE)
+    assert set(named) <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_tests_and_files_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:tests|configs|examples|codegraph_jax|contrastive_jax)/[\w/.]+\.py)", text):
+        assert (ROOT / name).is_file(), f"{page.name}: {name}"
+    written = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
+    for name in set(re.findall(r"`(test_\w+)`", text)):
+        assert f"def {name}(" in written, f"{page.name}: {name}"
