@@ -14,9 +14,9 @@ NEEDS_OE = ("oecl", "hsc", "bce")
 class DataConfig:
     """Which images are normal, and what the score is tested on."""
 
-    train: str = "cifar10"
-    """Source of the training images: a tensorflow-datasets name, a directory of class folders, an .npz file, or the
-    demo's `patterns` (see `contrastive_jax.sources`)."""
+    train: str = "tfds:cifar10"
+    """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an .npz file,
+    or the demo's `patterns` (see `contrastive_jax.sources`)."""
     train_split: str = "train"
     """Split of `train`, where the source has splits."""
     test: str = ""
@@ -42,7 +42,7 @@ class DataConfig:
 class ExposureConfig:
     """Outlier exposure (OE)."""
 
-    source: str = "cifar100"
+    source: str = "tfds:cifar100"
     """Source of the OE images, as for `data.train`; not read in the modes that need none."""
     split: str = "train"
     """Split of `source`, where the source has splits."""
