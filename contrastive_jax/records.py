@@ -23,8 +23,11 @@ class Records:
     """metrics.jsonl of a workdir, and beside it the same numbers for TensorBoard."""
 
     def __init__(self, path: Path, last_epoch: int):
-        """Opens the file; lines of epochs after `last_epoch`, and a last line that a kill cut short, are dropped."""
-        kept = [line for line in read_records(path) if line["epoch"] <= last_epoch]
+        """Opens the file; lines of epochs after `last_epoch`, and a last line that a kill cut short, are dropped.
+
+        A run that begins anew (`last_epoch` 0) tests the untrained network again, so nothing is kept.
+        """
+        kept = [line for line in read_records(path) if line["epoch"] <= last_epoch] if last_epoch else []
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream: TextIO = path.open("a", encoding="utf-8")
         self._events = EventFile(path.with_name("events.out.tfevents.0"))
