@@ -28,11 +28,18 @@ class CheckpointError(UserError):
 class Checkpoints:
     """The checkpoints of one workdir."""
 
-    def __init__(self, workdir: str | Path):
-        """Opens (and creates) the folder `checkpoints` of a workdir."""
+    def __init__(self, workdir: str | Path, read_only: bool = False):
+        """Opens the folder `checkpoints` of a workdir, and creates it unless `read_only`.
+
+        Whoever only reads leaves half-written steps alone: a run may be at work on them.
+        """
         self.directory = Path(workdir).absolute() / "checkpoints"
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        options = (
+            ocp.CheckpointManagerOptions(read_only=True)
+            if read_only
+            else ocp.CheckpointManagerOptions(
+                max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
+            )
         )
         self._manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -57,16 +64,19 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def describe(self) -> dict[str, Any]:
-        """The description that the newest checkpoint carries.
+        """The description that the newest readable checkpoint carries; one of a workdir is like the other.
 
         Raises:
             CheckpointError: there is none.
         """
-        step = self.newest()
-        if step is None:
-            raise CheckpointError(f"{self.directory}: holds no checkpoint")
-        restored = self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))
-        return dict(restored["description"])
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))
+                return dict(restored["description"])
+            except Exception as error:  # as in `restore`
+                self._warn(step, error)
+        raise CheckpointError(f"{self.directory}: holds no checkpoint that can be read")
 
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest state that can be read, placed as `like` is; None if there is no checkpoint.
@@ -83,8 +93,7 @@ class Checkpoints:
                     "state"
                 ]
             except Exception as error:  # every storage layer below has its own exceptions
-                reason = " ".join(str(error).split())[:200]
-                logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
+                self._warn(step, error)
         if steps:
             raise CheckpointError(f"{self.directory}: none of the checkpoints {steps} can be read; start a new workdir")
         return None
@@ -92,6 +101,10 @@ class Checkpoints:
     def close(self) -> None:
         """Ends Orbax's threads."""
         self._manager.close()
+
+    def _warn(self, step: int, error: Exception) -> None:
+        reason = " ".join(str(error).split())[:200]
+        logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
 
     def _require_same_shapes(self, step: int, like: TrainState) -> None:
         """Compares names and shapes of what is stored with those of the network that asks."""

@@ -52,7 +52,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     files = find_images(config.images)
     if not files:
         raise ConfigError(f"config.images: no image below {config.images!r}")
-    checkpoints = Checkpoints(config.run)
+    checkpoints = Checkpoints(config.run, read_only=True)
     try:
         trained = read_oecl_config(checkpoints.describe()["config"])
         network = build_network(trained.model, trained.train.mode, AXIS)
