@@ -1,5 +1,6 @@
 """Reading the image sets of a run, and what is refused before a step is taken (host code)."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 
@@ -66,29 +67,34 @@ def read_run_data(config: OeclConfig) -> RunData:
     oe = None
     if config.train.mode in NEEDS_OE:
         exposed = read_source(config.oe.source, config.oe.split, data.stored_size).images
-        check_overlap(exposed, normal, test)
         oe = few_shot(exposed, config.oe.few_shot, config.seed)
+        check_overlap(oe, normal, test)
     return RunData(normal, oe, test)
 
 
 def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
-    """Warns of OE images that are also normal training images or test images; refuses OE that is nothing else.
+    """Warns of OE images that are also normal training images or anomalous test images.
 
     Raises:
         ProtocolError: every OE image is a normal training image.
     """
-    keys = [image.tobytes() for image in oe]
-    trained = {image.tobytes() for image in normal}
+    keys = [_digest(image) for image in oe]
+    trained = {_digest(image) for image in normal}
     shared = sum(key in trained for key in keys)
     if shared == len(keys):
         raise ProtocolError("config.oe.source: every OE image is also a normal training image; choose another source")
     if shared:
         logger.warning("%d of %d OE images are also normal training images (config.oe.source)", shared, len(keys))
     if test is not None:
-        tested = {image.tobytes() for image in test.images[~test.normal]}
+        tested = {_digest(image) for image in test.images[~test.normal]}
         leaked = sum(key in tested for key in keys)
         if leaked:
             logger.warning("%d of %d OE images are also anomalous test images: the AUROC flatters", leaked, len(keys))
+
+
+def _digest(image: np.ndarray) -> bytes:
+    """Stands for an image of whole sets, whose bytes would take the sets' memory a second time."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def describe(data: RunData) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Which images count as normal, and the order in which they are drawn."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -105,6 +106,25 @@ def test_overlap_warns_and_equality_is_refused(caplog):
     with caplog.at_level(logging.WARNING):
         check_overlap(IMAGES[[1, 2]], IMAGES[[0]], data)
     assert "2 of 2 OE images are also anomalous test images" in caplog.text
+
+
+def test_the_overlap_of_few_shots_is_that_of_the_images_used(tmp_path):
+    """One of the two OE images is the normal set; with one shot it is that or the other that counts."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    np.save(tmp_path / "normal.npy", images[:1].repeat(4, 0))
+    np.save(tmp_path / "oe.npy", images)
+    config = OeclConfig(
+        data=DataConfig(str(tmp_path / "normal.npy"), "", "none", "", "unlabelled", stored_size=8, image_size=8),
+        oe=ExposureConfig(str(tmp_path / "oe.npy"), "", few_shot=1),
+        train=TrainConfig(batch_size=2),
+    )
+    outcomes = set()
+    for seed in range(8):
+        try:
+            outcomes.add(read_run_data(dataclasses.replace(config, seed=seed)).oe.tobytes() == images[1].tobytes())
+        except ProtocolError:
+            outcomes.add("refused")
+    assert outcomes == {True, "refused"}
 
 
 def test_run_data_of_files(tmp_path):
