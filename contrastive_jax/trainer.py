@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from codegraph_jax.config import ConfigError
 from codegraph_jax.errors import UserError
 from contrastive_jax.checkpoints import Checkpoints
 from contrastive_jax.config import OeclConfig, read_oecl_config
@@ -60,6 +61,8 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> None:
 
 def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
     """As `run`, from a checked config; returns what results.json holds."""
+    if jax.process_count() > 1:
+        raise ConfigError("--coordinator: OECL trains in one process, on all devices of its host; leave the flag out")
     home = Path(workdir)
     data = read_run_data(config)
     try:
@@ -258,7 +261,9 @@ def _test(
     groups = {"normal": normal, "unseen": unseen}
     exposed = None
     if data.oe is not None:
-        exposed = _scorer(config, network, mesh, views=0)(variables, data.oe[:HISTOGRAM_IMAGES])["clean"]
+        # from all over the set, which may be in the order of its classes
+        spread = np.linspace(0, len(data.oe) - 1, min(len(data.oe), HISTOGRAM_IMAGES)).astype(int)
+        exposed = _scorer(config, network, mesh, views=0)(variables, data.oe[spread])["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
     label = {"bce": "normal-class logit", "hsc": "-h"}.get(config.train.mode, "norm of the head's output")
     save_histogram(home / "norms.png", groups, label)
