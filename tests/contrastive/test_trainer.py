@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -191,6 +192,39 @@ def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
     with pytest.raises(ConfigError, match="no image below"):
         scoring_job.run({"run": str(finished), "images": str(tmp_path)}, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_scoring_touches_nothing_of_a_run_at_work(finished, tmp_path):
+    """A half-written step is left alone, and a step whose description is broken is passed over."""
+    run = tmp_path / "run"
+    shutil.copytree(finished / "checkpoints", run / "checkpoints")
+    newest = max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
+    half = run / "checkpoints" / f"{newest + 3}.orbax-checkpoint-tmp"
+    half.mkdir()
+    for path in (run / "checkpoints" / str(newest) / "description").rglob("*"):
+        if path.is_file():
+            path.write_text("{")
+    before = sorted(path.relative_to(run) for path in run.rglob("*"))
+    checkpoints = Checkpoints(run, read_only=True)
+    assert checkpoints.describe()["config"]["seed"] == 0
+    checkpoints.close()
+    assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer.jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="--coordinator: OECL trains in one process"):
+        trainer.train(CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_begins_anew_keeps_no_records(tmp_path):
+    """The untrained network's test, at epoch 0, would stand there twice."""
+    for _ in range(2):
+        records = Records(tmp_path / "metrics.jsonl", last_epoch=0)
+        records.add("test", 0, 0, {"auroc": 0.5})
+        records.close()
+    assert len(read_records(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_records_drop_what_a_kill_left(tmp_path):
