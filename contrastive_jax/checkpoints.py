@@ -35,13 +35,15 @@ class Checkpoints:
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
         options = (
-            ocp.CheckpointManagerOptions(read_only=True)
+            ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
             if read_only
             else ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        # named, or Orbax warns of the item that a restore does not ask for
+        handlers = {"state": ocp.StandardCheckpointHandler(), "description": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
     def save(self, state: TrainState, description: dict[str, Any]) -> None:
         """Writes the state under its step.

@@ -15,8 +15,8 @@ class DataConfig:
     """Which images are normal, and what the score is tested on."""
 
     train: str = "tfds:cifar10"
-    """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an .npz file,
-    or the demo's `patterns` (see `contrastive_jax.sources`)."""
+    """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an .npz
+    file, or the demo's `patterns` (see `contrastive_jax.sources`)."""
     train_split: str = "train"
     """Split of `train`, where the source has splits."""
     test: str = ""
