@@ -4,7 +4,8 @@
 
 Nothing is downloaded. The network sees discs only, and textures that are to have no norm; the test asks it to tell
 discs from seven other shapes, which it never saw. Expected: the AUROC of the clean view rises from 45 (untrained) to
-above 70 in 30 epochs (72 to 74, by the rounding of the machine); learning_curve.png in the workdir draws it. Under two minutes on one CPU core.
+above 70 in 30 epochs (72 to 74, by the rounding of the machine); learning_curve.png in the workdir draws it. Under two
+minutes on one CPU core.
 """
 
 import ml_collections
