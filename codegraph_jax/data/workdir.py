@@ -29,12 +29,12 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
         WorkdirError: the directory cannot be written, or another run holds it.
     """
-    made = not workdir.exists()
     try:
+        made = not workdir.exists()
         workdir.mkdir(parents=True, exist_ok=True)
         handle = _hold(workdir)
     except OSError as error:
-        reason = "it is a file" if workdir.is_file() else error.strerror or error
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
         raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
     try:
         yield
@@ -84,14 +84,14 @@ def written_to(place: str | os.PathLike[str]) -> Iterator[None]:
 
 def obstacle(path: Path) -> str | None:
     """Why a file cannot be written at `path`, as far as that can be told without leaving a trace; None: nothing."""
-    if path.is_dir():
-        return "it is a directory"
-    place = path.parent
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        return f"{str(place)!r} is no directory"
     try:
+        if path.is_dir():
+            return "it is a directory"
+        place = path.parent
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            return f"{str(place)!r} is no directory"
         with tempfile.TemporaryFile(dir=place):
             return None
     except OSError as error:
