@@ -6,6 +6,7 @@ import functools
 import os
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -237,13 +238,16 @@ def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
     assert not (tmp_path / "run").exists()
 
 
-def test_several_processes_keep_nothing(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(states, "RunState", None)
-    monkeypatch.setattr(job.jax, "process_count", lambda: 2)
-    monkeypatch.setattr(job, "CoDeGraph", lambda config: (_ for _ in ()).throw(Interrupted))
-    monkeypatch.setattr(job.processes, "fail_together", lambda problem: None)
-    with pytest.raises(Interrupted):
-        run(config, tmp_path / "run")
+def test_several_processes_keep_nothing(config, tmp_path, monkeypatch, whole):
+    def keep(*_):
+        raise AssertionError("a state is kept")
+
+    monkeypatch.setattr(job, "RunState", keep)
+    with pytest.raises(AssertionError, match="a state is kept"):
+        run(config, tmp_path / "one")
+    monkeypatch.setattr(job, "jax", types.SimpleNamespace(process_count=lambda: 2))
+    run(config, tmp_path / "several")
+    assert contents(tmp_path / "several") == whole
 
 
 def test_a_clock_that_jumps_changes_nothing(config, half_done, whole, monkeypatch, backbone_runs):
