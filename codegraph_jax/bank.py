@@ -171,6 +171,9 @@ class ReferenceBank:
         Args:
             path: the file; one that is there is replaced.
             dtype: of the patch tokens: `float16`, `bfloat16` or `float32`. float16 moves scores by less than 1e-3.
+
+        Raises:
+            OSError: it cannot be written.
         """
         tensors = {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(self.layers)}
         tensors |= {"removed": self.removed, "set_flagged": self.calibration.flagged}
@@ -195,7 +198,10 @@ class ReferenceBank:
             "scale": self.scale,
         }
         with whole_file(path) as name:
-            save_file(tensors, name, {KEY: json.dumps(about, allow_nan=False)})
+            try:
+                save_file(tensors, name, {KEY: json.dumps(about, allow_nan=False)})
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
 
     @classmethod
     def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":

@@ -4,7 +4,7 @@ An entry holds one block's normalised patch tokens of one image, or its image fe
 or with further images costs only what is new. Its place is the digest of everything that the numbers depend on: the
 weights, the architecture, the settings of the backbone, the kind of device, and the image's pixels as the backbone sees
 them. Numbers are kept in float32 as they were computed: results with and without the cache are equal. Every entry
-carries a digest of its content; one that does not fit counts as absent and is written anew.
+carries a digest of its content and says which it is; one that does not fit counts as absent and is written anew.
 """
 
 import dataclasses
@@ -20,17 +20,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from jaxtyping import Float
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import ConfigError
 from codegraph_jax.data.batches import Batch
 from codegraph_jax.data.files import whole_file
+from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
 """Changes when the meaning of an entry does."""
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
@@ -171,14 +170,14 @@ class FeatureCache:
         return self._home / text[:2] / f"{text[2:]}.{name}.safetensors"
 
     def _read_entry(self, path: Path) -> np.ndarray | None:
-        if not path.exists():
-            return None
         try:
-            with safe_open(path, framework="numpy") as file:
-                values, digest = file.get_tensor("values"), (file.metadata() or {}).get("digest")
-        except (SafetensorError, OSError, ValueError, TypeError):
-            values, digest = None, None
-        if values is None or values.dtype != np.float32 or digest != _digest(values):
+            arrays, about = read_piece(path)
+            values = arrays.get("values") if about == path.name else None
+        except FileNotFoundError:
+            return None
+        except DamagedPiece:
+            values = None
+        if values is None or values.dtype != np.float32:
             self.damaged += 1
             with suppress(OSError):
                 path.unlink()  # so that the fresh one is written
@@ -188,14 +187,8 @@ class FeatureCache:
     def _write_entry(self, path: Path, values: np.ndarray) -> None:
         if not self._writable or path.exists():
             return
-        values = np.ascontiguousarray(values)
         try:
-            with whole_file(path) as name:
-                save_file({"values": values}, name, {"digest": _digest(values)})
-        except (OSError, SafetensorError) as error:
+            write_piece(path, {"values": values}, path.name)
+        except OSError as error:
             self._writable = False
             logger.warning("%s: no more features are kept: %s", self._home, error)
-
-
-def _digest(values: Float[Array | np.ndarray, "..."]) -> str:
-    return blake2b(np.ascontiguousarray(values).tobytes(), digest_size=16).hexdigest()

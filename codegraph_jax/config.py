@@ -232,6 +232,8 @@ class Config:
     """One detection run."""
 
     task: str = field(default="detect", metadata=choice("detect"))
+    resume: bool = True
+    """Keep in the workdir what an interrupted run has computed, and go on from there; see `codegraph_jax.resume`."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)

@@ -10,6 +10,7 @@ Zero-shot anomaly detection on a set of unlabelled images of one product. Mutual
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from codegraph_jax.errors import UserError
 from codegraph_jax.extraction import Extracted, extract
 from codegraph_jax.parallel import assemble_team
 from codegraph_jax.progress import Clock, bar
+from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count, rescore
 from codegraph_jax.similarity.multihost import remove_everywhere
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
@@ -131,7 +133,12 @@ class CoDeGraph:
         self.backbone = load_backbone(self.config.backbone)
 
     def detect(
-        self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = (), bank: int = 0
+        self,
+        images: Sequence[Source],
+        progress: bool = False,
+        added: Sequence[Source] = (),
+        bank: int = 0,
+        unfinished: Unfinished | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
 
@@ -141,14 +148,21 @@ class CoDeGraph:
             added: further images, which are judged by `images` and change nothing of them; they come last in the
                 result.
             bank: how many of the references to keep as `result.bank`, which scores single new images; 0: none.
+            unfinished: what an earlier start has computed and this one keeps; none: nothing is written.
 
         Raises:
             TooFewImages: fewer than two can be read.
             UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
         """
-        return self.judge(self.compare(images, progress, added), bank=bank)
+        return self.judge(self.compare(images, progress, added, unfinished), bank=bank)
 
-    def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
+    def compare(
+        self,
+        images: Sequence[Source],
+        progress: bool = False,
+        added: Sequence[Source] = (),
+        unfinished: Unfinished | None = None,
+    ) -> Comparison:
         """The slow half: features of every image, and the distance of every patch to every reference image."""
         config, clock = self.config, Clock()
         size = config.backbone.image_size
@@ -159,7 +173,7 @@ class CoDeGraph:
         sources = [*images, *added]
         with clock("backbone"), bar(len(sources), "backbone", "image", progress) as advance:
             batch = config.backbone.batch_size
-            extracted = extract(self.backbone, sources, size, batch, config.data, team, advance, spool)
+            extracted = extract(self.backbone, sources, size, batch, config.data, team, advance, spool, unfinished)
         n, own = len(extracted.kept), int((extracted.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
@@ -169,12 +183,18 @@ class CoDeGraph:
         grid = (size // self.backbone.preset.patch_size,) * 2
         options = tile_options(config.similarity, config.features.degrees, grid)
         references = choose_references(own, config.similarity.references)
-        pairs = len(schedule(n, references).first) * len(extracted.layers)
+        pairs = len(schedule(n, references).first)
         tables = []
-        with bar(pairs, "distances", "pair", progress) as advance, clock("distances"):
+        with bar(pairs * len(extracted.layers), "distances", "pair", progress) as advance, clock("distances"):
             allocate = plan.allocate_tables
-            for layer in extracted.layers:
-                tables.append(all_distances(layer, team, extracted.counts, options, references, advance, allocate))
+            for number, layer in enumerate(extracted.layers):
+                counts = extracted.counts
+                compute = partial(all_distances, layer, team, counts, options, references, advance, allocate)
+                if unfinished:
+                    found = partial(advance, pairs)
+                    tables.append(unfinished.table(number, extracted.keys, references, allocate, compute, found))
+                else:
+                    tables.append(compute())
         return Comparison(extracted, tables, references, options, clock, n - own)
 
     def judge(

@@ -20,6 +20,7 @@ from codegraph_jax.errors import UserError
 from codegraph_jax.features import normalise
 from codegraph_jax.parallel import Team
 from codegraph_jax.progress import Progress
+from codegraph_jax.resume.unfinished import Unfinished, on_device
 from codegraph_jax.storage import Allocate, FeatureSpool
 
 
@@ -66,6 +67,7 @@ def extract(
     team: Team,
     progress: Progress = lambda images: None,
     allocate: Allocate | None = None,
+    unfinished: Unfinished | None = None,
 ) -> Extracted:
     """Reads, resizes and normalises the images in background threads and runs the backbone over them.
 
@@ -81,6 +83,7 @@ def extract(
         progress: called with the number of images just done.
         allocate: makes an array for each layer, which batches go to as they come; none: the batches are joined at the
             end. Features that come from the cache pass through memory either way.
+        unfinished: of this run, which goes on from the batches that an earlier start has kept there.
 
     Raises:
         UnreadableImage: an image cannot be decoded and `data.unreadable` is `error`.
@@ -111,6 +114,8 @@ def extract(
                 outputs[-1] = jax.tree.map(_on_host(len(running[0])), outputs[-1])
             if cache:
                 outputs[-1] = cache.write(keys[-len(running[0]) :], outputs[-1])
+            if unfinished:
+                unfinished.write_batch(keys[-len(running[0]) :], outputs[-1])
             if spool:
                 outputs[-1] = spool.add(outputs[-1][0]), outputs[-1][1]
 
@@ -119,15 +124,23 @@ def extract(
         if data.cache:
             cache = FeatureCache(data.cache, backbone, image_size)
         for places, images, valid in cache.missing(batches, progress) if cache else batches:
-            layers, image_features, finite = run(images)
-            finish()
-            if len(devices) == 1:
-                layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
-            outputs.append((layers, image_features))
             indices = places + mine.start
+            if unfinished and (read := unfinished.read_batch(images[:valid])):
+                finish()
+                running = None
+                outputs.append(on_device(read) if len(devices) == 1 and not spool else read)
+                if spool:
+                    outputs[-1] = spool.add(read[0]), read[1]
+                progress(valid)
+            else:
+                layers, image_features, finite = run(images)
+                finish()
+                if len(devices) == 1:
+                    layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
+                outputs.append((layers, image_features))
+                running = indices, finite
             kept.append(indices)
             keys += [image_key(image) for image in images[:valid]]
-            running = indices, finite
         finish()
     except UserError as error:
         problem = error

@@ -12,6 +12,7 @@ from codegraph_jax.bank import Inspection, ReferenceBank
 from codegraph_jax.config import ConfigError, InspectConfig, read_config
 from codegraph_jax.consistency.newcomers import with_newcomers
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.workdir import locked, written_to
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.errors import UserError
 from codegraph_jax.evaluation import evaluate
@@ -36,7 +37,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, BankError, UnreadableImage: with nothing written.
+        ConfigError, LayoutError, BankError, UnreadableImage, WorkdirError: with nothing written.
     """
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:
@@ -47,6 +48,12 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
+    with locked(Path(workdir)):
+        return _run_in(Path(workdir), config)
+
+
+def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
+    """The inspection, in a workdir that is its own."""
     clock = Clock()
     with clock("data"):
         categories = read_layout(config.data.layout, config.data.root, config.data.categories)
@@ -72,9 +79,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
             metrics = evaluate(result, kept, config.metrics)
         outcomes.append(Outcome(category, kept, result, metrics))
 
-    write_results(Path(workdir), config, outcomes, clock, Scale(*bank.scale))
+    with written_to(workdir):
+        write_results(workdir, config, outcomes, clock, Scale(*bank.scale))
     print(_closing_table(outcomes))
-    print(closing_line(Path(workdir), config, outcomes))
+    print(closing_line(workdir, config, outcomes))
     return outcomes
 
 

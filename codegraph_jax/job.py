@@ -1,16 +1,21 @@
 """The task `detect`: the categories of a data set in, results in the workdir out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from codegraph_jax import processes
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.data.workdir import locked, obstacle, written_to
 from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
+from codegraph_jax.errors import UserError
 from codegraph_jax.evaluation import evaluate
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock
@@ -19,6 +24,8 @@ from codegraph_jax.report.names import shown
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.tables import metrics_table, text_table
+from codegraph_jax.resume.state import RunState
+from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.storage import plan_run
 
 logger = logging.getLogger(__name__)
@@ -28,37 +35,58 @@ TOP = 10
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
-    """Runs every category and writes the results.
+    """Runs every category and writes the results; goes on where an earlier start with this workdir was cut off.
 
     Args:
         values: a ConfigDict, see `codegraph_jax.config.Config`.
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImages, UnreadableImage, CheckpointError: with nothing written.
+        ConfigError, LayoutError, TooFewImages, UnreadableImage, CheckpointError: with no result written.
+        WorkdirError: another run is at work there, or it cannot be written.
     """
     config = read_config(Config, values)
+    with _claimed(Path(workdir), config.bank.save):
+        return _run_in(Path(workdir), config)
+
+
+def _run_in(workdir: Path, config: Config) -> list[Outcome]:
+    """The run, in a workdir that is its own."""
     clock = Clock()
     with clock("data"):
         categories = _categories(config, workdir)
+        further = {category: _added(config.data, category) for category in categories}
     with clock("weights"):
         detector = CoDeGraph(config)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
+
+    # what several hosts have computed lies on several hosts: such a run starts anew
+    keeping = config.resume and jax.process_count() == 1
+    everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
+    state = RunState(workdir, config, detector.backbone, everything) if keeping else None
 
     outcomes = []
     for category, samples in categories.items():
         if processes.is_first():
             plan = plan_run(config, detector.backbone, len(samples))
             print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
-        further = _added(config.data, category)
-        result = detector.detect(
-            [sample.path for sample in samples],
-            progress=processes.is_first(),
-            added=[sample.path for sample in further],
-            bank=config.bank.references if config.bank.save else 0,
-        )
-        samples = [*samples, *further]
+        result = state.finished(category) if state else None
+        if result:
+            print(f"{shown(category)}: was finished before the interruption", flush=True)
+        else:
+            unfinished = state.unfinished() if state else None
+            result = detector.detect(
+                [sample.path for sample in samples],
+                progress=processes.is_first(),
+                added=[sample.path for sample in further[category]],
+                bank=config.bank.references if config.bank.save else 0,
+                unfinished=unfinished,
+            )
+            if state and unfinished:
+                _tell_found(unfinished, result, len(detector.backbone.blocks))
+                state.finish(category, result)
+        samples = everything[category]
         if config.data.cache and processes.is_first():
             print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
         _warn_skipped(category, samples, result)
@@ -71,21 +99,51 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics, (law_diagnostic(law),) if law else ()))
 
     if processes.is_first():
-        write_results(Path(workdir), config, outcomes, clock)
+        with written_to(workdir):
+            write_results(workdir, config, outcomes, clock)
         if bank := outcomes[0].result.bank:
-            bank.save(config.bank.save, config.bank.dtype)
+            with written_to(config.bank.save):
+                bank.save(config.bank.save, config.bank.dtype)
             print(f"reference bank: {config.bank.save}")
+        if state:
+            state.remove()
         print(_closing_table(outcomes))
-        print(closing_line(Path(workdir), config, outcomes))
+        print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
 
 
-def _categories(config: Config, workdir: str) -> dict[str, list[Sample]]:
+@contextmanager
+def _claimed(workdir: Path, bank: str) -> Iterator[None]:
+    """The first process holds the workdir, and makes sure that results can be written before hours go into them."""
+    with ExitStack() as stack:
+        problem: UserError | None = None
+        if processes.is_first():
+            try:
+                if bank and (reason := obstacle(Path(bank))):
+                    raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
+                stack.enter_context(locked(workdir))
+            except UserError as error:
+                problem = error
+        processes.fail_together(problem)
+        yield
+
+
+def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) -> None:
+    images, tables = unfinished.found_images, unfinished.found_layers
+    if images or tables:
+        print(
+            f"went on from an interrupted run: features of {images} of {len(result.kept)} images, distances of "
+            f"{tables} of {layers} layers",
+            flush=True,
+        )
+
+
+def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     """The samples to run, checked before anything slow begins."""
     data = config.data
     if data.layout == "drawn":
-        categories = _draw(data.draw, Path(workdir) / "images")
+        categories = _draw(data.draw, workdir / "images")
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
@@ -135,7 +193,8 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
             "went, report.html where they are.",
             flush=True,
         )
-        write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
+        with written_to(root):
+            write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
     processes.wait("set drawn")
     return read_layout("mvtec", str(root), ("drawn",))
 

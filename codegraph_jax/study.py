@@ -18,6 +18,7 @@ from codegraph_jax.data.images import load_mask
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.data.workdir import locked, written_to
 from codegraph_jax.detector import CoDeGraph, Comparison, DetectionResult
 from codegraph_jax.evaluation import evaluate
 from codegraph_jax.report.results import write_json
@@ -62,17 +63,24 @@ class StudyConfig:
 def run(values: Mapping[str, Any], workdir: str) -> None:
     """Prints the comparison and writes it to study.json."""
     config = read_config(StudyConfig, values)
+    with locked(Path(workdir)):
+        _run_in(Path(workdir), config)
+
+
+def _run_in(workdir: Path, config: StudyConfig) -> None:
+    """The study, in a workdir that is its own."""
     detector = CoDeGraph(config.detect)
     print(f"weights: {detector.backbone.weights}", flush=True)
     rows: list[dict[str, Any]] = []
-    for name, samples in _sets(config, Path(workdir) / "images"):
+    for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare([sample.path for sample in samples], progress=True)
         samples = [samples[i] for i in comparison.extracted.kept]
         for method, result in _judgements(detector, comparison, samples, config):
             row = {"set": name, "method": method} | _measure(result, samples, config)
             rows.append(row)
             print(_line(row), flush=True)
-    write_json(Path(workdir) / "study.json", rows)
+    with written_to(workdir):
+        write_json(workdir / "study.json", rows)
     print("\npercent\n" + text_table(["set", "method", *COLUMNS.values()], [_cells(row) for row in rows]))
 
 

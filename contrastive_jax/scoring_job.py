@@ -13,6 +13,7 @@ from codegraph_jax.config import ConfigError, read_config
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.samples import find_images
+from codegraph_jax.data.workdir import locked
 from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from contrastive_jax.evaluation import build_scorer
@@ -23,7 +24,6 @@ from contrastive_jax.results import write_rows
 from contrastive_jax.scores import SCORES
 from contrastive_jax.state import build_optimizer, initial_state
 from contrastive_jax.step import AXIS
-from contrastive_jax.workdir import locked
 
 logger = logging.getLogger(__name__)
 

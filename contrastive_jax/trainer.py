@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.config import ConfigError
+from codegraph_jax.data.workdir import WorkdirError, locked
 from codegraph_jax.errors import UserError
 from contrastive_jax.checkpoints import Checkpoints
 from contrastive_jax.config import OeclConfig, read_oecl_config
@@ -27,14 +28,7 @@ from contrastive_jax.results import mean_norms, print_results, write_test_scores
 from contrastive_jax.sources import RunData, describe, read_run_data
 from contrastive_jax.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.step import AXIS, build_train_call
-from contrastive_jax.workdir import (
-    WorkdirError,
-    environment,
-    fingerprint,
-    locked,
-    require_same_run,
-    write_json,
-)
+from contrastive_jax.workdir import environment, fingerprint, require_same_run, write_json
 
 logger = logging.getLogger(__name__)
 

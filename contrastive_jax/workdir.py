@@ -1,13 +1,10 @@
-"""The workdir of a run: one run at a time, a manifest that pins what ran, and files that are whole or absent."""
+"""The workdir of a training run: a manifest that pins what ran, and files that are whole or absent."""
 
-import fcntl
 import hashlib
 import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +12,9 @@ import jax
 import numpy as np
 
 from codegraph_jax.data.files import whole_file
-from codegraph_jax.errors import UserError
+from codegraph_jax.data.workdir import WorkdirError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
-
-
-class WorkdirError(UserError):
-    """The workdir is in use, cannot be written, or holds another run."""
-
-
-@contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Creates the workdir and holds it against a second run; the lock ends with the process, however it ends.
-
-    Raises:
-        WorkdirError: the directory cannot be written, or another run holds it.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        handle = (workdir / ".lock").open("w")
-    except OSError as error:
-        raise WorkdirError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
-        yield
 
 
 def write_whole(path: Path, content: str) -> None:

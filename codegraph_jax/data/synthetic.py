@@ -108,7 +108,10 @@ def write_set(drawn: DrawnSet, root: str | os.PathLike[str]) -> None:
         (unfinished / _MARK).touch()
         unfinished.chmod(0o755)
         if root.exists():
-            shutil.rmtree(root)
+            # by its name first: what a kill leaves of it would pass for something that is no drawn set
+            discarded = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+            root.replace(discarded)
+            shutil.rmtree(discarded)
         unfinished.replace(root)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.data.workdir import sweep
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock, bar
 from codegraph_jax.report.heatmaps import Scale, run_scale
@@ -25,6 +26,8 @@ from codegraph_jax.report.recurrence import recurrences, write_recurrences
 from codegraph_jax.report.serialise import write_arrays, write_csv, write_json
 
 REPORT = "report.html"
+DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
+"""Below the workdir, all that is in them belongs to the results."""
 
 
 def write_results(
@@ -45,6 +48,7 @@ def write_results(
     """
     # while files of two runs lie side by side, nothing vouches for them
     (workdir / "manifest.json").unlink(missing_ok=True)
+    sweep(workdir, DIRECTORIES)
     with clock("results"):
         records = make_records(outcomes, config.report)
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from codegraph_jax.config import ConfigError, to_config_dict
 from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.workdir import WorkdirError, locked
 from contrastive_jax import scoring_job, trainer
 from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig
@@ -25,7 +26,6 @@ from contrastive_jax.resnet import build_network
 from contrastive_jax.scores import SCORES
 from contrastive_jax.state import build_optimizer, initial_state
 from contrastive_jax.step import AXIS
-from contrastive_jax.workdir import WorkdirError, locked
 from tests.contrastive.meshes import mesh_of, small_config
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

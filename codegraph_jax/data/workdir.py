@@ -1,0 +1,112 @@
+"""The directory of a run's results: one run at a time, and one clear line where it cannot be written."""
+
+import fcntl
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from codegraph_jax.data.files import PARTIAL
+from codegraph_jax.errors import UserError
+
+LOCK = ".lock"
+
+logger = logging.getLogger(__name__)
+
+
+class WorkdirError(UserError):
+    """The workdir is in use, cannot be written, or holds another run."""
+
+
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Creates the workdir and holds it against a second run; the lock ends with the process, however it ends.
+
+    A directory that was made here and has stayed empty is removed again.
+
+    Raises:
+        WorkdirError: the directory cannot be written, or another run holds it.
+    """
+    try:
+        made = not workdir.exists()
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = _hold(workdir)
+    except OSError as error:
+        reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
+        raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (workdir / LOCK).unlink()
+            if made:
+                workdir.rmdir()
+        os.close(handle)
+
+
+def _hold(workdir: Path) -> int:
+    """The open lock file of the workdir, locked."""
+    path = workdir / LOCK
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
+        except OSError as error:
+            logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
+            return handle
+        # whoever held the lock before may have removed the file between our opening and our locking it
+        with suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == path.stat().st_ino:
+                return handle
+        os.close(handle)
+
+
+@contextmanager
+def written_to(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns the system's refusal to write (a full disk, lost rights) into one line.
+
+    Raises:
+        WorkdirError: naming the place and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WorkdirError(
+            f"{os.fspath(place)}: cannot be written ({error.strerror or error}); mend that and start the same command "
+            "again"
+        ) from error
+
+
+def obstacle(path: Path) -> str | None:
+    """Why a file cannot be written at `path`, as far as that can be told without leaving a trace; None: nothing."""
+    try:
+        if path.is_dir():
+            return "it is a directory"
+        place = path.parent
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            return f"{str(place)!r} is no directory"
+        with tempfile.TemporaryFile(dir=place):
+            return None
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def sweep(workdir: Path, directories: Sequence[str]) -> None:
+    """Removes what runs that were killed have left half written.
+
+    Args:
+        workdir: held by this run; what lies deeper in it may be somebody else's.
+        directories: those below it that belong to the results with all that is in them.
+    """
+    found = list(workdir.glob(f"{PARTIAL}*"))
+    for name in directories:
+        found += (workdir / name).rglob(f"{PARTIAL}*")
+    for leftover in found:
+        leftover.unlink(missing_ok=True)

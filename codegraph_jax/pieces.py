@@ -1,0 +1,72 @@
+"""Arrays on disk that a later run may trust: whole, and what was written.
+
+A piece is a safetensors file with a digest over the names, types, shapes and bytes of its arrays and over what it says
+of itself. One that was cut off, changed or swapped does not fit its digest and counts as damaged; nothing in it is run.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from codegraph_jax.data.files import whole_file
+
+KEY = "piece"
+"""Metadata of the file: one entry, since safetensors writes several in no fixed order."""
+
+
+class DamagedPiece(Exception):
+    """The file is not what `write_piece` has written."""
+
+
+def write_piece(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], about: Any = None) -> None:
+    """Writes arrays, and what they are.
+
+    Args:
+        path: the file; one that is there is replaced.
+        arrays: by name.
+        about: whatever JSON can hold.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    text = json.dumps(about, allow_nan=False)
+    with whole_file(path) as name:
+        try:
+            save_file(arrays, name, {KEY: f"{_digest(arrays, text)} {text}"})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def read_piece(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a piece, and what it says of itself.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedPiece: there is something else.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            digest, text = (file.metadata() or {})[KEY].split(" ", 1)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if digest != _digest(arrays, text):
+            raise DamagedPiece("its digest does not fit")
+        return arrays, json.loads(text)
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise DamagedPiece(f"{type(error).__name__}: {error}") from None
+
+
+def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    digest = blake2b(text.encode(), digest_size=16)
+    for name, array in sorted(arrays.items()):
+        digest.update(repr((name, str(array.dtype), array.shape)).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,129 @@
+"""The result of a finished category as one file: arrays, and JSON for the rest; numbers come back bit for bit."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from codegraph_jax.consistency.community import Community, Consistency, PatchBox
+from codegraph_jax.consistency.law import Law
+from codegraph_jax.detector import DetectionResult
+from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.threshold import Calibration, NormalLaw
+
+
+def write_result(path: Path, result: DetectionResult) -> None:
+    """Writes all of a result but its bank.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    calibration, consistency = result.calibration, result.consistency
+    arrays = {
+        "kept": result.kept,
+        "patch_scores": result.patch_scores,
+        "scores_raw": result.scores_raw,
+        "scores": result.scores,
+        "p_values": calibration.p_values,
+        "flagged": calibration.flagged,
+        "flagged_patches": consistency.flagged,
+    }
+    about = {
+        "skipped": result.skipped,
+        "image_size": result.image_size,
+        "weights": result.weights,
+        "seconds": result.seconds,
+        "added": result.added,
+        "from_cache": result.from_cache,
+        "calibration": {
+            "threshold": _finite(calibration.threshold),
+            "patch_threshold": _finite(calibration.patch_threshold),
+            "rule": calibration.rule,
+            "expected_rate": calibration.expected_rate,
+            "law": asdict(calibration.law),
+        },
+        "communities": [asdict(community) for community in consistency.communities],
+        "duplicates": consistency.duplicates,
+        "views": consistency.views,
+        "nodes": list(consistency.graph.nodes),
+        "edges": list(consistency.graph.edges(data=True)),
+        "law": asdict(consistency.law) if consistency.law else None,
+    }
+    write_piece(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
+
+
+def read_result(path: Path) -> DetectionResult:
+    """What `write_result` has written.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedPiece: the file holds anything else.
+    """
+    arrays, about = read_piece(path)
+    try:
+        return _result(arrays, about)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedPiece(f"{type(error).__name__}: {error}") from None
+
+
+def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
+    learnt = about["calibration"]
+    graph = nx.Graph()
+    graph.add_nodes_from(about["nodes"])
+    for first, second, data in about["edges"]:
+        graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
+    law = about["law"]
+    return DetectionResult(
+        kept=arrays["kept"],
+        skipped=[(index, reason) for index, reason in about["skipped"]],
+        patch_scores=arrays["patch_scores"],
+        scores_raw=arrays["scores_raw"],
+        scores=arrays["scores"],
+        calibration=Calibration(
+            threshold=_restored(learnt["threshold"]),
+            patch_threshold=_restored(learnt["patch_threshold"]),
+            p_values=arrays["p_values"],
+            flagged=arrays["flagged"],
+            rule=learnt["rule"],
+            expected_rate=learnt["expected_rate"],
+            law=NormalLaw(**learnt["law"]),
+        ),
+        image_size=about["image_size"],
+        weights=about["weights"],
+        seconds=about["seconds"],
+        consistency=Consistency(
+            communities=tuple(_community(community) for community in about["communities"]),
+            duplicates=tuple(tuple(group) for group in about["duplicates"]),
+            views=tuple(tuple(group) for group in about["views"]),
+            graph=graph,
+            flagged=arrays["flagged_patches"],
+            law=Law(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+        ),
+        added=about["added"],
+        from_cache=about["from_cache"],
+    )
+
+
+def _community(values: dict[str, Any]) -> Community:
+    boxes = tuple(PatchBox(**box) for box in values["boxes"])
+    return Community(tuple(values["members"]), values["strength"], values["p_value"], boxes)
+
+
+def _finite(value: float) -> float | None:
+    # JSON has no infinity, which is the threshold where nothing is flagged
+    return float(value) if np.isfinite(value) else None
+
+
+def _restored(value: float | None) -> float:
+    return np.inf if value is None else value
+
+
+def _plain(tree: Any) -> Any:
+    """NumPy's numbers as Python's, which print the same bits."""
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_plain(value) for value in tree]
+    return tree.item() if isinstance(tree, np.generic) else tree

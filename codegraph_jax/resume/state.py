@@ -1,0 +1,166 @@
+"""The state of a detection run in its workdir, for the same command to go on from after an interruption.
+
+    .resume/RUN/settings.json          what the numbers depend on; RUN is its digest
+    .resume/RUN/CATEGORY.safetensors   the result of a finished category
+    .resume/RUN/unfinished/            features and tables of the category that was being worked on
+
+A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
+will). Their bytes would be surer by nothing that happens in practice and would have to be read once more at every
+start, which takes minutes for a large set on a network disk. Features and tables are known by the pixels, which have
+been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.pieces`).
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.cache import weights_identity
+from codegraph_jax.config import Config
+from codegraph_jax.data.files import PARTIAL, whole_file
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.detector import DetectionResult
+from codegraph_jax.pieces import DamagedPiece
+from codegraph_jax.report.manifest import device_summary, package_versions
+from codegraph_jax.resume.finished import read_result, write_result
+from codegraph_jax.resume.unfinished import Unfinished
+
+DIRECTORY = ".resume"
+FORMAT = 1
+"""Changes when the meaning of a file does."""
+CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "data")
+"""Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back."""
+
+logger = logging.getLogger(__name__)
+
+Sets = Mapping[str, Sequence[Sample]]
+"""For each category its samples, those of `data.add` last."""
+
+
+class RunState:
+    """What of a run is kept, until it is finished. Failing to keep it is a warning."""
+
+    def __init__(self, workdir: Path, config: Config, backbone: Backbone, sets: Sets):
+        """
+        Args:
+            workdir: held by this run alone.
+            config: its settings.
+            backbone: of the run.
+            sets: everything that it will work on.
+        """
+        self._config, self._backbone = config, backbone
+        self._root = workdir / DIRECTORY
+        settings = json.dumps(_settings(config, backbone), sort_keys=True)
+        self._home = self._root / _digest(settings)
+        # a drawn set is written anew at every start; the settings say what it holds
+        stamped = config.data.layout != "drawn"
+        self._results = {
+            category: self._home / f"{_digest(json.dumps([category, _files(samples, stamped)]))}.safetensors"
+            for category, samples in sets.items()
+        }
+        self._warn_of_foreign()
+        try:
+            self._home.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._home / "settings.json") as name:
+                Path(name).write_text(settings + "\n", encoding="ascii")
+        except OSError as error:
+            logger.warning("%s: nothing is kept for going on after an interruption: %s", self._home, error)
+
+    def finished(self, category: str) -> DetectionResult | None:
+        """The result of a category that an earlier start has finished."""
+        path = self._results[category]
+        try:
+            return read_result(path)
+        except FileNotFoundError:
+            return None
+        except DamagedPiece as error:
+            logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
+            return None
+
+    def unfinished(self) -> Unfinished:
+        """Features and tables, of whichever category they are."""
+        keep_features = not self._config.data.cache
+        return Unfinished(self._unfinished, self._backbone, self._config.backbone.image_size, keep_features)
+
+    def finish(self, category: str, result: DetectionResult) -> None:
+        """Keeps a result in the place of the features and tables that it was made from."""
+        if result.bank:
+            # the bank is learnt from the tables: they stay, and the quick half of the method is repeated
+            return
+        try:
+            write_result(self._results[category], result)
+        except OSError as error:
+            logger.warning("%s: the result of %s is not kept: %s", self._home, category, error)
+        else:
+            shutil.rmtree(self._unfinished, ignore_errors=True)
+
+    def remove(self) -> None:
+        """The run is finished: nothing of its state, or of others in this workdir, is of use any more."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        if self._root.exists():
+            logger.warning("%s: cannot be removed; it is of no more use", self._root)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self._home / "unfinished"
+
+    def _warn_of_foreign(self) -> None:
+        """Says that what lies there is not of this run, so that nobody waits for it to go on."""
+        other = [p for p in _listed(self._root) if p != self._home]
+        kept = {path.name for path in self._results.values()}
+        other += [p for p in _listed(self._home) if p.suffix == ".safetensors" and p.name not in kept]
+        if other:
+            logger.warning(
+                "%s: an interrupted run with other settings or images is kept there and not gone on with; it is "
+                "removed when this run is finished",
+                self._root,
+            )
+
+
+def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
+    """All that the result of a set of images depends on; a new setting counts until it is known to change nothing."""
+    values = dataclasses.asdict(config)
+    data = values["data"]
+    return {
+        "format": FORMAT,
+        "config": {name: value for name, value in values.items() if name not in CHANGE_NO_NUMBER},
+        "data": {name: data[name] for name in ("layout", "unreadable", "draw")},
+        "weights": weights_identity(backbone.weights),
+        "architecture": dataclasses.asdict(backbone.model.architecture),
+        "versions": package_versions(),
+        "device": device_summary(),
+        "processes": jax.process_count(),
+    }
+
+
+def _files(samples: Sequence[Sample], stamped: bool) -> list[Any]:
+    """Each image by its path, size and times."""
+    listed: list[Any] = []
+    for sample in samples:
+        entry: list[Any] = [sample.path, sample.name]
+        if stamped or sample.name.startswith("added/"):
+            try:
+                status = Path(sample.path).stat()
+                entry += [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+            except OSError as error:
+                entry.append(error.errno)
+        listed.append(entry)
+    return listed
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return [path for path in directory.iterdir() if not path.name.startswith(PARTIAL)]
+    except OSError:
+        return []
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=12).hexdigest()

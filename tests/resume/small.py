@@ -1,0 +1,45 @@
+"""A run that takes a second: two categories of drawn parts, a tiny network."""
+
+import json
+from pathlib import Path
+
+from PIL import Image
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.resume import budget
+from tests.backbones.tiny import GOLDEN, TINY
+
+CATEGORIES = {"gear": 14, "plate": 12}
+
+
+def write_photographs(root: Path) -> None:
+    """Both categories in MVTec's form, without masks."""
+    for seed, (category, count) in enumerate(CATEGORIES.items()):
+        drawn = draw_set(count, 64, seed, 0.2, (0.3,))
+        for name, image in zip(drawn.names, drawn.images):
+            file = root / category / "test" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(file)
+
+
+def small_config(root: Path, **changes) -> Config:
+    """The photographs, judged by the tiny network on one device."""
+    backbone = BackboneConfig(name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"))
+    data = DataConfig(layout="mvtec", root=str(root), workers=1)
+    return Config(data=data, backbone=backbone, parallel=ParallelConfig(devices=1), **changes)
+
+
+def prepare() -> None:
+    """Knows the network, and keeps everything, however quickly it is computed."""
+    PRESETS["tiny"] = TINY["dinov2"]
+    budget.SHARE = 1e6
+
+
+def contents(workdir: Path) -> dict:
+    """All files of a workdir; of the manifest all but the times and the memory."""
+    files: dict = {str(p.relative_to(workdir)): p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+    manifest = json.loads(files.pop("manifest.json"))
+    del manifest["seconds"], manifest["peak_memory_bytes"]
+    return files | {"manifest.json": manifest}

@@ -1,0 +1,119 @@
+"""kill -9 at random moments of a detection run: the rerun ends with the same files as a run that nobody disturbed."""
+
+import collections
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from codegraph_jax.resume.state import DIRECTORY
+from tests.resume.small import CATEGORIES, contents, write_photographs
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from pathlib import Path
+from codegraph_jax import job
+from codegraph_jax.config import to_config_dict
+from tests.resume.small import prepare, small_config
+prepare()
+job.run(to_config_dict(small_config(Path(sys.argv[1]))), sys.argv[2])
+"""
+
+
+def start(photographs: Path, workdir: Path, cache: Path) -> subprocess.Popen:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(photographs), str(workdir)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def begun(workdir: Path) -> set[int]:
+    """Changes when a start has opened its state."""
+    return {path.stat().st_ino for path in (workdir / DIRECTORY).glob("*/settings.json")}
+
+
+def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> float:
+    """Waits until imports are over and the work begins; returns when that was."""
+    while process.poll() is None and begun(workdir) in (before, set()):
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def finish(process: subprocess.Popen) -> str:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def reached(workdir: Path) -> str:
+    """How far a killed run had come."""
+    pieces = [path.name for path in (workdir / DIRECTORY).rglob("*.safetensors")]
+    if finished := len(list((workdir / DIRECTORY).glob("*/*.safetensors"))):
+        return "results" if finished == len(CATEGORIES) else "second category"
+    return "distances" if any(name.startswith("layer") for name in pieces) else "features" if pieces else "nothing"
+
+
+def check(tmp_path: Path, kills: int, warm: bool) -> None:
+    """
+    Args:
+        tmp_path: empty.
+        kills: how many have to hit.
+        warm: compile first, so that kills are spread evenly over what a compiled run takes.
+    """
+    photographs, cache, whole, killed = (tmp_path / name for name in ("photographs", "cache", "whole", "killed"))
+    write_photographs(photographs)
+    if warm:
+        finish(start(photographs, tmp_path / "warm", cache))
+    process = start(photographs, whole, cache)
+    begin = await_begin(process, whole, set())
+    finish(process)
+    span, expected = (time.monotonic() - begin) * (1.0 if warm else 0.4), contents(whole)
+    rng, stages, ended = random.Random(0), collections.Counter(), 0
+    while stages.total() < kills:
+        before = begun(killed)
+        process = start(photographs, killed, cache)
+        await_begin(process, killed, before)
+        time.sleep(rng.uniform(0, span))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            stages[reached(killed)] += 1
+            if reached(killed) != "results" or stages.total() == kills:
+                continue
+            # all that is left is to write the results: kills from here on would tell nothing of the work before
+            process = start(photographs, killed, cache)
+        finish(process)
+        ended += 1
+        assert contents(killed) == expected
+        shutil.rmtree(killed)
+    errors = finish(start(photographs, killed, cache))
+    assert "anew" not in errors and "kept" not in errors, "no damaged or foreign piece was met"
+    print(f"kills: {dict(stages)}; runs that ended in between: {ended}")
+    assert contents(killed) == expected
+    assert not list(killed.rglob(".*")), "neither state nor lock nor half files stay"
+
+
+def test_two_kills_of_a_detection(tmp_path):
+    check(tmp_path, kills=2, warm=False)
+
+
+@pytest.mark.slow
+def test_thirty_kills_of_a_detection(tmp_path):
+    check(tmp_path, kills=30, warm=True)

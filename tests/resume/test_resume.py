@@ -1,0 +1,304 @@
+"""Going on after an interruption: what is found, what is refused, and the same files of results either way."""
+
+import dataclasses
+import errno
+import functools
+import os
+import pathlib
+import shutil
+import types
+
+import numpy as np
+import pytest
+
+from codegraph_jax import detector, extraction, job
+from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, to_config_dict
+from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.resume import budget
+from codegraph_jax.resume import state as states
+from codegraph_jax.resume.budget import Budget
+from codegraph_jax.resume.finished import read_result, write_result
+from tests.backbones.tiny import TINY
+from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
+
+
+class Interrupted(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """The tiny network, loaded (and so compiled) once; everything is kept, however quickly it is computed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
+        patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
+        patch.setattr(budget, "SHARE", 1e6)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(photographs):
+    return small_config(photographs, report=ReportConfig(page=False, heatmaps=False))
+
+
+@pytest.fixture
+def backbone_runs(monkeypatch):
+    """Counts the images that the backbone works on, one device wide."""
+    runs, original = [], extraction._runner
+
+    def runner(backbone, devices):
+        run = original(backbone, devices)
+        return lambda batch: (runs.append(len(batch)), run(batch))[1]
+
+    monkeypatch.setattr(extraction, "_runner", runner)
+    return runs
+
+
+def run(config, workdir):
+    return job.run(to_config_dict(config), str(workdir))
+
+
+def interrupt(config, workdir, monkeypatch, place, after):
+    """Runs until `place` (module, name) is called for the `after`-th time."""
+    calls, original = [], getattr(*place)
+
+    def ending(*arguments, **named):
+        calls.append(1)
+        if len(calls) > after:
+            raise Interrupted
+        return original(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, ending)
+        with pytest.raises(Interrupted):
+            run(config, workdir)
+
+
+@pytest.fixture(scope="module")
+def interrupted(config, tmp_path_factory):
+    """The workdir of a run that ended when its second category was to be judged."""
+    workdir = tmp_path_factory.mktemp("interrupted") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt(config, workdir, patch, (job.CoDeGraph, "judge"), after=1)
+    return workdir
+
+
+@pytest.fixture
+def half_done(interrupted, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(interrupted, tmp_path / "half")
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """The files of a run that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("whole")
+    run(config, workdir)
+    return contents(workdir)
+
+
+def state_files(workdir):
+    return sorted(path for path in (workdir / states.DIRECTORY).rglob("*") if path.is_file())
+
+
+def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole, backbone_runs, capsys, caplog):
+    run(config, half_done)
+    printed = capsys.readouterr().out
+    assert "gear: was finished before the interruption" in printed
+    assert "features of 12 of 12 images, distances of 3 of 3 layers" in printed
+    assert not backbone_runs
+    assert "anew" not in caplog.text and "kept" not in caplog.text
+    assert contents(half_done) == whole
+    assert not list(half_done.rglob(".*")), "neither state nor lock stays"
+
+
+@pytest.mark.parametrize(
+    "what,kind",
+    [("pieces", "cut"), ("pieces", "flipped"), ("pieces", "swapped"), ("result", "empty"), ("result", "flipped")],
+)
+def test_no_damaged_piece_is_taken_for_whole(config, half_done, whole, what, kind, caplog):
+    # a result that is not found lets its category begin anew, and its neighbour's features go: damaged by itself
+    files = [path for path in state_files(half_done) if path.suffix == ".safetensors"]
+    results = [path for path in files if "unfinished" not in path.parts]
+    files = results if what == "result" else [path for path in files if path not in results]
+    assert len(files) == (1 if what == "result" else 3 * 3 + 4 * CATEGORIES["plate"])
+    original = {path: path.read_bytes() for path in files}
+    rng = np.random.default_rng(0)
+    for number, (path, content) in enumerate(original.items()):
+        broken = bytearray(content)
+        broken[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+        other = original[files[(number + 1) % len(files)]]
+        place = int(rng.integers(1, len(content)))
+        path.write_bytes({"cut": content[:place], "empty": b"", "flipped": bytes(broken), "swapped": other}[kind])
+    run(config, half_done)
+    assert "computed" in caplog.text and "anew" in caplog.text
+    assert contents(half_done) == whole
+
+
+def test_every_cut_and_every_flipped_bit_of_a_piece_is_noticed(tmp_path):
+    path = tmp_path / "piece.safetensors"
+    write_piece(path, {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.array([True])}, {"of": [1, "x"]})
+    content = path.read_bytes()
+    arrays, about = read_piece(path)
+    assert about == {"of": [1, "x"]} and arrays["a"].shape == (2, 3)
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        for damaged in (content[:place], bytes(flipped)):
+            path.write_bytes(damaged)
+            try:
+                got, said = read_piece(path)
+            except DamagedPiece:
+                continue
+            assert said == about and got.keys() == arrays.keys(), place
+            assert all((got[name] == arrays[name]).all() for name in arrays), place
+
+
+def test_a_result_comes_back_bit_for_bit(config, tmp_path):
+    for outcome in run(config, tmp_path / "run"):
+        write_result(tmp_path / "result.safetensors", outcome.result)
+        back = read_result(tmp_path / "result.safetensors")
+        for name in ("kept", "patch_scores", "scores_raw", "scores"):
+            want, got = getattr(outcome.result, name), getattr(back, name)
+            assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
+        assert repr(back.consistency.communities) == repr(outcome.result.consistency.communities)
+        assert back.consistency.law == outcome.result.consistency.law
+        assert dict(back.consistency.graph.adj) == dict(outcome.result.consistency.graph.adj)
+        assert (back.calibration.flagged == outcome.result.calibration.flagged).all()
+        assert back.calibration.threshold == outcome.result.calibration.threshold
+
+
+def test_other_settings_and_other_images_start_anew(
+    config, half_done, photographs, tmp_path, monkeypatch, backbone_runs, caplog
+):
+    other = dataclasses.replace(config, scoring=dataclasses.replace(config.scoring, fraction=0.5))
+    run(other, half_done)
+    assert "other settings or images" in caplog.text
+    assert sum(backbone_runs) >= sum(CATEGORIES.values())
+    images = shutil.copytree(photographs, tmp_path / "images")
+    elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(images)))
+    interrupt(elsewhere, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    caplog.clear()
+    backbone_runs.clear()
+    written = next((images / "gear" / "test").rglob("*.png"))
+    written.write_bytes(written.read_bytes())
+    run(elsewhere, tmp_path / "run")
+    assert "other settings or images" in caplog.text
+    assert sum(backbone_runs) >= CATEGORIES["gear"], "the size is the same, and yet the file was written since"
+
+
+def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, capsys):
+    data = dataclasses.replace(config.data, categories=("plate",), add=(str(photographs / "gear"),))
+    files = []
+    for name in ("whole", "cut"):
+        bank = tmp_path / f"{name}.safetensors"
+        changed = dataclasses.replace(config, data=data, bank=BankConfig(save=str(bank)))
+        if name == "cut":
+            interrupt(changed, tmp_path / name, monkeypatch, (job, "write_results"), after=0)
+            capsys.readouterr()
+        run(changed, tmp_path / name)
+        found = contents(tmp_path / name)
+        del found["manifest.json"]["config"]["bank"]["save"]
+        files.append(found | {"bank": sorted(bank.read_bytes())})
+    assert "features of 26 of 26 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert files[0] == files[1]
+
+
+def test_several_devices_go_on_too(config, tmp_path, monkeypatch, backbone_runs):
+    spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
+    run(spread, tmp_path / "whole")
+    interrupt(spread, tmp_path / "run", monkeypatch, (extraction, "_joined"), after=0)
+    half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
+    half.unlink()
+    backbone_runs.clear()
+    run(spread, tmp_path / "run")
+    assert backbone_runs == [4] * (1 + 3), "a batch that is not whole is computed as a whole"
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, whole):
+    cached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "cache")))
+    interrupt(cached, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=0)
+    assert not [path for path in state_files(tmp_path / "run") if "block" in path.name]
+    run(cached, tmp_path / "run")
+    assert contents(tmp_path / "run")["scores.csv"] == whole["scores.csv"]
+
+
+def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
+    off = dataclasses.replace(config, resume=False)
+    interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_keep_nothing(config, tmp_path, monkeypatch, whole):
+    def keep(*_):
+        raise AssertionError("a state is kept")
+
+    monkeypatch.setattr(job, "RunState", keep)
+    with pytest.raises(AssertionError, match="a state is kept"):
+        run(config, tmp_path / "one")
+    monkeypatch.setattr(job, "jax", types.SimpleNamespace(process_count=lambda: 2))
+    run(config, tmp_path / "several")
+    assert contents(tmp_path / "several") == whole
+
+
+def test_a_clock_that_jumps_changes_nothing(config, half_done, whole, monkeypatch, backbone_runs):
+    for path in state_files(half_done):
+        stamp = 4e9 if "block" in path.name else 0
+        os.utime(path, (stamp, stamp))
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    run(config, half_done)
+    assert not backbone_runs
+    assert contents(half_done) == whole
+
+
+@pytest.mark.parametrize("place", ["codegraph_jax.pieces.save_file", "pathlib.Path.mkdir"])
+def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypatch, caplog, whole, place):
+    original = pathlib.Path.mkdir
+
+    def refuse(*arguments, **named):
+        if place.endswith("mkdir") and states.DIRECTORY not in str(arguments[0]):
+            return original(*arguments, **named)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(place, refuse)
+    run(config, tmp_path / "run")
+    assert "No space left" in caplog.text
+    assert contents(tmp_path / "run") == whole
+
+
+def test_a_disk_that_would_be_filled_is_left_alone(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, budget.RESERVE + 5))
+    money = Budget(tmp_path)
+    assert money.allows("features", 5)
+    assert not money.allows("features", 6)
+    assert caplog.text.count("would stay free") == 1
+
+
+def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(budget, "SHARE", 0.05)
+    monkeypatch.setattr(budget, "perf_counter", lambda: now[0])
+    money, written = Budget(tmp_path), 0
+    for _ in range(1000):
+        now[0] += 0.1
+        if money.allows("features", 1000):
+            with money.spend("features"):
+                now[0] += 0.02
+                written += 1
+    assert 200 <= written <= 260, "a write that takes a fifth of a batch's time follows every fourth batch"
+
+
+def test_library_users_get_no_files(photographs, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [str(path) for path in sorted((photographs / "gear").rglob("*.png"))]
+    job.CoDeGraph(config).detect(paths)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,118 @@
+"""What a run says and leaves where it cannot write, and where another run is at work."""
+
+import dataclasses
+import errno
+import functools
+
+import pytest
+
+from codegraph_jax import detector, inspection, job, study
+from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.config import BankConfig, ConfigError, DataConfig, InspectConfig, SavedBankConfig, to_config_dict
+from codegraph_jax.data.workdir import WorkdirError, locked
+from codegraph_jax.report import results
+from codegraph_jax.study import StudyConfig
+from tests.backbones.tiny import TINY
+from tests.resume.small import contents, small_config, write_photographs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
+        patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root)
+    whole = small_config(root)
+    return dataclasses.replace(whole, data=dataclasses.replace(whole.data, categories=("plate",)))
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Fails where the slow part begins."""
+
+    def begin(*_, **__):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(detector, "extract", begin)
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_two_runs_in_one_workdir_are_told_apart(config, tmp_path, no_work):
+    tasks = {
+        job: config,
+        inspection: InspectConfig(bank=SavedBankConfig("bank.safetensors"), data=DataConfig(root="images")),
+        study: StudyConfig(detect=config),
+    }
+    for task, settings in tasks.items():
+        with locked(tmp_path), pytest.raises(WorkdirError, match="another run is at work there"):
+            task.run(to_config_dict(settings), str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("task", ["job", "inspection", "study"])
+def test_a_workdir_that_is_a_file_ends_before_the_work(config, tmp_path, no_work, task):
+    place = tmp_path / "file"
+    place.write_text("mine")
+    inspect = InspectConfig(bank=SavedBankConfig("bank.safetensors"), data=DataConfig(root="images"))
+    settings = {"job": config, "inspection": inspect, "study": StudyConfig(detect=config)}[task]
+    with pytest.raises(WorkdirError, match="it is a file"):
+        {"job": job, "inspection": inspection, "study": study}[task].run(to_config_dict(settings), str(place))
+    assert place.read_text() == "mine"
+
+
+def test_a_bank_that_cannot_be_written_ends_before_the_work(config, tmp_path, no_work):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "bank.safetensors", tmp_path / "directory.safetensors"):
+        (tmp_path / "directory.safetensors").mkdir(exist_ok=True)
+        settings = dataclasses.replace(config, bank=BankConfig(save=str(place)))
+        with pytest.raises(ConfigError, match="config.bank.save: .* cannot be written"):
+            job.run(to_config_dict(settings), str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    settings = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "file")))
+    monkeypatch.setattr("codegraph_jax.extraction._runner", lambda *_: full)
+    with pytest.raises(ConfigError, match="config.data.cache: .* cannot be used"):
+        job.run(to_config_dict(settings), str(tmp_path / "run"))
+    assert not (tmp_path / "run" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "codegraph_jax.report.results.write_csv",
+        "codegraph_jax.report.serialise.np.lib.format.write_array",
+        "codegraph_jax.report.pictures.Image.Image.save",
+        "codegraph_jax.report.results.write_page",
+    ],
+)
+def test_a_disk_that_fills_up_is_one_line_and_the_rerun_goes_on(config, tmp_path, monkeypatch, capsys, place):
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        with pytest.raises(WorkdirError, match=r"cannot be written \(No space left on device\)"):
+            job.run(to_config_dict(config), str(tmp_path))
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert results.REPORT not in left and "manifest.json" not in left
+    assert not [name for name in left if name.startswith(".partial-")]
+    job.run(to_config_dict(config), str(tmp_path))
+    assert "plate: was finished before the interruption" in capsys.readouterr().out
+    assert contents(tmp_path)["report.html"]
+
+
+def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
+    settings = dataclasses.replace(config, bank=BankConfig(save=str(tmp_path / "bank.safetensors")))
+    monkeypatch.setattr("codegraph_jax.bank.save_file", full)
+    with pytest.raises(WorkdirError, match=r"bank.safetensors: cannot be written \(No space left"):
+        job.run(to_config_dict(settings), str(tmp_path / "run"))
+    assert not list(tmp_path.glob("*bank*"))
