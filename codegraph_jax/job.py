@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax import processes
+from codegraph_jax.agreement import check_agreement
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
@@ -39,10 +40,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """
     config = read_config(Config, values)
     clock = Clock()
-    with clock("data"):
+    with clock("data"), processes.together():
         categories = _categories(config, workdir)
-    with clock("weights"):
+    with clock("weights"), processes.together():
         detector = CoDeGraph(config)
+    check_agreement(config, categories, detector.backbone.weights)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
 
