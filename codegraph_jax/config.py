@@ -225,6 +225,8 @@ class StorageConfig:
     """What features and distances may take; beyond it they are mapped from files. 0: 60 % of what is free."""
     directory: str = ""
     """Directory of those files; empty: the system's, as TMPDIR says."""
+    check: str = field(default="refuse", metadata=choice("refuse", "warn"))
+    """What happens to a run that by the estimate fits neither memory nor disk."""
 
 
 @dataclass(frozen=True)

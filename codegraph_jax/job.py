@@ -48,6 +48,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
 
+    with processes.together():
+        # all of them, before the first one takes its hours
+        for samples in categories.values():
+            plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
+
     outcomes = []
     for category, samples in categories.items():
         if processes.is_first():
