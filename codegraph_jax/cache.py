@@ -28,6 +28,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import ConfigError
 from codegraph_jax.data.batches import Batch
 from codegraph_jax.data.files import whole_file
+from codegraph_jax.data.tensors import READ_ERRORS
 from codegraph_jax.progress import Progress
 
 FORMAT = 1
@@ -176,7 +177,7 @@ class FeatureCache:
         try:
             with safe_open(path, framework="numpy") as file:
                 values, digest = file.get_tensor("values"), (file.metadata() or {}).get("digest")
-        except (SafetensorError, OSError, ValueError, TypeError):
+        except READ_ERRORS:
             values, digest = None, None
         if values is None or values.dtype != np.float32 or digest != _digest(values):
             self.damaged += 1
