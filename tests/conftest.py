@@ -7,4 +7,4 @@ from hypothesis import settings
 jax.config.update("jax_num_cpu_devices", 8)
 
 # for `--hypothesis-profile=large`; tests that state their own number keep it
-settings.register_profile("large", max_examples=1_000)
+settings.register_profile("large", max_examples=2_000)

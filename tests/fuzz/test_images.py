@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codegraph_jax.data.images import UnreadableImage, load_image, load_mask
-from tests.fuzz import BUDGET, EDITS, damaged
+from tests.fuzz.budget import BUDGET, EDITS, damaged
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 

@@ -16,7 +16,7 @@ from codegraph_jax.cache import FeatureCache
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from tests.fuzz import BUDGET, EDITS, JSON, damaged
+from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
 HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]], {"": {}}])
@@ -67,7 +67,7 @@ def test_banks_that_say_anything(saved, data):
         holder = about
         for key in groups:
             holder = holder[key]
-        holder[last] = data.draw(HOSTILE)
+        holder[last] = copy.deepcopy(data.draw(HOSTILE))
     path = folder / "other.safetensors"
     save_file(tensors, path, {KEY: json.dumps(about)})
     load(path, backbone)

@@ -10,7 +10,7 @@ from ml_collections import config_flags
 
 from codegraph_jax.config import Config, ConfigError, InspectConfig, read_config, to_config_dict
 from contrastive_jax.config import OeclConfig
-from tests.fuzz import BUDGET, JSON
+from tests.fuzz.budget import BUDGET, JSON
 
 VALUES = JSON | st.tuples(JSON) | st.binary(max_size=3) | st.sampled_from([10**400, -(10**400), object(), 1j])
 
