@@ -21,14 +21,13 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax.backbones import Backbone, load_backbone
 from codegraph_jax.cache import weights_identity
 from codegraph_jax.config import (
     BackboneConfig,
-    ConfigError,
     DataConfig,
     ParallelConfig,
     read_config,
@@ -38,6 +37,7 @@ from codegraph_jax.consistency.newcomers import judge_newcomers, leave_out_dupli
 from codegraph_jax.consistency.stages import mean_distances
 from codegraph_jax.data.files import whole_file
 from codegraph_jax.data.images import Source
+from codegraph_jax.data.tensors import READ_ERRORS
 from codegraph_jax.errors import UserError
 from codegraph_jax.extraction import extract
 from codegraph_jax.parallel import assemble_team
@@ -233,7 +233,7 @@ class ReferenceBank:
             options = TileOptions(kernel, degrees, grid, about["precision"], batch)  # type: ignore[arg-type]
             fraction, scale = float(about["fraction"]), (float(about["scale"][0]), float(about["scale"][1]))
             expected = about["weights"]
-        except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise _no_bank(path, f"{type(error).__name__}: {error}") from None
         if not layers or any(layer.ndim != 3 or layer.shape[:2] != removed.shape for layer in layers):
             raise _no_bank(path, "its tensors do not fit together")
@@ -285,7 +285,7 @@ def _read(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {}).get(KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (*READ_ERRORS, RecursionError) as error:
         raise _no_bank(path, str(error)) from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise _no_bank(path, "it does not say that it is one of this version")

@@ -225,6 +225,8 @@ class StorageConfig:
     """What features and distances may take; beyond it they are mapped from files. 0: 60 % of what is free."""
     directory: str = ""
     """Directory of those files; empty: the system's, as TMPDIR says."""
+    check: str = field(default="refuse", metadata=choice("refuse", "warn"))
+    """What happens to a run that by the estimate fits neither memory nor disk."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     for name, value in dict(values).items():
         path = f"{where}.{name}"
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "known fields: " + ", ".join(sorted(known))
             raise ConfigError(f"{path}: unknown field; {hint}")
         if dataclasses.is_dataclass(hints[name]):
@@ -324,7 +326,10 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
             return None
         return _typed(next(a for a in args if a is not type(None)), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{path}: is beyond any float") from None
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
     return value

@@ -29,6 +29,7 @@ from codegraph_jax.data.images import Source
 from codegraph_jax.errors import UserError
 from codegraph_jax.extraction import Extracted, extract
 from codegraph_jax.parallel import assemble_team
+from codegraph_jax.processes import together
 from codegraph_jax.progress import Clock, bar
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count, rescore
@@ -168,6 +169,8 @@ class CoDeGraph:
         size = config.backbone.image_size
         team = assemble_team(config.parallel)
         plan = plan_run(config, self.backbone, len(images) + len(added))
+        with together():
+            plan.check(config.storage.check)
         spool = plan.allocate_features if plan.features_on_disk else None
 
         sources = [*images, *added]

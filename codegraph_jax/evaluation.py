@@ -1,16 +1,20 @@
 """Holds a result against the labels and masks of its samples, where they are known."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import load_mask
+from codegraph_jax.data.images import UnreadableImage, load_mask
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.metrics import image_metrics, pixel_metrics
 
 Metrics = dict[str, float | None]
+
+logger = logging.getLogger(__name__)
 
 UNDEFINED: Metrics = dict.fromkeys(
     ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
@@ -20,7 +24,8 @@ UNDEFINED: Metrics = dict.fromkeys(
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
     """Image and pixel metrics of one category (codegraph.md section 6), None where undefined.
 
-    Images without a label count for nothing; anomalous images without a mask count for the image metrics only.
+    Images without a label count for nothing; anomalous images without a mask, or with one that cannot be read, count
+    for the image metrics only.
 
     Args:
         result: scores of n images.
@@ -28,6 +33,7 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
         config: the rules for masks and PRO.
     """
     metrics = dict(UNDEFINED)
+    samples = _with_readable_masks(samples)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:
         labels = np.array([samples[i].label for i in labelled])
@@ -41,3 +47,23 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
                 masks[k] = load_mask(mask, size, config.masks)
         metrics |= pixel_metrics(masks, result.maps(masked), config.pro)
     return metrics
+
+
+def _with_readable_masks(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, without the masks that cannot be read: hours of work must not end at a damaged mask."""
+    problems = []
+    kept = []
+    for sample in samples:
+        try:
+            if sample.mask:
+                load_mask(sample.mask, None)
+        except UnreadableImage as error:
+            problems.append(str(error))
+            sample = replace(sample, mask=None)
+        kept.append(sample)
+    if problems:
+        logger.warning(
+            "%d masks cannot be read; their images count for the image metrics only; the first: %s",
+            len(problems), problems[0],
+        )  # fmt: skip
+    return kept

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax import processes
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.blocks import Blocks
 from codegraph_jax.cache import FeatureCache, image_key
 from codegraph_jax.config import DataConfig
 from codegraph_jax.data.batches import image_batches
@@ -22,6 +23,8 @@ from codegraph_jax.parallel import Team
 from codegraph_jax.progress import Progress
 from codegraph_jax.resume.unfinished import Unfinished, on_device
 from codegraph_jax.storage import Allocate, FeatureSpool
+
+ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 
 
 class NotFiniteError(UserError):
@@ -156,13 +159,25 @@ def extract(
 def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
     """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
 
-    Kept, so that the categories of a run share one compiled program.
+    Kept, so that the categories of a run share one compiled program, and what was learnt of a device's memory.
     """
+    compiled, blocks = _compiled(backbone, devices), Blocks("images", ADVICE)
+
+    def run(images: np.ndarray) -> Any:
+        if len(devices) == 1:
+            return blocks(lambda part: compiled(images[part]), len(images))
+        images = images.reshape(len(devices), -1, *images.shape[1:])
+        return blocks(lambda part: compiled(images[:, part]), images.shape[1], axis=1)
+
+    return run
+
+
+def _compiled(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
     forward = partial(_forward, backbone)
     if len(devices) == 1:
         return partial(jax.jit(forward), backbone.params)
     spread, params = devices.spread(forward), devices.copy_to_all(backbone.params)
-    return lambda images: spread(params, devices.place(list(images.reshape(len(devices), -1, *images.shape[1:]))))
+    return lambda images: spread(params, devices.place(list(images)))
 
 
 def _on_host(valid: int) -> Callable[[Array], np.ndarray]:

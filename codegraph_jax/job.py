@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from codegraph_jax import processes
+from codegraph_jax.agreement import check_agreement
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
@@ -53,13 +54,19 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     """The run, in a workdir that is its own."""
     clock = Clock()
-    with clock("data"):
+    with clock("data"), processes.together():
         categories = _categories(config, workdir)
         further = {category: _added(config.data, category) for category in categories}
-    with clock("weights"):
+    with clock("weights"), processes.together():
         detector = CoDeGraph(config)
+    check_agreement(config, categories, detector.backbone.weights)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
+
+    with processes.together():
+        # all of them, before the first one takes its hours
+        for samples in categories.values():
+            plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
 
     # what several hosts have computed lies on several hosts: such a run starts anew
     keeping = config.resume and jax.process_count() == 1

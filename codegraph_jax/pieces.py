@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax.data.files import whole_file
+from codegraph_jax.data.tensors import READ_ERRORS
 
 KEY = "piece"
 """Metadata of the file: one entry, since safetensors writes several in no fixed order."""
@@ -60,7 +61,7 @@ def read_piece(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any
         return arrays, json.loads(text)
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+    except (*READ_ERRORS, KeyError) as error:
         raise DamagedPiece(f"{type(error).__name__}: {error}") from None
 
 

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from codegraph_jax.config import ConfigError
 from codegraph_jax.errors import UserError
+from codegraph_jax.roll_call import call_roll
 
 HEARTBEAT_SECONDS = 20
 """A process that is silent for so long counts as dead, and the others end with an error that says so."""
@@ -57,7 +58,7 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
         return
     if coordinator != "auto":
         host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdigit():
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
             raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
         if not 0 <= process_id < processes:
             raise ConfigError(f"--process_id: {process_id} is not in 0 ... {processes - 1}; see --processes")
@@ -65,7 +66,10 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
         if coordinator == "auto":
             jax.distributed.initialize(**timeouts)
         else:
+            call_roll(host.strip("[]"), int(port), processes, process_id, CONNECT_SECONDS)
             jax.distributed.initialize(coordinator, processes, process_id, **timeouts)
+    except ConfigError:
+        raise
     except (RuntimeError, ValueError) as error:
         hint = "; without Slurm, Kubernetes or Cloud TPU give HOST:PORT" if coordinator == "auto" else ""
         problem = f"the processes do not find each other: {error}{hint}"
@@ -131,6 +135,35 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
     parts = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(-1)))
     parts = parts.reshape(len(shapes), -1).view(rows.dtype).reshape(len(shapes), longest, *rest)
     return np.concatenate([part[: shape[0]] for part, shape in zip(parts, shapes)])
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A `UserError` of one process inside ends all of them; none waits in vain for the one that has failed."""
+    problem = None
+    try:
+        yield
+    except UserError as error:
+        problem = error
+    fail_together(problem)
+
+
+def agree(what: dict[str, Any]) -> None:
+    """Raises in every process where they do not have the same values.
+
+    Args:
+        what: small values (whatever JSON can hold) by the name that the error gives them.
+
+    Raises:
+        UserError: names what differs, and which process differs from process 0.
+    """
+    first, *others = gather(what)
+    for process, values in enumerate(others, 1):
+        # in this order, so that what one has and the other lacks comes last
+        for name in [*first, *(name for name in values if name not in first)]:
+            if name not in first or name not in values or first[name] != values[name]:
+                problem = f"process {process} differs from process 0 in {name}"
+                raise UserError(f"{problem}; all need the same command and data")
 
 
 def fail_together(problem: UserError | None) -> None:

@@ -4,7 +4,9 @@ A mapped array is read and written like any other; the system keeps the pages th
 files have no name, so nothing stays on disk when a run ends, however it ends. Numbers are the same either way.
 """
 
+import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,10 +19,15 @@ from jaxtyping import Array, Float
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config, ConfigError, StorageConfig
 
+logger = logging.getLogger(__name__)
+
 SHARE_OF_FREE = 0.6
 """Of the memory that is free, how much a run takes without being told."""
 
 GIB = 2**30
+
+COPIES = 3
+"""Tables of one layer and degree in memory during the later stages: mean distances, sorted, and one to work on."""
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 """Gives a float32 array of a shape; its content is undefined."""
@@ -41,6 +48,8 @@ class MemoryPlan:
         working: what is in memory in any case: one layer, prepared, and the mean distances with copies of them.
         limit: what may be in memory.
         directory: of the files.
+        references: images that each image is compared with.
+        table: distances of one layer and degree, a part of `tables`.
     """
 
     features: int
@@ -48,6 +57,8 @@ class MemoryPlan:
     working: int
     limit: int
     directory: str
+    references: int
+    table: int
 
     @property
     def tables_on_disk(self) -> bool:
@@ -63,6 +74,48 @@ class MemoryPlan:
 
     def allocate_features(self, shape: tuple[int, ...]) -> np.ndarray:
         return self._mapped(shape) if self.features_on_disk else in_memory(shape)
+
+    def check(self, action: str) -> None:
+        """Holds the estimate against what is free in memory and on disk.
+
+        Args:
+            action: `refuse` or `warn`, see `StorageConfig.check`.
+
+        Raises:
+            ConfigError: the run cannot fit, and `action` is `refuse`.
+        """
+        problem = self._problem()
+        if problem and action == "refuse":
+            raise ConfigError(f"{problem}. To try it all the same: --config.storage.check=warn")
+        if problem:
+            logger.warning("%s", problem)
+
+    def _problem(self) -> str:
+        """Why the run cannot fit, and what would help; empty where it can."""
+        in_memory = self.working + (not self.tables_on_disk) * self.tables
+        in_memory += (not self.features_on_disk) * self.features
+        free = free_memory()
+        if in_memory > free:
+            # what does not grow with the references has to fit first
+            growing = COPIES * self.table + (not self.tables_on_disk) * self.tables
+            fewer = self.references * (free - in_memory + growing) // growing
+            fewer_fit = f"config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
+            return (
+                f"config.storage: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are "
+                f"free; {fewer_fit}a smaller config.backbone.image_size or fewer images may fit"
+            )
+        on_disk = self.tables_on_disk * self.tables + self.features_on_disk * self.features
+        place = self.directory or tempfile.gettempdir()
+        try:
+            room = shutil.disk_usage(place).free
+        except OSError:
+            return ""  # the first file says it better
+        if on_disk > room:
+            return (
+                f"config.storage.directory: the run needs {on_disk / GIB:.1f} GiB of files and {place!r} has "
+                f"{room / GIB:.1f} GiB free; name a directory on a larger disk, or lower config.similarity.references"
+            )
+        return ""
 
     def __str__(self) -> str:
         parts = [("features", self.features, self.features_on_disk), ("distances", self.tables, self.tables_on_disk)]
@@ -115,7 +168,9 @@ def plan_memory(
     layer = 4 * images * patches * channels
     table = 4 * images * references * patches
     limit = int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
-    return MemoryPlan(layers * layer, layers * degrees * table, 2 * layer + 3 * table, limit, config.directory)
+    working = 2 * layer + COPIES * table
+    tables = layers * degrees * table
+    return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
 
 
 class FeatureSpool:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from codegraph_jax import processes
 from codegraph_jax.config import ConfigError
+from codegraph_jax.data.synthetic import draw_set
 from tests.process_worker import detector, stages
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +95,70 @@ def test_the_death_of_one_process_ends_the_other_with_an_error(tmp_path, victim)
 def test_flags_that_do_not_fit_together_are_named(flags, complaint):
     with pytest.raises(ConfigError, match=complaint):
         processes.start(*flags)
+
+
+def run_two(tmp_path, *flags, seconds=30, delay=0.0):
+    """main.py in two processes; `flags` are process 1's own. Returns (exit status, errors) of each."""
+    port = free_port()
+    started = []
+    for k in range(2):
+        command = [sys.executable, "-m", "tests.main_worker", str(seconds), "--config=configs/folder.py"]
+        command += [f"--config.backbone.{x}" for x in ("name=dinov2-small", "weights=random", "image_size=56")]
+        command += [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process_id={k}"]
+        command += [f"--config.data.root={tmp_path / 'a'}", f"--workdir={tmp_path / 'work'}", *(flags if k else ())]
+        environment = {name: v for name, v in os.environ.items() if "proxy" not in name.lower()}
+        started.append(
+            subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+        )
+        time.sleep(delay)
+    try:
+        ended = [process.communicate(timeout=100)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(started, ended)]
+
+
+def photographs(root, names=("0.png", "1.png", "2.png")):
+    root.mkdir(parents=True)
+    for i, name in enumerate(names):
+        Image.fromarray(draw_set(3, 56, 0, 0.0, ()).images[i]).save(root / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags,complaint",
+    [
+        (["--config.data.root={tmp}/names/a"], "process 1 differs from process 0 in the image names in category 'a'"),
+        (["--config.data.root={tmp}/sizes/a"], "process 1 differs from process 0 in the image files (by their sizes)"),
+        (["--config.data.root={tmp}/absent"], "cannot list"),
+        (["--config.similarity.references=2"], "process 1 differs from process 0 in config.similarity.references"),
+        (["--config.backbone.weights={tmp}/absent.safetensors"], "absent.safetensors: no such file"),
+    ],
+    ids=("names", "sizes", "no data", "settings", "no weights"),
+)
+def test_unequal_processes_end_together_and_say_in_what_they_differ(tmp_path, flags, complaint):
+    photographs(tmp_path / "a")
+    photographs(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
+    photographs(tmp_path / "sizes" / "a")
+    with (tmp_path / "sizes" / "a" / "2.png").open("ab") as file:
+        file.write(b"more")
+    for status, errors in run_two(tmp_path, *(flag.format(tmp=tmp_path) for flag in flags)):
+        assert status == 2, errors[-2000:]
+        assert complaint in errors and "Traceback" not in errors
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds,delay,status", [(60, 8.0, 0), (1, 8.0, 2)])
+def test_a_late_process_is_waited_for_so_long_and_no_longer(tmp_path, seconds, delay, status):
+    photographs(tmp_path / "a")
+    ended = run_two(tmp_path, seconds=seconds, delay=delay)
+    assert [code for code, _ in ended] == [status, status], ended
+    if status:
+        assert "process 1 of 2 has not reported within 1 s" in ended[0][1]
+        assert "process 0 was not reached within 1 s" in ended[1][1]
+    else:
+        assert (tmp_path / "work" / "manifest.json").is_file()

@@ -1,8 +1,11 @@
 import dataclasses
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from codegraph_jax import storage
 from codegraph_jax.config import BackboneConfig, Config, ConfigError, DataConfig, StorageConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
@@ -26,6 +29,38 @@ def test_the_estimate_counts_what_the_arrays_take():
     assert plan.tables == 4 * 3 * 5000 * 256 * 256 * 4
     assert plan.working < 8 * GIB
     assert "features 7.3 GiB on disk, distances 14.6 GiB on disk" in str(plan)
+
+
+@pytest.mark.parametrize(
+    "gib,free,disk,complaint",
+    [
+        (0, 64, 0, None),
+        (64, 29, 1000, r"about 29\.3 GiB of memory and 29\.0 GiB are free; config\.similarity\.references=251,"),
+        (8, 5, 1000, r"about 7\.3 GiB of memory and 5\.0 GiB are free; config\.similarity\.references=93,"),
+        (8, 3, 1000, r"about 7\.3 GiB of memory and 3\.0 GiB are free; a smaller config\.backbone\.image_size"),
+        (8, 16, 1000, None),
+        (8, 16, 20, r"config\.storage\.directory: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
+    ],
+)
+def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
+    monkeypatch.setattr(storage, "free_memory", lambda: free * GIB)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda place: SimpleNamespace(free=disk * GIB))
+    plan = plan_memory(StorageConfig(memory_gib=gib, directory=str(tmp_path)), **SIZES)
+    if not complaint:
+        plan.check("refuse")
+        return
+    with pytest.raises(ConfigError, match=complaint):
+        plan.check("refuse")
+    plan.check("warn")
+    assert re.search(complaint, caplog.text)
+
+
+def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(storage, "free_memory", lambda: 1000)
+    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
+    monkeypatch.setattr("codegraph_jax.detector.extract", None)
+    with pytest.raises(ConfigError, match="config.storage: the run needs"):
+        detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
 
 
 def test_a_mapped_array_leaves_nothing_behind(tmp_path):

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from codegraph_jax.backbones.errors import CheckpointError
 from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
 from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
+from codegraph_jax.data.tensors import READ_ERRORS
 
+MAX_JSON_BYTES = 64 * 2**20
+"""Far above any index of shards."""
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -202,21 +205,40 @@ def _read_safetensors(files: Iterable[Path]) -> dict[str, Callable[[], np.ndarra
         try:
             handle = safe_open(file, framework="numpy")
             names = list(handle.keys())
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"{file}: cannot be read ({error}); it is damaged or incomplete, fetch it again"
-            ) from None
+        except READ_ERRORS as error:
+            raise _damaged(file, error) from None
         for name in names:
             if name in readers:
                 raise CheckpointError(f"{file}: tensor {name!r} is in another shard too")
-            readers[name] = partial(handle.get_tensor, name)
+            readers[name] = partial(_read_tensor, handle, file, name)
     return readers
+
+
+def _read_tensor(handle: Any, file: Path, name: str) -> np.ndarray:
+    try:
+        return handle.get_tensor(name)
+    except READ_ERRORS as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{file}: cannot be read ({error}); it is damaged or incomplete, fetch it again")
+
+
+def _read_json(path: Path) -> Any:
+    """
+    Raises:
+        ValueError, RecursionError, OSError: no JSON, or more of it than such a file ever holds.
+    """
+    if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        raise ValueError(f"{size} bytes are too many")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _shards(index: Path, check: bool = True) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()), key=str)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        names = sorted(set(_read_json(index)["weight_map"].values()), key=str)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{index}: no index of safetensors shards ({error})") from None
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
@@ -231,8 +253,8 @@ def _settings(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
+        settings = _read_json(path)
+    except (ValueError, RecursionError, OSError) as error:
         raise CheckpointError(f"{path}: no JSON ({error})") from None
     return settings if isinstance(settings, dict) else {}
 

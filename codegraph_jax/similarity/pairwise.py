@@ -2,11 +2,13 @@
 
 import logging
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from codegraph_jax.blocks import Blocks
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.progress import Progress
 from codegraph_jax.similarity import fused
@@ -17,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 CHUNK_TILES = 96
 """Pairs a jitted call works through: enough to hide its 0.4 ms, few enough for the progress bar to move."""
+
+MOST_TILES, TILE_BYTES = 8, 2**29
+"""Tiles in one product on accelerators: so many, or as many as this memory holds; large images have large tiles."""
+
+ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ def pick_kernel(kernel: str) -> str:
 
 def tile_options(config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int]) -> TileOptions:
     """What the kernel is compiled for, from the configuration and the platform."""
-    batch = 1 if jax.default_backend() == "cpu" else 8
+    tile = 4 * (grid[0] * grid[1]) ** 2
+    batch = 1 if jax.default_backend() == "cpu" else max(1, min(MOST_TILES, TILE_BYTES // tile))
     return TileOptions(pick_kernel(config.kernel), degrees, grid, config.precision, batch)
 
 
@@ -105,16 +113,32 @@ def fill(
     count = len(pairs.first)
     chunks = max(1, -(-count // CHUNK_TILES))
     size = whole_batches(-(-count // chunks), options.batch)
+    blocks = pair_blocks(options)
     # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
     waiting: tuple[slice, tuple[Array, Array]] | None = None
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        pending = pair_distances(patches, patches, pairs.first[chosen], pairs.second[chosen], options)
+        first, second = pairs.first[chosen], pairs.second[chosen]
+        pending = blocks(partial(_some_pairs, patches, first, second, options), size)
         if waiting:
             _store(distances, pairs, *waiting, progress)
         waiting = slice(start, min(start + size, count)), pending
     if waiting:
         _store(distances, pairs, *waiting, progress)
+
+
+@lru_cache(maxsize=4)
+def pair_blocks(options: TileOptions) -> Blocks:
+    """Kept, so that what one layer has learnt of a device's memory serves the next ones."""
+    return Blocks("pairs of images", ADVICE)
+
+
+def _some_pairs(
+    patches: PatchSet, first: np.ndarray, second: np.ndarray, options: TileOptions, part: slice
+) -> tuple[Array, Array]:
+    """Distances of a part of the pairs; a part that is smaller than a batch is one."""
+    fitting = options._replace(batch=min(options.batch, part.stop - part.start))
+    return pair_distances(patches, patches, first[part], second[part], fitting)
 
 
 def whole_batches(pairs: int, batch: int) -> int:

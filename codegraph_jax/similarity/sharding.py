@@ -11,7 +11,7 @@ appears in no pair.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.parallel import AXIS, Team
 from codegraph_jax.progress import Progress
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, pairwise_distances, store, whole_batches
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_blocks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 from codegraph_jax.storage import Allocate, in_memory
 
@@ -131,15 +131,21 @@ def all_distances(
 
     last_step = len(team) // 2
     at_step, waiting = 0, None
+    blocks = pair_blocks(options)
     for meeting in meetings(bounds, references, options.batch):
         begins = meeting.step > at_step or waiting is None
         if meeting.step > at_step:
             visiting, at_step = arriving, meeting.step
         pass_on = begins and meeting.step < last_step
-        blocks = [_device_inputs(team, meeting, d) for d in team.local.devices]
-        rows, columns, passed = _step(team, options, pass_on)(own, visiting, team.place(blocks))
+        passed: list[PatchSet] = []
+        meet = partial(_meet, team, options, own, visiting, meeting, pass_on, passed)
+        if team.spans_processes:
+            # the others are in the same call and would not come along
+            rows, columns = meet(slice(None))
+        else:
+            rows, columns = blocks(meet, meeting.own.shape[1], axis=1)
         if pass_on:
-            arriving = passed
+            arriving = passed[-1]
         if waiting:
             _keep(distances, column, bounds, team, *waiting, progress)
         waiting = meeting, rows, columns
@@ -170,6 +176,27 @@ def _local_blocks(
         block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset], np.float32)
         blocks.append(np.pad(block, ((0, longest - len(block)), (0, 0), (0, 0))))
     return _prepare(team, options)(team.place(blocks))
+
+
+def _meet(
+    team: Team,
+    options: TileOptions,
+    own: PatchSet,
+    visiting: PatchSet,
+    meeting: Meeting,
+    pass_on: bool,
+    passed: list[PatchSet],
+    part: slice,
+) -> tuple[Array, Array]:
+    """A part of what a meeting asks for; the first part also passes the visiting block on, to `passed`."""
+    some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
+    inputs = team.place([_device_inputs(team, some, d) for d in team.local.devices])
+    fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
+    first = pass_on and not part.start
+    rows, columns, arrived = _step(team, fitting, first)(own, visiting, inputs)
+    if first:
+        passed.append(arrived)
+    return rows, columns
 
 
 def _device_inputs(team: Team, meeting: Meeting, device: jax.Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -216,8 +243,8 @@ def _keep(
     bounds: Int[np.ndarray, " d+1"],
     team: Team,
     meeting: Meeting,
-    rows: Float[Array, "d b r p"],
-    columns: Float[Array, "d b r p"],
+    rows: Float[Array | np.ndarray, "d b r p"],
+    columns: Float[Array | np.ndarray, "d b r p"],
     progress: Progress,
 ) -> None:
     """Waits for a call and copies its distances to their places. The next call is computed meanwhile."""
@@ -230,8 +257,10 @@ def _keep(
     progress(int(valid.sum()))
 
 
-def _fetch(team: Team, results: Array) -> np.ndarray:
+def _fetch(team: Team, results: Array | np.ndarray) -> np.ndarray:
     """Results of all devices [d, ...]; with several processes each device has gathered those of the others."""
+    if isinstance(results, np.ndarray):
+        return results
     if team.spans_processes:
         return np.asarray(results.addressable_shards[0].data)[0]
     return np.concatenate([np.asarray(shard.data) for shard in results.addressable_shards])

@@ -1,0 +1,55 @@
+"""Whether several processes were given the same run: settings, images and weights, checked before anything slow."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax import processes
+from codegraph_jax.cache import weights_identity
+from codegraph_jax.config import Config
+from codegraph_jax.data.samples import Sample
+
+OWN = {"config.data.root", "config.data.add", "config.data.cache", "config.data.workers", "config.backbone.weights"}
+"""Settings that may differ from host to host, as all of `config.storage` may: the same files can lie elsewhere."""
+
+
+def check_agreement(config: Config, categories: Mapping[str, Sequence[Sample]], weights: str) -> None:
+    """Compares what the processes have been given; images by name and size of the file.
+
+    Raises:
+        UserError: in every process, where one differs; it says which one, and in what.
+    """
+    facts = _settings(config) | {"the categories": list(categories)}
+    for category, samples in categories.items():
+        facts[f"the image names in category {category!r}"] = _digest(sample.name for sample in samples)
+        facts[f"the image files (by their sizes) in category {category!r}"] = _digest(_size(s.path) for s in samples)
+    facts["the weights"] = weights_identity(weights)
+    processes.agree(facts)
+
+
+def _settings(group: Any, where: str = "config") -> dict[str, Any]:
+    """Every setting that must be the same, by its path."""
+    settings: dict[str, Any] = {}
+    for name, value in ((f.name, getattr(group, f.name)) for f in dataclasses.fields(group)):
+        path = f"{where}.{name}"
+        if dataclasses.is_dataclass(value):
+            settings |= _settings(value, path) if path != "config.storage" else {}
+        elif path not in OWN:
+            settings[path] = list(value) if isinstance(value, tuple) else value
+    return settings
+
+
+def _size(path: str) -> str:
+    try:
+        return str(Path(path).stat().st_size)
+    except (OSError, ValueError):
+        return "unreadable"
+
+
+def _digest(texts: Any) -> str:
+    digest = blake2b(digest_size=16)
+    for text in texts:
+        digest.update(text.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()

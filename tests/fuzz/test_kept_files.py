@@ -1,0 +1,106 @@
+"""Banks and cache entries, whose tensors and whose JSON may both be damaged."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from codegraph_jax.backbones import load_backbone
+from codegraph_jax.bank import KEY, BankError, ReferenceBank
+from codegraph_jax.cache import FeatureCache
+from codegraph_jax.config import BackboneConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged
+
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
+HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]], {"": {}}])
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A bank: its directory, its bytes, what it says, and its tensors."""
+    path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
+    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1,))
+    detector.detect(list(draw_set(6, 56, 0, 0.2, ()).images), bank=3).bank.save(str(path))
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return path.parent, path.read_bytes(), json.loads(file.metadata()[KEY]), tensors, detector.backbone
+
+
+def load(path, backbone):
+    try:
+        assert isinstance(ReferenceBank.load(str(path), backbone=backbone), ReferenceBank)
+    except BankError as error:
+        assert path.name in str(error)
+
+
+@BUDGET
+@given(EDITS, st.integers(1, 10))
+def test_damaged_banks(saved, edits, keep):
+    folder, data, _, _, backbone = saved
+    path = folder / "damaged.safetensors"
+    path.write_bytes(damaged(data, edits, keep, near=3000))
+    load(path, backbone)
+
+
+def places(value, where=()):
+    """Paths of everything inside a nest of dicts and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*where, key)
+        yield from places(inner, (*where, key))
+
+
+@BUDGET
+@given(data=st.data())
+def test_banks_that_say_anything(saved, data):
+    folder, _, about, tensors, backbone = saved
+    about = copy.deepcopy(about)
+    for _ in range(data.draw(st.integers(1, 3))):
+        *groups, last = data.draw(st.sampled_from(list(places(about))))
+        holder = about
+        for key in groups:
+            holder = holder[key]
+        holder[last] = copy.deepcopy(data.draw(HOSTILE))
+    path = folder / "other.safetensors"
+    save_file(tensors, path, {KEY: json.dumps(about)})
+    load(path, backbone)
+
+
+SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+
+
+@BUDGET
+@given(st.sampled_from(["layer0", "removed", "set_flagged", "set_p_values", "layer1"]), SHAPES, st.booleans())
+def test_banks_whose_tensors_do_not_fit(saved, name, shape, drop):
+    folder, _, about, tensors, backbone = saved
+    tensors = {**tensors, name: np.zeros(shape, np.float16)}
+    if drop:
+        del tensors[name]
+    path = folder / "shapes.safetensors"
+    save_file(tensors, path, {KEY: json.dumps(about)})
+    load(path, backbone)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    made = FeatureCache(str(tmp_path_factory.mktemp("cache")), load_backbone(BACKBONE), 56)
+    tokens, feature = np.ones((1, 16, 384), np.float32), np.ones((1, 384), np.float32)
+    made.write([b"k"], ([tokens], feature))
+    return made, made._path(b"k", "block1").read_bytes()
+
+
+@BUDGET
+@given(EDITS, st.integers(1, 10))
+def test_damaged_cache_entries(cache, edits, keep):
+    made, data = cache
+    path = made._path(b"k", "block1")
+    path.write_bytes(damaged(data, edits, keep, near=200))
+    entries = made.read(b"k")
+    assert entries is None or (entries[0] == 1).all(), "what does not fit its digest counts as absent"

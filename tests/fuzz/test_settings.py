@@ -1,0 +1,59 @@
+"""Settings: any nest of values becomes a config, or an error that names the field."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+from hypothesis import given
+from hypothesis import strategies as st
+from ml_collections import config_flags
+
+from codegraph_jax.config import Config, ConfigError, InspectConfig, read_config, to_config_dict
+from contrastive_jax.config import OeclConfig
+from tests.fuzz.budget import BUDGET, JSON
+
+VALUES = JSON | st.tuples(JSON) | st.binary(max_size=3) | st.sampled_from([10**400, -(10**400), object(), 1j])
+
+
+def fields(cls, where=()):
+    """Paths of all fields of a config, groups included."""
+    for field in dataclasses.fields(cls):
+        yield (*where, field.name)
+        if dataclasses.is_dataclass(field.default_factory):
+            yield from fields(field.default_factory, (*where, field.name))
+
+
+def changed(values, path, value):
+    *groups, last = path
+    for group in groups:
+        if not isinstance(values.get(group), dict):
+            return
+        values = values[group]
+    values[last] = value
+
+
+@pytest.mark.parametrize("cls", [Config, InspectConfig, OeclConfig])
+@BUDGET
+@given(data=st.data())
+def test_any_values_are_a_config_or_an_error(cls, data):
+    known = st.sampled_from(sorted(fields(cls)))
+    unknown = st.tuples(st.text(max_size=8) | st.integers() | st.none())
+    values = to_config_dict(cls()).to_dict()
+    for path, value in data.draw(st.lists(st.tuples(known | unknown, VALUES), max_size=4)):
+        changed(values, path, value)
+    try:
+        assert isinstance(read_config(cls, values), cls)
+    except ConfigError as error:
+        assert str(error).startswith("config.")
+
+
+@BUDGET
+@given(st.sampled_from(sorted(fields(Config))), st.text(max_size=20))
+def test_any_text_on_the_command_line_is_a_config_or_an_error(path, text):
+    parsed = flags.FlagValues()
+    holder = config_flags.DEFINE_config_dict("config", to_config_dict(Config()), flag_values=parsed)
+    try:
+        parsed(["main.py", f"--config.{'.'.join(path)}={text}"])
+        read_config(Config, parsed[holder.name].value)
+    except (ConfigError, flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError):
+        pass  # what main.parse and main.main turn into one line

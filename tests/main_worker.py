@@ -1,0 +1,12 @@
+"""`python -m tests.main_worker SECONDS FLAGS`: main.py, but processes wait only so long for each other."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from codegraph_jax import processes
+
+if __name__ == "__main__":
+    processes.CONNECT_SECONDS = int(sys.argv.pop(1))
+    sys.argv[0] = str(Path(__file__).parent.parent / "main.py")
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,131 @@
+"""Processes that find each other, or say who is missing; threads stand for processes, the sockets are real."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from codegraph_jax.config import ConfigError
+from codegraph_jax.roll_call import LONGEST_LINE, call_roll
+from tests.test_processes import free_port
+
+HOST = "127.0.0.1"
+
+
+def call(port, processes, process_id, seconds=5.0, delay=0.0):
+    """What a process is told; nothing where all is well."""
+    time.sleep(delay)
+    try:
+        call_roll(HOST, port, processes, process_id, seconds)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def verdicts(*calls):
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda arguments: call(*arguments), calls))
+
+
+@pytest.fixture
+def port():
+    return free_port()
+
+
+@pytest.fixture
+def stranger(port):
+    """A server of another kind at the port; yields a list of what it answers."""
+    answer = []
+    server = socket.create_server((HOST, port))
+
+    def serve():
+        while True:
+            try:
+                caller = server.accept()[0]
+            except OSError:
+                return
+            with caller:
+                caller.recv(100)
+                if answer:
+                    caller.sendall(answer[0])
+                else:
+                    time.sleep(6)
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield answer
+    server.close()
+
+
+@pytest.mark.parametrize("late", [0, 1, 2])
+def test_a_process_that_starts_late_is_waited_for(port, late):
+    assert verdicts(*[(port, 3, k, 5.0, 1.0 if k == late else 0.0) for k in range(3)]) == [None] * 3
+    # the runtime needs the port next
+    socket.create_server((HOST, port)).close()
+
+
+def test_a_process_that_does_not_come_is_named_to_all(port):
+    told = verdicts((port, 3, 0, 1.0), (port, 3, 2, 3.0))
+    assert told == [f"--coordinator: {HOST}:{port}: process 1 of 3 has not reported within 1 s"] * 2
+
+
+def test_nobody_listens(port):
+    begin = time.monotonic()
+    assert "process 0 was not reached within 1 s: Connection refused" in call(port, 2, 1, 1.0)
+    assert time.monotonic() - begin < 3
+
+
+def test_a_name_that_leads_nowhere():
+    with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid:80: process 0 was not reached"):
+        call_roll("no.such.host.invalid", 80, 2, 1, 1.0)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\xff\xfe\n", b"x" * 3 * LONGEST_LINE, None])
+def test_something_else_answers(port, stranger, answer):
+    if answer:
+        stranger.append(answer)
+    assert "something answers at this address that is not process 0 of a run" in call(port, 2, 1)
+
+
+def test_a_port_that_is_taken(port, stranger):
+    assert "process 0 cannot listen at this port" in call(port, 2, 0)
+
+
+def test_strangers_do_not_disturb(port):
+    def intrude():
+        for words in (b"GET / HTTP/1.0\r\n\r\n", b"\n", b"[" * 900 + b"\n", b"x" * 3 * LONGEST_LINE, b'{"run": 1}\n'):
+            with socket.create_connection((HOST, port)) as connection:
+                connection.sendall(words)
+                connection.settimeout(3)
+                with suppress(ConnectionResetError):
+                    assert connection.recv(10) == b""
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(call, port, 2, 0)
+        time.sleep(0.3)
+        intrude()
+        second = pool.submit(call, port, 2, 1)
+        assert (first.result(), second.result()) == (None, None)
+
+
+def test_processes_that_count_differently(port):
+    told = verdicts((port, 2, 0), (port, 3, 1))
+    assert all("process 1 was started with --processes=3, process 0 with --processes=2" in text for text in told)
+
+
+def test_two_processes_of_one_number(port):
+    told = verdicts((port, 3, 0), (port, 3, 1), (port, 3, 1))
+    assert all("two processes were started with --process_id=1" in text for text in told)
+
+
+def test_process_0_that_dies_while_others_wait(port):
+    def die():
+        with socket.create_server((HOST, port)) as server, server.accept()[0] as caller:
+            caller.recv(100)
+            caller.sendall(b"WELCOME\n")
+
+    threading.Thread(target=die, daemon=True).start()
+    time.sleep(0.2)
+    assert "process 0 has ended" in call(port, 2, 1)
