@@ -111,7 +111,7 @@ class SimilarityConfig:
 
     kernel: str = field(default="auto", metadata=choice("auto", "reuse", "direct", "fused"))
     """`reuse` derives every degree from one product (fastest on CPU), `direct` computes one product a degree,
-    `fused` is the hand-written kernel for GPU and TPU; `auto` takes what is fastest here."""
+    `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` takes what is fastest here."""
     precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
     """Of the products; maxima, box sums and distances are float32."""
     references: int = field(default=0, metadata=at_least(0))
