@@ -215,6 +215,8 @@ class ParallelConfig:
     """Both give the same numbers."""
     devices: int = field(default=0, metadata=at_least(0))
     """Devices of each process that work; 0: all."""
+    split: str = field(default="images", metadata=choice("images", "categories"))
+    """All devices share the images of one category after the other, or each takes a whole category at a time."""
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ class CoDeGraph:
             self.config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
+        self.team = assemble_team(self.config.parallel)
         self.backbone = load_backbone(self.config.backbone)
 
     def detect(
@@ -150,9 +151,8 @@ class CoDeGraph:
 
     def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
         """The slow half: features of every image, and the distance of every patch to every reference image."""
-        config, clock = self.config, Clock()
+        config, clock, team = self.config, Clock(), self.team
         size = config.backbone.image_size
-        team = assemble_team(config.parallel)
         plan = plan_run(config, self.backbone, len(images) + len(added))
         spool = plan.allocate_features if plan.features_on_disk else None
 

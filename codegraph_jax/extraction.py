@@ -22,6 +22,9 @@ from codegraph_jax.parallel import Team
 from codegraph_jax.progress import Progress
 from codegraph_jax.storage import Allocate, FeatureSpool
 
+RUNNERS = 8
+"""Compiled backbones that are kept: one for each device where each takes a category of its own."""
+
 
 class NotFiniteError(UserError):
     """The backbone gives features that are not numbers; the weights or the precision are at fault."""
@@ -139,7 +142,7 @@ def extract(
     return _joined(backbone, image_size, outputs, kept, keys, skipped, found, spool)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=RUNNERS)
 def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
     """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
 

@@ -1,11 +1,14 @@
 """The task `detect`: the categories of a data set in, results in the workdir out."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from codegraph_jax import processes
+from codegraph_jax.categories import on_each_device
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
@@ -13,7 +16,7 @@ from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
 from codegraph_jax.evaluation import evaluate
 from codegraph_jax.metrics import mean_metrics
-from codegraph_jax.progress import Clock
+from codegraph_jax.progress import Clock, bar
 from codegraph_jax.report.law_figure import law_diagnostic
 from codegraph_jax.report.names import shown
 from codegraph_jax.report.outcome import Outcome
@@ -47,18 +50,8 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         print(f"weights: {detector.backbone.weights}", flush=True)
 
     outcomes = []
-    for category, samples in categories.items():
-        if processes.is_first():
-            plan = plan_run(config, detector.backbone, len(samples))
-            print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
-        further = _added(config.data, category)
-        result = detector.detect(
-            [sample.path for sample in samples],
-            progress=processes.is_first(),
-            added=[sample.path for sample in further],
-            bank=config.bank.references if config.bank.save else 0,
-        )
-        samples = [*samples, *further]
+    for (category, samples), result in zip(categories.items(), _results(detector, categories)):
+        samples = [*samples, *_added(config.data, category)]
         if config.data.cache and processes.is_first():
             print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
         _warn_skipped(category, samples, result)
@@ -81,9 +74,37 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     return outcomes
 
 
+def _results(detector: CoDeGraph, categories: Mapping[str, list[Sample]]) -> Iterable[DetectionResult]:
+    """Of every category, in order, by all devices or by one device each."""
+    first = processes.is_first()
+
+    def detect(own: CoDeGraph, item: tuple[str, list[Sample]], progress: bool = False) -> DetectionResult:
+        (category, samples), config = item, own.config
+        if first:
+            plan = plan_run(config, own.backbone, len(samples))
+            print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
+        return own.detect(
+            [sample.path for sample in samples],
+            progress=progress,
+            added=[sample.path for sample in _added(config.data, category)],
+            bank=config.bank.references if config.bank.save else 0,
+        )
+
+    if detector.config.parallel.split == "images" or len(categories) == 1:
+        return (detect(detector, item, first) for item in categories.items())
+    # one bar for all, since those of several threads would write over each other
+    with bar(len(categories), "categories", "category", first) as advance:
+        return on_each_device(detector, detect, list(categories.items()), advance)
+
+
 def _categories(config: Config, workdir: str) -> dict[str, list[Sample]]:
     """The samples to run, checked before anything slow begins."""
     data = config.data
+    if config.parallel.split == "categories" and jax.process_count() > 1:
+        raise ConfigError(
+            "config.parallel.split: categories goes with one process; give every host a run of its own, with its own "
+            "--config.data.categories and --workdir"
+        )
     if data.layout == "drawn":
         categories = _draw(data.draw, Path(workdir) / "images")
     else:

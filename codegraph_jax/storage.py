@@ -114,8 +114,13 @@ def plan_memory(
     """
     layer = 4 * images * patches * channels
     table = 4 * images * references * patches
-    limit = int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
+    limit = memory_limit(config)
     return MemoryPlan(layers * layer, layers * degrees * table, 2 * layer + 3 * table, limit, config.directory)
+
+
+def memory_limit(config: StorageConfig) -> int:
+    """Bytes of features and distances that may be in memory."""
+    return int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
 
 
 class FeatureSpool:
