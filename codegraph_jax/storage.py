@@ -38,7 +38,8 @@ class MemoryPlan:
     Attributes:
         features: patch tokens of all layers.
         tables: distances of all layers.
-        working: what is in memory in any case: one layer, prepared, and the mean distances with copies of them.
+        working: what is in memory in any case: one layer, prepared, and the mean distances (twice where images are
+            added).
         limit: what may be in memory.
         directory: of the files.
     """
@@ -115,7 +116,7 @@ def plan_memory(
     layer = 4 * images * patches * channels
     table = 4 * images * references * patches
     limit = memory_limit(config)
-    return MemoryPlan(layers * layer, layers * degrees * table, 2 * layer + 3 * table, limit, config.directory)
+    return MemoryPlan(layers * layer, layers * degrees * table, 2 * layer + 2 * table, limit, config.directory)
 
 
 def memory_limit(config: StorageConfig) -> int:
