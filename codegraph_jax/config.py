@@ -111,7 +111,7 @@ class SimilarityConfig:
 
     kernel: str = field(default="auto", metadata=choice("auto", "reuse", "direct", "fused"))
     """`reuse` derives every degree from one product (fastest on CPU), `direct` computes one product a degree,
-    `fused` is the hand-written kernel for GPU and TPU; `auto` takes what is fastest here."""
+    `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` takes what is fastest here."""
     precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
     """Of the products; maxima, box sums and distances are float32."""
     references: int = field(default=0, metadata=at_least(0))
@@ -215,6 +215,8 @@ class ParallelConfig:
     """Both give the same numbers."""
     devices: int = field(default=0, metadata=at_least(0))
     """Devices of each process that work; 0: all."""
+    split: str = field(default="images", metadata=choice("images", "categories"))
+    """All devices share the images of one category after the other, or each takes a whole category at a time."""
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,7 @@ class CoDeGraph:
             self.config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
+        self.team = assemble_team(self.config.parallel)
         self.backbone = load_backbone(self.config.backbone)
 
     def detect(
@@ -165,9 +166,8 @@ class CoDeGraph:
         unfinished: Unfinished | None = None,
     ) -> Comparison:
         """The slow half: features of every image, and the distance of every patch to every reference image."""
-        config, clock = self.config, Clock()
+        config, clock, team = self.config, Clock(), self.team
         size = config.backbone.image_size
-        team = assemble_team(config.parallel)
         plan = plan_run(config, self.backbone, len(images) + len(added))
         with together():
             plan.check(config.storage.check)

@@ -26,6 +26,9 @@ from codegraph_jax.storage import Allocate, FeatureSpool
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 
+RUNNERS = 8
+"""Compiled backbones that are kept: one for each device where each takes a category of its own."""
+
 
 class NotFiniteError(UserError):
     """The backbone gives features that are not numbers; the weights or the precision are at fault."""
@@ -155,7 +158,7 @@ def extract(
     return _joined(backbone, image_size, outputs, kept, keys, skipped, found, spool)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=RUNNERS)
 def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
     """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
 

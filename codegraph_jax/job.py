@@ -1,7 +1,7 @@
 """The task `detect`: the categories of a data set in, results in the workdir out."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 
 from codegraph_jax import processes
 from codegraph_jax.agreement import check_agreement
+from codegraph_jax.categories import on_each_device
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
@@ -19,7 +20,7 @@ from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
 from codegraph_jax.errors import UserError
 from codegraph_jax.evaluation import evaluate
 from codegraph_jax.metrics import mean_metrics
-from codegraph_jax.progress import Clock
+from codegraph_jax.progress import Clock, bar
 from codegraph_jax.report.law_figure import law_diagnostic
 from codegraph_jax.report.names import shown
 from codegraph_jax.report.outcome import Outcome
@@ -68,32 +69,14 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         for samples in categories.values():
             plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
 
-    # what several hosts have computed lies on several hosts: such a run starts anew
-    keeping = config.resume and jax.process_count() == 1
+    # what several hosts have computed lies on several hosts, and threads would share one unfinished state: such runs
+    # start anew
+    keeping = config.resume and jax.process_count() == 1 and not _by_category(config, categories)
     everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     state = RunState(workdir, config, detector.backbone, everything) if keeping else None
 
     outcomes = []
-    for category, samples in categories.items():
-        if processes.is_first():
-            plan = plan_run(config, detector.backbone, len(samples))
-            print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
-        result = state.finished(category) if state else None
-        if result:
-            print(f"{shown(category)}: was finished before the interruption", flush=True)
-        else:
-            unfinished = state.unfinished() if state else None
-            result = detector.detect(
-                [sample.path for sample in samples],
-                progress=processes.is_first(),
-                added=[sample.path for sample in further[category]],
-                bank=config.bank.references if config.bank.save else 0,
-                unfinished=unfinished,
-            )
-            if state and unfinished:
-                _tell_found(unfinished, result, len(detector.backbone.blocks))
-                state.finish(category, result)
-        samples = everything[category]
+    for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state)):
         if config.data.cache and processes.is_first():
             print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
         _warn_skipped(category, samples, result)
@@ -146,9 +129,56 @@ def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) ->
         )
 
 
+def _results(
+    detector: CoDeGraph,
+    categories: Mapping[str, list[Sample]],
+    further: Mapping[str, list[Sample]],
+    state: RunState | None,
+) -> Iterable[DetectionResult]:
+    """Of every category, in order, by all devices or by one device each."""
+    first = processes.is_first()
+
+    def detect(own: CoDeGraph, item: tuple[str, list[Sample]], progress: bool = False) -> DetectionResult:
+        (category, samples), config = item, own.config
+        if first:
+            plan = plan_run(config, own.backbone, len(samples))
+            print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
+        if state and (finished := state.finished(category)):
+            print(f"{shown(category)}: was finished before the interruption", flush=True)
+            return finished
+        unfinished = state.unfinished() if state else None
+        result = own.detect(
+            [sample.path for sample in samples],
+            progress=progress,
+            added=[sample.path for sample in further[category]],
+            bank=config.bank.references if config.bank.save else 0,
+            unfinished=unfinished,
+        )
+        if state and unfinished:
+            _tell_found(unfinished, result, len(own.backbone.blocks))
+            state.finish(category, result)
+        return result
+
+    if not _by_category(detector.config, categories):
+        return (detect(detector, item, first) for item in categories.items())
+    # one bar for all, since those of several threads would write over each other
+    with bar(len(categories), "categories", "category", first) as advance:
+        return on_each_device(detector, detect, list(categories.items()), advance)
+
+
+def _by_category(config: Config, categories: Mapping[str, list[Sample]]) -> bool:
+    """Whether each device takes a category of its own."""
+    return config.parallel.split == "categories" and len(categories) > 1
+
+
 def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     """The samples to run, checked before anything slow begins."""
     data = config.data
+    if config.parallel.split == "categories" and jax.process_count() > 1:
+        raise ConfigError(
+            "config.parallel.split: categories goes with one process; give every host a run of its own, with its own "
+            "--config.data.categories and --workdir"
+        )
     if data.layout == "drawn":
         categories = _draw(data.draw, workdir / "images")
     else:

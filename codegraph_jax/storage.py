@@ -26,8 +26,8 @@ SHARE_OF_FREE = 0.6
 
 GIB = 2**30
 
-COPIES = 3
-"""Tables of one layer and degree in memory during the later stages: mean distances, sorted, and one to work on."""
+COPIES = 2
+"""Tables of one layer and degree in memory during the later stages: mean distances, twice where images are added."""
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 """Gives a float32 array of a shape; its content is undefined."""
@@ -45,7 +45,8 @@ class MemoryPlan:
     Attributes:
         features: patch tokens of all layers.
         tables: distances of all layers.
-        working: what is in memory in any case: one layer, prepared, and the mean distances with copies of them.
+        working: what is in memory in any case: one layer, prepared, and the mean distances (twice where images are
+            added).
         limit: what may be in memory.
         directory: of the files.
         references: images that each image is compared with.
@@ -167,10 +168,15 @@ def plan_memory(
     """
     layer = 4 * images * patches * channels
     table = 4 * images * references * patches
-    limit = int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
+    limit = memory_limit(config)
     working = 2 * layer + COPIES * table
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
+
+
+def memory_limit(config: StorageConfig) -> int:
+    """Bytes of features and distances that may be in memory."""
+    return int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
 
 
 class FeatureSpool:

@@ -23,6 +23,7 @@ from codegraph_jax.detector import CoDeGraph, Comparison, DetectionResult
 from codegraph_jax.evaluation import evaluate
 from codegraph_jax.report.results import write_json
 from codegraph_jax.report.tables import text_table
+from codegraph_jax.similarity.pairwise import choose_references
 
 RECURRING = "recurring"
 """Kinds of defect whose name begins so are recurring groups."""
@@ -54,6 +55,8 @@ class StudyConfig:
     statistics: tuple[str, ...] = field(
         default=("f_test", "weighted", "endurance"), metadata=choice("f_test", "weighted", "endurance")
     )
+    references: tuple[int, ...] = field(default=(), metadata=at_least(2))
+    """Numbers of references to judge by besides, as `similarity.references` would choose them."""
     repeats: int = field(default=1, metadata=at_least(1))
     """Drawn sets of each share, from consecutive seeds."""
     detect: Config = field(default_factory=Config)
@@ -113,6 +116,18 @@ def _judgements(
     for statistic in config.statistics:
         chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
         yield statistic, detector.judge(_copy(comparison), chosen)
+    for limit in config.references:
+        yield f"mutual scoring, R = {limit}", detector.judge(_copy(_fewer(comparison, limit)), off)
+        for statistic in config.statistics:
+            chosen = dataclasses.replace(config.detect.consistency, statistic=statistic)
+            yield f"{statistic}, R = {limit}", detector.judge(_copy(_fewer(comparison, limit)), chosen)
+
+
+def _fewer(comparison: Comparison, limit: int) -> Comparison:
+    """The comparison that `similarity.references = limit` gives, from that with all references."""
+    columns = choose_references(len(comparison.references), limit)
+    tables = [table[:, :, columns] for table in comparison.tables]
+    return comparison._replace(tables=tables, references=comparison.references[columns])
 
 
 def _copy(comparison: Comparison) -> Comparison:

@@ -15,6 +15,9 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.scoring import mutual_scores
 
+IMAGE_BLOCK = 64
+"""Images whose distances are copied at once: all of them may be a good part of the memory."""
+
 FEWEST_OUTSIDE = 5
 """Images outside all communities without which normality is anybody's guess."""
 
@@ -42,8 +45,8 @@ def flag_patches(
     n, _, p = distances.shape
     flagged = np.zeros((n, p), bool)
     for community, test in zip(communities, dependences(distances, references, communities, k, config)):
-        members = np.asarray(community)
-        flagged[members] |= depends(distances[members], test, k)
+        for members in _blocks(np.asarray(community)):
+            flagged[members] |= depends(distances[members], test, k)
     return flagged
 
 
@@ -76,16 +79,26 @@ def dependences(
     outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
     if len(outside) < FEWEST_OUTSIDE:
         return []
-    normal = distances[None, outside]
-    scores = mutual_scores(normal, k)[0]
+    scores = _scores(distances, outside, slice(None), k)
     standout = float(np.quantile(scores, config.standout))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
-        without = mutual_scores(normal[:, :, rest], min(k, len(rest)))[0]
+        without = _scores(distances, outside, rest, min(k, len(rest)))
         limit = np.quantile(without / np.maximum(scores, 1e-12), config.dependency)
         tests.append(Dependence(rest, float(limit), standout))
     return tests
+
+
+def _blocks(images: Int[np.ndarray, " b"]) -> list[Int[np.ndarray, " c"]]:
+    return np.split(images, range(IMAGE_BLOCK, len(images), IMAGE_BLOCK))
+
+
+def _scores(
+    distances: Float[np.ndarray, "n m p"], images: Int[np.ndarray, " b"], columns: Int[np.ndarray, " o"] | slice, k: int
+) -> Float[np.ndarray, "b p"]:
+    """Mutual scores of some images against some references."""
+    return np.concatenate([mutual_scores(distances[None, block][:, :, columns], k)[0] for block in _blocks(images)])
 
 
 def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:

@@ -10,6 +10,7 @@ import graspologic_native
 import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.sparse import csr_array
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
@@ -65,12 +66,9 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
         resolution: links that two members share at least, on average.
         seed: of the algorithm's random moves.
     """
-    edges = [
-        (f"{a:09d}", f"{b:09d}", float(weights[i, j]))
-        for a, i in enumerate(order)
-        for b, j in enumerate(order[:a])
-        if weights[i, j] > 0
-    ]
+    ordered = np.tril(weights[np.ix_(order, order)], -1)
+    ends = np.nonzero(ordered)
+    edges = [(f"{a:09d}", f"{b:09d}", float(weight)) for a, b, weight in zip(*ends, ordered[ends])]
     if not edges:
         return []
     _, found = graspologic_native.leiden(
@@ -109,17 +107,23 @@ def significant_communities(
     position = np.argsort(order)
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
     targets = np.flatnonzero(canonical_reference)
-    chance = [
-        mutual_weights(shuffled(canonical, targets, generator), canonical_reference) for _ in range(config.permutations)
-    ]
     pairs = np.triu_indices(len(counts), 1)
-    # a community must be denser than a shuffled graph is as a whole
-    resolution = max([config.resolution, *(float(w[pairs].mean()) for w in chance)])
+    resolution, chance = config.resolution, []
+    for _ in range(config.permutations):
+        weights = mutual_weights(shuffled(canonical, targets, generator), canonical_reference)
+        # a community must be denser than a shuffled graph is as a whole
+        resolution = max(resolution, float(weights[pairs].mean()))
+        # nearly all of it is zero, and for thousands of images two hundred of them would fill the memory
+        chance.append(csr_array(weights))
     found = communities(observed, order, resolution, seed=0)
     if not found:
         return []
     identity = range(len(counts))
-    best = [max((evidence(w, c) for c in communities(w, identity, resolution, seed=0)), default=0.0) for w in chance]
+    best = []
+    for sparse in chance:
+        weights = sparse.toarray()
+        by_chance = communities(weights, identity, resolution, seed=0)
+        best.append(max((evidence(weights, members) for members in by_chance), default=0.0))
     tested = [
         (community, (1 + sum(b >= evidence(observed, community) for b in best)) / (1 + len(best)))
         for community in found

@@ -7,8 +7,7 @@ while the columns pass, those of the columns, kept for the whole pair, while the
 
 Written in portable Pallas with a prefetched schedule. It lowers for TPU (the tests hold that) and runs anywhere in
 interpret mode, which is how the tests hold its numbers to `direct`; it has not been timed on hardware, so `auto` never
-picks it. There is no GPU form: column maxima cross the warps of Mosaic GPU's product layout, which has to be written
-and measured on the machine itself.
+picks it. GPUs have a form of their own (`codegraph_jax.similarity.fused_gpu`), with the bounds of bfloat16.
 
 Bounds on |a - b|^2 of unit vectors, from the rounding of the operands (u per factor gives 2 (2u + u^2)) and of the
 sums: float32 5e-6, TF32 (u = 2^-11) 2e-3, bfloat16 (u = 2^-9) 8e-3.

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.blocks import Blocks
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.progress import Progress
-from codegraph_jax.similarity import fused
+from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 from codegraph_jax.storage import Allocate, in_memory
 
@@ -56,11 +56,16 @@ def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:
     return Pairs(first[needed], second[needed], column)
 
 
-def pick_kernel(kernel: str) -> str:
-    """`auto` becomes the fastest kernel that is known to work here (BENCHMARKS.md); `fused` needs its platform."""
+def pick_kernel(kernel: str, precision: str) -> str:
+    """`auto` becomes the fastest kernel that is known to work here (BENCHMARKS.md); `fused` the form for the device."""
     platform = jax.default_backend()
+    if kernel == "fused" and fused_gpu.supported(precision):
+        return "fused_gpu"
     if kernel == "fused" and not fused.supported(platform):
-        logger.warning("config.similarity.kernel: fused has no form for %s; direct gives the same distances", platform)
+        logger.warning(
+            "config.similarity.kernel: fused has no form for %s in %s on this %s; direct gives the same distances",
+            platform, precision, jax.devices()[0].device_kind,
+        )  # fmt: skip
         return "direct"
     if kernel != "auto":
         return kernel
@@ -71,7 +76,7 @@ def tile_options(config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple
     """What the kernel is compiled for, from the configuration and the platform."""
     tile = 4 * (grid[0] * grid[1]) ** 2
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(MOST_TILES, TILE_BYTES // tile))
-    return TileOptions(pick_kernel(config.kernel), degrees, grid, config.precision, batch)
+    return TileOptions(pick_kernel(config.kernel, config.precision), degrees, grid, config.precision, batch)
 
 
 def pairwise_distances(

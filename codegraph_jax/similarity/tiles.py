@@ -9,7 +9,7 @@ Two exact routes to the same numbers:
   products are box sums, over both grids, of one tile. One product serves every degree; it wins where the product
   dominates (CPU).
 * `direct`: one product a degree; it wins where products are cheap and memory traffic is not (GPU, TPU).
-  `fused` is its hand-written form (`codegraph_jax.similarity.fused`).
+  `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs.
 """
 
 from functools import partial
@@ -21,14 +21,15 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from codegraph_jax.features import aggregate, box_sum, inverse_norms
-from codegraph_jax.similarity import fused
+from codegraph_jax.similarity import fused, fused_gpu
 
 
 class PatchSet(NamedTuple):
     """The patches of one layer, as a kernel wants them.
 
     Attributes:
-        vectors: `reuse`: normalised tokens [1, n, p, c]; else: unit vectors of every degree [r, n, p, c].
+        vectors: `reuse`: normalised tokens [1, n, p, c]; else: unit vectors of every degree [r, n, p, c], which
+            `fused_gpu` wants padded.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
     """
 
@@ -54,6 +55,8 @@ def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet
         scales = inverse_norms(normalised, options.degrees, options.grid)
         return PatchSet(normalised[None].astype(dtype), scales)
     vectors = jnp.stack([aggregate(normalised, r, options.grid).astype(dtype) for r in options.degrees])
+    if options.kernel == "fused_gpu":
+        vectors = fused_gpu.padded(vectors)
     return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32))
 
 
@@ -115,7 +118,7 @@ def pair_distances(
     Returns:
         (each patch of the first image to the second image, each patch of the second image to the first image).
     """
-    if options.kernel == "fused":
+    if options.kernel.startswith("fused"):
         return _fused_distances(left, right, first, second, options)
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -130,9 +133,17 @@ def pair_distances(
 def _fused_distances(
     left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
-    interpret = not fused.supported(jax.default_backend())
+    platform = jax.default_backend()
     # TPUs have no TF32, and Mosaic no product of three bfloat16 passes
     precision = product_precision("float32" if options.precision == "tf32" else options.precision)
-    maxima = [fused.pair_maxima(a, b, first, second, precision, interpret) for a, b in zip(left.vectors, right.vectors)]
+    p = options.grid[0] * options.grid[1]
+
+    def one_degree(a: Array, b: Array) -> tuple[Array, Array]:
+        if options.kernel == "fused_gpu":
+            rows, columns = fused_gpu.pair_maxima(a, b, first, second, emulate=platform != "gpu")
+            return rows[:, :p], columns[:, :p]
+        return fused.pair_maxima(a, b, first, second, precision, not fused.supported(platform))
+
+    maxima = [one_degree(a, b) for a, b in zip(left.vectors, right.vectors)]
     rows, columns = (cosine_to_distance(jnp.stack(side, axis=1)) for side in zip(*maxima))
     return rows, columns

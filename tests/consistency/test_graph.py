@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -100,3 +102,16 @@ def test_the_networkx_graph_carries_the_patch_links():
     assert set(graph.nodes) == {0, 1, 2}
     assert graph.edges[0, 1]["weight"] == 1.0
     assert graph.edges[0, 1]["links"] == [(0, 7, 1), (1, 8, 0)]
+
+
+def test_shuffled_graphs_of_many_images_fit_in_memory():
+    # two hundred full matrices of 5,000 images would be 40 GB
+    counts = planted_counts(n=300, group=20, noise=0.01)
+    tracemalloc.start()
+    try:
+        found = significant_communities(counts, np.ones(300, bool), range(300), ConsistencyConfig())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert [sorted(members) for members, _ in found] == [list(range(20))]
+    assert peak < 40 * counts.nbytes

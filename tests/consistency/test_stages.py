@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -109,3 +111,19 @@ def test_flagged_patches_are_judged_from_outside_their_community():
     flagged[1, 2] = True
     judge_from_outside(table, np.arange(6), flagged, [(0, 1, 3)])
     assert set(zip(*(axis.tolist() for axis in np.nonzero(np.isinf(table[0]))))) == {(1, 0, 2), (1, 1, 2), (1, 3, 2)}
+
+
+def test_flagging_copies_no_great_part_of_the_distances():
+    # at N = 5,000 with 256 references they take 1.2 GiB
+    distances = np.random.default_rng(0).random((1200, 30, 100), np.float32) + 0.5
+    references = np.arange(30) * 40
+    distances[:500, :13, :40] *= 0.1
+    distances[:500, 13:, :40] += 1.0
+    tracemalloc.start()
+    try:
+        flagged = flag_patches(distances, references, [list(range(500))], 5, ConsistencyConfig())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert flagged[:500, :40].all() and not flagged[500:].any()
+    assert peak < distances.nbytes / 2

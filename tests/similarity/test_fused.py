@@ -69,5 +69,5 @@ def test_it_lowers_for_tpu(precision, dtype):
 
 
 def test_platforms_without_it_take_the_plain_form(caplog):
-    assert pick_kernel("fused") == "direct"
+    assert pick_kernel("fused", "float32") == "direct"
     assert "config.similarity.kernel" in caplog.text

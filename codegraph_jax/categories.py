@@ -1,0 +1,80 @@
+"""Many categories on several devices of one host: each device takes a whole category, then the next that waits.
+
+The other way, all devices on one category after the other, moves features between devices and waits for the slowest at
+every step. Here nothing is shared, so there is nothing to wait for, as long as there are more categories than devices;
+but every category in work needs its own memory.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import copy
+from queue import SimpleQueue
+from typing import TypeVar
+
+import jax
+
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.parallel import Team
+from codegraph_jax.progress import Progress
+from codegraph_jax.storage import GIB, memory_limit
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+def on_each_device(
+    detector: CoDeGraph,
+    work: Callable[[CoDeGraph, K], T],
+    items: Sequence[K],
+    progress: Progress = lambda items: None,
+) -> list[T]:
+    """`work(detector, item)` of every item, each by one device of the detector's team; as many at once as there are.
+
+    Args:
+        detector: of this process alone.
+        work: called in a thread, with a detector whose only device is one that is free.
+        items: taken in order.
+        progress: called as items are done.
+
+    Returns:
+        The results in the order of the items.
+
+    Raises:
+        Whatever the first failure is; what has not begun by then never does.
+    """
+    devices = detector.team.devices[: len(items)]
+    limit = memory_limit(detector.config.storage) / len(devices)
+    idle: SimpleQueue[CoDeGraph] = SimpleQueue()
+    for device in devices:
+        idle.put(_on_device(detector, device, limit))
+
+    def one(item: K) -> T:
+        own = idle.get()
+        try:
+            with jax.default_device(own.team.devices[0]):
+                return work(own, item)
+        finally:
+            idle.put(own)
+
+    with ThreadPoolExecutor(len(devices), "category") as pool:
+        results = [pool.submit(one, item) for item in items]
+        try:
+            for result in as_completed(results):
+                result.result()
+                progress(1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [result.result() for result in results]
+
+
+def _on_device(detector: CoDeGraph, device: jax.Device, limit: float) -> CoDeGraph:
+    """The same detector with its parameters on `device`, all its work there, and `limit` bytes of memory."""
+    own = copy(detector)
+    own.team = Team((device,), detector.team.backend)
+    params = jax.device_put(detector.backbone.params, device)
+    own.backbone = dataclasses.replace(detector.backbone, params=params)
+    storage = dataclasses.replace(detector.config.storage, memory_gib=limit / GIB)
+    own.config = dataclasses.replace(detector.config, storage=storage)
+    return own

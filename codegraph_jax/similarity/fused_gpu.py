@@ -1,0 +1,156 @@
+"""The `fused` kernel for GPUs, Hopper and newer: bfloat16 products, float32 sums, and no tile of cosines in memory.
+
+One program computes 128 rows by up to 256 columns of one pair of images. One warpgroup loads blocks of both through a
+ring of buffers; two compute 64 rows each and keep their cosines in registers. There each takes the maxima of its rows
+and of its columns, the latter across its warps through a few hundred bytes of shared memory, and writes both; the
+maxima over the tiles of an image, 0.3 MB a pair where the cosines are 7.5 MB, are left to XLA.
+
+Tiles of 128 rows need not fit the image: the last one begins so that it ends with the image, and repeats rows of the
+one before. A row that counts twice changes no maximum, so nothing is masked; `padded` repeats a patch for the same
+reason.
+
+The tests run it in Mosaic GPU's interpreter, which also looks for races, and lower it for Hopper; it has not run on
+hardware. Two things the interpreter cannot do are held by the lowering alone: the layout of the buffers and the product
+with a transposed buffer, in whose place the second image is given to it transposed.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jaxtyping import Array, BFloat16, Float, Int
+
+WARPGROUP_ROWS = 64
+"""Rows of one product of a warpgroup."""
+
+ROWS = 2 * WARPGROUP_ROWS
+
+MOST_COLUMNS = 256
+"""The widest product; 64 x 256 sums take half of a warpgroup's registers."""
+
+DEPTH = 64
+"""Channels of one block: 128 bytes, as wide as a swizzle is."""
+
+BUFFERS = 4
+"""Blocks of 48 KiB under way at once; shared memory holds four."""
+
+ALIGNMENT = 8
+"""Patches of an image must be a multiple of it, or the hardware cannot copy tiles of it."""
+
+
+def supported(precision: str) -> bool:
+    """Whether the kernel exists for this device and precision."""
+    device = jax.devices()[0]
+    return device.platform == "gpu" and float(device.compute_capability) >= 9.0 and precision == "bfloat16"
+
+
+def padded(vectors: Float[Array, "r n p c"]) -> Float[Array, "r n q d"]:
+    """The last patch repeated to a length that the kernel takes, and channels of zeros: neither changes a maximum."""
+    p, c = vectors.shape[2:]
+    vectors = jnp.pad(vectors, ((0, 0), (0, 0), (0, max(ROWS - p, -p % ALIGNMENT)), (0, 0)), mode="edge")
+    return jnp.pad(vectors, ((0, 0), (0, 0), (0, 0), (0, -c % DEPTH)))
+
+
+def tile_columns(p: int) -> int:
+    """Columns of a tile: few tiles, and little that is computed twice."""
+    tiles = -(-p // MOST_COLUMNS)
+    return -(-p // (tiles * ALIGNMENT)) * ALIGNMENT
+
+
+def pair_maxima(
+    left: BFloat16[Array, "n p c"],
+    right: BFloat16[Array, "m p c"],
+    first: Int[Array, " b"],
+    second: Int[Array, " b"],
+    emulate: bool = False,
+) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
+    """Greatest cosine of each patch with any patch of the other image, for the pairs (left[first], right[second]).
+
+    Args:
+        left, right: unit vectors, as `padded` makes them.
+        first, second: the pairs.
+        emulate: run in the interpreter, on any platform; slow.
+
+    Returns:
+        (of the patches of the first image, of the patches of the second).
+    """
+    # here, since this part of JAX changes often and only this kernel should go down with it
+    from jax.experimental.pallas import mosaic_gpu as plgpu
+
+    pairs, (_, p, c) = len(first), left.shape
+    columns = tile_columns(p)
+    row_tiles, column_tiles = -(-p // ROWS), -(-p // columns)
+    layout = (plgpu.TilingTransform((8, DEPTH)), plgpu.SwizzleTransform(2 * DEPTH))
+    left_block = plgpu.BlockSpec((ROWS, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
+    right_block = plgpu.BlockSpec((columns, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
+    if emulate:
+        right = right.swapaxes(1, 2)
+        right_block = plgpu.BlockSpec((DEPTH, columns), lambda k: (k, 0), delay_release=1)
+
+    def kernel(first_ref, second_ref, left_ref, right_ref, rows_ref, columns_ref, rows_here, columns_here):  # type: ignore[no-untyped-def]
+        pair, i, j, group = (lax.axis_index(axis) for axis in ("pair", "i", "j", "group"))
+        rows_at = pl.ds(lax.min(i * ROWS, p - ROWS), ROWS)
+        columns_at = pl.ds(lax.min(j * columns, p - columns), columns)
+        here = (slice(None), columns_at) if emulate else (columns_at, slice(None))
+
+        def multiply(_: Any, left_here: Any, right_here: Any, cosines: Any) -> Any:
+            mine = left_here.at[pl.ds(group * WARPGROUP_ROWS, WARPGROUP_ROWS)]
+            plgpu.wgmma(cosines, mine, right_here if emulate else plgpu.transpose_ref(right_here, (1, 0)))
+            # the buffers of the product before this one are free again; this one runs on
+            plgpu.wgmma_wait(1)
+            return cosines
+
+        def compute(run_pipeline: Any) -> None:
+            def with_sums(sums: Any) -> None:
+                run_pipeline(sums)
+                cosines = sums[...]
+                rows_here[group] = cosines.max(axis=1)
+                columns_here[group] = cosines.max(axis=0)
+                plgpu.commit_smem()
+                plgpu.copy_smem_to_gmem(rows_here.at[group], rows_ref.at[pair, 2 * i + group, j])
+                plgpu.copy_smem_to_gmem(columns_here.at[group], columns_ref.at[pair, 2 * i + group, j])
+                plgpu.wait_smem_to_gmem(0)
+
+            pl.run_scoped(with_sums, plgpu.ACC((WARPGROUP_ROWS, columns), jnp.float32))
+
+        plgpu.emit_pipeline_warp_specialized(
+            multiply,
+            grid=(c // DEPTH,),
+            in_specs=[left_block, right_block],
+            max_concurrent_steps=BUFFERS,
+            memory_registers=40,
+            wg_axis="group",
+            num_compute_wgs=2,
+            compute_context=compute,
+        )(left_ref.at[first_ref[pair], rows_at], right_ref.at[(second_ref[pair], *here)])
+
+    rows_of_tiles, columns_of_tiles = plgpu.kernel(
+        kernel,
+        out_type=[
+            jax.ShapeDtypeStruct((pairs, 2 * row_tiles, column_tiles, size), jnp.float32)
+            for size in (WARPGROUP_ROWS, columns)
+        ],
+        scratch_types=[plgpu.SMEM((2, size), jnp.float32) for size in (WARPGROUP_ROWS, columns)],
+        grid=(pairs, row_tiles, column_tiles),
+        grid_names=("pair", "i", "j"),
+        num_threads=3,
+        thread_name="group",
+        **({"interpret": _interpreter()} if emulate else {}),
+    )(first, second, left, right)
+    of_rows = rows_of_tiles.max(axis=2).reshape(pairs, row_tiles, ROWS)
+    return _joined(of_rows, p), _joined(columns_of_tiles.max(axis=1), p)
+
+
+def _joined(tiles: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:
+    """The tiles of an image one after the other; of the last one what the others have not."""
+    rest = p - (tiles.shape[1] - 1) * tiles.shape[2]
+    return jnp.concatenate([tiles[:, :-1].reshape(len(tiles), -1), tiles[:, -1, -rest:]], axis=1)
+
+
+def _interpreter() -> Any:
+    # JAX 0.10 has no public name for it
+    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
+
+    return InterpretGPUParams(detect_races=True)

@@ -1,0 +1,75 @@
+"""Held to `direct` in Mosaic GPU's interpreter, with its search for races, and lowered for Hopper without a device."""
+
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+
+from codegraph_jax.similarity import fused_gpu
+from codegraph_jax.similarity.pairwise import pick_kernel
+from tests.similarity.test_fused import BOUNDS, unit_vectors
+from tests.similarity.test_pairwise import draw, expected, table
+
+
+@pytest.mark.parametrize("p,c", [(200, 320), pytest.param(264, 64, marks=pytest.mark.slow)])
+def test_maxima_where_tiles_overlap_and_buffers_go_round(p, c):
+    vectors = unit_vectors(3, p, c, dtype=jnp.bfloat16)
+    first, second = jnp.array([2]), jnp.array([1])
+    rows, columns = fused_gpu.pair_maxima(vectors, vectors, first, second, emulate=True)
+    exact = np.asarray(vectors, np.float64)
+    for b, (i, j) in enumerate(zip(first, second)):
+        cosines = exact[i] @ exact[j].T
+        np.testing.assert_allclose(rows[b], cosines.max(axis=1), atol=1e-6)
+        np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
+
+
+def test_padding_never_wins():
+    # all true cosines are negative, so that a zero from the padding would be the greatest
+    left = -jnp.broadcast_to(jnp.eye(8)[0], (1, 1, 35, 8)).astype(jnp.bfloat16)
+    vectors, others = fused_gpu.padded(left), fused_gpu.padded(-left)
+    assert vectors.shape == (1, 1, 128, 64)
+    rows, columns = fused_gpu.pair_maxima(vectors[0], others[0], jnp.array([0]), jnp.array([0]), emulate=True)
+    np.testing.assert_array_equal(rows, -1.0)
+    np.testing.assert_array_equal(columns, -1.0)
+
+
+def test_distances_stay_within_the_stated_bound_and_near_direct():
+    tokens, degrees = draw(2, c=48), (1, 3)
+    off = ~np.eye(2, dtype=bool)
+    squares = np.square(table(tokens, "fused_gpu", "bfloat16", degrees=degrees)[:, off].astype(np.float64))
+    assert np.abs(squares - np.square(expected(tokens, degrees=degrees)[:, off])).max() <= BOUNDS["bfloat16"]
+    # the same operands, so only the order of the sums differs
+    direct = table(tokens, "direct", "bfloat16", degrees=degrees)[:, off]
+    np.testing.assert_allclose(squares, np.square(direct), atol=2e-6)
+
+
+@pytest.mark.parametrize("p,columns", [(128, 128), (256, 256), (1024, 256), (1376, 232)])
+def test_tiles_cover_the_image_with_little_to_spare(p, columns):
+    assert fused_gpu.tile_columns(p) == columns
+
+
+@pytest.mark.parametrize("p,c", [(256, 384), (1376, 1024)])
+def test_it_lowers_for_hopper(p, c):
+    vectors = jax.ShapeDtypeStruct((4, p, c), jnp.bfloat16)
+    pairs = jax.ShapeDtypeStruct((6,), jnp.int32)
+    # the form of the call is not promised to stay, so it may not be kept in a file; here it is not
+    unchecked = [export.DisabledSafetyCheck.custom_call("mosaic_gpu_v2")]
+    exported = export.export(jax.jit(fused_gpu.pair_maxima), platforms=["cuda"], disabled_checks=unchecked)
+    assert "mosaic_gpu" in exported(vectors, vectors, pairs, pairs).mlir_module()
+
+
+@pytest.mark.parametrize(
+    "capability,precision,kernel",
+    [("9.0", "bfloat16", "fused_gpu"), ("10.0", "bfloat16", "fused_gpu"), ("8.9", "bfloat16", "direct"),
+     ("9.0", "float32", "direct"), ("9.0", "tf32", "direct")],
+)  # fmt: skip
+def test_only_hopper_and_newer_in_bfloat16_take_it(monkeypatch, caplog, capability, precision, kernel):
+    gpu = SimpleNamespace(platform="gpu", compute_capability=capability, device_kind="a GPU")
+    monkeypatch.setattr(jax, "devices", lambda: [gpu])
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert pick_kernel("fused", precision) == kernel
+    assert ("config.similarity.kernel" in caplog.text) == (kernel == "direct")
+    assert pick_kernel("auto", precision) == "direct"

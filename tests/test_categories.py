@@ -1,0 +1,90 @@
+"""One category a device: the results of one device, in the order of the categories."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from codegraph_jax import job
+from codegraph_jax.categories import on_each_device
+from codegraph_jax.config import BackboneConfig, Config, ConfigError, DataConfig, ParallelConfig, to_config_dict
+from codegraph_jax.detector import CoDeGraph
+from tests.test_main import photographs
+
+BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
+NAMES = ["axle", "bolt", "cog"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("parts")
+    for n, name in enumerate(NAMES):
+        photographs(root / name / "test" / "good", n=n + 3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=3, split="categories")))
+
+
+def run(root, workdir, **parallel):
+    data = DataConfig(layout="mvtec", root=str(root))
+    return job.run(
+        to_config_dict(Config(data=data, backbone=BACKBONE, parallel=ParallelConfig(**parallel))), str(workdir)
+    )
+
+
+def test_a_run_gives_the_results_of_one_device(root, tmp_path):
+    ones = run(root, tmp_path / "one", devices=1)
+    each = run(root, tmp_path / "each", devices=2, split="categories")
+    assert [outcome.category for outcome in each] == NAMES
+    for want, got in zip(ones, each):
+        np.testing.assert_array_equal(got.result.patch_scores, want.result.patch_scores)
+        np.testing.assert_array_equal(got.result.scores, want.result.scores)
+    assert (tmp_path / "each" / "scores.csv").read_text() == (tmp_path / "one" / "scores.csv").read_text()
+
+
+def test_every_device_works_and_results_keep_the_order(detector):
+    done, used = [], []
+
+    def work(own, item):
+        (device,) = own.team.devices
+        used.append(device)
+        assert jax.tree.leaves(own.backbone.params)[0].devices() == {device} == jax.numpy.zeros(1).devices()
+        # the first to begin is the last to end
+        time.sleep(0.2 if item == 0 else 0.02)
+        return item * item
+
+    assert on_each_device(detector, work, list(range(7)), done.append) == [0, 1, 4, 9, 16, 25, 36]
+    assert set(used) == set(detector.team.devices)
+    assert sum(done) == 7
+    assert len(detector.team) == 3, "the detector itself stays as it was"
+
+
+def test_memory_is_shared_out(detector):
+    limits = on_each_device(detector, lambda own, item: own.config.storage.memory_gib, [0, 1, 2])
+    alone = on_each_device(detector, lambda own, item: own.config.storage.memory_gib, [0])
+    # free memory changes a little between the two
+    assert 2.0 < alone[0] / limits[0] < 4.0
+
+
+def test_the_first_failure_ends_the_run(detector):
+    begun = []
+
+    def work(own, item):
+        begun.append(item)
+        if item == 1:
+            raise ConfigError("item 1 is broken")
+        time.sleep(0.3)
+
+    with pytest.raises(ConfigError, match="item 1 is broken"):
+        on_each_device(detector, work, list(range(50)))
+    assert len(begun) < 10
+
+
+def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"config\.parallel\.split"):
+        run(root, tmp_path / "run", split="categories")
