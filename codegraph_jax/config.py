@@ -163,8 +163,11 @@ class MetricsConfig:
     """How scores are held against masks."""
 
     masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
-    """Masks at the score's resolution: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
+    """Masks that have to be resized: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
     for MVTec AD and BTAD) or at all (`any`, MuSc's for VisA) covered."""
+    size: str = field(default="score", metadata=choice("score", "image"))
+    """Where pixels are counted: at the size of the score (`backbone.image_size`, squares, as published tables are), or
+    at each image's own height and width, so that large images weigh more and small defects keep their outline."""
     pro: str = field(default="standard", metadata=choice("standard", "musc"))
     """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax import processes
-from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
+from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
-from codegraph_jax.evaluation import evaluate
+from codegraph_jax.evaluation import evaluate, where_measured
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock
 from codegraph_jax.report.law_figure import law_diagnostic
@@ -75,7 +75,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         if bank := outcomes[0].result.bank:
             bank.save(config.bank.save, config.bank.dtype)
             print(f"reference bank: {config.bank.save}")
-        print(_closing_table(outcomes))
+        print(_closing_table(outcomes, config.metrics))
         print(closing_line(Path(workdir), config, outcomes))
     processes.wait("results written")
     return outcomes
@@ -149,11 +149,12 @@ def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionRes
         )  # fmt: skip
 
 
-def _closing_table(outcomes: Sequence[Outcome]) -> str:
+def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
     """Metrics where labels are known, else the most anomalous images of each category."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
-        return "percent\n" + metrics_table(metrics, mean_metrics(list(metrics.values())))
+        heading = f"percent; pixels at {where_measured(config)}\n"
+        return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
     rows = [
         [sample.path, outcome.category, str(rank), f"{score:.4f}", f"{raw:.4f}"]
         for outcome in outcomes

@@ -88,14 +88,16 @@ def preprocess(
     return (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
-def load_mask(source: Source, size: int | None, rule: str = "nearest") -> Bool[np.ndarray, "s s"]:
+def load_mask(
+    source: Source, size: int | tuple[int, int] | None, rule: str = "nearest"
+) -> Bool[np.ndarray, "h w"]:
     """Reads a mask of any size, mode and bit depth: every pixel that is not black or transparent is anomalous.
 
     (In a JPEG, from 128 on: its compression leaves small values around the edges.)
 
     Args:
         source: a mask file, a directory of mask files whose union counts, or an array [h, w].
-        size: side s to resize to; None keeps the mask's own height and width.
+        size: side to resize to, or (height, width); None keeps the mask's own.
         rule: how a resized pixel is decided. "nearest": by nearest-neighbour resizing. "full": by bilinear resizing of
             0 and 255, anomalous where exactly 255 is left (MuSc's code casts to int, for MVTec AD and BTAD).
             "any": the same resizing, anomalous where anything is left (MuSc's for VisA).
@@ -120,7 +122,8 @@ def load_mask(source: Source, size: int | None, rule: str = "nearest") -> Bool[n
         return binary
     image = Image.fromarray(binary.astype(np.uint8) * 255)
     kind = "nearest" if rule == "nearest" else "bilinear"
-    resized = np.asarray(image.resize((size, size), RESAMPLE[kind]))
+    height, width = (size, size) if isinstance(size, int) else size
+    resized = np.asarray(image.resize((width, height), RESAMPLE[kind]))
     return resized == 255 if rule == "full" else resized > 0
 
 
