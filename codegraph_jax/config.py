@@ -60,9 +60,11 @@ class DataConfig:
     layout: str = "folder"
     """How images lie on disk; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
     root: str = ""
-    """Directory that holds the images (or the categories)."""
+    """Directory that holds the images (or the categories); layout tfds: also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """Categories to run, in this order; empty: all that the root holds."""
+    normal: tuple[str, ...] = ()
+    """Layout tfds: names of the classes that count as normal in the metrics; empty: no labels."""
     add: tuple[str, ...] = ()
     """Directories (or files) of further images, which the set judges and which change nothing of it."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import load_image, load_mask
+from codegraph_jax.data.images import load_image, load_mask, source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.metrics import image_metrics, pixel_metrics
@@ -52,7 +52,7 @@ def _size(sample: Sample, result: DetectionResult, config: MetricsConfig) -> tup
     """Height and width at which an image's pixels are counted."""
     if config.size == "score":
         return result.image_size, result.image_size
-    width, height = load_image(sample.path).size
+    width, height = load_image(source_of(sample)).size
     return height, width
 
 

@@ -11,6 +11,7 @@ import jax
 from codegraph_jax.bank import Inspection, ReferenceBank
 from codegraph_jax.config import ConfigError, InspectConfig, read_config
 from codegraph_jax.consistency.newcomers import with_newcomers
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.errors import UserError
@@ -49,7 +50,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
     clock = Clock()
     with clock("data"):
-        categories = read_layout(config.data.layout, config.data.root, config.data.categories)
+        categories = read_layout(config.data.layout, config.data.root, config.data.categories, config.data.normal)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
     print(f"weights: {bank.weights}", flush=True)
@@ -58,7 +59,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     for category, samples in categories.items():
         print(f"{shown(category)}: {len(samples)} images against {len(bank.removed)} references", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
-            inspection = bank.inspect([sample.path for sample in samples], config.data, advance)
+            inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         if inspection.skipped:
             logger.warning(
                 "%s: %d of %d images cannot be read and were left out; the first: %s",

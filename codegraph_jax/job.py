@@ -7,6 +7,7 @@ from typing import Any
 
 from codegraph_jax import processes
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -53,9 +54,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
             print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
         further = _added(config.data, category)
         result = detector.detect(
-            [sample.path for sample in samples],
+            [source_of(sample) for sample in samples],
             progress=processes.is_first(),
-            added=[sample.path for sample in further],
+            added=[source_of(sample) for sample in further],
             bank=config.bank.references if config.bank.save else 0,
         )
         samples = [*samples, *further]
@@ -89,7 +90,7 @@ def _categories(config: Config, workdir: str) -> dict[str, list[Sample]]:
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        categories = read_layout(data.layout, data.root, data.categories)
+        categories = read_layout(data.layout, data.root, data.categories, data.normal)
     for field, value in (("data.add", data.add), ("bank.save", config.bank.save)):
         if value and len(categories) > 1:
             raise ConfigError(
