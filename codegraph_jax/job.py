@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from codegraph_jax import processes
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
 from codegraph_jax.data.images import source_of
@@ -156,13 +158,13 @@ def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         heading = f"percent; pixels at {where_measured(config)}\n"
         return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
-    rows = [
-        [sample.path, outcome.category, str(rank), f"{score:.4f}", f"{raw:.4f}"]
-        for outcome in outcomes
-        for sample, rank, score, raw in zip(
-            outcome.samples, outcome.result.ranks, outcome.result.scores, outcome.result.scores_raw
-        )
-        if rank <= TOP
-    ]
-    rows.sort(key=lambda row: (row[1], int(row[2])))
-    return text_table(["most anomalous", "category", "rank", "score", "raw score"], rows)
+    several = len(outcomes) > 1
+    rows = []
+    for outcome in outcomes:
+        result, home = outcome.result, [outcome.category] if several else []
+        for i in np.argsort(result.ranks, kind="stable")[:TOP]:
+            calibration = result.calibration
+            numbers = [str(result.ranks[i]), f"{result.scores_raw[i]:.4f}", f"{calibration.p_values[i]:.2g}"]
+            rows.append([outcome.samples[i].name, *home, *numbers, "yes" if calibration.flagged[i] else ""])
+    headings = ["most anomalous", *(["category"] if several else []), "rank", "raw score", "p-value", "flagged"]
+    return text_table(headings, rows)
