@@ -115,6 +115,8 @@ def write_page(
         alike=_alike(outcomes),
         MOST_MEMBERS=MOST_MEMBERS,
         rows=rows,
+        names={row.number: row.record.name for row in rows},
+        diagnosed=any(outcome.diagnostics for outcome in outcomes),
         images=embedded_json({"images": [_image_data(row) for row in sorted(rows, key=lambda row: row.number)],
                               "large": picture_side(len(rows)) >= LARGE_ENOUGH}),
         labelled=labelled,
