@@ -60,9 +60,11 @@ class DataConfig:
     layout: str = "folder"
     """How images lie on disk; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
     root: str = ""
-    """Directory that holds the images (or the categories)."""
+    """Directory that holds the images (or the categories); layout tfds: also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """Categories to run, in this order; empty: all that the root holds."""
+    normal: tuple[str, ...] = ()
+    """Layout tfds: names of the classes that count as normal in the metrics; empty: no labels."""
     add: tuple[str, ...] = ()
     """Directories (or files) of further images, which the set judges and which change nothing of it."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
@@ -163,8 +165,11 @@ class MetricsConfig:
     """How scores are held against masks."""
 
     masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
-    """Masks at the score's resolution: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
+    """Masks that have to be resized: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
     for MVTec AD and BTAD) or at all (`any`, MuSc's for VisA) covered."""
+    size: str = field(default="score", metadata=choice("score", "image"))
+    """Where pixels are counted: at the size of the score (`backbone.image_size`, squares, as published tables are), or
+    at each image's own height and width, so that large images weigh more and small defects keep their outline."""
     pro: str = field(default="standard", metadata=choice("standard", "musc"))
     """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
 

@@ -103,8 +103,15 @@ class DetectionResult:
     from_cache: int = 0
     bank: ReferenceBank | None = None
 
-    def maps(self, images: slice | Sequence[int] = slice(None), size: int | None = None) -> Float[np.ndarray, "k s s"]:
-        """Anomaly maps of the chosen images (default: all) at `size` pixels a side (default: `image_size`)."""
+    def maps(
+        self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
+    ) -> Float[np.ndarray, "k a b"]:
+        """Anomaly maps of the chosen images (default: all).
+
+        Args:
+            images: which.
+            size: pixels a side, or (height, width); default: `image_size`.
+        """
         return _interpolate(self.patch_scores[images], size or self.image_size)
 
     @property
@@ -278,7 +285,7 @@ def _rescored(
     return np.concatenate([scores, added])
 
 
-def _interpolate(patch_scores: Float[np.ndarray, "n h w"], size: int) -> Float[np.ndarray, "n s s"]:
+def _interpolate(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, "n a b"]:
     return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size))
 
 

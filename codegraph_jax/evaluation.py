@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import UnreadableImage, load_mask
+from codegraph_jax.data.images import UnreadableImage, load_image, load_mask, source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.metrics import image_metrics, pixel_metrics
@@ -30,7 +31,7 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
     Args:
         result: scores of n images.
         samples: the same n images, in the same order.
-        config: the rules for masks and PRO.
+        config: where pixels are counted, and the rules for masks and PRO.
     """
     metrics = dict(UNDEFINED)
     samples = _with_readable_masks(samples)
@@ -40,12 +41,11 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
         metrics |= image_metrics(labels, result.scores[labelled])
     masked = [i for i in labelled if samples[i].label == 0 or samples[i].mask]
     if any(samples[i].mask for i in masked):
-        size = result.image_size
-        masks = np.zeros((len(masked), size, size), bool)
-        for k, i in enumerate(masked):
-            if mask := samples[i].mask:
-                masks[k] = load_mask(mask, size, config.masks)
-        metrics |= pixel_metrics(masks, result.maps(masked), config.pro)
+        sizes = [_size(samples[i], result, config) for i in masked]
+        masks = [_mask(samples[i], size, config) for i, size in zip(masked, sizes)]
+        # straight from the patches whatever the size: the same surface, looked at in more or fewer places
+        maps = (result.maps([i], size)[0] for i, size in zip(masked, sizes))
+        metrics |= pixel_metrics(masks, maps, config.pro)
     return metrics
 
 
@@ -67,3 +67,20 @@ def _with_readable_masks(samples: Sequence[Sample]) -> list[Sample]:
             len(problems), problems[0],
         )  # fmt: skip
     return kept
+
+
+def where_measured(config: MetricsConfig) -> str:
+    """Where pixels were counted, in words for a table."""
+    return "each image's own size" if config.size == "image" else "the size of the score"
+
+
+def _size(sample: Sample, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
+    """Height and width at which an image's pixels are counted."""
+    if config.size == "score":
+        return result.image_size, result.image_size
+    width, height = load_image(source_of(sample)).size
+    return height, width
+
+
+def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:
+    return load_mask(sample.mask, size, config.masks) if sample.mask else np.zeros(size, bool)

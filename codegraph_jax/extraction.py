@@ -16,7 +16,7 @@ from codegraph_jax.blocks import Blocks
 from codegraph_jax.cache import FeatureCache, image_key
 from codegraph_jax.config import DataConfig
 from codegraph_jax.data.batches import image_batches
-from codegraph_jax.data.images import Source, preprocess
+from codegraph_jax.data.images import Source, StoredImage, preprocess
 from codegraph_jax.errors import UserError
 from codegraph_jax.features import normalise
 from codegraph_jax.parallel import Team
@@ -230,7 +230,7 @@ def _finished(sources: Sequence[Source], indices: Int[np.ndarray, " v"], finite:
     good = np.asarray(finite).ravel()[: len(indices)]
     if not good.all():
         broken = sources[indices[int(np.argmin(good))]]
-        name = broken if isinstance(broken, str) else f"image {indices[int(np.argmin(good))]}"
+        name = str(broken) if isinstance(broken, str | StoredImage) else f"image {indices[int(np.argmin(good))]}"
         raise NotFiniteError(f"{name}: the backbone gives features that are not finite")
     return len(indices)
 

@@ -11,6 +11,7 @@ import jax
 from codegraph_jax.bank import Inspection, ReferenceBank
 from codegraph_jax.config import ConfigError, InspectConfig, read_config
 from codegraph_jax.consistency.newcomers import with_newcomers
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.workdir import locked, written_to
 from codegraph_jax.detector import DetectionResult
@@ -56,7 +57,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     """The inspection, in a workdir that is its own."""
     clock = Clock()
     with clock("data"):
-        categories = read_layout(config.data.layout, config.data.root, config.data.categories)
+        categories = read_layout(config.data.layout, config.data.root, config.data.categories, config.data.normal)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
     print(f"weights: {bank.weights}", flush=True)
@@ -65,7 +66,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     for category, samples in categories.items():
         print(f"{shown(category)}: {len(samples)} images against {len(bank.removed)} references", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
-            inspection = bank.inspect([sample.path for sample in samples], config.data, advance)
+            inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         if inspection.skipped:
             logger.warning(
                 "%s: %d of %d images cannot be read and were left out; the first: %s",

@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from codegraph_jax import processes
 from codegraph_jax.agreement import check_agreement
 from codegraph_jax.categories import on_each_device
-from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, read_config
+from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.data.workdir import locked, obstacle, written_to
 from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
 from codegraph_jax.errors import UserError
-from codegraph_jax.evaluation import evaluate
+from codegraph_jax.evaluation import evaluate, where_measured
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock, bar
 from codegraph_jax.report.law_figure import law_diagnostic
@@ -97,7 +99,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             print(f"reference bank: {config.bank.save}")
         if state:
             state.remove()
-        print(_closing_table(outcomes))
+        print(_closing_table(outcomes, config.metrics))
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
@@ -148,9 +150,9 @@ def _results(
             return finished
         unfinished = state.unfinished() if state else None
         result = own.detect(
-            [sample.path for sample in samples],
+            [source_of(sample) for sample in samples],
             progress=progress,
-            added=[sample.path for sample in further[category]],
+            added=[source_of(sample) for sample in further[category]],
             bank=config.bank.references if config.bank.save else 0,
             unfinished=unfinished,
         )
@@ -184,7 +186,7 @@ def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        categories = read_layout(data.layout, data.root, data.categories)
+        categories = read_layout(data.layout, data.root, data.categories, data.normal)
     for field, value in (("data.add", data.add), ("bank.save", config.bank.save)):
         if value and len(categories) > 1:
             raise ConfigError(
@@ -245,18 +247,19 @@ def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionRes
         )  # fmt: skip
 
 
-def _closing_table(outcomes: Sequence[Outcome]) -> str:
+def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
     """Metrics where labels are known, else the most anomalous images of each category."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
-        return "percent\n" + metrics_table(metrics, mean_metrics(list(metrics.values())))
-    rows = [
-        [sample.path, outcome.category, str(rank), f"{score:.4f}", f"{raw:.4f}"]
-        for outcome in outcomes
-        for sample, rank, score, raw in zip(
-            outcome.samples, outcome.result.ranks, outcome.result.scores, outcome.result.scores_raw
-        )
-        if rank <= TOP
-    ]
-    rows.sort(key=lambda row: (row[1], int(row[2])))
-    return text_table(["most anomalous", "category", "rank", "score", "raw score"], rows)
+        heading = f"percent; pixels at {where_measured(config)}\n"
+        return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
+    several = len(outcomes) > 1
+    rows = []
+    for outcome in outcomes:
+        result, home = outcome.result, [outcome.category] if several else []
+        for i in np.argsort(result.ranks, kind="stable")[:TOP]:
+            calibration = result.calibration
+            numbers = [str(result.ranks[i]), f"{result.scores_raw[i]:.4f}", f"{calibration.p_values[i]:.2g}"]
+            rows.append([outcome.samples[i].name, *home, *numbers, "yes" if calibration.flagged[i] else ""])
+    headings = ["most anomalous", *(["category"] if several else []), "rank", "raw score", "p-value", "flagged"]
+    return text_table(headings, rows)

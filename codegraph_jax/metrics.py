@@ -2,12 +2,12 @@
 
 Every metric here is a sum over the distinct scores of the anomalous side: between two of them a curve only moves along
 its axis. So both sides are sorted once, each on its own, and the rest is one binary search per distinct score. No
-threshold is sampled, ties count as scikit-learn counts them, and memory stays at about one more copy of the scores.
+threshold is sampled, ties count as scikit-learn counts them, and memory stays at about one copy of the scores.
 
 A metric that is undefined, because one class is absent, is None.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,15 +46,18 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
     return _named("image", _ranking_metrics(_rank(values[truth], values[~truth])))
 
 
-def pixel_metrics(masks: Bool[np.ndarray, "n h w"], maps: Float[np.ndarray, "n h w"], pro: str = "standard") -> Metrics:
+def pixel_metrics(
+    masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]], pro: str = "standard"
+) -> Metrics:
     """AUROC, average precision, greatest F1 and AUPRO over all pixels of all images, pooled.
 
     AUPRO is the area under the per-region overlap (the mean share of each connected anomalous region, 8-neighbourhood,
     that is found) against the false-positive rate of the pixels, up to a rate of 0.3.
 
     Args:
-        masks: True where anomalous.
-        maps: larger is more anomalous.
+        masks: True where anomalous; images may differ in size.
+        maps: one for each mask, of its size and all of one type; larger is more anomalous. Taken one at a time, so an
+            iterator that makes them as it goes keeps the memory at about five bytes a pixel, masks included.
         pro: "standard" integrates the exact curve and divides by 0.3 (Bergmann et al., IJCV 2021). "musc" does as
             MuSc's released code: 200 thresholds evenly between the least and the greatest score, those with a rate
             below 0.3 kept, and their rates stretched to [0, 1].
@@ -63,20 +66,12 @@ def pixel_metrics(masks: Bool[np.ndarray, "n h w"], maps: Float[np.ndarray, "n h
         pixel_auroc, pixel_ap, pixel_f1_max, pixel_aupro as fractions; None where one class is absent.
 
     Raises:
-        ValueError: shapes that differ, masks that are not bool, an unknown `pro`, or a score that is not finite, with
-            the index of its image.
+        ValueError: shapes, numbers or types that differ, masks that are not bool, an unknown `pro`, or a score that is
+            not finite, with the index of its image.
     """
     if pro not in ("standard", "musc"):
         raise ValueError(f"pro must be standard or musc, got {pro!r}")
-    maps = _floats(maps)
-    if masks.dtype != bool or masks.ndim != 3 or masks.shape != maps.shape:
-        raise ValueError(
-            f"masks must be bool [n, h, w] like the maps, got {masks.dtype} {list(masks.shape)} and {list(maps.shape)}"
-        )
-    for i, image in enumerate(maps):
-        if not np.isfinite(image).all():
-            raise ValueError(f"map {i} holds a value that is not finite")
-    ranking = _rank(maps[masks], maps[~masks], _region_weights(masks))
+    ranking = _rank(*_pooled(masks, maps), _region_weights(masks))
     metrics = _ranking_metrics(ranking)
     if ranking is None:
         metrics["aupro"] = None
@@ -135,6 +130,40 @@ def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, 
     )
 
 
+def _pooled(
+    masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]]
+) -> tuple[Shaped[np.ndarray, " a"], Shaped[np.ndarray, " m"]]:
+    """The scores of all anomalous and of all normal pixels, image by image; every map is let go when it is copied."""
+    for i, mask in enumerate(masks):
+        if mask.dtype != bool or mask.ndim != 2:
+            raise ValueError(f"mask {i} must be bool [h, w], got {mask.dtype} {list(mask.shape)}")
+    found = sum(np.count_nonzero(mask) for mask in masks)
+    false = sum(mask.size for mask in masks) - found
+    anomalous = normal = np.zeros(0, np.float32)
+    below = inside = count = 0
+    for i, one in enumerate(maps):
+        scores = _floats(one)
+        if i >= len(masks) or scores.shape != masks[i].shape:
+            expected = f"its mask {list(masks[i].shape)}" if i < len(masks) else f"the {len(masks)} masks"
+            raise ValueError(f"map {i} of shape {list(scores.shape)} is not like {expected}")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"map {i} holds a value that is not finite")
+        if i == 0:
+            anomalous, normal = np.empty(found, scores.dtype), np.empty(false, scores.dtype)
+        elif scores.dtype != normal.dtype:
+            raise ValueError(f"map {i} is {scores.dtype}, and those before it are {normal.dtype}")
+        hits = scores[masks[i]]
+        anomalous[inside : inside + hits.size] = hits
+        inside += hits.size
+        rest = scores[~masks[i]]
+        normal[below : below + rest.size] = rest
+        below += rest.size
+        count += 1
+    if count != len(masks):
+        raise ValueError(f"{len(masks)} masks and {count} maps; there must be as many of each")
+    return anomalous, normal
+
+
 def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
     if ranking is None:
         return {"auroc": None, "ap": None, "f1_max": None}
@@ -151,8 +180,8 @@ def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
     }
 
 
-def _region_weights(masks: Bool[np.ndarray, "n h w"]) -> Float[np.ndarray, " a"]:
-    """For each anomalous pixel, in the order of `maps[masks]`: 1 / size of its region."""
+def _region_weights(masks: Sequence[Bool[np.ndarray, "h w"]]) -> Float[np.ndarray, " a"]:
+    """For each anomalous pixel, image by image and row by row: 1 / size of its region."""
     parts = [np.zeros(0)]
     for mask in masks:
         if mask.any():

@@ -72,10 +72,16 @@ def _align_corners_weights(cells: int, size: int) -> Float[np.ndarray, "s cells"
 
 
 @partial(jax.jit, static_argnames="size")
-def anomaly_maps(scores: Float[Array, "n h w"], size: int) -> Float[Array, "n s s"]:
-    """Bilinear interpolation of patch scores to `size` pixels a side, align_corners=True, no smoothing."""
-    vertical = _align_corners_weights(scores.shape[1], size)
-    horizontal = _align_corners_weights(scores.shape[2], size)
+def anomaly_maps(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Float[Array, "n a b"]:
+    """Bilinear interpolation of patch scores, align_corners=True, no smoothing.
+
+    Args:
+        scores: of the patches.
+        size: pixels a side, or (height, width).
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    vertical = _align_corners_weights(scores.shape[1], height)
+    horizontal = _align_corners_weights(scores.shape[2], width)
     return jnp.einsum("ah,nhw,bw->nab", vertical, scores, horizontal, precision=lax.Precision.HIGHEST)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig, at_least, choice, read_config, within
-from codegraph_jax.data.images import load_mask
+from codegraph_jax.data.images import load_mask, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -76,7 +76,7 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
     print(f"weights: {detector.backbone.weights}", flush=True)
     rows: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
-        comparison = detector.compare([sample.path for sample in samples], progress=True)
+        comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
         samples = [samples[i] for i in comparison.extracted.kept]
         for method, result in _judgements(detector, comparison, samples, config):
             row = {"set": name, "method": method} | _measure(result, samples, config)

@@ -114,6 +114,20 @@ def test_inspect_bank(capsys):
     assert out.count(" p ") == 6
 
 
+def test_added_images(capsys):
+    example("added_images")([*SMALL, "--count", "10"])
+    out = capsys.readouterr().out
+    assert "6 of 10 images came from the cache" in out and "are the same: True" in out
+    assert out.count("added ") == 4
+
+
+@pytest.mark.slow
+def test_choose_backbone(capsys):
+    settings = ["dinov2-small:28:1", "dinov2-small:56"]
+    example("choose_backbone")(["--weights", "random", "--count", "8", "--settings", *settings])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == settings
+
+
 def test_every_example_is_tested():
     text = Path(__file__).read_text()
     assert all(f'example("{path.stem}")' in text for path in EXAMPLES.glob("*.py"))

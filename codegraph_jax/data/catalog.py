@@ -164,12 +164,7 @@ def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
         builder = tfds.builder(name)
         source = builder.as_data_source(split)
     except Exception as error:  # unknown name, unknown split, not prepared, other file format: all have their own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise CatalogError(
-            f"tfds:{name}, split {split!r}: {reason}. A set is prepared once, which may need TensorFlow (the extra "
-            f'`tfds`): python -c "import tensorflow_datasets as tfds; '
-            f"tfds.builder({name!r}, file_format='array_record').download_and_prepare()\""
-        ) from None
+        raise CatalogError(f"tfds:{name}, split {split!r}: {one_line(error)}. {how_to_prepare(name)}") from None
     features = builder.info.features
     if "image" not in features or len(source) == 0:
         raise CatalogError(f"tfds:{name}, split {split!r}: holds no images; its features are {', '.join(features)}")
@@ -185,6 +180,20 @@ def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
             labels.append(int(record["label"]))
     names = tuple(features["label"].names) if labelled else ()
     return ImageSet(np.stack(images), np.array(labels, np.int32) if labelled else None, names)
+
+
+def one_line(error: Exception) -> str:
+    """The beginning of an error's message on one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def how_to_prepare(name: str) -> str:
+    """What to do where a set of tensorflow-datasets cannot be read."""
+    return (
+        "A set is prepared once, which may need TensorFlow (the extra `tfds`): "
+        f"python -c \"import tensorflow_datasets as tfds; tfds.builder({name!r}, file_format='array_record')"
+        '.download_and_prepare()"'
+    )
 
 
 def _require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:

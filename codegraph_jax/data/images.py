@@ -2,14 +2,15 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, TiffImagePlugin
 
-from codegraph_jax.data.samples import is_image_name, natural_key
+from codegraph_jax.data.samples import Sample, is_image_name, natural_key
 from codegraph_jax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -32,7 +33,26 @@ _TRANSPOSE = {
 }
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
 
-Source = str | os.PathLike[str] | np.ndarray | Image.Image
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image that lies in no file of its own: read when it is needed, and as often as it is."""
+
+    name: str
+    """What messages and results call it."""
+    read: Callable[[], np.ndarray] = field(repr=False)
+    """Gives uint8 [h, w, 3], [h, w, 1] or [h, w]; called by several threads at once."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Source = str | os.PathLike[str] | np.ndarray | Image.Image | StoredImage
+
+
+def source_of(sample: Sample) -> Source:
+    """Where the pixels of a sample come from."""
+    return StoredImage(sample.path, sample.read) if sample.read else sample.path
 
 
 class UnreadableImage(UserError):
@@ -56,7 +76,7 @@ def load_image(source: Source) -> Image.Image:
     - Of animations and multi-page files the first frame counts.
 
     Args:
-        source: a file, a uint8 array [h, w, 3] or [h, w], or a Pillow image.
+        source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or an image of a stored set.
 
     Raises:
         UnreadableImage: missing, not a regular file, not an image, truncated, too large (Pillow's limit against
@@ -66,6 +86,8 @@ def load_image(source: Source) -> Image.Image:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _to_rgb(source, "image")
+    if isinstance(source, StoredImage):
+        return _from_store(source)
     return _to_rgb(_decode(os.fspath(source)), os.fspath(source))
 
 
@@ -88,14 +110,16 @@ def preprocess(
     return (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
-def load_mask(source: Source, size: int | None, rule: str = "nearest") -> Bool[np.ndarray, "s s"]:
+def load_mask(
+    source: str | os.PathLike[str] | np.ndarray | Image.Image, size: int | tuple[int, int] | None, rule: str = "nearest"
+) -> Bool[np.ndarray, "h w"]:
     """Reads a mask of any size, mode and bit depth: every pixel that is not black or transparent is anomalous.
 
     (In a JPEG, from 128 on: its compression leaves small values around the edges.)
 
     Args:
         source: a mask file, a directory of mask files whose union counts, or an array [h, w].
-        size: side s to resize to; None keeps the mask's own height and width.
+        size: side to resize to, or (height, width); None keeps the mask's own.
         rule: how a resized pixel is decided. "nearest": by nearest-neighbour resizing. "full": by bilinear resizing of
             0 and 255, anomalous where exactly 255 is left (MuSc's code casts to int, for MVTec AD and BTAD).
             "any": the same resizing, anomalous where anything is left (MuSc's for VisA).
@@ -120,7 +144,8 @@ def load_mask(source: Source, size: int | None, rule: str = "nearest") -> Bool[n
         return binary
     image = Image.fromarray(binary.astype(np.uint8) * 255)
     kind = "nearest" if rule == "nearest" else "bilinear"
-    resized = np.asarray(image.resize((size, size), RESAMPLE[kind]))
+    height, width = (size, size) if isinstance(size, int) else size
+    resized = np.asarray(image.resize((width, height), RESAMPLE[kind]))
     return resized == 255 if rule == "full" else resized > 0
 
 
@@ -177,6 +202,16 @@ def _from_array(array: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
+def _from_store(source: StoredImage) -> Image.Image:
+    try:
+        array = np.asarray(source.read())
+        return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    except UnreadableImage as error:
+        raise UnreadableImage(source.name, error.reason) from None
+    except Exception as error:  # of as many kinds as file formats of sets and their decoders have
+        raise UnreadableImage(source.name, f"cannot be read: {error or type(error).__name__}") from None
+
+
 def _bits(image: Image.Image) -> int:
     """Bits of a sample, 16 where the file does not say."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, 16) if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
@@ -197,7 +232,7 @@ def _to_8_bits(image: Image.Image) -> np.ndarray:
     return np.rint(np.nan_to_num(scaled) * 255).astype(np.uint8)
 
 
-def _binary(source: Source) -> np.ndarray:
+def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> np.ndarray:
     """The mask at its own size as bool [h, w]."""
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.size == 0:

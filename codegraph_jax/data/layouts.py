@@ -16,6 +16,7 @@ from codegraph_jax.data.samples import (
     natural_key,
     read_mvtec_form,
 )
+from codegraph_jax.data.stored import read_tfds
 
 __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
 
@@ -39,11 +40,14 @@ LAYOUTS: dict[str, Callable[[str], Categories]] = {
     "visa": read_visa,
     "kolektor": read_kolektor,
     "real_iad": read_real_iad,
+    "tfds": read_tfds,
 }
 """Layouts by the name that `data.layout` takes: each lists the categories below a root and how to read them."""
 
 
-def read_layout(layout: str, root: str, categories: Sequence[str] = ()) -> dict[str, list[Sample]]:
+def read_layout(
+    layout: str, root: str, categories: Sequence[str] = (), normal: Sequence[str] = ()
+) -> dict[str, list[Sample]]:
     """The samples of each category below `root`, sorted naturally by name.
 
     Args:
@@ -51,6 +55,7 @@ def read_layout(layout: str, root: str, categories: Sequence[str] = ()) -> dict[
         root: directory of the data set.
         categories: those to read, in this order; empty or ("all",) for all, in natural order. One that is absent or
             without images is left out with a warning as long as another remains.
+        normal: layout tfds: the classes that count as normal.
 
     Raises:
         LayoutError: unknown layout, no such directory, no images, or a list file (csv, json) that is malformed.
@@ -61,9 +66,14 @@ def read_layout(layout: str, root: str, categories: Sequence[str] = ()) -> dict[
         raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
-    # lists the root once more than is needed, for one clear error whatever the layout then looks for
-    _require_directory(root)
-    present = LAYOUTS[layout](root)
+    if normal and layout != "tfds":
+        raise LayoutError(f"data.normal: goes with layout tfds, and this is {layout}, which tells by itself")
+    if layout == "tfds":
+        present = read_tfds(root, normal)
+    else:
+        # lists the root once more than is needed, for one clear error whatever the layout then looks for
+        _require_directory(root)
+        present = LAYOUTS[layout](root)
     if not present:
         form = (LAYOUTS[layout].__doc__ or "").strip().splitlines()[0]
         raise LayoutError(f"data.root: {root!r} holds no category of layout {layout!r}. {form}")

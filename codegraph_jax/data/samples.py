@@ -4,9 +4,11 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
+
+import numpy as np
 
 from codegraph_jax.errors import UserError
 
@@ -34,6 +36,8 @@ class Sample:
     """Mask file, or a directory of mask files whose union counts; None for normal, unknown or missing."""
     defect: str | None = None
     """Kind of defect, or `good`; None where the layout does not tell."""
+    read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    """Gives the pixels where no file holds them, and `path` is but a name; see `images.StoredImage`."""
 
 
 Categories = dict[str, Callable[[], list[Sample]]]

@@ -65,10 +65,10 @@ def draw_graph(consistency: Consistency) -> Drawing:
     drawn = [edge for edge in weighted if edge[1] in kept and edge[2] in kept][:MOST_EDGES]
     graph = nx.Graph()
     graph.add_nodes_from(chosen)
-    # the square root keeps one very strong group from collapsing into a point
-    graph.add_weighted_edges_from((a, b, weight**0.5) for weight, a, b in drawn)
-    place = _layout(graph)
     greatest = drawn[0][0] if drawn else 1.0
+    # the square root of the share keeps one very strong group from collapsing into a point
+    graph.add_weighted_edges_from((a, b, (weight / greatest) ** 0.5) for weight, a, b in drawn)
+    place = _layout(graph)
     edges = []
     for weight, a, b in reversed(drawn):
         together = a in group and group[a] == group.get(b)
@@ -83,11 +83,46 @@ def hue(number: int) -> int:
 
 
 def _layout(graph: nx.Graph) -> dict[int, tuple[float, float]]:
-    if not graph:
-        return {}
-    positions = nx.spring_layout(graph, seed=SEED, iterations=80)
-    points = np.array([positions[node] for node in graph])
+    """Every connected part on its own, in an area that grows with it: parts that nothing ties would drift apart and
+    leave each of them as a dot."""
+    parts = sorted((sorted(part) for part in nx.connected_components(graph)), key=lambda part: (-len(part), part[0]))
+    places: dict[int, tuple[float, float]] = {}
+    _share(graph, parts, (0.0, 0.0, WIDTH, HEIGHT), places)
+    return places
+
+
+def _share(graph: nx.Graph, parts: list[list[int]], area: tuple[float, float, float, float], places: dict) -> None:
+    """Places the parts in an area (left, top, width, height), which is halved between them along its longer side."""
+    left, top, width, height = area
+    if len(parts) == 1:
+        _spread(graph.subgraph(parts[0]), area, places)
+    elif parts:
+        sizes = np.cumsum([len(part) + 1 for part in parts])
+        cut = int(np.clip(np.searchsorted(sizes, sizes[-1] / 2) + 1, 1, len(parts) - 1))
+        share = float(sizes[cut - 1] / sizes[-1])
+        if width >= height:
+            first, second = (left, top, width * share, height), (left + width * share, top, width * (1 - share), height)
+        else:
+            first, second = (
+                (left, top, width, height * share),
+                (left, top + height * share, width, height * (1 - share)),
+            )
+        _share(graph, parts[:cut], first, places)
+        _share(graph, parts[cut:], second, places)
+
+
+def _spread(graph: nx.Graph, area: tuple[float, float, float, float], places: dict) -> None:
+    """A force-directed layout of one connected part that fills its area."""
+    nodes = sorted(graph)
+    # a copy in sorted order: a view lists its nodes in the order of a set
+    ordered = nx.Graph()
+    ordered.add_nodes_from(nodes)
+    ordered.add_weighted_edges_from(sorted((min(a, b), max(a, b), w) for a, b, w in graph.edges(data="weight")))
+    positions = nx.spring_layout(ordered, seed=SEED, iterations=80)
+    points = np.array([positions[node] for node in nodes])
     low, high = points.min(axis=0), points.max(axis=0)
-    unit = (points - low) / np.where(high > low, high - low, 1.0)
-    box = np.array([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN])
-    return {node: tuple(map(float, np.round(MARGIN + point * box, 1))) for node, point in zip(graph, unit)}  # type: ignore[misc]
+    unit = np.where(high > low, (points - low) / np.where(high > low, high - low, 1.0), 0.5)
+    box = np.maximum(np.array(area[2:]) - 2 * MARGIN, 0.0)
+    start = np.array(area[:2]) + (np.array(area[2:]) - box) / 2
+    for node, point in zip(nodes, unit):
+        places[node] = tuple(map(float, np.round(start + point * box, 1)))  # type: ignore[assignment]

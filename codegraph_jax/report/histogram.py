@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 640.0, 220.0
 """Of the plotting area, in units of the drawing."""
 MOST_BINS = 48
 CURVE_POINTS = 128
+LEAST_HEIGHT = 2.0
+"""Of a bar that counts anything."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def histogram(scores: Float[np.ndarray, " n"], calibration: Calibration) -> Hist
         Bar(
             x=x(edges[k]),
             width=round(WIDTH / bins, 2),
-            below=round(below[k] / top * HEIGHT, 2),
-            above=round(above[k] / top * HEIGHT, 2),
+            below=_height(below[k], top),
+            above=_height(above[k], top),
             title=f"{edges[k]:.3f} to {edges[k + 1]:.3f}: {below[k]} not flagged, {above[k]} flagged",
         )
         for k in range(bins)
@@ -80,6 +82,11 @@ def histogram(scores: Float[np.ndarray, " n"], calibration: Calibration) -> Hist
         x_ticks=[(x(value), f"{value:g}") for value in round_ticks(low, high, 7)],
         y_ticks=[(round(HEIGHT * (1 - count / top), 2), f"{count:g}") for count in counts],
     )
+
+
+def _height(count: int, top: float) -> float:
+    """Of a bar; one image among thousands can still be seen."""
+    return max(round(count / top * HEIGHT, 2), LEAST_HEIGHT) if count else 0.0
 
 
 def round_ticks(low: float, high: float, most: int) -> list[float]:

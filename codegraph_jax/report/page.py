@@ -89,6 +89,7 @@ def write_page(
     recurrences: Sequence[Recurrence],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
+    measured_at: str,
 ) -> None:
     """Writes the report.
 
@@ -99,6 +100,7 @@ def write_page(
         recurrences: the recurring defects of all categories.
         mean: metrics over all categories.
         manifest: what the run was made with; nothing that differs between equal runs.
+        measured_at: where the pixels of the metrics were counted.
     """
     rows = [Row(number, record, picture) for number, (record, picture) in enumerate(zip(records, pictures))]
     several = len(outcomes) > 1
@@ -113,6 +115,8 @@ def write_page(
         alike=_alike(outcomes),
         MOST_MEMBERS=MOST_MEMBERS,
         rows=rows,
+        names={row.number: row.record.name for row in rows},
+        diagnosed=any(outcome.diagnostics for outcome in outcomes),
         images=embedded_json({"images": [_image_data(row) for row in sorted(rows, key=lambda row: row.number)],
                               "large": picture_side(len(rows)) >= LARGE_ENOUGH}),
         labelled=labelled,
@@ -123,6 +127,7 @@ def write_page(
         weights=outcomes[0].result.weights,
         headings=list(HEADINGS.values()),
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
+        measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
         flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
         manifest=json.dumps(manifest, indent=2),

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.data.files import whole_file
-from codegraph_jax.data.images import load_image
+from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.progress import Progress
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.heatmaps import Scale, layer_png, overlay
@@ -86,7 +86,7 @@ def make_pictures(
 
 def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
     result = record.outcome.result
-    image = load_image(record.path)
+    image = load_image(source_of(record.outcome.samples[record.index]))
     anomaly_map = result.maps([record.index])[0]
     if record.heatmap:
         size = fit(*image.size, result.image_size)

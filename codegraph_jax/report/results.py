@@ -14,6 +14,7 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.data.workdir import sweep
+from codegraph_jax.evaluation import where_measured
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock, bar
 from codegraph_jax.report.heatmaps import Scale, run_scale
@@ -57,7 +58,8 @@ def write_results(
         mean = mean_metrics(list(metrics.values()))
         flagging = {outcome.category: asdict(outcome.flagging()) for outcome in outcomes}
         laws = {o.category: asdict(o.result.consistency.law) for o in outcomes if o.result.consistency.law}
-        scored = {"categories": metrics, "mean": mean, "flagging": flagging, "law": laws}
+        measured = asdict(config.metrics)
+        scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
         write_json(workdir / "metrics.json", scored)
         if config.report.maps:
             # float16: distances reach 2 at most, and its steps there are a thousandth
@@ -70,7 +72,8 @@ def write_results(
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale)
         if config.report.page:
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest)
+            measured_at = where_measured(config.metrics)
+            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at)
     run = {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),

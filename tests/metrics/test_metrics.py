@@ -1,3 +1,5 @@
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -168,10 +170,17 @@ def test_bad_input_is_named():
     maps[1, 0, 0] = np.nan
     with pytest.raises(ValueError, match="map 1"):
         pixel_metrics(masks, maps)
-    with pytest.raises(ValueError, match="bool"):
+    with pytest.raises(ValueError, match="mask 0 must be bool"):
         pixel_metrics(masks.astype(np.uint8), maps)
-    with pytest.raises(ValueError, match="like the maps"):
+    maps[1, 0, 0] = 0
+    with pytest.raises(ValueError, match="not like the 1 masks"):
         pixel_metrics(masks[:1], maps)
+    with pytest.raises(ValueError, match="2 masks and 1 maps"):
+        pixel_metrics(masks, maps[:1])
+    with pytest.raises(ValueError, match=r"map 1 of shape \[3, 2\] is not like its mask \[3, 3\]"):
+        pixel_metrics(masks, [maps[0], maps[1, :, :2]])
+    with pytest.raises(ValueError, match="map 1 is float64, and those before it are float32"):
+        pixel_metrics(masks, [maps[0], maps[1].astype(np.float64)])
     with pytest.raises(ValueError, match="standard or musc"):
         pixel_metrics(masks, maps, "other")
 
@@ -193,3 +202,45 @@ def test_a_million_pixels_equal_scikit_learn():
         masks[i, y : y + 40, x : x + 30] = True
     maps = (rng.standard_normal(masks.shape) + masks).astype(np.float32)
     close(pixel_metrics(masks, maps), "pixel", reference(masks.ravel(), maps.ravel()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 1000]))
+def test_images_of_several_sizes_are_pooled(seed, levels):
+    rng = np.random.default_rng(seed)
+    shapes = [(5, 9), (1, 1), (12, 4), (7, 7)]
+    masks = [rng.random(shape) < 0.3 for shape in shapes]
+    masks[0][0, :2] = [True, False]
+    maps = [(np.round((rng.random(m.shape) + 0.4 * m) * levels) / levels).astype(np.float32) for m in masks]
+    flat = np.concatenate([m.ravel() for m in masks]), np.concatenate([m.ravel() for m in maps])
+    got = pixel_metrics(masks, iter(maps))
+    close(got, "pixel", reference(*flat))
+    # AUPRO by its definition, over all thresholds
+    thresholds = np.unique(flat[1])[::-1]
+    rate, overlap = [0.0], [0.0]
+    for threshold in thresholds:
+        shares = []
+        for mask, one in zip(masks, maps):
+            regions, count = ndimage.label(mask, np.ones((3, 3)))
+            shares += [(one >= threshold)[regions == k].mean() for k in range(1, count + 1)]
+        rate.append((flat[1] >= threshold)[~flat[0]].mean())
+        overlap.append(np.mean(shares))
+    rate, overlap = np.array(rate), np.array(overlap)
+    inside = rate <= 0.3
+    end = np.interp(0.3, rate[inside.sum() - 1 :][:2], overlap[inside.sum() - 1 :][:2])
+    want = np.trapezoid(np.r_[overlap[inside], end], np.r_[rate[inside], 0.3]) / 0.3
+    assert got["pixel_aupro"] == pytest.approx(want, abs=1e-9)
+
+
+def test_maps_are_taken_one_at_a_time():
+    rng = np.random.default_rng(0)
+    masks, alive = [rng.random((64, 64)) < 0.1 for _ in range(20)], []
+
+    def maps():
+        for mask in masks:
+            made = (rng.random(mask.shape) + mask).astype(np.float32)
+            alive.append(weakref.ref(made))
+            assert sum(one() is not None for one in alive) <= 2, "maps pile up"
+            yield made
+
+    assert pixel_metrics(masks, maps())["pixel_auroc"] > 0.9

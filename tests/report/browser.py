@@ -41,6 +41,8 @@ class Browser:
                 sys.executable, "-c", LAUNCHER, str(commands), str(answers),
                 program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
                 "--disable-dev-shm-usage", "--disable-extensions", "--remote-debugging-pipe",
+                # a browser's own errands have no place in a test
+                "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
                 f"--user-data-dir={self._profile.name}", "about:blank",
             ],
             pass_fds=(commands, answers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

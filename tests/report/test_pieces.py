@@ -10,6 +10,7 @@ from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
+from codegraph_jax.report.histogram import HEIGHT as PLOT_HEIGHT
 from codegraph_jax.report.histogram import histogram, round_ticks
 from codegraph_jax.report.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
 from codegraph_jax.report.regions import Box, flagged_regions, region_boxes
@@ -127,3 +128,29 @@ def test_a_large_graph_is_cut_to_what_can_be_seen():
     assert {node.image for node in drawing.nodes if node.hue} == set(members)
     assert all(0 <= node.x <= WIDTH and 0 <= node.y <= HEIGHT for node in drawing.nodes)
     assert draw_graph(consistency) == drawing, "the layout has a seed"
+
+
+def test_one_image_among_thousands_has_a_bar():
+    scores = np.r_[np.full(5000, 0.2), np.linspace(0.19, 0.21, 200), 0.9]
+    chart = histogram(scores, calibrate(scores, ThresholdConfig()))
+    last = max(chart.bars, key=lambda bar: bar.x)
+    assert last.below + last.above >= 0.005 * PLOT_HEIGHT
+
+
+def test_parts_of_the_graph_share_the_area():
+    graph = nx.Graph()
+    groups = [range(12), range(12, 24), range(24, 26)]
+    for group in groups:
+        graph.add_weighted_edges_from((a, b, 30.0) for a in group for b in group if a < b)
+    places = {node.image: (node.x, node.y) for node in draw_graph(Consistency(graph=graph)).nodes}
+    assert len(places) == 26
+    boxes = []
+    for group in groups:
+        points = np.array([places[image] for image in group])
+        boxes.append((*points.min(axis=0), *points.max(axis=0)))
+        assert (points >= 0).all() and (points <= [WIDTH, HEIGHT]).all()
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        a, b = boxes[first], boxes[second]
+        assert a[2] < b[0] or b[2] < a[0] or a[3] < b[1] or b[3] < a[1], "parts lie beside each other"
+    for left, top, right, bottom in boxes[:2]:
+        assert (right - left) * (bottom - top) > 0.15 * WIDTH * HEIGHT, "a group is no dot"

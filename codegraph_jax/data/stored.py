@@ -1,0 +1,95 @@
+"""Image sets of tensorflow-datasets as categories: each split is one, and its images are read as they are needed."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegraph_jax.data.catalog import CatalogError, how_to_prepare, one_line
+from codegraph_jax.data.samples import Categories, LayoutError, Sample
+
+PREFIX = "tfds:"
+
+
+def read_tfds(root: str, normal: Sequence[str] = ()) -> Categories:
+    """The splits of a prepared set of tensorflow-datasets: `tfds:NAME`, or a directory with dataset_info.json.
+
+    Read without TensorFlow where it was prepared as array_record or parquet. An image is named
+    `tfds:NAME/SPLIT/000123` by its place in the split.
+
+    Args:
+        root: `tfds:` and a name (below `TFDS_DATA_DIR` or ~/tensorflow_datasets), or the directory of one version.
+        normal: names of the classes that count as normal, the others being anomalous; empty: no labels.
+
+    Raises:
+        LayoutError: no such set, one without images, a class that it does not have, or another file format.
+    """
+    builder = _builder(root)
+    features = builder.info.features
+    if not hasattr(features, "keys") or "image" not in features:
+        raise LayoutError(
+            f"data.root: {root!r} holds no feature `image`; it holds {', '.join(features or ()) or 'none'}"
+        )
+    # a FeaturesDict has no get()
+    label = features["label"] if "label" in features else None  # noqa: SIM401
+    classes = tuple(getattr(label, "names", None) or ())
+    if unknown := [name for name in normal if name not in classes]:
+        held = ", ".join(map(repr, classes[:40])) or "none"
+        raise LayoutError(f"data.normal: no class {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+    return {split: partial(_samples, builder, split, classes, frozenset(normal)) for split in builder.info.splits}
+
+
+def _builder(root: str) -> Any:
+    import tensorflow_datasets as tfds  # noqa: PLC0415  takes seconds, and only this layout needs it
+
+    name = root.removeprefix(PREFIX)
+    try:
+        if root.startswith(PREFIX):
+            builder = tfds.builder(name)
+            if not builder.info.splits:
+                raise CatalogError("is not prepared")
+            return builder
+        if not (Path(root) / "dataset_info.json").is_file():
+            raise LayoutError(
+                f"data.root: {root!r} is neither tfds:NAME nor the directory of a prepared set (a version, with "
+                "dataset_info.json)"
+            )
+        return tfds.builder_from_directory(root)
+    except LayoutError:
+        raise
+    except Exception as error:  # unknown name, not prepared, broken information: all have their own
+        raise LayoutError(f"data.root: {root}: {one_line(error)}. {how_to_prepare(name)}") from None
+
+
+def _samples(builder: Any, split: str, classes: tuple[str, ...], normal: frozenset[str]) -> list[Sample]:
+    import tensorflow_datasets as tfds  # noqa: PLC0415  see above
+
+    try:
+        images = builder.as_data_source(split)
+        kinds: list[str | None] = [None] * len(images)
+        if classes:
+            # pictures stay as they are stored: only the labels are wanted here
+            records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            kinds = [classes[int(records[i]["label"])] for i in range(len(records))]
+    except Exception as error:  # another file format, missing or damaged shards: all have their own
+        name = builder.info.name
+        raise LayoutError(
+            f"data.root: tfds:{name}, split {split!r}: {one_line(error)}. {how_to_prepare(name)}"
+        ) from None
+    return [
+        Sample(
+            path=f"{PREFIX}{builder.info.name}/{split}/{i:06d}",
+            name=f"{i:06d}",
+            category=split,
+            label=int(kind not in normal) if normal and kind is not None else None,
+            defect=kind,
+            read=_reader(images, i),
+        )
+        for i, kind in enumerate(kinds)
+    ]
+
+
+def _reader(images: Any, index: int) -> Callable[[], np.ndarray]:
+    return lambda: np.asarray(images[index]["image"])

@@ -1,0 +1,125 @@
+"""The commands of the documentation that detect or inspect, run: on a few made-up images, with a small random network.
+
+Everything else of a command stays as it is written. `tests/test_docs.py` parses all commands, of every task.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax import inspection, job
+from codegraph_jax.config import BackboneConfig, Config, InspectConfig, to_config_dict
+from tests.data.files import write_mask
+from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands
+
+pytestmark = pytest.mark.slow
+
+SIZE = (60, 44)
+TREES = {
+    "folder": ["a.png", "b/c.png", "b/d.png"],
+    "mvtec": ["bottle/test/good/0.png", "bottle/test/good/1.png", "bottle/test/bad/0.png"],
+    "mpdd": ["tubes/test/good/0.png", "tubes/test/anomalous/0.png"],
+    "mvtec_loco": ["box/test/good/0.png", "box/test/logical_anomalies/0.png"],
+    "mvtec_ad_2": ["can/test_public/good/0.png", "can/test_public/bad/0.png"],
+    "btad": ["01/test/ok/0.bmp", "01/test/ko/1.bmp"],
+    "visa": ["candle/test/good/0.png", "candle/test/bad/0.png"],
+    "kolektor": ["test/1.png", "test/2.png"],
+    "real_iad": ["realiad_256/jack/OK/0.jpg", "realiad_256/jack/NG/1.jpg"],
+}
+MASKS = {
+    "mvtec": "bottle/ground_truth/bad/0_mask.png",
+    "mpdd": "tubes/ground_truth/anomalous/0_mask.png",
+    "mvtec_loco": "box/ground_truth/logical_anomalies/0/0.png",
+    "mvtec_ad_2": "can/test_public/ground_truth/bad/0_mask.png",
+    "btad": "01/ground_truth/ko/1.png",
+    "visa": "candle/ground_truth/bad/0.png",
+    "real_iad": "realiad_256/jack/NG/1.png",
+}
+NETWORK = {"name": "dinov2-small", "weights": "random", "image_size": 28, "blocks": (1,)}
+
+
+def write_photographs(root, names):
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+        Image.fromarray(pixels).save(root / name)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """{layout: root}, a folder of further images, and a bank."""
+    made = {}
+    for layout, names in TREES.items():
+        root = tmp_path_factory.mktemp(layout)
+        write_photographs(root, names)
+        if layout in MASKS:
+            write_mask(root / MASKS[layout], (5, 5, 20, 20), SIZE)
+        made[layout] = root
+    write_mask(made["kolektor"] / "test/1_GT.png", (5, 5, 20, 20), SIZE)
+    write_mask(made["kolektor"] / "test/2_GT.png", (0, 0, 0, 0), SIZE)
+    entries = [("OK", "OK/0.jpg", None), ("HS", "NG/1.jpg", "NG/1.png")]
+    keys = ("anomaly_class", "image_path", "mask_path")
+    listing = {"meta": {"normal_class": "OK", "prefix": "jack/"}, "train": [],
+               "test": [{"category": "jack", **dict(zip(keys, entry))} for entry in entries]}  # fmt: skip
+    (made["real_iad"] / "realiad_jsons").mkdir()
+    (made["real_iad"] / "realiad_jsons/jack.json").write_text(json.dumps(listing))
+    more = tmp_path_factory.mktemp("more")
+    write_photographs(more, ["new.png"])
+    bank = tmp_path_factory.mktemp("bank") / "parts.safetensors"
+    config = Config(backbone=BackboneConfig(**NETWORK))
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, root=str(made["folder"])),
+        bank=dataclasses.replace(config.bank, save=str(bank)),
+    )
+    job.run(to_config_dict(config), str(tmp_path_factory.mktemp("night")))
+    return made, more, bank
+
+
+def documented():
+    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_stored.py."""
+    others = ("tfds", "recurring", "benchmark", "oecl", "cifar10")
+    found = {}
+    for page in [*PAGES, *CONFIGS]:
+        for arguments in commands(page.read_text(encoding="utf-8")):
+            config = next(word for word in arguments if word.startswith("--config="))
+            if not any(other in config for other in others):
+                found.setdefault(" ".join(arguments), arguments)
+    return [pytest.param(arguments, id=text[:100]) for text, arguments in sorted(found.items())]
+
+
+@pytest.mark.parametrize("arguments", documented())
+def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    roots, more, bank = places
+    config = check(arguments)
+    if isinstance(config, InspectConfig):
+        data = dataclasses.replace(config.data, root=str(more))
+        config = dataclasses.replace(config, data=data, bank=dataclasses.replace(config.bank, path=str(bank)),
+                                     backbone=dataclasses.replace(config.backbone, weights="random"))  # fmt: skip
+        outcomes = inspection.run(to_config_dict(config), str(tmp_path / "work"))
+    else:
+        data = dataclasses.replace(
+            config.data,
+            root=str(roots.get(config.data.layout, "")),
+            categories=(),
+            add=(str(more),) if config.data.add else (),
+            cache=str(tmp_path / "cache") if config.data.cache else "",
+            draw=dataclasses.replace(config.data.draw, count=6, size=56),
+        )
+        config = dataclasses.replace(
+            config,
+            data=data,
+            backbone=dataclasses.replace(config.backbone, **NETWORK),
+            bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
+            storage=dataclasses.replace(config.storage, directory=""),
+        )
+        outcomes = job.run(to_config_dict(config), str(tmp_path / "work"))
+    assert outcomes and (tmp_path / "work" / "manifest.json").is_file()
+    assert Path(tmp_path / "work" / "report.html").is_file() == config.report.page
+    if isinstance(config, Config) and config.data.layout in (*MASKS, "kolektor", "drawn"):
+        assert outcomes[0].metrics["pixel_auroc"] is not None
