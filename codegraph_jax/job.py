@@ -50,6 +50,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         WorkdirError: another run is at work there, or it cannot be written.
     """
     config = read_config(Config, values)
+    if config.parallel.split == "categories" and jax.process_count() > 1:
+        raise ConfigError(
+            "config.parallel.split: categories goes with one process; give every host a run of its own, with its own "
+            "--config.data.categories and --workdir"
+        )
     with _claimed(Path(workdir), config.bank.save):
         return _run_in(Path(workdir), config)
 
@@ -176,11 +181,6 @@ def _by_category(config: Config, categories: Mapping[str, list[Sample]]) -> bool
 def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     """The samples to run, checked before anything slow begins."""
     data = config.data
-    if config.parallel.split == "categories" and jax.process_count() > 1:
-        raise ConfigError(
-            "config.parallel.split: categories goes with one process; give every host a run of its own, with its own "
-            "--config.data.categories and --workdir"
-        )
     if data.layout == "drawn":
         categories = _draw(data.draw, workdir / "images")
     else:

@@ -226,5 +226,5 @@ def test_damaged_lists_give_samples_or_a_layout_error(tmp_path_factory, edits, a
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_every_layout_refuses_an_empty_root(layout, tmp_path):
-    with pytest.raises(LayoutError, match="holds no category|no image"):
+    with pytest.raises(LayoutError, match="holds no category|no image|nor the directory of a prepared set"):
         read_layout(layout, str(tmp_path))
