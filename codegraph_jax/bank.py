@@ -29,7 +29,9 @@ from codegraph_jax.cache import weights_identity
 from codegraph_jax.config import (
     BackboneConfig,
     DataConfig,
+    FeatureConfig,
     ParallelConfig,
+    SimilarityConfig,
     read_config,
 )
 from codegraph_jax.consistency.filtering import Dependence
@@ -220,7 +222,7 @@ class ReferenceBank:
         try:
             settings = read_config(BackboneConfig, about["backbone"], "backbone")
             calibration = dict(about["calibration"])
-            calibration["law"] = NormalLaw(**calibration["law"])
+            calibration["law"] = NormalLaw(**{name: float(value) for name, value in calibration["law"].items()})
             calibration["threshold"] = np.inf if calibration["threshold"] is None else float(calibration["threshold"])
             tests = [replace(Dependence(**test), outside=np.array(test["outside"], int)) for test in about["tests"]]
             layers = [tensors[f"layer{k}"].astype(np.float32) for k in range(len(tensors) - 3)]
@@ -228,13 +230,18 @@ class ReferenceBank:
             known = Calibration(
                 **calibration, p_values=tensors["set_p_values"], flagged=tensors["set_flagged"].astype(bool)
             )
-            grid, degrees = tuple(map(int, about["grid"])), tuple(map(int, about["degrees"]))
+            height, width = grid = tuple(map(int, about["grid"]))
+            degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
+            precision = read_config(SimilarityConfig, {"precision": about["precision"]}, "similarity").precision
             kernel, batch = ("reuse", 1) if jax.default_backend() == "cpu" else ("direct", 8)
-            options = TileOptions(kernel, degrees, grid, about["precision"], batch)  # type: ignore[arg-type]
+            options = TileOptions(kernel, degrees, grid, precision, batch)  # type: ignore[arg-type]
             fraction, scale = float(about["fraction"]), (float(about["scale"][0]), float(about["scale"][1]))
             expected = about["weights"]
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise _no_bank(path, f"{type(error).__name__}: {error}") from None
+        outside = np.concatenate([test.outside.ravel() for test in tests] or [np.zeros(0, int)])
+        if removed.ndim != 2 or not ((outside >= 0) & (outside < len(removed))).all() or max(degrees) > sum(grid):
+            raise _no_bank(path, "its settings do not fit its tensors")
         if not layers or any(layer.ndim != 3 or layer.shape[:2] != removed.shape for layer in layers):
             raise _no_bank(path, "its tensors do not fit together")
         if weights:
@@ -245,7 +252,7 @@ class ReferenceBank:
                 f"{path}: was made with weights {expected!r}, and these are {backbone.weights!r}; give the former as "
                 "config.backbone.weights, or make the bank again"
             )
-        if removed.shape[1] != grid[0] * grid[1] or len(backbone.blocks) != len(layers):
+        if removed.shape[1] != height * width or len(backbone.blocks) != len(layers):
             raise _no_bank(path, "its tensors do not fit its settings")
         return cls(settings, backbone.weights, options, fraction, layers, removed, tests, known, scale, backbone)
 

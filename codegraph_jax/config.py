@@ -103,7 +103,7 @@ class BackboneConfig:
 class FeatureConfig:
     """Multi-degree aggregation (MuSc's LNAMD)."""
 
-    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True})
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
     """Odd sides r of the r x r neighbourhoods that are averaged."""
 
 
@@ -128,7 +128,7 @@ class ScoringConfig:
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: bool = True
     """Smooth image scores over similar images (MuSc's RsCIN)."""
-    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1))
+    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, the image itself counted; VisA: 1, 8, 9."""
 
 
@@ -343,9 +343,11 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 
 def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
+    if limits.get("some") and not value:
+        raise ConfigError(f"{path}: is empty; give one number at least")
     for element in value if isinstance(value, tuple) else (value,):
         if "choices" in limits and element not in limits["choices"]:
-            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(limits['choices'])}")
+            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(map(str, limits['choices']))}")
         if limits.get("odd") and element % 2 == 0:
             raise ConfigError(f"{path}: {element!r} is even; a neighbourhood has a patch in its middle")
         # written so that NaN fails both comparisons

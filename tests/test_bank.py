@@ -186,6 +186,29 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
         ReferenceBank.load(str(tmp_path / "less.safetensors"))
 
 
+@pytest.mark.parametrize(
+    "field,value",
+    [
+        ("grid", []),
+        ("grid", [2, 2]),
+        ("degrees", []),
+        ("degrees", [2]),
+        ("degrees", [99]),
+        ("precision", "float8"),
+        ("tests", [{"outside": [99], "dependency": 1.0, "standout": 1.0}]),
+    ],
+)
+def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, value):
+    _, path = saved
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(file.metadata()[KEY])
+    about[field] = value
+    save_file(tensors, tmp_path / "other.safetensors", {KEY: json.dumps(about)})
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(tmp_path / "other.safetensors"))
+
+
 def test_files_that_are_no_bank_are_refused(saved, tmp_path):
     _, path = saved
     with pytest.raises(BankError, match="no such file"):

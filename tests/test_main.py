@@ -62,6 +62,8 @@ def test_a_folder_of_photographs_is_ranked(tmp_path):
         ),
         (["--config=configs/folder.py", "--config.data.rooot=x"], "rooot"),
         (["--config=configs/folder.py", "--config.features.degrees=(2,)", "--config.data.root={many}"], "degrees"),
+        (["--config=configs/folder.py", "--config.features.degrees=()", "--config.data.root={many}"], "is empty"),
+        (["--config=configs/oecl_demo.py", "--config.oe.normal_rotations=(45,)"], "is not one of 0, 90, 180, 270"),
         (["--config=configs/folder.py", "stray"], "unexpected argument 'stray'"),
     ],
     ids=(
@@ -74,6 +76,8 @@ def test_a_folder_of_photographs_is_ranked(tmp_path):
         "weights",
         "field",
         "even",
+        "no degree",
+        "rotation",
         "stray",
     ),
 )
