@@ -144,8 +144,6 @@ class ConsistencyConfig:
     """Shares of the references in which a burnout is looked for; groups up to half of the largest can be found."""
     level: float = field(default=1e-4, metadata=within(0.0, 1.0))
     """p-value below which the burnout of a patch counts as evidence for a community."""
-    membership: float = field(default=1e-3, metadata=within(0.0, 1.0))
-    """p-value below which it counts when members are added to a community that has been proven."""
     standout: float = field(default=0.95, metadata=within(0.0, 1.0))
     """Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group."""
     coverage: float = field(default=0.95, metadata=within(0.0, 1.0))

@@ -132,26 +132,6 @@ def significant_communities(
     return sorted(kept, key=lambda item: (-evidence(observed, item[0]), [position[i] for i in item[0]]))
 
 
-def grow(found: Sequence[Members], weights: Float[np.ndarray, "n n"], least_weight: float) -> list[Members]:
-    """Adds the images that belong to a community but are tied to it by weaker links than those that proved it.
-
-    An image joins where it shares `least_weight` links or more with a member on average, and any at all with half of
-    the members; of several communities, the one it shares most with.
-
-    Args:
-        found: disjoint communities.
-        weights: mutual weights of links of a laxer level.
-        least_weight: see above.
-    """
-    grown = [list(members) for members in found]
-    for i in sorted(set(range(len(weights))) - {i for members in found for i in members}):
-        ties = [weights[i, list(members)] for members in found]
-        fits = [t.mean() if t.mean() >= least_weight and (t > 0).mean() >= 0.5 else 0.0 for t in ties]
-        if fits and max(fits) > 0:
-            grown[int(np.argmax(fits))].append(i)
-    return [tuple(members) for members in grown]
-
-
 def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> nx.Graph:
     """The graph as networkx: nodes are image indices, edges carry `weight` and `links` = [(image, patch, target)]."""
     graph = nx.Graph()

@@ -100,7 +100,7 @@ def find_links(
 ) -> Links:
     """All links whose statistic is suspicious enough to be considered, the most suspicious first.
 
-    The F test gives those of patches with p below `config.membership`; the ratios have no level.
+    The F test gives those of patches with p below `config.level`; the ratios have no level.
 
     Args:
         distances: mean over layers and degrees; infinite where a reference is the image itself.
@@ -154,7 +154,7 @@ def _burnout_links(
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
-        found = np.flatnonzero(best < config.membership)
+        found = np.flatnonzero(best < config.level)
         row = np.repeat(found, place[found])
         rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])

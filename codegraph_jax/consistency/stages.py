@@ -14,7 +14,6 @@ from codegraph_jax.consistency.duplicates import duplicate_pairs, groups
 from codegraph_jax.consistency.filtering import community_boxes, flag_patches
 from codegraph_jax.consistency.graph import (
     Members,
-    grow,
     image_graph,
     link_counts,
     mutual_weights,
@@ -23,6 +22,7 @@ from codegraph_jax.consistency.graph import (
 )
 from codegraph_jax.consistency.law import measure_law
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
+from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring import mutual_scores
 
@@ -61,18 +61,13 @@ def find_consistent(
     for table in (distances[None], *tables):
         table[:, duplicates] = np.inf
     is_reference = np.isin(np.arange(images), references)
-    considered = find_links(distances, references, config)
-    tested = config.statistic == "f_test"
-    proving = considered.take(considered.value < config.level) if tested else considered
-    links = select_by_coverage(proving, images, config.coverage)
+    links = select_by_coverage(find_links(distances, references, config), images, config.coverage)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
     found = significant_communities(counts, is_reference, order, config)
     found, views = _without_views(found, links, distances, references, k, grid, config)
-    if tested:
-        lax_weights = mutual_weights(link_counts(considered, images), is_reference)
-        grown = grow([members for members, _ in found], lax_weights, config.resolution)
-        found = [(members, p_value) for members, (_, p_value) in zip(grown, found)]
+    whole = with_missed_members([members for members, _ in found], distances, references, k, config)
+    found = [(members, p_value) for members, (_, p_value) in zip(whole, found)]
     flagged = flag_patches(distances, references, [members for members, _ in found], k, config)
 
     weights = mutual_weights(counts, is_reference)

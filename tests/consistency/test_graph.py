@@ -6,7 +6,6 @@ import pytest
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.graph import (
     communities,
-    grow,
     image_graph,
     mutual_weights,
     shuffled,
@@ -78,22 +77,6 @@ def test_two_images_are_no_community_and_no_links_no_graph():
     weights[[0, 2, 1, 2], [2, 0, 2, 1]] = 9
     assert [sorted(c) for c in communities(weights, range(5), 0.5, seed=0)] == [[0, 1, 2]]
     assert strength(weights, (0, 1, 2)) == 9
-
-
-def test_a_proven_community_gains_what_weaker_links_tie_to_half_of_it():
-    weights = np.zeros((8, 8))
-    weights[:4, :4] = 5
-    weights[4, :3] = weights[:3, 4] = 1  # three of four members
-    weights[5, 0] = weights[0, 5] = 9  # one member only
-    weights[6, :4] = weights[:4, 6] = 0.1  # all members, but hardly
-    assert grow([(0, 1, 2, 3)], weights, 0.5) == [(0, 1, 2, 3, 4)]
-    assert grow([], weights, 0.5) == []
-
-
-def test_an_image_joins_the_community_it_shares_most_with():
-    weights = np.zeros((7, 7))
-    weights[6, :3], weights[6, 3:6] = 2, 3
-    assert grow([(0, 1, 2), (3, 4, 5)], weights, 0.5) == [(0, 1, 2), (3, 4, 5, 6)]
 
 
 def test_the_networkx_graph_carries_the_patch_links():

@@ -65,7 +65,7 @@ def test_windows_that_are_too_small_or_repeat_are_left_out(references, fractions
 def test_links_tie_the_planted_group_and_nobody_else():
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(distances[0], np.arange(len(tokens)), ConsistencyConfig(membership=1e-4))
+    links = find_links(distances[0], np.arange(len(tokens)), ConsistencyConfig(level=1e-4))
     assert len(links) > 100
     assert (np.diff(links.value) >= 0).all()
     assert (links.image != links.target).all()
