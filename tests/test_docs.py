@@ -74,7 +74,7 @@ def in_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-@pytest.mark.parametrize("arguments", places())
+@pytest.mark.parametrize("arguments", list(places()))
 def test_commands_parse_and_their_settings_pass(arguments):
     check(arguments)
 
