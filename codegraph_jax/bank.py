@@ -51,8 +51,6 @@ from codegraph_jax.threshold import Calibration, NormalLaw
 
 FORMAT = 1
 KEY = "codegraph_jax.bank"
-MOST_DEGREE = 999
-"""Far above any neighbourhood that means something; a larger one in a file is damage, and would take all memory."""
 CHUNK = 16
 """Images whose features wait in memory."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
@@ -242,7 +240,9 @@ class ReferenceBank:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             raise _no_bank(path, f"{type(error).__name__}: {error}") from None
         outside = np.concatenate([test.outside.ravel() for test in tests] or [np.zeros(0, int)])
-        if removed.ndim != 2 or not ((outside >= 0) & (outside < len(removed))).all() or max(degrees) > MOST_DEGREE:
+        # a neighbourhood far larger than the grid is damage, and would take all memory; the default of 5 fits any grid
+        too_wide = max(degrees) > 2 * sum(grid) + 1
+        if removed.ndim != 2 or not ((outside >= 0) & (outside < len(removed))).all() or too_wide:
             raise _no_bank(path, "its settings do not fit its tensors")
         if not layers or any(layer.ndim != 3 or layer.shape[:2] != removed.shape for layer in layers):
             raise _no_bank(path, "its tensors do not fit together")
