@@ -1,8 +1,7 @@
 """Holds a result against the labels and masks of its samples, where they are known."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool
@@ -34,39 +33,38 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
         config: where pixels are counted, and the rules for masks and PRO.
     """
     metrics = dict(UNDEFINED)
-    samples = _with_readable_masks(samples)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:
         labels = np.array([samples[i].label for i in labelled])
         metrics |= image_metrics(labels, result.scores[labelled])
-    masked = [i for i in labelled if samples[i].label == 0 or samples[i].mask]
-    if any(samples[i].mask for i in masked):
-        sizes = [_size(samples[i], result, config) for i in masked]
-        masks = [_mask(samples[i], size, config) for i, size in zip(masked, sizes)]
+    masks = _masks(result, {i: samples[i] for i in labelled}, config)
+    if any(samples[i].mask for i in masks):
         # straight from the patches whatever the size: the same surface, looked at in more or fewer places
-        maps = (result.maps([i], size)[0] for i, size in zip(masked, sizes))
-        metrics |= pixel_metrics(masks, maps, config.pro)
+        maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
+        metrics |= pixel_metrics(list(masks.values()), maps, config.pro)
     return metrics
 
 
-def _with_readable_masks(samples: Sequence[Sample]) -> list[Sample]:
-    """The samples, without the masks that cannot be read: hours of work must not end at a damaged mask."""
-    problems = []
-    kept = []
-    for sample in samples:
+def _masks(
+    result: DetectionResult, samples: Mapping[int, Sample], config: MetricsConfig
+) -> dict[int, Bool[np.ndarray, "h w"]]:
+    """Of the normal images and of those whose mask can be read: hours of work must not end at a damaged mask."""
+    masks: dict[int, np.ndarray] = {}
+    problems: list[str] = []
+    if not any(sample.mask for sample in samples.values()):
+        return masks
+    for i, sample in samples.items():
         try:
-            if sample.mask:
-                load_mask(sample.mask, None)
+            if sample.label == 0 or sample.mask:
+                masks[i] = _mask(sample, _size(sample, result, config), config)
         except UnreadableImage as error:
             problems.append(str(error))
-            sample = replace(sample, mask=None)
-        kept.append(sample)
     if problems:
         logger.warning(
             "%d masks cannot be read; their images count for the image metrics only; the first: %s",
             len(problems), problems[0],
         )  # fmt: skip
-    return kept
+    return masks
 
 
 def where_measured(config: MetricsConfig) -> str:
