@@ -76,6 +76,16 @@ def _inner_products(left: Float[Array, "p c"], right: Float[Array, "q c"], preci
     )
 
 
+def _box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
+    """Sums over degree x degree patches of both images, for each degree."""
+    down = {degree: box_sum(grids, degree, axes=(0,)) for degree in {3, *degrees} - {5}}
+    # five rows of a tile do not fit into a core's cache; two sums of three rows, less the row they share, do
+    above = jnp.concatenate([grids[:1], down[3][:-1]])
+    below = jnp.concatenate([down[3][1:], grids[-1:]])
+    down[5] = above + below - grids
+    return [box_sum(down[degree], degree, axes=(1, 2, 3)) for degree in degrees]
+
+
 def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple[Array, Array]:
     """Greatest cosine of each patch of one image with any patch of the other.
 
@@ -88,12 +98,9 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
     rows, columns = [], []
     if options.kernel == "reuse":
         tile = _inner_products(left.vectors[0], right.vectors[0], options.precision)
-        for k, degree in enumerate(options.degrees):
-            sums = tile
-            if degree > 1:
-                grids = tile.reshape(*options.grid, *options.grid)
-                sums = box_sum(grids, degree, axes=(0, 1, 2, 3)).reshape(tile.shape)
-            cosines = sums * left.scales[k][:, None] * right.scales[k][None, :]
+        grids = tile.reshape(*options.grid, *options.grid)
+        for k, sums in enumerate(_box_sums(grids, options.degrees)):
+            cosines = sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :]
             rows.append(cosines.max(axis=1))
             columns.append(cosines.max(axis=0))
     else:
