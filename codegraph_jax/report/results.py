@@ -5,7 +5,7 @@ How many were flagged stands in the last line that is printed, in `manifest.json
 `scores.csv` and `scores.json`. `manifest.json` is written last: where it exists, the other files are those of one run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.data.workdir import sweep
+from codegraph_jax.detector import MAP_BLOCK
 from codegraph_jax.evaluation import where_measured
 from codegraph_jax.metrics import mean_metrics
 from codegraph_jax.progress import Clock, bar
@@ -62,9 +63,8 @@ def write_results(
         scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
         write_json(workdir / "metrics.json", scored)
         if config.report.maps:
-            # float16: distances reach 2 at most, and its steps there are a thousandth
-            arrays = ((outcome.category, outcome.result.maps().astype(np.float16)) for outcome in outcomes)
-            write_arrays(workdir / "maps.npz", arrays)
+            # half precision: distances reach 2 at most, and its steps there are a thousandth
+            write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         scale = scale or run_scale([outcome.result.patch_scores for outcome in outcomes])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, config.data.workers, advance)
@@ -93,6 +93,14 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
         known = f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
     place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
     return f"{flagged} of {count} images flagged{known}; {place}"
+
+
+def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:
+    """Name, shape and blocks of a category's anomaly maps."""
+    result = outcome.result
+    n, size = len(result.patch_scores), result.image_size
+    blocks = (result.maps(slice(start, start + MAP_BLOCK)) for start in range(0, n, MAP_BLOCK))
+    return outcome.category, (n, size, size), blocks
 
 
 def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale) -> dict[str, Any]:

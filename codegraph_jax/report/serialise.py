@@ -17,6 +17,8 @@ from codegraph_jax.report.names import shown
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can name: the time of writing would make equal results differ."""
 
+HALF = np.dtype("<f2")
+
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes."""
@@ -35,13 +37,23 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
-def write_arrays(path: str | os.PathLike[str], arrays: Iterable[tuple[str, np.ndarray]]) -> None:
-    """An .npz archive, one array after the other, so that they never exist all at once."""
+def write_arrays(
+    path: str | os.PathLike[str], arrays: Iterable[tuple[str, tuple[int, ...], Iterable[np.ndarray]]]
+) -> None:
+    """An .npz archive of float16 arrays, each written block by block, so that none of them ever exists whole.
+
+    Args:
+        path: the file.
+        arrays: (name, shape, blocks of rows) of each.
+    """
     with whole_file(path) as name, zipfile.ZipFile(name, "w") as archive:
-        for key, array in arrays:
+        for key, shape, blocks in arrays:
             member = zipfile.ZipInfo(f"{shown(key)}.npy", EPOCH)
             with archive.open(member, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
+                header = {"descr": HALF.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+                for block in blocks:
+                    stream.write(block.astype(HALF).tobytes())
 
 
 def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:

@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from pathlib import Path
 
 import networkx as nx
@@ -14,6 +15,7 @@ from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.progress import Clock
 from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.serialise import write_arrays
 from tests.report.fakes import HOSTILE, make_outcome
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(14)]
@@ -128,6 +130,16 @@ def test_maps_are_those_of_the_result(run):
     with np.load(workdir / "maps.npz", allow_pickle=False) as maps:
         assert maps.files == ["part", "other"]
         np.testing.assert_allclose(maps["other"], outcomes[1].result.maps(), atol=1e-3)
+
+
+def test_arrays_that_come_in_blocks_are_as_numpy_writes_them(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(7, 3, 2)).astype(np.float32)
+    write_arrays(tmp_path / "a.npz", [("x", rows.shape, iter([rows[:4], rows[4:]])), ("empty", (0, 3), [])])
+    np.save(tmp_path / "x.npy", rows.astype(np.float16))
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert archive.read("x.npy") == (tmp_path / "x.npy").read_bytes()
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["empty"].shape == (0, 3) and arrays["empty"].dtype == np.float16
 
 
 def test_manifest_tells_thresholds_and_nothing_is_left_half_written(run):
