@@ -5,6 +5,9 @@ process needs of the others it gathers; every process ends with the same values,
 """
 
 import json
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +19,7 @@ from jax.experimental import multihost_utils
 from codegraph_jax.config import ConfigError
 from codegraph_jax.errors import UserError
 from codegraph_jax.roll_call import call_roll
+from codegraph_jax.scheduler import JOB, NODES, PORT, Place, place_in_step
 
 HEARTBEAT_SECONDS = 20
 """A process that is silent for so long counts as dead, and the others end with an error that says so."""
@@ -23,9 +27,17 @@ HEARTBEAT_SECONDS = 20
 CONNECT_SECONDS = 120
 """How long processes wait for the last one to start."""
 
+SPARE_SECONDS = 60
+"""How much longer the runtime would wait: this module is to speak first."""
+
 LEAVE_SECONDS = 30
 """How long a process that is done, or has failed, waits for the others before it ends them."""
 
+SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port"
+"""What a problem under Slurm is told with."""
+
+WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and tells who is missing"
+"""Advice where the runtime was left to find the others."""
 
 SIGNS_OF_LOSS = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
 """What a failed collective says where the other end is gone."""
@@ -47,33 +59,60 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
     Raises:
         ConfigError: flags that do not fit together, or processes that do not find each other.
     """
-    timeouts: dict[str, Any] = {
-        "initialization_timeout": CONNECT_SECONDS,
-        "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
-        "shutdown_timeout_seconds": LEAVE_SECONDS,
-    }
     if not coordinator:
         if processes > 1 or process_id > 0:
             raise ConfigError("--coordinator: is empty; give HOST:PORT of process 0 with --processes and --process_id")
         return
-    if coordinator != "auto":
-        host, _, port = coordinator.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-            raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
-        if not 0 <= process_id < processes:
-            raise ConfigError(f"--process_id: {process_id} is not in 0 ... {processes - 1}; see --processes")
+    automatic = coordinator == "auto"
+    place = place_in_step(os.environ) if automatic else _place_given(coordinator, processes, process_id)
+    if place:
+        try:
+            call_roll(*place, CONNECT_SECONDS)
+        except ConfigError as error:
+            raise ConfigError(f"{error} ({SOURCES})" if automatic else str(error)) from None
+    # the runtime finds out for itself what is None
+    address, count, number = (place.address, place.processes, place.process_id) if place else (None, None, None)
+    where, hint = f"--coordinator: {coordinator}: the processes", "" if place else WITHOUT_SCHEDULER
     try:
-        if coordinator == "auto":
-            jax.distributed.initialize(**timeouts)
-        else:
-            call_roll(host.strip("[]"), int(port), processes, process_id, CONNECT_SECONDS)
-            jax.distributed.initialize(coordinator, processes, process_id, **timeouts)
-    except ConfigError:
-        raise
+        with _ended_after(CONNECT_SECONDS, f"{where} have not found each other within {CONNECT_SECONDS:g} s{hint}"):
+            jax.distributed.initialize(
+                address,
+                count,
+                number,
+                initialization_timeout=CONNECT_SECONDS + SPARE_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=LEAVE_SECONDS,
+            )
     except (RuntimeError, ValueError) as error:
-        hint = "; without Slurm, Kubernetes or Cloud TPU give HOST:PORT" if coordinator == "auto" else ""
-        problem = f"the processes do not find each other: {error}{hint}"
-        raise ConfigError(f"--coordinator: {coordinator}: {problem}") from error
+        raise ConfigError(f"{where} do not find each other: {' '.join(str(error).split())}{hint}") from error
+
+
+def _place_given(coordinator: str, processes: int, process_id: int) -> Place:
+    """What the flags say."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
+    if not 0 <= process_id < processes:
+        raise ConfigError(f"--process_id: {process_id} is not in 0 ... {processes - 1}; see --processes")
+    return Place(host.strip("[]"), int(port), processes, process_id)
+
+
+@contextmanager
+def _ended_after(seconds: float, problem: str) -> Iterator[None]:
+    """Ends the process with one line and status 2 where what is inside takes longer: when its own time is over, the
+    runtime aborts the process, which nothing could catch."""
+
+    def end() -> None:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    watch = threading.Timer(seconds, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 @contextmanager

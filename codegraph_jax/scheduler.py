@@ -1,0 +1,78 @@
+"""Who takes part in a run, as Slurm tells each process of a step (`srun`) by its environment.
+
+The variables, and the port that follows from the job, are those that `jax.distributed.initialize` goes by. They are
+read here as well, so that the roll can be called before the runtime joins the processes.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from codegraph_jax.config import ConfigError
+
+NODES, JOB, COUNT, NUMBER = "SLURM_STEP_NODELIST", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"
+PORT = "JAX_COORDINATOR_PORT"
+"""Takes the place of the job's port."""
+
+VARIABLES = (NODES, JOB, COUNT, NUMBER, "SLURM_LOCALID")
+"""Slurm sets all of them for a task of a step."""
+
+OPEN_MPI = "OMPI_COMM_WORLD_SIZE"
+"""Set where mpirun has started the process: what Slurm says then is about mpirun's own daemons."""
+
+PORTS = 4096
+LAST_PORT = 65535
+
+_NUMBERS = r"[0-9]+(?:-[0-9]+)?"
+_HOST = rf"(?:[A-Za-z0-9._-]|\[{_NUMBERS}(?:,{_NUMBERS})*\])+"
+_LIST = re.compile(rf"({_HOST})(?:,{_HOST})*")
+_BRACKET = re.compile(r"\[([0-9]+)[^\]]*\]")
+
+
+class Place(NamedTuple):
+    """Where process 0 listens, how many processes there are, and which one this is."""
+
+    host: str
+    port: int
+    processes: int
+    process_id: int
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of process 0."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def place_in_step(environment: Mapping[str, str]) -> Place | None:
+    """This process's place in a step of Slurm; nothing where Slurm has not started it.
+
+    Raises:
+        ConfigError: a variable does not say what Slurm would; it names the variable.
+    """
+    if OPEN_MPI in environment or not all(name in environment for name in VARIABLES):
+        return None
+    port = LAST_PORT - PORTS + 1 + _number(environment, JOB) % PORTS
+    if PORT in environment:
+        port = _number(environment, PORT, 1, LAST_PORT)
+    processes = _number(environment, COUNT, 1)
+    return Place(first_host(environment[NODES]), port, processes, _number(environment, NUMBER, 0, processes - 1))
+
+
+def first_host(nodes: str) -> str:
+    """The first host of a list of Slurm's: `node001` of `node[001-003,7],other`.
+
+    Raises:
+        ConfigError: it is no such list.
+    """
+    found = _LIST.fullmatch(nodes)
+    if not found:
+        raise ConfigError(f"{NODES}: {nodes!r} is no list of hosts such as node[001-003,7],other")
+    return _BRACKET.sub(r"\1", found[1])
+
+
+def _number(environment: Mapping[str, str], name: str, least: int = 0, most: int = 2**63) -> int:
+    text = environment[name]
+    if not re.fullmatch("[0-9]{1,19}", text) or not least <= int(text) <= most:
+        bounds = f"a number from {least}" + (f" to {most}" if most < 2**63 else "")
+        raise ConfigError(f"{name}: {text!r} is not {bounds}")
+    return int(text)
