@@ -1,10 +1,14 @@
 """Whether several processes were given the same run: settings, images and weights, checked before anything slow."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from codegraph_jax import processes
 from codegraph_jax.cache import weights_identity
@@ -14,19 +18,32 @@ from codegraph_jax.data.samples import Sample
 OWN = {"config.data.root", "config.data.add", "config.data.cache", "config.data.workers", "config.backbone.weights"}
 """Settings that may differ from host to host, as all of `config.storage` may: the same files can lie elsewhere."""
 
+COMPARED = 32
+"""Images of a run whose files are compared whole, spread evenly over it: few enough to read at once."""
+
 
 def check_agreement(config: Config, categories: Mapping[str, Sequence[Sample]], weights: str) -> None:
-    """Compares what the processes have been given; images by name and size of the file.
+    """Compares what the processes have been given; images by name, by size of the file and, some, by its content.
 
     Raises:
         UserError: in every process, where one differs; it says which one, and in what.
     """
+    if jax.process_count() == 1:
+        return
     facts = _settings(config) | {"the categories": list(categories)}
     for category, samples in categories.items():
         facts[f"the image names in category {category!r}"] = _digest(sample.name for sample in samples)
         facts[f"the image files (by their sizes) in category {category!r}"] = _digest(_size(s.path) for s in samples)
     facts["the weights"] = weights_identity(weights)
+    for sample in _some([*itertools.chain.from_iterable(categories.values())]):
+        facts[f"the content of image {sample.name!r} in category {sample.category!r}"] = _content(sample.path)
     processes.agree(facts)
+
+
+def _some(samples: Sequence[Sample]) -> list[Sample]:
+    """At most `COMPARED` of them, the first and the last included."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, min(COMPARED, len(samples))).round().astype(int))
+    return [samples[i] for i in chosen]
 
 
 def _settings(group: Any, where: str = "config") -> dict[str, Any]:
@@ -46,6 +63,17 @@ def _size(path: str) -> str:
         return str(Path(path).stat().st_size)
     except (OSError, ValueError):
         return "unreadable"
+
+
+def _content(path: str) -> str:
+    try:
+        # a pipe would be waited for without end
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:
+                return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+    except (OSError, ValueError):
+        pass
+    return "unreadable"
 
 
 def _digest(texts: Any) -> str:

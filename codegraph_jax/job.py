@@ -65,9 +65,10 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     with clock("data"), processes.together():
         categories = _categories(config, workdir)
         further = {category: _added(config.data, category) for category in categories}
+        everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     with clock("weights"), processes.together():
         detector = CoDeGraph(config)
-    check_agreement(config, categories, detector.backbone.weights)
+    check_agreement(config, everything, detector.backbone.weights)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
 
@@ -79,7 +80,6 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     # what several hosts have computed lies on several hosts, and threads would share one unfinished state: such runs
     # start anew
     keeping = config.resume and jax.process_count() == 1 and not _by_category(config, categories)
-    everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     state = RunState(workdir, config, detector.backbone, everything) if keeping else None
 
     outcomes = []

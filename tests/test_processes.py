@@ -133,11 +133,13 @@ def photographs(root, names=("0.png", "1.png", "2.png")):
     [
         (["--config.data.root={tmp}/names/a"], "process 1 differs from process 0 in the image names in category 'a'"),
         (["--config.data.root={tmp}/sizes/a"], "process 1 differs from process 0 in the image files (by their sizes)"),
+        (["--config.data.root={tmp}/content/a"], "process 1 differs from process 0 in the content of image '1.png'"),
+        (["--config.data.add={tmp}/a/0.png"], "process 1 differs from process 0 in the image names in category 'a'"),
         (["--config.data.root={tmp}/absent"], "cannot list"),
         (["--config.similarity.references=2"], "process 1 differs from process 0 in config.similarity.references"),
         (["--config.backbone.weights={tmp}/absent.safetensors"], "absent.safetensors: no such file"),
     ],
-    ids=("names", "sizes", "no data", "settings", "no weights"),
+    ids=("names", "sizes", "content", "added", "no data", "settings", "no weights"),
 )
 def test_unequal_processes_end_together_and_say_in_what_they_differ(tmp_path, flags, complaint):
     photographs(tmp_path / "a")
@@ -145,6 +147,11 @@ def test_unequal_processes_end_together_and_say_in_what_they_differ(tmp_path, fl
     photographs(tmp_path / "sizes" / "a")
     with (tmp_path / "sizes" / "a" / "2.png").open("ab") as file:
         file.write(b"more")
+    photographs(tmp_path / "content" / "a")
+    for name in ("1.png", "2.png"):
+        written = bytearray((tmp_path / "content" / "a" / name).read_bytes())
+        written[-1] ^= 1
+        (tmp_path / "content" / "a" / name).write_bytes(written)
     for status, errors in run_two(tmp_path, *(flag.format(tmp=tmp_path) for flag in flags)):
         assert status == 2, errors[-2000:]
         assert complaint in errors and "Traceback" not in errors
