@@ -30,7 +30,6 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; defaul
 
 def main(arguments: list[str]) -> int:
     """Hands over to the config's task; a problem that the user can mend ends in one line and status 2."""
-    from codegraph_jax.config import ConfigError
     from codegraph_jax.errors import UserError
     from codegraph_jax.processes import joined
 
@@ -38,9 +37,9 @@ def main(arguments: list[str]) -> int:
     config = CONFIG.value
     try:
         if len(arguments) > 1:
-            raise ConfigError(f"unexpected argument {arguments[1]!r}; set fields by --config.field=value")
+            raise UserError(f"unexpected argument {arguments[1]!r}; set fields by --config.field=value")
         if config.task not in TASKS:
-            raise ConfigError(f"config.task: {config.task!r} is not one of {', '.join(TASKS)}")
+            raise UserError(f"config.task: {config.task!r} is not one of {', '.join(TASKS)}")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             importlib.import_module(TASKS[config.task]).run(config, WORKDIR.value or default_workdir())
     except UserError as error:
@@ -62,9 +61,10 @@ def parse(arguments: list[str]) -> list[str]:
             raise ValueError(f"--config={config_file()}: no such file")
         CONFIG.value.task  # noqa: B018 (a config that cannot be loaded says so only when it is looked at)
         return rest
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        # ml_collections raises what Python would, over several lines
-        print(f"error: {' '.join(str(error.args[0]).split())}", file=sys.stderr)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:  # as Python and ml_collections put it
+        said = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
+        what = "--config: unknown field " if isinstance(error, AttributeError | KeyError) else ""
+        print(f"error: {what}{' '.join(str(said).split())}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -29,8 +29,8 @@ from codegraph_jax.cache import weights_identity
 from codegraph_jax.config import (
     BackboneConfig,
     DataConfig,
+    DevicesConfig,
     FeatureConfig,
-    ParallelConfig,
     SimilarityConfig,
     read_config,
 )
@@ -125,7 +125,7 @@ class ReferenceBank:
         Raises:
             UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
         """
-        team = assemble_team(ParallelConfig(devices=1))
+        team = assemble_team(DevicesConfig(devices=1))
         size, batch = self.settings.image_size, self.settings.batch_size
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, *self.options.grid), np.float32)]
         for start in range(0, len(images), CHUNK):

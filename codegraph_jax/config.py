@@ -211,13 +211,19 @@ class BankConfig:
 
 
 @dataclass(frozen=True)
-class ParallelConfig:
+class DevicesConfig:
     """Which devices work, and how they are reached; see `codegraph_jax.parallel`."""
 
     backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
     """Both give the same numbers."""
     devices: int = field(default=0, metadata=at_least(0))
     """Devices of each process that work; 0: all."""
+
+
+@dataclass(frozen=True)
+class ParallelConfig(DevicesConfig):
+    """Devices, and how a run of several categories is shared out among them."""
+
     split: str = field(default="images", metadata=choice("images", "categories"))
     """All devices share the images of one category after the other, or each takes a whole category at a time."""
 

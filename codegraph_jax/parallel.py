@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from codegraph_jax.config import ConfigError, ParallelConfig
+from codegraph_jax.config import ConfigError, DevicesConfig
 
 AXIS = "devices"
 """Name of the one mesh axis: images are split over it."""
@@ -79,7 +79,7 @@ class Team:
         return self.place([tree] * len(self.local))
 
 
-def assemble_team(config: ParallelConfig) -> Team:
+def assemble_team(config: DevicesConfig) -> Team:
     """The devices that the settings ask for, of every process.
 
     Raises:

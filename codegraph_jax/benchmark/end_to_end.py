@@ -7,7 +7,7 @@ from time import perf_counter, process_time
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.benchmark.timing import Timing
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig, to_config_dict
 from codegraph_jax.job import run
 
 
@@ -19,7 +19,7 @@ def measure(config: BenchmarkConfig) -> list[Record]:
         backbone=BackboneConfig(
             name=settings.backbone, weights="random", image_size=settings.image_size, blocks=settings.blocks
         ),
-        parallel=config.parallel,
+        parallel=ParallelConfig(config.parallel.backend, config.parallel.devices),
     )
     seconds, cpu = [], []
     with tempfile.TemporaryDirectory() as workdir:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.config import ParallelConfig, at_least, choice
+from codegraph_jax.config import DevicesConfig, at_least, choice
 
 PARTS = ("kernel", "backbone", "end_to_end", "scaling")
 """What can be measured."""
@@ -81,4 +81,4 @@ class BenchmarkConfig:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
-    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    parallel: DevicesConfig = field(default_factory=DevicesConfig)

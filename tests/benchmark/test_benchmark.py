@@ -77,3 +77,8 @@ def test_compared_functions_take_turns():
 def test_an_unknown_part_is_named(tmp_path):
     with pytest.raises(ConfigError, match="config.parts: 'kernels'"):
         task.run({"parts": ("kernels",)}, str(tmp_path))
+
+
+def test_how_categories_are_shared_out_is_no_setting_of_the_benchmark(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.parallel\.split: unknown field"):
+        task.run({"parallel": {"split": "categories"}}, str(tmp_path))
