@@ -151,15 +151,22 @@
     return undefined;
   });
 
+  // a dot of the graph is no button of HTML, which a browser would click by itself
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches(".graph [data-open]") || !["Enter", " "].includes(event.key)) return;
+    event.preventDefault();
+    open(Number(event.target.dataset.open));
+  });
+
   // ---- the large view ----
 
   const viewer = $("#viewer"), canvas = $(".canvas", viewer);
   const mapSwitch = $("#viewer-map"), boxSwitch = $("#viewer-boxes");
-  let order = visible, current = 0, missing = false;
+  let order = visible, current = 0, opened = 0, missing = false;
 
   function open(number, among = visible) {
     order = among.includes(number) ? among : numbers;
-    current = number;
+    current = opened = number;
     if (!viewer.open) viewer.showModal();
     render();
   }
@@ -251,6 +258,8 @@
   viewer.addEventListener("close", () => {
     if (viewer.open) return;  // the event comes late: it has been opened again
     history.replaceState(null, "", location.pathname + location.search);
+    // the browser has given the focus back to what had opened the view
+    if (current === opened && document.activeElement !== document.body) return;
     const opener = $(".frame", rows.get(current));
     if (opener.offsetParent) opener.focus();
   });

@@ -93,7 +93,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """One key, as a person presses it."""
-        code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13}.get(key, ord(key.upper()[0]))
+        code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}.get(key, ord(key.upper()[0]))
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)

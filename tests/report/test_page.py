@@ -188,6 +188,24 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
     assert browser.problems == []
 
 
+def test_dots_of_the_graph_work_by_keyboard(browser, page):
+    opened(browser, page)
+    dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
+    browser.evaluate("document.querySelector('.note summary').focus()")
+    for key, number in zip(("Enter", " "), dots, strict=False):
+        browser.press("Tab")
+        facts = "(a => [a.dataset.open, a.role, a.ariaLabel, getComputedStyle(a).outlineStyle])(document.activeElement)"
+        name = browser.evaluate(f"document.querySelector('#row-{number} .name').textContent")
+        assert browser.evaluate(facts) == [number, "button", f"Open {name}", "solid"]
+        browser.press(key)
+        assert browser.evaluate("[document.querySelector('#viewer').open, location.hash]") == [True, f"#image-{number}"]
+        browser.press("Escape")
+        browser.evaluate("new Promise(r => setTimeout(r, 30))")
+        assert browser.evaluate("document.querySelector('#viewer').open") is False
+        assert browser.evaluate("document.activeElement.dataset.open") == number, "the way on goes from here"
+    assert browser.problems == []
+
+
 def test_map_and_boxes_can_be_switched_by_keys(browser, page):
     opened(browser, page, "#image-1")
     assert browser.evaluate("document.querySelectorAll('#viewer rect.found').length") == 1
