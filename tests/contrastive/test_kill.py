@@ -1,11 +1,9 @@
 """kill -9 at random moments of a training run: the rerun ends with the same bits as a run that nobody disturbed."""
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,8 +11,9 @@ import numpy as np
 import pytest
 
 from contrastive_jax.records import read_records
+from tests import killing
+from tests.killing import finish
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from tests.contrastive.meshes import small_config
@@ -24,26 +23,7 @@ trainer.train(small_config("oecl", batch_size=16, epochs=int(sys.argv[2]), check
 
 
 def start(workdir: Path, epochs: int, cache: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(workdir), str(epochs)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> None:
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == 0, errors
+    return killing.start(PROGRAM, workdir, epochs, cache=cache, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
 
 
 def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: random.Random) -> int:
@@ -80,6 +60,7 @@ def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
     cache = tmp_path / "cache"
     finish(start(tmp_path / "whole", epochs, cache))
     hits = kill_until_done(tmp_path / "killed", epochs, kills, cache, random.Random(0))
+    print(f"kills: {hits} of {kills} hit a run at work, {epochs} epochs")
     assert hits >= least
     whole, killed = outcome(tmp_path / "whole"), outcome(tmp_path / "killed")
     assert whole == killed

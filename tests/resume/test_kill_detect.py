@@ -1,21 +1,20 @@
 """kill -9 at random moments of a detection run: the rerun ends with the same files as a run that nobody disturbed."""
 
 import collections
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from codegraph_jax.resume.state import DIRECTORY
+from tests import killing
+from tests.killing import finish
 from tests.resume.small import CATEGORIES, contents, write_photographs
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -28,20 +27,7 @@ job.run(to_config_dict(small_config(Path(sys.argv[1]))), sys.argv[2])
 
 
 def start(photographs: Path, workdir: Path, cache: Path) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(photographs), str(workdir)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return killing.start(PROGRAM, photographs, workdir, cache=cache)
 
 
 def begun(workdir: Path) -> set[int]:
@@ -54,12 +40,6 @@ def await_begin(process: subprocess.Popen, workdir: Path, before: set[int]) -> f
     while process.poll() is None and begun(workdir) in (before, set()):
         time.sleep(0.005)
     return time.monotonic()
-
-
-def finish(process: subprocess.Popen) -> str:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return errors
 
 
 def reached(workdir: Path) -> str:
