@@ -37,7 +37,7 @@ from codegraph_jax.similarity.multihost import remove_everywhere
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
-from codegraph_jax.storage import plan_run
+from codegraph_jax.storage import MemoryPlan, plan_run
 from codegraph_jax.threshold import Calibration, calibrate
 
 MAP_BLOCK = 16
@@ -148,6 +148,7 @@ class CoDeGraph:
         added: Sequence[Source] = (),
         bank: int = 0,
         unfinished: Unfinished | None = None,
+        plan: MemoryPlan | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
 
@@ -158,12 +159,13 @@ class CoDeGraph:
                 result.
             bank: how many of the references to keep as `result.bank`, which scores single new images; 0: none.
             unfinished: what an earlier start has computed and this one keeps; none: nothing is written.
+            plan: of `plan_run` for all of these images; none: made here.
 
         Raises:
             TooFewImages: fewer than two can be read.
             UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
         """
-        return self.judge(self.compare(images, progress, added, unfinished), bank=bank)
+        return self.judge(self.compare(images, progress, added, unfinished, plan), bank=bank)
 
     def compare(
         self,
@@ -171,11 +173,12 @@ class CoDeGraph:
         progress: bool = False,
         added: Sequence[Source] = (),
         unfinished: Unfinished | None = None,
+        plan: MemoryPlan | None = None,
     ) -> Comparison:
         """The slow half: features of every image, and the distance of every patch to every reference image."""
         config, clock, team = self.config, Clock(), self.team
         size = config.backbone.image_size
-        plan = plan_run(config, self.backbone, len(images) + len(added))
+        plan = plan or plan_run(config, self.backbone, len(images) + len(added))
         with together():
             plan.check(config.storage.check)
         spool = plan.allocate_features if plan.features_on_disk else None

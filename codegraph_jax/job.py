@@ -74,7 +74,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     with processes.together():
         # all of them, before the first one takes its hours
-        for samples in categories.values():
+        for samples in everything.values():
             plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
 
     # what several hosts have computed lies on several hosts, and threads would share one unfinished state: such runs
@@ -147,8 +147,8 @@ def _results(
 
     def detect(own: CoDeGraph, item: tuple[str, list[Sample]], progress: bool = False) -> DetectionResult:
         (category, samples), config = item, own.config
+        plan = plan_run(config, own.backbone, len(samples) + len(further[category]))
         if first:
-            plan = plan_run(config, own.backbone, len(samples))
             print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
@@ -160,6 +160,7 @@ def _results(
             added=[source_of(sample) for sample in further[category]],
             bank=config.bank.references if config.bank.save else 0,
             unfinished=unfinished,
+            plan=plan,
         )
         if state and unfinished:
             _tell_found(unfinished, result, len(own.backbone.blocks))
