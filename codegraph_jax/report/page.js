@@ -151,11 +151,18 @@
     return undefined;
   });
 
-  // a dot of the graph is no button of HTML, which a browser would click by itself
+  // dots of a graph: Tab comes to one of them, arrow keys lead on to the others, Enter and Space click
+  const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   document.addEventListener("keydown", (event) => {
-    if (!event.target.matches(".graph [data-open]") || !["Enter", " "].includes(event.key)) return;
+    const dot = event.target;
+    if (!dot.matches(".graph [data-open]") || !(event.key in STEPS || ["Enter", " "].includes(event.key))) return;
     event.preventDefault();
-    open(Number(event.target.dataset.open));
+    if (!(event.key in STEPS)) return open(Number(dot.dataset.open));
+    const dots = [...dot.parentNode.querySelectorAll("[data-open]")];
+    const next = dots[(dots.indexOf(dot) + STEPS[event.key] + dots.length) % dots.length];
+    dot.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
   });
 
   // ---- the large view ----

@@ -192,8 +192,9 @@ def test_dots_of_the_graph_work_by_keyboard(browser, page):
     opened(browser, page)
     dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
     browser.evaluate("document.querySelector('.note summary').focus()")
-    for key, number in zip(("Enter", " "), dots, strict=False):
-        browser.press("Tab")
+    steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
+    for step, key, number in (*steps, ("ArrowUp", " ", dots[-1])):
+        browser.press(step)
         facts = "(a => [a.dataset.open, a.role, a.ariaLabel, getComputedStyle(a).outlineStyle])(document.activeElement)"
         name = browser.evaluate(f"document.querySelector('#row-{number} .name').textContent")
         assert browser.evaluate(facts) == [number, "button", f"Open {name}", "solid"]
@@ -203,6 +204,8 @@ def test_dots_of_the_graph_work_by_keyboard(browser, page):
         browser.evaluate("new Promise(r => setTimeout(r, 30))")
         assert browser.evaluate("document.querySelector('#viewer').open") is False
         assert browser.evaluate("document.activeElement.dataset.open") == number, "the way on goes from here"
+    browser.press("Tab")
+    assert browser.evaluate("document.activeElement.closest('.graph')") is None, "one stop for all the dots"
     assert browser.problems == []
 
 
