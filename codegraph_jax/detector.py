@@ -196,7 +196,7 @@ class CoDeGraph:
         grid = (size // self.backbone.preset.patch_size,) * 2
         options = tile_options(config.similarity, config.features.degrees, grid)
         references = choose_references(own, config.similarity.references)
-        pairs = len(schedule(n, references).first)
+        pairs = len(schedule(n, references))
         tables = []
         with bar(pairs * len(extracted.layers), "distances", "pair", progress) as advance, clock("distances"):
             allocate = plan.allocate_tables

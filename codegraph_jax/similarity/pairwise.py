@@ -12,6 +12,7 @@ from codegraph_jax.blocks import Blocks
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.progress import Progress
 from codegraph_jax.similarity import fused, fused_gpu
+from codegraph_jax.similarity.listing import PairListing, pairs_within
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 from codegraph_jax.storage import Allocate, in_memory
 
@@ -31,13 +32,15 @@ class Pairs:
     """Unordered pairs of images of which at least one is a reference.
 
     Attributes:
-        first, second: image indices.
+        listing: image indices (first, second), first < second, in ascending order.
         column: for each image its place among the references, -1 where it is none.
     """
 
-    first: Int[np.ndarray, " pairs"]
-    second: Int[np.ndarray, " pairs"]
+    listing: PairListing
     column: Int[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.listing)
 
 
 def choose_references(n: int, limit: int) -> Int[np.ndarray, " m"]:
@@ -51,9 +54,7 @@ def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:
     """The pairs to compute: each once, since one tile serves both directions."""
     column = np.full(n, -1)
     column[references] = np.arange(len(references))
-    first, second = np.triu_indices(n, 1)
-    needed = (column[first] >= 0) | (column[second] >= 0)
-    return Pairs(first[needed], second[needed], column)
+    return Pairs(pairs_within(n, np.sort(references)), column)
 
 
 def pick_kernel(kernel: str, precision: str) -> str:
@@ -115,7 +116,7 @@ def fill(
     progress: Progress,
 ) -> None:
     """Computes `pairs` and writes both directions of each into `distances`."""
-    count = len(pairs.first)
+    count = len(pairs)
     chunks = max(1, -(-count // CHUNK_TILES))
     size = whole_batches(-(-count // chunks), options.batch)
     blocks = pair_blocks(options)
@@ -123,7 +124,7 @@ def fill(
     waiting: tuple[slice, tuple[Array, Array]] | None = None
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
-        first, second = pairs.first[chosen], pairs.second[chosen]
+        first, second = pairs.listing.at(chosen)
         pending = blocks(partial(_some_pairs, patches, first, second, options), size)
         if waiting:
             _store(distances, pairs, *waiting, progress)
@@ -155,7 +156,7 @@ def _store(distances: np.ndarray, pairs: Pairs, done: slice, tiles: tuple[Array,
     """Waits for a chunk and copies it to its places. The next chunk is computed meanwhile."""
     rows, columns = (np.asarray(side) for side in jax.device_get(tiles))
     valid = done.stop - done.start
-    store(distances, pairs.column, pairs.first[done], pairs.second[done], rows[:valid], columns[:valid])
+    store(distances, pairs.column, *pairs.listing.at(np.arange(done.start, done.stop)), rows[:valid], columns[:valid])
     progress(valid)
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.parallel import AXIS, Team
 from codegraph_jax.progress import Progress
+from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_blocks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 from codegraph_jax.storage import Allocate, in_memory
@@ -60,32 +61,30 @@ def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"],
         [_pairs(bounds, references, d, (d + step) % devices, step) for d in range(devices)]
         for step in range(devices // 2 + 1)
     ]
-    longest = [max(len(own) for own, _ in lists) for lists in steps]
+    longest = [max(len(pairs) for pairs in lists) for lists in steps]
     size = _chunk_size(longest, batch)
     for step, (lists, length) in enumerate(zip(steps, longest)):
         # a step without work still passes the blocks on
         for start in range(0, max(length, 1), size):
             own, visitor, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
-            for d, (i, j) in enumerate(lists):
-                count = max(0, min(size, len(i) - start))
-                own[d, :count], visitor[d, :count] = i[start : start + count], j[start : start + count]
+            for d, pairs in enumerate(lists):
+                count = max(0, min(size, len(pairs) - start))
+                own[d, :count], visitor[d, :count] = pairs.at(np.arange(start, start + count))
                 valid[d, :count] = True
             yield Meeting(step, own, visitor, valid)
 
 
-def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> PairListing:
     """Places (in block d, in block v) of the pairs that device d computes when block v visits it."""
-    devices = len(bounds) - 1
-    i, j = (x.ravel() for x in np.indices((bounds[d + 1] - bounds[d], bounds[v + 1] - bounds[v])))
-    serves = np.isin(np.arange(bounds[-1]), references)
-    needed = serves[bounds[d] + i] | serves[bounds[v] + j]
+    (own, serves_own), (visitor, serves_visitor) = (
+        (bounds[k + 1] - bounds[k], references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k])
+        for k in (d, v)
+    )
     if step == 0:
-        needed &= i < j
-    elif 2 * step == devices:
-        # these two blocks also meet on device v: each device takes every second pair, counted from the lower block
-        low, high = (i, j) if d < v else (j, i)
-        needed &= (low + high) % 2 == (0 if d < v else 1)
-    return i[needed], j[needed]
+        return pairs_within(own, serves_own)
+    # two blocks that also meet on device v: each device takes every second pair, counted from the lower block
+    twice = 2 * step == len(bounds) - 1
+    return pairs_between(own, visitor, serves_own, serves_visitor, (0 if d < v else 1) if twice else None)
 
 
 def _chunk_size(lengths: list[int], batch: int) -> int:
@@ -173,7 +172,7 @@ def _local_blocks(
     blocks = []
     for device in team.local.devices:
         d = team.devices.index(device)
-        block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset], np.float32)
+        block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset])
         blocks.append(np.pad(block, ((0, longest - len(block)), (0, 0), (0, 0))))
     return _prepare(team, options)(team.place(blocks))
 

@@ -79,8 +79,9 @@ def test_references_select_columns():
 
 def test_the_schedule_computes_each_needed_pair_once():
     pairs = schedule(6, np.array([1, 4]))
-    seen = set(zip(pairs.first.tolist(), pairs.second.tolist()))
-    assert len(seen) == len(pairs.first) == 9
+    first, second = pairs.listing.at(np.arange(len(pairs)))
+    seen = set(zip(first.tolist(), second.tolist()))
+    assert len(seen) == len(pairs) == 9
     assert all(i < j and {i, j} & {1, 4} for i, j in seen)
 
 
