@@ -47,6 +47,7 @@ from codegraph_jax.progress import Progress
 from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
 from codegraph_jax.similarity.bank import BankPatches, distances_to_bank, prepare_bank
 from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.storage import feature_type
 from codegraph_jax.threshold import Calibration, NormalLaw
 
 FORMAT = 1
@@ -130,7 +131,9 @@ class ReferenceBank:
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, *self.options.grid), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            extracted = extract(self.backbone, chunk, size, batch, data or DataConfig(), team)
+            extracted = extract(
+                self.backbone, chunk, size, batch, data or DataConfig(), team, dtype=self.layers[0].dtype
+            )
             kept.append(extracted.kept + start)
             skipped += [(i + start, reason) for i, reason in extracted.skipped]
             for i in range(len(extracted.kept)):
@@ -185,6 +188,7 @@ class ReferenceBank:
             # where the weights lay is nobody's business elsewhere, and no use there
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights": weights_identity(self.weights),
+            "tokens": str(self.layers[0].dtype),
             "degrees": self.options.degrees,
             "grid": self.options.grid,
             "precision": self.options.precision,
@@ -225,7 +229,10 @@ class ReferenceBank:
             calibration["law"] = NormalLaw(**{name: float(value) for name, value in calibration["law"].items()})
             calibration["threshold"] = np.inf if calibration["threshold"] is None else float(calibration["threshold"])
             tests = [replace(Dependence(**test), outside=np.array(test["outside"], int)) for test in about["tests"]]
-            layers = [tensors[f"layer{k}"].astype(np.float32) for k in range(len(tensors) - 3)]
+            # the type that the run kept them in; a bank that does not say comes from before there was a choice
+            tokens = read_config(FeatureConfig, {"dtype": about.get("tokens", "float32")}, "features").dtype
+            dtype = feature_type(tokens, "float32")
+            layers = [tensors[f"layer{k}"].astype(dtype) for k in range(len(tensors) - 3)]
             removed = tensors["removed"].astype(bool)
             known = Calibration(
                 **calibration, p_values=tensors["set_p_values"], flagged=tensors["set_flagged"].astype(bool)

@@ -73,7 +73,7 @@ class BankDraft:
             weights=self.backbone.weights,
             options=bank_options(self.options),
             fraction=self.config.scoring.fraction,
-            layers=[processes.gather_rows(np.asarray(layer[mine], np.float32)) for layer in extracted.layers],
+            layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in extracted.layers],
             removed=removed,
             tests=self._tests,
             calibration=calibrate(raw, self.config.threshold),

@@ -3,7 +3,8 @@
 An entry holds one block's normalised patch tokens of one image, or its image feature, so that a run with other blocks
 or with further images costs only what is new. Its place is the digest of everything that the numbers depend on: the
 weights, the architecture, the settings of the backbone, the kind of device, and the image's pixels as the backbone sees
-them. Numbers are kept in float32 as they were computed: results with and without the cache are equal. Every entry
+them. Numbers are kept as the run holds them, in float32 or rounded to bfloat16, and the two apart: results with and
+without the cache are equal. Every entry
 carries a digest of its content and says which it is; one that does not fit counts as absent and is written anew.
 """
 
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import ConfigError
@@ -28,9 +30,12 @@ from codegraph_jax.data.batches import Batch
 from codegraph_jax.data.files import whole_file
 from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.progress import Progress
+from codegraph_jax.storage import FeatureSpool
 
 FORMAT = 2
 """Changes when the meaning of an entry does."""
+IMAGE = "image"
+"""Name of the entry of an image feature, which is in float32."""
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 Outputs = tuple[list[Any], Any]
@@ -58,8 +63,14 @@ class FeatureCache:
         damaged: entries that could not be used as they were.
     """
 
-    def __init__(self, directory: str, backbone: Backbone, image_size: int):
+    def __init__(self, directory: str, backbone: Backbone, image_size: int, dtype: DTypeLike = np.float32):
         """
+        Args:
+            directory: made where it is not there.
+            backbone: whose features they are.
+            image_size: side in pixels.
+            dtype: of the patch tokens.
+
         Raises:
             ConfigError: the directory cannot be made.
         """
@@ -75,10 +86,13 @@ class FeatureCache:
             # devices round differently
             "device": jax.devices()[0].device_kind,
         }
+        self._dtype = np.dtype(dtype)
+        if self._dtype != np.float32:
+            settings["tokens"] = str(self._dtype)
         text = json.dumps(settings, sort_keys=True)
         self._home = Path(directory).expanduser() / blake2b(text.encode(), digest_size=12).hexdigest()
-        self._names = [f"block{block}" for block in backbone.blocks] + ["image"]
-        self._hits: dict[int, tuple[bytes, list[np.ndarray]]] = {}
+        self._names = [f"block{block}" for block in backbone.blocks] + [IMAGE]
+        self._hits: dict[int, tuple[bytes, np.ndarray]] = {}
         self._writable = True
         self.damaged = 0
         try:
@@ -93,12 +107,13 @@ class FeatureCache:
     def found(self) -> int:
         return len(self._hits)
 
-    def missing(self, batches: Iterable[Batch], progress: Progress) -> Iterator[Batch]:
-        """Full batches, of the same form, of those images whose features are not all there; the others are kept.
+    def missing(self, batches: Iterable[Batch], progress: Progress, spool: FeatureSpool) -> Iterator[Batch]:
+        """Full batches, of the same form, of those images whose features are not all there; the others are read.
 
         Args:
             batches: places, images and their number, as `data.batches` gives them.
             progress: called for every image that was found.
+            spool: takes the patch tokens of those, at their places; `merge` gives their image features.
         """
         places: list[int] = []
         waiting: np.ndarray | None = None
@@ -106,7 +121,9 @@ class FeatureCache:
             for index, image in zip(indices, images[:valid]):
                 key = image_key(image)
                 if (entries := self.read(key)) is not None:
-                    self._hits[int(index)] = key, entries
+                    *layers, image_feature = entries
+                    spool.put(np.array([index]), [layer[None] for layer in layers])
+                    self._hits[int(index)] = key, image_feature
                     progress(1)
                     continue
                 if waiting is None:
@@ -124,7 +141,7 @@ class FeatureCache:
         """The tokens [p, c] of every block and the image feature [d]; None where one of them is missing."""
         entries = []
         for name in self._names:
-            entry = self._read_entry(self._path(key, name))
+            entry = self._read_entry(self._path(key, name), np.float32 if name == IMAGE else self._dtype)
             if entry is None:
                 return None
             entries.append(entry)
@@ -133,7 +150,7 @@ class FeatureCache:
     def write(self, keys: Iterable[bytes], outputs: Outputs) -> Outputs:
         """Stores a batch and returns it as it lies on the host."""
         layers, features = outputs
-        arrays = [np.asarray(x, np.float32) for x in (*layers, features)]
+        arrays = [*(np.asarray(x, self._dtype) for x in layers), np.asarray(features, np.float32)]
         for i, key in enumerate(keys):
             for name, array in zip(self._names, arrays):
                 self._write_entry(self._path(key, name), array[i])
@@ -142,34 +159,32 @@ class FeatureCache:
     def merge(
         self, outputs: list[Outputs], places: list[np.ndarray], keys: list[bytes], offset: int
     ) -> tuple[list[Outputs], list[np.ndarray], list[bytes]]:
-        """Computed and found images in the order of the sources, as one batch.
+        """Computed and found images in the order of the sources, as one batch without layers: the spool has those.
 
         Args:
-            outputs: batches that were computed.
+            outputs: batches that were computed; their image features count.
             places: their images, counted from `offset`.
             keys: of the same images.
             offset: place of the first source of this process.
         """
         if self.damaged:
             logger.warning("%s: %d damaged entries were computed and written anew", self._home, self.damaged)
-        rows = {index + offset: (key, entries) for index, (key, entries) in self._hits.items()}
-        computed = (
-            [part[i] for part in (*layers, features)] for layers, features in outputs for i in range(len(features))
-        )
-        for place, key, entries in zip(np.concatenate(places) if places else (), keys, computed):
-            rows[int(place)] = key, entries
+        rows = {index + offset: hit for index, hit in self._hits.items()}
+        computed = (feature for _, features in outputs for feature in np.asarray(features))
+        for place, key, feature in zip(np.concatenate(places) if places else (), keys, computed):
+            rows[int(place)] = key, feature
         if not rows:
             return [], [], []
         order = sorted(rows)
-        stacked = [np.stack(parts) for parts in zip(*(rows[place][1] for place in order))]
         self._hits.clear()
-        return [(stacked[:-1], stacked[-1])], [np.array(order)], [rows[place][0] for place in order]
+        image_features = np.stack([rows[place][1] for place in order])
+        return [([], image_features)], [np.array(order)], [rows[place][0] for place in order]
 
     def _path(self, key: bytes, name: str) -> Path:
         text = key.hex()
         return self._home / text[:2] / f"{text[2:]}.{name}.safetensors"
 
-    def _read_entry(self, path: Path) -> np.ndarray | None:
+    def _read_entry(self, path: Path, dtype: DTypeLike) -> np.ndarray | None:
         try:
             arrays, about = read_piece(path)
             values = arrays.get("values") if about == path.name else None
@@ -177,7 +192,7 @@ class FeatureCache:
             return None
         except DamagedPiece:
             values = None
-        if values is None or values.dtype != np.float32:
+        if values is None or values.dtype != dtype:
             self.damaged += 1
             with suppress(OSError):
                 path.unlink()  # so that the fresh one is written

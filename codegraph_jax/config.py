@@ -101,10 +101,13 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Multi-degree aggregation (MuSc's LNAMD)."""
+    """Patch tokens, and their multi-degree aggregation (MuSc's LNAMD)."""
 
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
     """Odd sides r of the r x r neighbourhoods that are averaged."""
+    dtype: str = field(default="auto", metadata=choice("auto", "float32", "bfloat16"))
+    """To which the normalised patch tokens are rounded, in memory and on disk alike; `auto` is bfloat16 where
+    `similarity.precision` is, since the kernels round them to it anyway, and float32 otherwise."""
 
 
 @dataclass(frozen=True)

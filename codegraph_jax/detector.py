@@ -37,7 +37,7 @@ from codegraph_jax.similarity.multihost import remove_everywhere
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
-from codegraph_jax.storage import MemoryPlan, plan_run
+from codegraph_jax.storage import MemoryPlan, feature_type, plan_run
 from codegraph_jax.threshold import Calibration, calibrate
 
 MAP_BLOCK = 16
@@ -185,8 +185,10 @@ class CoDeGraph:
 
         sources = [*images, *added]
         with clock("backbone"), bar(len(sources), "backbone", "image", progress) as advance:
-            batch = config.backbone.batch_size
-            extracted = extract(self.backbone, sources, size, batch, config.data, team, advance, spool, unfinished)
+            batch, dtype = config.backbone.batch_size, feature_type(config.features.dtype, config.similarity.precision)
+            extracted = extract(
+                self.backbone, sources, size, batch, config.data, team, advance, spool, unfinished, dtype
+            )
         n, own = len(extracted.kept), int((extracted.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(

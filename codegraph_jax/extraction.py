@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from numpy.typing import DTypeLike
 
 from codegraph_jax import processes
 from codegraph_jax.backbones import Backbone
@@ -22,7 +23,7 @@ from codegraph_jax.features import normalise
 from codegraph_jax.parallel import Team
 from codegraph_jax.progress import Progress
 from codegraph_jax.resume.unfinished import Unfinished, on_device
-from codegraph_jax.storage import Allocate, FeatureSpool
+from codegraph_jax.storage import Allocate, FeatureSpool, in_memory
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 
@@ -39,9 +40,9 @@ class Extracted:
     """What the later stages need of the images.
 
     Attributes:
-        layers: for each layer the patch tokens [k, p, c], normalised over each image (`features.normalise`): of the
-            k images that this process has read; on the device where one does all the work and nothing is cached, else
-            on the host.
+        layers: for each layer the patch tokens [k, p, c], normalised over each image (`features.normalise`) and
+            rounded to the type that the run keeps them in: of the k images that this process has read; on the device
+            where one does all the work and nothing is cached or mapped, else on the host.
         counts: images of each process; they follow one another.
         image_features: [n, d], for the re-scoring of images.
         keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
@@ -74,6 +75,7 @@ def extract(
     progress: Progress = lambda images: None,
     allocate: Allocate | None = None,
     unfinished: Unfinished | None = None,
+    dtype: DTypeLike = np.float32,
 ) -> Extracted:
     """Reads, resizes and normalises the images in background threads and runs the backbone over them.
 
@@ -87,9 +89,10 @@ def extract(
         data: what to do with unreadable images, how many threads decode, and where features are cached.
         team: the devices; batches are split over those of this process.
         progress: called with the number of images just done.
-        allocate: makes an array for each layer, which batches go to as they come; none: the batches are joined at the
-            end. Features that come from the cache pass through memory either way.
+        allocate: makes an array for each layer, which images go to as they come; none: the batches are joined at the
+            end, on the device where that is possible.
         unfinished: of this run, which goes on from the batches that an earlier start has kept there.
+        dtype: to which the normalised patch tokens are rounded.
 
     Raises:
         UnreadableImage: an image cannot be decoded and `data.unreadable` is `error`.
@@ -106,7 +109,10 @@ def extract(
     )
     run = _runner(backbone, devices)
     cache: FeatureCache | None = None
-    spool = FeatureSpool(allocate, mine.stop - mine.start) if allocate and not data.cache else None
+    spool: FeatureSpool | None = None
+    if allocate or data.cache:
+        # what the cache holds comes before what is computed, so that images must find their places
+        spool = FeatureSpool(allocate or in_memory, mine.stop - mine.start)
     kept: list[np.ndarray] = []
     keys: list[bytes] = []
     outputs: list[tuple[list[Any], Any]] = []
@@ -123,26 +129,30 @@ def extract(
             if unfinished:
                 unfinished.write_batch(keys[-len(running[0]) :], outputs[-1])
             if spool:
-                outputs[-1] = spool.add(outputs[-1][0]), outputs[-1][1]
+                spool.put(running[0] - mine.start, outputs[-1][0])
+                outputs[-1] = [], outputs[-1][1]
 
     problem = None
     try:
         if data.cache:
-            cache = FeatureCache(data.cache, backbone, image_size)
-        for places, images, valid in cache.missing(batches, progress) if cache else batches:
+            cache = FeatureCache(data.cache, backbone, image_size, dtype)
+        for places, images, valid in cache.missing(batches, progress, spool) if cache and spool else batches:
             indices = places + mine.start
             if unfinished and (read := unfinished.read_batch(images[:valid])):
                 finish()
                 running = None
-                outputs.append(on_device(read) if len(devices) == 1 and not spool else read)
                 if spool:
-                    outputs[-1] = spool.add(read[0]), read[1]
+                    spool.put(places, read[0])
+                    outputs.append(([], read[1]))
+                else:
+                    outputs.append(on_device(read) if len(devices) == 1 else read)
                 progress(valid)
             else:
                 layers, image_features, finite = run(images)
                 finish()
                 if len(devices) == 1:
                     layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
+                layers = [layer.astype(dtype) for layer in layers]
                 outputs.append((layers, image_features))
                 running = indices, finite
             kept.append(indices)
@@ -155,7 +165,15 @@ def extract(
     if cache:
         outputs, kept, keys = cache.merge(outputs, kept, keys, mine.start)
     skipped = [(i + mine.start, why) for i, why in batches.skipped]
-    return _joined(backbone, image_size, outputs, kept, keys, skipped, found, spool)
+    places = np.concatenate(kept) if kept else np.zeros(0, int)
+    if not outputs:
+        patches = (image_size // backbone.preset.patch_size) ** 2
+        layers = [np.zeros((0, patches, backbone.preset.width), dtype) for _ in backbone.blocks]
+    elif spool:
+        layers = spool.joined(places - mine.start)
+    else:
+        layers = [_stack(outputs, k) for k in range(len(backbone.blocks))]
+    return _joined(layers, [features for _, features in outputs], places, keys, skipped, found)
 
 
 @lru_cache(maxsize=RUNNERS)
@@ -189,30 +207,21 @@ def _on_host(valid: int) -> Callable[[Array], np.ndarray]:
 
 
 def _joined(
-    backbone: Backbone,
-    image_size: int,
-    outputs: list[tuple[list[Any], Any]],
-    kept: list[np.ndarray],
+    layers: list[Any],
+    image_features: list[Any],
+    places: Int[np.ndarray, " k"],
     keys: list[bytes],
     skipped: list[tuple[int, str]],
     found: int,
-    spool: FeatureSpool | None,
 ) -> Extracted:
-    """The batches of this process joined, and what every process has to know of the others' gathered."""
-    if outputs:
-        image_features = np.concatenate([np.asarray(features) for _, features in outputs])
-        layers = spool.joined() if spool else [_stack(outputs, k) for k in range(len(outputs[0][0]))]
-    else:
-        patches = (image_size // backbone.preset.patch_size) ** 2
-        image_features = np.zeros((0, 0), np.float32)
-        layers = [np.zeros((0, patches, backbone.preset.width), np.float32) for _ in backbone.blocks]
-    counts = tuple(processes.gather(len(keys)))
+    """What this process has read, and what every process has to know of the others' images."""
+    own_features = [np.asarray(features) for features in image_features] or [np.zeros((0, 0), np.float32)]
     return Extracted(
         layers,
-        counts,
-        processes.gather_rows(image_features),
+        tuple(processes.gather(len(keys))),
+        processes.gather_rows(np.concatenate(own_features)),
         [bytes.fromhex(key) for part in processes.gather([key.hex() for key in keys]) for key in part],
-        processes.gather_rows(np.concatenate(kept) if kept else np.zeros(0, int)),
+        processes.gather_rows(places),
         [(i, why) for part in processes.gather(skipped) for i, why in part],
         sum(processes.gather(found)),
     )

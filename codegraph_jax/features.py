@@ -1,6 +1,7 @@
 """Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; codegraph.md section 2)."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,26 +35,29 @@ def normalise(tokens: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
 def _neighbourhood_sums(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
     """Sums over degree x degree patches. Sums serve as well as means: the unit length that follows undoes r * r."""
     n, p, c = normalised.shape
-    return box_sum(normalised.reshape(n, *grid, c), degree, axes=(1, 2)).reshape(n, p, c)
+    return box_sum(normalised.astype(jnp.float32).reshape(n, *grid, c), degree, axes=(1, 2)).reshape(n, p, c)
 
 
 def _inverse_norm(vectors: Float[Array, "n p c"]) -> Float[Array, "n p"]:
     return lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=-1), 1e-24))
 
 
-@partial(jax.jit, static_argnames=("degree", "grid"))
-def aggregate(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
+@partial(jax.jit, static_argnames=("degree", "grid", "dtype"))
+def aggregate(
+    normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int], dtype: Any = jnp.float32
+) -> Float[Array, "n p c"]:
     """Features of one degree: the mean over degree x degree patches (zero padding, counted), as unit vectors.
 
     Args:
         normalised: output of `normalise`; p = h * w patches, row by row.
         degree: odd side r of the neighbourhood; 1 leaves the patches alone.
         grid: (h, w).
+        dtype: of the unit vectors; sums and lengths are float32.
     """
 
     def one_image(tokens: Float[Array, "p c"]) -> Float[Array, "p c"]:
         sums = _neighbourhood_sums(tokens[None], degree, grid)
-        return (sums * _inverse_norm(sums)[..., None])[0]
+        return (sums * _inverse_norm(sums)[..., None])[0].astype(dtype)
 
     # one image at a time: how a sum is rounded must not depend on how many images a device holds
     return lax.map(one_image, normalised)

@@ -4,17 +4,21 @@ A mapped array is read and written like any other; the system keeps the pages th
 files have no name, so nothing stays on disk when a run ends, however it ends. Numbers are the same either way.
 """
 
+import errno
 import logging
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+import ml_dtypes
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
+from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config, ConfigError, StorageConfig
@@ -29,13 +33,41 @@ GIB = 2**30
 COPIES = 2
 """Tables of one layer and degree in memory during the later stages: mean distances, twice where images are added."""
 
-Allocate = Callable[[tuple[int, ...]], np.ndarray]
-"""Gives a float32 array of a shape; its content is undefined."""
+BLOCK = 2**27
+"""Bytes of a table or of features that a stage copies at once."""
+
+COPIED_BLOCKS = 3
+"""A part of the images, of that some references, and what is computed of it."""
+
+COPIED_IMAGES = 16
+"""Distances of one image that exist at once: four threads, each with a copy and what a partition makes of it."""
 
 
-def in_memory(shape: tuple[int, ...]) -> np.ndarray:
+def at_once(size: int) -> int:
+    """Images of `size` bytes each that a stage copies at once: `BLOCK` in all, or one image."""
+    return max(1, BLOCK // size)
+
+
+class Allocate(Protocol):
+    """Gives an array of a shape and type; its content is undefined."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray: ...
+
+
+def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     """An ordinary array."""
-    return np.empty(shape, np.float32)
+    return np.empty(shape, dtype)
+
+
+def feature_type(dtype: str, precision: str) -> np.dtype:
+    """The type of the normalised patch tokens.
+
+    Args:
+        dtype: see `FeatureConfig.dtype`.
+        precision: see `SimilarityConfig.precision`.
+    """
+    chosen = precision if dtype == "auto" else dtype
+    return np.dtype(ml_dtypes.bfloat16 if chosen == "bfloat16" else np.float32)
 
 
 @dataclass(frozen=True)
@@ -45,8 +77,8 @@ class MemoryPlan:
     Attributes:
         features: patch tokens of all layers.
         tables: distances of all layers.
-        working: what is in memory in any case: one layer, prepared, and the mean distances (twice where images are
-            added).
+        working: what is in memory in any case: one layer, prepared, the mean distances (twice where images are
+            added), and the parts that the stages copy.
         limit: what may be in memory.
         directory: of the files.
         references: images that each image is compared with.
@@ -70,11 +102,11 @@ class MemoryPlan:
     def features_on_disk(self) -> bool:
         return self.features + self.working > self.limit
 
-    def allocate_tables(self, shape: tuple[int, ...]) -> np.ndarray:
-        return self._mapped(shape) if self.tables_on_disk else in_memory(shape)
+    def allocate_tables(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+        return self._mapped(shape, dtype) if self.tables_on_disk else in_memory(shape, dtype)
 
-    def allocate_features(self, shape: tuple[int, ...]) -> np.ndarray:
-        return self._mapped(shape) if self.features_on_disk else in_memory(shape)
+    def allocate_features(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+        return self._mapped(shape, dtype) if self.features_on_disk else in_memory(shape, dtype)
 
     def check(self, action: str) -> None:
         """Holds the estimate against what is free in memory and on disk.
@@ -123,15 +155,33 @@ class MemoryPlan:
         said = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
         return f"estimate of memory: {', '.join(said)}, work {self.working / GIB:.1f} GiB"
 
-    def _mapped(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         try:
             with tempfile.TemporaryFile(dir=self.directory or None, prefix="codegraph-") as file:
-                return np.memmap(file, np.float32, "w+", shape=shape)
+                _reserve(file.fileno(), size)
+                return np.memmap(file, dtype, "w+", shape=shape)
         except OSError as error:
             raise ConfigError(
-                f"config.storage.directory: {np.prod(shape) * 4 / GIB:.1f} GiB cannot be written to "
+                f"config.storage.directory: {size / GIB:.1f} GiB cannot be written to "
                 f"{self.directory or tempfile.gettempdir()!r}: {error.strerror or error}"
             ) from None
+
+
+def _reserve(file: int, size: int) -> None:
+    """Takes the room of a file on its disk: one that fills up later would kill the process that writes to the map.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        # some file systems cannot reserve
+        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL):
+            raise
 
 
 def free_memory() -> int:
@@ -154,22 +204,31 @@ def plan_run(config: Config, backbone: Backbone, images: int) -> MemoryPlan:
     patches = (config.backbone.image_size // backbone.preset.patch_size) ** 2
     references = min(config.similarity.references or images, images)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
-    return plan_memory(config.storage, images, references, patches, backbone.preset.width, layers, degrees)
+    dtype = feature_type(config.features.dtype, config.similarity.precision)
+    return plan_memory(config.storage, images, references, patches, backbone.preset.width, layers, degrees, dtype)
 
 
 def plan_memory(
-    config: StorageConfig, images: int, references: int, patches: int, channels: int, layers: int, degrees: int
+    config: StorageConfig,
+    images: int,
+    references: int,
+    patches: int,
+    channels: int,
+    layers: int,
+    degrees: int,
+    dtype: DTypeLike = np.float32,
 ) -> MemoryPlan:
     """The estimate for a set of one category, on this process.
 
     Args:
         config: how much memory, and where files go.
         images, references, patches, channels, layers, degrees: the sizes of the run.
+        dtype: of the patch tokens.
     """
-    layer = 4 * images * patches * channels
+    layer = np.dtype(dtype).itemsize * images * patches * channels
     table = 4 * images * references * patches
     limit = memory_limit(config)
-    working = 2 * layer + COPIES * table
+    working = 2 * layer + COPIES * table + COPIED_BLOCKS * BLOCK + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
 
@@ -180,23 +239,23 @@ def memory_limit(config: StorageConfig) -> int:
 
 
 class FeatureSpool:
-    """Takes the layers batch by batch and gives each back as one array."""
+    """Takes the layers of the images of a run, in any order, and gives each layer back as one array."""
 
     def __init__(self, allocate: Allocate, images: int):
         self._allocate, self._images = allocate, images
         self._layers: list[np.ndarray] = []
-        self._filled = 0
 
-    def add(self, layers: Sequence[Float[Array | np.ndarray, "b p c"]]) -> list[np.ndarray]:
-        """Stores a batch and returns it as it lies there."""
+    def put(self, places: Int[np.ndarray, " b"], layers: Sequence[Float[Array | np.ndarray, "b p c"]]) -> None:
+        """Stores the layers of some images at their places."""
         if not self._layers:
-            self._layers = [self._allocate((self._images, *layer.shape[1:])) for layer in layers]
-        here = slice(self._filled, self._filled + len(layers[0]))
-        self._filled = here.stop
+            self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
         for stored, layer in zip(self._layers, layers):
-            stored[here] = np.asarray(layer)
-        return [stored[here] for stored in self._layers]
+            stored[places] = np.asarray(layer)
 
-    def joined(self) -> list[Any]:
-        """Every layer, of all images so far."""
-        return [stored[: self._filled] for stored in self._layers]
+    def joined(self, places: Int[np.ndarray, " k"]) -> list[np.ndarray]:
+        """Every layer, of the images at these places, which ascend; the others are lost."""
+        for stored in self._layers:
+            for to, place in enumerate(places):
+                if to < place:
+                    stored[to] = stored[place]
+        return [stored[: len(places)] for stored in self._layers]

@@ -1,14 +1,26 @@
 import dataclasses
+import errno
+import os
 import re
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from codegraph_jax import storage
-from codegraph_jax.config import BackboneConfig, Config, ConfigError, DataConfig, StorageConfig
+from codegraph_jax.config import (
+    BackboneConfig,
+    Config,
+    ConfigError,
+    DataConfig,
+    FeatureConfig,
+    SimilarityConfig,
+    StorageConfig,
+)
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.similarity.removal import remove_patches
 from codegraph_jax.storage import GIB, FeatureSpool, in_memory, plan_memory
 
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
@@ -29,15 +41,20 @@ def test_the_estimate_counts_what_the_arrays_take():
     assert plan.tables == 4 * 3 * 5000 * 256 * 256 * 4
     assert plan.working < 8 * GIB
     assert "features 7.3 GiB on disk, distances 14.6 GiB on disk" in str(plan)
+    halved = plan_memory(StorageConfig(memory_gib=8), **SIZES, dtype=ml_dtypes.bfloat16)
+    assert halved.features == plan.features // 2
+    # in memory: one layer as it is and one prepared
+    assert halved.working == plan.working - 5000 * 256 * 384 * 4
+    assert halved.working < 5 * GIB
 
 
 @pytest.mark.parametrize(
     "gib,free,disk,complaint",
     [
         (0, 64, 0, None),
-        (64, 28, 1000, r"about 28\.1 GiB of memory and 28\.0 GiB are free; config\.similarity\.references=254,"),
-        (8, 5, 1000, r"about 6\.1 GiB of memory and 5\.0 GiB are free; config\.similarity\.references=140,"),
-        (8, 3, 1000, r"about 6\.1 GiB of memory and 3\.0 GiB are free; a smaller config\.backbone\.image_size"),
+        (64, 28, 1000, r"about 28\.5 GiB of memory and 28\.0 GiB are free; config\.similarity\.references=249,"),
+        (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; config\.similarity\.references=100,"),
+        (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller config\.backbone\.image_size"),
         (8, 16, 1000, None),
         (8, 16, 20, r"config\.storage\.directory: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],
@@ -71,30 +88,95 @@ def test_a_mapped_array_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def refuse_to_reserve(monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+
+
+def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_path):
+    refuse_to_reserve(monkeypatch, errno.ENOSPC)
+    plan = plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1)
+    with pytest.raises(ConfigError, match="config.storage.directory: .* cannot be written to .*: No space left"):
+        plan.allocate_tables((2, 2, 4))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_cannot_reserve_serves_all_the_same(monkeypatch, tmp_path, code):
+    refuse_to_reserve(monkeypatch, code)
+    table = plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1).allocate_tables((2, 2, 4))
+    table.fill(1.0)
+    assert isinstance(table, np.memmap) and table.sum() == 16
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
+def test_the_room_of_a_mapped_array_is_taken(monkeypatch, tmp_path):
+    taken, reserve = [], storage._reserve
+
+    def watched(file, size):
+        reserve(file, size)
+        taken.append(os.fstat(file).st_blocks * 512)
+
+    monkeypatch.setattr(storage, "_reserve", watched)
+    plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1).allocate_features(
+        (1000, 1000), ml_dtypes.bfloat16
+    )
+    assert taken[0] >= 2_000_000
+
+
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
     plan = plan_memory(StorageConfig(1e-9, str(tmp_path / "absent")), 2, 2, 4, 8, 1, 1)
     with pytest.raises(ConfigError, match="config.storage.directory: .*absent"):
         plan.allocate_tables((2, 2, 4))
 
 
-def test_the_spool_gives_back_what_it_took():
-    spool = FeatureSpool(in_memory, 5)
-    batches = [np.random.default_rng(k).normal(size=(2, 3, 4)).astype(np.float32) for k in range(2)]
-    views = [spool.add([batch, -batch]) for batch in batches]
-    np.testing.assert_array_equal(spool.joined()[1], -np.concatenate(batches))
-    np.testing.assert_array_equal(views[1][0], batches[1])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_the_spool_gives_back_what_it_took(dtype):
+    spool = FeatureSpool(in_memory, 6)
+    layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
+    for places in ([4, 5], [0], [2]):
+        spool.put(np.array(places), [layer[places], -layer[places]])
+    joined = spool.joined(np.array([0, 2, 4, 5]))
+    assert joined[1].dtype == dtype
+    np.testing.assert_array_equal(joined[1], -layer[[0, 2, 4, 5]])
 
 
+def remaining(comparison):
+    """Distances without a fifth of the patches of every third image."""
+    layers, options, references = comparison.extracted.layers, comparison.options, comparison.references
+    tables = np.stack(comparison.tables)
+    removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.2
+    removed[np.arange(len(removed)) % 3 > 0] = False
+    for table, layer in zip(tables, layers):
+        remove_patches(table, layer, removed, references, options)
+    return tables
+
+
+@pytest.mark.parametrize("precision,dtype,tokens", [("float32", "auto", "float32"), ("bfloat16", "auto", "bfloat16"),
+                                                    ("float32", "bfloat16", "bfloat16")])  # fmt: skip
 @pytest.mark.parametrize("devices", [1, 3])
-def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices):
+def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision, dtype, tokens):
     images = list(draw_set(12, 70, 0, 0.1, (0.3,)).images)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     config = Config(data=DataConfig(workers=1), backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
+    config = dataclasses.replace(
+        config, features=FeatureConfig(dtype=dtype), similarity=SimilarityConfig(precision=precision)
+    )
     mapped = dataclasses.replace(config, storage=StorageConfig(1e-9, str(tmp_path)))
-    comparison = CoDeGraph(mapped).compare(images)
-    assert all(isinstance(table, np.memmap) for table in comparison.tables)
-    assert all(isinstance(layer, np.memmap) for layer in comparison.extracted.layers)
-    got, want = CoDeGraph(mapped).judge(comparison), CoDeGraph(config).detect(images)
-    np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
-    np.testing.assert_array_equal(got.scores, want.scores)
+    cached = dataclasses.replace(mapped, data=DataConfig(workers=1, cache=str(tmp_path / "cache")))
+    in_one_piece = CoDeGraph(config).compare(images)
+    want = CoDeGraph(config).judge(in_one_piece)
+    without = remaining(in_one_piece)
+    for elsewhere in (mapped, cached, cached):
+        comparison = CoDeGraph(elsewhere).compare(images)
+        assert all(isinstance(table, np.memmap) for table in comparison.tables)
+        layers = comparison.extracted.layers
+        assert all(isinstance(layer, np.memmap) and str(layer.dtype) == tokens for layer in layers)
+        got = CoDeGraph(elsewhere).judge(comparison)
+        np.testing.assert_array_equal(remaining(comparison), without)
+        np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
+        np.testing.assert_array_equal(got.scores, want.scores)
+    assert comparison.extracted.from_cache == len(images)

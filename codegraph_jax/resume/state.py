@@ -31,6 +31,7 @@ from codegraph_jax.pieces import DamagedPiece
 from codegraph_jax.report.manifest import device_summary, package_versions
 from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.unfinished import Unfinished
+from codegraph_jax.storage import feature_type
 
 DIRECTORY = ".resume"
 FORMAT = 1
@@ -86,8 +87,9 @@ class RunState:
 
     def unfinished(self) -> Unfinished:
         """Features and tables, of whichever category they are."""
-        keep_features = not self._config.data.cache
-        return Unfinished(self._unfinished, self._backbone, self._config.backbone.image_size, keep_features)
+        config = self._config
+        dtype = feature_type(config.features.dtype, config.similarity.precision)
+        return Unfinished(self._unfinished, self._backbone, config.backbone.image_size, not config.data.cache, dtype)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Keeps a result in the place of the features and tables that it was made from."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from jaxtyping import Float, Int
+from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.cache import FeatureCache, Outputs, image_key
@@ -26,13 +27,16 @@ class Unfinished:
         found_images, found_layers: what did not have to be computed again.
     """
 
-    def __init__(self, directory: Path, backbone: Backbone, image_size: int, keep_features: bool):
+    def __init__(
+        self, directory: Path, backbone: Backbone, image_size: int, keep_features: bool, dtype: DTypeLike = np.float32
+    ):
         """
         Args:
             directory: of one run with its settings; made here.
             backbone: of the run.
             image_size: side in pixels.
             keep_features: off where `config.data.cache` keeps them anyway.
+            dtype: of the patch tokens.
         """
         self._directory, self._budget = directory, Budget(directory)
         self._features: FeatureCache | None = None
@@ -41,7 +45,7 @@ class Unfinished:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if keep_features:
-                self._features = FeatureCache(str(directory / "features"), backbone, image_size)
+                self._features = FeatureCache(str(directory / "features"), backbone, image_size, dtype)
         except (OSError, ConfigError) as error:
             self._budget.close(error)
 

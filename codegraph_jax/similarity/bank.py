@@ -35,7 +35,7 @@ def bank_options(options: TileOptions) -> TileOptions:
 
 def prepare_bank(normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions) -> BankPatches:
     """Brings one layer of the references into the form that `distances_to_bank` reads."""
-    return BankPatches(prepare(jnp.asarray(normalised, jnp.float32), options), jnp.where(removed, -jnp.inf, 0.0))
+    return BankPatches(prepare(jnp.asarray(normalised), options), jnp.where(removed, -jnp.inf, 0.0))
 
 
 @partial(jax.jit, static_argnames="options")

@@ -1,12 +1,11 @@
 """Patches leave the reference banks where each process holds the features of its own images only."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax import processes
-from codegraph_jax.similarity.removal import remove_patches
+from codegraph_jax.similarity.removal import remove_from_banks, remove_patches
 from codegraph_jax.similarity.tiles import TileOptions
 
 
@@ -29,7 +28,7 @@ def remove_everywhere(
         options: as the distances were computed.
     """
     if len(counts) == 1:
-        remove_patches(table, jnp.asarray(own), removed, references, options)
+        remove_patches(table, own, removed, references, options)
         return
     columns = np.flatnonzero(removed[references].any(axis=1))
     if not len(columns):
@@ -37,17 +36,10 @@ def remove_everywhere(
     start = sum(counts[: jax.process_index()])
     mine = np.arange(start, start + counts[jax.process_index()])
     banks = references[columns]
-    # the banks that change are few: they travel to every process, after its own images
+    # the banks that change are few: they travel to every process
     held = np.asarray(own)
     bank_tokens = processes.gather_rows(held[banks[np.isin(banks, mine)] - start])
-    rows = np.full((len(table), len(mine) + len(banks), len(banks), table.shape[3]), np.inf, np.float32)
-    rows[:, : len(mine)] = table[:, mine][:, :, columns]
-    remove_patches(
-        rows,
-        jnp.concatenate([jnp.asarray(held), jnp.asarray(bank_tokens)]),
-        removed[np.concatenate([mine, banks])],
-        len(mine) + np.arange(len(banks)),
-        options,
-    )
-    fresh = processes.gather_rows(np.ascontiguousarray(rows[:, : len(mine)].swapaxes(0, 1)))
+    rows = table[:, start : start + len(mine), columns]
+    remove_from_banks(rows, held, bank_tokens, removed[banks], np.arange(len(banks)), options)
+    fresh = processes.gather_rows(np.ascontiguousarray(rows.swapaxes(0, 1)))
     table[:, :, columns] = fresh.swapaxes(0, 1)

@@ -2,9 +2,12 @@
 
 Removing patches from reference image j changes d(x, j) only for those x whose nearest patch of j was one of them. The
 removed patches are few, so finding those x costs a product with them alone; only then are distances computed again.
+Images pass in blocks, so that the unit vectors of a whole layer never exist at once.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.features import aggregate
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, product_precision
+from codegraph_jax.storage import at_once
 
 TIE = 4e-6
 """Squared distances this close count as equal: the kernels' rounding must not hide that a removed patch was nearest."""
@@ -27,7 +31,7 @@ REMOVED_BLOCK = 256
 
 def remove_patches(
     table: Float[np.ndarray, "r n m p"],
-    normalised: Float[Array, "n p c"],
+    normalised: Float[Array | np.ndarray, "n p c"],
     removed: Bool[np.ndarray, "n p"],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
@@ -44,34 +48,72 @@ def remove_patches(
         options: as the distances were computed.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
-    if not len(columns):
-        return
-    precision = options.precision
-    for k, degree in enumerate(options.degrees):
-        features = aggregate(normalised, degree, options.grid)
-        if precision == "bfloat16":
-            features = features.astype(jnp.bfloat16)
-        affected = _affected(table[k], features, removed, references, columns, precision)
-        for column, rows in zip(columns, affected):
-            _recompute(table[k], features, removed, int(references[column]), int(column), rows, precision)
+    if len(columns):
+        banks = references[columns]
+        remove_from_banks(table, normalised, normalised[banks], removed[banks], columns, options)
+
+
+def remove_from_banks(
+    table: Float[np.ndarray, "r n m p"],
+    normalised: Float[Array | np.ndarray, "n p c"],
+    banks: Float[Array | np.ndarray, "a p c"],
+    removed: Bool[np.ndarray, "a p"],
+    columns: Int[np.ndarray, " a"],
+    options: TileOptions,
+) -> None:
+    """`remove_patches` for the reference images that lose any.
+
+    Args:
+        table: distances of one layer, with all patches in the banks; changed in place.
+        normalised: patch tokens of the images.
+        banks: patch tokens of the reference images.
+        removed: patches that leave the banks; some of each.
+        columns: of the reference images in the table.
+        options: as the distances were computed.
+    """
+    n, p, c = normalised.shape
+    size = at_once(4 * p * c)
+    for distances, degree in zip(table, options.degrees):
+        unit = partial(_unit_vectors, degree=degree, options=options)
+        vectors, segments = _removed_vectors(banks, removed, unit)
+        for start in range(0, n, size):
+            features = unit(normalised[start : start + size])
+            block = distances[start : start + size]
+            affected = _affected(block, features, vectors, segments, columns, options.precision)
+            for bank, gone, column, rows in zip(banks, removed, columns, affected):
+                if len(rows):
+                    _recompute(block, features, unit(bank[None])[0], gone, int(column), rows, options.precision)
+
+
+def _unit_vectors(
+    normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: TileOptions
+) -> Float[Array, "b p c"]:
+    dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
+    return aggregate(jnp.asarray(normalised), degree, options.grid, dtype)
+
+
+def _removed_vectors(
+    banks: Float[Array | np.ndarray, "a p c"], removed: Bool[np.ndarray, "a p"], unit: Callable[[Any], Array]
+) -> tuple[Float[Array, "f c"], Int[np.ndarray, " f"]]:
+    """The vectors that leave the banks, and which bank each leaves.
+
+    The last one is repeated in its own segment, which changes no maximum, to a multiple of `REMOVED_BLOCK`.
+    """
+    vectors = jnp.concatenate([unit(bank[None])[0][np.flatnonzero(gone)] for bank, gone in zip(banks, removed)])
+    segments = np.nonzero(removed)[0].astype(np.int32)
+    padding = -len(segments) % REMOVED_BLOCK
+    return jnp.pad(vectors, ((0, padding), (0, 0)), mode="edge"), np.pad(segments, (0, padding), mode="edge")
 
 
 def _affected(
-    table: Float[np.ndarray, "n m p"],
-    features: Float[Array, "n p c"],
-    removed: Bool[np.ndarray, "n p"],
-    references: Int[np.ndarray, " m"],
+    table: Float[np.ndarray, "b m p"],
+    features: Float[Array, "b p c"],
+    vectors: Float[Array, "f c"],
+    segments: Int[np.ndarray, " f"],
     columns: Int[np.ndarray, " a"],
     precision: str,
 ) -> list[Int[np.ndarray, "rows 2"]]:
     """For each affected column the (image, patch) whose nearest patch there is a removed one, or as near as one."""
-    image, patch = np.nonzero(removed[references[columns]])
-    segment_of = image.astype(np.int32)
-    padding = -len(image) % REMOVED_BLOCK
-    # padding repeats the last vector in its own segment, which changes no maximum
-    chosen = np.pad(np.stack([references[columns][image], patch]), ((0, 0), (0, padding)), mode="edge")
-    segments = np.pad(segment_of, (0, padding), mode="edge")
-    vectors = features[chosen[0], chosen[1]]
     near: list[list[np.ndarray]] = [[] for _ in columns]
     for i in range(len(features)):
         nearest = np.asarray(_segment_maxima(features[i], vectors, segments, len(columns), precision))
@@ -95,21 +137,19 @@ def _segment_maxima(
 
 
 def _recompute(
-    table: Float[np.ndarray, "n m p"],
-    features: Float[Array, "n p c"],
-    removed: Bool[np.ndarray, "n p"],
-    reference: int,
+    table: Float[np.ndarray, "b m p"],
+    features: Float[Array, "b p c"],
+    bank: Float[Array, "p c"],
+    removed: Bool[np.ndarray, " p"],
     column: int,
     rows: Int[np.ndarray, "rows 2"],
     precision: str,
 ) -> None:
-    """Writes the distances of `rows` to the patches of `reference` that are left."""
+    """Writes the distances of `rows` to the patches of a reference image that are left."""
     for start in range(0, len(rows), ROW_BLOCK):
         block = rows[start : start + ROW_BLOCK]
         padded = np.pad(block, ((0, ROW_BLOCK - len(block)), (0, 0)), mode="edge")
-        fresh = _distances_to_rest(
-            features[padded[:, 0], padded[:, 1]], features[reference], removed[reference], precision
-        )
+        fresh = _distances_to_rest(features[padded[:, 0], padded[:, 1]], bank, removed, precision)
         table[block[:, 0], column, block[:, 1]] = np.asarray(fresh)[: len(block)]
 
 

@@ -28,8 +28,8 @@ class PatchSet(NamedTuple):
     """The patches of one layer, as a kernel wants them.
 
     Attributes:
-        vectors: `reuse`: normalised tokens [1, n, p, c]; else: unit vectors of every degree [r, n, p, c], which
-            `fused_gpu` wants padded.
+        vectors: `reuse`: normalised tokens [1, n, p, c], in bfloat16 where they are rounded to it; else: unit vectors
+            of every degree [r, n, p, c], which `fused_gpu` wants padded.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
     """
 
@@ -53,8 +53,10 @@ def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
     if options.kernel == "reuse":
         scales = inverse_norms(normalised, options.degrees, options.grid)
-        return PatchSet(normalised[None].astype(dtype), scales)
-    vectors = jnp.stack([aggregate(normalised, r, options.grid).astype(dtype) for r in options.degrees])
+        # float32 holds the product of two bfloat16 numbers exactly: rounded tokens need no wider copy
+        narrow = jnp.bfloat16 in (dtype, normalised.dtype)
+        return PatchSet(normalised[None].astype(jnp.bfloat16 if narrow else jnp.float32), scales)
+    vectors = jnp.stack([aggregate(normalised, r, options.grid, dtype) for r in options.degrees])
     if options.kernel == "fused_gpu":
         vectors = fused_gpu.padded(vectors)
     return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32))
