@@ -1,6 +1,6 @@
 """How a run makes a reference bank: part of it is learnt before patches leave the banks, the rest is what is left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
@@ -18,6 +18,7 @@ from codegraph_jax.extraction import Extracted
 from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
 from codegraph_jax.similarity.bank import bank_options
 from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.storage import at_once
 from codegraph_jax.threshold import calibrate
 
 
@@ -48,7 +49,7 @@ class BankDraft:
     ) -> None:
         """Learns to recognise the recurring defects, from distances to all patches."""
         if communities:
-            mean = mean_distances([table[:, :, self.columns] for table in tables])
+            mean = np.concatenate([mean_distances(part) for part in self._parts(tables)])
             self._tests = dependences(mean, self.references, communities, self._k, config)
 
     def finish(
@@ -59,7 +60,7 @@ class BankDraft:
     ) -> ReferenceBank:
         """The bank, from the distances on which the set was judged; every process ends with the same."""
         size = self.config.backbone.image_size
-        patch_scores = mean_scores([table[:, :, self.columns] for table in tables], self._k)
+        patch_scores = np.concatenate([mean_scores(part, self._k) for part in self._parts(tables)])
         patch_scores = patch_scores.reshape(-1, *self.options.grid)
         raw = np.array([np.asarray(anomaly_maps(jnp.asarray(one[None]), size)).max() for one in patch_scores])
         shape = (len(self.references), patch_scores[0].size)
@@ -80,6 +81,13 @@ class BankDraft:
             scale=(float(low), float(max(high, low + 1e-6))),
             backbone=self.backbone,
         )
+
+    def _parts(self, tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Iterator[list[Float[np.ndarray, "r b R p"]]]:
+        """The distances to the references of the bank, of some images at a time: a copy of all would be large."""
+        patches = tables[0].shape[3]
+        size = at_once(sum(4 * len(table) * len(self.columns) * patches for table in tables))
+        for start in range(0, tables[0].shape[1], size):
+            yield [table[:, start : start + size, self.columns] for table in tables]
 
     @property
     def _k(self) -> int:

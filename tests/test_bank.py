@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax import detector as detector_module
+from codegraph_jax import storage
 from codegraph_jax.bank import KEY, BankError, ReferenceBank
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig
+from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency.community import Community
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
@@ -225,3 +226,24 @@ def test_the_file_names_no_path(saved):
     _, path = saved
     content = path.read_bytes()
     assert str(path.parent).encode() not in content
+
+
+def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(monkeypatch, recurring, detector, images):
+    want = detector.detect(images[:OWN], added=images[OWN:], bank=8)
+    assert want.bank.tests
+    monkeypatch.setattr(storage, "BLOCK", 1)
+    got = detector.detect(images[:OWN], added=images[OWN:], bank=8)
+    np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
+    assert got.bank.calibration.threshold == want.bank.calibration.threshold
+    for mine, theirs in zip(got.bank.tests, want.bank.tests):
+        assert (mine.dependency, mine.standout) == (theirs.dependency, theirs.standout)
+
+
+def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
+    rounded = CoDeGraph(configured(features=FeatureConfig(dtype="bfloat16")))
+    result = rounded.detect(images[:OWN], added=images[OWN:], bank=OWN)
+    result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
+    bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
+    assert {str(layer.dtype) for layer in bank.layers} == {"bfloat16"}
+    got = bank.inspect(images[OWN:])
+    np.testing.assert_allclose(got.patch_scores, result.patch_scores[OWN:], atol=SAME)

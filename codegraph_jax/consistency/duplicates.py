@@ -26,16 +26,15 @@ def duplicate_pairs(
         references: image of each column.
     """
     n, m, _ = distances.shape
-    agreement = np.full((n, n), np.inf)
     if m <= RANK:
         return np.zeros((n, m), bool)
-    for i in range(n):
-        agreement[i, references] = _agreement(distances[i])
-    is_reference = np.zeros(n, bool)
-    is_reference[references] = True
+    agreement = np.empty((n, m))
+    for i, to_references in enumerate(distances):
+        agreement[i] = _agreement(to_references)
     # both must agree with each other; an image that is no reference can only be asked itself
-    other = np.where(is_reference[:, None], agreement.T, agreement)
-    return (np.maximum(agreement, other) < RATIO)[:, references]
+    other = agreement.copy()
+    other[references] = agreement[references].T
+    return np.maximum(agreement, other) < RATIO
 
 
 def shown_by(distances: Float[np.ndarray, "m p"]) -> Bool[np.ndarray, " m"]:

@@ -14,9 +14,7 @@ from scipy import ndimage
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.scoring import mutual_scores
-
-IMAGE_BLOCK = 64
-"""Images whose distances are copied at once: all of them may be a good part of the memory."""
+from codegraph_jax.storage import at_once
 
 FEWEST_OUTSIDE = 5
 """Images outside all communities without which normality is anybody's guess."""
@@ -45,7 +43,7 @@ def flag_patches(
     n, _, p = distances.shape
     flagged = np.zeros((n, p), bool)
     for community, test in zip(communities, dependences(distances, references, communities, k, config)):
-        for members in _blocks(np.asarray(community)):
+        for members in _blocks(np.asarray(community), distances):
             flagged[members] |= depends(distances[members], test, k)
     return flagged
 
@@ -90,15 +88,18 @@ def dependences(
     return tests
 
 
-def _blocks(images: Int[np.ndarray, " b"]) -> list[Int[np.ndarray, " c"]]:
-    return np.split(images, range(IMAGE_BLOCK, len(images), IMAGE_BLOCK))
+def _blocks(images: Int[np.ndarray, " b"], distances: Float[np.ndarray, "n m p"]) -> list[Int[np.ndarray, " c"]]:
+    """Images whose distances are copied at once: all of them may be a good part of the memory."""
+    size = at_once(distances[0].nbytes)
+    return np.split(images, range(size, len(images), size))
 
 
 def _scores(
     distances: Float[np.ndarray, "n m p"], images: Int[np.ndarray, " b"], columns: Int[np.ndarray, " o"] | slice, k: int
 ) -> Float[np.ndarray, "b p"]:
     """Mutual scores of some images against some references."""
-    return np.concatenate([mutual_scores(distances[None, block][:, :, columns], k)[0] for block in _blocks(images)])
+    blocks = _blocks(images, distances)
+    return np.concatenate([mutual_scores(distances[None, block][:, :, columns], k)[0] for block in blocks])
 
 
 def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:

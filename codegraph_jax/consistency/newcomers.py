@@ -14,6 +14,7 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtering import Dependence, dependences, depends
 from codegraph_jax.consistency.stages import mean_distances
+from codegraph_jax.storage import at_once
 from codegraph_jax.threshold import Calibration
 
 
@@ -73,7 +74,9 @@ def leave_out_duplicates(mean: Float[np.ndarray, "b m p"], tables: Sequence[Floa
 
 def recognise(mean: Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int) -> list[Bool[np.ndarray, "b p"]]:
     """Patches of b newcomers that show the recurring defect of each community."""
-    return [depends(mean, test, k) for test in tests]
+    size = at_once(mean[0].nbytes)
+    blocks = [mean[start : start + size] for start in range(0, len(mean), size)]
+    return [np.concatenate([depends(block, test, k) for block in blocks]) for test in tests]
 
 
 def judge_newcomers(

@@ -3,6 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from codegraph_jax import storage
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtering import flag_patches, judge_from_outside
@@ -41,6 +42,21 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     normal = np.quantile(before[15:], 0.99)
     assert before[:10][:, planted.REGION].max() < normal
     assert after[:10][:, planted.REGION].max(axis=1).min() > normal
+
+
+@pytest.mark.parametrize("images", [1, 5])
+def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images):
+    def flagged_and_left():
+        normalised, table, _, found = find(planted.draw())
+        flagged = found.flagged.reshape(48, -1)
+        remove_patches(table, normalised, flagged, np.arange(48), planted.OPTIONS)
+        return flagged, table
+
+    want = flagged_and_left()
+    assert want[0].any()
+    monkeypatch.setattr(storage, "BLOCK", images * want[1][0, 0].nbytes)
+    for got, expected in zip(flagged_and_left(), want):
+        np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -113,12 +129,25 @@ def test_flagged_patches_are_judged_from_outside_their_community():
     assert set(zip(*(axis.tolist() for axis in np.nonzero(np.isinf(table[0]))))) == {(1, 0, 2), (1, 1, 2), (1, 3, 2)}
 
 
-def test_flagging_copies_no_great_part_of_the_distances():
+def test_duplicates_take_memory_for_images_and_references_only():
+    distances = np.random.default_rng(0).random((600, 20, 100), np.float32) + 0.5
+    tracemalloc.start()
+    try:
+        duplicate_pairs(distances, np.arange(20) * 30)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # neither a number for each two images nor what was computed of every one
+    assert peak < 600 * 600 * 8 / 4
+
+
+def test_flagging_copies_no_great_part_of_the_distances(monkeypatch):
     # at N = 5,000 with 256 references they take 1.2 GiB
     distances = np.random.default_rng(0).random((1200, 30, 100), np.float32) + 0.5
     references = np.arange(30) * 40
     distances[:500, :13, :40] *= 0.1
     distances[:500, 13:, :40] += 1.0
+    monkeypatch.setattr(storage, "BLOCK", distances.nbytes // 10)
     tracemalloc.start()
     try:
         flagged = flag_patches(distances, references, [list(range(500))], 5, ConsistencyConfig())
