@@ -33,6 +33,9 @@ GIB = 2**30
 COPIES = 2
 """Tables of one layer and degree in memory during the later stages: mean distances, twice where images are added."""
 
+GRAPHS = 6
+"""Matrices of one number for each two images that exist at once: links, weights, a shuffled graph, and their copies."""
+
 BLOCK = 2**27
 """Bytes of a table or of features that a stage copies at once."""
 
@@ -228,7 +231,9 @@ def plan_memory(
     layer = np.dtype(dtype).itemsize * images * patches * channels
     table = 4 * images * references * patches
     limit = memory_limit(config)
-    working = 2 * layer + COPIES * table + COPIED_BLOCKS * BLOCK + COPIED_IMAGES * 4 * references * patches
+    # the graph comes when the prepared layer is gone
+    working = max(2 * layer, GRAPHS * 4 * images**2) + COPIES * table
+    working += COPIED_BLOCKS * BLOCK + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
 

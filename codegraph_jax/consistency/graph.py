@@ -26,7 +26,8 @@ Members = tuple[int, ...]
 
 def link_counts(links: Links, images: int) -> Float[np.ndarray, "n n"]:
     """Number of links from a patch of image i to image j."""
-    counts = np.zeros((images, images))
+    # float32 counts up to 16 million exactly
+    counts = np.zeros((images, images), np.float32)
     np.add.at(counts, (links.image, links.target), 1.0)
     return counts
 
@@ -37,8 +38,11 @@ def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarr
     A defect that is merely similar to a recurring one links to the group, but the group does not link back: its
     members have each other. An image that is no reference cannot be linked to, so its own links count alone.
     """
-    both = is_reference[:, None] & is_reference[None, :]
-    return np.where(both, np.minimum(counts, counts.T), counts + counts.T)
+    weights = counts + counts.T
+    references = np.ix_(is_reference, is_reference)
+    between = counts[references]
+    weights[references] = np.minimum(between, between.T)
+    return weights
 
 
 def shuffled(
@@ -83,12 +87,12 @@ def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolut
 def strength(weights: Float[np.ndarray, "n n"], community: Members) -> float:
     """Mean weight between two members."""
     inside = weights[np.ix_(community, community)]
-    return float(inside.sum() / (len(community) * (len(community) - 1)))
+    return float(inside.sum(dtype=np.float64) / (len(community) * (len(community) - 1)))
 
 
 def evidence(weights: Float[np.ndarray, "n n"], community: Members) -> float:
     """Links inside a community: what is compared between the graph and its shuffled copies."""
-    return float(weights[np.ix_(community, community)].sum() / 2.0)
+    return float(weights[np.ix_(community, community)].sum(dtype=np.float64) / 2.0)
 
 
 def significant_communities(
@@ -107,12 +111,12 @@ def significant_communities(
     position = np.argsort(order)
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
     targets = np.flatnonzero(canonical_reference)
-    pairs = np.triu_indices(len(counts), 1)
+    entries = len(counts) * (len(counts) - 1)
     resolution, chance = config.resolution, []
     for _ in range(config.permutations):
         weights = mutual_weights(shuffled(canonical, targets, generator), canonical_reference)
         # a community must be denser than a shuffled graph is as a whole
-        resolution = max(resolution, float(weights[pairs].mean()))
+        resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
         # nearly all of it is zero, and for thousands of images two hundred of them would fill the memory
         chance.append(csr_array(weights))
     found = communities(observed, order, resolution, seed=0)
