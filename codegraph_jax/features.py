@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -21,6 +21,19 @@ def box_sum(values: Float[Array, "..."], size: int, axes: tuple[int, ...]) -> Fl
         window[axis], padding[axis] = size, (size // 2, size // 2)
         values = lax.reduce_window(values, 0.0, lax.add, window, [1] * values.ndim, padding)
     return values
+
+
+def as_bits(values: Float[Array, "..."]) -> Shaped[Array, "..."]:
+    """bfloat16 as the integers that it is made of, for a loop that picks images; float32 as it is.
+
+    XLA has no loop over bfloat16 on CPUs: it widens all images before a loop that picks one.
+    """
+    return lax.bitcast_convert_type(values, jnp.uint16) if values.dtype == jnp.bfloat16 else values
+
+
+def from_bits(bits: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """What `as_bits` was given, or a part of it."""
+    return lax.bitcast_convert_type(bits, jnp.bfloat16) if bits.dtype == jnp.uint16 else bits
 
 
 @jax.jit
@@ -55,12 +68,13 @@ def aggregate(
         dtype: of the unit vectors; sums and lengths are float32.
     """
 
-    def one_image(tokens: Float[Array, "p c"]) -> Float[Array, "p c"]:
+    def one_image(bits: Shaped[Array, "p c"]) -> Float[Array, "p c"]:
+        tokens = from_bits(bits)
         sums = _neighbourhood_sums(tokens[None], degree, grid)
         return (sums * _inverse_norm(sums)[..., None])[0].astype(dtype)
 
     # one image at a time: how a sum is rounded must not depend on how many images a device holds
-    return lax.map(one_image, normalised)
+    return lax.map(one_image, as_bits(normalised))
 
 
 @partial(jax.jit, static_argnames=("degrees", "grid"))
@@ -70,6 +84,8 @@ def inverse_norms(
     """1 / length of the summed (not averaged) neighbourhoods, by which a kernel derives degree r from degree 1."""
     # one image at a time, so that the temporaries do not grow with n
     return lax.map(
-        lambda image: jnp.stack([_inverse_norm(_neighbourhood_sums(image[None], r, grid))[0] for r in degrees]),
-        normalised,
+        lambda bits: jnp.stack(
+            [_inverse_norm(_neighbourhood_sums(from_bits(bits)[None], r, grid))[0] for r in degrees]
+        ),
+        as_bits(normalised),
     ).swapaxes(0, 1)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.features import box_sum
+from codegraph_jax.features import box_sum, from_bits
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, cosine_to_distance, prepare, product_precision
 
 
@@ -55,18 +55,19 @@ def distances_to_bank(
     query = prepare(normalised[None], options)
 
     def one_reference(reference: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        vectors, scales, penalty = reference
+        bits, scales, penalty = reference
+        vectors = from_bits(bits)
         full, left = [], []
         for k, degree in enumerate(options.degrees):
             if options.kernel == "reuse":
                 if k == 0:
-                    tile = _cosines(query.vectors[0, 0], vectors[0], options)
+                    tile = _cosines(from_bits(query.vectors[0, 0]), vectors[0], options)
                 cosines = tile
                 if degree > 1:
                     cosines = box_sum(tile.reshape(*options.grid, *options.grid), degree, axes=(0, 1, 2, 3))
                 cosines = cosines.reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
             else:
-                cosines = _cosines(query.vectors[k, 0], vectors[k], options)
+                cosines = _cosines(from_bits(query.vectors[k, 0]), vectors[k], options)
             full.append(cosines.max(axis=1))
             left.append((cosines + penalty[None, :]).max(axis=1))
         return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))

@@ -71,6 +71,9 @@ def remove_from_banks(
         columns: of the reference images in the table.
         options: as the distances were computed.
     """
+    if options.kernel == "reuse" and normalised.dtype == jnp.bfloat16:
+        # the kernel's products of rounded tokens were exact, as those of rounded unit vectors would not be
+        options = options._replace(precision="float32")
     n, p, c = normalised.shape
     size = at_once(4 * p * c)
     for distances, degree in zip(table, options.degrees):

@@ -13,14 +13,14 @@ Two exact routes to the same numbers:
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
-from codegraph_jax.features import aggregate, box_sum, inverse_norms
+from codegraph_jax.features import aggregate, as_bits, box_sum, from_bits, inverse_norms
 from codegraph_jax.similarity import fused, fused_gpu
 
 
@@ -29,11 +29,12 @@ class PatchSet(NamedTuple):
 
     Attributes:
         vectors: `reuse`: normalised tokens [1, n, p, c], in bfloat16 where they are rounded to it; else: unit vectors
-            of every degree [r, n, p, c], which `fused_gpu` wants padded.
+            of every degree [r, n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as `features.as_bits` gives
+            it, but for the fused kernels.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
     """
 
-    vectors: Float[Array, "k n p c"]
+    vectors: Shaped[Array, "k n p c"]
     scales: Float[Array, "r n p"]
 
 
@@ -55,11 +56,19 @@ def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet
         scales = inverse_norms(normalised, options.degrees, options.grid)
         # float32 holds the product of two bfloat16 numbers exactly: rounded tokens need no wider copy
         narrow = jnp.bfloat16 in (dtype, normalised.dtype)
-        return PatchSet(normalised[None].astype(jnp.bfloat16 if narrow else jnp.float32), scales)
+        return PatchSet(_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32), scales)
     vectors = jnp.stack([aggregate(normalised, r, options.grid, dtype) for r in options.degrees])
     if options.kernel == "fused_gpu":
         vectors = fused_gpu.padded(vectors)
+    if not options.kernel.startswith("fused"):
+        vectors = as_bits(vectors)
     return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32))
+
+
+@partial(jax.jit, static_argnames="dtype")
+def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, "1 n p c"]:
+    """In one program, so that a layer is copied once."""
+    return as_bits(normalised[None].astype(dtype))
 
 
 def product_precision(precision: str) -> lax.Precision:
@@ -132,7 +141,7 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        pick = lambda patches, k: PatchSet(patches.vectors[:, k], patches.scales[:, k])  # noqa: E731
+        pick = lambda patches, k: PatchSet(from_bits(patches.vectors[:, k]), patches.scales[:, k])  # noqa: E731
         rows, columns = _tile_maxima(pick(left, i), pick(right, j), options)
         return cosine_to_distance(rows), cosine_to_distance(columns)
 

@@ -1,12 +1,13 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.features import aggregate, normalise
+from codegraph_jax.features import aggregate, inverse_norms, normalise
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances, schedule
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 from tests import reference
 
 GRID = (5, 7)
@@ -57,6 +58,34 @@ def test_bfloat16_products_keep_the_order(kernel):
     assert np.abs(exact - rough).max() < 0.03
     assert np.corrcoef(exact.ravel(), rough.ravel())[0, 1] > 0.999
     assert np.abs(exact - rough).max() > 0, "bfloat16 must really be used"
+
+
+@pytest.mark.parametrize("kernel,precisions", [("reuse", ["float32", "bfloat16"]), ("direct", ["float32"])])
+def test_products_of_rounded_tokens_are_exact(kernel, precisions):
+    rounded = normalise(jnp.asarray(draw(c=96))).astype(jnp.bfloat16)
+    off = ~np.eye(4, dtype=bool)
+    wide = TileOptions(kernel, DEGREES, GRID, "float32")
+    want = pairwise_distances(rounded.astype(jnp.float32), wide, np.arange(4))[:, off]
+    for precision in precisions:
+        got = pairwise_distances(rounded, wide._replace(precision=precision), np.arange(4))[:, off]
+        np.testing.assert_allclose(got**2, want**2, atol=5e-6)
+
+
+def test_no_wide_copy_is_made_of_a_layer_of_rounded_tokens():
+    n, p, c = 64, 35, 96
+    layer = jax.ShapeDtypeStruct((n, p, c), jnp.bfloat16)
+    options, some = TileOptions("reuse", DEGREES, GRID, "float32"), jax.ShapeDtypeStruct((9,), jnp.int32)
+    prepared = jax.eval_shape(lambda tokens: prepare(tokens, options), layer)
+    assert prepared.vectors.dtype.itemsize == 2
+
+    def temporary(function, *arguments):
+        return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+    # in preparation one narrow copy, in every call of the kernel none
+    wide = 4 * n * p * c
+    assert temporary(inverse_norms, layer, DEGREES, GRID) < 0.7 * wide
+    assert temporary(aggregate, layer, 3, GRID, jnp.bfloat16) < 0.7 * wide
+    assert temporary(pair_distances, prepared, prepared, some, some, options) < 0.1 * wide
 
 
 @settings(max_examples=15, deadline=None)
