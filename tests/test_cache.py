@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -46,11 +47,11 @@ def counted(monkeypatch):
     return runs
 
 
-def work(backbone, images, cache="", batch_size=1, devices=1, **data):
+def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32, **data):
     team = assemble_team(ParallelConfig(devices=devices))
     done = []
     settings = DataConfig(cache=str(cache), workers=1, **data)
-    extracted = extract(backbone, images, SIZE, batch_size, settings, team, done.append)
+    extracted = extract(backbone, images, SIZE, batch_size, settings, team, done.append, dtype=dtype)
     assert sum(done) == len(extracted.kept)
     return extracted
 
@@ -102,6 +103,17 @@ def test_blocks_are_kept_apart(tmp_path, backbone, images, counted):
     assert len(counted) == 2
     assert work(other, images[:2], tmp_path).from_cache == 2
     assert work(backbone, images[:2], tmp_path).from_cache == 2
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_rounded_tokens_are_kept_apart(tmp_path, backbone, images, devices):
+    plain = work(backbone, images[:4], tmp_path, devices=devices)
+    for found in (0, 4):
+        rounded = work(backbone, images[:4], tmp_path, devices=devices, dtype=ml_dtypes.bfloat16)
+        assert rounded.from_cache == found
+        for narrow, wide in zip(rounded.layers, plain.layers):
+            np.testing.assert_array_equal(narrow, wide.astype(ml_dtypes.bfloat16))
+    assert work(backbone, images[:4], tmp_path, devices=devices).layers[0].dtype == np.float32
 
 
 def test_other_settings_find_nothing(tmp_path, backbone, images):
