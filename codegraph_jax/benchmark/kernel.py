@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from codegraph_jax.benchmark import exact
 from codegraph_jax.benchmark.peaks import large_product
@@ -18,6 +18,7 @@ from codegraph_jax.features import box_sum, normalise
 from codegraph_jax.scoring import mutual_scores, neighbour_count
 from codegraph_jax.similarity.pairwise import fill, pairwise_distances, schedule, tile_options
 from codegraph_jax.similarity.tiles import TileOptions, prepare
+from codegraph_jax.storage import feature_type
 
 FRACTION = ScoringConfig().fraction
 
@@ -75,13 +76,18 @@ def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]
     k = neighbour_count(len(tokens), FRACTION)
 
     def run() -> np.ndarray:
-        return mutual_scores(pairwise_distances(normalise(placed), options, references), k).mean(axis=0)
+        return mutual_scores(pairwise_distances(_normalised(placed, options), options, references), k).mean(axis=0)
 
     return run
 
 
+def _normalised(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
+    """As a run keeps them."""
+    return normalise(tokens).astype(feature_type("auto", options.precision))
+
+
 def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
-    patches = jax.block_until_ready(prepare(normalise(jnp.asarray(tokens)), options))
+    patches = jax.block_until_ready(prepare(_normalised(jnp.asarray(tokens), options), options))
     n, p, _ = tokens.shape
     pairs = schedule(n, np.arange(n))
     table = np.full((len(options.degrees), n, n, p), np.inf, np.float32)
