@@ -12,8 +12,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.features import box_sum, from_bits
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, cosine_to_distance, prepare, product_precision
+from codegraph_jax.features import from_bits
+from codegraph_jax.similarity.tiles import (
+    PatchSet,
+    TileOptions,
+    box_sums,
+    cosine_to_distance,
+    prepare,
+    product_precision,
+)
 
 
 class BankPatches(NamedTuple):
@@ -58,14 +65,12 @@ def distances_to_bank(
         bits, scales, penalty = reference
         vectors = from_bits(bits)
         full, left = [], []
-        for k, degree in enumerate(options.degrees):
+        if options.kernel == "reuse":
+            tile = _cosines(from_bits(query.vectors[0, 0]), vectors[0], options)
+            sums = box_sums(tile.reshape(*options.grid, *options.grid), options.degrees)
+        for k in range(len(options.degrees)):
             if options.kernel == "reuse":
-                if k == 0:
-                    tile = _cosines(from_bits(query.vectors[0, 0]), vectors[0], options)
-                cosines = tile
-                if degree > 1:
-                    cosines = box_sum(tile.reshape(*options.grid, *options.grid), degree, axes=(0, 1, 2, 3))
-                cosines = cosines.reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
+                cosines = sums[k].reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
             else:
                 cosines = _cosines(from_bits(query.vectors[k, 0]), vectors[k], options)
             full.append(cosines.max(axis=1))

@@ -87,8 +87,8 @@ def _inner_products(left: Float[Array, "p c"], right: Float[Array, "q c"], preci
     )
 
 
-def _box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
-    """Sums over degree x degree patches of both images, for each degree."""
+def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
+    """Sums of a tile over degree x degree patches of both images, for each degree; zeros beyond the edges."""
     down = {degree: box_sum(grids, degree, axes=(0,)) for degree in {3, *degrees} - {5}}
     # five rows of a tile do not fit into a core's cache; two sums of three rows, less the row they share, do
     above = jnp.concatenate([grids[:1], down[3][:-1]])
@@ -110,7 +110,7 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
     if options.kernel == "reuse":
         tile = _inner_products(left.vectors[0], right.vectors[0], options.precision)
         grids = tile.reshape(*options.grid, *options.grid)
-        for k, sums in enumerate(_box_sums(grids, options.degrees)):
+        for k, sums in enumerate(box_sums(grids, options.degrees)):
             cosines = sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :]
             rows.append(cosines.max(axis=1))
             columns.append(cosines.max(axis=0))
