@@ -4,8 +4,8 @@ An entry holds one block's normalised patch tokens of one image, or its image fe
 or with further images costs only what is new. Its place is the digest of everything that the numbers depend on: the
 weights, the architecture, the settings of the backbone, the kind of device, and the image's pixels as the backbone sees
 them. Numbers are kept as the run holds them, in float32 or rounded to bfloat16, and the two apart: results with and
-without the cache are equal. Every entry
-carries a digest of its content and says which it is; one that does not fit counts as absent and is written anew.
+without the cache are equal. Every entry carries a digest of its content and says which it is; one that does not fit
+counts as absent and is written anew.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from codegraph_jax.data.batches import Batch
 from codegraph_jax.data.files import whole_file
 from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.progress import Progress
-from codegraph_jax.storage import FeatureSpool
+from codegraph_jax.spool import FeatureSpool
 
 FORMAT = 2
 """Changes when the meaning of an entry does."""

@@ -23,7 +23,8 @@ from codegraph_jax.features import normalise
 from codegraph_jax.parallel import Team
 from codegraph_jax.progress import Progress
 from codegraph_jax.resume.unfinished import Unfinished, on_device
-from codegraph_jax.storage import Allocate, FeatureSpool, in_memory
+from codegraph_jax.spool import FeatureSpool
+from codegraph_jax.storage import Allocate, in_memory
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 

@@ -10,14 +10,12 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
@@ -241,26 +239,3 @@ def plan_memory(
 def memory_limit(config: StorageConfig) -> int:
     """Bytes of features and distances that may be in memory."""
     return int(config.memory_gib * GIB) or int(SHARE_OF_FREE * free_memory())
-
-
-class FeatureSpool:
-    """Takes the layers of the images of a run, in any order, and gives each layer back as one array."""
-
-    def __init__(self, allocate: Allocate, images: int):
-        self._allocate, self._images = allocate, images
-        self._layers: list[np.ndarray] = []
-
-    def put(self, places: Int[np.ndarray, " b"], layers: Sequence[Float[Array | np.ndarray, "b p c"]]) -> None:
-        """Stores the layers of some images at their places."""
-        if not self._layers:
-            self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
-        for stored, layer in zip(self._layers, layers):
-            stored[places] = np.asarray(layer)
-
-    def joined(self, places: Int[np.ndarray, " k"]) -> list[np.ndarray]:
-        """Every layer, of the images at these places, which ascend; the others are lost."""
-        for stored in self._layers:
-            for to, place in enumerate(places):
-                if to < place:
-                    stored[to] = stored[place]
-        return [stored[: len(places)] for stored in self._layers]

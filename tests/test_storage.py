@@ -21,7 +21,8 @@ from codegraph_jax.config import (
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.removal import remove_patches
-from codegraph_jax.storage import GIB, FeatureSpool, in_memory, plan_memory
+from codegraph_jax.spool import FeatureSpool
+from codegraph_jax.storage import GIB, in_memory, plan_memory
 
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
 

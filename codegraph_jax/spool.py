@@ -1,0 +1,31 @@
+"""The features of a run, put together image by image where the memory plan has them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.storage import Allocate
+
+
+class FeatureSpool:
+    """Takes the layers of the images of a run, in any order, and gives each layer back as one array."""
+
+    def __init__(self, allocate: Allocate, images: int):
+        self._allocate, self._images = allocate, images
+        self._layers: list[np.ndarray] = []
+
+    def put(self, places: Int[np.ndarray, " b"], layers: Sequence[Float[Array | np.ndarray, "b p c"]]) -> None:
+        """Stores the layers of some images at their places."""
+        if not self._layers:
+            self._layers = [self._allocate((self._images, *layer.shape[1:]), layer.dtype) for layer in layers]
+        for stored, layer in zip(self._layers, layers):
+            stored[places] = np.asarray(layer)
+
+    def joined(self, places: Int[np.ndarray, " k"]) -> list[np.ndarray]:
+        """Every layer, of the images at these places, which ascend; the others are lost."""
+        for stored in self._layers:
+            for to, place in enumerate(places):
+                if to < place:
+                    stored[to] = stored[place]
+        return [stored[: len(places)] for stored in self._layers]
