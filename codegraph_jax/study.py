@@ -117,14 +117,14 @@ def _judgements(
         chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
         yield statistic, detector.judge(_copy(comparison), chosen)
     for limit in config.references:
-        yield f"mutual scoring, R = {limit}", detector.judge(_copy(_fewer(comparison, limit)), off)
+        yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
         for statistic in config.statistics:
             chosen = dataclasses.replace(config.detect.consistency, statistic=statistic)
-            yield f"{statistic}, R = {limit}", detector.judge(_copy(_fewer(comparison, limit)), chosen)
+            yield f"{statistic}, R = {limit}", detector.judge(_fewer(comparison, limit), chosen)
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
-    """The comparison that `similarity.references = limit` gives, from that with all references."""
+    """The comparison that `similarity.references = limit` gives, from that with all references; a copy."""
     columns = choose_references(len(comparison.references), limit)
     tables = [table[:, :, columns] for table in comparison.tables]
     return comparison._replace(tables=tables, references=comparison.references[columns])
