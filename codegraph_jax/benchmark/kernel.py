@@ -76,18 +76,18 @@ def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]
     k = neighbour_count(len(tokens), FRACTION)
 
     def run() -> np.ndarray:
-        return mutual_scores(pairwise_distances(_normalised(placed, options), options, references), k).mean(axis=0)
+        return mutual_scores(pairwise_distances(as_kept(placed, options), options, references), k).mean(axis=0)
 
     return run
 
 
-def _normalised(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
-    """As a run keeps them."""
+def as_kept(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
+    """Tokens, normalised and rounded as a run keeps them."""
     return normalise(tokens).astype(feature_type("auto", options.precision))
 
 
 def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
-    patches = jax.block_until_ready(prepare(_normalised(jnp.asarray(tokens), options), options))
+    patches = jax.block_until_ready(prepare(as_kept(jnp.asarray(tokens), options), options))
     n, p, _ = tokens.shape
     pairs = schedule(n, np.arange(n))
     table = np.full((len(options.degrees), n, n, p), np.inf, np.float32)

@@ -6,13 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.benchmark.kernel import draw_tokens
+from codegraph_jax.benchmark.kernel import as_kept, draw_tokens
 from codegraph_jax.benchmark.peaks import product_peak
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.benchmark.timing import interleaved
 from codegraph_jax.config import SimilarityConfig
-from codegraph_jax.features import normalise
 from codegraph_jax.parallel import Team
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.sharding import all_distances
@@ -23,8 +22,8 @@ def measure(config: BenchmarkConfig) -> list[Record]:
     kernel, settings, here = config.kernel, config.scaling, jax.local_devices()
     numbers = settings.devices or tuple(2**k for k in range(len(here).bit_length()))
     grid = (kernel.grid, kernel.grid)
-    tokens = np.asarray(normalise(draw_tokens(settings.images, grid, kernel.channels)))
     options = tile_options(SimilarityConfig(precision=kernel.precisions[0]), kernel.degrees, grid)
+    tokens = np.asarray(as_kept(jax.numpy.asarray(draw_tokens(settings.images, grid, kernel.channels)), options))
     tables: dict[str, Any] = {}
     functions = {
         f"{number} devices": _run(tokens, Team(tuple(here[:number]), config.parallel.backend), options, tables)
