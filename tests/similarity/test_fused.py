@@ -20,17 +20,22 @@ def unit_vectors(n, p, c, seed=0, dtype=np.float32):
     return jnp.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), dtype)
 
 
+def assert_maxima(rows, columns, vectors, first, second):
+    """Row and column maxima are those of the float64 products."""
+    exact = np.asarray(vectors, np.float64)
+    for b, (i, j) in enumerate(zip(first, second)):
+        cosines = exact[i] @ exact[j].T
+        np.testing.assert_allclose(rows[b], cosines.max(axis=1), atol=1e-6)
+        np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.integers(1, 40), st.sampled_from([8, 16]), st.integers(0, 10**6))
 def test_maxima_over_any_number_of_patches(p, block, seed):
     vectors = unit_vectors(3, p, 12, seed)
     first, second = jnp.array([0, 0, 1, 2]), jnp.array([1, 2, 2, 0])
     rows, columns = fused.pair_maxima(vectors, vectors, first, second, lax.Precision.HIGHEST, True, block)
-    exact = np.asarray(vectors, np.float64)
-    for b, (i, j) in enumerate(zip(first, second)):
-        cosines = exact[i] @ exact[j].T
-        np.testing.assert_allclose(rows[b], cosines.max(axis=1), atol=1e-6)
-        np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
+    assert_maxima(rows, columns, vectors, first, second)
 
 
 def test_patches_beyond_the_image_never_win():

@@ -10,7 +10,7 @@ from jax import export
 
 from codegraph_jax.similarity import fused_gpu
 from codegraph_jax.similarity.pairwise import pick_kernel
-from tests.similarity.test_fused import BOUNDS, unit_vectors
+from tests.similarity.test_fused import BOUNDS, assert_maxima, unit_vectors
 from tests.similarity.test_pairwise import draw, expected, table
 
 
@@ -19,11 +19,7 @@ def test_maxima_where_tiles_overlap_and_buffers_go_round(p, c):
     vectors = unit_vectors(3, p, c, dtype=jnp.bfloat16)
     first, second = jnp.array([2]), jnp.array([1])
     rows, columns = fused_gpu.pair_maxima(vectors, vectors, first, second, emulate=True)
-    exact = np.asarray(vectors, np.float64)
-    for b, (i, j) in enumerate(zip(first, second)):
-        cosines = exact[i] @ exact[j].T
-        np.testing.assert_allclose(rows[b], cosines.max(axis=1), atol=1e-6)
-        np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
+    assert_maxima(rows, columns, vectors, first, second)
 
 
 def test_padding_never_wins():
