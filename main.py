@@ -10,10 +10,10 @@ from absl import app, flags
 from ml_collections import config_flags
 
 TASKS = {
-    "detect": "codegraph_jax.job",
-    "inspect": "codegraph_jax.inspection",
-    "recurring": "codegraph_jax.study",
-    "benchmark": "codegraph_jax.benchmark.task",
+    "detect": "codegraph_jax.tasks.detect",
+    "inspect": "codegraph_jax.tasks.inspect",
+    "recurring": "codegraph_jax.tasks.recurring",
+    "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.trainer",
     "oecl_score": "contrastive_jax.scoring_job",
 }
@@ -30,8 +30,8 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; defaul
 
 def main(arguments: list[str]) -> int:
     """Hands over to the config's task; a problem that the user can mend ends in one line and status 2."""
-    from codegraph_jax.errors import UserError
-    from codegraph_jax.processes import joined
+    from codegraph_jax.core.errors import UserError
+    from codegraph_jax.distributed.processes import joined
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value

@@ -1,6 +1,6 @@
 """CoDeGraph in JAX: zero-shot anomaly detection on a folder of unlabelled images of one product."""
 
-from codegraph_jax.bank import ReferenceBank
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.detector import CoDeGraph, DetectionResult
 

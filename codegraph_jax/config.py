@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import ml_collections
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class DataConfig:
     workers: int = field(default=2, metadata=at_least(1))
     """Threads that decode images while the device computes."""
     cache: str = ""
-    """Directory where features are kept for later runs (`codegraph_jax.cache`); empty: nowhere."""
+    """Directory where features are kept for later runs (`codegraph_jax.features.cache`); empty: nowhere."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """What to draw where `layout` is `drawn`."""
 
@@ -177,7 +177,7 @@ class MetricsConfig:
 
 @dataclass(frozen=True)
 class ThresholdConfig:
-    """Which images are flagged; see `codegraph_jax.threshold`."""
+    """Which images are flagged; see `codegraph_jax.scoring.threshold`."""
 
     false_alarm_rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
     """Share of normal images that may be flagged by mistake."""
@@ -203,7 +203,7 @@ class ReportConfig:
 
 @dataclass(frozen=True)
 class BankConfig:
-    """What a run keeps for the inspection of single images; see `codegraph_jax.bank`."""
+    """What a run keeps for the inspection of single images; see `codegraph_jax.bank.reference_bank`."""
 
     save: str = ""
     """The .safetensors file; empty: none is written."""
@@ -215,7 +215,7 @@ class BankConfig:
 
 @dataclass(frozen=True)
 class DevicesConfig:
-    """Which devices work, and how they are reached; see `codegraph_jax.parallel`."""
+    """Which devices work, and how they are reached; see `codegraph_jax.distributed.devices`."""
 
     backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
     """Both give the same numbers."""
@@ -233,7 +233,7 @@ class ParallelConfig(DevicesConfig):
 
 @dataclass(frozen=True)
 class StorageConfig:
-    """Where large arrays live; see `codegraph_jax.storage`."""
+    """Where large arrays live; see `codegraph_jax.features.memory`."""
 
     memory_gib: float = field(default=0.0, metadata=at_least(0))
     """What features and distances may take; beyond it they are mapped from files. 0: 60 % of what is free."""

@@ -18,27 +18,27 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.bank import ReferenceBank
-from codegraph_jax.bank_draft import BankDraft
+from codegraph_jax.bank.draft import BankDraft
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config, ConfigError, ConsistencyConfig, ScoringConfig
+from codegraph_jax.consistency.added import Newcomers, rescore_newcomers, with_newcomers
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtering import judge_from_outside
-from codegraph_jax.consistency.newcomers import Newcomers, rescore_newcomers, with_newcomers
 from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.data.images import Source
-from codegraph_jax.errors import UserError
-from codegraph_jax.extraction import Extracted, extract
-from codegraph_jax.parallel import assemble_team
-from codegraph_jax.processes import together
-from codegraph_jax.progress import Clock, bar
+from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.distributed.processes import together
+from codegraph_jax.features.extraction import Extracted, extract
+from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
 from codegraph_jax.resume.unfinished import Unfinished
-from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count, rescore
+from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count, rescore
+from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.multihost import remove_everywhere
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
-from codegraph_jax.storage import MemoryPlan, feature_type, plan_run
-from codegraph_jax.threshold import Calibration, calibrate
 
 MAP_BLOCK = 16
 """Maps that are interpolated at once."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ScoringConfig, to_config_dict
-from codegraph_jax.study import StudyConfig
+from codegraph_jax.tasks.recurring import StudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile")
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 from contrastive_jax.state import TrainState
 
 logger = logging.getLogger(__name__)

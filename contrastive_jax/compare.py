@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.records import print_table
 from contrastive_jax.scores import SCORES

@@ -7,7 +7,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 
-from codegraph_jax.data.files import whole_file
+from codegraph_jax.core.files import whole_file
 
 matplotlib.use("Agg", force=False)
 from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first

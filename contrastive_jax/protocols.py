@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 
 Images = UInt8[np.ndarray, "n h w 3"]
 

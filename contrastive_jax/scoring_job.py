@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from codegraph_jax.config import ConfigError, read_config
+from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.samples import find_images
-from codegraph_jax.data.workdir import locked
 from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from contrastive_jax.evaluation import build_scorer

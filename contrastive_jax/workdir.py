@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.data.files import whole_file
-from codegraph_jax.data.workdir import WorkdirError
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.workdir import WorkdirError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.metrics import image_metrics
+from codegraph_jax.evaluation.metrics import image_metrics
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.metrics import image_metrics, pixel_metrics
+from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:

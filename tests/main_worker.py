@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from codegraph_jax import processes
+from codegraph_jax.distributed import processes
 
 if __name__ == "__main__":
     processes.CONNECT_SECONDS = int(sys.argv.pop(1))

@@ -10,10 +10,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codegraph_jax import processes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.multihost import remove_everywhere
 
 

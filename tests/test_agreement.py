@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from codegraph_jax.agreement import COMPARED, _content, _some
 from codegraph_jax.data.samples import Sample
+from codegraph_jax.tasks.agreement import COMPARED, _content, _some
 
 
 @pytest.mark.parametrize("count", [1, 2, COMPARED - 1, COMPARED, COMPARED + 1, 1000])

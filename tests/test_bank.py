@@ -9,14 +9,14 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax import detector as detector_module
-from codegraph_jax import storage
-from codegraph_jax.bank import KEY, BankError, ReferenceBank
+from codegraph_jax.bank.reference_bank import KEY, BankError, ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency.community import Community
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.features import memory as storage
+from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax import extraction
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.blocks import Blocks, OutOfMemory, is_out_of_memory
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed.blocks import Blocks, OutOfMemory, is_out_of_memory
+from codegraph_jax.features import extraction
 from codegraph_jax.similarity import pairwise, sharding
 from tests.backbones.tiny import GOLDEN, TINY
 

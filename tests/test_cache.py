@@ -6,13 +6,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax import extraction
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.cache import FeatureCache, weights_identity
 from codegraph_jax.config import BackboneConfig, ConfigError, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.extraction import extract
-from codegraph_jax.parallel import assemble_team
+from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.features import extraction
+from codegraph_jax.features.cache import FeatureCache, weights_identity
+from codegraph_jax.features.extraction import extract
 
 SIZE = 42
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3))
@@ -177,7 +177,7 @@ def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, backbone, images
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codegraph_jax.pieces.save_file", refuse)
+    monkeypatch.setattr("codegraph_jax.core.pieces.save_file", refuse)
     assert_same(plain, work(backbone, images[:2], tmp_path))
     assert caplog.text.count("No space left") == 1
     assert not list(tmp_path.rglob(".partial-*"))

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax import job
-from codegraph_jax.categories import on_each_device
 from codegraph_jax.config import BackboneConfig, Config, ConfigError, DataConfig, ParallelConfig, to_config_dict
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks.categories import on_each_device
 from tests.test_main import photographs
 
 BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))

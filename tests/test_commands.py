@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax import inspection, job
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig, to_config_dict
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
 from tests.data.files import write_mask
 from tests.test_docs import CONFIGS, PAGES, ROOT, check, commands
 

@@ -13,7 +13,7 @@ from codegraph_jax.config import BackboneConfig, Config, ConfigError, Consistenc
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImages
-from codegraph_jax.extraction import NotFiniteError
+from codegraph_jax.features.extraction import NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import Config, InspectConfig, read_config
-from codegraph_jax.study import StudyConfig
+from codegraph_jax.tasks.recurring import StudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from main import TASKS
 

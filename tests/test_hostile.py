@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax import job
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, to_config_dict
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
+from codegraph_jax.tasks import detect as job
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.data.files import write_image
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from codegraph_jax import inspection, job
-from codegraph_jax.bank import BankError
+from codegraph_jax.bank.reference_bank import BankError
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
@@ -20,8 +19,10 @@ from codegraph_jax.config import (
     SavedBankConfig,
     to_config_dict,
 )
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.errors import UserError
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
 
 ROOT = Path(__file__).parent.parent
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))

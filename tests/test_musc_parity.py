@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import Config, read_config, to_config_dict
-from codegraph_jax.job import run
+from codegraph_jax.tasks.detect import run
 from configs.mvtec import get_config
 
 DATA = os.environ.get("CODEGRAPH_TEST_DATA", "")

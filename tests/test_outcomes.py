@@ -6,12 +6,15 @@ import functools
 
 import pytest
 
-from codegraph_jax import detector, inspection, job, study
+from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.config import BankConfig, ConfigError, DataConfig, InspectConfig, SavedBankConfig, to_config_dict
-from codegraph_jax.data.workdir import WorkdirError, locked
+from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.report import results
-from codegraph_jax.study import StudyConfig
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks import recurring as study
+from codegraph_jax.tasks.recurring import StudyConfig
 from tests.backbones.tiny import TINY
 from tests.resume.small import contents, small_config, write_photographs
 
@@ -82,7 +85,7 @@ def test_a_bank_that_cannot_be_written_ends_before_the_work(config, tmp_path, no
 def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     settings = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "file")))
-    monkeypatch.setattr("codegraph_jax.extraction._runner", lambda *_: full)
+    monkeypatch.setattr("codegraph_jax.features.extraction._runner", lambda *_: full)
     with pytest.raises(ConfigError, match="config.data.cache: .* cannot be used"):
         job.run(to_config_dict(settings), str(tmp_path / "run"))
     assert not (tmp_path / "run" / "scores.csv").exists()
@@ -112,7 +115,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_rerun_goes_on(config, tmp_path
 
 def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
     settings = dataclasses.replace(config, bank=BankConfig(save=str(tmp_path / "bank.safetensors")))
-    monkeypatch.setattr("codegraph_jax.bank.save_file", full)
+    monkeypatch.setattr("codegraph_jax.bank.reference_bank.save_file", full)
     with pytest.raises(WorkdirError, match=r"bank.safetensors: cannot be written \(No space left"):
         job.run(to_config_dict(settings), str(tmp_path / "run"))
     assert not list(tmp_path.glob("*bank*"))

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax import processes
 from codegraph_jax.config import ConfigError
 from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.distributed import processes
 from tests.process_worker import detector, stages
 
 ROOT = Path(__file__).parent.parent

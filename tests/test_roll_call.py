@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from codegraph_jax.config import ConfigError
-from codegraph_jax.roll_call import LONGEST_LINE, call_roll
+from codegraph_jax.distributed.rendezvous import LONGEST_LINE, call_roll
 from tests.test_processes import free_port
 
 HOST = "127.0.0.1"

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.config import ConfigError
-from codegraph_jax.scheduler import Place, first_host, place_in_step
+from codegraph_jax.distributed.scheduler import Place, first_host, place_in_step
 from tests.test_processes import free_port
 
 ROOT = Path(__file__).parent.parent
 MEETING = """
-from codegraph_jax import processes
+from codegraph_jax.distributed import processes
 with processes.joined("auto", 1, 0):
     print(processes.gather("here"), flush=True)
 """

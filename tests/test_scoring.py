@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.scoring import anomaly_maps, mean_of_smallest, mutual_scores, neighbour_count, rescore
+from codegraph_jax.scoring.mutual import anomaly_maps, mean_of_smallest, mutual_scores, neighbour_count, rescore
 from tests import reference
 
 

@@ -8,7 +8,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax import storage
 from codegraph_jax.config import (
     BackboneConfig,
     Config,
@@ -20,9 +19,10 @@ from codegraph_jax.config import (
 )
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.features import memory as storage
+from codegraph_jax.features.buffer import FeatureSpool
+from codegraph_jax.features.memory import GIB, in_memory, plan_memory
 from codegraph_jax.similarity.removal import remove_patches
-from codegraph_jax.spool import FeatureSpool
-from codegraph_jax.storage import GIB, in_memory, plan_memory
 
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
 

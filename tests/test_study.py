@@ -7,7 +7,7 @@ import numpy as np
 from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, SimilarityConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.study import _fewer
+from codegraph_jax.tasks.recurring import _fewer
 
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.threshold import calibrate, fit_normal_law
+from codegraph_jax.scoring.threshold import calibrate, fit_normal_law
 
 SETS = 25
 

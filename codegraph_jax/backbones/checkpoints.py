@@ -17,7 +17,7 @@ from safetensors import safe_open
 from codegraph_jax.backbones.errors import CheckpointError
 from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
 from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
-from codegraph_jax.data.tensors import READ_ERRORS
+from codegraph_jax.core.tensors import READ_ERRORS
 
 MAX_JSON_BYTES = 64 * 2**20
 """Far above any index of shards."""

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from codegraph_jax.backbones import Backbone, load_backbone
-from codegraph_jax.benchmark.peaks import product_peak
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.benchmark.timing import interleaved
 from codegraph_jax.config import BackboneConfig
-from codegraph_jax.extraction import default_batch_size
+from codegraph_jax.core.peaks import product_peak
+from codegraph_jax.core.timing import interleaved
+from codegraph_jax.features.extraction import default_batch_size
 
 
 def useful_flop(backbone: Backbone, size: int) -> float:

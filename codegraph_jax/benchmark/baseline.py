@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from jaxtyping import Float
 
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.features import LAYER_NORM_EPSILON
+from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
 
 
 def use_these_cores() -> None:

@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from codegraph_jax.benchmark import exact
-from codegraph_jax.benchmark.peaks import large_product
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig, KernelSettings
-from codegraph_jax.benchmark.timing import Timing, interleaved
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
-from codegraph_jax.features import box_sum, normalise
-from codegraph_jax.scoring import mutual_scores, neighbour_count
+from codegraph_jax.core.peaks import large_product
+from codegraph_jax.core.timing import Timing, interleaved
+from codegraph_jax.features.aggregation import box_sum, normalise
+from codegraph_jax.features.memory import feature_type
+from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
 from codegraph_jax.similarity.pairwise import fill, pairwise_distances, schedule, tile_options
 from codegraph_jax.similarity.tiles import TileOptions, prepare
-from codegraph_jax.storage import feature_type
 
 FRACTION = ScoringConfig().fraction
 

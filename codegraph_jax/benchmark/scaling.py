@@ -7,12 +7,12 @@ import jax
 import numpy as np
 
 from codegraph_jax.benchmark.kernel import as_kept, draw_tokens
-from codegraph_jax.benchmark.peaks import product_peak
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.benchmark.timing import interleaved
 from codegraph_jax.config import SimilarityConfig
-from codegraph_jax.parallel import Team
+from codegraph_jax.core.peaks import product_peak
+from codegraph_jax.core.timing import interleaved
+from codegraph_jax.distributed.devices import Team
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.sharding import all_distances
 

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
-from codegraph_jax.scoring import mutual_scores
-from codegraph_jax.storage import at_once
+from codegraph_jax.features.memory import at_once
+from codegraph_jax.scoring.mutual import mutual_scores
 
 FEWEST_OUTSIDE = 5
 """Images outside all communities without which normality is anybody's guess."""

@@ -24,7 +24,7 @@ from codegraph_jax.consistency.law import measure_law
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
-from codegraph_jax.scoring import mutual_scores
+from codegraph_jax.scoring.mutual import mutual_scores
 
 
 def mean_distances(tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Float[np.ndarray, "n m p"]:

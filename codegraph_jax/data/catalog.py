@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 from PIL import Image
 
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.samples import LayoutError, find_images, natural_key
-from codegraph_jax.errors import UserError
 
 MAX_CLASSES = 100_000
 

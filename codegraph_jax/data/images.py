@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, TiffImagePlugin
 
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.samples import Sample, is_image_name, natural_key
-from codegraph_jax.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 """Formats that are decoded, told by content and not by the file's name. Others in Pillow call outside programs."""

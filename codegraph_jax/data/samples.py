@@ -10,7 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 import numpy as np
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

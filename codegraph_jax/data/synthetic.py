@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
 from codegraph_jax.data.drawing.light import Light, photograph
 from codegraph_jax.data.drawing.part import Pose, machine_part
-from codegraph_jax.errors import UserError
 
 ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
 RECURRING_KINDS = ("tool_mark", "crack", "spatter")

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from codegraph_jax.report.names import shown, trimmed
+from codegraph_jax.core.names import shown, trimmed
 from codegraph_jax.report.regions import Box
 
 TILE = 224

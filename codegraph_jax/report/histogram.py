@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from codegraph_jax.threshold import Calibration
+from codegraph_jax.scoring.threshold import Calibration
 
 WIDTH, HEIGHT = 640.0, 220.0
 """Of the plotting area, in units of the drawing."""

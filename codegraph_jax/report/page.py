@@ -18,15 +18,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from codegraph_jax.data.files import whole_file
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import relative_url, shown
 from codegraph_jax.report import drawing, histogram
-from codegraph_jax.report.names import relative_url, shown
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence
 from codegraph_jax.report.tables import HEADINGS, metrics_rows
-from codegraph_jax.threshold import Calibration
+from codegraph_jax.scoring.threshold import Calibration
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""

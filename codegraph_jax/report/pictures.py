@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from codegraph_jax.data.files import whole_file
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import load_image, source_of
-from codegraph_jax.progress import Progress
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.heatmaps import Scale, layer_png, overlay
 from codegraph_jax.report.records import Record

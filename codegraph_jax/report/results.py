@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
-from codegraph_jax.data.workdir import sweep
+from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.workdir import sweep
 from codegraph_jax.detector import MAP_BLOCK
-from codegraph_jax.evaluation import where_measured
-from codegraph_jax.metrics import mean_metrics
-from codegraph_jax.progress import Clock, bar
+from codegraph_jax.evaluation.evaluate import where_measured
+from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
-from codegraph_jax.report.manifest import device_summary, package_versions, peak_memory
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import make_pictures

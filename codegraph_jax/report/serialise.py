@@ -11,8 +11,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.data.files import whole_file
-from codegraph_jax.report.names import shown
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import shown
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can name: the time of writing would make equal results differ."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from codegraph_jax.report.names import shown
+from codegraph_jax.core.names import shown
 
 HEADINGS = {
     "image_auroc": "image AUROC",

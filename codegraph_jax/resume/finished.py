@@ -9,9 +9,9 @@ import numpy as np
 
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.law import Law
+from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.detector import DetectionResult
-from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
-from codegraph_jax.threshold import Calibration, NormalLaw
+from codegraph_jax.scoring.threshold import Calibration, NormalLaw
 
 
 def write_result(path: Path, result: DetectionResult) -> None:

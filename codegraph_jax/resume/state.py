@@ -7,7 +7,7 @@
 A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
 will). Their bytes would be surer by nothing that happens in practice and would have to be read once more at every
 start, which takes minutes for a large set on a network disk. Features and tables are known by the pixels, which have
-been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.pieces`).
+been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.core.pieces`).
 """
 
 import dataclasses
@@ -22,16 +22,16 @@ from typing import Any
 import jax
 
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.cache import weights_identity
 from codegraph_jax.config import Config
-from codegraph_jax.data.files import PARTIAL, whole_file
+from codegraph_jax.core.environment import device_summary, package_versions
+from codegraph_jax.core.files import PARTIAL, whole_file
+from codegraph_jax.core.pieces import DamagedPiece
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import DetectionResult
-from codegraph_jax.pieces import DamagedPiece
-from codegraph_jax.report.manifest import device_summary, package_versions
+from codegraph_jax.features.cache import weights_identity
+from codegraph_jax.features.memory import feature_type
 from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.unfinished import Unfinished
-from codegraph_jax.storage import feature_type
 
 DIRECTORY = ".resume"
 FORMAT = 1

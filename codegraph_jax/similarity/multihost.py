@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax import processes
+from codegraph_jax.distributed import processes
 from codegraph_jax.similarity.removal import remove_from_banks, remove_patches
 from codegraph_jax.similarity.tiles import TileOptions
 

@@ -15,9 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.features import aggregate
+from codegraph_jax.features.aggregation import aggregate
+from codegraph_jax.features.memory import at_once
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, product_precision
-from codegraph_jax.storage import at_once
 
 TIE = 4e-6
 """Squared distances this close count as equal: the kernels' rounding must not hide that a removed patch was nearest."""

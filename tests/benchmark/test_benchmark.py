@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.benchmark import backbone, exact, kernel, task
+from codegraph_jax.benchmark import backbone, exact, kernel
 from codegraph_jax.benchmark.settings import (
     BackboneSettings,
     BenchmarkConfig,
@@ -13,8 +13,9 @@ from codegraph_jax.benchmark.settings import (
     KernelSettings,
     ScalingSettings,
 )
-from codegraph_jax.benchmark.timing import interleaved
 from codegraph_jax.config import BackboneConfig, ConfigError, to_config_dict
+from codegraph_jax.core.timing import interleaved
+from codegraph_jax.tasks import benchmark as task
 from tests import reference
 
 SMALL = BenchmarkConfig(

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from codegraph_jax.features import normalise
+from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions
 

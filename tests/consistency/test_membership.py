@@ -3,7 +3,7 @@ import pytest
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.membership import NEARER, affinity, with_missed_members
-from codegraph_jax.scoring import neighbour_count
+from codegraph_jax.scoring.mutual import neighbour_count
 from tests.consistency.planted import REGION, draw, table
 
 CONFIG = ConsistencyConfig()

@@ -3,12 +3,12 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from codegraph_jax import storage
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtering import flag_patches, judge_from_outside
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.scoring import mutual_scores, neighbour_count
+from codegraph_jax.features import memory as storage
+from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
 from codegraph_jax.similarity.removal import remove_patches
 from tests.consistency import planted
 

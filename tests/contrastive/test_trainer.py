@@ -14,8 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
 from codegraph_jax.config import ConfigError, to_config_dict
+from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.catalog import load_image_set
-from codegraph_jax.data.workdir import WorkdirError, locked
 from contrastive_jax import scoring_job, trainer
 from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig

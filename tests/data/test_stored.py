@@ -94,7 +94,7 @@ def test_an_image_that_cannot_be_read_has_its_name():
 
 def test_a_run_needs_no_files(prepared, tmp_path):
     from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
-    from codegraph_jax.job import run
+    from codegraph_jax.tasks.detect import run
 
     config = Config(
         data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), normal=("fine",)),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.data.workdir import WorkdirError, locked, obstacle, sweep, written_to
+from codegraph_jax.core.workdir import WorkdirError, locked, obstacle, sweep, written_to
 
 
 @pytest.fixture

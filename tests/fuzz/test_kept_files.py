@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.bank import KEY, BankError, ReferenceBank
-from codegraph_jax.cache import FeatureCache
+from codegraph_jax.bank.reference_bank import KEY, BankError, ReferenceBank
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.features.cache import FeatureCache
 from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))

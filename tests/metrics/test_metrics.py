@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from codegraph_jax.metrics import image_metrics, mean_metrics, pixel_metrics
+from codegraph_jax.evaluation.metrics import image_metrics, mean_metrics, pixel_metrics
 
 
 def reference(labels, scores):

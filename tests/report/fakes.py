@@ -11,8 +11,8 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
-from codegraph_jax.scoring import anomaly_maps
-from codegraph_jax.threshold import Calibration, calibrate
+from codegraph_jax.scoring.mutual import anomaly_maps
+from codegraph_jax.scoring.threshold import Calibration, calibrate
 
 GRID, SIZE = 8, 64
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"><rect width="40" height="20"/></svg>'

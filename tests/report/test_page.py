@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.config import Config
-from codegraph_jax.progress import Clock
+from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.page import embedded_json
 from codegraph_jax.report.pictures import PICTURE_BYTES, picture_side
 from codegraph_jax.report.results import write_results

@@ -7,14 +7,14 @@ from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency
+from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
 from codegraph_jax.report.histogram import HEIGHT as PLOT_HEIGHT
 from codegraph_jax.report.histogram import histogram, round_ticks
-from codegraph_jax.report.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
 from codegraph_jax.report.regions import Box, flagged_regions, region_boxes
-from codegraph_jax.threshold import calibrate
+from codegraph_jax.scoring.threshold import calibrate
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.progress import Clock
+from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.serialise import write_arrays
 from tests.report.fakes import HOSTILE, make_outcome

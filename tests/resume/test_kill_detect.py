@@ -18,7 +18,7 @@ from tests.resume.small import CATEGORIES, contents, write_photographs
 PROGRAM = """
 import sys
 from pathlib import Path
-from codegraph_jax import job
+from codegraph_jax.tasks import detect as job
 from codegraph_jax.config import to_config_dict
 from tests.resume.small import prepare, small_config
 prepare()

@@ -11,14 +11,16 @@ import types
 import numpy as np
 import pytest
 
-from codegraph_jax import detector, extraction, job
+from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, to_config_dict
-from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.features import extraction
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.resume.finished import read_result, write_result
+from codegraph_jax.tasks import detect as job
 from tests.backbones.tiny import TINY
 from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
 
@@ -260,7 +262,7 @@ def test_a_clock_that_jumps_changes_nothing(config, half_done, whole, monkeypatc
     assert contents(half_done) == whole
 
 
-@pytest.mark.parametrize("place", ["codegraph_jax.pieces.save_file", "pathlib.Path.mkdir"])
+@pytest.mark.parametrize("place", ["codegraph_jax.core.pieces.save_file", "pathlib.Path.mkdir"])
 def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypatch, caplog, whole, place):
     original = pathlib.Path.mkdir
 

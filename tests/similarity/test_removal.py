@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.features import normalise
+from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.removal import remove_patches
 from codegraph_jax.similarity.tiles import TileOptions
 from tests import reference

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.config import ConfigError, ParallelConfig
-from codegraph_jax.features import normalise
-from codegraph_jax.parallel import Team, assemble_team
+from codegraph_jax.distributed.devices import Team, assemble_team
+from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances
 from codegraph_jax.similarity.sharding import all_distances, meetings, split
 from codegraph_jax.similarity.tiles import TileOptions

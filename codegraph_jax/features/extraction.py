@@ -11,20 +11,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import DTypeLike
 
-from codegraph_jax import processes
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.blocks import Blocks
-from codegraph_jax.cache import FeatureCache, image_key
 from codegraph_jax.config import DataConfig
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import image_batches
 from codegraph_jax.data.images import Source, StoredImage, preprocess
-from codegraph_jax.errors import UserError
-from codegraph_jax.features import normalise
-from codegraph_jax.parallel import Team
-from codegraph_jax.progress import Progress
+from codegraph_jax.distributed import processes
+from codegraph_jax.distributed.blocks import Blocks
+from codegraph_jax.distributed.devices import Team
+from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.features.buffer import FeatureSpool
+from codegraph_jax.features.cache import FeatureCache, image_key
+from codegraph_jax.features.memory import Allocate, in_memory
 from codegraph_jax.resume.unfinished import Unfinished, on_device
-from codegraph_jax.spool import FeatureSpool
-from codegraph_jax.storage import Allocate, in_memory
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 

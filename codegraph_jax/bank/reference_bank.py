@@ -25,7 +25,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax.backbones import Backbone, load_backbone
-from codegraph_jax.cache import weights_identity
 from codegraph_jax.config import (
     BackboneConfig,
     DataConfig,
@@ -34,24 +33,25 @@ from codegraph_jax.config import (
     SimilarityConfig,
     read_config,
 )
+from codegraph_jax.consistency.added import judge_newcomers, leave_out_duplicates, recognise
 from codegraph_jax.consistency.filtering import Dependence
-from codegraph_jax.consistency.newcomers import judge_newcomers, leave_out_duplicates, recognise
 from codegraph_jax.consistency.stages import mean_distances
-from codegraph_jax.data.files import whole_file
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.tensors import READ_ERRORS
 from codegraph_jax.data.images import Source
-from codegraph_jax.data.tensors import READ_ERRORS
-from codegraph_jax.errors import UserError
-from codegraph_jax.extraction import extract
-from codegraph_jax.parallel import assemble_team
-from codegraph_jax.progress import Progress
-from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
-from codegraph_jax.similarity.bank import BankPatches, distances_to_bank, prepare_bank
+from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.features.cache import weights_identity
+from codegraph_jax.features.extraction import extract
+from codegraph_jax.features.memory import feature_type
+from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.scoring.threshold import Calibration, NormalLaw
+from codegraph_jax.similarity.query import BankPatches, distances_to_bank, prepare_bank
 from codegraph_jax.similarity.tiles import TileOptions
-from codegraph_jax.storage import feature_type
-from codegraph_jax.threshold import Calibration, NormalLaw
 
 FORMAT = 1
-KEY = "codegraph_jax.bank"
+KEY = "codegraph_jax.bank.reference_bank"
 CHUNK = 16
 """Images whose features wait in memory."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}

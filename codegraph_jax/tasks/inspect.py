@@ -8,18 +8,18 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.bank import Inspection, ReferenceBank
+from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import ConfigError, InspectConfig, read_config
-from codegraph_jax.consistency.newcomers import with_newcomers
+from codegraph_jax.consistency.added import with_newcomers
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.data.workdir import locked, written_to
 from codegraph_jax.detector import DetectionResult
-from codegraph_jax.errors import UserError
-from codegraph_jax.evaluation import evaluate
-from codegraph_jax.progress import Clock, bar
+from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
-from codegraph_jax.report.names import shown
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.tables import text_table

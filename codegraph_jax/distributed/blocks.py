@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 

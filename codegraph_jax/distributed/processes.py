@@ -17,9 +17,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from codegraph_jax.config import ConfigError
-from codegraph_jax.errors import UserError
-from codegraph_jax.roll_call import call_roll
-from codegraph_jax.scheduler import JOB, NODES, PORT, Place, place_in_step
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.distributed.rendezvous import call_roll
+from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
 
 HEARTBEAT_SECONDS = 20
 """A process that is silent for so long counts as dead, and the others end with an error that says so."""

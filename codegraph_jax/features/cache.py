@@ -26,11 +26,11 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import ConfigError
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch
-from codegraph_jax.data.files import whole_file
-from codegraph_jax.pieces import DamagedPiece, read_piece, write_piece
-from codegraph_jax.progress import Progress
-from codegraph_jax.spool import FeatureSpool
+from codegraph_jax.features.buffer import FeatureSpool
 
 FORMAT = 2
 """Changes when the meaning of an entry does."""

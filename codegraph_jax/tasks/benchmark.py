@@ -9,12 +9,12 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.benchmark.peaks import copy_peak, product_peak
 from codegraph_jax.benchmark.records import Record, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import read_config
-from codegraph_jax.data.files import whole_file
-from codegraph_jax.report.manifest import device_summary, package_versions
+from codegraph_jax.core.environment import device_summary, package_versions
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.peaks import copy_peak, product_peak
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Record]:

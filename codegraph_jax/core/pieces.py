@@ -14,8 +14,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from codegraph_jax.data.files import whole_file
-from codegraph_jax.data.tensors import READ_ERRORS
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.tensors import READ_ERRORS
 
 KEY = "piece"
 """Metadata of the file: one entry, since safetensors writes several in no fixed order."""

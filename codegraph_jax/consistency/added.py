@@ -14,8 +14,8 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtering import Dependence, dependences, depends
 from codegraph_jax.consistency.stages import mean_distances
-from codegraph_jax.storage import at_once
-from codegraph_jax.threshold import Calibration
+from codegraph_jax.features.memory import at_once
+from codegraph_jax.scoring.threshold import Calibration
 
 
 class Newcomers:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.features import from_bits
+from codegraph_jax.features.aggregation import from_bits
 from codegraph_jax.similarity.tiles import (
     PatchSet,
     TileOptions,

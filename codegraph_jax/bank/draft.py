@@ -8,18 +8,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax import processes
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.bank import ReferenceBank
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.filtering import Dependence, dependences
 from codegraph_jax.consistency.stages import mean_distances
-from codegraph_jax.extraction import Extracted
-from codegraph_jax.scoring import anomaly_maps, mean_scores, neighbour_count
-from codegraph_jax.similarity.bank import bank_options
+from codegraph_jax.distributed import processes
+from codegraph_jax.features.extraction import Extracted
+from codegraph_jax.features.memory import at_once
+from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.scoring.threshold import calibrate
+from codegraph_jax.similarity.query import bank_options
 from codegraph_jax.similarity.tiles import TileOptions
-from codegraph_jax.storage import at_once
-from codegraph_jax.threshold import calibrate
 
 
 @dataclass

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from codegraph_jax.benchmark.timing import interleaved
+from codegraph_jax.core.timing import interleaved
 from codegraph_jax.similarity.tiles import product_precision
 
 SIDE = {"cpu": 1440}

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from codegraph_jax.data.files import PARTIAL
-from codegraph_jax.errors import UserError
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import PARTIAL
 
 LOCK = ".lock"
 

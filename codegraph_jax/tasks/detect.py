@@ -9,28 +9,28 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax import processes
-from codegraph_jax.agreement import check_agreement
-from codegraph_jax.categories import on_each_device
 from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.workdir import locked, obstacle, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.data.workdir import locked, obstacle, written_to
 from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
-from codegraph_jax.errors import UserError
-from codegraph_jax.evaluation import evaluate, where_measured
-from codegraph_jax.metrics import mean_metrics
-from codegraph_jax.progress import Clock, bar
+from codegraph_jax.distributed import processes
+from codegraph_jax.evaluation.evaluate import evaluate, where_measured
+from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.features.memory import plan_run
 from codegraph_jax.report.law_figure import law_diagnostic
-from codegraph_jax.report.names import shown
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.tables import metrics_table, text_table
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
-from codegraph_jax.storage import plan_run
+from codegraph_jax.tasks.agreement import check_agreement
+from codegraph_jax.tasks.categories import on_each_device
 
 logger = logging.getLogger(__name__)
 
