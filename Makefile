@@ -18,7 +18,7 @@ test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "not load"
 
 load-test: $(READY)
-	$(BIN)/python -m pytest --capture=no -m load tests/test_load.py
+	$(BIN)/python -m pytest --capture=no -m load tests/runs/test_load.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

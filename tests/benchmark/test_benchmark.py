@@ -16,7 +16,7 @@ from codegraph_jax.benchmark.settings import (
 from codegraph_jax.config import BackboneConfig, ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.tasks import benchmark as task
-from tests import reference
+from tests.support import reference
 
 SMALL = BenchmarkConfig(
     repeats=1,

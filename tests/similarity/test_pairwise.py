@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances, schedule
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
-from tests import reference
+from tests.support import reference
 
 GRID = (5, 7)
 DEGREES = (1, 3, 5)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.removal import remove_patches
 from codegraph_jax.similarity.tiles import TileOptions
-from tests import reference
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
+from tests.support import reference
 
 
 def without_patches(before, normalised, removed, references):

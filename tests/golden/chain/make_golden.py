@@ -2,8 +2,8 @@
 
     python -m tests.golden.chain.make_golden
 
-Nothing of the package computes here: the images come from it and are stored, the rest is tests/reference.py and the
-transformer below, written from their definitions.
+Nothing of the package computes here: the images come from it and are stored, the rest is tests/support/reference.py
+and the transformer below, written from their definitions.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from scipy.special import erf
 
 from codegraph_jax.data.synthetic import draw_set
-from tests import reference
+from tests.support import reference
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "backbones" / "dinov2.safetensors"

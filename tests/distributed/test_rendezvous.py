@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.config import ConfigError
 from codegraph_jax.distributed.rendezvous import LONGEST_LINE, call_roll
-from tests.test_processes import free_port
+from tests.runs.test_processes import free_port
 
 HOST = "127.0.0.1"
 

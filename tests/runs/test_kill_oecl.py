@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from contrastive_jax.records import read_records
-from tests import killing
-from tests.killing import finish
+from tests.support import killing
+from tests.support.killing import finish
 
 PROGRAM = """
 import sys

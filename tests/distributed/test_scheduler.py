@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from codegraph_jax.config import ConfigError
 from codegraph_jax.distributed.scheduler import Place, first_host, place_in_step
-from tests.test_processes import free_port
+from tests.runs.test_processes import free_port
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MEETING = """
 from codegraph_jax.distributed import processes
 with processes.joined("auto", 1, 0):
     print(processes.gather("here"), flush=True)
 """
-MAIN = ["-m", "tests.main_worker", "2", "--config=configs/folder.py", "--coordinator=auto"]
+MAIN = ["-m", "tests.support.main_worker", "2", "--config=configs/folder.py", "--coordinator=auto"]
 
 
 def step(number, count=2, nodes="localhost", job=7, **more):

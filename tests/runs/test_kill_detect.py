@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.resume.state import DIRECTORY
-from tests import killing
-from tests.killing import finish
+from tests.support import killing
+from tests.support.killing import finish
 from tests.resume.small import CATEGORIES, contents, write_photographs
 
 PROGRAM = """

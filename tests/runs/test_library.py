@@ -13,7 +13,7 @@ from codegraph_jax.config import BackboneConfig, ConfigError, ConsistencyConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.scoring.mutual import anomaly_maps, mean_of_smallest, mutual_scores, neighbour_count, rescore
-from tests import reference
+from tests.support import reference
 
 
 @pytest.mark.parametrize("references,k", [(2, 1), (3, 1), (5, 1), (8, 2), (84, 24), (201, 60)])

@@ -22,7 +22,7 @@ from codegraph_jax.tasks import detect as job
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.data.files import write_image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PARTS = draw_set(n=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images
 
 NAMES = (

@@ -1,4 +1,4 @@
-"""One process of several: `python -m tests.process_worker PORT PROCESSES PROCESS_ID DEVICES BACKEND OUT MODE`.
+"""One process of several: `python -m tests.support.process_worker PORT PROCESSES PROCESS_ID DEVICES BACKEND OUT MODE`.
 
 MODE `once` detects and writes what came out; `forever` detects until it is killed, and says `ready` after the first
 time.

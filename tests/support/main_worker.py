@@ -1,4 +1,4 @@
-"""`python -m tests.main_worker SECONDS FLAGS`: main.py, but processes wait only so long for each other."""
+"""`python -m tests.support.main_worker SECONDS FLAGS`: main.py, but processes wait only so long for each other."""
 
 import runpy
 import sys
@@ -8,5 +8,5 @@ from codegraph_jax.distributed import processes
 
 if __name__ == "__main__":
     processes.CONNECT_SECONDS = int(sys.argv.pop(1))
-    sys.argv[0] = str(Path(__file__).parent.parent / "main.py")
+    sys.argv[0] = str(Path(__file__).parents[2] / "main.py")
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -24,7 +24,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 
 

@@ -15,9 +15,9 @@ from PIL import Image
 from codegraph_jax.config import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed import processes
-from tests.process_worker import detector, stages
+from tests.support.process_worker import detector, stages
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -30,7 +30,7 @@ def launch(count, devices, backend, out, mode):
     port = free_port()
     return [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.process_worker"]
+            [sys.executable, "-m", "tests.support.process_worker"]
             + [str(x) for x in (port, count, k, devices, backend, out, mode)],
             cwd=ROOT,
             env={k: v for k, v in os.environ.items() if "proxy" not in k.lower()},
@@ -102,7 +102,7 @@ def run_two(tmp_path, *flags, seconds=30, delay=0.0):
     port = free_port()
     started = []
     for k in range(2):
-        command = [sys.executable, "-m", "tests.main_worker", str(seconds), "--config=configs/folder.py"]
+        command = [sys.executable, "-m", "tests.support.main_worker", str(seconds), "--config=configs/folder.py"]
         command += [f"--config.backbone.{x}" for x in ("name=dinov2-small", "weights=random", "image_size=56")]
         command += [f"--coordinator=127.0.0.1:{port}", "--processes=2", f"--process_id={k}"]
         command += [f"--config.data.root={tmp_path / 'a'}", f"--workdir={tmp_path / 'work'}", *(flags if k else ())]
