@@ -1,41 +1,13 @@
-"""Settings of a run: frozen dataclasses, and the one place where a ConfigDict is read and checked.
+"""Settings of detection and inspection: frozen dataclasses, one for each part of the method.
 
 A config file builds a `Config`, hands `to_config_dict(config)` to absl, and `read_config` turns whatever the command
-line made of it back into a checked `Config`. Every problem is a `ConfigError` that names the field.
+line made of it back into a checked `Config` (`codegraph_jax.core.settings`).
 """
 
-import dataclasses
-import difflib
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
-import ml_collections
-
-from codegraph_jax.core.errors import UserError
-
-T = TypeVar("T")
-
-
-class ConfigError(UserError):
-    """A field of the configuration is unknown, of the wrong type, or has a value that cannot work."""
-
-
-def choice(*options: str) -> dict[str, Any]:
-    """Field metadata: the value must be one of `options`."""
-    return {"choices": options}
-
-
-def at_least(low: float) -> dict[str, Any]:
-    """Field metadata: the number (or every number of a tuple) must be `low` or more."""
-    return {"low": low}
-
-
-def within(low: float, high: float) -> dict[str, Any]:
-    """Field metadata: the number (or every number of a tuple) must lie in [low, high]."""
-    return {"low": low, "high": high}
+from codegraph_jax.core.settings import at_least, choice, within
+from codegraph_jax.core.settings import to_config_dict as to_config_dict  # what a config file needs besides
 
 
 @dataclass(frozen=True)
@@ -290,75 +262,3 @@ class InspectConfig:
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
-
-
-def to_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass as the ConfigDict that absl flags can override."""
-    return ml_collections.ConfigDict(dataclasses.asdict(config))
-
-
-def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
-    """Builds the dataclass `cls` from `values` and checks every field on the way.
-
-    Args:
-        cls: a frozen dataclass; fields may be dataclasses, and metadata may hold `choices`, `low` and `high`.
-        values: a ConfigDict or a mapping of the same shape; fields that are absent keep their defaults.
-        where: the name that errors begin with.
-
-    Raises:
-        ConfigError: an unknown field, a value of another type, or one out of its range.
-    """
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    built: dict[str, Any] = {}
-    for name, value in dict(values).items():
-        path = f"{where}.{name}"
-        if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "known fields: " + ", ".join(sorted(known))
-            raise ConfigError(f"{path}: unknown field; {hint}")
-        if dataclasses.is_dataclass(hints[name]):
-            if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
-            built[name] = read_config(hints[name], value, path)  # type: ignore[arg-type]
-        else:
-            built[name] = _typed(hints[name], value, path)
-            _check(built[name], known[name].metadata, path)
-    return cls(**built)
-
-
-def _typed(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the annotated type: exact for bool, int and str; ints pass as floats; lists pass as tuples."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            # absl hands over a scalar where one element was meant: --config.backbone.blocks=5
-            value = (value,)
-        return tuple(_typed(args[0], element, f"{path}[{i}]") for i, element in enumerate(value))
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _typed(next(a for a in args if a is not type(None)), value, path)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            raise ConfigError(f"{path}: is beyond any float") from None
-    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
-    return value
-
-
-def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
-    if limits.get("some") and not value:
-        raise ConfigError(f"{path}: is empty; give one number at least")
-    for element in value if isinstance(value, tuple) else (value,):
-        if "choices" in limits and element not in limits["choices"]:
-            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(map(str, limits['choices']))}")
-        if limits.get("odd") and element % 2 == 0:
-            raise ConfigError(f"{path}: {element!r} is even; a neighbourhood has a patch in its middle")
-        # written so that NaN fails both comparisons
-        if "low" in limits and not element >= limits["low"]:
-            raise ConfigError(f"{path}: {element!r} is below {limits['low']}")
-        if "high" in limits and not element <= limits["high"]:
-            raise ConfigError(f"{path}: {element!r} is above {limits['high']}")

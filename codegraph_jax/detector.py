@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.bank.draft import BankDraft
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import Config, ConfigError, ConsistencyConfig, ScoringConfig
+from codegraph_jax.config import Config, ConsistencyConfig, ScoringConfig
 from codegraph_jax.consistency.added import Newcomers, rescore_newcomers, with_newcomers
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtering import judge_from_outside
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source
 from codegraph_jax.distributed.devices import assemble_team
 from codegraph_jax.distributed.processes import together

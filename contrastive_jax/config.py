@@ -1,10 +1,10 @@
-"""Settings of a training run and of a scoring run; `codegraph_jax.config.read_config` checks them."""
+"""Settings of a training run and of a scoring run; `codegraph_jax.core.settings.read_config` checks them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegraph_jax.config import ConfigError, at_least, choice, read_config, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, read_config, within
 
 NEEDS_OE = ("oecl", "hsc", "bce")
 """Modes that train on images of a second set."""

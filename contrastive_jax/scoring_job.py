@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from codegraph_jax.config import ConfigError, read_config
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image

@@ -14,8 +14,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from codegraph_jax.config import ConfigError
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from contrastive_jax.checkpoints import Checkpoints
 from contrastive_jax.config import OeclConfig, read_oecl_config

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.config import Config, InspectConfig, read_config
+from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax.config import OeclConfig
 from main import TASKS

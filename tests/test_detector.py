@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, ConfigError, ConsistencyConfig, DataConfig
+from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImages

@@ -13,7 +13,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.config import Config, InspectConfig, read_config
+from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks.recurring import StudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from main import TASKS

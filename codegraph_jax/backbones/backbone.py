@@ -15,7 +15,8 @@ from codegraph_jax.backbones.checkpoints import Checkpoint, find_checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
-from codegraph_jax.config import BackboneConfig, ConfigError
+from codegraph_jax.config import BackboneConfig
+from codegraph_jax.core.settings import ConfigError
 
 RANDOM_SEED = 0
 

@@ -25,20 +25,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from codegraph_jax.backbones import Backbone, load_backbone
-from codegraph_jax.config import (
-    BackboneConfig,
-    DataConfig,
-    DevicesConfig,
-    FeatureConfig,
-    SimilarityConfig,
-    read_config,
-)
+from codegraph_jax.config import BackboneConfig, DataConfig, DevicesConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.added import judge_newcomers, leave_out_duplicates, recognise
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.stages import mean_distances
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS
 from codegraph_jax.data.images import Source
 from codegraph_jax.distributed.devices import assemble_team

@@ -6,7 +6,8 @@ from time import perf_counter, process_time
 
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
+from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.tasks.detect import run
 

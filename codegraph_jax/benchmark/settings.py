@@ -1,8 +1,9 @@
-"""Settings of the benchmark; `codegraph_jax.config.read_config` checks them."""
+"""Settings of the benchmark; `codegraph_jax.core.settings.read_config` checks them."""
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.config import DevicesConfig, at_least, choice
+from codegraph_jax.config import DevicesConfig
+from codegraph_jax.core.settings import at_least, choice
 
 PARTS = ("kernel", "backbone", "end_to_end", "scaling")
 """What can be measured."""

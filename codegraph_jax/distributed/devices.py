@@ -15,7 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from codegraph_jax.config import ConfigError, DevicesConfig
+from codegraph_jax.config import DevicesConfig
+from codegraph_jax.core.settings import ConfigError
 
 AXIS = "devices"
 """Name of the one mesh axis: images are split over it."""

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from codegraph_jax.config import ConfigError
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.rendezvous import call_roll
 from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
 

@@ -12,7 +12,7 @@ import socket
 import time
 from contextlib import suppress
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 
 GREETING = "codegraph-jax"
 LONGEST_LINE = 1000

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 
 NODES, JOB, COUNT, NUMBER = "SLURM_STEP_NODELIST", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"
 PORT = "JAX_COORDINATOR_PORT"

@@ -25,10 +25,10 @@ from jaxtyping import Float
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.config import ConfigError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import Batch
 from codegraph_jax.features.buffer import FeatureSpool
 

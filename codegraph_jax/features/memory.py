@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.config import Config, ConfigError, StorageConfig
+from codegraph_jax.config import Config, StorageConfig
+from codegraph_jax.core.settings import ConfigError
 
 logger = logging.getLogger(__name__)
 

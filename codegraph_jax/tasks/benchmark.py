@@ -11,10 +11,10 @@ import jax
 
 from codegraph_jax.benchmark.records import Record, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.config import read_config
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.peaks import copy_peak, product_peak
+from codegraph_jax.core.settings import read_config
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Record]:

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.config import Config, ConfigError, DataConfig, DrawConfig, MetricsConfig, read_config
+from codegraph_jax.config import Config, DataConfig, DrawConfig, MetricsConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, obstacle, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
-from codegraph_jax.config import ConfigError, InspectConfig, read_config
+from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.added import with_newcomers
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig, at_least, choice, read_config, within
+from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig
+from codegraph_jax.core.settings import at_least, choice, read_config, within
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import load_mask, source_of
 from codegraph_jax.data.layouts import read_layout

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.config import BackboneConfig, ConfigError
+from codegraph_jax.config import BackboneConfig
+from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
 
 

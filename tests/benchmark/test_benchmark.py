@@ -13,7 +13,8 @@ from codegraph_jax.benchmark.settings import (
     KernelSettings,
     ScalingSettings,
 )
-from codegraph_jax.config import BackboneConfig, ConfigError, to_config_dict
+from codegraph_jax.config import BackboneConfig
+from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.tasks import benchmark as task
 from tests.support import reference

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 from contrastive_jax import protocols
 from contrastive_jax.config import DataConfig, ExposureConfig, OeclConfig, TrainConfig, read_oecl_config
 from contrastive_jax.patterns import CLASSES, EXPOSURE, draw_patterns

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from PIL import Image
 
-from codegraph_jax.config import ConfigError, to_config_dict
+from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.catalog import load_image_set
 from contrastive_jax import scoring_job, trainer

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.rendezvous import LONGEST_LINE, call_roll
 from tests.runs.test_processes import free_port
 

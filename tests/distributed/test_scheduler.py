@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.scheduler import Place, first_host, place_in_step
 from tests.runs.test_processes import free_port
 

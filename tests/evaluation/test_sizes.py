@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig
+from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks.detect import run
 
 SIZES = {"good/0": (40, 30), "good/1": (64, 20), "bad/0": (90, 50), "bad/1": (33, 77)}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.config import BackboneConfig, ConfigError, DataConfig, ParallelConfig
+from codegraph_jax.config import BackboneConfig, DataConfig, ParallelConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import assemble_team
 from codegraph_jax.features import extraction

@@ -8,15 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax.config import (
-    BackboneConfig,
-    Config,
-    ConfigError,
-    DataConfig,
-    FeatureConfig,
-    SimilarityConfig,
-    StorageConfig,
-)
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features import memory as storage

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ml_collections import config_flags
 
-from codegraph_jax.config import Config, ConfigError, InspectConfig, read_config, to_config_dict
+from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.core.settings import ConfigError, read_config, to_config_dict
 from contrastive_jax.config import OeclConfig
 from tests.fuzz.budget import BUDGET, JSON
 

@@ -13,8 +13,9 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, to_config_dict
+from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig
 from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.features import extraction
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states

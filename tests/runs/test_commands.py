@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.config import BackboneConfig, Config, InspectConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, InspectConfig
+from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from tests.data.files import write_mask

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
 from codegraph_jax.tasks import detect as job

@@ -9,7 +9,8 @@ from PIL import Image
 
 import codegraph_jax
 from codegraph_jax import CoDeGraph, Config
-from codegraph_jax.config import BackboneConfig, ConfigError, ConsistencyConfig
+from codegraph_jax.config import BackboneConfig, ConsistencyConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegraph_jax.config import Config, read_config, to_config_dict
+from codegraph_jax.config import Config
+from codegraph_jax.core.settings import read_config, to_config_dict
 from codegraph_jax.tasks.detect import run
 from configs.mvtec import get_config
 

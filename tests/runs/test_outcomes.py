@@ -8,7 +8,8 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.config import BankConfig, ConfigError, DataConfig, InspectConfig, SavedBankConfig, to_config_dict
+from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
+from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.report import results
 from codegraph_jax.tasks import detect as job

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.config import ConfigError
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed import processes
 from tests.support.process_worker import detector, stages

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegraph_jax.config import ConfigError, ParallelConfig
+from codegraph_jax.config import ParallelConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.devices import Team, assemble_team
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, ConfigError, DataConfig, ParallelConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import on_each_device
