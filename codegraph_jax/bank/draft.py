@@ -13,9 +13,9 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.filtering import Dependence, dependences
 from codegraph_jax.consistency.stages import mean_distances
+from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Extracted
-from codegraph_jax.features.memory import at_once
 from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.query import bank_options

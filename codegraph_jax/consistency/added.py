@@ -14,7 +14,7 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtering import Dependence, dependences, depends
 from codegraph_jax.consistency.stages import mean_distances
-from codegraph_jax.features.memory import at_once
+from codegraph_jax.core.arrays import at_once
 from codegraph_jax.scoring.threshold import Calibration
 
 

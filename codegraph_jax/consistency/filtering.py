@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
-from codegraph_jax.features.memory import at_once
+from codegraph_jax.core.arrays import at_once
 from codegraph_jax.scoring.mutual import mutual_scores
 
 FEWEST_OUTSIDE = 5

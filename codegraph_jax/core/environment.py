@@ -1,9 +1,11 @@
-"""What a result was made with: enough to repeat the run."""
+"""The machine and the packages: what a result was made with, and how much memory there is."""
 
+import os
 import platform
 import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -37,3 +39,18 @@ def peak_memory() -> dict[str, int]:
         if "peak_bytes_in_use" in statistics:
             found[str(device)] = statistics["peak_bytes_in_use"]
     return found
+
+
+def free_memory() -> int:
+    """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        # on Linux, caches that can be dropped are free as well
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+        cgroup = Path("/sys/fs/cgroup")
+        free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
+    except (OSError, KeyError, ValueError):
+        pass  # another system, or no limit
+    return max(free, 0)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.features.memory import Allocate
+from codegraph_jax.core.arrays import Allocate
 
 
 class FeatureSpool:

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import DataConfig
+from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import image_batches
@@ -23,7 +24,6 @@ from codegraph_jax.distributed.devices import Team
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.buffer import FeatureSpool
 from codegraph_jax.features.cache import FeatureCache, image_key
-from codegraph_jax.features.memory import Allocate, in_memory
 from codegraph_jax.resume.unfinished import Unfinished, on_device
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"

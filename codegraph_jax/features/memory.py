@@ -1,18 +1,9 @@
-"""Where the large arrays of a run live: in memory while they fit, else in files that are mapped into it.
+"""The memory plan of a run: what it needs, and what of it lives in files that are mapped into memory."""
 
-A mapped array is read and written like any other; the system keeps the pages that are in use and drops the rest. The
-files have no name, so nothing stays on disk when a run ends, however it ends. Numbers are the same either way.
-"""
-
-import errno
 import logging
-import math
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +11,8 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config, StorageConfig
+from codegraph_jax.core.arrays import COPIED_BYTES, GIB, in_memory, mapped
+from codegraph_jax.core.environment import free_memory
 from codegraph_jax.core.settings import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -27,38 +20,17 @@ logger = logging.getLogger(__name__)
 SHARE_OF_FREE = 0.6
 """Of the memory that is free, how much a run takes without being told."""
 
-GIB = 2**30
-
 COPIES = 2
 """Tables of one layer and degree in memory during the later stages: mean distances, twice where images are added."""
 
 GRAPHS = 6
 """Matrices of one number for each two images that exist at once: links, weights, a shuffled graph, and their copies."""
 
-BLOCK = 2**27
-"""Bytes of a table or of features that a stage copies at once."""
-
-COPIED_BLOCKS = 3
+COPIED_PARTS = 3
 """A part of the images, of that some references, and what is computed of it."""
 
 COPIED_IMAGES = 16
 """Distances of one image that exist at once: four threads, each with a copy and what a partition makes of it."""
-
-
-def at_once(size: int) -> int:
-    """Images of `size` bytes each that a stage copies at once: `BLOCK` in all, or one image."""
-    return max(1, BLOCK // size)
-
-
-class Allocate(Protocol):
-    """Gives an array of a shape and type; its content is undefined."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray: ...
-
-
-def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An ordinary array."""
-    return np.empty(shape, dtype)
 
 
 def feature_type(dtype: str, precision: str) -> np.dtype:
@@ -105,10 +77,10 @@ class MemoryPlan:
         return self.features + self.working > self.limit
 
     def allocate_tables(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-        return self._mapped(shape, dtype) if self.tables_on_disk else in_memory(shape, dtype)
+        return mapped(shape, dtype, self.directory) if self.tables_on_disk else in_memory(shape, dtype)
 
     def allocate_features(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-        return self._mapped(shape, dtype) if self.features_on_disk else in_memory(shape, dtype)
+        return mapped(shape, dtype, self.directory) if self.features_on_disk else in_memory(shape, dtype)
 
     def check(self, action: str) -> None:
         """Holds the estimate against what is free in memory and on disk.
@@ -157,49 +129,6 @@ class MemoryPlan:
         said = [f"{what} {size / GIB:.1f} GiB{' on disk' if disk else ''}" for what, size, disk in parts]
         return f"estimate of memory: {', '.join(said)}, work {self.working / GIB:.1f} GiB"
 
-    def _mapped(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        try:
-            with tempfile.TemporaryFile(dir=self.directory or None, prefix="codegraph-") as file:
-                _reserve(file.fileno(), size)
-                return np.memmap(file, dtype, "w+", shape=shape)
-        except OSError as error:
-            raise ConfigError(
-                f"config.storage.directory: {size / GIB:.1f} GiB cannot be written to "
-                f"{self.directory or tempfile.gettempdir()!r}: {error.strerror or error}"
-            ) from None
-
-
-def _reserve(file: int, size: int) -> None:
-    """Takes the room of a file on its disk: one that fills up later would kill the process that writes to the map.
-
-    Raises:
-        OSError: there is no room.
-    """
-    if not size or not hasattr(os, "posix_fallocate"):
-        return
-    try:
-        os.posix_fallocate(file, 0, size)
-    except OSError as error:
-        # some file systems cannot reserve
-        if error.errno not in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL):
-            raise
-
-
-def free_memory() -> int:
-    """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        # on Linux, caches that can be dropped are free as well
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-        cgroup = Path("/sys/fs/cgroup")
-        free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
-    except (OSError, KeyError, ValueError):
-        pass  # another system, or no limit
-    return max(free, 0)
-
 
 def plan_run(config: Config, backbone: Backbone, images: int) -> MemoryPlan:
     """The estimate for a detection of so many images."""
@@ -232,7 +161,7 @@ def plan_memory(
     limit = memory_limit(config)
     # the graph comes when the prepared layer is gone
     working = max(2 * layer, GRAPHS * 4 * images**2) + COPIES * table
-    working += COPIED_BLOCKS * BLOCK + COPIED_IMAGES * 4 * references * patches
+    working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)
 

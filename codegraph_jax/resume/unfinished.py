@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.features.cache import FeatureCache, Outputs, image_key
-from codegraph_jax.features.memory import Allocate
 from codegraph_jax.resume.budget import Budget
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.blocks import Blocks
-from codegraph_jax.features.memory import Allocate, in_memory
 from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.listing import PairListing, pairs_within
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare

@@ -15,8 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from codegraph_jax.core.arrays import at_once
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.features.memory import at_once
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, product_precision
 
 TIE = 4e-6

@@ -19,9 +19,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.devices import AXIS, Team
-from codegraph_jax.features.memory import Allocate, in_memory
 from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_blocks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 import jax
 
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import Team
-from codegraph_jax.features.memory import GIB, memory_limit
+from codegraph_jax.features.memory import memory_limit
 
 K = TypeVar("K")
 T = TypeVar("T")

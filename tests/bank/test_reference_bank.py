@@ -12,10 +12,10 @@ from codegraph_jax import detector as detector_module
 from codegraph_jax.bank.reference_bank import KEY, BankError, ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency.community import Community
+from codegraph_jax.core.arrays import copying
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.features import memory as storage
 from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
@@ -228,11 +228,11 @@ def test_the_file_names_no_path(saved):
     assert str(path.parent).encode() not in content
 
 
-def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(monkeypatch, recurring, detector, images):
+def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring, detector, images):
     want = detector.detect(images[:OWN], added=images[OWN:], bank=8)
     assert want.bank.tests
-    monkeypatch.setattr(storage, "BLOCK", 1)
-    got = detector.detect(images[:OWN], added=images[OWN:], bank=8)
+    with copying(1):
+        got = detector.detect(images[:OWN], added=images[OWN:], bank=8)
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.tests, want.bank.tests):

@@ -7,7 +7,7 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtering import flag_patches, judge_from_outside
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.features import memory as storage
+from codegraph_jax.core.arrays import copying
 from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
 from codegraph_jax.similarity.removal import remove_patches
 from tests.consistency import planted
@@ -45,7 +45,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
 
 
 @pytest.mark.parametrize("images", [1, 5])
-def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images):
+def test_how_many_images_are_copied_at_once_changes_nothing(images):
     def flagged_and_left():
         normalised, table, _, found = find(planted.draw())
         flagged = found.flagged.reshape(48, -1)
@@ -54,8 +54,9 @@ def test_how_many_images_are_copied_at_once_changes_nothing(monkeypatch, images)
 
     want = flagged_and_left()
     assert want[0].any()
-    monkeypatch.setattr(storage, "BLOCK", images * want[1][0, 0].nbytes)
-    for got, expected in zip(flagged_and_left(), want):
+    with copying(images * want[1][0, 0].nbytes):
+        again = flagged_and_left()
+    for got, expected in zip(again, want):
         np.testing.assert_array_equal(got, expected)
 
 
@@ -141,16 +142,16 @@ def test_duplicates_take_memory_for_images_and_references_only():
     assert peak < 600 * 600 * 8 / 4
 
 
-def test_flagging_copies_no_great_part_of_the_distances(monkeypatch):
+def test_flagging_copies_no_great_part_of_the_distances():
     # at N = 5,000 with 256 references they take 1.2 GiB
     distances = np.random.default_rng(0).random((1200, 30, 100), np.float32) + 0.5
     references = np.arange(30) * 40
     distances[:500, :13, :40] *= 0.1
     distances[:500, 13:, :40] += 1.0
-    monkeypatch.setattr(storage, "BLOCK", distances.nbytes // 10)
     tracemalloc.start()
     try:
-        flagged = flag_patches(distances, references, [list(range(500))], 5, ConsistencyConfig())
+        with copying(distances.nbytes // 10):
+            flagged = flag_patches(distances, references, [list(range(500))], 5, ConsistencyConfig())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -1,6 +1,4 @@
 import dataclasses
-import errno
-import os
 import re
 from types import SimpleNamespace
 
@@ -9,12 +7,13 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
+from codegraph_jax.core.arrays import GIB, in_memory
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.features import memory as storage
+from codegraph_jax.features import memory
 from codegraph_jax.features.buffer import FeatureSpool
-from codegraph_jax.features.memory import GIB, in_memory, plan_memory
+from codegraph_jax.features.memory import plan_memory
 from codegraph_jax.similarity.removal import remove_patches
 
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
@@ -54,8 +53,8 @@ def test_the_estimate_counts_what_the_arrays_take():
     ],
 )
 def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
-    monkeypatch.setattr(storage, "free_memory", lambda: free * GIB)
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda place: SimpleNamespace(free=disk * GIB))
+    monkeypatch.setattr(memory, "free_memory", lambda: free * GIB)
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda place: SimpleNamespace(free=disk * GIB))
     plan = plan_memory(StorageConfig(memory_gib=gib, directory=str(tmp_path)), **SIZES)
     if not complaint:
         plan.check("refuse")
@@ -67,63 +66,11 @@ def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_p
 
 
 def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
-    monkeypatch.setattr(storage, "free_memory", lambda: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     monkeypatch.setattr("codegraph_jax.detector.extract", None)
     with pytest.raises(ConfigError, match="config.storage: the run needs"):
         detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
-
-
-def test_a_mapped_array_leaves_nothing_behind(tmp_path):
-    plan = plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1)
-    table = plan.allocate_tables((2, 2, 4))
-    table.fill(np.inf)
-    assert isinstance(table, np.memmap) and np.isinf(table).all()
-    assert list(tmp_path.iterdir()) == []
-
-
-def refuse_to_reserve(monkeypatch, code):
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
-
-
-def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_path):
-    refuse_to_reserve(monkeypatch, errno.ENOSPC)
-    plan = plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1)
-    with pytest.raises(ConfigError, match="config.storage.directory: .* cannot be written to .*: No space left"):
-        plan.allocate_tables((2, 2, 4))
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_disk_that_cannot_reserve_serves_all_the_same(monkeypatch, tmp_path, code):
-    refuse_to_reserve(monkeypatch, code)
-    table = plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1).allocate_tables((2, 2, 4))
-    table.fill(1.0)
-    assert isinstance(table, np.memmap) and table.sum() == 16
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
-def test_the_room_of_a_mapped_array_is_taken(monkeypatch, tmp_path):
-    taken, reserve = [], storage._reserve
-
-    def watched(file, size):
-        reserve(file, size)
-        taken.append(os.fstat(file).st_blocks * 512)
-
-    monkeypatch.setattr(storage, "_reserve", watched)
-    plan_memory(StorageConfig(1e-9, str(tmp_path)), 2, 2, 4, 8, 1, 1).allocate_features(
-        (1000, 1000), ml_dtypes.bfloat16
-    )
-    assert taken[0] >= 2_000_000
-
-
-def test_a_directory_that_cannot_be_written_is_named(tmp_path):
-    plan = plan_memory(StorageConfig(1e-9, str(tmp_path / "absent")), 2, 2, 4, 8, 1, 1)
-    with pytest.raises(ConfigError, match="config.storage.directory: .*absent"):
-        plan.allocate_tables((2, 2, 4))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])

@@ -1,0 +1,57 @@
+import errno
+import os
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from codegraph_jax.core import arrays
+from codegraph_jax.core.arrays import mapped
+from codegraph_jax.core.settings import ConfigError
+
+
+def test_a_mapped_array_leaves_nothing_behind(tmp_path):
+    table = mapped((2, 2, 4), directory=str(tmp_path))
+    table.fill(np.inf)
+    assert isinstance(table, np.memmap) and np.isinf(table).all()
+    assert list(tmp_path.iterdir()) == []
+
+
+def refuse_to_reserve(monkeypatch, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+
+
+def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_path):
+    refuse_to_reserve(monkeypatch, errno.ENOSPC)
+    with pytest.raises(ConfigError, match="config.storage.directory: .* cannot be written to .*: No space left"):
+        mapped((2, 2, 4), directory=str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_cannot_reserve_serves_all_the_same(monkeypatch, tmp_path, code):
+    refuse_to_reserve(monkeypatch, code)
+    table = mapped((2, 2, 4), directory=str(tmp_path))
+    table.fill(1.0)
+    assert isinstance(table, np.memmap) and table.sum() == 16
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
+def test_the_room_of_a_mapped_array_is_taken(monkeypatch, tmp_path):
+    taken, reserve = [], arrays._reserve
+
+    def watched(file, size):
+        reserve(file, size)
+        taken.append(os.fstat(file).st_blocks * 512)
+
+    monkeypatch.setattr(arrays, "_reserve", watched)
+    mapped((1000, 1000), ml_dtypes.bfloat16, str(tmp_path))
+    assert taken[0] >= 2_000_000
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="config.storage.directory: .*absent"):
+        mapped((2, 2, 4), directory=str(tmp_path / "absent"))
