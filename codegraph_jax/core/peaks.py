@@ -5,11 +5,10 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array
 
+from codegraph_jax.core.products import inner_products
 from codegraph_jax.core.timing import interleaved
-from codegraph_jax.similarity.tiles import product_precision
 
 SIDE = {"cpu": 1440}
 """Side of the matrices: where CPUs are fastest, since caches hold them; accelerators want larger ones."""
@@ -23,15 +22,7 @@ def large_product(precision: str) -> tuple[Callable[[], Array], float]:
     side = SIDE.get(jax.default_backend(), 8192)
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     a, b = (jax.random.normal(jax.random.key(k), (side, side), dtype) for k in range(2))
-    product = jax.jit(
-        lambda a, b: lax.dot_general(
-            a,
-            b,
-            (((1,), (1,)), ((), ())),
-            precision=product_precision(precision),
-            preferred_element_type=jnp.float32,
-        )
-    )
+    product = jax.jit(lambda a, b: inner_products(a, b.T, precision))
     return lambda: product(a, b), 2.0 * side**3
 
 

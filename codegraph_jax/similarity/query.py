@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from codegraph_jax.core.products import inner_products
 from codegraph_jax.features.aggregation import from_bits
 from codegraph_jax.similarity.tiles import (
     PatchSet,
@@ -19,7 +20,6 @@ from codegraph_jax.similarity.tiles import (
     box_sums,
     cosine_to_distance,
     prepare,
-    product_precision,
 )
 
 
@@ -66,13 +66,13 @@ def distances_to_bank(
         vectors = from_bits(bits)
         full, left = [], []
         if options.kernel == "reuse":
-            tile = _cosines(from_bits(query.vectors[0, 0]), vectors[0], options)
+            tile = inner_products(from_bits(query.vectors[0, 0]), vectors[0], options.precision)
             sums = box_sums(tile.reshape(*options.grid, *options.grid), options.degrees)
         for k in range(len(options.degrees)):
             if options.kernel == "reuse":
                 cosines = sums[k].reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
             else:
-                cosines = _cosines(from_bits(query.vectors[k, 0]), vectors[k], options)
+                cosines = inner_products(from_bits(query.vectors[k, 0]), vectors[k], options.precision)
             full.append(cosines.max(axis=1))
             left.append((cosines + penalty[None, :]).max(axis=1))
         return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))
@@ -81,13 +81,3 @@ def distances_to_bank(
     references = (patches.vectors.swapaxes(0, 1), patches.scales.swapaxes(0, 1), penalty)
     full, left = lax.map(one_reference, references, batch_size=options.batch if options.batch > 1 else None)
     return full.swapaxes(0, 1), left.swapaxes(0, 1)
-
-
-def _cosines(left: Float[Array, "p c"], right: Float[Array, "q c"], options: TileOptions) -> Float[Array, "p q"]:
-    return lax.dot_general(
-        left,
-        right,
-        (((1,), (1,)), ((), ())),
-        precision=product_precision(options.precision),
-        preferred_element_type=jnp.float32,
-    )

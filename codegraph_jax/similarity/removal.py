@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import at_once
+from codegraph_jax.core.products import inner_products
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, product_precision
+from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
 
 TIE = 4e-6
 """Squared distances this close count as equal: the kernels' rounding must not hide that a removed patch was nearest."""
@@ -135,7 +135,7 @@ def _segment_maxima(
     queries: Float[Array, "p c"], vectors: Float[Array, "f c"], segments: Int[Array, " f"], columns: int, precision: str
 ) -> Float[Array, "a p"]:
     """Greatest cosine of each query with the vectors of each segment."""
-    cosines = _cosines(vectors, queries, precision)
+    cosines = inner_products(vectors, queries, precision)
     return jax.ops.segment_max(cosines, segments, columns, indices_are_sorted=True)
 
 
@@ -160,12 +160,5 @@ def _recompute(
 def _distances_to_rest(
     queries: Float[Array, "q c"], bank: Float[Array, "p c"], removed: Bool[Array, " p"], precision: str
 ) -> Float[Array, " q"]:
-    cosines = jnp.where(removed[None, :], -jnp.inf, _cosines(queries, bank, precision))
+    cosines = jnp.where(removed[None, :], -jnp.inf, inner_products(queries, bank, precision))
     return cosine_to_distance(cosines.max(axis=1))
-
-
-def _cosines(left: Float[Array, "a c"], right: Float[Array, "b c"], precision: str) -> Float[Array, "a b"]:
-    contract_channels = (((1,), (1,)), ((), ()))
-    return lax.dot_general(
-        left, right, contract_channels, precision=product_precision(precision), preferred_element_type=jnp.float32
-    )

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
+from codegraph_jax.core.products import inner_products, product_precision
 from codegraph_jax.features.aggregation import aggregate, as_bits, box_sum, from_bits, inverse_norms
 from codegraph_jax.similarity import fused, fused_gpu
 
@@ -71,22 +72,6 @@ def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, 
     return as_bits(normalised[None].astype(dtype))
 
 
-def product_precision(precision: str) -> lax.Precision:
-    """HIGHEST is true float32 everywhere; HIGH is TF32 on GPUs, three bfloat16 passes on TPUs, float32 on CPUs."""
-    return {
-        "float32": lax.Precision.HIGHEST,
-        "tf32": lax.Precision.HIGH,
-        "bfloat16": lax.Precision.DEFAULT,
-    }[precision]
-
-
-def _inner_products(left: Float[Array, "p c"], right: Float[Array, "q c"], precision: str) -> Float[Array, "p q"]:
-    contract_channels = (((1,), (1,)), ((), ()))
-    return lax.dot_general(
-        left, right, contract_channels, precision=product_precision(precision), preferred_element_type=jnp.float32
-    )
-
-
 def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
     """Sums of a tile over degree x degree patches of both images, for each degree; zeros beyond the edges."""
     down = {degree: box_sum(grids, degree, axes=(0,)) for degree in {3, *degrees} - {5}}
@@ -108,7 +93,7 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
     """
     rows, columns = [], []
     if options.kernel == "reuse":
-        tile = _inner_products(left.vectors[0], right.vectors[0], options.precision)
+        tile = inner_products(left.vectors[0], right.vectors[0], options.precision)
         grids = tile.reshape(*options.grid, *options.grid)
         for k, sums in enumerate(box_sums(grids, options.degrees)):
             cosines = sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :]
@@ -116,7 +101,7 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
             columns.append(cosines.max(axis=0))
     else:
         for k in range(len(options.degrees)):
-            cosines = _inner_products(left.vectors[k], right.vectors[k], options.precision)
+            cosines = inner_products(left.vectors[k], right.vectors[k], options.precision)
             rows.append(cosines.max(axis=1))
             columns.append(cosines.max(axis=0))
     return jnp.stack(rows), jnp.stack(columns)
