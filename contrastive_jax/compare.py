@@ -20,8 +20,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.tables import text_table
 from contrastive_jax.config import OeclConfig, read_oecl_config
-from contrastive_jax.records import print_table
 from contrastive_jax.scores import SCORES
 from contrastive_jax.trainer import train
 
@@ -78,7 +78,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print()
-    print_table(table(workdir, values.modes, values.classes, seeds))
+    heading, *rows = table(workdir, values.modes, values.classes, seeds)
+    print(text_table(heading, rows))
     return 0
 
 

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from codegraph_jax.core.files import write_text
 from contrastive_jax.events import EventFile
-from contrastive_jax.workdir import write_whole
 
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
 """Dense bf16 operations a second, by a part of the device's name (vendors' data sheets)."""
@@ -28,7 +28,7 @@ class Records:
         A run that begins anew (`last_epoch` 0) tests the untrained network again, so nothing is kept.
         """
         kept = [line for line in read_records(path) if line["epoch"] <= last_epoch] if last_epoch else []
-        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream: TextIO = path.open("a", encoding="utf-8")
         self._events = EventFile(path.with_name("events.out.tfevents.0"))
         for line in kept:
@@ -96,13 +96,3 @@ def peak_share(flops_per_second: float, device_kind: str, devices: int) -> float
         if name in device_kind:
             return flops_per_second / (peak * devices)
     return None
-
-
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Prints rows with aligned columns, the first row as the heading."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for number, row in enumerate(rows):
-        cells = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths)))
-        print("  ".join(cells).rstrip())
-        if number == 0:
-            print("  ".join("-" * w for w in widths))

@@ -1,40 +1,29 @@
 """What a finished run leaves: results.json, scores.csv and the table that is printed."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codegraph_jax.core.files import write_csv
+from codegraph_jax.core.tables import text_table
 from contrastive_jax.evaluation import Scores
 from contrastive_jax.protocols import TestSet
-from contrastive_jax.records import print_table
 from contrastive_jax.scores import SCORES
-from contrastive_jax.workdir import write_whole
 
 
 def write_test_scores(path: Path, data: TestSet, scores: Scores) -> None:
     """One line for each test image: its row, class, whether it is normal, and its scores (larger = more normal)."""
-    lines = [
-        [
-            row,
-            data.class_names[data.labels[row]],
-            int(data.normal[row]),
-            *(f"{scores[name][row]:.7g}" for name in SCORES),
-        ]
+    rows = (
+        {
+            "row": row,
+            "class": data.class_names[data.labels[row]],
+            "normal": int(data.normal[row]),
+            **{name: f"{scores[name][row]:.7g}" for name in SCORES},
+        }
         for row in range(len(data.images))
-    ]
-    write_rows(path, ["row", "class", "normal", *SCORES], lines)
-
-
-def write_rows(path: Path, heading: list[str], lines: list[list[Any]]) -> None:
-    """Writes a csv file in one go."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(lines)
-    write_whole(path, stream.getvalue())
+    )
+    write_csv(path, rows, ["row", "class", "normal", *SCORES])
 
 
 def mean_norms(normal: np.ndarray, oe: np.ndarray | None, unseen: np.ndarray) -> dict[str, float | None]:
@@ -54,18 +43,16 @@ def print_results(results: dict[str, Any]) -> None:
     by_score = results["auroc"]
     classes = list(by_score[SCORES[0]]["per_class"])
     print()
-    print_table(
-        [("AUROC %", "pooled", "class mean", *classes)]
-        + [
-            (
-                name,
-                _percent(by_score[name]["pooled"]),
-                _percent(by_score[name]["class_mean"]),
-                *(_percent(by_score[name]["per_class"][c]) for c in classes),
-            )
-            for name in SCORES
+    rows = [
+        [
+            name,
+            _percent(by_score[name]["pooled"]),
+            _percent(by_score[name]["class_mean"]),
+            *(_percent(by_score[name]["per_class"][c]) for c in classes),
         ]
-    )
+        for name in SCORES
+    ]
+    print(text_table(["AUROC %", "pooled", "class mean", *classes], rows))
 
 
 def _percent(value: float | None) -> str:

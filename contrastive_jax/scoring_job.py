@@ -9,7 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
@@ -18,9 +20,7 @@ from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from contrastive_jax.evaluation import build_scorer
 from contrastive_jax.protocols import Images
-from contrastive_jax.records import print_table
 from contrastive_jax.resnet import build_network
-from contrastive_jax.results import write_rows
 from contrastive_jax.scores import SCORES
 from contrastive_jax.state import build_optimizer, initial_state
 from contrastive_jax.step import AXIS
@@ -92,15 +92,14 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     order = np.argsort(scores[SCORES[0]], kind="stable")
     ranks[order] = np.arange(1, len(names) + 1)
     with locked(Path(workdir)):
-        lines = [
-            [names[row], *(f"{scores[name][row]:.7g}" for name in SCORES), int(ranks[row])] for row in range(len(names))
-        ]
-        write_rows(Path(workdir) / "scores.csv", ["path", *SCORES, "rank"], lines)
+        rows = (
+            {"path": names[row], **{name: f"{scores[name][row]:.7g}" for name in SCORES}, "rank": int(ranks[row])}
+            for row in range(len(names))
+        )
+        write_csv(Path(workdir) / "scores.csv", rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")
-    print_table(
-        [("path", *SCORES)]
-        + [(repr(names[row])[1:-1], *(f"{scores[name][row]:.4g}" for name in SCORES)) for row in order[:SHOWN]]
-    )
+    shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:SHOWN]]
+    print(text_table(["path", *SCORES], shown))
     print(f"\nall scores in {Path(workdir) / 'scores.csv'}", flush=True)
 
 

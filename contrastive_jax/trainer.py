@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from contrastive_jax.checkpoints import Checkpoints
@@ -28,7 +29,7 @@ from contrastive_jax.results import mean_norms, print_results, write_test_scores
 from contrastive_jax.sources import RunData, describe, read_run_data
 from contrastive_jax.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.step import AXIS, build_train_call
-from contrastive_jax.workdir import environment, fingerprint, require_same_run, write_json
+from contrastive_jax.workdir import environment, fingerprint, require_same_run
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         print(f"{home} holds this run, finished:", flush=True)
         print_results(results)
         return results
-    manifest = {**identity, "seed": config.seed, "images": describe(data), **environment()}
+    manifest = finite_or_none({**identity, "seed": config.seed, "images": describe(data), **environment()})
     write_json(home / "manifest.json", manifest)
 
     mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
@@ -97,7 +98,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     results = {**_test(config, data, network, mesh, state, home), **training}
     # the manifest first: results.json says that all the rest is there
     write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
-    write_json(home / "results.json", results)
+    write_json(home / "results.json", finite_or_none(results))
     print_results(results)
     print(f"\n{clock(time.monotonic() - started)} in all; results in {home}", flush=True)
     return results

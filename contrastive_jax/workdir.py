@@ -1,32 +1,17 @@
-"""The workdir of a training run: a manifest that pins what ran, and files that are whole or absent."""
+"""The manifest of a training run, which pins what ran."""
 
 import hashlib
-import importlib.metadata
 import json
-import math
-import platform
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.environment import package_versions
 from codegraph_jax.core.workdir import WorkdirError
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Writes a text file in one go: a reader sees the old content or the new, never a part."""
-    with whole_file(path) as part:
-        # file names need not be UTF-8; what is not shows as an escape
-        Path(part).write_text(content, encoding="utf-8", errors="backslashreplace")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON in one go; what is not finite becomes null, which is what JSON has for it."""
-    write_whole(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
 def fingerprint(*arrays: np.ndarray | None) -> str:
@@ -41,9 +26,10 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 
 def environment() -> dict[str, Any]:
     """Versions and devices."""
+    versions = package_versions(PACKAGES)
     return {
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": versions.pop("python"),
+        "packages": versions,
         "devices": [f"{device.platform}:{device.device_kind}" for device in jax.devices()],
     }
 
@@ -80,13 +66,3 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
         for key, child in tree.items()
         for name, value in _flat(child, f"{prefix}.{key}" if prefix else key).items()
     }
-
-
-def _finite(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: _finite(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [_finite(value) for value in tree]
-    if isinstance(tree, float) and not math.isfinite(tree):
-        return None
-    return tree

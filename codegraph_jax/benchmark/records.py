@@ -6,8 +6,8 @@ from typing import Any
 import jax
 
 from codegraph_jax.core.environment import device_summary, peak_memory
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.timing import Timing
-from codegraph_jax.report.tables import text_table
 
 Record = dict[str, Any]
 

@@ -4,6 +4,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ import jax
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "networkx", "Pillow")
 
 
-def package_versions() -> dict[str, str]:
-    """Version of Python and of every package that numbers depend on."""
+def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Version of Python and of the packages that numbers depend on; a checkout may run without being installed."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -1,10 +1,14 @@
-"""Writing a file so that nobody ever reads half of it."""
+"""Writing files so that nobody ever reads half of one; equal content gives equal bytes."""
 
+import csv
+import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".partial-"
 """Names of files that are being written begin so."""
@@ -30,3 +34,35 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """A text file in UTF-8; what is not, as bytes of a file name may be, shows as an escape."""
+    with whole_file(path) as name:
+        Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes."""
+    with (
+        whole_file(path) as name,
+        Path(name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+    ):
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Strict JSON in ASCII: NaN and infinities are refused, since most readers do."""
+    with whole_file(path) as name:
+        Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
+
+
+def finite_or_none(tree: Any) -> Any:
+    """A tree for JSON, which has no number for what is not finite: None stands for it."""
+    if isinstance(tree, dict):
+        return {key: finite_or_none(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [finite_or_none(value) for value in tree]
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree

@@ -26,9 +26,9 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.data.batches import Batch
 from codegraph_jax.features.buffer import FeatureSpool
 
@@ -186,11 +186,11 @@ class FeatureCache:
 
     def _read_entry(self, path: Path, dtype: DTypeLike) -> np.ndarray | None:
         try:
-            arrays, about = read_piece(path)
+            arrays, about = read_tensors(path)
             values = arrays.get("values") if about == path.name else None
         except FileNotFoundError:
             return None
-        except DamagedPiece:
+        except DamagedTensors:
             values = None
         if values is None or values.dtype != dtype:
             self.damaged += 1
@@ -203,7 +203,7 @@ class FeatureCache:
         if not self._writable or path.exists():
             return
         try:
-            write_piece(path, {"values": values}, path.name)
+            write_tensors(path, {"values": values}, path.name)
         except OSError as error:
             self._writable = False
             logger.warning("%s: no more features are kept: %s", self._home, error)

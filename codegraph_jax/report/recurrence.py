@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.consistency.community import Community
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, shown
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record, community_numbers
 from codegraph_jax.report.regions import shared_box
-from codegraph_jax.report.serialise import write_graph, write_json
+from codegraph_jax.report.serialise import write_graph
 
 
 @dataclass(frozen=True)

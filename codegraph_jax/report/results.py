@@ -14,6 +14,7 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
 from codegraph_jax.detector import MAP_BLOCK
@@ -25,7 +26,7 @@ from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import make_pictures
 from codegraph_jax.report.records import COLUMNS, make_records
 from codegraph_jax.report.recurrence import recurrences, write_recurrences
-from codegraph_jax.report.serialise import write_arrays, write_csv, write_json
+from codegraph_jax.report.serialise import write_arrays
 
 REPORT = "report.html"
 DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")

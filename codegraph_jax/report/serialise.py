@@ -1,12 +1,8 @@
-"""Results as files that programs read; equal results give equal bytes."""
+"""Anomaly maps and image graphs as files that programs read; equal results give equal bytes."""
 
-import csv
-import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -18,23 +14,6 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can name: the time of writing would make equal results differ."""
 
 HALF = np.dtype("<f2")
-
-
-def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes."""
-    with (
-        whole_file(path) as name,
-        Path(name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
-    ):
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Strict JSON in ASCII: NaN and infinities are refused, since most readers do."""
-    with whole_file(path) as name:
-        Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
 def write_arrays(

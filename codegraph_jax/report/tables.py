@@ -1,8 +1,8 @@
-"""Results as tables that people read."""
+"""Metrics as tables that people read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.tables import text_table
 
 HEADINGS = {
     "image_auroc": "image AUROC",
@@ -13,18 +13,6 @@ HEADINGS = {
     "pixel_f1_max": "F1-max",
     "pixel_aupro": "AUPRO",
 }
-
-
-def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, the first to the left and the others to the right."""
-    rows = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(len(row[k]) for row in (headings, *rows)) for k in range(len(headings))]
-
-    def line(cells: Sequence[str]) -> str:
-        padded = [cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
 
 
 def metrics_cells(name: str, metrics: Mapping[str, float | None]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.law import Law
-from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
+from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration, NormalLaw
 
@@ -51,7 +51,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "edges": list(consistency.graph.edges(data=True)),
         "law": asdict(consistency.law) if consistency.law else None,
     }
-    write_piece(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
+    write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
 
 
 def read_result(path: Path) -> DetectionResult:
@@ -59,13 +59,13 @@ def read_result(path: Path) -> DetectionResult:
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedPiece: the file holds anything else.
+        DamagedTensors: the file holds anything else.
     """
-    arrays, about = read_piece(path)
+    arrays, about = read_tensors(path)
     try:
         return _result(arrays, about)
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedPiece(f"{type(error).__name__}: {error}") from None
+        raise DamagedTensors(f"{type(error).__name__}: {error}") from None
 
 
 def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:

@@ -7,7 +7,7 @@
 A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
 will). Their bytes would be surer by nothing that happens in practice and would have to be read once more at every
 start, which takes minutes for a large set on a network disk. Features and tables are known by the pixels, which have
-been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.core.pieces`).
+been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.core.tensors`).
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
-from codegraph_jax.core.pieces import DamagedPiece
+from codegraph_jax.core.tensors import DamagedTensors
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import DetectionResult
 from codegraph_jax.features.cache import weights_identity
@@ -81,7 +81,7 @@ class RunState:
             return read_result(path)
         except FileNotFoundError:
             return None
-        except DamagedPiece as error:
+        except DamagedTensors as error:
             logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
             return None
 

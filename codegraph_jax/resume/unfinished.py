@@ -12,8 +12,8 @@ from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.arrays import Allocate
-from codegraph_jax.core.pieces import DamagedPiece, read_piece, write_piece
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.features.cache import FeatureCache, Outputs, image_key
 from codegraph_jax.resume.budget import Budget
 
@@ -100,7 +100,7 @@ class Unfinished:
                 # one piece a degree: a copy of a piece is made on its way to the disk
                 for degree, part in enumerate(table):
                     about = _about(identity, layer, degree, len(table))
-                    write_piece(self._piece(layer, degree), {"distances": part}, about)
+                    write_tensors(self._piece(layer, degree), {"distances": part}, about)
         return table
 
     def _piece(self, layer: int, degree: int) -> Path:
@@ -111,14 +111,14 @@ class Unfinished:
         while degree < degrees:
             path = self._piece(layer, degree)
             try:
-                arrays, about = read_piece(path)
+                arrays, about = read_tensors(path)
                 part = arrays["distances"]
                 degrees = about["degrees"]
                 if about != _about(identity, layer, degree, degrees):
-                    raise DamagedPiece("it belongs to other images")
+                    raise DamagedTensors("it belongs to other images")
             except FileNotFoundError:
                 return None
-            except (DamagedPiece, KeyError, TypeError) as error:
+            except (DamagedTensors, KeyError, TypeError) as error:
                 logger.warning("%s: is not used, and computed anew (%s)", path, error)
                 return None
             if table is None:

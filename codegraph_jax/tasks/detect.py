@@ -14,6 +14,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, obstacle, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
@@ -27,7 +28,7 @@ from codegraph_jax.features.memory import plan_run
 from codegraph_jax.report.law_figure import law_diagnostic
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
-from codegraph_jax.report.tables import metrics_table, text_table
+from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.tasks.agreement import check_agreement

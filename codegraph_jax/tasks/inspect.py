@@ -15,6 +15,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
@@ -23,7 +24,6 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
-from codegraph_jax.report.tables import text_table
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig
+from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, read_config, within
+from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import load_mask, source_of
 from codegraph_jax.data.layouts import read_layout
@@ -22,8 +24,6 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph, Comparison, DetectionResult
 from codegraph_jax.evaluation.evaluate import evaluate
-from codegraph_jax.report.results import write_json
-from codegraph_jax.report.tables import text_table
 from codegraph_jax.similarity.pairwise import choose_references
 
 RECURRING = "recurring"

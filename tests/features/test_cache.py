@@ -178,7 +178,7 @@ def test_a_full_disk_ends_the_writing_and_not_the_run(tmp_path, backbone, images
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("codegraph_jax.core.pieces.save_file", refuse)
+    monkeypatch.setattr("codegraph_jax.core.tensors.save_file", refuse)
     assert_same(plain, work(backbone, images[:2], tmp_path))
     assert caplog.text.count("No space left") == 1
     assert not list(tmp_path.rglob(".partial-*"))

@@ -1,0 +1,17 @@
+"""Tables in plain text."""
+
+from collections.abc import Sequence
+
+from codegraph_jax.core.names import shown
+
+
+def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their longest cell, the first to the left and the others to the right."""
+    rows = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(len(row[k]) for row in (headings, *rows)) for k in range(len(headings))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [cells[0].ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:])]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(headings), line(["-" * width for width in widths]), *map(line, rows)])
