@@ -9,19 +9,16 @@ Zero-shot anomaly detection on a set of unlabelled images of one product. Mutual
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.bank.draft import BankDraft
-from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import Config, ConsistencyConfig, ScoringConfig
-from codegraph_jax.consistency.added import Newcomers, rescore_newcomers, with_newcomers
+from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.consistency.added import Newcomers
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtering import judge_from_outside
 from codegraph_jax.consistency.stages import find_consistent
@@ -33,16 +30,16 @@ from codegraph_jax.distributed.devices import assemble_team
 from codegraph_jax.distributed.processes import together
 from codegraph_jax.features.extraction import Extracted, extract
 from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.unfinished import Unfinished
-from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count, rescore
-from codegraph_jax.scoring.threshold import Calibration, calibrate
+from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
+from codegraph_jax.scoring.rescoring import rescore
+from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.multihost import remove_everywhere
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
-
-MAP_BLOCK = 16
-"""Maps that are interpolated at once."""
 
 
 class TooFewImages(UserError):
@@ -67,60 +64,6 @@ class Comparison(NamedTuple):
     options: TileOptions
     clock: Clock
     added: int = 0
-
-
-@dataclass(frozen=True)
-class DetectionResult:
-    """Scores of n images; larger means more anomalous.
-
-    Attributes:
-        kept: which of the given images these are (those that could be read) [n].
-        skipped: (index, reason) of the images that could not be read.
-        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2] [n, h, w].
-        scores_raw: greatest value of each image's anomaly map [n].
-        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
-        calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.
-        image_size: side of the anomaly maps in pixels.
-        weights: which backbone weights were used.
-        seconds: wall time of each stage.
-        consistency: recurring defects, near-duplicates and the image graph.
-        added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
-            those may exceed 1.
-        from_cache: images whose features came from the cache.
-        bank: the references and thresholds for the days to come, where `detect` was asked for them.
-    """
-
-    kept: Int[np.ndarray, " n"]
-    skipped: list[tuple[int, str]]
-    patch_scores: Float[np.ndarray, "n h w"]
-    scores_raw: Float[np.ndarray, " n"]
-    scores: Float[np.ndarray, " n"]
-    calibration: Calibration
-    image_size: int
-    weights: str
-    seconds: dict[str, float]
-    consistency: Consistency = field(default_factory=Consistency)
-    added: int = 0
-    from_cache: int = 0
-    bank: ReferenceBank | None = None
-
-    def maps(
-        self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
-    ) -> Float[np.ndarray, "k a b"]:
-        """Anomaly maps of the chosen images (default: all).
-
-        Args:
-            images: which.
-            size: pixels a side, or (height, width); default: `image_size`.
-        """
-        return _interpolate(self.patch_scores[images], size or self.image_size)
-
-    @property
-    def ranks(self) -> Int[np.ndarray, " n"]:
-        """Place of each image, 1 for the most anomalous [n]; ties keep the order of the images."""
-        ranks = np.empty(len(self.scores), int)
-        ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
-        return ranks
 
 
 class CoDeGraph:
@@ -258,11 +201,11 @@ class CoDeGraph:
 
         with clock("scoring"):
             patch_scores = patch_scores.reshape(-1, *grid)
-            scores_raw = _interpolate_maxima(patch_scores, size)
-            calibration = calibrate(scores_raw[:own], config.threshold)
-            if added:
-                calibration = with_newcomers(calibration, scores_raw[own:])
-            scores = _rescored(scores_raw, extracted.image_features, own, config.scoring)
+            scores_raw = image_scores(patch_scores, size)
+            calibration = calibrate(scores_raw[:own], config.threshold).of(scores_raw)
+            scores = scores_raw
+            if config.scoring.rescore:
+                scores = rescore(scores_raw, extracted.image_features, config.scoring.rescore_k, added)
         return DetectionResult(
             kept=extracted.kept,
             skipped=extracted.skipped,
@@ -278,24 +221,3 @@ class CoDeGraph:
             from_cache=extracted.from_cache,
             bank=draft.finish(extracted, [table[:, :own] for table in tables], consistency.flagged) if draft else None,
         )
-
-
-def _rescored(
-    scores_raw: Float[np.ndarray, " n"], features: Float[np.ndarray, "n d"], own: int, config: ScoringConfig
-) -> Float[np.ndarray, " n"]:
-    """Image scores after re-scoring; those behind the first `own` images have no part in the others'."""
-    if not config.rescore:
-        return scores_raw
-    scores = rescore(scores_raw[:own], features[:own], config.rescore_k)
-    added = rescore_newcomers(scores_raw[own:], features[own:], scores_raw[:own], features[:own], config.rescore_k)
-    return np.concatenate([scores, added])
-
-
-def _interpolate(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, "n a b"]:
-    return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size))
-
-
-def _interpolate_maxima(patch_scores: Float[np.ndarray, "n h w"], size: int) -> Float[np.ndarray, " n"]:
-    """Greatest value of each map, in blocks, so that the maps never exist all at once."""
-    blocks = range(0, len(patch_scores), MAP_BLOCK)
-    return np.concatenate([_interpolate(patch_scores[a : a + MAP_BLOCK], size).max(axis=(1, 2)) for a in blocks])

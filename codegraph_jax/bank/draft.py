@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -16,7 +15,8 @@ from codegraph_jax.consistency.stages import mean_distances
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Extracted
-from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.query import bank_options
 from codegraph_jax.similarity.tiles import TileOptions
@@ -62,7 +62,7 @@ class BankDraft:
         size = self.config.backbone.image_size
         patch_scores = np.concatenate([mean_scores(part, self._k) for part in self._parts(tables)])
         patch_scores = patch_scores.reshape(-1, *self.options.grid)
-        raw = np.array([np.asarray(anomaly_maps(jnp.asarray(one[None]), size)).max() for one in patch_scores])
+        raw = image_scores(patch_scores, size)
         shape = (len(self.references), patch_scores[0].size)
         removed = flagged[self.references].reshape(shape) if flagged.size else np.zeros(shape, bool)
         low, high = np.percentile(patch_scores, (50.0, 99.9))

@@ -39,7 +39,8 @@ from codegraph_jax.distributed.devices import assemble_team
 from codegraph_jax.features.cache import weights_identity
 from codegraph_jax.features.extraction import extract
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.scoring.maps import image_scores, interpolated
+from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
 from codegraph_jax.scoring.threshold import Calibration, NormalLaw
 from codegraph_jax.similarity.query import BankPatches, distances_to_bank, prepare_bank
 from codegraph_jax.similarity.tiles import TileOptions
@@ -135,14 +136,15 @@ class ReferenceBank:
                 progress(1)
             progress(len(extracted.skipped))
         patch_scores = np.concatenate(scores)
-        raw = np.array([self._maps(one[None]).max() for one in patch_scores], np.float32)
+        raw = image_scores(patch_scores, size)
+        calibration = self.calibration.of(raw)
         return Inspection(
             kept=np.concatenate(kept),
             skipped=skipped,
             patch_scores=patch_scores,
             scores=raw,
-            p_values=self.calibration.law.p_values(raw.astype(np.float64)),
-            flagged=raw >= self.calibration.threshold,
+            p_values=calibration.p_values,
+            flagged=calibration.flagged,
             image_size=size,
         )
 
@@ -158,7 +160,8 @@ class ReferenceBank:
 
     def maps(self, images: Sequence[Source], size: int | None = None) -> Float[np.ndarray, "n s s"]:
         """Anomaly maps, `size` pixels a side (default: the backbone's image size); errors as `score_samples`."""
-        return self._maps(self.inspect(images, DataConfig(unreadable="error")).patch_scores, size)
+        inspection = self.inspect(images, DataConfig(unreadable="error"))
+        return interpolated(inspection.patch_scores, size or inspection.image_size)
 
     def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
         """Whether each image reaches the threshold that the set has taught; errors as `score_samples`."""
@@ -274,9 +277,6 @@ class ReferenceBank:
         for table in tables:
             judge_newcomers(table, self.tests, found)
         return mean_scores(tables, k).reshape(self.options.grid)
-
-    def _maps(self, patch_scores: Float[np.ndarray, "n h w"], size: int | None = None) -> Float[np.ndarray, "n s s"]:
-        return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size or self.settings.image_size))
 
 
 def _finite(value: float) -> float | None:

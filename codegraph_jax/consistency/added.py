@@ -5,7 +5,6 @@ that shows a recurring defect is judged by the images outside of its community.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -15,7 +14,6 @@ from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtering import Dependence, dependences, depends
 from codegraph_jax.consistency.stages import mean_distances
 from codegraph_jax.core.arrays import at_once
-from codegraph_jax.scoring.threshold import Calibration
 
 
 class Newcomers:
@@ -87,42 +85,3 @@ def judge_newcomers(
         columns = np.setdiff1d(np.arange(table.shape[2]), test.outside)
         for i, patches in enumerate(flags):
             table[:, i, columns[:, None], np.flatnonzero(patches)[None, :]] = np.inf
-
-
-def with_newcomers(calibration: Calibration, scores_raw: Float[np.ndarray, " b"]) -> Calibration:
-    """The calibration of a set, with p-values and flags of b newcomers behind its own."""
-    return replace(
-        calibration,
-        p_values=np.concatenate([calibration.p_values, calibration.law.p_values(np.asarray(scores_raw, np.float64))]),
-        flagged=np.concatenate([calibration.flagged, scores_raw >= calibration.threshold]),
-    )
-
-
-def rescore_newcomers(
-    scores_raw: Float[np.ndarray, " b"],
-    image_features: Float[np.ndarray, "b d"],
-    set_scores: Float[np.ndarray, " n"],
-    set_features: Float[np.ndarray, "n d"],
-    neighbours: tuple[int, ...],
-) -> Float[np.ndarray, " b"]:
-    """`scoring.rescore` of each newcomer among the images of the set, on the set's scale.
-
-    Beyond 1 where a newcomer is more anomalous than every image of the set.
-    """
-    low, spread = float(set_scores.min()), float(set_scores.max() - set_scores.min())
-    if spread == 0:
-        return np.zeros(len(scores_raw))
-    scaled = (np.asarray(set_scores, np.float64) - low) / spread
-    features = np.asarray(set_features, np.float64)
-    rescored = []
-    for score, feature in zip(scores_raw, np.asarray(image_features, np.float64)):
-        values = np.append(scaled, (float(score) - low) / spread)
-        weights = np.append(features @ feature, feature @ feature)
-        order = np.argsort(-weights, kind="stable")
-        means = []
-        for k in neighbours:
-            kept = order[:k]
-            total = weights[kept].sum()
-            means.append(weights[kept] @ values[kept] / total if total else values[-1])
-        rescored.append(np.mean(means))
-    return np.array(rescored)

@@ -9,8 +9,8 @@ from jaxtyping import Bool
 from codegraph_jax.config import MetricsConfig
 from codegraph_jax.data.images import UnreadableImage, load_image, load_mask, source_of
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.detector import DetectionResult
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+from codegraph_jax.result import DetectionResult
 
 Metrics = dict[str, float | None]
 

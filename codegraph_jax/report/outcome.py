@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.detector import DetectionResult
+from codegraph_jax.result import DetectionResult
 
 
 @dataclass(frozen=True)

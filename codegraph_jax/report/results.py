@@ -17,7 +17,6 @@ from codegraph_jax.core.environment import device_summary, package_versions, pea
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
-from codegraph_jax.detector import MAP_BLOCK
 from codegraph_jax.evaluation.evaluate import where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
@@ -27,6 +26,7 @@ from codegraph_jax.report.pictures import make_pictures
 from codegraph_jax.report.records import COLUMNS, make_records
 from codegraph_jax.report.recurrence import recurrences, write_recurrences
 from codegraph_jax.report.serialise import write_arrays
+from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
 REPORT = "report.html"
 DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
@@ -100,7 +100,7 @@ def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]
     """Name, shape and blocks of a category's anomaly maps."""
     result = outcome.result
     n, size = len(result.patch_scores), result.image_size
-    blocks = (result.maps(slice(start, start + MAP_BLOCK)) for start in range(0, n, MAP_BLOCK))
+    blocks = (result.maps(slice(start, start + MAPS_AT_ONCE)) for start in range(0, n, MAPS_AT_ONCE))
     return outcome.category, (n, size, size), blocks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.law import Law
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
-from codegraph_jax.detector import DetectionResult
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration, NormalLaw
 
 

@@ -18,7 +18,7 @@ Its limits: a variation of normal parts that is rare and distinct gets the same 
 scores of the anomalous images do not stand out from those of the normal ones, none is flagged.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -100,6 +100,11 @@ class Calibration:
     rule: str
     expected_rate: float
     law: NormalLaw
+
+    def of(self, scores_raw: Float[np.ndarray, " k"]) -> "Calibration":
+        """The same thresholds held against other scores, which change nothing of them."""
+        p_values = self.law.p_values(np.asarray(scores_raw, np.float64))
+        return replace(self, p_values=p_values, flagged=scores_raw >= self.threshold)
 
     def normal_density(self, scores: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         """Density of normal images among all of the set."""

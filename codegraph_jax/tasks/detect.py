@@ -20,7 +20,7 @@ from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import LayoutError, Sample, find_images
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.detector import CoDeGraph, DetectionResult, TooFewImages
+from codegraph_jax.detector import CoDeGraph, TooFewImages
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
@@ -29,6 +29,7 @@ from codegraph_jax.report.law_figure import law_diagnostic
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.tables import metrics_table
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.tasks.agreement import check_agreement

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
-from codegraph_jax.consistency.added import with_newcomers
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -19,11 +17,11 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.detector import DetectionResult
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.result import DetectionResult
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +88,13 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
 def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
     """What the writers of results read."""
-    of_the_set = bank.calibration
-    learnt = replace(of_the_set, p_values=of_the_set.p_values[:0], flagged=of_the_set.flagged[:0])
     return DetectionResult(
         kept=inspection.kept,
         skipped=inspection.skipped,
         patch_scores=inspection.patch_scores,
         scores_raw=inspection.scores,
         scores=inspection.scores,
-        calibration=with_newcomers(learnt, inspection.scores),
+        calibration=bank.calibration.of(inspection.scores),
         image_size=inspection.image_size,
         weights=bank.weights,
         seconds={},

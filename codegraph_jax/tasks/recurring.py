@@ -22,8 +22,9 @@ from codegraph_jax.data.images import load_mask, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.detector import CoDeGraph, Comparison, DetectionResult
+from codegraph_jax.detector import CoDeGraph, Comparison
 from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.similarity.pairwise import choose_references
 
 RECURRING = "recurring"

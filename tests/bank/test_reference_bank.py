@@ -16,7 +16,8 @@ from codegraph_jax.core.arrays import copying
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.scoring.mutual import anomaly_maps, mean_scores, neighbour_count
+from codegraph_jax.scoring.maps import anomaly_maps
+from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5

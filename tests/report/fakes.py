@@ -11,7 +11,7 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
-from codegraph_jax.scoring.mutual import anomaly_maps
+from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
 GRID, SIZE = 8, 64
