@@ -26,7 +26,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source
-from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.distributed.processes import together
 from codegraph_jax.features.extraction import Extracted, extract
 from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
@@ -82,7 +82,7 @@ class CoDeGraph:
             self.config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        self.team = assemble_team(self.config.parallel)
+        self.mesh = device_mesh(self.config.parallel)
         self.backbone = load_backbone(self.config.backbone)
 
     def detect(
@@ -120,18 +120,18 @@ class CoDeGraph:
         plan: MemoryPlan | None = None,
     ) -> Comparison:
         """The slow half: features of every image, and the distance of every patch to every reference image."""
-        config, clock, team = self.config, Clock(), self.team
+        config, clock, mesh = self.config, Clock(), self.mesh
         size = config.backbone.image_size
         plan = plan or plan_run(config, self.backbone, len(images) + len(added))
         with together():
             plan.check(config.storage.check)
-        spool = plan.allocate_features if plan.features_on_disk else None
+        buffer = plan.allocate_features if plan.features_on_disk else None
 
         sources = [*images, *added]
         with clock("backbone"), bar(len(sources), "backbone", "image", progress) as advance:
             batch, dtype = config.backbone.batch_size, feature_type(config.features.dtype, config.similarity.precision)
             extracted = extract(
-                self.backbone, sources, size, batch, config.data, team, advance, spool, unfinished, dtype
+                self.backbone, sources, size, batch, config.data, mesh, advance, buffer, unfinished, dtype
             )
         n, own = len(extracted.kept), int((extracted.kept < len(images)).sum())
         if own < 2:
@@ -148,7 +148,7 @@ class CoDeGraph:
             allocate = plan.allocate_tables
             for number, layer in enumerate(extracted.layers):
                 counts = extracted.counts
-                compute = partial(all_distances, layer, team, counts, options, references, advance, allocate)
+                compute = partial(all_distances, layer, mesh, counts, options, references, advance, allocate)
                 if unfinished:
                     found = partial(advance, pairs)
                     tables.append(unfinished.table(number, extracted.keys, references, allocate, compute, found))

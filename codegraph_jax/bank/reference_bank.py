@@ -35,7 +35,7 @@ from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS
 from codegraph_jax.data.images import Source
-from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.cache import weights_identity
 from codegraph_jax.features.extraction import extract
 from codegraph_jax.features.memory import feature_type
@@ -121,13 +121,13 @@ class ReferenceBank:
         Raises:
             UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
         """
-        team = assemble_team(DevicesConfig(devices=1))
+        mesh = device_mesh(DevicesConfig(devices=1))
         size, batch = self.settings.image_size, self.settings.batch_size
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, *self.options.grid), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             extracted = extract(
-                self.backbone, chunk, size, batch, data or DataConfig(), team, dtype=self.layers[0].dtype
+                self.backbone, chunk, size, batch, data or DataConfig(), mesh, dtype=self.layers[0].dtype
             )
             kept.append(extracted.kept + start)
             skipped += [(i + start, reason) for i, reason in extracted.skipped]

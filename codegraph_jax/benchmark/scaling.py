@@ -12,7 +12,7 @@ from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.peaks import product_peak
 from codegraph_jax.core.timing import interleaved
-from codegraph_jax.distributed.devices import Team
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.sharding import all_distances
 
@@ -26,7 +26,7 @@ def measure(config: BenchmarkConfig) -> list[Record]:
     tokens = np.asarray(as_kept(jax.numpy.asarray(draw_tokens(settings.images, grid, kernel.channels)), options))
     tables: dict[str, Any] = {}
     functions = {
-        f"{number} devices": _run(tokens, Team(tuple(here[:number]), config.parallel.backend), options, tables)
+        f"{number} devices": _run(tokens, DeviceMesh(tuple(here[:number]), config.parallel.backend), options, tables)
         for number in numbers
         if number <= len(here)
     }
@@ -51,9 +51,9 @@ def measure(config: BenchmarkConfig) -> list[Record]:
     ]
 
 
-def _run(tokens: np.ndarray, team: Team, options: Any, tables: dict[str, Any]) -> Callable[[], None]:
+def _run(tokens: np.ndarray, mesh: DeviceMesh, options: Any, tables: dict[str, Any]) -> Callable[[], None]:
     def call() -> None:
         references = np.arange(len(tokens))
-        tables[str(len(team))] = all_distances(tokens, team, (len(tokens),), options, references)
+        tables[str(len(mesh))] = all_distances(tokens, mesh, (len(tokens),), options, references)
 
     return call

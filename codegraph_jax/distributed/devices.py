@@ -1,6 +1,6 @@
 """Which devices work on a run, and how one device's function is spread over them.
 
-Everything that runs on several devices is written once, as the function of a single device; `Team.spread` runs it on
+Everything that runs on several devices is written once, as the function of a single device; `DeviceMesh.spread` runs it on
 all of them, by `jax.shard_map` under `jit` or by `jax.pmap`, with the same numbers. Arrays that belong to the devices
 have a leading axis with one entry a device.
 """
@@ -23,7 +23,7 @@ AXIS = "devices"
 
 
 @dataclass(frozen=True)
-class Team:
+class DeviceMesh:
     """Devices that share the work, in the order of their processes, and the way to reach them."""
 
     devices: tuple[jax.Device, ...]
@@ -33,9 +33,9 @@ class Team:
         return len(self.devices)
 
     @property
-    def local(self) -> "Team":
+    def local(self) -> "DeviceMesh":
         """The members that this process feeds."""
-        return Team(tuple(d for d in self.devices if d.process_index == jax.process_index()), self.backend)
+        return DeviceMesh(tuple(d for d in self.devices if d.process_index == jax.process_index()), self.backend)
 
     @property
     def spans_processes(self) -> bool:
@@ -80,7 +80,7 @@ class Team:
         return self.place([tree] * len(self.local))
 
 
-def assemble_team(config: DevicesConfig) -> Team:
+def device_mesh(config: DevicesConfig) -> DeviceMesh:
     """The devices that the settings ask for, of every process.
 
     Raises:
@@ -93,4 +93,4 @@ def assemble_team(config: DevicesConfig) -> Team:
     if config.devices > fewest:
         raise ConfigError(f"config.parallel.devices: {config.devices} are asked for, {fewest} are here")
     chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices or None]]
-    return Team(tuple(chosen), config.backend)
+    return DeviceMesh(tuple(chosen), config.backend)

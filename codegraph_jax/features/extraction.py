@@ -20,9 +20,9 @@ from codegraph_jax.data.batches import image_batches
 from codegraph_jax.data.images import Source, StoredImage, preprocess
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.blocks import Blocks
-from codegraph_jax.distributed.devices import Team
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.features.buffer import FeatureSpool
+from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache, image_key
 from codegraph_jax.resume.unfinished import Unfinished, on_device
 
@@ -72,7 +72,7 @@ def extract(
     image_size: int,
     batch_size: int,
     data: DataConfig,
-    team: Team,
+    mesh: DeviceMesh,
     progress: Progress = lambda images: None,
     allocate: Allocate | None = None,
     unfinished: Unfinished | None = None,
@@ -88,7 +88,7 @@ def extract(
         image_size: side S in pixels.
         batch_size: images a device sees at once; 0 takes `default_batch_size`.
         data: what to do with unreadable images, how many threads decode, and where features are cached.
-        team: the devices; batches are split over those of this process.
+        mesh: the devices; batches are split over those of this process.
         progress: called with the number of images just done.
         allocate: makes an array for each layer, which images go to as they come; none: the batches are joined at the
             end, on the device where that is possible.
@@ -99,7 +99,7 @@ def extract(
         UnreadableImage: an image cannot be decoded and `data.unreadable` is `error`.
         NotFiniteError: the backbone gives features that are not finite; the image is named.
     """
-    preset, devices = backbone.preset, team.local
+    preset, devices = backbone.preset, mesh.local
     mine = processes.share(len(sources))
     batches = image_batches(
         sources[mine],
@@ -110,10 +110,10 @@ def extract(
     )
     run = _runner(backbone, devices)
     cache: FeatureCache | None = None
-    spool: FeatureSpool | None = None
+    buffer: FeatureBuffer | None = None
     if allocate or data.cache:
         # what the cache holds comes before what is computed, so that images must find their places
-        spool = FeatureSpool(allocate or in_memory, mine.stop - mine.start)
+        buffer = FeatureBuffer(allocate or in_memory, mine.stop - mine.start)
     kept: list[np.ndarray] = []
     keys: list[bytes] = []
     outputs: list[tuple[list[Any], Any]] = []
@@ -129,21 +129,21 @@ def extract(
                 outputs[-1] = cache.write(keys[-len(running[0]) :], outputs[-1])
             if unfinished:
                 unfinished.write_batch(keys[-len(running[0]) :], outputs[-1])
-            if spool:
-                spool.put(running[0] - mine.start, outputs[-1][0])
+            if buffer:
+                buffer.put(running[0] - mine.start, outputs[-1][0])
                 outputs[-1] = [], outputs[-1][1]
 
     problem = None
     try:
         if data.cache:
             cache = FeatureCache(data.cache, backbone, image_size, dtype)
-        for places, images, valid in cache.missing(batches, progress, spool) if cache and spool else batches:
+        for places, images, valid in cache.missing(batches, progress, buffer) if cache and buffer else batches:
             indices = places + mine.start
             if unfinished and (read := unfinished.read_batch(images[:valid])):
                 finish()
                 running = None
-                if spool:
-                    spool.put(places, read[0])
+                if buffer:
+                    buffer.put(places, read[0])
                     outputs.append(([], read[1]))
                 else:
                     outputs.append(on_device(read) if len(devices) == 1 else read)
@@ -170,15 +170,15 @@ def extract(
     if not outputs:
         patches = (image_size // backbone.preset.patch_size) ** 2
         layers = [np.zeros((0, patches, backbone.preset.width), dtype) for _ in backbone.blocks]
-    elif spool:
-        layers = spool.joined(places - mine.start)
+    elif buffer:
+        layers = buffer.joined(places - mine.start)
     else:
         layers = [_stack(outputs, k) for k in range(len(backbone.blocks))]
     return _joined(layers, [features for _, features in outputs], places, keys, skipped, found)
 
 
 @lru_cache(maxsize=RUNNERS)
-def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
+def _runner(backbone: Backbone, devices: DeviceMesh) -> Callable[[np.ndarray], Any]:
     """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
 
     Kept, so that the categories of a run share one compiled program, and what was learnt of a device's memory.
@@ -194,7 +194,7 @@ def _runner(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
     return run
 
 
-def _compiled(backbone: Backbone, devices: Team) -> Callable[[np.ndarray], Any]:
+def _compiled(backbone: Backbone, devices: DeviceMesh) -> Callable[[np.ndarray], Any]:
     forward = partial(_forward, backbone)
     if len(devices) == 1:
         return partial(jax.jit(forward), backbone.params)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.distributed.devices import AXIS, Team
+from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_blocks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
@@ -96,18 +96,18 @@ def _chunk_size(lengths: list[int], batch: int) -> int:
 
 def all_distances(
     normalised: Float[Array | np.ndarray, "k p c"],
-    team: Team,
+    mesh: DeviceMesh,
     counts: tuple[int, ...],
     options: TileOptions,
     references: Int[np.ndarray, " m"],
     progress: Progress = lambda pairs: None,
     allocate: Allocate = in_memory,
 ) -> Float[np.ndarray, "r n m p"]:
-    """`pairwise_distances` by a team of devices.
+    """`pairwise_distances` by a mesh of devices.
 
     Args:
         normalised: patch tokens of one layer of the images that this process holds.
-        team: the devices of all processes; a single one takes the direct path.
+        mesh: the devices of all processes; a single one takes the direct path.
         counts: images of each process, which follow one another.
         options: kernel, degrees, grid and precision.
         references: indices of the images that serve as references.
@@ -117,18 +117,18 @@ def all_distances(
     Returns:
         The whole table, in every process, the same as on one device bit for bit.
     """
-    if len(team) == 1:
+    if len(mesh) == 1:
         return pairwise_distances(jax.numpy.asarray(normalised), options, references, progress, allocate)
-    bounds = _block_bounds(team, counts)
+    bounds = _block_bounds(mesh, counts)
     n, p = int(bounds[-1]), normalised.shape[1]
-    own = _local_blocks(team, normalised, bounds, counts, options)
+    own = _local_blocks(mesh, normalised, bounds, counts, options)
     visiting, arriving = own, own
     column = np.full(n, -1)
     column[references] = np.arange(len(references))
     distances = allocate((len(options.degrees), n, len(references), p))
     distances.fill(np.inf)
 
-    last_step = len(team) // 2
+    last_step = len(mesh) // 2
     at_step, waiting = 0, None
     blocks = pair_blocks(options)
     for meeting in meetings(bounds, references, options.batch):
@@ -137,8 +137,8 @@ def all_distances(
             visiting, at_step = arriving, meeting.step
         pass_on = begins and meeting.step < last_step
         passed: list[PatchSet] = []
-        meet = partial(_meet, team, options, own, visiting, meeting, pass_on, passed)
-        if team.spans_processes:
+        meet = partial(_meet, mesh, options, own, visiting, meeting, pass_on, passed)
+        if mesh.spans_processes:
             # the others are in the same call and would not come along
             rows, columns = meet(slice(None))
         else:
@@ -146,39 +146,39 @@ def all_distances(
         if pass_on:
             arriving = passed[-1]
         if waiting:
-            _keep(distances, column, bounds, team, *waiting, progress)
+            _keep(distances, column, bounds, mesh, *waiting, progress)
         waiting = meeting, rows, columns
     if waiting:
-        _keep(distances, column, bounds, team, *waiting, progress)
+        _keep(distances, column, bounds, mesh, *waiting, progress)
     return distances
 
 
-def _block_bounds(team: Team, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
+def _block_bounds(mesh: DeviceMesh, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
     """Which images each device holds: those of its process, evenly."""
     first_image = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0]
     for process, count in enumerate(counts):
-        devices = sum(d.process_index == process for d in team.devices) if len(counts) > 1 else len(team)
+        devices = sum(d.process_index == process for d in mesh.devices) if len(counts) > 1 else len(mesh)
         bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
     return np.array(bounds)
 
 
 def _local_blocks(
-    team: Team, normalised: Any, bounds: Int[np.ndarray, " d+1"], counts: tuple[int, ...], options: TileOptions
+    mesh: DeviceMesh, normalised: Any, bounds: Int[np.ndarray, " d+1"], counts: tuple[int, ...], options: TileOptions
 ) -> PatchSet:
     """Puts each device's images on it, padded with zeros to the longest block, in the form that the kernel reads."""
     longest = int(np.diff(bounds).max())
     offset = sum(counts[: jax.process_index()])
     blocks = []
-    for device in team.local.devices:
-        d = team.devices.index(device)
+    for device in mesh.local.devices:
+        d = mesh.devices.index(device)
         block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset])
         blocks.append(np.pad(block, ((0, longest - len(block)), (0, 0), (0, 0))))
-    return _prepare(team, options)(team.place(blocks))
+    return _prepare(mesh, options)(mesh.place(blocks))
 
 
 def _meet(
-    team: Team,
+    mesh: DeviceMesh,
     options: TileOptions,
     own: PatchSet,
     visiting: PatchSet,
@@ -189,30 +189,30 @@ def _meet(
 ) -> tuple[Array, Array]:
     """A part of what a meeting asks for; the first part also passes the visiting block on, to `passed`."""
     some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
-    inputs = team.place([_device_inputs(team, some, d) for d in team.local.devices])
+    inputs = mesh.place([_device_inputs(mesh, some, d) for d in mesh.local.devices])
     fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
     first = pass_on and not part.start
-    rows, columns, arrived = _step(team, fitting, first)(own, visiting, inputs)
+    rows, columns, arrived = _step(mesh, fitting, first)(own, visiting, inputs)
     if first:
         passed.append(arrived)
     return rows, columns
 
 
-def _device_inputs(team: Team, meeting: Meeting, device: jax.Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    d = team.devices.index(device)
-    lower = d <= (d + meeting.step) % len(team)
+def _device_inputs(mesh: DeviceMesh, meeting: Meeting, device: jax.Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    d = mesh.devices.index(device)
+    lower = d <= (d + meeting.step) % len(mesh)
     return meeting.own[d], meeting.visitor[d], np.array(lower)
 
 
 @lru_cache(maxsize=8)
-def _prepare(team: Team, options: TileOptions) -> Any:
-    return team.spread(lambda block: prepare(block, options))
+def _prepare(mesh: DeviceMesh, options: TileOptions) -> Any:
+    return mesh.spread(lambda block: prepare(block, options))
 
 
 @lru_cache(maxsize=8)
-def _step(team: Team, options: TileOptions, pass_on: bool) -> Any:
+def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
     """One call on every device: pass the visiting block on where asked, then compute pairs with it."""
-    devices = len(team)
+    devices = len(mesh)
     # towards lower places, so that device d is visited by d + 1, d + 2, ...
     ring = [((d + 1) % devices, d) for d in range(devices)]
 
@@ -229,25 +229,25 @@ def _step(team: Team, options: TileOptions, pass_on: bool) -> Any:
 
         # a product and its transpose differ in the last bits: the lower image is on the left, as on one device
         rows, columns = lax.cond(lower, visitor_on_the_right, visitor_on_the_left)
-        if team.spans_processes:
+        if mesh.spans_processes:
             rows, columns = (lax.all_gather(x, AXIS) for x in (rows, columns))
         return rows, columns, passed
 
-    return team.spread(on_device)
+    return mesh.spread(on_device)
 
 
 def _keep(
     distances: Float[np.ndarray, "r n m p"],
     column: Int[np.ndarray, " n"],
     bounds: Int[np.ndarray, " d+1"],
-    team: Team,
+    mesh: DeviceMesh,
     meeting: Meeting,
     rows: Float[Array | np.ndarray, "d b r p"],
     columns: Float[Array | np.ndarray, "d b r p"],
     progress: Progress,
 ) -> None:
     """Waits for a call and copies its distances to their places. The next call is computed meanwhile."""
-    rows_here, columns_here = (_fetch(team, x) for x in (rows, columns))
+    rows_here, columns_here = (_fetch(mesh, x) for x in (rows, columns))
     start = bounds[:-1]
     first = start[:, None] + meeting.own
     second = np.roll(start, -meeting.step)[:, None] + meeting.visitor
@@ -256,10 +256,10 @@ def _keep(
     progress(int(valid.sum()))
 
 
-def _fetch(team: Team, results: Array | np.ndarray) -> np.ndarray:
+def _fetch(mesh: DeviceMesh, results: Array | np.ndarray) -> np.ndarray:
     """Results of all devices [d, ...]; with several processes each device has gathered those of the others."""
     if isinstance(results, np.ndarray):
         return results
-    if team.spans_processes:
+    if mesh.spans_processes:
         return np.asarray(results.addressable_shards[0].data)[0]
     return np.concatenate([np.asarray(shard.data) for shard in results.addressable_shards])

@@ -17,7 +17,7 @@ import jax
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.distributed.devices import Team
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import memory_limit
 
 K = TypeVar("K")
@@ -30,7 +30,7 @@ def on_each_device(
     items: Sequence[K],
     progress: Progress = lambda items: None,
 ) -> list[T]:
-    """`work(detector, item)` of every item, each by one device of the detector's team; as many at once as there are.
+    """`work(detector, item)` of every item, each by one device of the detector's mesh; as many at once as there are.
 
     Args:
         detector: of this process alone.
@@ -44,7 +44,7 @@ def on_each_device(
     Raises:
         Whatever the first failure is; what has not begun by then never does.
     """
-    devices = detector.team.devices[: len(items)]
+    devices = detector.mesh.devices[: len(items)]
     limit = memory_limit(detector.config.storage) / len(devices)
     idle: SimpleQueue[CoDeGraph] = SimpleQueue()
     for device in devices:
@@ -53,7 +53,7 @@ def on_each_device(
     def one(item: K) -> T:
         own = idle.get()
         try:
-            with jax.default_device(own.team.devices[0]):
+            with jax.default_device(own.mesh.devices[0]):
                 return work(own, item)
         finally:
             idle.put(own)
@@ -73,7 +73,7 @@ def on_each_device(
 def _on_device(detector: CoDeGraph, device: jax.Device, limit: float) -> CoDeGraph:
     """The same detector with its parameters on `device`, all its work there, and `limit` bytes of memory."""
     own = copy(detector)
-    own.team = Team((device,), detector.team.backend)
+    own.mesh = DeviceMesh((device,), detector.mesh.backend)
     params = jax.device_put(detector.backbone.params, device)
     own.backbone = dataclasses.replace(detector.backbone, params=params)
     storage = dataclasses.replace(detector.config.storage, memory_gib=limit / GIB)

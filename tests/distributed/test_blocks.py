@@ -62,8 +62,8 @@ def test_the_backbone_takes_fewer_images(monkeypatch, caplog, devices, most):
     want = tables(detector(monkeypatch, devices))
     compiled, calls = extraction._compiled, []
 
-    def small(backbone, team):
-        return limited(compiled(backbone, team), lambda images: images.shape[0 if devices == 1 else 1], most, calls)
+    def small(backbone, mesh):
+        return limited(compiled(backbone, mesh), lambda images: images.shape[0 if devices == 1 else 1], most, calls)
 
     monkeypatch.setattr(extraction, "_compiled", small)
     got = tables(detector(monkeypatch, devices))

@@ -10,7 +10,7 @@ from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.distributed.devices import assemble_team
+from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features import extraction
 from codegraph_jax.features.cache import FeatureCache, weights_identity
 from codegraph_jax.features.extraction import extract
@@ -49,10 +49,10 @@ def counted(monkeypatch):
 
 
 def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32, **data):
-    team = assemble_team(ParallelConfig(devices=devices))
+    mesh = device_mesh(ParallelConfig(devices=devices))
     done = []
     settings = DataConfig(cache=str(cache), workers=1, **data)
-    extracted = extract(backbone, images, SIZE, batch_size, settings, team, done.append, dtype=dtype)
+    extracted = extract(backbone, images, SIZE, batch_size, settings, mesh, done.append, dtype=dtype)
     assert sum(done) == len(extracted.kept)
     return extracted
 

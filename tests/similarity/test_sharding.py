@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.config import ParallelConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.devices import Team, assemble_team
+from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances
 from codegraph_jax.similarity.sharding import all_distances, meetings, split
@@ -51,8 +51,8 @@ def test_any_number_of_devices_gives_the_distances_of_one(backend, devices, kern
     done = []
     for references in (np.arange(11), np.array([2, 6, 7])):
         want = pairwise_distances(normalised, options, references)
-        team = Team(tuple(jax.devices()[:devices]), backend)
-        got = all_distances(np.asarray(normalised), team, (11,), options, references, done.append)
+        mesh = DeviceMesh(tuple(jax.devices()[:devices]), backend)
+        got = all_distances(np.asarray(normalised), mesh, (11,), options, references, done.append)
         np.testing.assert_array_equal(got, want)
     assert sum(done) == 55 + 8 * 3 + 3
 
@@ -62,12 +62,12 @@ def test_fewer_images_than_devices(n):
     normalised = normalise(jnp.asarray(draw(n)))
     options = TileOptions("reuse", (1, 3), GRID, "bfloat16")
     want = pairwise_distances(normalised, options, np.arange(n))
-    got = all_distances(normalised, Team(tuple(jax.devices()[:8])), (n,), options, np.arange(n))
+    got = all_distances(normalised, DeviceMesh(tuple(jax.devices()[:8])), (n,), options, np.arange(n))
     np.testing.assert_array_equal(got, want)
 
 
 def test_more_devices_than_there_are_is_an_error_that_names_the_field():
-    assert len(assemble_team(ParallelConfig(devices=3))) == 3
-    assert len(assemble_team(ParallelConfig())) == len(jax.devices())
+    assert len(device_mesh(ParallelConfig(devices=3))) == 3
+    assert len(device_mesh(ParallelConfig())) == len(jax.devices())
     with pytest.raises(ConfigError, match="config.parallel.devices: 1000"):
-        assemble_team(ParallelConfig(devices=1000))
+        device_mesh(ParallelConfig(devices=1000))

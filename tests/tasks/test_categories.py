@@ -51,7 +51,7 @@ def test_every_device_works_and_results_keep_the_order(detector):
     done, used = [], []
 
     def work(own, item):
-        (device,) = own.team.devices
+        (device,) = own.mesh.devices
         used.append(device)
         assert jax.tree.leaves(own.backbone.params)[0].devices() == {device} == jax.numpy.zeros(1).devices()
         # the first to begin is the last to end
@@ -59,9 +59,9 @@ def test_every_device_works_and_results_keep_the_order(detector):
         return item * item
 
     assert on_each_device(detector, work, list(range(7)), done.append) == [0, 1, 4, 9, 16, 25, 36]
-    assert set(used) == set(detector.team.devices)
+    assert set(used) == set(detector.mesh.devices)
     assert sum(done) == 7
-    assert len(detector.team) == 3, "the detector itself stays as it was"
+    assert len(detector.mesh) == 3, "the detector itself stays as it was"
 
 
 def test_memory_is_shared_out(detector):
