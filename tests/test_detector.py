@@ -108,7 +108,8 @@ def test_unreadable_images_are_left_out_or_fatal(tmp_path):
 def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
     detector = CoDeGraph(tiny())
     broken = jax.tree.map(lambda x: x * np.nan, detector.backbone.params)
-    detector.backbone = dataclasses.replace(detector.backbone, params=broken)
+    backbone = dataclasses.replace(detector.backbone, params=broken)
+    detector.extractor = dataclasses.replace(detector.extractor, backbone=backbone)
     with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
         detector.detect(photographs(4)[:3])
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 
 RANDOM_SEED = 0
+SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,12 @@ class Backbone:
         Pure, so it can be jitted; parameters come in as an argument so that they are no constants of the program.
         """
         return self.model.apply({"params": params}, images)  # type: ignore[return-value]
+
+
+def weights_identity(weights: str) -> str:
+    """What of `Backbone.weights` stays the same where the same file lies elsewhere: its hash, if it has one."""
+    found = SHA256.search(weights)
+    return found.group() if found else weights
 
 
 def load_backbone(config: BackboneConfig) -> Backbone:

@@ -44,6 +44,24 @@ def shown_by(distances: Float[np.ndarray, "m p"]) -> Bool[np.ndarray, " m"]:
     return _agreement(distances) < RATIO
 
 
+def same_part(
+    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], added: int = 0
+) -> Bool[np.ndarray, "n m"]:
+    """Which references show the same part as an image, of the set (`duplicate_pairs`) or added to it (`shown_by`).
+
+    Args:
+        distances: mean over layers and degrees; infinite where a reference is the image itself.
+        references: image of each column.
+        added: the last so many images do not belong to the set.
+    """
+    own = len(distances) - added
+    pairs = np.zeros(distances.shape[:2], bool)
+    pairs[:own] = duplicate_pairs(distances[:own], references)
+    for i in range(own, len(distances)):
+        pairs[i] = shown_by(distances[i])
+    return pairs
+
+
 def _agreement(distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, " m"]:
     """How near each reference is to nine tenths of an image's patches, their fifth nearest counting as 1."""
     place = int(QUANTILE * (distances.shape[1] - 1))

@@ -1,11 +1,11 @@
-"""Targeted patch filtering: which patches make a community, and what is left of them without it (section 5.4).
+"""Targeted patch filtering: which patches make a community (docs/method.md section 4.6).
 
-[paper, by name] Only patches that depend on a flagged community are filtered. [ours] What counts as depending, and that
-a flagged patch is itself judged by the images outside its community.
+[paper, by name] Only patches that depend on a flagged community are filtered. [ours] What counts as depending.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -43,7 +43,7 @@ def flag_patches(
     n, _, p = distances.shape
     flagged = np.zeros((n, p), bool)
     for community, test in zip(communities, dependences(distances, references, communities, k, config)):
-        for members in _blocks(np.asarray(community), distances):
+        for members in _parts(np.asarray(community), distances):
             flagged[members] |= depends(distances[members], test, k)
     return flagged
 
@@ -61,6 +61,15 @@ class Dependence:
     outside: Int[np.ndarray, " o"]
     dependency: float
     standout: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return {"outside": self.outside.tolist(), "dependency": self.dependency, "standout": self.standout}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Dependence":
+        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        return cls(np.array(values["outside"], int), float(values["dependency"]), float(values["standout"]))
 
 
 def dependences(
@@ -88,9 +97,9 @@ def dependences(
     return tests
 
 
-def _blocks(images: Int[np.ndarray, " b"], distances: Float[np.ndarray, "n m p"]) -> list[Int[np.ndarray, " c"]]:
+def _parts(images: Int[np.ndarray, " b"], distances: Float[np.ndarray, "n m p"]) -> list[Int[np.ndarray, " c"]]:
     """Images whose distances are copied at once: all of them may be a good part of the memory."""
-    size = at_once(distances[0].nbytes)
+    size = at_once(distances.itemsize * distances.shape[1] * distances.shape[2])
     return np.split(images, range(size, len(images), size))
 
 
@@ -98,8 +107,8 @@ def _scores(
     distances: Float[np.ndarray, "n m p"], images: Int[np.ndarray, " b"], columns: Int[np.ndarray, " o"] | slice, k: int
 ) -> Float[np.ndarray, "b p"]:
     """Mutual scores of some images against some references."""
-    blocks = _blocks(images, distances)
-    return np.concatenate([mutual_scores(distances[None, block][:, :, columns], k)[0] for block in blocks])
+    parts = _parts(images, distances)
+    return np.concatenate([mutual_scores(distances[None, part][:, :, columns], k)[0] for part in parts])
 
 
 def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
@@ -109,21 +118,19 @@ def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> 
     return (without / np.maximum(scores, 1e-12) > test.dependency) & (without > test.standout)
 
 
-def judge_from_outside(
-    table: Float[np.ndarray, "r n m p"],
-    references: Int[np.ndarray, " m"],
-    flagged: Bool[np.ndarray, "n p"],
-    communities: Sequence[Sequence[int]],
-) -> None:
-    """Takes the other members out of the references of every flagged patch, in place.
+def recognise(
+    distances: Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
+) -> list[Bool[np.ndarray, "b p"]]:
+    """Patches of images that are not of the set which show the recurring defect of each community.
 
-    Leaving the banks is not enough: next to every flagged patch lie some that were not, and they are alike too.
+    Args:
+        distances: of their patches, mean over layers and degrees.
+        tests: of `dependences`, for each community.
+        k: neighbours that a score averages.
     """
-    for community in communities:
-        columns = np.flatnonzero(np.isin(references, community))
-        for i in community:
-            patches = np.flatnonzero(flagged[i])
-            table[:, i, columns[:, None], patches[None, :]] = np.inf
+    parts = _parts(np.arange(len(distances)), distances)
+    nothing = np.zeros((0, distances.shape[2]), bool)
+    return [np.concatenate([nothing, *(depends(distances[part], test, k) for part in parts)]) for test in tests]
 
 
 def community_boxes(

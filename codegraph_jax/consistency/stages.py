@@ -1,17 +1,19 @@
-"""The consistency stages in order: duplicates, links, selection, graph, communities, views, flagged patches.
+"""The consistency stages in order: links, selection, graph, communities, views, missed members, flagged patches.
 
-CoDeGraph, arXiv:2510.10456; codegraph.md section 5 says what is the paper's and what is this project's.
+CoDeGraph, arXiv:2510.10456; docs/method.md section 4 says what is the paper's and what is this project's.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Community, Consistency
-from codegraph_jax.consistency.duplicates import duplicate_pairs, groups
-from codegraph_jax.consistency.filtering import community_boxes, flag_patches
+from codegraph_jax.consistency.duplicates import groups, same_part
+from codegraph_jax.consistency.filtered import Barred, Filter
+from codegraph_jax.consistency.filtering import community_boxes, dependences, flag_patches, recognise
 from codegraph_jax.consistency.graph import (
     Members,
     image_graph,
@@ -25,41 +27,67 @@ from codegraph_jax.consistency.links import Links, find_links, select_by_coverag
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.mutual import mutual_scores
+from codegraph_jax.similarity.comparison import Comparison, mean_distances
 
 
-def mean_distances(tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Float[np.ndarray, "n m p"]:
-    """Mean over layers and degrees, on which all decisions are made."""
-    total = np.zeros(tables[0].shape[1:], np.float32)
-    for table in tables:
-        for degree in table:
-            total += degree
-    total /= sum(len(table) for table in tables)
-    return total
+def find_consistent(comparison: Comparison, k: int, config: ConsistencyConfig) -> tuple[Consistency, Filter]:
+    """Finds what recurs among the images of the set, and what must therefore not serve as a reference.
+
+    Photographs of one and the same part do not vouch for each other, patches that show a recurring defect serve nobody,
+    and are themselves judged by images outside of their community: leaving the references is not enough, since next to
+    every flagged patch lie some that were not, and they are alike too. Added images learn all of that from the set.
+
+    Args:
+        comparison: of all images.
+        k: neighbours that a score averages.
+        config: see `ConsistencyConfig`.
+    """
+    references, own, grid = comparison.references, comparison.own, comparison.options.grid
+    distances = mean_distances(comparison.tables)
+    if comparison.barred is not None:
+        distances[comparison.barred] = np.inf
+    duplicates = same_part(distances, references, comparison.added)
+    distances[duplicates] = np.inf
+    keys = comparison.features.keys[:own]
+    found = find_communities(distances[:own], references, duplicates[:own], keys, k, grid, config)
+
+    members = [community.members for community in found.communities]
+    tests = dependences(distances[:own], references, members, k, config) if comparison.added else []
+    shown = recognise(distances[own:], tests, k)
+    flagged = np.any([np.zeros((comparison.added, distances.shape[2]), bool), *shown], axis=0)
+    flagged = np.concatenate([found.flagged.reshape(own, -1), flagged])
+    barred = []
+    for number, community in enumerate(members):
+        patches = np.zeros_like(flagged)
+        patches[list(community)] = flagged[list(community)]
+        if shown:
+            patches[own:] = shown[number]
+        barred.append(Barred(np.flatnonzero(np.isin(references, community)), patches))
+    found = replace(found, flagged=flagged.reshape(-1, *grid))
+    return found, Filter(duplicates, flagged, barred)
 
 
-def find_consistent(
-    tables: Sequence[Float[np.ndarray, "r n m p"]],
+def find_communities(
+    distances: Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
+    duplicates: Bool[np.ndarray, "n m"],
     keys: Sequence[bytes],
     k: int,
     grid: tuple[int, int],
     config: ConsistencyConfig,
 ) -> Consistency:
-    """Finds what recurs.
+    """The communities of a set, and the patches that make them.
 
     Args:
-        tables: distances of each layer; duplicates are taken out of each other's references, in place.
+        distances: mean over layers and degrees; infinite where a reference must not serve, duplicates included.
         references: image of each column.
+        duplicates: which references show the same part as an image.
         keys: content of each image; ties between images are broken by it, never by their place in the list.
         k: neighbours that a score averages.
         grid: (h, w) with h * w = p.
         config: see `ConsistencyConfig`.
     """
-    distances = mean_distances(tables)
     images = len(distances)
-    duplicates = duplicate_pairs(distances, references)
-    for table in (distances[None], *tables):
-        table[:, duplicates] = np.inf
     is_reference = np.isin(np.arange(images), references)
     links = select_by_coverage(find_links(distances, references, config), images, config.coverage)
     counts = link_counts(links, images)

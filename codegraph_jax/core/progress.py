@@ -1,7 +1,7 @@
 """What a person sees while a run goes on, and how long each stage took."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -14,8 +14,12 @@ Progress = Callable[[int], object]
 class Clock:
     """Adds up the wall seconds of named stages: `with clock("scoring"): ...`."""
 
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
+    def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
+        """
+        Args:
+            seconds: of stages that are over.
+        """
+        self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

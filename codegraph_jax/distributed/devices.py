@@ -1,8 +1,8 @@
 """Which devices work on a run, and how one device's function is spread over them.
 
-Everything that runs on several devices is written once, as the function of a single device; `DeviceMesh.spread` runs it on
-all of them, by `jax.shard_map` under `jit` or by `jax.pmap`, with the same numbers. Arrays that belong to the devices
-have a leading axis with one entry a device.
+Everything that runs on several devices is written once, as the function of a single device; `DeviceMesh.spread` runs it
+on all of them, by `jax.shard_map` under `jit` or by `jax.pmap`, with the same numbers. Arrays that belong to the
+devices have a leading axis with one entry a device.
 """
 
 from collections.abc import Callable, Sequence

@@ -168,6 +168,8 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
     shapes = gather(list(rows.shape))
     rest = next((shape[1:] for shape in shapes if shape[0]), list(rows.shape[1:]))
     longest = max(shape[0] for shape in shapes)
+    if not longest:
+        return rows
     padded = np.zeros((longest, *rest), rows.dtype)
     padded[: len(rows)] = rows.reshape(len(rows), *rest)
     # as bytes: devices know neither 64-bit integers nor, on every platform, every type

@@ -11,48 +11,29 @@ counts as absent and is written anew.
 import dataclasses
 import json
 import logging
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 from numpy.typing import DTypeLike
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
-from codegraph_jax.data.batches import Batch
-from codegraph_jax.features.buffer import FeatureSpool
+from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
 FORMAT = 2
 """Changes when the meaning of an entry does."""
 IMAGE = "image"
 """Name of the entry of an image feature, which is in float32."""
-SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
-
-Outputs = tuple[list[Any], Any]
-"""Of one batch: for each layer the tokens [v, p, c], and the image features [v, d]."""
 
 logger = logging.getLogger(__name__)
-
-
-def weights_identity(weights: str) -> str:
-    """What of `Backbone.weights` stays the same where the same file lies elsewhere: its hash, if it has one."""
-    found = SHA256.search(weights)
-    return found.group() if found else weights
-
-
-def image_key(image: Float[np.ndarray, "s s 3"]) -> bytes:
-    """Digest of an image's pixels as the backbone sees them; equal for equal images, whatever their names."""
-    return blake2b(image.tobytes(), digest_size=16).digest()
 
 
 class FeatureCache:
@@ -92,9 +73,8 @@ class FeatureCache:
         text = json.dumps(settings, sort_keys=True)
         self._home = Path(directory).expanduser() / blake2b(text.encode(), digest_size=12).hexdigest()
         self._names = [f"block{block}" for block in backbone.blocks] + [IMAGE]
-        self._hits: dict[int, tuple[bytes, np.ndarray]] = {}
         self._writable = True
-        self.damaged = 0
+        self.found = self.damaged = 0
         try:
             self._home.mkdir(parents=True, exist_ok=True)
             if not (note := self._home / "settings.json").exists():
@@ -103,82 +83,34 @@ class FeatureCache:
         except OSError as error:
             raise ConfigError(f"config.data.cache: {directory!r} cannot be used: {error.strerror or error}") from None
 
-    @property
-    def found(self) -> int:
-        return len(self._hits)
+    def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+        """The features of those images of which every entry is there."""
+        found = [self.read(key) for key in keys]
+        self.found += sum(entry is not None for entry in found)
+        return found
 
-    def missing(self, batches: Iterable[Batch], progress: Progress, spool: FeatureSpool) -> Iterator[Batch]:
-        """Full batches, of the same form, of those images whose features are not all there; the others are read.
-
-        Args:
-            batches: places, images and their number, as `data.batches` gives them.
-            progress: called for every image that was found.
-            spool: takes the patch tokens of those, at their places; `merge` gives their image features.
-        """
-        places: list[int] = []
-        waiting: np.ndarray | None = None
-        for indices, images, valid in batches:
-            for index, image in zip(indices, images[:valid]):
-                key = image_key(image)
-                if (entries := self.read(key)) is not None:
-                    *layers, image_feature = entries
-                    spool.put(np.array([index]), [layer[None] for layer in layers])
-                    self._hits[int(index)] = key, image_feature
-                    progress(1)
-                    continue
-                if waiting is None:
-                    waiting = np.zeros_like(images)
-                waiting[len(places)] = image
-                places.append(int(index))
-                if len(places) == len(waiting):
-                    yield np.array(places), waiting, len(places)
-                    # a fresh array: the transfer to the device may still read the last one
-                    places, waiting = [], None
-        if waiting is not None:
-            yield np.array(places), waiting, len(places)
-
-    def read(self, key: bytes) -> list[np.ndarray] | None:
-        """The tokens [p, c] of every block and the image feature [d]; None where one of them is missing."""
+    def read(self, key: bytes) -> ImageFeatures | None:
+        """The tokens [p, c] of every layer and the image feature [d]; None where one of them is missing."""
         entries = []
         for name in self._names:
             entry = self._read_entry(self._path(key, name), np.float32 if name == IMAGE else self._dtype)
             if entry is None:
                 return None
             entries.append(entry)
-        return entries
+        return ImageFeatures(entries[:-1], entries[-1])
 
-    def write(self, keys: Iterable[bytes], outputs: Outputs) -> Outputs:
-        """Stores a batch and returns it as it lies on the host."""
-        layers, features = outputs
-        arrays = [*(np.asarray(x, self._dtype) for x in layers), np.asarray(features, np.float32)]
+    def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
+        """Writes the entries of a batch."""
+        arrays = [*(np.asarray(x, self._dtype) for x in features.layers)]
+        arrays.append(np.asarray(features.image_features, np.float32))
         for i, key in enumerate(keys):
             for name, array in zip(self._names, arrays):
                 self._write_entry(self._path(key, name), array[i])
-        return arrays[:-1], arrays[-1]
 
-    def merge(
-        self, outputs: list[Outputs], places: list[np.ndarray], keys: list[bytes], offset: int
-    ) -> tuple[list[Outputs], list[np.ndarray], list[bytes]]:
-        """Computed and found images in the order of the sources, as one batch without layers: the spool has those.
-
-        Args:
-            outputs: batches that were computed; their image features count.
-            places: their images, counted from `offset`.
-            keys: of the same images.
-            offset: place of the first source of this process.
-        """
+    def warn_of_damage(self) -> None:
+        """Says how many entries were computed anew because they were damaged, if any were."""
         if self.damaged:
             logger.warning("%s: %d damaged entries were computed and written anew", self._home, self.damaged)
-        rows = {index + offset: hit for index, hit in self._hits.items()}
-        computed = (feature for _, features in outputs for feature in np.asarray(features))
-        for place, key, feature in zip(np.concatenate(places) if places else (), keys, computed):
-            rows[int(place)] = key, feature
-        if not rows:
-            return [], [], []
-        order = sorted(rows)
-        self._hits.clear()
-        image_features = np.stack([rows[place][1] for place in order])
-        return [([], image_features)], [np.array(order)], [rows[place][0] for place in order]
 
     def _path(self, key: bytes, name: str) -> Path:
         text = key.hex()

@@ -1,35 +1,28 @@
 """From image files to the normalised patch tokens of every layer, on one device or many."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from numpy.typing import DTypeLike
 
 from codegraph_jax.backbones import Backbone
-from codegraph_jax.config import DataConfig
-from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data.batches import Batch, image_batches
 from codegraph_jax.data.images import Source, StoredImage, preprocess
 from codegraph_jax.distributed import processes
-from codegraph_jax.distributed.blocks import Blocks
+from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.buffer import FeatureBuffer
-from codegraph_jax.features.cache import FeatureCache, image_key
-from codegraph_jax.resume.unfinished import Unfinished, on_device
+from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures, image_key
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
-
-RUNNERS = 8
-"""Compiled backbones that are kept: one for each device where each takes a category of its own."""
 
 
 class NotFiniteError(UserError):
@@ -37,19 +30,19 @@ class NotFiniteError(UserError):
 
 
 @dataclass(frozen=True)
-class Extracted:
+class Features:
     """What the later stages need of the images.
 
     Attributes:
-        layers: for each layer the patch tokens [k, p, c], normalised over each image (`features.normalise`) and
+        layers: for each layer the patch tokens [k, p, c], normalised over each image (`aggregation.normalise`) and
             rounded to the type that the run keeps them in: of the k images that this process has read; on the device
-            where one does all the work and nothing is cached or mapped, else on the host.
+            where one does all the work and no buffer was given, else on the host.
         counts: images of each process; they follow one another.
         image_features: [n, d], for the re-scoring of images.
         keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
         kept: which of the sources these n images are.
         skipped: (source index, reason) of those that could not be read.
-        from_cache: images whose features the cache held.
+        found: images that a store had.
     """
 
     layers: list[Float[Array | np.ndarray, "k p c"]]
@@ -58,7 +51,7 @@ class Extracted:
     keys: list[bytes]
     kept: Int[np.ndarray, " n"]
     skipped: list[tuple[int, str]]
-    from_cache: int = 0
+    found: int = 0
 
 
 def default_batch_size() -> int:
@@ -66,166 +59,237 @@ def default_batch_size() -> int:
     return 1 if jax.default_backend() == "cpu" else 8
 
 
-def extract(
-    backbone: Backbone,
-    sources: Sequence[Source],
-    image_size: int,
-    batch_size: int,
-    data: DataConfig,
-    mesh: DeviceMesh,
-    progress: Progress = lambda images: None,
-    allocate: Allocate | None = None,
-    unfinished: Unfinished | None = None,
-    dtype: DTypeLike = np.float32,
-) -> Extracted:
-    """Reads, resizes and normalises the images in background threads and runs the backbone over them.
+class _Batch(NamedTuple):
+    """Images for one call of the backbone: v of them, and zeros up to the batch size b."""
 
-    With several processes each reads a share of the sources and keeps its features; all else is gathered.
+    places: Int[np.ndarray, " v"]
+    keys: list[bytes]
+    images: Float[np.ndarray, "b s s 3"]
 
-    Args:
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """Reads, resizes and normalises images in background threads and runs a backbone over them.
+
+    Attributes:
         backbone: see `codegraph_jax.backbones`.
-        sources: image files or uint8 arrays.
+        mesh: the devices; batches are split over those of this process.
         image_size: side S in pixels.
         batch_size: images a device sees at once; 0 takes `default_batch_size`.
-        data: what to do with unreadable images, how many threads decode, and where features are cached.
-        mesh: the devices; batches are split over those of this process.
-        progress: called with the number of images just done.
-        allocate: makes an array for each layer, which images go to as they come; none: the batches are joined at the
-            end, on the device where that is possible.
-        unfinished: of this run, which goes on from the batches that an earlier start has kept there.
+        workers: threads that decode.
+        unreadable: what happens to images that cannot be decoded: `skip` or `error`.
         dtype: to which the normalised patch tokens are rounded.
-
-    Raises:
-        UnreadableImage: an image cannot be decoded and `data.unreadable` is `error`.
-        NotFiniteError: the backbone gives features that are not finite; the image is named.
     """
-    preset, devices = backbone.preset, mesh.local
-    mine = processes.share(len(sources))
-    batches = image_batches(
-        sources[mine],
-        partial(preprocess, size=image_size, resample=preset.resample, mean=preset.mean, std=preset.std),
-        (batch_size or default_batch_size()) * len(devices),
-        data.workers,
-        data.unreadable,
-    )
-    run = _runner(backbone, devices)
-    cache: FeatureCache | None = None
-    buffer: FeatureBuffer | None = None
-    if allocate or data.cache:
-        # what the cache holds comes before what is computed, so that images must find their places
-        buffer = FeatureBuffer(allocate or in_memory, mine.stop - mine.start)
-    kept: list[np.ndarray] = []
-    keys: list[bytes] = []
-    outputs: list[tuple[list[Any], Any]] = []
-    running: tuple[np.ndarray, Array] | None = None
 
-    def finish() -> None:
-        """Waits for the batch before this one, so that the device always has the next one."""
-        if running:
-            progress(_finished(sources, *running))
-            if len(devices) > 1:
-                outputs[-1] = jax.tree.map(_on_host(len(running[0])), outputs[-1])
-            if cache:
-                outputs[-1] = cache.write(keys[-len(running[0]) :], outputs[-1])
-            if unfinished:
-                unfinished.write_batch(keys[-len(running[0]) :], outputs[-1])
-            if buffer:
-                buffer.put(running[0] - mine.start, outputs[-1][0])
-                outputs[-1] = [], outputs[-1][1]
+    backbone: Backbone
+    mesh: DeviceMesh
+    image_size: int
+    batch_size: int = 0
+    workers: int = 2
+    unreadable: str = "skip"
+    dtype: Any = np.float32
 
-    problem = None
-    try:
-        if data.cache:
-            cache = FeatureCache(data.cache, backbone, image_size, dtype)
-        for places, images, valid in cache.missing(batches, progress, buffer) if cache and buffer else batches:
-            indices = places + mine.start
-            if unfinished and (read := unfinished.read_batch(images[:valid])):
-                finish()
-                running = None
-                if buffer:
-                    buffer.put(places, read[0])
-                    outputs.append(([], read[1]))
-                else:
-                    outputs.append(on_device(read) if len(devices) == 1 else read)
-                progress(valid)
-            else:
-                layers, image_features, finite = run(images)
-                finish()
-                if len(devices) == 1:
-                    layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
-                layers = [layer.astype(dtype) for layer in layers]
-                outputs.append((layers, image_features))
-                running = indices, finite
-            kept.append(indices)
-            keys += [image_key(image) for image in images[:valid]]
-        finish()
-    except UserError as error:
-        problem = error
-    processes.fail_together(problem)
-    found = cache.found if cache else 0
-    if cache:
-        outputs, kept, keys = cache.merge(outputs, kept, keys, mine.start)
-    skipped = [(i + mine.start, why) for i, why in batches.skipped]
-    places = np.concatenate(kept) if kept else np.zeros(0, int)
-    if not outputs:
-        patches = (image_size // backbone.preset.patch_size) ** 2
-        layers = [np.zeros((0, patches, backbone.preset.width), dtype) for _ in backbone.blocks]
-    elif buffer:
-        layers = buffer.joined(places - mine.start)
-    else:
-        layers = [_stack(outputs, k) for k in range(len(backbone.blocks))]
-    return _joined(layers, [features for _, features in outputs], places, keys, skipped, found)
+    def extract(
+        self,
+        sources: Sequence[Source],
+        stores: Sequence[FeatureStore] = (),
+        buffer: FeatureBuffer | None = None,
+        progress: Progress = lambda images: None,
+    ) -> Features:
+        """The features of some images; with several processes each reads a share of them, and all but the layers is
+        gathered.
 
+        Args:
+            sources: image files or uint8 arrays.
+            stores: the first that has an image gives it, and those that are computed are kept in all of them. One that
+                has only some images of a batch needs a buffer.
+            buffer: takes the layers as they come; none: the batches are joined at the end, on the device where that is
+                possible.
+            progress: called with the number of images just done.
 
-@lru_cache(maxsize=RUNNERS)
-def _runner(backbone: Backbone, devices: DeviceMesh) -> Callable[[np.ndarray], Any]:
-    """The backbone over a batch; several devices take equal parts of it, and the results have a device axis.
+        Raises:
+            UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
+            NotFiniteError: the backbone gives features that are not finite; the image is named.
+        """
+        mine = processes.share(len(sources))
+        preset = self.backbone.preset
+        batches = image_batches(
+            sources[mine],
+            partial(preprocess, size=self.image_size, resample=preset.resample, mean=preset.mean, std=preset.std),
+            (self.batch_size or default_batch_size()) * len(self.mesh.local),
+            self.workers,
+            self.unreadable,
+        )
+        gathered = _Gathered(buffer)
+        running: tuple[_Batch, BatchFeatures, Array] | None = None
 
-    Kept, so that the categories of a run share one compiled program, and what was learnt of a device's memory.
-    """
-    compiled, blocks = _compiled(backbone, devices), Blocks("images", ADVICE)
+        def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
+            _require_finite(sources, batch.places + mine.start, finite)
+            features = self._on_host_if_spread(features, len(batch.places))
+            for store in stores:
+                store.keep(batch.places, batch.keys, features)
+            gathered.add(batch.places, batch.keys, features)
+            progress(len(batch.places))
 
-    def run(images: np.ndarray) -> Any:
+        with processes.together():
+            for batch in _unknown(batches, stores, gathered, progress):
+                started = self._start(batch)
+                # only now is the batch before this one waited for, so that the device always has work
+                if running:
+                    finish(*running)
+                running = batch, *started
+            if running:
+                finish(*running)
+        return gathered.features(self._no_layers(), [(i + mine.start, why) for i, why in batches.skipped], mine.start)
+
+    def forward(self, images: Float[np.ndarray, "b s s 3"]) -> tuple[list[Array], Array, Array]:
+        """Runs the backbone over a batch: layers, image features, and which images gave finite numbers.
+
+        Several devices take equal parts of it, and the results have a device axis. A device that runs out of memory
+        gets fewer images at once from then on.
+        """
+        compiled, devices, chunks = self.compiled, self.mesh.local, self._chunks
         if len(devices) == 1:
-            return blocks(lambda part: compiled(images[part]), len(images))
+            return chunks(lambda part: compiled(images[part]), len(images))
         images = images.reshape(len(devices), -1, *images.shape[1:])
-        return blocks(lambda part: compiled(images[:, part]), images.shape[1], axis=1)
+        return chunks(lambda part: compiled(images[:, part]), images.shape[1], axis=1)
 
-    return run
+    def _start(self, batch: _Batch) -> tuple[BatchFeatures, Array]:
+        """Begins the work on a batch; nothing is waited for."""
+        layers, image_features, finite = self.forward(batch.images)
+        if len(self.mesh.local) == 1:
+            valid = len(batch.places)
+            layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
+        return BatchFeatures([layer.astype(self.dtype) for layer in layers], image_features), finite
+
+    def _on_host_if_spread(self, features: BatchFeatures, valid: int) -> BatchFeatures:
+        """Brings [devices, b, ...] to [valid, ...]."""
+        if len(self.mesh.local) == 1:
+            return features
+        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid], features)
+
+    @cached_property
+    def compiled(self) -> Callable[[np.ndarray], Any]:
+        """The backbone as one program, kept so that the categories of a run share it."""
+        backbone, devices = self.backbone, self.mesh.local
+        function = partial(_forward, backbone)
+        if len(devices) == 1:
+            return partial(jax.jit(function), backbone.params)
+        spread, params = devices.spread(function), devices.copy_to_all(backbone.params)
+        return lambda images: spread(params, devices.place(list(images)))
+
+    @cached_property
+    def _chunks(self) -> Chunks:
+        """Kept, so that what one category has learnt of a device's memory serves the next ones."""
+        return Chunks("images", ADVICE)
+
+    def _no_layers(self) -> list[Any]:
+        patches = (self.image_size // self.backbone.preset.patch_size) ** 2
+        return [np.zeros((0, patches, self.backbone.preset.width), self.dtype) for _ in self.backbone.blocks]
 
 
-def _compiled(backbone: Backbone, devices: DeviceMesh) -> Callable[[np.ndarray], Any]:
-    forward = partial(_forward, backbone)
-    if len(devices) == 1:
-        return partial(jax.jit(forward), backbone.params)
-    spread, params = devices.spread(forward), devices.copy_to_all(backbone.params)
-    return lambda images: spread(params, devices.place(list(images)))
+@dataclass
+class _Gathered:
+    """The features that are there so far, batch by batch; with a buffer in any order, else in that of the sources."""
+
+    buffer: FeatureBuffer | None
+    places: list[np.ndarray] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    batches: list[BatchFeatures] = field(default_factory=list)
+    found: int = 0
+
+    def add(self, places: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
+        """Takes the features of some images."""
+        if self.buffer:
+            self.buffer.keep(places, keys, features)
+            features = features._replace(layers=[])
+        self.places.append(places)
+        self.keys += keys
+        self.batches.append(features)
+
+    def add_found(self, places: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
+        """Takes what a store had."""
+        self.found += len(entries)
+        layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
+        self.add(places, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
+
+    def features(self, no_layers: list[Any], skipped: list[tuple[int, str]], start: int) -> Features:
+        """Everything in the order of the sources, and what every process has to know of the others' images.
+
+        Args:
+            no_layers: of a process without images.
+            skipped: of this process.
+            start: place of its first source.
+        """
+        places = np.concatenate(self.places) if self.places else np.zeros(0, int)
+        order = np.argsort(places)
+        image_features = np.concatenate([np.asarray(b.image_features) for b in self.batches] or [np.zeros((0, 0))])
+        keys = [self.keys[i].hex() for i in order]
+        return Features(
+            self._layers(places[order]) if len(places) else no_layers,
+            tuple(processes.gather(len(keys))),
+            processes.gather_rows(image_features[order].astype(np.float32)),
+            [bytes.fromhex(key) for part in processes.gather(keys) for key in part],
+            processes.gather_rows(places[order] + start),
+            [(i, why) for part in processes.gather(skipped) for i, why in part],
+            sum(processes.gather(self.found)),
+        )
+
+    def _layers(self, places: Int[np.ndarray, " k"]) -> list[Any]:
+        if self.buffer:
+            return list(self.buffer.joined(places))
+        order = np.argsort([part[0] for part in self.places])
+        batches = [self.batches[i].layers for i in order]
+        layers = []
+        for number in range(len(batches[0])):
+            parts = [layers_of_batch[number] for layers_of_batch in batches]
+            on_host = all(isinstance(part, np.ndarray) for part in parts) and len(parts) > 0
+            layers.append(np.concatenate(parts) if on_host else jnp.concatenate(parts))
+            # let go, so that only one layer exists twice
+            for layers_of_batch in batches:
+                layers_of_batch[number] = None
+            del parts
+        return layers
 
 
-def _on_host(valid: int) -> Callable[[Array], np.ndarray]:
-    """Brings [devices, b, ...] to [valid, ...]."""
-    return lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid]
+def _unknown(
+    batches: Iterable[Batch], stores: Sequence[FeatureStore], gathered: _Gathered, progress: Progress
+) -> Iterator[_Batch]:
+    """Full batches of those images that no store has; what one has goes to `gathered`."""
+    places: list[int] = []
+    keys: list[bytes] = []
+    waiting: np.ndarray | None = None
+    for indices, images, valid in batches:
+        batch_keys = [image_key(image) for image in images[:valid]]
+        entries = _find(stores, batch_keys)
+        known = [i for i, entry in enumerate(entries) if entry is not None]
+        if known:
+            found = [entry for entry in entries if entry is not None]
+            gathered.add_found(indices[known], [batch_keys[i] for i in known], found)
+            progress(len(known))
+        elif not places:
+            yield _Batch(indices, batch_keys, images)
+            continue
+        for i in (i for i, entry in enumerate(entries) if entry is None):
+            if waiting is None:
+                waiting = np.zeros_like(images)
+            waiting[len(places)] = images[i]
+            places.append(int(indices[i]))
+            keys.append(batch_keys[i])
+            if len(places) == len(waiting):
+                yield _Batch(np.array(places), keys, waiting)
+                # fresh ones: the transfer to the device may still read the last array
+                places, keys, waiting = [], [], None
+    if waiting is not None:
+        yield _Batch(np.array(places), keys, waiting)
 
 
-def _joined(
-    layers: list[Any],
-    image_features: list[Any],
-    places: Int[np.ndarray, " k"],
-    keys: list[bytes],
-    skipped: list[tuple[int, str]],
-    found: int,
-) -> Extracted:
-    """What this process has read, and what every process has to know of the others' images."""
-    own_features = [np.asarray(features) for features in image_features] or [np.zeros((0, 0), np.float32)]
-    return Extracted(
-        layers,
-        tuple(processes.gather(len(keys))),
-        processes.gather_rows(np.concatenate(own_features)),
-        [bytes.fromhex(key) for part in processes.gather([key.hex() for key in keys]) for key in part],
-        processes.gather_rows(places),
-        [(i, why) for part in processes.gather(skipped) for i, why in part],
-        sum(processes.gather(found)),
-    )
+def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+    """Of each image what the first store has that has it."""
+    entries: list[ImageFeatures | None] = [None] * len(keys)
+    for store in stores:
+        entries = [known or found for known, found in zip(entries, store.find(keys))]
+    return entries
 
 
 def _forward(backbone: Backbone, params: Any, images: Float[Array, "b s s 3"]) -> tuple[list[Array], Array, Array]:
@@ -235,19 +299,11 @@ def _forward(backbone: Backbone, params: Any, images: Float[Array, "b s s 3"]) -
     return layers, out["image"], finite & jnp.isfinite(out["image"]).all(axis=1)
 
 
-def _finished(sources: Sequence[Source], indices: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> int:
-    """Waits for a batch, checks it, and returns its number of images."""
-    good = np.asarray(finite).ravel()[: len(indices)]
+def _require_finite(sources: Sequence[Source], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
+    """Waits for a batch and checks it."""
+    good = np.asarray(finite).ravel()[: len(places)]
     if not good.all():
-        broken = sources[indices[int(np.argmin(good))]]
-        name = str(broken) if isinstance(broken, str | StoredImage) else f"image {indices[int(np.argmin(good))]}"
+        place = places[int(np.argmin(good))]
+        broken = sources[place]
+        name = str(broken) if isinstance(broken, str | StoredImage) else f"image {place}"
         raise NotFiniteError(f"{name}: the backbone gives features that are not finite")
-    return len(indices)
-
-
-def _stack(outputs: list[tuple[list[Any], Any]], layer: int) -> Float[Array | np.ndarray, "n p c"]:
-    """One layer of all batches in one array; the batches are let go, so that only one layer exists twice."""
-    parts = [layers[layer] for layers, _ in outputs]
-    for layers, _ in outputs:
-        layers[layer] = jnp.zeros(0)
-    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else jnp.concatenate(parts)

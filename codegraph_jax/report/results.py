@@ -120,12 +120,5 @@ def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale
 
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
-    return {
-        # JSON has no infinity: null says that nothing can be flagged
-        "threshold": calibration.threshold if np.isfinite(calibration.threshold) else None,
-        "patch_threshold": calibration.patch_threshold,
-        "rule": calibration.rule,
-        "expected_rate": calibration.expected_rate,
-        "normal_law": asdict(calibration.law),
-        "flagged": int(calibration.flagged.sum()),
-    }
+    values = calibration.as_json()
+    return {**values, "normal_law": values.pop("law"), "flagged": int(calibration.flagged.sum())}

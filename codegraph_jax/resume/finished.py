@@ -11,7 +11,7 @@ from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.law import Law
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring.threshold import Calibration, NormalLaw
+from codegraph_jax.scoring.threshold import Calibration
 
 
 def write_result(path: Path, result: DetectionResult) -> None:
@@ -37,13 +37,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "seconds": result.seconds,
         "added": result.added,
         "from_cache": result.from_cache,
-        "calibration": {
-            "threshold": _finite(calibration.threshold),
-            "patch_threshold": _finite(calibration.patch_threshold),
-            "rule": calibration.rule,
-            "expected_rate": calibration.expected_rate,
-            "law": asdict(calibration.law),
-        },
+        "calibration": calibration.as_json(),
         "communities": [asdict(community) for community in consistency.communities],
         "duplicates": consistency.duplicates,
         "views": consistency.views,
@@ -69,7 +63,6 @@ def read_result(path: Path) -> DetectionResult:
 
 
 def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
-    learnt = about["calibration"]
     graph = nx.Graph()
     graph.add_nodes_from(about["nodes"])
     for first, second, data in about["edges"]:
@@ -81,15 +74,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         patch_scores=arrays["patch_scores"],
         scores_raw=arrays["scores_raw"],
         scores=arrays["scores"],
-        calibration=Calibration(
-            threshold=_restored(learnt["threshold"]),
-            patch_threshold=_restored(learnt["patch_threshold"]),
-            p_values=arrays["p_values"],
-            flagged=arrays["flagged"],
-            rule=learnt["rule"],
-            expected_rate=learnt["expected_rate"],
-            law=NormalLaw(**learnt["law"]),
-        ),
+        calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
         image_size=about["image_size"],
         weights=about["weights"],
         seconds=about["seconds"],
@@ -109,15 +94,6 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
 def _community(values: dict[str, Any]) -> Community:
     boxes = tuple(PatchBox(**box) for box in values["boxes"])
     return Community(tuple(values["members"]), values["strength"], values["p_value"], boxes)
-
-
-def _finite(value: float) -> float | None:
-    # JSON has no infinity, which is the threshold where nothing is flagged
-    return float(value) if np.isfinite(value) else None
-
-
-def _restored(value: float | None) -> float:
-    return np.inf if value is None else value
 
 
 def _plain(tree: Any) -> Any:

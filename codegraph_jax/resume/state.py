@@ -21,13 +21,12 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.config import Config
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensors
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.features.cache import weights_identity
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.finished import read_result, write_result

@@ -1,11 +1,10 @@
 """The slow half of one category as far as it has come: features of images, and distances of whole layers."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
@@ -14,7 +13,8 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
-from codegraph_jax.features.cache import FeatureCache, Outputs, image_key
+from codegraph_jax.features.cache import FeatureCache
+from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 from codegraph_jax.resume.budget import Budget
 
 logger = logging.getLogger(__name__)
@@ -49,67 +49,57 @@ class Unfinished:
         except (OSError, ConfigError) as error:
             self._budget.close(error)
 
-    def read_batch(self, images: Float[np.ndarray, "v s s 3"]) -> Outputs | None:
-        """The features of a batch, None unless all are there: a batch of other images might round differently."""
+    def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
+        """The features of a batch, none unless all are there: in another batch an image might round differently."""
+        nothing: list[ImageFeatures | None] = [None] * len(keys)
         if not self._features or not self._resumed:
-            return None
-        found = [self._features.read(image_key(image)) for image in images]
-        rows = [entries for entries in found if entries is not None]
-        if len(rows) < len(found):
-            return None
-        self.found_images += len(rows)
-        *layers, image_features = (np.stack(parts) for parts in zip(*rows))
-        return layers, image_features
+            return nothing
+        found = self._features.find(keys)
+        if any(entry is None for entry in found):
+            return nothing
+        self.found_images += len(found)
+        return found
 
-    def write_batch(self, keys: Sequence[bytes], outputs: Outputs) -> None:
+    def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Keeps the features of a batch, if that costs little."""
-        layers, image_features = outputs
-        size = sum(layer.nbytes for layer in (*layers, image_features))
+        size = sum(layer.nbytes for layer in (*features.layers, features.image_features))
         if self._features and self._budget.allows("features", size):
             with self._budget.spend("features"):
-                self._features.write(keys, outputs)
+                self._features.keep(places, keys, features)
 
-    def table(
-        self,
-        layer: int,
-        keys: Sequence[bytes],
-        references: Int[np.ndarray, " m"],
-        allocate: Allocate,
-        compute: Callable[[], Float[np.ndarray, "r n m p"]],
-        found: Callable[[], object],
-    ) -> Float[np.ndarray, "r n m p"]:
-        """The distances of one layer: read, where the whole layer is there, else computed and kept.
+    def find_table(
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
+    ) -> Float[np.ndarray, "r n m p"] | None:
+        """The distances of one layer, where the whole layer is there.
 
         Args:
             layer: its number.
             keys: digests of the pixels of all images, in order.
             references: which of them serve as references.
             allocate: makes the table.
-            compute: makes it and fills it.
-            found: called where nothing had to be computed.
         """
-        identity = blake2b(b"".join([*keys, references.astype(np.int64).tobytes()]), digest_size=16).hexdigest()
-        table = self._read_table(layer, identity, allocate) if self._resumed else None
-        if table is not None:
-            self.found_layers += 1
-            found()
-            return table
-        table = compute()
-        if self._budget.allows("table", table.nbytes):
-            with self._budget.spend("table"):
-                # one piece a degree: a copy of a piece is made on its way to the disk
-                for degree, part in enumerate(table):
-                    about = _about(identity, layer, degree, len(table))
-                    write_tensors(self._piece(layer, degree), {"distances": part}, about)
+        table = self._read_table(layer, _identity(keys, references), allocate) if self._resumed else None
+        self.found_layers += table is not None
         return table
 
-    def _piece(self, layer: int, degree: int) -> Path:
+    def keep_table(
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], table: Float[np.ndarray, "r n m p"]
+    ) -> None:
+        """Keeps the distances of one layer, if that costs little; arguments as for `find_table`."""
+        if self._budget.allows("table", table.nbytes):
+            with self._budget.spend("table"):
+                # one file a degree: a copy of a file's content is made on its way to the disk
+                for degree, part in enumerate(table):
+                    about = _about(_identity(keys, references), layer, degree, len(table))
+                    write_tensors(self._file(layer, degree), {"distances": part}, about)
+
+    def _file(self, layer: int, degree: int) -> Path:
         return self._directory / f"layer{layer}-degree{degree}.safetensors"
 
     def _read_table(self, layer: int, identity: str, allocate: Allocate) -> np.ndarray | None:
         table, degree, degrees = None, 0, 1
         while degree < degrees:
-            path = self._piece(layer, degree)
+            path = self._file(layer, degree)
             try:
                 arrays, about = read_tensors(path)
                 part = arrays["distances"]
@@ -132,7 +122,5 @@ def _about(identity: str, layer: int, degree: int, degrees: int) -> dict[str, st
     return {"images": identity, "layer": layer, "degree": degree, "degrees": degrees}
 
 
-def on_device(outputs: Outputs) -> Outputs:
-    """A batch that was read, as the backbone would have left it."""
-    layers, image_features = outputs
-    return [jax.numpy.asarray(layer) for layer in layers], jax.numpy.asarray(image_features)
+def _identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"]) -> str:
+    return blake2b(b"".join([*keys, references.astype(np.int64).tobytes()]), digest_size=16).hexdigest()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 CPU_THREADS = 4
 """numpy's partition releases the GIL; more threads than this wait for memory."""
@@ -31,27 +31,37 @@ def mean_of_smallest(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.nd
     return np.where(count > 0, total / np.maximum(count, 1), np.inf).astype(columns.dtype)
 
 
-def mutual_scores(distances: Float[np.ndarray, "r n m p"], k: int) -> Float[np.ndarray, "r n p"]:
+def mutual_scores(
+    distances: Float[np.ndarray, "r n m p"],
+    k: int,
+    columns: Int[np.ndarray, " c"] | slice = slice(None),
+    barred: Bool[np.ndarray, "n m"] | None = None,
+) -> Float[np.ndarray, "r n p"]:
     """s[r](x) = mean of the K smallest distances of patch x to the reference images.
 
     Args:
         distances: of each patch of n images to m references; infinite where a reference must not serve.
         k: see `neighbour_count`.
+        columns: the references that serve.
+        barred: references that must not serve an image; None: there are none.
     """
     degrees, n, _, p = distances.shape
     scores = np.empty((degrees, n, p), np.float32)
 
     def score(index: tuple[int, int]) -> None:
-        scores[index] = mean_of_smallest(distances[index], k)
+        to_references = distances[index][columns]
+        if barred is not None and barred[index[1]][columns].any():
+            to_references = np.where(barred[index[1]][columns][:, None], np.float32(np.inf), to_references)
+        scores[index] = mean_of_smallest(to_references, k)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(score, np.ndindex(degrees, n)))
     return scores
 
 
-def mean_scores(tables: Sequence[Float[np.ndarray, "r n m p"]], k: int) -> Float[np.ndarray, "n p"]:
-    """Mutual scores, averaged over layers and degrees; one table a layer, arguments as for `mutual_scores`."""
-    total = np.zeros(tables[0].shape[1::2], np.float64)
-    for table in tables:
-        total += mutual_scores(table, k).mean(axis=0)
-    return (total / len(tables)).astype(np.float32)
+def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.ndarray, "n p"]:
+    """Mutual scores of each layer, averaged over layers and degrees."""
+    total = np.zeros(scores[0].shape[1:], np.float64)
+    for layer in scores:
+        total += layer.mean(axis=0)
+    return (total / len(scores)).astype(np.float32)

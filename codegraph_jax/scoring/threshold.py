@@ -18,13 +18,16 @@ Its limits: a variation of normal parts that is rare and distinct gets the same 
 scores of the anomalous images do not stand out from those of the normal ones, none is flagged.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import optimize, stats
 
 from codegraph_jax.config import ThresholdConfig
+from codegraph_jax.core.files import finite_or_none
 
 FEWEST = 12
 """Scores that a mixture needs; fewer get a law through their quartiles."""
@@ -105,6 +108,29 @@ class Calibration:
         """The same thresholds held against other scores, which change nothing of them."""
         p_values = self.law.p_values(np.asarray(scores_raw, np.float64))
         return replace(self, p_values=p_values, flagged=scores_raw >= self.threshold)
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the arrays, for a file; `from_json` reads it."""
+        return {
+            # JSON has no infinity, which is the threshold where nothing can be flagged
+            "threshold": finite_or_none(self.threshold),
+            "patch_threshold": finite_or_none(self.patch_threshold),
+            "rule": self.rule,
+            "expected_rate": self.expected_rate,
+            "law": asdict(self.law),
+        }
+
+    @classmethod
+    def from_json(
+        cls, values: Mapping[str, Any], p_values: Float[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
+    ) -> "Calibration":
+        """What `as_json` gave, with its arrays; values of the wrong kind raise what Python raises for them."""
+        threshold, patch_threshold = (
+            np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
+        )
+        law = NormalLaw(**{name: float(value) for name, value in values["law"].items()})
+        rule, rate = str(values["rule"]), float(values["expected_rate"])
+        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, law)
 
     def normal_density(self, scores: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         """Density of normal images among all of the set."""

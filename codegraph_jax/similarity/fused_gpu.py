@@ -34,7 +34,7 @@ DEPTH = 64
 """Channels of one block: 128 bytes, as wide as a swizzle is."""
 
 BUFFERS = 4
-"""Blocks of 48 KiB under way at once; shared memory holds four."""
+"""Chunks of 48 KiB under way at once; shared memory holds four."""
 
 ALIGNMENT = 8
 """Patches of an image must be a multiple of it, or the hardware cannot copy tiles of it."""

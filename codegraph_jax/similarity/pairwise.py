@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.distributed.blocks import Blocks
+from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.listing import PairListing, pairs_within
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
@@ -119,7 +119,7 @@ def fill(
     count = len(pairs)
     chunks = max(1, -(-count // CHUNK_TILES))
     size = whole_batches(-(-count // chunks), options.batch)
-    blocks = pair_blocks(options)
+    blocks = pair_chunks(options)
     # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
     waiting: tuple[slice, tuple[Array, Array]] | None = None
     for start in range(0, count, size):
@@ -134,9 +134,9 @@ def fill(
 
 
 @lru_cache(maxsize=4)
-def pair_blocks(options: TileOptions) -> Blocks:
+def pair_chunks(options: TileOptions) -> Chunks:
     """Kept, so that what one layer has learnt of a device's memory serves the next ones."""
-    return Blocks("pairs of images", ADVICE)
+    return Chunks("pairs of images", ADVICE)
 
 
 def _some_pairs(

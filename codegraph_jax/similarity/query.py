@@ -1,4 +1,4 @@
-"""Distances of one new image to a bank of reference images from which some patches were removed.
+"""Distances of one new image to reference images from which some patches were removed.
 
 The same numbers as the tiles give (`codegraph_jax.similarity.tiles`), in one direction, and besides with the removed
 patches left out.
@@ -23,7 +23,7 @@ from codegraph_jax.similarity.tiles import (
 )
 
 
-class BankPatches(NamedTuple):
+class ReferencePatches(NamedTuple):
     """One layer of R reference images.
 
     Attributes:
@@ -35,26 +35,28 @@ class BankPatches(NamedTuple):
     penalty: Float[Array, "R p"]
 
 
-def bank_options(options: TileOptions) -> TileOptions:
+def query_options(options: TileOptions) -> TileOptions:
     """`reuse` stays; every other kernel becomes `direct`, which gives its numbers."""
     return options if options.kernel == "reuse" else options._replace(kernel="direct")
 
 
-def prepare_bank(normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions) -> BankPatches:
-    """Brings one layer of the references into the form that `distances_to_bank` reads."""
-    return BankPatches(prepare(jnp.asarray(normalised), options), jnp.where(removed, -jnp.inf, 0.0))
+def prepare_references(
+    normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions
+) -> ReferencePatches:
+    """Brings one layer of the references into the form that `distances_to_references` reads."""
+    return ReferencePatches(prepare(jnp.asarray(normalised), options), jnp.where(removed, -jnp.inf, 0.0))
 
 
 @partial(jax.jit, static_argnames="options")
-def distances_to_bank(
-    normalised: Float[Array, "p c"], bank: BankPatches, options: TileOptions
+def distances_to_references(
+    normalised: Float[Array, "p c"], references: ReferencePatches, options: TileOptions
 ) -> tuple[Float[Array, "r R p"], Float[Array, "r R p"]]:
     """Distance of every patch of an image to every reference, for each degree.
 
     Args:
         normalised: patch tokens of one layer, see `features.normalise`.
-        bank: of the same layer.
-        options: as for `prepare_bank`.
+        references: of the same layer.
+        options: as for `prepare_references`.
 
     Returns:
         (to all patches, to those that were not removed); infinite where a reference has none left.
@@ -77,7 +79,7 @@ def distances_to_bank(
             left.append((cosines + penalty[None, :]).max(axis=1))
         return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))
 
-    patches, penalty = bank
-    references = (patches.vectors.swapaxes(0, 1), patches.scales.swapaxes(0, 1), penalty)
-    full, left = lax.map(one_reference, references, batch_size=options.batch if options.batch > 1 else None)
+    patches, penalty = references
+    each = (patches.vectors.swapaxes(0, 1), patches.scales.swapaxes(0, 1), penalty)
+    full, left = lax.map(one_reference, each, batch_size=options.batch if options.batch > 1 else None)
     return full.swapaxes(0, 1), left.swapaxes(0, 1)

@@ -1,13 +1,13 @@
-"""Distances when some patches leave the reference banks: exact, and only where something can change.
+"""Distances when some patches leave the references: exact, and only where something can change.
 
 Removing patches from reference image j changes d(x, j) only for those x whose nearest patch of j was one of them. The
 removed patches are few, so finding those x costs a product with them alone; only then are distances computed again.
-Images pass in blocks, so that the unit vectors of a whole layer never exist at once.
+Images pass in parts, so that the unit vectors of a whole layer never exist at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,70 +22,103 @@ from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
 TIE = 4e-6
 """Squared distances this close count as equal: the kernels' rounding must not hide that a removed patch was nearest."""
 
-ROW_BLOCK = 512
+ROWS_AT_ONCE = 512
 """Rows recomputed at once: one compiled shape for any number of them."""
 
-REMOVED_BLOCK = 256
+REMOVED_MULTIPLE = 256
 """Removed patches are padded to a multiple of this, so that few programs are compiled."""
 
 
-def remove_patches(
+class Changes(NamedTuple):
+    """Distances of one layer and degree that become others when patches leave the references, e of them.
+
+    Attributes:
+        image, column, patch: their places in the table of distances [n, m, p].
+        distance: what they become; infinite where a reference image has no patch left.
+    """
+
+    image: Int[np.ndarray, " e"]
+    column: Int[np.ndarray, " e"]
+    patch: Int[np.ndarray, " e"]
+    distance: Float[np.ndarray, " e"]
+
+    def apply(self, table: Float[np.ndarray, "n m p"]) -> None:
+        """Writes them to their places, in place."""
+        table[self.image, self.column, self.patch] = self.distance
+
+
+def changes_by_removal(
     table: Float[np.ndarray, "r n m p"],
     normalised: Float[Array | np.ndarray, "n p c"],
     removed: Bool[np.ndarray, "n p"],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
-) -> None:
-    """Makes the table of distances what it would be if the `removed` patches were in no reference bank.
-
-    Where a reference image has no patch left, its column becomes infinite.
+) -> list[Changes]:
+    """How distances differ from those that they would be if the `removed` patches were in no reference image.
 
     Args:
-        table: distances of one layer, with all patches in the banks; changed in place.
-        normalised: patch tokens of that layer, see `features.normalise`.
-        removed: patches that leave the banks; they are still scored.
+        table: distances of one layer, with all patches among the references.
+        normalised: patch tokens of that layer, see `aggregation.normalise`.
+        removed: patches that leave the references; they are still scored.
         references: image of each column.
         options: as the distances were computed.
+
+    Returns:
+        The changes of each degree.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
-    if len(columns):
-        banks = references[columns]
-        remove_from_banks(table, normalised, normalised[banks], removed[banks], columns, options)
+    losing = references[columns]
+    return changes_in_columns(table, normalised, normalised[losing], removed[losing], columns, options)
 
 
-def remove_from_banks(
+def changes_in_columns(
     table: Float[np.ndarray, "r n m p"],
     normalised: Float[Array | np.ndarray, "n p c"],
-    banks: Float[Array | np.ndarray, "a p c"],
+    losing: Float[Array | np.ndarray, "a p c"],
     removed: Bool[np.ndarray, "a p"],
     columns: Int[np.ndarray, " a"],
     options: TileOptions,
-) -> None:
-    """`remove_patches` for the reference images that lose any.
+) -> list[Changes]:
+    """`changes_by_removal` for the reference images that lose any patch.
 
     Args:
-        table: distances of one layer, with all patches in the banks; changed in place.
+        table: distances of one layer, with all patches among the references.
         normalised: patch tokens of the images.
-        banks: patch tokens of the reference images.
-        removed: patches that leave the banks; some of each.
+        losing: patch tokens of the reference images.
+        removed: patches that leave them; some of each.
         columns: of the reference images in the table.
         options: as the distances were computed.
     """
+    if not len(columns):
+        return [_joined([])] * len(table)
     if options.kernel == "reuse" and normalised.dtype == jnp.bfloat16:
         # the kernel's products of rounded tokens were exact, as those of rounded unit vectors would not be
         options = options._replace(precision="float32")
     n, p, c = normalised.shape
     size = at_once(4 * p * c)
+    changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_unit_vectors, degree=degree, options=options)
-        vectors, segments = _removed_vectors(banks, removed, unit)
+        vectors, segments = _removed_vectors(losing, removed, unit)
+        parts = []
         for start in range(0, n, size):
             features = unit(normalised[start : start + size])
-            block = distances[start : start + size]
-            affected = _affected(block, features, vectors, segments, columns, options.precision)
-            for bank, gone, column, rows in zip(banks, removed, columns, affected):
+            some = distances[start : start + size]
+            affected = _affected(some, features, vectors, segments, columns, options.precision)
+            for tokens, gone, column, rows in zip(losing, removed, columns, affected):
                 if len(rows):
-                    _recompute(block, features, unit(bank[None])[0], gone, int(column), rows, options.precision)
+                    fresh = _distances_of_rows(features, unit(tokens[None])[0], gone, rows, options.precision)
+                    image, patch = rows.T
+                    parts.append(Changes(image + start, np.full(len(rows), column), patch, fresh))
+        changes.append(_joined(parts))
+    return changes
+
+
+def _joined(parts: Sequence[Changes]) -> Changes:
+    """In as few bytes as serve: there may be millions."""
+    nothing = Changes(*(np.zeros(0, np.int32),) * 3, np.zeros(0, np.float32))
+    columns = zip(nothing, *parts)
+    return Changes(*(np.concatenate(column).astype(column[0].dtype) for column in columns))
 
 
 def _unit_vectors(
@@ -96,15 +129,15 @@ def _unit_vectors(
 
 
 def _removed_vectors(
-    banks: Float[Array | np.ndarray, "a p c"], removed: Bool[np.ndarray, "a p"], unit: Callable[[Any], Array]
+    losing: Float[Array | np.ndarray, "a p c"], removed: Bool[np.ndarray, "a p"], unit: Callable[[Any], Array]
 ) -> tuple[Float[Array, "f c"], Int[np.ndarray, " f"]]:
-    """The vectors that leave the banks, and which bank each leaves.
+    """The vectors that leave the reference images, and which image each leaves.
 
-    The last one is repeated in its own segment, which changes no maximum, to a multiple of `REMOVED_BLOCK`.
+    The last one is repeated in its own segment, which changes no maximum, to a multiple of `REMOVED_MULTIPLE`.
     """
-    vectors = jnp.concatenate([unit(bank[None])[0][np.flatnonzero(gone)] for bank, gone in zip(banks, removed)])
+    vectors = jnp.concatenate([unit(tokens[None])[0][np.flatnonzero(gone)] for tokens, gone in zip(losing, removed)])
     segments = np.nonzero(removed)[0].astype(np.int32)
-    padding = -len(segments) % REMOVED_BLOCK
+    padding = -len(segments) % REMOVED_MULTIPLE
     return jnp.pad(vectors, ((0, padding), (0, 0)), mode="edge"), np.pad(segments, (0, padding), mode="edge")
 
 
@@ -139,26 +172,26 @@ def _segment_maxima(
     return jax.ops.segment_max(cosines, segments, columns, indices_are_sorted=True)
 
 
-def _recompute(
-    table: Float[np.ndarray, "b m p"],
+def _distances_of_rows(
     features: Float[Array, "b p c"],
-    bank: Float[Array, "p c"],
+    reference: Float[Array, "p c"],
     removed: Bool[np.ndarray, " p"],
-    column: int,
     rows: Int[np.ndarray, "rows 2"],
     precision: str,
-) -> None:
-    """Writes the distances of `rows` to the patches of a reference image that are left."""
-    for start in range(0, len(rows), ROW_BLOCK):
-        block = rows[start : start + ROW_BLOCK]
-        padded = np.pad(block, ((0, ROW_BLOCK - len(block)), (0, 0)), mode="edge")
-        fresh = _distances_to_rest(features[padded[:, 0], padded[:, 1]], bank, removed, precision)
-        table[block[:, 0], column, block[:, 1]] = np.asarray(fresh)[: len(block)]
+) -> Float[np.ndarray, " rows"]:
+    """Distances of some (image, patch) to the patches of a reference image that are left."""
+    fresh = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        padded = np.pad(some, ((0, ROWS_AT_ONCE - len(some)), (0, 0)), mode="edge")
+        distances = _distances_to_rest(features[padded[:, 0], padded[:, 1]], reference, removed, precision)
+        fresh[start : start + len(some)] = np.asarray(distances)[: len(some)]
+    return fresh
 
 
 @partial(jax.jit, static_argnames="precision")
 def _distances_to_rest(
-    queries: Float[Array, "q c"], bank: Float[Array, "p c"], removed: Bool[Array, " p"], precision: str
+    queries: Float[Array, "q c"], reference: Float[Array, "p c"], removed: Bool[Array, " p"], precision: str
 ) -> Float[Array, " q"]:
-    cosines = jnp.where(removed[None, :], -jnp.inf, inner_products(queries, bank, precision))
+    cosines = jnp.where(removed[None, :], -jnp.inf, inner_products(queries, reference, precision))
     return cosine_to_distance(cosines.max(axis=1))

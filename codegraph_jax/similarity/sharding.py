@@ -5,7 +5,7 @@ turn every two blocks have met, since one tile serves both directions. Where the
 meet twice in the last step, once on either device, and each takes half of the pairs.
 
 A pair is computed by the same function as on one device, with the image of lower index on the left, so the distances
-are the same bit for bit, on any number of devices and processes. Blocks are padded to equal length; what is padding
+are the same bit for bit, on any number of devices and processes. Chunks are padded to equal length; what is padding
 appears in no pair.
 """
 
@@ -23,7 +23,7 @@ from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_blocks, pairwise_distances, store, whole_batches
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_chunks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 
@@ -130,7 +130,7 @@ def all_distances(
 
     last_step = len(mesh) // 2
     at_step, waiting = 0, None
-    blocks = pair_blocks(options)
+    blocks = pair_chunks(options)
     for meeting in meetings(bounds, references, options.batch):
         begins = meeting.step > at_step or waiting is None
         if meeting.step > at_step:

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import Config
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
-from codegraph_jax.features.cache import weights_identity
 
 OWN = {"config.data.root", "config.data.add", "config.data.cache", "config.data.workers", "config.backbone.weights"}
 """Settings that may differ from host to host, as all of `config.storage` may: the same files can lie elsewhere."""

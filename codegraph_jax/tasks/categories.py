@@ -5,19 +5,15 @@ every step. Here nothing is shared, so there is nothing to wait for, as long as 
 but every category in work needs its own memory.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from copy import copy
 from queue import SimpleQueue
 from typing import TypeVar
 
 import jax
 
-from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import memory_limit
 
 K = TypeVar("K")
@@ -48,7 +44,7 @@ def on_each_device(
     limit = memory_limit(detector.config.storage) / len(devices)
     idle: SimpleQueue[CoDeGraph] = SimpleQueue()
     for device in devices:
-        idle.put(_on_device(detector, device, limit))
+        idle.put(detector.on(device, limit))
 
     def one(item: K) -> T:
         own = idle.get()
@@ -68,14 +64,3 @@ def on_each_device(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [result.result() for result in results]
-
-
-def _on_device(detector: CoDeGraph, device: jax.Device, limit: float) -> CoDeGraph:
-    """The same detector with its parameters on `device`, all its work there, and `limit` bytes of memory."""
-    own = copy(detector)
-    own.mesh = DeviceMesh((device,), detector.mesh.backend)
-    params = jax.device_put(detector.backbone.params, device)
-    own.backbone = dataclasses.replace(detector.backbone, params=params)
-    storage = dataclasses.replace(detector.config.storage, memory_gib=limit / GIB)
-    own.config = dataclasses.replace(detector.config, storage=storage)
-    return own

@@ -157,14 +157,9 @@ def _results(
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
         unfinished = state.unfinished() if state else None
-        result = own.detect(
-            [source_of(sample) for sample in samples],
-            progress=progress,
-            added=[source_of(sample) for sample in further[category]],
-            bank=config.bank.references if config.bank.save else 0,
-            unfinished=unfinished,
-            plan=plan,
-        )
+        sources, added = ([source_of(sample) for sample in part] for part in (samples, further[category]))
+        comparison = own._compare(sources, progress, added, unfinished, plan)
+        result = own.judge(comparison, bank_references=config.bank.references if config.bank.save else 0)
         if state and unfinished:
             _tell_found(unfinished, result, len(own.backbone.blocks))
             state.finish(category, result)

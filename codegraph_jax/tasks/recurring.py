@@ -22,9 +22,10 @@ from codegraph_jax.data.images import load_mask, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.detector import CoDeGraph, Comparison
+from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import choose_references
 
 RECURRING = "recurring"
@@ -79,7 +80,7 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
     rows: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
-        samples = [samples[i] for i in comparison.extracted.kept]
+        samples = [samples[i] for i in comparison.features.kept]
         for method, result in _judgements(detector, comparison, samples, config):
             row = {"set": name, "method": method} | _measure(result, samples, config)
             rows.append(row)
@@ -106,18 +107,16 @@ def _judgements(
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.consistency, enabled=False)
-    yield "mutual scoring", detector.judge(_copy(comparison), off)
+    yield "mutual scoring", detector.judge(comparison, off)
     groups = recurring_groups(samples)
     if groups:
-        oracle = _copy(comparison)
+        barred = np.zeros((len(samples), len(comparison.references)), bool)
         for members in groups.values():
-            columns = np.flatnonzero(np.isin(oracle.references, members))
-            for table in oracle.tables:
-                table[:, members[:, None], columns[None, :]] = np.inf
-        yield "oracle", detector.judge(oracle, off)
+            barred[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
+        yield "oracle", detector.judge(dataclasses.replace(comparison, barred=barred), off)
     for statistic in config.statistics:
         chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
-        yield statistic, detector.judge(_copy(comparison), chosen)
+        yield statistic, detector.judge(comparison, chosen)
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
         for statistic in config.statistics:
@@ -126,17 +125,8 @@ def _judgements(
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
-    """The comparison that `similarity.references = limit` gives, from that with all references; a copy."""
-    columns = choose_references(len(comparison.references), limit)
-    tables = [table[:, :, columns] for table in comparison.tables]
-    return comparison._replace(tables=tables, references=comparison.references[columns])
-
-
-def _copy(comparison: Comparison) -> Comparison:
-    """A comparison whose tables may be changed; its clock goes on from the slow half."""
-    clock = type(comparison.clock)()
-    clock.seconds.update({stage: comparison.clock.seconds[stage] for stage in ("backbone", "distances")})
-    return comparison._replace(tables=[table.copy() for table in comparison.tables], clock=clock)
+    """The comparison that `similarity.references = limit` gives, from that with all references."""
+    return comparison.with_references(choose_references(len(comparison.references), limit))
 
 
 def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:

@@ -5,19 +5,20 @@ import json
 
 import numpy as np
 import pytest
-from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from codegraph_jax import detector as detector_module
-from codegraph_jax.bank.reference_bank import KEY, BankError, ReferenceBank
+from codegraph_jax.bank.file import FORMER_KEY, BankError
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
+from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.community import Community
 from codegraph_jax.core.arrays import copying
+from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.mutual import mean_scores, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5
@@ -43,7 +44,7 @@ def detector():
 def saved(detector, images, tmp_path_factory):
     """A run with everything in the bank, and the bank's file in float32."""
     path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
-    result = detector.detect(images[:OWN], added=images[OWN:], bank=OWN)
+    result = detector.detect(images[:OWN], added=images[OWN:], bank_references=OWN)
     result.bank.save(str(path), "float32")
     return result, path
 
@@ -51,15 +52,15 @@ def saved(detector, images, tmp_path_factory):
 @pytest.fixture
 def recurring(monkeypatch):
     """A set in which the first four images share a defect in their first patches."""
-    find = detector_module.find_consistent
+    find = stages.find_communities
 
-    def found(tables, *arguments):
-        consistency = find(tables, *arguments)
+    def found(distances, *arguments):
+        consistency = find(distances, *arguments)
         flagged = np.zeros_like(consistency.flagged)
         flagged[:4, 0, :2] = True
         return dataclasses.replace(consistency, communities=(Community((0, 1, 2, 3), 5.0, 0.01, ()),), flagged=flagged)
 
-    monkeypatch.setattr(detector_module, "find_consistent", found)
+    monkeypatch.setattr(stages, "find_communities", found)
 
 
 def test_added_images_change_nothing_of_the_set(detector, images, saved):
@@ -81,7 +82,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
     detector = CoDeGraph(configured(consistency=ConsistencyConfig(enabled=False)))
     everything = detector.compare(images)
     k = neighbour_count(OWN, detector.config.scoring.fraction)
-    fresh = mean_scores([table[:, :, :OWN] for table in everything.tables], k)
+    fresh = mean_over_layers([mutual_scores(table[:, :, :OWN], k) for table in everything.tables])
     result = detector.detect(images[:OWN], added=images[OWN:])
     np.testing.assert_allclose(result.patch_scores.reshape(OWN + NEW, -1), fresh, atol=SAME)
 
@@ -89,7 +90,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
 def test_an_added_copy_scores_as_its_original(images):
     # photographs of one part do not vouch for each other
     detector = CoDeGraph(configured())
-    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank=OWN)
+    result = detector.detect(images[:OWN], added=[images[4], images[9]], bank_references=OWN)
     np.testing.assert_allclose(result.scores_raw[OWN:], result.scores_raw[[4, 9]], atol=SAME)
     np.testing.assert_allclose(result.bank.score_samples([images[4], images[9]]), result.scores_raw[[4, 9]], atol=SAME)
 
@@ -118,7 +119,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
 
 def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
     newcomers = [images[0], *images[OWN:]]
-    run = detector.detect(images[:OWN], added=newcomers, bank=OWN)
+    run = detector.detect(images[:OWN], added=newcomers, bank_references=OWN)
     plain, _ = saved
     assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must matter"
     assert run.consistency.flagged.shape == run.patch_scores.shape
@@ -126,7 +127,7 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
 
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
-    bank = detector.detect(images[:OWN], bank=OWN).bank
+    bank = detector.detect(images[:OWN], bank_references=OWN).bank
     assert bank.tests
     assert bank.removed.sum() == 8
     bank.save(str(tmp_path / "b.safetensors"), "float32")
@@ -145,12 +146,12 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
 
 
 def test_fewer_references_are_spread_over_the_set_and_calibrated_by_themselves(detector, images):
-    bank = detector.detect(images[:OWN], bank=6).bank
+    bank = detector.detect(images[:OWN], bank_references=6).bank
     assert bank.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
     held = dataclasses.replace(detector.config, consistency=ConsistencyConfig(enabled=False))
     table = [t[:, :, [0, 3, 5, 8, 10, 13]] for t in CoDeGraph(held).compare(images[:OWN]).tables]
-    want = mean_scores(table, neighbour_count(6, 0.3)).reshape(OWN, 4, 4)
+    want = mean_over_layers([mutual_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(OWN, 4, 4)
     raw = np.asarray(anomaly_maps(want, 56)).max(axis=(1, 2))
     np.testing.assert_allclose(bank.calibration.p_values, bank.calibration.law.p_values(raw), atol=1e-3)
 
@@ -167,11 +168,9 @@ def test_scores_stand_beside_their_images(saved, images):
 
 def test_other_weights_are_refused(saved, tmp_path):
     _, path = saved
-    with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(file.metadata()[KEY])
+    tensors, about = read_tensors(path)
     about["weights"] = "sha256 " + "0" * 64
-    save_file(tensors, tmp_path / "other.safetensors", {KEY: json.dumps(about)})
+    write_tensors(tmp_path / "other.safetensors", tensors, about)
     with pytest.raises(BankError, match="made with weights 'sha256 000"):
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
@@ -179,11 +178,9 @@ def test_other_weights_are_refused(saved, tmp_path):
 @pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "grid", "weights", "format", "scale"])
 def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
     _, path = saved
-    with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(file.metadata()[KEY])
+    tensors, about = read_tensors(path)
     del about[field]
-    save_file(tensors, tmp_path / "less.safetensors", {KEY: json.dumps(about)})
+    write_tensors(tmp_path / "less.safetensors", tensors, about)
     with pytest.raises(BankError, match="no reference bank"):
         ReferenceBank.load(str(tmp_path / "less.safetensors"))
 
@@ -202,11 +199,9 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
 )
 def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, value):
     _, path = saved
-    with safe_open(path, framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        about = json.loads(file.metadata()[KEY])
+    tensors, about = read_tensors(path)
     about[field] = value
-    save_file(tensors, tmp_path / "other.safetensors", {KEY: json.dumps(about)})
+    write_tensors(tmp_path / "other.safetensors", tensors, about)
     with pytest.raises(BankError, match="no reference bank"):
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
@@ -223,6 +218,28 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
 
 
+def test_a_bank_of_the_former_format_is_still_read(saved, images, tmp_path):
+    result, path = saved
+    tensors, about = read_tensors(path)
+    save_file(tensors, tmp_path / "former.safetensors", {FORMER_KEY: json.dumps(about | {"format": 1})})
+    former = ReferenceBank.load(str(tmp_path / "former.safetensors"), backbone=result.bank.backbone)
+    np.testing.assert_allclose(former.score_samples(images[OWN:]), result.scores_raw[OWN:], atol=SAME)
+
+
+def test_a_changed_bank_is_refused(saved, tmp_path):
+    _, path = saved
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    (tmp_path / "changed.safetensors").write_bytes(bytes(content))
+    with pytest.raises(BankError, match="its digest does not fit"):
+        ReferenceBank.load(str(tmp_path / "changed.safetensors"))
+
+
+def test_the_former_name_of_an_argument_works_with_a_warning(detector, images):
+    with pytest.warns(DeprecationWarning, match="bank is now called bank_references"):
+        assert len(detector.detect(images[:4], bank=2).bank.removed) == 2
+
+
 def test_the_file_names_no_path(saved):
     _, path = saved
     content = path.read_bytes()
@@ -230,10 +247,10 @@ def test_the_file_names_no_path(saved):
 
 
 def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring, detector, images):
-    want = detector.detect(images[:OWN], added=images[OWN:], bank=8)
+    want = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
     assert want.bank.tests
     with copying(1):
-        got = detector.detect(images[:OWN], added=images[OWN:], bank=8)
+        got = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.tests, want.bank.tests):
@@ -242,7 +259,7 @@ def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring,
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):
     rounded = CoDeGraph(configured(features=FeatureConfig(dtype="bfloat16")))
-    result = rounded.detect(images[:OWN], added=images[OWN:], bank=OWN)
+    result = rounded.detect(images[:OWN], added=images[OWN:], bank_references=OWN)
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
     assert {str(layer.dtype) for layer in bank.layers} == {"bfloat16"}

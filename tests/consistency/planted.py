@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.features.extraction import Features
+from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -32,6 +34,11 @@ def table(tokens, references=None):
     return normalised, pairwise_distances(normalised, OPTIONS, references)
 
 
-def keys(tokens):
-    """Content of each image."""
-    return [image.tobytes() for image in tokens]
+def compare(tokens, references=None):
+    """The comparison of a set of one layer."""
+    references = np.arange(len(tokens)) if references is None else references
+    normalised, distances = table(tokens, references)
+    n = len(tokens)
+    keys = [image.tobytes() for image in tokens]
+    features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), [])
+    return Comparison(features, [distances], references, OPTIONS)

@@ -5,25 +5,23 @@ import pytest
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.filtering import flag_patches, judge_from_outside
+from codegraph_jax.consistency.filtered import Panel, filtered_scores, panel_scores
+from codegraph_jax.consistency.filtering import flag_patches
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
-from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
-from codegraph_jax.similarity.removal import remove_patches
 from tests.consistency import planted
 
 
 def find(tokens, config=None, references=None):
-    references = np.arange(len(tokens)) if references is None else references
-    normalised, table = planted.table(tokens, references)
-    k = neighbour_count(len(references), 0.3)
-    found = find_consistent([table], references, planted.keys(tokens), k, planted.GRID, config or ConsistencyConfig())
-    return normalised, table, k, found
+    comparison = planted.compare(tokens, references)
+    panel = Panel.of(comparison.references, 0.3)
+    found, taken_out = find_consistent(comparison, panel.k, config or ConsistencyConfig())
+    return comparison, panel, found, taken_out
 
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
-    normalised, table, k, found = find(tokens)
+    comparison, panel, found, taken_out = find(tokens)
     (community,) = found.communities
     assert sorted(community.members) == list(range(10))
     assert community.p_value <= 0.01 and community.strength > 1
@@ -34,11 +32,8 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     for box in community.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
-    before = mutual_scores(table, k)[0]
-    references = np.arange(48)
-    remove_patches(table, normalised, flagged, references, planted.OPTIONS)
-    judge_from_outside(table, references, flagged, [community.members])
-    after = mutual_scores(table, k)[0]
+    scores = panel_scores(comparison, panel)
+    before, after = scores[0][0], filtered_scores(comparison, panel, scores, taken_out)
     normal = np.quantile(before[15:], 0.99)
     assert before[:10][:, planted.REGION].max() < normal
     assert after[:10][:, planted.REGION].max(axis=1).min() > normal
@@ -46,15 +41,15 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
 
 @pytest.mark.parametrize("images", [1, 5])
 def test_how_many_images_are_copied_at_once_changes_nothing(images):
+    tokens = planted.draw()
+
     def flagged_and_left():
-        normalised, table, _, found = find(planted.draw())
-        flagged = found.flagged.reshape(48, -1)
-        remove_patches(table, normalised, flagged, np.arange(48), planted.OPTIONS)
-        return flagged, table
+        comparison, panel, found, taken_out = find(tokens)
+        return found.flagged, filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)
 
     want = flagged_and_left()
     assert want[0].any()
-    with copying(images * want[1][0, 0].nbytes):
+    with copying(images * planted.compare(tokens).tables[0][0, 0].nbytes):
         again = flagged_and_left()
     for got, expected in zip(again, want):
         np.testing.assert_array_equal(got, expected)
@@ -63,16 +58,16 @@ def test_how_many_images_are_copied_at_once_changes_nothing(images):
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_is_found_where_nothing_recurs(seed):
     tokens = planted.draw(group=0, one_off=8, seed=seed)
-    _, _, _, found = find(tokens)
+    _, _, found, _ = find(tokens)
     assert found.communities == () and found.duplicates == () and found.views == ()
     assert not found.flagged.any()
 
 
 def test_the_order_of_the_images_changes_nothing():
     tokens = planted.draw(seed=4)
-    _, _, _, straight = find(tokens)
+    _, _, straight, _ = find(tokens)
     order = np.random.default_rng(0).permutation(len(tokens))
-    _, _, _, shuffled = find(tokens[order])
+    _, _, shuffled, _ = find(tokens[order])
     np.testing.assert_array_equal(shuffled.flagged, straight.flagged[order])
     assert [tuple(order[list(c.members)]) for c in shuffled.communities] == [c.members for c in straight.communities]
     assert [c.p_value for c in shuffled.communities] == [c.p_value for c in straight.communities]
@@ -80,7 +75,7 @@ def test_the_order_of_the_images_changes_nothing():
 
 def test_few_references_still_find_the_group():
     tokens = planted.draw(80, group=24)
-    _, _, _, found = find(tokens, references=np.arange(0, 80, 2))
+    _, _, found, _ = find(tokens, references=np.arange(0, 80, 2))
     assert len(found.communities) == 1
     members = set(found.communities[0].members)
     assert members <= set(range(24)) and len(members) >= 20
@@ -90,10 +85,11 @@ def test_photographs_of_one_part_are_duplicates_and_no_community():
     tokens = planted.draw(group=0, one_off=0)
     rng = np.random.default_rng(5)
     tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
-    _, table, _, found = find(tokens)
+    comparison, _, found, taken_out = find(tokens)
     assert found.duplicates == ((0, 1, 2, 3),)
     assert found.communities == ()
-    assert np.isinf(table[0, 0, 1:4]).all(), "they no longer vouch for each other"
+    assert taken_out.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they no longer vouch for each other"
+    assert np.isfinite(comparison.tables[0][0, 0, 1:]).all(), "the comparison stays as it was"
 
 
 def test_equal_images_are_duplicates():
@@ -109,7 +105,7 @@ def test_images_that_share_a_view_are_told_from_a_defect():
     rng = np.random.default_rng(6)
     view = 1.5 * rng.normal(size=tokens.shape[1:])
     tokens[:10] = view + 0.6 * rng.normal(size=tokens[:10].shape)
-    _, _, _, found = find(tokens)
+    _, _, found, _ = find(tokens)
     assert found.communities == ()
     assert found.views == (tuple(range(10)),)
     assert not found.flagged.any()
@@ -123,11 +119,11 @@ def test_a_defect_in_nearly_all_images_is_normality():
 
 
 def test_flagged_patches_are_judged_from_outside_their_community():
-    table = np.ones((1, 6, 6, 4), np.float32)
-    flagged = np.zeros((6, 4), bool)
-    flagged[1, 2] = True
-    judge_from_outside(table, np.arange(6), flagged, [(0, 1, 3)])
-    assert set(zip(*(axis.tolist() for axis in np.nonzero(np.isinf(table[0]))))) == {(1, 0, 2), (1, 1, 2), (1, 3, 2)}
+    _, _, found, taken_out = find(planted.draw())
+    (community,) = found.communities
+    ((columns, patches),) = taken_out.barred
+    assert sorted(columns.tolist()) == sorted(community.members)
+    np.testing.assert_array_equal(patches, found.flagged.reshape(48, -1))
 
 
 def test_duplicates_take_memory_for_images_and_references_only():

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
-from codegraph_jax.core.arrays import GIB, in_memory
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features import memory
-from codegraph_jax.features.buffer import FeatureSpool
+from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import plan_memory
-from codegraph_jax.similarity.removal import remove_patches
+from codegraph_jax.similarity.removal import changes_by_removal
 
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
 
@@ -68,30 +68,20 @@ def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_p
 def test_a_run_is_refused_before_anything_is_computed(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda: 1000)
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
-    monkeypatch.setattr("codegraph_jax.detector.extract", None)
+    monkeypatch.setattr(Extractor, "extract", None)
     with pytest.raises(ConfigError, match="config.storage: the run needs"):
         detector.detect(list(draw_set(4, 70, 0, 0.1, ()).images))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
-def test_the_spool_gives_back_what_it_took(dtype):
-    spool = FeatureSpool(in_memory, 6)
-    layer = np.random.default_rng(0).normal(size=(6, 3, 4)).astype(dtype)
-    for places in ([4, 5], [0], [2]):
-        spool.put(np.array(places), [layer[places], -layer[places]])
-    joined = spool.joined(np.array([0, 2, 4, 5]))
-    assert joined[1].dtype == dtype
-    np.testing.assert_array_equal(joined[1], -layer[[0, 2, 4, 5]])
-
-
 def remaining(comparison):
     """Distances without a fifth of the patches of every third image."""
-    layers, options, references = comparison.extracted.layers, comparison.options, comparison.references
+    layers, options, references = comparison.features.layers, comparison.options, comparison.references
     tables = np.stack(comparison.tables)
     removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.2
     removed[np.arange(len(removed)) % 3 > 0] = False
     for table, layer in zip(tables, layers):
-        remove_patches(table, layer, removed, references, options)
+        for degree, changes in zip(table, changes_by_removal(table, layer, removed, references, options)):
+            changes.apply(degree)
     return tables
 
 
@@ -114,10 +104,10 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
     for elsewhere in (mapped, cached, cached):
         comparison = CoDeGraph(elsewhere).compare(images)
         assert all(isinstance(table, np.memmap) for table in comparison.tables)
-        layers = comparison.extracted.layers
+        layers = comparison.features.layers
         assert all(isinstance(layer, np.memmap) and str(layer.dtype) == tokens for layer in layers)
         got = CoDeGraph(elsewhere).judge(comparison)
         np.testing.assert_array_equal(remaining(comparison), without)
         np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
         np.testing.assert_array_equal(got.scores, want.scores)
-    assert comparison.extracted.from_cache == len(images)
+    assert comparison.features.found == len(images)

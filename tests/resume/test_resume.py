@@ -15,7 +15,7 @@ from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.features import extraction
+from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
@@ -54,13 +54,13 @@ def config(photographs):
 @pytest.fixture
 def backbone_runs(monkeypatch):
     """Counts the images that the backbone works on, one device wide."""
-    runs, original = [], extraction._runner
+    runs, forward = [], Extractor.forward
 
-    def runner(backbone, devices):
-        run = original(backbone, devices)
-        return lambda batch: (runs.append(len(batch)), run(batch))[1]
+    def counting(extractor, batch):
+        runs.append(len(batch))
+        return forward(extractor, batch)
 
-    monkeypatch.setattr(extraction, "_runner", runner)
+    monkeypatch.setattr(Extractor, "forward", counting)
     return runs
 
 
@@ -198,7 +198,7 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
 def test_several_devices_go_on_too(config, tmp_path, monkeypatch, backbone_runs):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
-    interrupt(spread, tmp_path / "run", monkeypatch, (extraction, "_joined"), after=0)
+    interrupt(spread, tmp_path / "run", monkeypatch, (detector, "all_distances"), after=0)
     half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
     half.unlink()
     backbone_runs.clear()

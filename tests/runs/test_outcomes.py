@@ -11,6 +11,7 @@ from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
+from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.report import results
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
@@ -43,7 +44,7 @@ def no_work(monkeypatch):
     def begin(*_, **__):
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(detector, "extract", begin)
+    monkeypatch.setattr(Extractor, "extract", begin)
 
 
 def full(*_, **__):
@@ -86,7 +87,7 @@ def test_a_bank_that_cannot_be_written_ends_before_the_work(config, tmp_path, no
 def test_a_cache_that_cannot_be_written_ends_before_the_work(config, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     settings = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "file")))
-    monkeypatch.setattr("codegraph_jax.features.extraction._runner", lambda *_: full)
+    monkeypatch.setattr(Extractor, "forward", full)
     with pytest.raises(ConfigError, match="config.data.cache: .* cannot be used"):
         job.run(to_config_dict(settings), str(tmp_path / "run"))
     assert not (tmp_path / "run" / "scores.csv").exists()
@@ -116,7 +117,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_rerun_goes_on(config, tmp_path
 
 def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
     settings = dataclasses.replace(config, bank=BankConfig(save=str(tmp_path / "bank.safetensors")))
-    monkeypatch.setattr("codegraph_jax.bank.reference_bank.save_file", full)
+    monkeypatch.setattr("codegraph_jax.core.tensors.save_file", full)
     with pytest.raises(WorkdirError, match=r"bank.safetensors: cannot be written \(No space left"):
         job.run(to_config_dict(settings), str(tmp_path / "run"))
     assert not list(tmp_path.glob("*bank*"))

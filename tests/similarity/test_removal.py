@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.similarity.removal import remove_patches
+from codegraph_jax.similarity.removal import changes_by_removal
 from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
 from tests.support import reference
@@ -13,12 +13,14 @@ from tests.support import reference
 
 def without_patches(before, normalised, removed, references):
     after = before.copy()
-    remove_patches(after, normalised, removed, references, TileOptions("reuse", DEGREES, GRID, "float32"))
+    options = TileOptions("reuse", DEGREES, GRID, "float32")
+    for degree, changes in zip(after, changes_by_removal(before, normalised, removed, references, options)):
+        changes.apply(degree)
     return after
 
 
 def recomputed(tokens, removed):
-    """Every distance anew, in float64, with the removed patches out of the banks."""
+    """Every distance anew, in float64, with the removed patches out of the references."""
     tables = []
     for degree in DEGREES:
         features = reference.aggregate(tokens, degree, GRID)

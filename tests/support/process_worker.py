@@ -14,7 +14,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelCon
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.similarity.multihost import remove_everywhere
+from codegraph_jax.similarity.multihost import changes_everywhere
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
@@ -42,9 +42,12 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
     removed = np.random.default_rng(0).uniform(size=(tables.shape[2], tables.shape[4])) < 0.25
     removed[np.arange(len(removed)) % 3 > 0] = False
     reduced = tables.copy()
-    for table, layer in zip(reduced, comparison.extracted.layers):
-        counts, references = comparison.extracted.counts, comparison.references
-        remove_everywhere(table, layer, counts, removed, references, comparison.options)
+    for table, layer in zip(reduced, comparison.features.layers):
+        counts, references = comparison.features.counts, comparison.references
+        for degree, changes in zip(
+            table, changes_everywhere(table, layer, counts, removed, references, comparison.options)
+        ):
+            changes.apply(degree)
     result = working.judge(comparison)
     return {
         "tables": tables,

@@ -8,8 +8,7 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.distributed.blocks import Blocks, OutOfMemory, is_out_of_memory
-from codegraph_jax.features import extraction
+from codegraph_jax.distributed.chunks import Chunks, OutOfMemory, is_out_of_memory
 from codegraph_jax.similarity import pairwise, sharding
 from tests.backbones.tiny import GOLDEN, TINY
 
@@ -22,8 +21,7 @@ def detector(monkeypatch, devices=1, batch_size=4):
     backbone = BackboneConfig(
         name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
     )
-    extraction._runner.cache_clear()
-    pairwise.pair_blocks.cache_clear()
+    pairwise.pair_chunks.cache_clear()
     return CoDeGraph(Config(data=DataConfig(workers=1), backbone=backbone, parallel=ParallelConfig(devices=devices)))
 
 
@@ -44,8 +42,7 @@ def limited(function, length, most, calls):
 def forget():
     """What one test has taught must not reach the others."""
     yield
-    extraction._runner.cache_clear()
-    pairwise.pair_blocks.cache_clear()
+    pairwise.pair_chunks.cache_clear()
 
 
 def tables(working):
@@ -59,14 +56,12 @@ def warnings(caplog):
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("most", [2, 1])
 def test_the_backbone_takes_fewer_images(monkeypatch, caplog, devices, most):
-    want = tables(detector(monkeypatch, devices))
-    compiled, calls = extraction._compiled, []
-
-    def small(backbone, mesh):
-        return limited(compiled(backbone, mesh), lambda images: images.shape[0 if devices == 1 else 1], most, calls)
-
-    monkeypatch.setattr(extraction, "_compiled", small)
-    got = tables(detector(monkeypatch, devices))
+    want, calls = tables(detector(monkeypatch, devices)), []
+    small = detector(monkeypatch, devices)
+    length = lambda images: images.shape[0 if devices == 1 else 1]  # noqa: E731
+    # in the place of what the extractor would compile
+    vars(small.extractor)["compiled"] = limited(small.extractor.compiled, length, most, calls)
+    got = tables(small)
     assert max(calls) == 4 and calls[-1] <= most
     # squared: the root magnifies the rounding near zero
     np.testing.assert_allclose(np.square(got), np.square(want), atol=2e-6)
@@ -113,7 +108,7 @@ def test_a_failure_that_shows_later_counts_too(caplog):
         def __array__(self, dtype=None, copy=None):
             raise FULL
 
-    blocks = Blocks("items", "do with less")
+    blocks = Chunks("items", "do with less")
     assert blocks(lambda part: np.ones(part.stop - part.start) if part.stop - part.start < 4 else Late(), 8).sum() == 8
     assert blocks.size == 2 and caplog.text.count("out of memory") == 1
 
@@ -123,5 +118,5 @@ def test_other_failures_are_not_retried():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-        Blocks("items", "")(fail, 8)
+        Chunks("items", "")(fail, 8)
     assert not is_out_of_memory(ValueError("RESOURCE_EXHAUSTED"))

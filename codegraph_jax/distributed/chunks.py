@@ -24,7 +24,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, jax.errors.JaxRuntimeError) and SIGN in str(error)
 
 
-class Blocks:
+class Chunks:
     """Calls a device's function on a block of items; where that fails for memory, on halves of it from then on.
 
     Attributes:

@@ -1,0 +1,167 @@
+"""The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import ml_dtypes
+import numpy as np
+from jaxtyping import Bool
+from safetensors import safe_open
+
+from codegraph_jax.backbones import weights_identity
+from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
+from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import read_config
+from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.features.memory import feature_type
+from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.similarity.tiles import TileOptions
+
+FORMAT = 2
+FORMER_KEY = "codegraph_jax.bank"
+"""Metadata of files of format 1, which carry no digest; they are still read."""
+DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+"""What values of the wrong kind raise where they are read."""
+
+
+class BankError(UserError):
+    """A file that is no reference bank, or one that does not fit the weights."""
+
+
+@dataclass(frozen=True)
+class StoredBank:
+    """The references of a set, and its threshold.
+
+    Attributes:
+        settings: the backbone that the features come from.
+        weights: its weights, as `Backbone.weights` says, or what of it is the same everywhere.
+        options: degrees, grid and precision of the distances.
+        fraction: share of the references that a score averages.
+        layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
+        removed: patches that show a recurring defect and count for nothing [R, p].
+        tests: what makes a patch of a new image part of a recurring defect.
+        calibration: thresholds, p-values and flags of the set's n images against these references.
+        scale: scores that heat maps draw as nothing and as full colour.
+    """
+
+    settings: BackboneConfig
+    weights: str
+    options: TileOptions
+    fraction: float
+    layers: list[np.ndarray]
+    removed: Bool[np.ndarray, "R p"]
+    tests: list[Dependence]
+    calibration: Calibration
+    scale: tuple[float, float]
+
+    def save(self, path: str, dtype: str = "float16") -> None:
+        """Writes the bank.
+
+        Args:
+            path: a .safetensors file; one that is there is replaced.
+            dtype: of the patch tokens: `float16`, `bfloat16` or `float32`. float16 moves scores by less than 1e-3.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        tensors = {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(self.layers)}
+        tensors |= {"removed": self.removed, "set_flagged": self.calibration.flagged}
+        tensors["set_p_values"] = self.calibration.p_values
+        about = {
+            "format": FORMAT,
+            # where the weights lay is nobody's business elsewhere, and no use there
+            "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
+            "weights": weights_identity(self.weights),
+            "tokens": str(self.layers[0].dtype),
+            "degrees": self.options.degrees,
+            "grid": self.options.grid,
+            "precision": self.options.precision,
+            "fraction": self.fraction,
+            "tests": [test.as_json() for test in self.tests],
+            "calibration": self.calibration.as_json(),
+            "scale": self.scale,
+        }
+        write_tensors(path, tensors, about)
+
+    @classmethod
+    def read(cls, path: str) -> "StoredBank":
+        """What `save` has written.
+
+        Raises:
+            BankError: there is no such file, or it is no bank.
+        """
+        about, tensors = _contents(path)
+        try:
+            bank = _bank(about, tensors)
+        except MALFORMED as error:
+            _refuse(path, f"{type(error).__name__}: {error}")
+        outside = np.concatenate([test.outside.ravel() for test in bank.tests] or [np.zeros(0, int)])
+        height, width = bank.options.grid
+        # a neighbourhood far larger than the grid is damage, and would take all memory; the default of 5 fits any grid
+        too_wide = max(bank.options.degrees) > 2 * (height + width) + 1
+        if bank.removed.ndim != 2 or not ((outside >= 0) & (outside < len(bank.removed))).all() or too_wide:
+            _refuse(path, "its settings do not fit its tensors")
+        if not bank.layers or any(x.ndim != 3 or x.shape[:2] != bank.removed.shape for x in bank.layers):
+            _refuse(path, "its tensors do not fit together")
+        if bank.removed.shape[1] != height * width:
+            _refuse(path, "its tensors do not fit its settings")
+        return bank
+
+
+def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
+    # the type that the run kept them in; a bank that does not say comes from before there was a choice
+    tokens = read_config(FeatureConfig, {"dtype": about.get("tokens", "float32")}, "features").dtype
+    height, width = map(int, about["grid"])
+    kernel, batch = ("reuse", 1) if jax.default_backend() == "cpu" else ("direct", 8)
+    return StoredBank(
+        settings=read_config(BackboneConfig, about["backbone"], "backbone"),
+        weights=str(about["weights"]),
+        options=TileOptions(
+            kernel,
+            read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees,
+            (height, width),
+            read_config(SimilarityConfig, {"precision": about["precision"]}, "similarity").precision,
+            batch,
+        ),
+        fraction=float(about["fraction"]),
+        layers=[tensors[f"layer{k}"].astype(feature_type(tokens, "float32")) for k in range(len(tensors) - 3)],
+        removed=tensors["removed"].astype(bool),
+        tests=[Dependence.from_json(test) for test in about["tests"]],
+        calibration=Calibration.from_json(
+            about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
+        ),
+        scale=(float(about["scale"][0]), float(about["scale"][1])),
+    )
+
+
+def _refuse(path: str, reason: str) -> NoReturn:
+    raise BankError(f"{path}: no reference bank ({reason}); make one with --config.bank.save={path}")
+
+
+def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What the file says of itself, and its tensors."""
+    if not Path(path).is_file():
+        raise BankError(f"{path!r}: no such file; make it with --config.bank.save={path or 'FILE.safetensors'}")
+    try:
+        about, tensors = _former_contents(path)
+        if about is None:
+            tensors, about = read_tensors(path)
+    except (*READ_ERRORS, DamagedTensors, RecursionError) as error:
+        _refuse(path, str(error))
+    if not isinstance(about, dict) or about.get("format") not in (1, FORMAT):
+        _refuse(path, "it does not say that it is one")
+    return about, tensors
+
+
+def _former_contents(path: str) -> tuple[Any, dict[str, np.ndarray]]:
+    """The same of a file of format 1; None of any other."""
+    with safe_open(path, framework="numpy") as file:
+        text = (file.metadata() or {}).get(FORMER_KEY)
+        if text is None:
+            return None, {}
+        return json.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

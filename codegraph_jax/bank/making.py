@@ -1,0 +1,90 @@
+"""How a run makes a reference bank."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.filtered import Filter, Panel, filtered_scores, panel_scores
+from codegraph_jax.consistency.filtering import Dependence, dependences
+from codegraph_jax.core.arrays import at_once
+from codegraph_jax.distributed import processes
+from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.threshold import calibrate
+from codegraph_jax.similarity.comparison import Comparison, mean_distances
+from codegraph_jax.similarity.query import query_options
+
+
+def make_bank(
+    config: Config,
+    backbone: Backbone,
+    comparison: Comparison,
+    wanted: int,
+    found: Consistency,
+    taken_out: Filter,
+    consistency: ConsistencyConfig,
+) -> ReferenceBank:
+    """A bank of some references of a set; every process ends with the same.
+
+    The threshold is learnt from the scores of the set against these references alone, without the patches that show a
+    recurring defect.
+
+    Args:
+        config: settings of the run.
+        backbone: of the run.
+        comparison: of all images of the run.
+        wanted: how many references, spread evenly over those of the set.
+        found: what recurs in the set.
+        taken_out: what must not serve as a reference.
+        consistency: the quantiles by which a recurring defect is recognised.
+    """
+    size, grid = config.backbone.image_size, comparison.options.grid
+    panel = Panel.of(comparison.references, config.scoring.fraction, wanted)
+    references, counts = comparison.references[panel.columns], comparison.features.counts
+    patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
+    low, high = np.percentile(patch_scores, (50.0, 99.9))
+    start = sum(counts[: jax.process_index()])
+    mine = references - start
+    mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
+    return ReferenceBank(
+        settings=replace(config.backbone, blocks=backbone.blocks),
+        weights=backbone.weights,
+        options=query_options(comparison.options),
+        fraction=config.scoring.fraction,
+        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
+        removed=taken_out.removed[references],
+        tests=_tests(comparison, panel, found, taken_out.pairs, consistency),
+        calibration=calibrate(image_scores(patch_scores.reshape(-1, *grid), size), config.threshold),
+        scale=(float(low), float(max(high, low + 1e-6))),
+        backbone=backbone,
+    )
+
+
+def _tests(
+    comparison: Comparison,
+    panel: Panel,
+    found: Consistency,
+    duplicates: Bool[np.ndarray, "n m"],
+    consistency: ConsistencyConfig,
+) -> list[Dependence]:
+    """How the recurring defects are recognised by the references of the bank, all of their patches serving."""
+    members = [community.members for community in found.communities]
+    if not members:
+        return []
+    distances = np.concatenate(list(_mean_distances(comparison, panel)))
+    distances[duplicates[: comparison.own][:, panel.columns]] = np.inf
+    return dependences(distances, comparison.references[panel.columns], members, panel.k, consistency)
+
+
+def _mean_distances(comparison: Comparison, panel: Panel) -> Iterator[Float[np.ndarray, "b R p"]]:
+    """Of some images of the set at a time: a copy of all tables would be large."""
+    tables: Sequence[np.ndarray] = comparison.tables
+    size = at_once(sum(4 * len(table) * len(panel.columns) * table.shape[3] for table in tables))
+    for start in range(0, comparison.own, size):
+        yield mean_distances([table[:, start : min(start + size, comparison.own), panel.columns] for table in tables])

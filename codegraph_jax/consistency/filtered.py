@@ -1,0 +1,164 @@
+"""Scores when some references must not serve: only what that can change is computed anew.
+
+Nothing is written into the tables of a comparison. A patch is scored again where one of its references is barred from
+it or has lost the patch that was nearest; all other scores stay as they were.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.scoring.mutual import (
+    CPU_THREADS,
+    mean_of_smallest,
+    mean_over_layers,
+    mutual_scores,
+    neighbour_count,
+)
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.multihost import changes_everywhere
+from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.removal import Changes
+
+
+class Barred(NamedTuple):
+    """References that must not serve some patches.
+
+    Attributes:
+        columns: of the references [c].
+        patches: the patches [n, p].
+    """
+
+    columns: Int[np.ndarray, " c"]
+    patches: Bool[np.ndarray, "n p"]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What must not serve as a reference.
+
+    Attributes:
+        pairs: references that must not serve an image at all [n, m].
+        removed: patches that serve nobody; they are still scored [n, p].
+        barred: references that must not serve some patches.
+    """
+
+    pairs: Bool[np.ndarray, "n m"]
+    removed: Bool[np.ndarray, "n p"]
+    barred: Sequence[Barred] = ()
+
+    @classmethod
+    def nothing(cls, comparison: Comparison) -> "Filter":
+        """Takes nothing out."""
+        n, m, p = comparison.tables[0].shape[1:]
+        return cls(np.zeros((n, m), bool), np.zeros((n, p), bool))
+
+
+class Panel(NamedTuple):
+    """References that score together.
+
+    Attributes:
+        columns: their places in the tables, in ascending order [c].
+        k: neighbours that a score averages.
+    """
+
+    columns: Int[np.ndarray, " c"]
+    k: int
+
+    @classmethod
+    def of(cls, references: Int[np.ndarray, " m"], fraction: float, wanted: int = 0) -> "Panel":
+        """All references, or `wanted` of them spread evenly; k is a share of how many they are."""
+        columns = choose_references(len(references), wanted)
+        return cls(columns, neighbour_count(len(columns), fraction))
+
+
+def panel_scores(comparison: Comparison, panel: Panel) -> list[Float[np.ndarray, "r n p"]]:
+    """Mutual scores by the references of a panel, layer by layer."""
+    whole = len(panel.columns) == len(comparison.references)
+    columns = slice(None) if whole else panel.columns
+    return [mutual_scores(table, panel.k, columns, comparison.barred) for table in comparison.tables]
+
+
+def filtered_scores(
+    comparison: Comparison,
+    panel: Panel,
+    scores: Sequence[Float[np.ndarray, "r n p"]],
+    taken_out: Filter,
+) -> Float[np.ndarray, "n p"]:
+    """Scores by a panel without what the filter takes out, averaged over layers and degrees.
+
+    Args:
+        comparison: of all images.
+        panel: the references that score.
+        scores: of `panel_scores`.
+        taken_out: what must not serve.
+    """
+    features, references = comparison.features, comparison.references
+    removed = np.zeros_like(taken_out.removed)
+    serving = references[panel.columns]
+    removed[serving] = taken_out.removed[serving]
+    rescored = [layer.copy() for layer in scores]
+    for layer, table, tokens in zip(rescored, comparison.tables, features.layers):
+        changes = changes_everywhere(table, tokens, features.counts, removed, references, comparison.options)
+        for degree, changed in enumerate(changes):
+            _rescore(layer[degree], table[degree], panel, changed, taken_out, comparison.barred)
+    return mean_over_layers(rescored)
+
+
+def bar(
+    distances: Float[np.ndarray, "m p"], image: Bool[np.ndarray, " m"], patches: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Makes the distances of one image's patches to references that must not serve them infinite, in place.
+
+    Args:
+        distances: of p patches.
+        image: references that must not serve the image.
+        patches: (columns, which of the p patches) that must not serve.
+    """
+    distances[image] = np.inf
+    for columns, chosen in patches:
+        distances[np.ix_(columns, np.flatnonzero(chosen))] = np.inf
+
+
+def _rescore(
+    scores: Float[np.ndarray, "n p"],
+    table: Float[np.ndarray, "n m p"],
+    panel: Panel,
+    changed: Changes,
+    taken_out: Filter,
+    already: Bool[np.ndarray, "n m"] | None,
+) -> None:
+    """Scores anew, in place, the patches of one layer and degree that a filter touches."""
+    order = np.argsort(changed.image, kind="stable")
+    bounds = np.searchsorted(changed.image[order], np.arange(len(table) + 1))
+    place = np.full(table.shape[1], -1)
+    place[panel.columns] = np.arange(len(panel.columns))
+    pairs = taken_out.pairs if already is None else taken_out.pairs | already
+
+    def rescore_image(i: int) -> None:
+        own = order[bounds[i] : bounds[i + 1]]
+        own = own[place[changed.column[own]] >= 0]
+        touched = np.zeros(table.shape[2], bool)
+        touched[changed.patch[own]] = True
+        for barred in taken_out.barred:
+            touched |= barred.patches[i]
+        if taken_out.pairs[i, panel.columns].any():
+            touched[:] = True
+        if not touched.any():
+            return
+        patches = np.flatnonzero(touched)
+        rows = table[i][np.ix_(panel.columns, patches)]
+        rows[place[changed.column[own]], np.searchsorted(patches, changed.patch[own])] = changed.distance[own]
+        of_patches = []
+        for barred in taken_out.barred:
+            columns = place[barred.columns]
+            of_patches.append((columns[columns >= 0], barred.patches[i, patches]))
+        bar(rows, pairs[i, panel.columns], of_patches)
+        scores[i, patches] = mean_of_smallest(rows, panel.k)
+
+    with ThreadPoolExecutor(CPU_THREADS) as pool:
+        list(pool.map(rescore_image, range(len(table))))

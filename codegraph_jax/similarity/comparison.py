@@ -1,0 +1,79 @@
+"""What a comparison of all images gives: distances that later stages read and nobody changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.features.extraction import Features
+from codegraph_jax.similarity.tiles import TileOptions
+
+
+class TableStore(Protocol):
+    """A place that may have the distances of a layer already, or keeps those that are computed.
+
+    They are known by the number of the layer, the keys of all images (`stores.image_key`) and the references.
+    """
+
+    def find_table(
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
+    ) -> Float[np.ndarray, "r n m p"] | None:
+        """The distances of a layer, in an array that `allocate` makes; None where they are not there as a whole."""
+
+    def keep_table(
+        self,
+        layer: int,
+        keys: Sequence[bytes],
+        references: Int[np.ndarray, " m"],
+        table: Float[np.ndarray, "r n m p"],
+    ) -> None:
+        """Takes the distances of a layer."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How close every patch of every image is to every reference image.
+
+    It owns its tables: judging reads them, as often as one likes, and changes nothing.
+
+    Attributes:
+        features: of the n images.
+        tables: distances of each layer [r, n, m, p]; infinite where a reference is the image itself.
+        references: which images the m references are, in ascending order.
+        options: degrees, grid and precision of the distances.
+        seconds: wall time of the stages that led here.
+        added: the last so many images are no references, and nothing is learnt from them.
+        barred: references that must not serve an image, besides itself; None: there are none.
+    """
+
+    features: Features
+    tables: Sequence[Float[np.ndarray, "r n m p"]]
+    references: Int[np.ndarray, " m"]
+    options: TileOptions
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    added: int = 0
+    barred: Bool[np.ndarray, "n m"] | None = None
+
+    @property
+    def own(self) -> int:
+        """Images of the set, which come first."""
+        return len(self.features.kept) - self.added
+
+    def with_references(self, columns: Int[np.ndarray, " k"]) -> "Comparison":
+        """The comparison with fewer references; a copy of a part of the tables."""
+        barred = None if self.barred is None else self.barred[:, columns]
+        tables = [table[:, :, columns] for table in self.tables]
+        return replace(self, tables=tables, references=self.references[columns], barred=barred)
+
+
+def mean_distances(tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Float[np.ndarray, "n m p"]:
+    """Mean over layers and degrees, on which all decisions are made."""
+    total = np.zeros(tables[0].shape[1:], np.float32)
+    for table in tables:
+        for degree in table:
+            total += degree
+    total /= sum(len(table) for table in tables)
+    return total

@@ -1,0 +1,64 @@
+"""Scores without some references are those of tables in which the references do not serve; the tables stay."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codegraph_jax.consistency.filtered import Barred, Filter, Panel, filtered_scores, panel_scores
+from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores
+from codegraph_jax.similarity.removal import changes_by_removal
+from tests.consistency import planted
+
+N = 14
+
+
+def draw_filter(seed):
+    rng = np.random.default_rng(seed)
+    pairs = rng.uniform(size=(N, N)) < 0.05
+    removed = rng.uniform(size=(N, 64)) < 0.2
+    removed[rng.permutation(N)[:8]] = False
+    barred = [
+        Barred(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
+        Barred(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
+    ]
+    return Filter(pairs, removed, barred)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("columns", [np.arange(N), np.array([0, 3, 4, 9])])
+def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
+    tokens = planted.draw(N, group=5, one_off=2, seed=seed)
+    comparison = planted.compare(tokens)
+    if seed % 2:
+        barred = np.zeros((N, N), bool)
+        barred[2, 3] = True
+        comparison = dataclasses.replace(comparison, barred=barred)
+    taken_out, panel = draw_filter(seed), Panel(columns, 3)
+    before = [table.copy() for table in comparison.tables]
+
+    got = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)
+
+    table = comparison.tables[0].copy()
+    features = comparison.features
+    changes = changes_by_removal(table, features.layers[0], taken_out.removed, np.arange(N), planted.OPTIONS)
+    for degree, change in zip(table, changes):
+        change.apply(degree)
+        degree[taken_out.pairs] = np.inf
+        if comparison.barred is not None:
+            degree[comparison.barred] = np.inf
+        for references, patches in taken_out.barred:
+            for i, patch in zip(*np.nonzero(patches)):
+                degree[i, references, patch] = np.inf
+    np.testing.assert_array_equal(got, mean_over_layers([mutual_scores(table[:, :, columns], 3)]))
+    for mine, theirs in zip(comparison.tables, before):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_an_empty_filter_changes_nothing():
+    comparison = planted.compare(planted.draw(N, group=5))
+    panel = Panel.of(comparison.references, 0.3)
+    scores = panel_scores(comparison, panel)
+    np.testing.assert_array_equal(
+        filtered_scores(comparison, panel, scores, Filter.nothing(comparison)), mean_over_layers(scores)
+    )
