@@ -1,19 +1,25 @@
 """A whole detection of drawn images: what everything beside the backbone and the pairs costs."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter, process_time
+from typing import Any
 
 from codegraph_jax.benchmark.records import Record, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
-from codegraph_jax.tasks.detect import run
 
 
-def measure(config: BenchmarkConfig) -> list[Record]:
-    """One run of the task `detect`, from drawn files to the report, twice: the first one compiles."""
+def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Record]:
+    """One run of the task `detect`, from drawn files to the report, twice: the first one compiles.
+
+    Args:
+        config: what to detect.
+        run: the task, of a ConfigDict and a workdir.
+    """
     settings = config.end_to_end
     detection = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=settings.images, size=settings.image_size)),

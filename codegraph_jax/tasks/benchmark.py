@@ -1,20 +1,30 @@
 """The task `benchmark`: a table on the terminal, `benchmark.jsonl` and `machine.json` in the workdir."""
 
-import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from codegraph_jax.benchmark import backbone, end_to_end, kernel, scaling
 from codegraph_jax.benchmark.records import Record, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.peaks import copy_peak, product_peak
 from codegraph_jax.core.settings import read_config
+from codegraph_jax.tasks import detect
+
+MEASURES: dict[str, Callable[[BenchmarkConfig], list[Record]]] = {
+    "kernel": kernel.measure,
+    "backbone": backbone.measure,
+    "end_to_end": partial(end_to_end.measure, run=detect.run),
+    "scaling": scaling.measure,
+}
+"""What each part of `BenchmarkConfig.parts` measures."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Record]:
@@ -40,7 +50,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Record]:
     for part in config.parts:
         traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
         with traced:
-            found = importlib.import_module(f"codegraph_jax.benchmark.{part}").measure(config)
+            found = MEASURES[part](config)
         print(f"\n{part}\n{table(found)}", flush=True)
         records += found
     out.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,87 @@
+"""The plan of the house: imports run downwards, and nothing imports its caller (CONTRIBUTING.md draws it)."""
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import main
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    "core",
+    "config",
+    "data",
+    "distributed",
+    "backbones",
+    "features",
+    "similarity",
+    "scoring",
+    "consistency",
+    "bank",
+    "result",
+    "detector",
+    "evaluation",
+    "resume",
+    "report",
+    "benchmark",
+    "tasks",
+)
+"""Rooms and loose modules of codegraph_jax from the ground up: each may import those before it."""
+SHARED = {"core", "data", "distributed"}
+"""What contrastive_jax may use."""
+LOOSE = {"__init__.py", "py.typed", "detector.py", "result.py", "config.py"}
+
+
+def imports(package: str) -> Iterator[tuple[Path, str]]:
+    """(file, module of this project that it imports), wherever in the file."""
+    for file in sorted((ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] in ("codegraph_jax", "contrastive_jax") and len(parts) > 1:
+                    yield file.relative_to(ROOT), name
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_nothing_lies_loose_but_the_story_its_result_and_its_settings():
+    here = ROOT / "codegraph_jax"
+    assert {path.name for path in here.iterdir() if path.is_file()} == LOOSE
+    rooms = {path.name for path in here.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms | {name.removesuffix(".py") for name in LOOSE if name.endswith(".py") and name[0] != "_"} == set(
+        FLOORS
+    )
+
+
+def test_imports_run_downwards():
+    upwards = []
+    for file, module in imports("codegraph_jax"):
+        if file == Path("codegraph_jax/__init__.py"):
+            continue
+        here = file.parts[1].removesuffix(".py")
+        if module.startswith("contrastive_jax") or FLOORS.index(room(module)) > FLOORS.index(here):
+            upwards.append(f"{file} imports {module}")
+    assert not upwards
+
+
+def test_the_trainer_uses_what_is_shared_and_nothing_else():
+    used = {(str(file), module) for file, module in imports("contrastive_jax") if module.startswith("codegraph_jax")}
+    assert not [f"{file} imports {module}" for file, module in used if room(module) not in SHARED]
+    assert used
+
+
+@pytest.mark.parametrize("task", main.TASKS)
+def test_every_task_has_a_module_of_its_name(task):
+    module = importlib.import_module(main.TASKS[task])
+    assert callable(module.run)
+    assert main.TASKS[task] in (f"codegraph_jax.tasks.{task}", f"contrastive_jax.tasks.{task}")
