@@ -15,7 +15,7 @@ TASKS = {
     "recurring": "codegraph_jax.tasks.recurring",
     "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.trainer",
-    "oecl_score": "contrastive_jax.scoring_job",
+    "oecl_score": "contrastive_jax.tasks.oecl_score",
 }
 """The module whose `run(config, workdir)` does the task that a config names."""
 

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.tables import text_table
 from contrastive_jax.config import OeclConfig, read_oecl_config
-from contrastive_jax.scores import SCORES
+from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.trainer import train
 
 

@@ -16,7 +16,7 @@ class DataConfig:
 
     train: str = "tfds:cifar10"
     """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an .npz
-    file, or the demo's `patterns` (see `contrastive_jax.sources`)."""
+    file, or the demo's `patterns` (see `contrastive_jax.data.sources`)."""
     train_split: str = "train"
     """Split of `train`, where the source has splits."""
     test: str = ""

@@ -18,18 +18,18 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
-from contrastive_jax.checkpoints import Checkpoints
 from contrastive_jax.config import OeclConfig, read_oecl_config
-from contrastive_jax.evaluation import Scorer, auroc, build_scorer, measure
-from contrastive_jax.feeding import Feeder
-from contrastive_jax.figures import save_histogram, save_learning_curves
-from contrastive_jax.records import Progress, Records, clock, peak_share, read_records
-from contrastive_jax.resnet import ContrastiveResNet, build_network, forward_flops
-from contrastive_jax.results import mean_norms, print_results, write_test_scores
-from contrastive_jax.sources import RunData, describe, read_run_data
-from contrastive_jax.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.step import AXIS, build_train_call
-from contrastive_jax.workdir import environment, fingerprint, require_same_run
+from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.data.sources import RunData, describe, read_run_data
+from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, measure
+from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
+from contrastive_jax.report.figures import save_histogram, save_learning_curves
+from contrastive_jax.report.log import Progress, Records, clock, peak_share, read_records
+from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
+from contrastive_jax.report.results import mean_norms, print_results, write_test_scores
+from contrastive_jax.training.checkpoints import Checkpoints
+from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS, build_train_call
 
 logger = logging.getLogger(__name__)
 

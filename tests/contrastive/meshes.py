@@ -14,7 +14,7 @@ from contrastive_jax.config import (
     OeclConfig,
     TrainConfig,
 )
-from contrastive_jax.step import AXIS
+from contrastive_jax.training.step import AXIS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "contrastive"
 

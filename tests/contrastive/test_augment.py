@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from contrastive_jax import augment, color
 from contrastive_jax.config import AugmentConfig
+from contrastive_jax.views import augment, color
 from tests.contrastive.meshes import GOLDEN
 
 ARRAYS = np.load(GOLDEN / "augment.npz")

@@ -10,13 +10,13 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive_jax import losses
-from contrastive_jax.batch_norm import BatchNorm
-from contrastive_jax.evaluation import build_scorer
-from contrastive_jax.feeding import Feeder
-from contrastive_jax.resnet import build_network
-from contrastive_jax.sources import read_run_data
-from contrastive_jax.state import build_optimizer, initial_state
-from contrastive_jax.step import AXIS, build_train_call
+from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.data.sources import read_run_data
+from contrastive_jax.evaluation.evaluate import build_scorer
+from contrastive_jax.network.batch_norm import BatchNorm
+from contrastive_jax.network.resnet import build_network
+from contrastive_jax.training.state import build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS, build_train_call
 from tests.contrastive.meshes import mesh_of, small_config
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastive_jax.compare import table
-from contrastive_jax.evaluation import auroc, measure
-from contrastive_jax.protocols import test_set as make_test_set
-from contrastive_jax.scores import SCORES
+from contrastive_jax.data.protocols import test_set as make_test_set
+from contrastive_jax.evaluation.evaluate import auroc, measure
+from contrastive_jax.evaluation.scores import SCORES
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30))

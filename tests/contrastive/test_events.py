@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from contrastive_jax.events import EventFile, masked_crc
-from contrastive_jax.records import Records
+from contrastive_jax.report.events import EventFile, masked_crc
+from contrastive_jax.report.log import Records
 
 
 def payloads(data):

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from contrastive_jax.config import ModelConfig, TrainConfig
-from contrastive_jax.convolution import Conv
-from contrastive_jax.resnet import build_network, forward_flops
-from contrastive_jax.state import build_optimizer, initial_state
+from contrastive_jax.network.convolution import Conv
+from contrastive_jax.network.resnet import build_network, forward_flops
+from contrastive_jax.training.state import build_optimizer, initial_state
 from tests.contrastive.meshes import GOLDEN, nested
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

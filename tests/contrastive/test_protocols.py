@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.core.settings import ConfigError
-from contrastive_jax import protocols
 from contrastive_jax.config import DataConfig, ExposureConfig, OeclConfig, TrainConfig, read_oecl_config
-from contrastive_jax.patterns import CLASSES, EXPOSURE, draw_patterns
-from contrastive_jax.protocols import ProtocolError
-from contrastive_jax.sources import check_overlap, read_run_data
+from contrastive_jax.data import protocols
+from contrastive_jax.data.patterns import CLASSES, EXPOSURE, draw_patterns
+from contrastive_jax.data.protocols import ProtocolError
+from contrastive_jax.data.sources import check_overlap, read_run_data
 
 IMAGES = np.arange(6 * 4 * 4 * 3, dtype=np.uint8).reshape(6, 4, 4, 3)
 LABELS = np.array([0, 1, 2, 0, 1, 2], np.int32)

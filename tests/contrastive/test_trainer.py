@@ -16,16 +16,17 @@ from PIL import Image
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.data.catalog import load_image_set
-from contrastive_jax import scoring_job, trainer
-from contrastive_jax.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax import trainer
 from contrastive_jax.config import ScoreConfig
-from contrastive_jax.patterns import draw_patterns
-from contrastive_jax.protocols import ProtocolError
-from contrastive_jax.records import Progress, Records, read_records
-from contrastive_jax.resnet import build_network
-from contrastive_jax.scores import SCORES
-from contrastive_jax.state import build_optimizer, initial_state
-from contrastive_jax.step import AXIS
+from contrastive_jax.data.patterns import draw_patterns
+from contrastive_jax.data.protocols import ProtocolError
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.network.resnet import build_network
+from contrastive_jax.report.log import Progress, Records, read_records
+from contrastive_jax.tasks import oecl_score as scoring_job
+from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.training.state import build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS
 from tests.contrastive.meshes import mesh_of, small_config
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -124,7 +125,7 @@ def test_a_broken_checkpoint_is_passed_over(tmp_path, caplog):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     checkpoints = Checkpoints(tmp_path)
-    with caplog.at_level(logging.WARNING, "contrastive_jax.checkpoints"):
+    with caplog.at_level(logging.WARNING, "contrastive_jax.training.checkpoints"):
         restored = checkpoints.restore(state)
     assert int(restored.step) == 0 and "step 7 cannot be read" in caplog.text
     jax.tree.map(np.testing.assert_array_equal, restored.params, state.params)

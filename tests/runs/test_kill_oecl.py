@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contrastive_jax.records import read_records
+from contrastive_jax.report.log import read_records
 from tests.support import killing
 from tests.support.killing import finish
 

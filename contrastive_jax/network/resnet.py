@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from contrastive_jax.batch_norm import BatchNorm
 from contrastive_jax.config import ModelConfig
-from contrastive_jax.convolution import Conv, kernel_init
+from contrastive_jax.network.batch_norm import BatchNorm
+from contrastive_jax.network.convolution import Conv, kernel_init
 
 BLOCKS = (2, 2, 2, 2)
 

@@ -9,7 +9,7 @@ import optax
 from jaxtyping import Array, Int
 
 from contrastive_jax.config import TrainConfig
-from contrastive_jax.resnet import ContrastiveResNet
+from contrastive_jax.network.resnet import ContrastiveResNet
 
 
 @flax.struct.dataclass

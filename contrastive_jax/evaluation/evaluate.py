@@ -11,12 +11,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 from sklearn.metrics import roc_auc_score
 
-from contrastive_jax.augment import augment_batch, clean_batch
 from contrastive_jax.config import AugmentConfig, DataConfig
-from contrastive_jax.protocols import Images, TestSet
-from contrastive_jax.resnet import ContrastiveResNet
-from contrastive_jax.scores import view_scores
-from contrastive_jax.step import AXIS
+from contrastive_jax.data.protocols import Images, TestSet
+from contrastive_jax.evaluation.scores import view_scores
+from contrastive_jax.network.resnet import ContrastiveResNet
+from contrastive_jax.training.step import AXIS
+from contrastive_jax.views.augment import augment_batch, clean_batch
 
 Scores = dict[str, Float[np.ndarray, "n"]]
 Scorer = Callable[[Any, Images], Scores]

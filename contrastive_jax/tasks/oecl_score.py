@@ -16,14 +16,14 @@ from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.samples import find_images
-from contrastive_jax.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.config import ScoreConfig, read_oecl_config
-from contrastive_jax.evaluation import build_scorer
-from contrastive_jax.protocols import Images
-from contrastive_jax.resnet import build_network
-from contrastive_jax.scores import SCORES
-from contrastive_jax.state import build_optimizer, initial_state
-from contrastive_jax.step import AXIS
+from contrastive_jax.data.protocols import Images
+from contrastive_jax.evaluation.evaluate import build_scorer
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.network.resnet import build_network
+from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.training.state import build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS
 
 logger = logging.getLogger(__name__)
 

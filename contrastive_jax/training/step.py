@@ -16,10 +16,10 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
-from contrastive_jax.augment import augment_batch, turn
 from contrastive_jax.config import NEEDS_OE, OeclConfig
-from contrastive_jax.resnet import ContrastiveResNet
-from contrastive_jax.state import TrainState
+from contrastive_jax.network.resnet import ContrastiveResNet
+from contrastive_jax.training.state import TrainState
+from contrastive_jax.views.augment import augment_batch, turn
 
 AXIS = "data"
 """Name of the mesh axis over which the batch is split."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.tables import text_table
-from contrastive_jax.evaluation import Scores
-from contrastive_jax.protocols import TestSet
-from contrastive_jax.scores import SCORES
+from contrastive_jax.data.protocols import TestSet
+from contrastive_jax.evaluation.evaluate import Scores
+from contrastive_jax.evaluation.scores import SCORES
 
 
 def write_test_scores(path: Path, data: TestSet, scores: Scores) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contrastive_jax.config import OeclConfig
-from contrastive_jax.protocols import Images, epoch_order, exposure_order
-from contrastive_jax.step import AXIS
+from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
+from contrastive_jax.training.step import AXIS
 
 RESIDENT_BYTES = 2 << 30
 """Sets up to this size live on the device under `data.residence = auto`."""

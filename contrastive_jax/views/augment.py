@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
-from contrastive_jax.color import random_grayscale, random_jitter
 from contrastive_jax.config import AugmentConfig
+from contrastive_jax.views.color import random_grayscale, random_jitter
 
 RATIO = (3 / 4, 4 / 3)
 """Range of width / height that RandomResizedCrop draws from, on a log scale."""

@@ -13,7 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from codegraph_jax.core.errors import UserError
-from contrastive_jax.state import TrainState
+from contrastive_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from codegraph_jax.core.files import write_text
-from contrastive_jax.events import EventFile
+from contrastive_jax.report.events import EventFile
 
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
 """Dense bf16 operations a second, by a part of the device's name (vendors' data sheets)."""

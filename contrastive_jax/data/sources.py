@@ -8,8 +8,8 @@ import numpy as np
 
 from codegraph_jax.data.catalog import ImageSet, load_image_set
 from contrastive_jax.config import NEEDS_OE, OeclConfig
-from contrastive_jax.patterns import draw_patterns
-from contrastive_jax.protocols import (
+from contrastive_jax.data.patterns import draw_patterns
+from contrastive_jax.data.protocols import (
     Images,
     ProtocolError,
     TestSet,
