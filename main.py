@@ -14,7 +14,7 @@ TASKS = {
     "inspect": "codegraph_jax.tasks.inspect",
     "recurring": "codegraph_jax.tasks.recurring",
     "benchmark": "codegraph_jax.tasks.benchmark",
-    "oecl": "contrastive_jax.trainer",
+    "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
 }
 """The module whose `run(config, workdir)` does the task that a config names."""

@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from codegraph_jax.core.settings import ConfigError, at_least, choice, read_config, within
-
-NEEDS_OE = ("oecl", "hsc", "bce")
-"""Modes that train on images of a second set."""
+from contrastive_jax.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,8 @@ class ModelConfig:
 class TrainConfig:
     """The optimisation."""
 
-    mode: str = field(default="oecl", metadata=choice("oecl", "self_oecl", "simclr", "hsc", "bce"))
-    """The loss; see `contrastive_jax.losses`."""
+    mode: str = field(default="oecl", metadata=choice(*OBJECTIVES))
+    """The loss and the score; see `contrastive_jax.objectives`."""
     epochs: int = field(default=1000, metadata=at_least(1))
     """Passes over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
@@ -197,8 +195,8 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
             f"config.data.image_size: {config.data.image_size} is above data.stored_size {config.data.stored_size}; "
             "images would only be blown up"
         )
-    turns = config.oe.normal_rotations + config.oe.oe_rotations
-    if config.train.mode == "self_oecl" and (
+    turns, objective = config.oe.normal_rotations + config.oe.oe_rotations, OBJECTIVES[config.train.mode]
+    if objective.exposure == "turned" and (
         len(set(turns)) != len(turns) or not config.oe.normal_rotations or not config.oe.oe_rotations
     ):
         raise ConfigError(
@@ -207,6 +205,6 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
         )
     if not config.data.train:
         raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
-    if config.train.mode in NEEDS_OE and not config.oe.source:
+    if objective.needs_oe and not config.oe.source:
         raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
     return config

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -18,11 +17,12 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
-from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, measure
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
+from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
 from contrastive_jax.report.log import Progress, Records, clock, peak_share, read_records
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
@@ -41,21 +41,18 @@ class TrainingDiverged(UserError):
     """A loss or parameter is not finite; the message names the step and the last good checkpoint."""
 
 
-def run(config: ml_collections.ConfigDict, workdir: str) -> None:
-    """Trains and tests as `config` (an `OeclConfig`) says, or goes on where an earlier start was cut off.
+def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
+    """Trains and tests, or goes on where an earlier start was cut off; returns what results.json holds.
 
-    The workdir receives manifest.json, metrics.jsonl, events for TensorBoard, checkpoints/, results.json, scores.csv,
-    norms.png and learning_curve.png.
+    Args:
+        config: what to train.
+        workdir: receives manifest.json, metrics.jsonl, events for TensorBoard, checkpoints/, results.json, scores.csv,
+            norms.png and learning_curve.png.
 
     Raises:
         ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: bad input, named.
         TrainingDiverged: a loss became infinite or NaN.
     """
-    train(read_oecl_config(config), workdir)
-
-
-def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
-    """As `run`, from a checked config; returns what results.json holds."""
     if jax.process_count() > 1:
         raise ConfigError("--coordinator: OECL trains in one process, on all devices of its host; leave the flag out")
     home = Path(workdir)
@@ -125,7 +122,7 @@ def _train(
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
-    clean_scorer = _scorer(config, network, mesh, views=0)
+    clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     records = Records(home / "metrics.jsonl", first)
     progress = Progress(epochs, first)
@@ -201,9 +198,10 @@ class _History:
             return {}
         # the first epoch holds the compilation
         seconds = float(np.median(self._seconds[1:]))
-        mode, model = self._config.train.mode, self._config.model
-        groups = {"simclr": 1, "self_oecl": len(self._config.oe.normal_rotations + self._config.oe.oe_rotations)}
-        passes = self._steps * self._config.train.batch_size * 2 * groups.get(mode, 2)
+        model, oe = self._config.model, self._config.oe
+        objective = OBJECTIVES[self._config.train.mode]
+        instances = objective.instances(len(oe.normal_rotations), len(oe.oe_rotations))
+        passes = self._steps * self._config.train.batch_size * 2 * instances
         # the backward pass costs twice the forward pass
         flops = 3 * passes * forward_flops(model, self._config.data.image_size) / seconds
         share = peak_share(flops, mesh.devices.flat[0].device_kind, mesh.size)
@@ -226,11 +224,6 @@ class _History:
         )
 
 
-def _scorer(config: OeclConfig, network: ContrastiveResNet, mesh: Mesh, views: int) -> Scorer:
-    batch = config.evaluation.batch_size
-    return build_scorer(network, config.train.mode, config.data, config.augment, views, batch, mesh, config.seed)
-
-
 def _clean_auroc(scorer: Scorer, state: TrainState, data: RunData) -> float | None:
     assert data.test is not None
     return auroc(data.test.normal, scorer(_variables(state), data.test.images)["clean"])
@@ -248,7 +241,7 @@ def _test(
     if data.test is None:
         return {}
     variables = _variables(state)
-    scores = _scorer(config, network, mesh, config.evaluation.views)(variables, data.test.images)
+    scores = build_scorer(network, config, mesh, config.evaluation.views)(variables, data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise TrainingDiverged(f"{home}: the scores of test images are not finite")
     write_test_scores(home / "scores.csv", data.test, scores)
@@ -258,8 +251,7 @@ def _test(
     if data.oe is not None:
         # from all over the set, which may be in the order of its classes
         spread = np.linspace(0, len(data.oe) - 1, min(len(data.oe), HISTOGRAM_IMAGES)).astype(int)
-        exposed = _scorer(config, network, mesh, views=0)(variables, data.oe[spread])["clean"]
+        exposed = build_scorer(network, config, mesh, views=0)(variables, data.oe[spread])["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
-    label = {"bce": "normal-class logit", "hsc": "-h"}.get(config.train.mode, "norm of the head's output")
-    save_histogram(home / "norms.png", groups, label)
+    save_histogram(home / "norms.png", groups, OBJECTIVES[config.train.mode].label)
     return {"auroc": measure(data.test, scores), "clean_score_means": mean_norms(normal, exposed, unseen)}

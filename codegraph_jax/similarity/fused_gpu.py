@@ -14,6 +14,7 @@ hardware. Two things the interpreter cannot do are held by the lowering alone: t
 with a transposed buffer, in whose place the second image is given to it transposed.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,58 +77,14 @@ def pair_maxima(
     Returns:
         (of the patches of the first image, of the patches of the second).
     """
-    # here, since this part of JAX changes often and only this kernel should go down with it
-    from jax.experimental.pallas import mosaic_gpu as plgpu
-
+    plgpu = _mosaic_gpu()
     pairs, (_, p, c) = len(first), left.shape
     columns = tile_columns(p)
     row_tiles, column_tiles = -(-p // ROWS), -(-p // columns)
-    layout = (plgpu.TilingTransform((8, DEPTH)), plgpu.SwizzleTransform(2 * DEPTH))
-    left_block = plgpu.BlockSpec((ROWS, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
-    right_block = plgpu.BlockSpec((columns, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
     if emulate:
         right = right.swapaxes(1, 2)
-        right_block = plgpu.BlockSpec((DEPTH, columns), lambda k: (k, 0), delay_release=1)
-
-    def kernel(first_ref, second_ref, left_ref, right_ref, rows_ref, columns_ref, rows_here, columns_here):  # type: ignore[no-untyped-def]
-        pair, i, j, group = (lax.axis_index(axis) for axis in ("pair", "i", "j", "group"))
-        rows_at = pl.ds(lax.min(i * ROWS, p - ROWS), ROWS)
-        columns_at = pl.ds(lax.min(j * columns, p - columns), columns)
-        here = (slice(None), columns_at) if emulate else (columns_at, slice(None))
-
-        def multiply(_: Any, left_here: Any, right_here: Any, cosines: Any) -> Any:
-            mine = left_here.at[pl.ds(group * WARPGROUP_ROWS, WARPGROUP_ROWS)]
-            plgpu.wgmma(cosines, mine, right_here if emulate else plgpu.transpose_ref(right_here, (1, 0)))
-            # the buffers of the product before this one are free again; this one runs on
-            plgpu.wgmma_wait(1)
-            return cosines
-
-        def compute(run_pipeline: Any) -> None:
-            def with_sums(sums: Any) -> None:
-                run_pipeline(sums)
-                cosines = sums[...]
-                rows_here[group] = cosines.max(axis=1)
-                columns_here[group] = cosines.max(axis=0)
-                plgpu.commit_smem()
-                plgpu.copy_smem_to_gmem(rows_here.at[group], rows_ref.at[pair, 2 * i + group, j])
-                plgpu.copy_smem_to_gmem(columns_here.at[group], columns_ref.at[pair, 2 * i + group, j])
-                plgpu.wait_smem_to_gmem(0)
-
-            pl.run_scoped(with_sums, plgpu.ACC((WARPGROUP_ROWS, columns), jnp.float32))
-
-        plgpu.emit_pipeline_warp_specialized(
-            multiply,
-            grid=(c // DEPTH,),
-            in_specs=[left_block, right_block],
-            max_concurrent_steps=BUFFERS,
-            memory_registers=40,
-            wg_axis="group",
-            num_compute_wgs=2,
-            compute_context=compute,
-        )(left_ref.at[first_ref[pair], rows_at], right_ref.at[(second_ref[pair], *here)])
-
     rows_of_tiles, columns_of_tiles = plgpu.kernel(
-        kernel,
+        partial(_kernel, shape=(p, c, columns), emulate=emulate),
         out_type=[
             jax.ShapeDtypeStruct((pairs, 2 * row_tiles, column_tiles, size), jnp.float32)
             for size in (WARPGROUP_ROWS, columns)
@@ -141,6 +98,66 @@ def pair_maxima(
     )(first, second, left, right)
     of_rows = rows_of_tiles.max(axis=2).reshape(pairs, row_tiles, ROWS)
     return _joined(of_rows, p), _joined(columns_of_tiles.max(axis=1), p)
+
+
+def _kernel(  # type: ignore[no-untyped-def]
+    first_ref, second_ref, left_ref, right_ref, rows_ref, columns_ref, rows_here, columns_here, *, shape, emulate
+):
+    """One tile: maxima of its rows and of its columns, for each of the two computing warpgroups."""
+    plgpu = _mosaic_gpu()
+    p, c, columns = shape
+    pair, i, j, group = (lax.axis_index(axis) for axis in ("pair", "i", "j", "group"))
+    rows_at = pl.ds(lax.min(i * ROWS, p - ROWS), ROWS)
+    columns_at = pl.ds(lax.min(j * columns, p - columns), columns)
+    here = (slice(None), columns_at) if emulate else (columns_at, slice(None))
+
+    def multiply(_: Any, left_here: Any, right_here: Any, cosines: Any) -> Any:
+        mine = left_here.at[pl.ds(group * WARPGROUP_ROWS, WARPGROUP_ROWS)]
+        plgpu.wgmma(cosines, mine, right_here if emulate else plgpu.transpose_ref(right_here, (1, 0)))
+        # the buffers of the product before this one are free again; this one runs on
+        plgpu.wgmma_wait(1)
+        return cosines
+
+    def compute(run_pipeline: Any) -> None:
+        def with_sums(sums: Any) -> None:
+            run_pipeline(sums)
+            cosines = sums[...]
+            rows_here[group] = cosines.max(axis=1)
+            columns_here[group] = cosines.max(axis=0)
+            plgpu.commit_smem()
+            plgpu.copy_smem_to_gmem(rows_here.at[group], rows_ref.at[pair, 2 * i + group, j])
+            plgpu.copy_smem_to_gmem(columns_here.at[group], columns_ref.at[pair, 2 * i + group, j])
+            plgpu.wait_smem_to_gmem(0)
+
+        pl.run_scoped(with_sums, plgpu.ACC((WARPGROUP_ROWS, columns), jnp.float32))
+
+    plgpu.emit_pipeline_warp_specialized(
+        multiply,
+        grid=(c // DEPTH,),
+        in_specs=_inputs(columns, emulate),
+        max_concurrent_steps=BUFFERS,
+        memory_registers=40,
+        wg_axis="group",
+        num_compute_wgs=2,
+        compute_context=compute,
+    )(left_ref.at[first_ref[pair], rows_at], right_ref.at[(second_ref[pair], *here)])
+
+
+def _inputs(columns: int, emulate: bool) -> list[Any]:
+    """How blocks of the two images come into shared memory."""
+    plgpu = _mosaic_gpu()
+    layout = (plgpu.TilingTransform((8, DEPTH)), plgpu.SwizzleTransform(2 * DEPTH))
+    left = plgpu.BlockSpec((ROWS, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
+    if emulate:
+        return [left, plgpu.BlockSpec((DEPTH, columns), lambda k: (k, 0), delay_release=1)]
+    return [left, plgpu.BlockSpec((columns, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)]
+
+
+def _mosaic_gpu() -> Any:
+    # imported where it is used, since this part of JAX changes often and only this kernel should go down with it
+    from jax.experimental.pallas import mosaic_gpu
+
+    return mosaic_gpu
 
 
 def _joined(tiles: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:

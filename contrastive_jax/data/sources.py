@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegraph_jax.data.catalog import ImageSet, load_image_set
-from contrastive_jax.config import NEEDS_OE, OeclConfig
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import (
     Images,
@@ -18,6 +18,7 @@ from contrastive_jax.data.protocols import (
     test_set,
     training_images,
 )
+from contrastive_jax.objectives import OBJECTIVES
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def read_run_data(config: OeclConfig) -> RunData:
         if config.evaluation.images:
             test = balanced_subset(test, config.evaluation.images, config.seed)
     oe = None
-    if config.train.mode in NEEDS_OE:
+    if OBJECTIVES[config.train.mode].needs_oe:
         exposed = read_source(config.oe.source, config.oe.split, data.stored_size).images
         oe = few_shot(exposed, config.oe.few_shot, config.seed)
         check_overlap(oe, normal, test)

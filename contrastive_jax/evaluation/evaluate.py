@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 from sklearn.metrics import roc_auc_score
 
-from contrastive_jax.config import AugmentConfig, DataConfig
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, TestSet
 from contrastive_jax.evaluation.scores import view_scores
 from contrastive_jax.network.resnet import ContrastiveResNet
@@ -22,16 +23,7 @@ Scores = dict[str, Float[np.ndarray, "n"]]
 Scorer = Callable[[Any, Images], Scores]
 
 
-def build_scorer(
-    network: ContrastiveResNet,
-    mode: str,
-    data: DataConfig,
-    augment: AugmentConfig,
-    views: int,
-    batch_size: int,
-    mesh: Mesh,
-    seed: int,
-) -> Scorer:
+def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, views: int, batch_size: int = 0) -> Scorer:
     """Builds the function that scores images with given variables.
 
     Every image gets the same draws of the augmentation, which follow from the seed, so that its score depends on
@@ -39,37 +31,22 @@ def build_scorer(
 
     Args:
         network: the network; its running statistics normalise.
-        mode: training mode, which says what a score is (`scores.view_scores`).
-        data: sizes of stored images and of views.
-        augment: augmentation that makes the views.
-        views: augmented views beside the clean one.
-        batch_size: images a call over all devices (rounded up to a multiple of them).
+        config: of the training: sizes, augmentation, seed, and the mode, which says what a score is.
         mesh: devices.
-        seed: of the views.
+        views: augmented views beside the clean one.
+        batch_size: images a call over all devices (rounded up to a multiple of them); 0: `evaluation.batch_size`.
 
     Returns:
         A function (variables, uint8 images [n, h, w, 3]) -> scores by name [n].
     """
-    batch_size = -(-batch_size // mesh.size) * mesh.size
-
-    def shard(variables: Any, images: UInt8[Array, "b h w 3"], seed: UInt32[Array, ""]) -> dict[str, Float[Array, "b"]]:
-        def head(view: Float[Array, "b s s 3"]) -> Float[Array, "b d"]:
-            outputs: Any = network.apply(variables, view, train=False)
-            return outputs["head"]
-
-        def augmented(view: Array) -> Float[Array, "b d"]:
-            key = jax.random.fold_in(jax.random.key(seed), view)
-            return head(augment_batch(jnp.broadcast_to(key, len(images)), images, augment, data.image_size))
-
-        features = head(clean_batch(images, augment, data.image_size, data.clean_view))[None]
-        if views:
-            features = jnp.concatenate([features, jax.lax.map(augmented, jnp.arange(views))])
-        return view_scores(features, mode)
-
+    batch_size = -(-(batch_size or config.evaluation.batch_size) // mesh.size) * mesh.size
     split = PartitionSpec(AXIS)
     call = jax.jit(
         jax.shard_map(
-            shard, mesh=mesh, in_specs=(PartitionSpec(), split, PartitionSpec()), out_specs=PartitionSpec(AXIS)
+            partial(_shard_scores, network, config, views),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), split, PartitionSpec()),
+            out_specs=split,
         )
     )
 
@@ -79,10 +56,35 @@ def build_scorer(
             batch = images[start : start + batch_size]
             padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
             placed = jax.device_put(np.pad(batch, padding), NamedSharding(mesh, split))
-            parts.append(call(variables, placed, np.uint32(seed)))
+            parts.append(call(variables, placed, np.uint32(config.seed)))
         return {name: np.concatenate([np.asarray(part[name]) for part in parts])[: len(images)] for name in parts[0]}
 
     return score
+
+
+def _shard_scores(
+    network: ContrastiveResNet,
+    config: OeclConfig,
+    views: int,
+    variables: Any,
+    images: UInt8[Array, "b h w 3"],
+    seed: UInt32[Array, ""],
+) -> dict[str, Float[Array, "b"]]:
+    """Scores of one device's images."""
+    size, augmentation = config.data.image_size, config.augment
+
+    def head(view: Float[Array, "b s s 3"]) -> Float[Array, "b d"]:
+        outputs: Any = network.apply(variables, view, train=False)
+        return outputs["head"]
+
+    def augmented(view: Array) -> Float[Array, "b d"]:
+        key = jax.random.fold_in(jax.random.key(seed), view)
+        return head(augment_batch(jnp.broadcast_to(key, len(images)), images, augmentation, size))
+
+    features = head(clean_batch(images, augmentation, size, config.data.clean_view))[None]
+    if views:
+        features = jnp.concatenate([features, jax.lax.map(augmented, jnp.arange(views))])
+    return view_scores(features, config.train.mode)
 
 
 def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> float | None:

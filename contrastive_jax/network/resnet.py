@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.convolution import Conv, kernel_init
+from contrastive_jax.objectives import OBJECTIVES
 
 BLOCKS = (2, 2, 2, 2)
 
@@ -102,11 +103,11 @@ class ContrastiveResNet(nn.Module):
 
 
 def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) -> ContrastiveResNet:
-    """The network that a config describes; the mode `bce` has a head of one logit."""
+    """The network that a config describes; a mode may have a head of its own width."""
     return ContrastiveResNet(
         stem=config.stem,
         width=config.width,
-        head_dim=1 if mode == "bce" else config.head_dim,
+        head_dim=OBJECTIVES[mode].head_dim or config.head_dim,
         dtype=jnp.dtype(config.dtype),
         axis_name=axis_name,
     )

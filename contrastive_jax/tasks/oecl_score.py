@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
@@ -16,7 +16,7 @@ from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.samples import find_images
-from contrastive_jax.config import ScoreConfig, read_oecl_config
+from contrastive_jax.config import OeclConfig, ScoreConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.evaluation.scores import SCORES
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 10
 """Images that the closing table lists."""
-BLOCK = 4096
+AT_ONCE = 4096
 """Images that are in memory at once."""
 
 
@@ -44,6 +44,27 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         ConfigError, LayoutError, CheckpointError, UnreadableImage: bad input, named, with nothing written.
     """
     config = read_config(ScoreConfig, values)
+    files = _files(config)
+    trained, variables = _trained(config.run)
+    network = build_network(trained.model, trained.train.mode, AXIS)
+    scorer = build_scorer(network, trained, _mesh(), config.views, min(config.batch_size, len(files)))
+    names: list[str] = []
+    parts: list[dict[str, np.ndarray]] = []
+    listed = list(files.items())
+    for start in range(0, len(listed), AT_ONCE):
+        kept, images = _read(listed[start : start + AT_ONCE], trained.data.stored_size, config.unreadable)
+        if kept:
+            names += kept
+            parts.append(scorer(variables, images))
+    if not names:
+        raise UnreadableImage(config.images, f"none of the {len(files)} images below can be read")
+    if skipped := len(files) - len(names):
+        logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
+    _write(Path(workdir), names, {name: np.concatenate([part[name] for part in parts]) for name in SCORES})
+
+
+def _files(config: ScoreConfig) -> dict[str, str]:
+    """The images to score, by name; everything that can be refused before the network is loaded is."""
     for field, value in (("run", config.run), ("images", config.images)):
         if not value:
             raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")
@@ -52,55 +73,42 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     files = find_images(config.images)
     if not files:
         raise ConfigError(f"config.images: no image below {config.images!r}")
-    checkpoints = Checkpoints(config.run, read_only=True)
+    return files
+
+
+def _mesh() -> Mesh:
+    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def _trained(run: str) -> tuple[OeclConfig, dict[str, Any]]:
+    """The settings of a training run, and the parameters and statistics of its newest checkpoint."""
+    checkpoints = Checkpoints(run, read_only=True)
     try:
         trained = read_oecl_config(checkpoints.describe()["config"])
         network = build_network(trained.model, trained.train.mode, AXIS)
-        mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
         like = initial_state(network, build_optimizer(trained.train, 1), trained.data.image_size, trained.seed)
-        state = checkpoints.restore(jax.device_put(like, NamedSharding(mesh, PartitionSpec())))
+        state = checkpoints.restore(jax.device_put(like, NamedSharding(_mesh(), PartitionSpec())))
     finally:
         checkpoints.close()
     assert state is not None  # describe() has found a checkpoint
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    scorer = build_scorer(
-        network,
-        trained.train.mode,
-        trained.data,
-        trained.augment,
-        config.views,
-        min(config.batch_size, len(files)),
-        mesh,
-        trained.seed,
-    )
+    return trained, {"params": state.params, "batch_stats": state.batch_stats}
 
-    names: list[str] = []
-    parts: list[dict[str, np.ndarray]] = []
-    listed = list(files.items())
-    for start in range(0, len(listed), BLOCK):
-        kept, images = _read(listed[start : start + BLOCK], trained.data.stored_size, config.unreadable)
-        if kept:
-            names += kept
-            parts.append(scorer(variables, images))
-    skipped = len(files) - len(names)
-    if not names:
-        raise UnreadableImage(config.images, f"none of the {len(files)} images below can be read")
-    if skipped:
-        logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
-    scores = {name: np.concatenate([part[name] for part in parts]) for name in SCORES}
+
+def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> None:
+    """Writes scores.csv and prints the least normal images."""
     ranks = np.empty(len(names), int)
     order = np.argsort(scores[SCORES[0]], kind="stable")
     ranks[order] = np.arange(1, len(names) + 1)
-    with locked(Path(workdir)):
-        rows = (
-            {"path": names[row], **{name: f"{scores[name][row]:.7g}" for name in SCORES}, "rank": int(ranks[row])}
-            for row in range(len(names))
-        )
-        write_csv(Path(workdir) / "scores.csv", rows, ["path", *SCORES, "rank"])
+    rows = (
+        {"path": names[row], **{name: f"{scores[name][row]:.7g}" for name in SCORES}, "rank": int(ranks[row])}
+        for row in range(len(names))
+    )
+    with locked(workdir):
+        write_csv(workdir / "scores.csv", rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")
     shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:SHOWN]]
     print(text_table(["path", *SCORES], shown))
-    print(f"\nall scores in {Path(workdir) / 'scores.csv'}", flush=True)
+    print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 
 
 def _read(files: list[tuple[str, str]], size: int, unreadable: str) -> tuple[list[str], Images]:

@@ -16,8 +16,9 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
-from contrastive_jax.config import NEEDS_OE, OeclConfig
+from contrastive_jax.config import OeclConfig
 from contrastive_jax.network.resnet import ContrastiveResNet
+from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.views.augment import augment_batch, turn
 
@@ -43,7 +44,8 @@ def image_keys(key: Array, count: int, view: int) -> Array:
 def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array], list[Array]]:
     """Two normalised views of every instance: ([normal first, second], [OE first, second] or []).
 
-    In the mode `self_oecl` each (image, rotation) is an instance of its own, and OE views are normal ones turned.
+    Where the exposure is turned views, each (image, rotation) is an instance of its own, and OE views are normal ones
+    turned.
     """
 
     def two_views(images: UInt8[Array, "b h w 3"], key: Array) -> list[Array]:
@@ -54,13 +56,14 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
 
     for_normal, for_oe = jax.random.split(key)
     normal = two_views(batch["normal"], for_normal)
-    if config.train.mode == "self_oecl":
+    exposure = OBJECTIVES[config.train.mode].exposure
+    if exposure == "turned":
 
         def turned(angles: tuple[int, ...]) -> list[Array]:
             return [jnp.concatenate([turn(view, angle) for angle in angles]) for view in normal]
 
         return turned(config.oe.normal_rotations), turned(config.oe.oe_rotations)
-    return normal, two_views(batch["oe"], for_oe) if config.train.mode in NEEDS_OE else []
+    return normal, two_views(batch["oe"], for_oe) if exposure else []
 
 
 def loss_of_views(
@@ -89,7 +92,7 @@ def loss_of_views(
         valid=masks,
         mutable=["batch_stats"],
     )
-    axis, mode = network.axis_name, config.train.mode
+    axis, objective = network.axis_name, OBJECTIVES[config.train.mode]
     heads = outputs["head"]
     first, second = jnp.split(heads[: 2 * len(normal[0])], 2)
     both_valid = None if valid is None else jnp.concatenate([valid, valid])
@@ -98,9 +101,8 @@ def loss_of_views(
     if oe:
         both_oe_valid = None if oe_valid is None else jnp.concatenate([oe_valid, oe_valid])
         logged["oe_norm"] = losses.exposure_norm(outlying, both_oe_valid, axis)
-    if mode in ("hsc", "bce"):
-        baseline = losses.hypersphere if mode == "hsc" else losses.binary_cross_entropy
-        loss = baseline(jnp.concatenate([first, second]), outlying, both_valid, both_oe_valid, axis)
+    if objective.baseline:
+        loss = objective.baseline(jnp.concatenate([first, second]), outlying, both_valid, both_oe_valid, axis)
     else:
         loss = losses.nt_xent(first, second, config.train.temperature, valid, axis)
         logged["contrastive"] = loss
@@ -128,7 +130,7 @@ def train_step(
     instance_valid = oe_valid = None
     if valid is not None:
         turns, oe_turns = 1, 1
-        if config.train.mode == "self_oecl":
+        if OBJECTIVES[config.train.mode].exposure == "turned":
             turns, oe_turns = len(config.oe.normal_rotations), len(config.oe.oe_rotations)
         instance_valid, oe_valid = jnp.tile(valid, turns), jnp.tile(valid, oe_turns)
 
@@ -179,7 +181,7 @@ def build_train_call(
             return state, {name: history[name].at[i].set(value) for name, value in logged.items()}
 
         steps = next(iter((rows if resident else images).values())).shape[0]
-        history = {name: jnp.zeros(steps) for name in logged_names(config)}
+        history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.mode].logged}
         if steps == 1:
             # XLA's CPU backend brings the gradients of convolutions into a fast form only outside of loops: 15 times
             return take((state, history), jnp.int32(0))
@@ -196,16 +198,3 @@ def build_train_call(
         ),
         donate_argnums=0,
     )
-
-
-def logged_names(config: OeclConfig) -> tuple[str, ...]:
-    """What a step logs, by mode."""
-    mode = config.train.mode
-    names: tuple[str, ...] = ("loss", "normal_norm")
-    if mode != "simclr":
-        names += ("oe_norm",)
-    if mode not in ("hsc", "bce"):
-        names += ("contrastive",)
-    if mode in ("oecl", "self_oecl"):
-        names += ("alpha",)
-    return names

@@ -130,7 +130,7 @@ def test_scores_depend_on_the_image_alone():
     images = np.random.default_rng(0).integers(0, 256, (11, 8, 8, 3), dtype=np.uint8)
 
     def score(rows, batch, devices):
-        scorer = build_scorer(network, "oecl", config.data, config.augment, 2, batch, mesh_of(devices), seed=3)
+        scorer = build_scorer(network, config, mesh_of(devices), 2, batch)
         return scorer(variables, images[rows])["mean_feature"]
 
     whole = score(np.arange(11), 11, 1)

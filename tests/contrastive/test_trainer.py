@@ -15,7 +15,7 @@ from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.catalog import load_image_set, square
 from contrastive_jax import trainer
 from contrastive_jax.config import ScoreConfig
 from contrastive_jax.data.patterns import draw_patterns
@@ -23,7 +23,7 @@ from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.network.resnet import build_network
 from contrastive_jax.report.log import Progress, Records, read_records
-from contrastive_jax.tasks import oecl_score as scoring_job
+from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS
@@ -39,7 +39,7 @@ CONFIG = small_config("oecl", batch_size=100, epochs=2, learning_rate=0.05)
 def finished(tmp_path_factory, quick_compile):
     """The workdir of a finished run."""
     home = tmp_path_factory.mktemp("run")
-    trainer.run(to_config_dict(CONFIG), str(home))
+    oecl.run(to_config_dict(CONFIG), str(home))
     return home
 
 
@@ -70,7 +70,7 @@ def test_files_of_a_run(finished):
 
 def test_a_finished_run_is_not_trained_again(finished):
     before = (finished / "metrics.jsonl").read_text(), (finished / "results.json").read_text()
-    trainer.run(to_config_dict(CONFIG), str(finished))
+    oecl.run(to_config_dict(CONFIG), str(finished))
     assert (finished / "metrics.jsonl").read_text() == before[0]
     assert (finished / "results.json").read_text() == before[1]
 
@@ -159,7 +159,7 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
         Image.fromarray(drawn[i * 64]).save(images / f"{i}.png")
     (images / "broken.png").write_bytes(b"not an image")
     values = to_config_dict(ScoreConfig(run=str(finished), images=str(tmp_path / "images"), views=2))
-    scoring_job.run(values, str(tmp_path / "out"))
+    oecl_score.run(values, str(tmp_path / "out"))
     assert "1 of 6 images cannot be read" in caplog.text
     with (tmp_path / "out" / "scores.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -173,7 +173,7 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
     values.images = str(tmp_path / "one")
     (tmp_path / "one").mkdir()
     (images / "3.png").rename(tmp_path / "one" / "3.png")
-    scoring_job.run(values, str(tmp_path / "out"))
+    oecl_score.run(values, str(tmp_path / "out"))
     with (tmp_path / "out" / "scores.csv").open() as stream:
         alone = next(csv.DictReader(stream))
     assert abs(float(alone["mean_feature"]) / float(rows[3]["mean_feature"]) - 1) < 1e-5
@@ -182,16 +182,16 @@ def test_scoring_a_folder(finished, tmp_path, capsys, caplog):
 def test_scoring_prepares_images_as_training_did(tmp_path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (37, 51, 3), dtype=np.uint8))
     image.save(tmp_path / "a.png")
-    np.testing.assert_array_equal(scoring_job.square(image, 16), load_image_set(str(tmp_path), size=16).images[0])
+    np.testing.assert_array_equal(square(image, 16), load_image_set(str(tmp_path), size=16).images[0])
 
 
 def test_scoring_refuses_what_cannot_be_scored(finished, tmp_path):
     with pytest.raises(ConfigError, match="config.run: is empty"):
-        scoring_job.run({}, str(tmp_path / "out"))
+        oecl_score.run({}, str(tmp_path / "out"))
     with pytest.raises(CheckpointError, match="holds no checkpoints"):
-        scoring_job.run({"run": str(tmp_path), "images": str(tmp_path)}, str(tmp_path / "out"))
+        oecl_score.run({"run": str(tmp_path), "images": str(tmp_path)}, str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="no image below"):
-        scoring_job.run({"run": str(finished), "images": str(tmp_path)}, str(tmp_path / "out"))
+        oecl_score.run({"run": str(finished), "images": str(tmp_path)}, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
