@@ -60,7 +60,7 @@ class BackboneConfig:
     image_size: int = field(default=518, metadata=at_least(1))
     """Side S in pixels to which images are resized; a multiple of the patch size."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
-    """0-based blocks whose outputs are the patch features; empty: the preset's (codegraph.md section 1)."""
+    """0-based blocks whose outputs are the patch features; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """MLP activation. MuSc's published CLIP numbers used `gelu` with weights that were trained with `quick_gelu`."""
     position_offset: float = field(default=0.0, metadata=at_least(0))
@@ -109,7 +109,7 @@ class ScoringConfig:
 
 @dataclass(frozen=True)
 class ConsistencyConfig:
-    """Finding defects that recur (codegraph.md section 5); `configs/recurring.py` measures every choice."""
+    """Finding defects that recur (docs/method.md section 4); `configs/recurring.py` measures every choice."""
 
     enabled: bool = True
     """Without it the result is mutual scoring alone."""

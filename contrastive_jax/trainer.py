@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
+from codegraph_jax.core.peaks import peak_share
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from contrastive_jax.config import OeclConfig
@@ -24,8 +25,8 @@ from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, mea
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
-from contrastive_jax.report.log import Progress, Records, clock, peak_share, read_records
 from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
+from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read_log
 from contrastive_jax.report.results import mean_norms, print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -124,14 +125,14 @@ def _train(
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    records = Records(home / "metrics.jsonl", first)
+    log = MetricsLog(home / "metrics.jsonl", first)
     progress = Progress(epochs, first)
-    history = _History(config, steps, records, progress, checkpoints)
+    history = _History(config, steps, log, progress, checkpoints)
     seed = np.uint32(config.seed)
     try:
         if data.test is not None and config.evaluation.every and not first:
             untrained = {"auroc": _clean_auroc(clean_scorer, state, data)}
-            records.add("test", 0, 0, untrained)
+            log.add("test", 0, 0, untrained)
             progress.show(0, untrained)
         for epoch in range(first + 1, epochs + 1):
             logged = []
@@ -149,16 +150,16 @@ def _train(
                 history.require_finite(state, epoch)
                 checkpoints.save(state, {"config": dataclasses.asdict(config)})
     finally:
-        records.close()
+        log.close()
     return state, history.speed(mesh)
 
 
 class _History:
     """Reads what the steps logged, an epoch late, so that the host never makes the device wait."""
 
-    def __init__(self, config: OeclConfig, steps: int, records: Records, progress: Progress, checkpoints: Checkpoints):
+    def __init__(self, config: OeclConfig, steps: int, log: MetricsLog, progress: Progress, checkpoints: Checkpoints):
         self._config, self._steps = config, steps
-        self._records, self._progress, self._checkpoints = records, progress, checkpoints
+        self._log, self._progress, self._checkpoints = log, progress, checkpoints
         self._waiting: list[tuple[int, list[tuple[int, Any]], dict[str, Any]]] = []
         self._clock = time.monotonic()
         self._seconds: list[float] = []
@@ -181,9 +182,9 @@ class _History:
         self._seconds.append(now - self._clock)
         self._clock = now
         speed = self._steps * self._config.train.batch_size / self._seconds[-1]
-        self._records.add("train", epoch, epoch * self._steps, {**means, "normal_images_per_s": speed})
+        self._log.add("train", epoch, epoch * self._steps, {**means, "normal_images_per_s": speed})
         if "auroc" in shown:
-            self._records.add("test", epoch, epoch * self._steps, shown)
+            self._log.add("test", epoch, epoch * self._steps, shown)
         self._progress.show(epoch, {**means, **shown})
 
     def require_finite(self, state: TrainState, epoch: int) -> None:
@@ -237,7 +238,7 @@ def _test(
     config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
 ) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures; returns AUROC and mean norms."""
-    save_learning_curves(home / "learning_curve.png", read_records(home / "metrics.jsonl"))
+    save_learning_curves(home / "learning_curve.png", read_log(home / "metrics.jsonl"))
     if data.test is None:
         return {}
     variables = _variables(state)

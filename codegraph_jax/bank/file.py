@@ -74,7 +74,7 @@ class StoredBank:
         tensors["set_p_values"] = self.calibration.p_values
         about = {
             "format": FORMAT,
-            # where the weights lay is nobody's business elsewhere, and no use there
+            # the path of the weights is left out: it may be private, and means nothing on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights": weights_identity(self.weights),
             "tokens": str(self.layers[0].dtype),

@@ -6,7 +6,7 @@
     bank.score_samples(new_paths)
 
 A new image is scored as it would be by `detect(paths, added=new_paths)` with the bank's images as the only references:
-patches that show a recurring defect are in no bank, photographs of one and the same part do not vouch for each other,
+patches that show a recurring defect do not serve, photographs of one and the same part do not serve each other,
 and the threshold is the one that the set's own scores against the same references gave.
 """
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from codegraph_jax.backbones import Backbone, load_backbone
-from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.peaks import product_peak
@@ -26,7 +26,7 @@ def useful_flop(backbone: Backbone, size: int) -> float:
     return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width)
 
 
-def measure(config: BenchmarkConfig) -> list[Record]:
+def measure(config: BenchmarkConfig) -> list[Measurement]:
     """Every preset and type that the settings name."""
     records = []
     for name in config.backbone.names:
@@ -34,7 +34,7 @@ def measure(config: BenchmarkConfig) -> list[Record]:
     return records
 
 
-def _measure_preset(name: str, config: BenchmarkConfig) -> list[Record]:
+def _measure_preset(name: str, config: BenchmarkConfig) -> list[Measurement]:
     settings = config.backbone
     batch = settings.batch_size or default_batch_size()
     images = np.random.default_rng(0).normal(size=(batch, settings.image_size, settings.image_size, 3))

@@ -6,14 +6,14 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
 
 
-def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Record]:
+def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Measurement]:
     """One run of the task `detect`, from drawn files to the report, twice: the first one compiles.
 
     Args:

@@ -9,7 +9,7 @@ from codegraph_jax.scoring.mutual import neighbour_count
 
 
 def features(tokens: Float[np.ndarray, "n p c"], degree: int, grid: tuple[int, int]) -> Float[np.ndarray, "n p c"]:
-    """Unit vectors of one degree (codegraph.md section 2)."""
+    """Unit vectors of one degree (docs/method.md section 1)."""
     n, p, c = tokens.shape
     exact = tokens.astype(np.float64)
     centred = exact - exact.mean(axis=(1, 2), keepdims=True)

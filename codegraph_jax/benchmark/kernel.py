@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from codegraph_jax.benchmark import exact
-from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig, KernelSettings
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
 from codegraph_jax.core.peaks import large_product
@@ -30,7 +30,7 @@ def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.n
     return np.asarray((0.3 * own + smooth).at[..., 0].add(5.0).reshape(images, -1, channels))
 
 
-def measure(config: BenchmarkConfig) -> list[Record]:
+def measure(config: BenchmarkConfig) -> list[Measurement]:
     """Every kernel and precision that the settings name."""
     settings = config.kernel
     grid = (settings.grid, settings.grid)
@@ -132,7 +132,7 @@ def _record(
     timing: Timing,
     peaks: dict[str, float],
     errors: dict[str, Any],
-) -> Record:
+) -> Measurement:
     n, p = settings.images, settings.grid**2
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees where the kernel derives them from one

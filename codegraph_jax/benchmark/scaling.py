@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from codegraph_jax.benchmark.kernel import as_kept, draw_tokens
-from codegraph_jax.benchmark.records import Record, measurement
+from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.peaks import product_peak
@@ -17,7 +17,7 @@ from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.sharding import all_distances
 
 
-def measure(config: BenchmarkConfig) -> list[Record]:
+def measure(config: BenchmarkConfig) -> list[Measurement]:
     """The same images on each number of devices; `same`: the table equals that of the first bit for bit."""
     kernel, settings, here = config.kernel, config.scaling, jax.local_devices()
     numbers = settings.devices or tuple(2**k for k in range(len(here).bit_length()))

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool
 
-from codegraph_jax.consistency.law import Law
+from codegraph_jax.consistency.spacing_law import SpacingLaw
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Consistency:
         views: groups of images that share a view (the same pose, the same mould) and no defect.
         graph: the image graph; nodes are image indices, edges carry `weight` and `links`.
         flagged: patches that look normal only because of their community [n, h, w].
-        law: how far the patches obey the law that the links rest on; None where it was not measured.
+        spacing_law: how far the patches obey the law that the links rest on; None where it was not measured.
     """
 
     communities: tuple[Community, ...] = ()
@@ -60,4 +60,4 @@ class Consistency:
     views: tuple[tuple[int, ...], ...] = ()
     graph: nx.Graph = field(default_factory=nx.Graph)
     flagged: Bool[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
-    law: Law | None = None
+    spacing_law: SpacingLaw | None = None

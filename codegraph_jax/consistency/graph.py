@@ -1,4 +1,4 @@
-"""The image graph, its communities, and which of them chance does not explain (codegraph.md sections 5.2 and 5.3).
+"""The image graph, its communities, and which of them chance does not explain (docs/method.md sections 4.3 and 4.4).
 
 [paper, by name] Images are nodes, suspicious links are edges, Leiden finds dense communities under the constant Potts
 model (CPM). [ours] The weights, the resolution and the test.

@@ -1,4 +1,4 @@
-"""Suspicious links: which patches stay close to a few images and then to no other (codegraph.md section 5.1).
+"""Suspicious links: which patches stay close to a few images and then to no other (docs/method.md section 4.2).
 
 Sort the distances of a patch to the references, d(1) <= d(2) <= ... For a normal patch they grow slowly and steadily;
 for a patch of a recurring defect they stay low while images with the same defect last, and then jump: a burnout.

@@ -68,17 +68,17 @@ def with_missed_members(
     tests = dependences(distances, references, communities, k, config)
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
-    strangers = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    found = np.full((len(tests), len(strangers)), np.inf)
+    others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    found = np.full((len(tests), len(others)), np.inf)
     for c, (members, test) in enumerate(zip(communities, tests)):
         inside = np.flatnonzero(np.isin(references, members))
         own, values = (
             _affinities(images, distances, references, inside, outside, test.standout)
-            for images in (members, strangers.tolist())
+            for images in (members, others.tolist())
         )
         limit = min(NEARER, _further(own[np.isfinite(own)], config.significance))
         found[c] = np.where(values < limit, values, np.inf)
-    for place, i in enumerate(strangers):
+    for place, i in enumerate(others):
         if len(tests) and np.isfinite(found[:, place]).any():
             grown[int(found[:, place].argmin())].append(int(i))
     return [tuple(members) for members in grown]

@@ -22,9 +22,9 @@ from codegraph_jax.consistency.graph import (
     significant_communities,
     strength,
 )
-from codegraph_jax.consistency.law import measure_law
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
+from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.mutual import mutual_scores
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
@@ -33,9 +33,9 @@ from codegraph_jax.similarity.comparison import Comparison, mean_distances
 def find_consistent(comparison: Comparison, k: int, config: ConsistencyConfig) -> tuple[Consistency, Filter]:
     """Finds what recurs among the images of the set, and what must therefore not serve as a reference.
 
-    Photographs of one and the same part do not vouch for each other, patches that show a recurring defect serve nobody,
-    and are themselves judged by images outside of their community: leaving the references is not enough, since next to
-    every flagged patch lie some that were not, and they are alike too. Added images learn all of that from the set.
+    Photographs of one and the same part do not serve as references for each other. Patches that show a recurring defect
+    serve no image, and are themselves judged by images outside of their community: next to every flagged patch lie some
+    that were not flagged and look like it. Added images are treated by what the set has taught.
 
     Args:
         comparison: of all images.
@@ -110,7 +110,7 @@ def find_communities(
         views,
         image_graph(weights, links),
         flagged.reshape(images, *grid),
-        measure_law(distances, mutual_scores(distances[None], k)[0], flagged),
+        measure_spacing_law(distances, mutual_scores(distances[None], k)[0], flagged),
     )
 
 

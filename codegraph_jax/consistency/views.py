@@ -1,7 +1,7 @@
 """Communities that share a view and not a defect: parts that lie the same way, or come from one mould. [ours]
 
 Their patches burn out together too, wherever the view shows. But they agree everywhere, while the images of a recurring
-defect are strangers once the defect is covered.
+defect have nothing in common once the defect is covered.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ def agreement_elsewhere(
     tied: Bool[np.ndarray, "n p"],
     grid: tuple[int, int],
 ) -> float:
-    """How well the members are told from all others by the patches that do not tie them: an AUROC, 0.5 for strangers.
+    """How well the members are told from all others by the patches that do not tie them.
+
+    An AUROC, 0.5 where they have nothing else in common.
 
     Args:
         distances: mean over layers and degrees; infinite where a reference must not serve.

@@ -23,7 +23,7 @@ def shown(name: str) -> str:
 
 
 def trimmed(text: str, length: int) -> str:
-    """At most `length` characters of `text`: the middle gives way, since names differ at their ends."""
+    """At most `length` characters of `text`: the middle is left out, since names differ at their ends."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 2

@@ -15,6 +15,9 @@ SIDE = {"cpu": 1440}
 
 COPIED_BYTES = 1 << 28
 
+PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
+"""Dense bf16 operations a second, by a part of the device's name (vendors' data sheets)."""
+
 
 @lru_cache
 def large_product(precision: str) -> tuple[Callable[[], Array], float]:
@@ -40,3 +43,11 @@ def copy_peak(repeats: int = 5) -> float:
     copy = jax.jit(lambda x: x + 1.0)
     time = interleaved({"copy": lambda: copy(source)}, repeats)["copy"].decisive
     return 2.0 * COPIED_BYTES / time
+
+
+def peak_share(flops_per_second: float, device_kind: str, devices: int) -> float | None:
+    """Share of the devices' bf16 peak; None for a device whose peak is not listed."""
+    for name, peak in PEAK_BF16.items():
+        if name in device_kind:
+            return flops_per_second / (peak * devices)
+    return None

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.rendezvous import call_roll
+from codegraph_jax.distributed.rendezvous import rendezvous
 from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
 
 HEARTBEAT_SECONDS = 20
@@ -34,7 +34,7 @@ LEAVE_SECONDS = 30
 """How long a process that is done, or has failed, waits for the others before it ends them."""
 
 SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port"
-"""What a problem under Slurm is told with."""
+"""Added to the message of a problem under Slurm."""
 
 WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and tells who is missing"
 """Advice where the runtime was left to find the others."""
@@ -67,7 +67,7 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
     place = place_in_step(os.environ) if automatic else _place_given(coordinator, processes, process_id)
     if place:
         try:
-            call_roll(*place, CONNECT_SECONDS)
+            rendezvous(*place, CONNECT_SECONDS)
         except ConfigError as error:
             raise ConfigError(f"{error} ({SOURCES})" if automatic else str(error)) from None
     # the runtime finds out for itself what is None

@@ -1,10 +1,13 @@
 """Before the runtime joins several processes: are they all there, and do they mean the same run?
 
 The runtime aborts a process that finds no coordinator, and says little. So process 0 first listens at the coordinator's
-port itself, and the others report to it. Whoever is missing, mistaken or a stranger is named, in every process, within
-a bounded time; then the port is handed to the runtime.
+port itself, and the others report to it. A process that is missing or was started with other flags is named, in every
+process, within a bounded time; then the port is handed to the runtime.
 
 A process reports by one line of JSON and gets two lines back: `WELCOME` at once, `GO` or `STOP reason` in the end.
+
+By hand, since no library offers it: the runtime has no hook between listening and aborting, and RPC frameworks bring
+servers, threads and authentication for what is one line each way.
 """
 
 import json
@@ -16,14 +19,14 @@ from codegraph_jax.core.settings import ConfigError
 
 GREETING = "codegraph-jax"
 LONGEST_LINE = 1000
-"""Bytes; a stranger must not fill the memory."""
+"""Bytes; whoever connects must not be able to fill the memory."""
 PATIENCE = 2.0
 """Seconds that a connection may take to say something where an answer is due at once."""
 PAUSE = 0.2
 """Seconds between two attempts to reach process 0."""
 
 
-def call_roll(host: str, port: int, processes: int, process_id: int, seconds: float) -> None:
+def rendezvous(host: str, port: int, processes: int, process_id: int, seconds: float) -> None:
     """Returns when all processes have reported.
 
     Args:
@@ -77,7 +80,7 @@ def _listen(port: int, processes: int, seconds: float) -> str:
 
 
 def _admit(caller: socket.socket, processes: int, present: dict[int, socket.socket]) -> str:
-    """Takes a caller in, or finds a problem with the run; a stranger is sent away without a word."""
+    """Takes a caller in, or finds a problem with the run; anything else that connects is closed without an answer."""
     try:
         said = json.loads(_line(caller))
         if said["run"] != GREETING:
@@ -110,16 +113,16 @@ def _report(host: str, port: int, processes: int, process_id: int, seconds: floa
             if time.monotonic() + PAUSE > deadline:
                 return f"process 0 was not reached within {seconds:g} s: {error.strerror or error}"
             time.sleep(PAUSE)
-    stranger = "something answers at this address that is not process 0 of a run"
+    unknown = "something answers at this address that is not process 0 of a run"
     with connection:
         try:
             said = {"run": GREETING, "processes": processes, "process_id": process_id}
             connection.settimeout(2 * PATIENCE)
             connection.sendall(json.dumps(said).encode() + b"\n")
             if _line(connection) != "WELCOME":
-                return stranger
+                return unknown
         except (OSError, ValueError):
-            return stranger
+            return unknown
         try:
             # process 0 may have begun to wait just now, and speaks when its own time is over
             connection.settimeout(seconds + PATIENCE)

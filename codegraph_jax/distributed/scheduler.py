@@ -1,7 +1,7 @@
 """Who takes part in a run, as Slurm tells each process of a step (`srun`) by its environment.
 
 The variables, and the port that follows from the job, are those that `jax.distributed.initialize` goes by. They are
-read here as well, so that the roll can be called before the runtime joins the processes.
+read here as well, so that the processes can meet (`rendezvous`) before the runtime joins them.
 """
 
 import re

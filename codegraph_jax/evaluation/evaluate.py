@@ -22,7 +22,7 @@ UNDEFINED: Metrics = dict.fromkeys(
 
 
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
-    """Image and pixel metrics of one category (codegraph.md section 6), None where undefined.
+    """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
     Images without a label count for nothing; anomalous images without a mask, or with one that cannot be read, count
     for the image metrics only.

@@ -1,4 +1,4 @@
-"""Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; codegraph.md section 2)."""
+"""Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; docs/method.md section 1)."""
 
 from functools import partial
 from typing import Any

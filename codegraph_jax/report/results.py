@@ -40,7 +40,9 @@ def write_results(
     clock: Clock,
     scale: Scale | None = None,
 ) -> None:
-    """Writes scores, metrics, maps, pictures, recurring defects and the report, and the manifest last: it vouches.
+    """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
+
+    Where the manifest exists, the other files are of the same run.
 
     Args:
         workdir: made where it is missing; files of an earlier run are replaced.
@@ -49,7 +51,7 @@ def write_results(
         clock: gets the stage `results`, and tells the manifest how long every stage took.
         scale: of the heat maps; without it the run's own.
     """
-    # while files of two runs lie side by side, nothing vouches for them
+    # without a manifest while files of two runs lie side by side
     (workdir / "manifest.json").unlink(missing_ok=True)
     sweep(workdir, DIRECTORIES)
     with clock("results"):
@@ -59,7 +61,9 @@ def write_results(
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
         flagging = {outcome.category: asdict(outcome.flagging()) for outcome in outcomes}
-        laws = {o.category: asdict(o.result.consistency.law) for o in outcomes if o.result.consistency.law}
+        laws = {
+            o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
+        }
         measured = asdict(config.metrics)
         scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
         write_json(workdir / "metrics.json", scored)
@@ -121,4 +125,5 @@ def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
     values = calibration.as_json()
-    return {**values, "normal_law": values.pop("law"), "flagged": int(calibration.flagged.sum())}
+    values["normal_law"] = values.pop("law")
+    return values | {"flagged": int(calibration.flagged.sum())}

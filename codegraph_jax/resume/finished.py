@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 from codegraph_jax.consistency.community import Community, Consistency, PatchBox
-from codegraph_jax.consistency.law import Law
+from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
@@ -43,7 +43,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "views": consistency.views,
         "nodes": list(consistency.graph.nodes),
         "edges": list(consistency.graph.edges(data=True)),
-        "law": asdict(consistency.law) if consistency.law else None,
+        "spacing_law": asdict(consistency.spacing_law) if consistency.spacing_law else None,
     }
     write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
 
@@ -67,7 +67,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
     graph.add_nodes_from(about["nodes"])
     for first, second, data in about["edges"]:
         graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
-    law = about["law"]
+    law = about["spacing_law"]
     return DetectionResult(
         kept=arrays["kept"],
         skipped=[(index, reason) for index, reason in about["skipped"]],
@@ -84,7 +84,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
             views=tuple(tuple(group) for group in about["views"]),
             graph=graph,
             flagged=arrays["flagged_patches"],
-            law=Law(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+            spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
         ),
         added=about["added"],
         from_cache=about["from_cache"],

@@ -5,9 +5,9 @@
     .resume/RUN/unfinished/            features and tables of the category that was being worked on
 
 A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
-will). Their bytes would be surer by nothing that happens in practice and would have to be read once more at every
-start, which takes minutes for a large set on a network disk. Features and tables are known by the pixels, which have
-been read by then. Every file is whole or absent and carries a digest (`codegraph_jax.core.tensors`).
+will). Comparing their bytes would notice nothing more in practice, and reading them once more at every start takes
+minutes for a large set on a network disk. Features and tables are known by the pixels, which have been read by then.
+Every file is whole or absent and carries a digest (`codegraph_jax.core.tensors`).
 """
 
 import dataclasses
@@ -103,10 +103,10 @@ class RunState:
             shutil.rmtree(self._unfinished, ignore_errors=True)
 
     def remove(self) -> None:
-        """The run is finished: nothing of its state, or of others in this workdir, is of use any more."""
+        """Removes the state of this run, which is finished, and of others in this workdir."""
         shutil.rmtree(self._root, ignore_errors=True)
         if self._root.exists():
-            logger.warning("%s: cannot be removed; it is of no more use", self._root)
+            logger.warning("%s: cannot be removed; it is no longer needed and may be deleted", self._root)
 
     @property
     def _unfinished(self) -> Path:

@@ -56,7 +56,7 @@ SHORTEST_TAIL = -0.4
 
 
 @dataclass(frozen=True)
-class NormalLaw:
+class NormalScores:
     """The law of the raw scores of normal images: Gumbel's.
 
     Attributes:
@@ -102,7 +102,7 @@ class Calibration:
     flagged: Bool[np.ndarray, " n"]
     rule: str
     expected_rate: float
-    law: NormalLaw
+    law: NormalScores
 
     def of(self, scores_raw: Float[np.ndarray, " k"]) -> "Calibration":
         """The same thresholds held against other scores, which change nothing of them."""
@@ -128,7 +128,7 @@ class Calibration:
         threshold, patch_threshold = (
             np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
         )
-        law = NormalLaw(**{name: float(value) for name, value in values["law"].items()})
+        law = NormalScores(**{name: float(value) for name, value in values["law"].items()})
         rule, rate = str(values["rule"]), float(values["expected_rate"])
         return cls(threshold, patch_threshold, p_values, flagged, rule, rate, law)
 
@@ -145,7 +145,7 @@ def calibrate(scores_raw: Float[np.ndarray, " n"], config: ThresholdConfig) -> C
         config: the false-alarm rate, or what overrides it.
     """
     scores = np.asarray(scores_raw, np.float64)
-    law, rule = fit_normal_law(scores)
+    law, rule = fit_normal_scores(scores)
     if config.value > 0:
         threshold, rule = config.value, "given"
     elif config.share > 0:
@@ -164,11 +164,11 @@ def calibrate(scores_raw: Float[np.ndarray, " n"], config: ThresholdConfig) -> C
     )
 
 
-def fit_normal_law(scores: Float[np.ndarray, " n"]) -> tuple[NormalLaw, str]:
+def fit_normal_scores(scores: Float[np.ndarray, " n"]) -> tuple[NormalScores, str]:
     """The law of the normal images of a contaminated set, and the rule that gave it (`Calibration.rule`)."""
     spread = float(scores.max() - scores.min())
     if spread <= 1e-9:
-        return NormalLaw(float(scores[0]), 1e-9, 1.0), "quartiles"
+        return NormalScores(float(scores[0]), 1e-9, 1.0), "quartiles"
     if len(scores) < FEWEST:
         return _quartile_law(scores), "quartiles"
     mixtures = [found for start in STARTS if (found := _mixture(scores, start))]
@@ -179,14 +179,14 @@ def fit_normal_law(scores: Float[np.ndarray, " n"]) -> tuple[NormalLaw, str]:
     return _censored_law(scores), "single law"
 
 
-def _quartile_law(scores: Float[np.ndarray, " n"]) -> NormalLaw:
+def _quartile_law(scores: Float[np.ndarray, " n"]) -> NormalScores:
     """Gumbel's law through the median and the lower quartile, which a minority of anomalies hardly moves.
 
     Q(p) = mu - beta ln(-ln p), so that Q(1/2) - Q(1/4) = beta ln 2.
     """
     quarter, median = np.quantile(scores, (0.25, 0.5))
     scale = max((median - quarter) / np.log(2), 1e-9)
-    return NormalLaw(float(median + scale * np.log(np.log(2))), float(scale), 1.0)
+    return NormalScores(float(median + scale * np.log(np.log(2))), float(scale), 1.0)
 
 
 def _single_law_bic(scores: Float[np.ndarray, " n"]) -> float:
@@ -223,7 +223,7 @@ def _reduced(
     return np.maximum(y, -700.0)
 
 
-def _censored_law(scores: Float[np.ndarray, " n"]) -> NormalLaw:
+def _censored_law(scores: Float[np.ndarray, " n"]) -> NormalScores:
     """Gumbel's law by maximum likelihood, of the highest scores nothing used but their number."""
     ordered = np.sort(scores)
     count = int(np.ceil(UNCENSORED * len(ordered)))
@@ -238,10 +238,10 @@ def _censored_law(scores: Float[np.ndarray, " n"]) -> NormalLaw:
         return min(float((log_scale + y + np.exp(-y)).sum() - (len(ordered) - count) * beyond), WORST)
 
     location, log_scale = optimize.minimize(cost, GUMBEL_START, method="Nelder-Mead").x
-    return NormalLaw(float(centre + spread * location), float(spread * np.exp(log_scale)), 1.0)
+    return NormalScores(float(centre + spread * location), float(spread * np.exp(log_scale)), 1.0)
 
 
-def _mixture(scores: Float[np.ndarray, " n"], start: float) -> tuple[NormalLaw, float] | None:
+def _mixture(scores: Float[np.ndarray, " n"], start: float) -> tuple[NormalScores, float] | None:
     """Expectation maximisation from a split at the quantile `start`: the law of the lower part and the BIC.
 
     None where the parts do not come out as a normal one and a higher one.
@@ -277,4 +277,4 @@ def _mixture(scores: Float[np.ndarray, " n"], start: float) -> tuple[NormalLaw, 
             break
     if np.exp(log_mean) < location + 2 * scale:
         return None
-    return NormalLaw(float(location), float(scale), float(share)), -2 * likelihood + 5 * np.log(n)
+    return NormalScores(float(location), float(scale), float(share)), -2 * likelihood + 5 * np.log(n)

@@ -1,4 +1,4 @@
-"""Tiles: the distances between the patches of two images, both ways from one product (codegraph.md section 3).
+"""Tiles: the distances between the patches of two images, both ways from one product (docs/method.md section 2).
 
 d[r](x, j) = min over patches y of image j of |F_r(x) - F_r(y)| = sqrt(2 - 2 max_y <F_r(x), F_r(y)>) for unit vectors.
 A tile of inner products serves image i against j by its row maxima and j against i by its column maxima.

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from codegraph_jax.benchmark import backbone, end_to_end, kernel, scaling
-from codegraph_jax.benchmark.records import Record, table
+from codegraph_jax.benchmark.measurements import Measurement, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
@@ -18,7 +18,7 @@ from codegraph_jax.core.peaks import copy_peak, product_peak
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks import detect
 
-MEASURES: dict[str, Callable[[BenchmarkConfig], list[Record]]] = {
+MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
     "kernel": kernel.measure,
     "backbone": backbone.measure,
     "end_to_end": partial(end_to_end.measure, run=detect.run),
@@ -27,7 +27,7 @@ MEASURES: dict[str, Callable[[BenchmarkConfig], list[Record]]] = {
 """What each part of `BenchmarkConfig.parts` measures."""
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Record]:
+def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
     """Measures the parts that the settings name.
 
     Args:
@@ -46,7 +46,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Record]:
     peaks = ", ".join(f"{name} {speed / 1e9:.0f} GFLOP/s" for name, speed in machine["product_flop_per_s"].items())
     print(f"{machine['kind']}: matrix product {peaks}; copy {machine['copy_bytes_per_s'] / 1e9:.1f} GB/s", flush=True)
 
-    records: list[Record] = []
+    records: list[Measurement] = []
     for part in config.parts:
         traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
         with traced:

@@ -25,9 +25,9 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.memory import plan_run
-from codegraph_jax.report.law_figure import law_diagnostic
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
@@ -95,8 +95,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             metrics = evaluate(result, kept, config.metrics)
         for stage, seconds in result.seconds.items():
             clock.seconds[stage] += seconds
-        law = result.consistency.law
-        outcomes.append(Outcome(category, kept, result, metrics, (law_diagnostic(law),) if law else ()))
+        law = result.consistency.spacing_law
+        outcomes.append(Outcome(category, kept, result, metrics, (spacing_diagnostic(law),) if law else ()))
 
     if processes.is_first():
         with written_to(workdir):

@@ -1,4 +1,4 @@
-"""ResNet-18 with the CIFAR or the ImageNet stem, and the contrastive head (He et al. 2016; oecl: section 'Network')."""
+"""ResNet-18 with the CIFAR or the ImageNet stem, and the contrastive head (He et al. 2016; docs/oecl.md)."""
 
 from collections.abc import Callable
 

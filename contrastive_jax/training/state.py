@@ -53,10 +53,10 @@ def initial_state(
     images = jnp.zeros((2, image_size, image_size, 3))
     # sixty small random arrays: optimising the program that draws them takes ten times as long as drawing them
     # (options of the CPU's compiler)
-    hurried: dict[str, bool | str | int | float] = {}
+    options: dict[str, bool | str | int | float] = {}
     if jax.default_backend() == "cpu":
-        hurried = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    init = jax.jit(lambda key: lone.init(key, images, train=False), compiler_options=hurried)
+        options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    init = jax.jit(lambda key: lone.init(key, images, train=False), compiler_options=options)
     variables = init(jax.random.key(seed))
     params = variables["params"]
     return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))

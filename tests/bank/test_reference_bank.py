@@ -118,12 +118,12 @@ def test_bank_scores_are_those_of_added_images(images, saved):
 
 
 def test_recurring_defects_are_recognised_in_new_images(detector, images, saved, recurring):
-    newcomers = [images[0], *images[OWN:]]
-    run = detector.detect(images[:OWN], added=newcomers, bank_references=OWN)
+    added = [images[0], *images[OWN:]]
+    run = detector.detect(images[:OWN], added=added, bank_references=OWN)
     plain, _ = saved
     assert (run.patch_scores[OWN + 1 :] != plain.patch_scores[OWN:]).any(), "the community must matter"
     assert run.consistency.flagged.shape == run.patch_scores.shape
-    np.testing.assert_allclose(run.bank.inspect(newcomers).patch_scores, run.patch_scores[OWN:], atol=SAME)
+    np.testing.assert_allclose(run.bank.inspect(added).patch_scores, run.patch_scores[OWN:], atol=SAME)
 
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from contrastive_jax.report.events import EventFile
-from contrastive_jax.report.log import Records
+from contrastive_jax.report.metrics_log import MetricsLog
 
 
 def events(path):
@@ -31,9 +31,9 @@ def test_events(tmp_path):
 
 @pytest.mark.parametrize("kept", [1, 2])
 def test_a_resumed_run_begins_its_events_with_what_it_keeps(tmp_path, kept):
-    first = Records(tmp_path / "metrics.jsonl", 0)
+    first = MetricsLog(tmp_path / "metrics.jsonl", 0)
     for epoch in (1, 2):
         first.add("train", epoch, 3 * epoch, {"loss": float(epoch)})
     first.close()
-    Records(tmp_path / "metrics.jsonl", kept).close()
+    MetricsLog(tmp_path / "metrics.jsonl", kept).close()
     assert [event.step for event in events(tmp_path / "events.out.tfevents.0")][1:] == [3, 6][:kept]

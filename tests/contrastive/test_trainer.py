@@ -22,7 +22,7 @@ from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.network.resnet import build_network
-from contrastive_jax.report.log import Progress, Records, read_records
+from contrastive_jax.report.metrics_log import MetricsLog, Progress, read_log
 from contrastive_jax.tasks import oecl, oecl_score
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import build_optimizer, initial_state
@@ -56,7 +56,7 @@ def test_files_of_a_run(finished):
     assert all(0 <= results["auroc"][name]["pooled"] <= 1 for name in SCORES)
     assert set(results["auroc"]["clean"]["per_class"]) <= set(draw_patterns("test", 8).class_names) - {"disc"}
     assert set(results["clean_score_means"]) == {"normal", "oe", "unseen"}
-    records = read_records(finished / "metrics.jsonl")
+    records = read_log(finished / "metrics.jsonl")
     assert [(r["kind"], r["epoch"], r["step"]) for r in records] == [("train", 1, 3), ("train", 2, 6)]
     manifest = json.loads((finished / "manifest.json").read_text())
     assert manifest["seed"] == 0 and manifest["images"]["normal"] == 384 and manifest["packages"]["jax"]
@@ -136,8 +136,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     """The message names the step and the last good checkpoint; nothing that is not finite is kept."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(fresh_state(CONFIG).replace(step=np.int32(3)), {"config": {}})
-    records = Records(tmp_path / "metrics.jsonl", 0)
-    history = trainer._History(CONFIG, 3, records, Progress(2, 0), checkpoints)
+    log = MetricsLog(tmp_path / "metrics.jsonl", 0)
+    history = trainer._History(CONFIG, 3, log, Progress(2, 0), checkpoints)
     good = {name: np.ones(3, np.float32) for name in ("loss", "normal_norm")}
     history.add(1, [(3, good)], {}, wait=True)
     bad = {**good, "loss": np.array([1, np.nan, 1], np.float32)}
@@ -147,7 +147,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     state = state.replace(params=jax.tree.map(lambda x: x * np.inf, state.params), step=np.int32(6))
     with pytest.raises(trainer.TrainingDiverged, match="step 6.*parameter"):
         history.require_finite(state, 2)
-    assert len(read_records(tmp_path / "metrics.jsonl")) == 1
+    assert len(read_log(tmp_path / "metrics.jsonl")) == 1
     checkpoints.close()
 
 
@@ -222,16 +222,16 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
 def test_a_run_that_begins_anew_keeps_no_records(tmp_path):
     """The untrained network's test, at epoch 0, would stand there twice."""
     for _ in range(2):
-        records = Records(tmp_path / "metrics.jsonl", last_epoch=0)
-        records.add("test", 0, 0, {"auroc": 0.5})
-        records.close()
-    assert len(read_records(tmp_path / "metrics.jsonl")) == 1
+        log = MetricsLog(tmp_path / "metrics.jsonl", last_epoch=0)
+        log.add("test", 0, 0, {"auroc": 0.5})
+        log.close()
+    assert len(read_log(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_records_drop_what_a_kill_left(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"kind": "train", "epoch": 1, "step": 3}\n{"kind": "train", "epoch": 2, "step": 6}\n{"kind": "tr')
-    records = Records(path, last_epoch=1)
-    records.add("train", 2, 6, {"loss": 1.5})
-    records.close()
-    assert [(line["epoch"], line.get("loss")) for line in read_records(path)] == [(1, None), (2, 1.5)]
+    log = MetricsLog(path, last_epoch=1)
+    log.add("train", 2, 6, {"loss": 1.5})
+    log.close()
+    assert [(line["epoch"], line.get("loss")) for line in read_log(path)] == [(1, None), (2, 1.5)]

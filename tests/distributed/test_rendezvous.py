@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.rendezvous import LONGEST_LINE, call_roll
+from codegraph_jax.distributed.rendezvous import LONGEST_LINE, rendezvous
 from tests.runs.test_processes import free_port
 
 HOST = "127.0.0.1"
@@ -19,7 +19,7 @@ def call(port, processes, process_id, seconds=5.0, delay=0.0):
     """What a process is told; nothing where all is well."""
     time.sleep(delay)
     try:
-        call_roll(HOST, port, processes, process_id, seconds)
+        rendezvous(HOST, port, processes, process_id, seconds)
     except ConfigError as error:
         return str(error)
     return None
@@ -36,7 +36,7 @@ def port():
 
 
 @pytest.fixture
-def stranger(port):
+def other_server(port):
     """A server of another kind at the port; yields a list of what it answers."""
     answer = []
     server = socket.create_server((HOST, port))
@@ -79,21 +79,21 @@ def test_nobody_listens(port):
 
 def test_a_name_that_leads_nowhere():
     with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid:80: process 0 was not reached"):
-        call_roll("no.such.host.invalid", 80, 2, 1, 1.0)
+        rendezvous("no.such.host.invalid", 80, 2, 1, 1.0)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\xff\xfe\n", b"x" * 3 * LONGEST_LINE, None])
-def test_something_else_answers(port, stranger, answer):
+def test_something_else_answers(port, other_server, answer):
     if answer:
-        stranger.append(answer)
+        other_server.append(answer)
     assert "something answers at this address that is not process 0 of a run" in call(port, 2, 1)
 
 
-def test_a_port_that_is_taken(port, stranger):
+def test_a_port_that_is_taken(port, other_server):
     assert "process 0 cannot listen at this port" in call(port, 2, 0)
 
 
-def test_strangers_do_not_disturb(port):
+def test_other_servers_do_not_disturb(port):
     def intrude():
         for words in (b"GET / HTTP/1.0\r\n\r\n", b"\n", b"[" * 900 + b"\n", b"x" * 3 * LONGEST_LINE, b'{"run": 1}\n'):
             with socket.create_connection((HOST, port)) as connection:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contrastive_jax.report.log import read_records
+from contrastive_jax.report.metrics_log import read_log
 from tests.support import killing
 from tests.support.killing import finish
 
@@ -31,9 +31,9 @@ def kill_until_done(workdir: Path, epochs: int, kills: int, cache: Path, rng: ra
     hits = 0
     for kill in range(kills):
         process = start(workdir, epochs, cache)
-        before = len(read_records(workdir / "metrics.jsonl"))
+        before = len(read_log(workdir / "metrics.jsonl"))
         goal = min(before + 1, epochs - kills + kill)
-        while process.poll() is None and len(read_records(workdir / "metrics.jsonl")) < goal:
+        while process.poll() is None and len(read_log(workdir / "metrics.jsonl")) < goal:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.3))
         if process.poll() is None:
@@ -48,7 +48,7 @@ def outcome(workdir: Path) -> dict:
     """All that must agree to the bit: the metrics, the scores, and the results but for the speed."""
     results = json.loads((workdir / "results.json").read_text())
     results.pop("speed", None)
-    lines = read_records(workdir / "metrics.jsonl")
+    lines = read_log(workdir / "metrics.jsonl")
     return {
         "results": results,
         "scores": (workdir / "scores.csv").read_text(),

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.scoring.threshold import calibrate, fit_normal_law
+from codegraph_jax.scoring.threshold import calibrate, fit_normal_scores
 
 SETS = 25
 
@@ -91,8 +91,8 @@ def test_equal_scores_flag_nothing():
 def test_scale_and_order_of_the_scores_do_not_matter():
     rng = np.random.default_rng(5)
     scores = np.concatenate([normal_scores(rng, 60), anomalous_scores(rng, 30)])
-    law, rule = fit_normal_law(scores)
-    other, other_rule = fit_normal_law(3.0 * scores[::-1])
+    law, rule = fit_normal_scores(scores)
+    other, other_rule = fit_normal_scores(3.0 * scores[::-1])
     assert rule == other_rule
     np.testing.assert_allclose([other.location, other.scale], [3 * law.location, 3 * law.scale], rtol=1e-3)
 

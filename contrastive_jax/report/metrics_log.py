@@ -8,9 +8,6 @@ from typing import Any, TextIO
 from codegraph_jax.core.files import write_text
 from contrastive_jax.report.events import EventFile
 
-PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
-"""Dense bf16 operations a second, by a part of the device's name (vendors' data sheets)."""
-
 
 def clock(seconds: float) -> str:
     """Seconds as h:mm:ss or m:ss."""
@@ -19,7 +16,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-class Records:
+class MetricsLog:
     """metrics.jsonl of a workdir, and beside it the same numbers for TensorBoard."""
 
     def __init__(self, path: Path, last_epoch: int):
@@ -27,7 +24,7 @@ class Records:
 
         A run that begins anew (`last_epoch` 0) tests the untrained network again, so nothing is kept.
         """
-        kept = [line for line in read_records(path) if line["epoch"] <= last_epoch] if last_epoch else []
+        kept = [line for line in read_log(path) if line["epoch"] <= last_epoch] if last_epoch else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream: TextIO = path.open("a", encoding="utf-8")
         self._events = EventFile(path.with_name("events.out.tfevents.0"))
@@ -52,7 +49,7 @@ class Records:
         self._events.add(line["step"], numbers)
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a metrics file that are whole; none, if there is no file."""
     lines: list[dict[str, Any]] = []
     if not path.exists():
@@ -88,11 +85,3 @@ class Progress:
             if value is not None
         )
         print(f"epoch {epoch:>{len(str(self._epochs))}}/{self._epochs}  {shown}{left}", flush=True)
-
-
-def peak_share(flops_per_second: float, device_kind: str, devices: int) -> float | None:
-    """Share of the devices' bf16 peak; None for a device whose peak is not listed."""
-    for name, peak in PEAK_BF16.items():
-        if name in device_kind:
-            return flops_per_second / (peak * devices)
-    return None

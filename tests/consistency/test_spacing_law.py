@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.law import measure_law
-from codegraph_jax.report.law_figure import law_diagnostic
+from codegraph_jax.consistency.spacing_law import measure_spacing_law
+from codegraph_jax.report.spacing_figure import spacing_diagnostic
 
 
 def table(alpha=6.0, n=60, p=40, seed=0):
@@ -15,7 +15,7 @@ def table(alpha=6.0, n=60, p=40, seed=0):
 
 def measure(distances, flagged=None):
     scores = np.sort(distances, axis=1)[:, :10].mean(axis=1)
-    return measure_law(distances, scores, np.zeros(scores.shape, bool) if flagged is None else flagged)
+    return measure_spacing_law(distances, scores, np.zeros(scores.shape, bool) if flagged is None else flagged)
 
 
 def test_a_set_that_obeys_the_law_is_seen_to():
@@ -43,6 +43,6 @@ def test_a_small_set_has_no_window():
 
 def test_the_figure_is_a_picture_and_the_same_one_each_time():
     law = measure(table())
-    first, second = law_diagnostic(law), law_diagnostic(law)
+    first, second = spacing_diagnostic(law), spacing_diagnostic(law)
     assert first.figure[:4] == b"\x89PNG" and first.figure == second.figure
     assert "Tail index" in first.caption

@@ -1,4 +1,4 @@
-"""How far the patches of a set obey the law that the burnout test rests on (codegraph.md section 5).
+"""How far the patches of a set obey the law that the burnout test rests on (docs/method.md section 4.8).
 
 [paper] For a normal patch tau(i) = ln(d(i+1) / d(i)) is exponential with mean 1 / (alpha i), alpha the tail index of
 the patch. [ours] What is measured of it here.
@@ -26,7 +26,7 @@ KINDS = ("normal", "one-off", "recurring")
 
 
 @dataclass(frozen=True)
-class Law:
+class SpacingLaw:
     """Measurements of one set.
 
     Attributes:
@@ -45,9 +45,9 @@ class Law:
     below: dict[str, float]
 
 
-def measure_law(
+def measure_spacing_law(
     distances: Float[np.ndarray, "n m p"], scores: Float[np.ndarray, "n p"], flagged: Bool[np.ndarray, "n p"]
-) -> Law | None:
+) -> SpacingLaw | None:
     """Measures the law on patches that look normal, that stand out alone, and that were flagged as recurring.
 
     Args:
@@ -69,7 +69,7 @@ def measure_law(
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
     steps = np.arange(1, len(p_values) + 1) / len(p_values)
     quartiles = np.quantile(1.0 / np.maximum(normal.mean(axis=1), 1e-12), (0.25, 0.5, 0.75))
-    return Law(
+    return SpacingLaw(
         tail_index=(float(quartiles[0]), float(quartiles[1]), float(quartiles[2])),
         growth={kind: (e.mean(axis=0) / np.arange(1, e.shape[1] + 1)).tolist() for kind, e in spacings.items()},
         p_values=(np.histogram(p_values, BINS, (0.0, 1.0))[0] / len(p_values)).tolist(),

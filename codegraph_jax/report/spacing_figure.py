@@ -5,13 +5,13 @@ import io
 import numpy as np
 from matplotlib.figure import Figure
 
-from codegraph_jax.consistency.law import KINDS, Law
+from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.report.outcome import Diagnostic
 
 COLOURS = dict(zip(KINDS, ("#3b7dd8", "#e0912f", "#c8323c")))
 
 
-def law_diagnostic(law: Law) -> Diagnostic:
+def spacing_diagnostic(law: SpacingLaw) -> Diagnostic:
     """Growth tau(i) of each kind of patch beside 1 / (alpha i), and the histogram that should be flat."""
     # an Agg figure of its own: no global state, no display
     figure = Figure(figsize=(9, 3.4), dpi=110, layout="constrained")

@@ -9,7 +9,7 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.timing import Timing
 
-Record = dict[str, Any]
+Measurement = dict[str, Any]
 
 COLUMNS = {
     "name": "",
@@ -36,7 +36,7 @@ def measurement(
     peak: float | None = None,
     devices: int = 1,
     **more: Any,
-) -> Record:
+) -> Measurement:
     """One record.
 
     Args:
@@ -69,12 +69,12 @@ def measurement(
     }
 
 
-def table(records: Sequence[Record]) -> str:
+def table(records: Sequence[Measurement]) -> str:
     """The records of one part as people read them."""
     return text_table(list(COLUMNS.values()), [[_cell(record, field) for field in COLUMNS] for record in records])
 
 
-def _cell(record: Record, field: str) -> str:
+def _cell(record: Measurement, field: str) -> str:
     if field == "rate":
         return f"{record['rate']:.4g} {record['unit']}"
     if field == "gflop_per_s":
