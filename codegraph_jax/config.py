@@ -15,14 +15,15 @@ class DrawConfig:
     """The set that `data.layout = "drawn"` draws; see `codegraph_jax.data.synthetic`."""
 
     count: int = field(default=48, metadata=at_least(2))
-    """Images."""
+    """How many images are drawn."""
     size: int = field(default=448, metadata=at_least(32))
-    """Side in pixels."""
+    """The side of the images in pixels."""
     seed: int = field(default=0, metadata=at_least(0))
+    """The seed that everything in the set follows from."""
     one_off: float = field(default=0.2, metadata=within(0.0, 1.0))
-    """Share of images with a defect of their own."""
+    """The share of images with a defect of their own."""
     recurring: tuple[float, ...] = field(default=(0.2,), metadata=within(0.0, 1.0))
-    """Share of images of each group whose members all have the same defect."""
+    """For each recurring group, the share of images that have the same defect."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +33,21 @@ class DataConfig:
     layout: str = "folder"
     """How images lie on disk; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
     root: str = ""
-    """Directory that holds the images (or the categories); layout tfds: also `tfds:NAME`."""
+    """The directory that holds the images or the categories; with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
-    """Categories to run, in this order; empty: all that the root holds."""
+    """The categories to run, in this order; empty means all that the root holds."""
     normal: tuple[str, ...] = ()
-    """Layout tfds: names of the classes that count as normal in the metrics; empty: no labels."""
+    """With the layout `tfds`: the classes that count as normal in the metrics; empty means no labels."""
     add: tuple[str, ...] = ()
-    """Directories (or files) of further images, which the set judges and which change nothing of it."""
+    """Directories or files of further images, which the set judges and which change nothing of it."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
-    """An image that cannot be decoded is skipped with a warning that counts, or ends the run."""
+    """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
     workers: int = field(default=2, metadata=at_least(1))
-    """Threads that decode images while the device computes."""
+    """How many threads decode images while the device computes."""
     cache: str = ""
-    """Directory where features are kept for later runs (`codegraph_jax.features.cache`); empty: nowhere."""
+    """The directory where features are kept for later runs (`codegraph_jax.features.cache`); empty means nowhere."""
     draw: DrawConfig = field(default_factory=DrawConfig)
-    """What to draw where `layout` is `drawn`."""
+    """What is drawn where `layout` is `drawn`."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +55,21 @@ class BackboneConfig:
     """Which features. Presets, their preprocessing and weights: `codegraph_jax.backbones.presets`."""
 
     name: str = "clip-vit-l14-336"
-    """Preset: architecture, preprocessing and where its weights come from."""
+    """The preset: architecture, preprocessing and where its weights come from."""
     weights: str = ""
-    """Empty: the preset's own sources in order. Else a Hugging Face id, a directory or a .safetensors file."""
+    """A Hugging Face id, a directory or a .safetensors file; empty means the preset's own sources in order."""
     image_size: int = field(default=518, metadata=at_least(1))
-    """Side S in pixels to which images are resized; a multiple of the patch size."""
+    """The side S in pixels to which images are resized; a multiple of the patch size."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
-    """0-based blocks whose outputs are the patch features; empty: the preset's (docs/method.md section 1)."""
+    """The 0-based blocks whose outputs are the layers; empty means the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
-    """MLP activation. MuSc's published CLIP numbers used `gelu` with weights that were trained with `quick_gelu`."""
+    """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
     position_offset: float = field(default=0.0, metadata=at_least(0))
-    """Added to the grid before positions are interpolated; DINOv2's original code uses 0.1."""
+    """What is added to the grid before positions are interpolated; DINOv2's original code adds 0.1."""
     dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
-    """Type of activations and products; accumulation and outputs are float32 either way."""
+    """The type of activations and products; accumulation and outputs are float32 either way."""
     batch_size: int = field(default=0, metadata=at_least(0))
-    """Images a device sees at once; 0: chosen by platform."""
+    """How many images a device sees at once; 0 chooses by platform."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ class FeatureConfig:
     """Patch tokens, and their multi-degree aggregation (MuSc's LNAMD)."""
 
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
-    """Odd sides r of the r x r neighbourhoods that are averaged."""
+    """The odd sides r of the r x r neighbourhoods that are averaged."""
     dtype: str = field(default="auto", metadata=choice("auto", "float32", "bfloat16"))
-    """To which the normalised patch tokens are rounded, in memory and on disk alike; `auto` is bfloat16 where
+    """The type to which normalised patch tokens are rounded, in memory and on disk alike; `auto` is bfloat16 where
     `similarity.precision` is, since the kernels round them to it anyway, and float32 otherwise."""
 
 
@@ -90,9 +91,9 @@ class SimilarityConfig:
     """`reuse` derives every degree from one product (fastest on CPU), `direct` computes one product a degree,
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` takes what is fastest here."""
     precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
-    """Of the products; maxima, box sums and distances are float32."""
+    """The precision of the products; maxima, box sums and distances are float32."""
     references: int = field(default=0, metadata=at_least(0))
-    """Images that each image is compared with, chosen evenly over the set; 0: all of them."""
+    """How many images each image is compared with, chosen evenly over the set; 0 means all of them."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
     fraction: float = field(default=0.3, metadata=within(0.0, 1.0))
-    """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
+    """The share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: bool = True
-    """Smooth image scores over similar images (MuSc's RsCIN)."""
+    """Whether image scores are smoothed over similar images (MuSc's RsCIN)."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1) | {"some": True})
-    """Neighbourhood sizes of the re-scoring, the image itself counted; VisA: 1, 8, 9."""
+    """The neighbourhood sizes of the re-scoring, the image itself counted; VisA takes 1, 8, 9."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class ConsistencyConfig:
     windows: tuple[float, ...] = field(default=(0.25, 0.5, 0.95), metadata=within(0.0, 1.0))
     """Shares of the references in which a burnout is looked for; groups up to half of the largest can be found."""
     level: float = field(default=1e-4, metadata=within(0.0, 1.0))
-    """p-value below which the burnout of a patch counts as evidence for a community."""
+    """The p-value below which the burnout of a patch counts as evidence for a community."""
     standout: float = field(default=0.95, metadata=within(0.0, 1.0))
     """Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group."""
     coverage: float = field(default=0.95, metadata=within(0.0, 1.0))
@@ -138,13 +139,13 @@ class MetricsConfig:
     """How scores are held against masks."""
 
     masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
-    """Masks that have to be resized: `nearest`; or resized bilinearly and positive where fully (`full`, MuSc's rule
-    for MVTec AD and BTAD) or at all (`any`, MuSc's for VisA) covered."""
+    """How masks are resized where they have to be: `nearest`; or bilinearly, and positive where fully (`full`, MuSc's
+    rule for MVTec AD and BTAD) or at all (`any`, MuSc's for VisA) covered."""
     size: str = field(default="score", metadata=choice("score", "image"))
     """Where pixels are counted: at the size of the score (`backbone.image_size`, squares, as published tables are), or
     at each image's own height and width, so that large images weigh more and small defects keep their outline."""
     pro: str = field(default="standard", metadata=choice("standard", "musc"))
-    """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
+    """How the area under the PRO curve is normalised: by 0.3, or by the range of the curve as MuSc's code does."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +165,13 @@ class ReportConfig:
     """What lands in the workdir."""
 
     page: bool = True
-    """Write report.html."""
+    """Whether report.html is written."""
     heatmaps: bool = True
-    """Write a PNG overlay for each image, on one scale for the run."""
+    """Whether a PNG overlay is written for each image, on one scale for the run."""
     masks: bool = True
-    """Write a PNG mask of the flagged regions for each flagged image, at the image's own size."""
+    """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
     maps: bool = True
-    """Write the anomaly maps as float16 to maps.npz."""
+    """Whether the anomaly maps are written as float16 to maps.npz."""
 
 
 @dataclass(frozen=True)
@@ -178,11 +179,11 @@ class BankConfig:
     """What a run keeps for the inspection of single images; see `codegraph_jax.bank.reference_bank`."""
 
     save: str = ""
-    """The .safetensors file; empty: none is written."""
+    """The .safetensors file to write; empty means none."""
     references: int = field(default=32, metadata=at_least(1))
-    """Images in the bank, chosen evenly over the references of the set; time and size are proportional to it."""
+    """How many images the bank holds, chosen evenly over the references of the set; time and size are proportional."""
     dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
-    """Of the patch tokens in the file."""
+    """The type of the patch tokens in the file."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,9 @@ class DevicesConfig:
     """Which devices work, and how they are reached; see `codegraph_jax.distributed.devices`."""
 
     backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
-    """Both give the same numbers."""
+    """How one device's function is spread over several; both ways give the same numbers."""
     devices: int = field(default=0, metadata=at_least(0))
-    """Devices of each process that work; 0: all."""
+    """How many devices of each process work; 0 means all."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class ParallelConfig(DevicesConfig):
     """Devices, and how a run of several categories is shared out among them."""
 
     split: str = field(default="images", metadata=choice("images", "categories"))
-    """All devices share the images of one category after the other, or each takes a whole category at a time."""
+    """Whether all devices share the images of one category after the other, or each takes a whole category."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +209,9 @@ class StorageConfig:
     """Where large arrays live; see `codegraph_jax.features.memory`."""
 
     memory_gib: float = field(default=0.0, metadata=at_least(0))
-    """What features and distances may take; beyond it they are mapped from files. 0: 60 % of what is free."""
+    """What features and distances may take; beyond it they are mapped from files. 0 means 60 % of what is free."""
     directory: str = ""
-    """Directory of those files; empty: the system's, as TMPDIR says."""
+    """The directory of those files; empty means the system's, as TMPDIR says."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
     """What happens to a run that by the estimate fits neither memory nor disk."""
 
@@ -220,8 +221,9 @@ class Config:
     """One detection run."""
 
     task: str = field(default="detect", metadata=choice("detect"))
+    """The task that this config is for."""
     resume: bool = True
-    """Keep in the workdir what an interrupted run has computed, and go on from there; see `codegraph_jax.resume`."""
+    """Whether the workdir keeps what an interrupted run has computed, to go on from; see `codegraph_jax.resume`."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -249,7 +251,7 @@ class SavedBackboneConfig:
     """The bank says which backbone; this says where its weights are."""
 
     weights: str = ""
-    """As `BackboneConfig.weights`; empty: the preset's own sources."""
+    """Where the weights are, as `BackboneConfig.weights`; empty means the preset's own sources."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,7 @@ class InspectConfig:
     """One inspection run: new images held against a saved bank."""
 
     task: str = field(default="inspect", metadata=choice("inspect"))
+    """The task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     data: DataConfig = field(default_factory=DataConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)

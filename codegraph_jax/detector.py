@@ -18,7 +18,7 @@ from codegraph_jax.backbones import Backbone, load_backbone
 from codegraph_jax.bank.making import make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtered import Filter, Panel, filtered_scores, panel_scores
+from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
@@ -35,6 +35,7 @@ from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.mutual import mean_over_layers
+from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison, TableStore

@@ -13,27 +13,27 @@ class DataConfig:
     """Which images are normal, and what the score is tested on."""
 
     train: str = "tfds:cifar10"
-    """Source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an .npz
-    file, or the demo's `patterns` (see `contrastive_jax.data.sources`)."""
+    """The source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
+    .npz file, or the demo's `patterns` (see `contrastive_jax.data.sources`)."""
     train_split: str = "train"
-    """Split of `train`, where the source has splits."""
+    """The split of `train`, where the source has splits."""
     test: str = ""
-    """Source of the test images; empty: that of `train`; `none`: train without a test."""
+    """The source of the test images; empty means that of `train`, and `none` trains without a test."""
     test_split: str = "test"
-    """Split of `test`, where the source has splits."""
+    """The split of `test`, where the source has splits."""
     protocol: str = field(default="one_vs_rest", metadata=choice("one_vs_rest", "leave_one_class_out", "unlabelled"))
     """`one_vs_rest`: class `target` is normal. `leave_one_class_out`: every class but `target` is. `unlabelled`: all
     training images are, and `target` names the normal class of the test set."""
     target: str = "0"
-    """Number or name of the class that the protocol singles out."""
+    """The number or name of the class that the protocol singles out."""
     stored_size: int = field(default=32, metadata=at_least(1))
-    """Side in pixels at which images are kept; augmentation crops from there."""
+    """The side in pixels at which images are kept; augmentation crops from there."""
     image_size: int = field(default=32, metadata=at_least(8))
-    """Side in pixels of what the network sees."""
+    """The side in pixels of what the network sees."""
     clean_view: str = field(default="whole", metadata=choice("whole", "center_crop"))
     """How a stored image becomes a view without augmentation: resized, or cut out of its middle."""
     residence: str = field(default="auto", metadata=choice("auto", "device", "host"))
-    """Where the training images live; `auto`: on the device up to 2 GiB, else streamed from the host."""
+    """Where the training images live; `auto` puts up to 2 GiB on the device and streams more from the host."""
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,22 @@ class ExposureConfig:
     """Outlier exposure (OE)."""
 
     source: str = "tfds:cifar100"
-    """Source of the OE images, as for `data.train`; not read in the modes that need none."""
+    """The source of the OE images, as for `data.train`; it is not read in the modes that need none."""
     split: str = "train"
-    """Split of `source`, where the source has splits."""
+    """The split of `source`, where the source has splits."""
     few_shot: int = field(default=0, metadata=at_least(0))
-    """Use only so many OE images, sampled with replacement; 0: all of them."""
+    """How many OE images are used, sampled with replacement; 0 means all of them."""
     resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
     """`fresh`: another draw of OE images each epoch. `fixed`: the first epoch's draw is replayed, as in the released
     code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
-    """Weight of the OE norm term."""
+    """The weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=within(0, 1))
-    """Share of the run during which alpha is 0."""
+    """The share of the run during which alpha is 0."""
     normal_rotations: tuple[int, ...] = field(default=(0, 90), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
-    """Degrees by which normal views are turned in the mode `self_oecl`, each its own instance."""
+    """The degrees by which normal views are turned in the mode `self_oecl`, each its own instance."""
     oe_rotations: tuple[int, ...] = field(default=(180, 270), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
-    """Degrees that make a normal view an OE view in the mode `self_oecl`."""
+    """The degrees that make a normal view an OE view in the mode `self_oecl`."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ class AugmentConfig:
     """The training augmentation, in torchvision's terms; also makes the extra views of a test image."""
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
-    """Range of the share of the area that RandomResizedCrop keeps."""
+    """The range of the share of the area that RandomResizedCrop keeps."""
     flip: float = field(default=0.5, metadata=within(0, 1))
-    """Probability of a horizontal flip."""
+    """The probability of a horizontal flip."""
     jitter: tuple[float, ...] = field(default=(0.4, 0.4, 0.4, 0.1), metadata=within(0, 1))
-    """Strengths of ColorJitter: brightness, contrast, saturation, hue (hue at most 0.5)."""
+    """The strengths of ColorJitter: brightness, contrast, saturation, hue (hue at most 0.5)."""
     jitter_probability: float = field(default=0.8, metadata=within(0, 1))
-    """Probability that an image is jittered."""
+    """The probability that an image is jittered."""
     grayscale: float = field(default=0.2, metadata=within(0, 1))
-    """Probability that an image loses its colour."""
+    """The probability that an image loses its colour."""
     mean: tuple[float, ...] = (125.3 / 255, 123.0 / 255, 113.9 / 255)
-    """Of the channels in [0, 1]; subtracted after the augmentation."""
+    """The means of the channels in [0, 1], subtracted after the augmentation."""
     std: tuple[float, ...] = (63.0 / 255, 62.1 / 255, 66.7 / 255)
-    """Of the channels in [0, 1]; divided by after the augmentation."""
+    """The deviations of the channels in [0, 1], divided by after the augmentation."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ class ModelConfig:
     """ResNet-18 and its head."""
 
     stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
-    """`cifar`: 3x3, stride 1. `imagenet`: 7x7, stride 2, max-pool."""
+    """How the network begins: `cifar` with a 3x3 convolution, `imagenet` with 7x7, stride 2, and a max-pool."""
     width: int = field(default=64, metadata=at_least(1))
-    """Channels of the first stage; the published network has 64."""
+    """How many channels the first stage has; the published network has 64."""
     head_dim: int = field(default=128, metadata=at_least(1))
-    """Width of the head's output (1 logit in the mode `bce`, whatever stands here)."""
+    """The width of the head's output (1 logit in the mode `bce`, whatever stands here)."""
     dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
-    """Of activations and products; parameters, BatchNorm statistics and the loss are float32 either way."""
+    """The type of activations and products; parameters, BatchNorm statistics and the loss are float32 either way."""
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,23 @@ class TrainConfig:
     mode: str = field(default="oecl", metadata=choice(*OBJECTIVES))
     """The loss and the score; see `contrastive_jax.objectives`."""
     epochs: int = field(default=1000, metadata=at_least(1))
-    """Passes over the normal images; the last incomplete batch of each is dropped."""
+    """How many passes are made over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
-    """Normal images a step over all devices; as many OE images join them where the mode uses OE."""
+    """How many normal images a step has over all devices; as many OE images join them where the mode uses OE."""
     temperature: float = field(default=0.5, metadata=at_least(1e-3))
-    """Of NT-Xent."""
+    """The temperature of NT-Xent."""
     optimizer: str = field(default="sgd", metadata=choice("sgd", "lars"))
-    """The released LARS never rescales, so `sgd` is what the paper ran."""
+    """The optimiser. The released LARS never rescales, so `sgd` is what the paper ran."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))
-    """At the first step; falls to 0 along a cosine."""
+    """The learning rate of the first step; it falls to 0 along a cosine."""
     momentum: float = field(default=0.9, metadata=within(0, 1))
-    """Of the optimiser."""
+    """The momentum of the optimiser."""
     weight_decay: float = field(default=5e-4, metadata=at_least(0))
-    """Added to the gradient of every parameter."""
+    """The weight decay, which is added to the gradient of every parameter."""
     steps_per_call: int = field(default=0, metadata=at_least(0))
-    """Steps in one call of the device; 0: chosen by platform, at most an epoch."""
+    """How many steps one call of the device takes, at most an epoch; 0 chooses by platform."""
     checkpoint_every: int = field(default=0, metadata=at_least(0))
-    """Epochs between checkpoints; 0: about twenty in the run. The last epoch always leaves one."""
+    """How many epochs lie between checkpoints; 0 makes about twenty in the run. The last epoch always leaves one."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,13 @@ class EvaluationConfig:
     """How a trained network is tested."""
 
     views: int = field(default=32, metadata=at_least(0))
-    """Augmented views beside the clean one."""
+    """How many augmented views there are beside the clean one."""
     batch_size: int = field(default=256, metadata=at_least(1))
-    """Images a call over all devices."""
+    """How many images a call has over all devices."""
     images: int = field(default=0, metadata=at_least(0))
-    """Test on so many images, half of them normal; 0: on all."""
+    """How many test images are used, half of them normal; 0 means all."""
     every: int = field(default=0, metadata=at_least(0))
-    """Epochs between tests during training (clean view only); 0: only at the end."""
+    """How many epochs lie between tests during training, by the clean view alone; 0 tests only at the end."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,11 @@ class OeclConfig:
     """One training run with its test."""
 
     task: str = field(default="oecl", metadata=choice("oecl"))
+    """The task that this config is for."""
     seed: int = field(default=0, metadata=at_least(0))
-    """Of the initial parameters, the order of images and every augmentation."""
+    """The seed of the initial parameters, the order of images and every augmentation."""
     resume: bool = True
-    """Go on from the newest checkpoint of the workdir; otherwise a workdir that holds a run is refused."""
+    """Whether a run goes on from the newest checkpoint of the workdir; otherwise a workdir with a run is refused."""
     data: DataConfig = field(default_factory=DataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -155,16 +156,17 @@ class ScoreConfig:
     """One scoring of a folder of images with a trained network."""
 
     task: str = field(default="oecl_score", metadata=choice("oecl_score"))
+    """The task that this config is for."""
     run: str = ""
-    """Workdir of the training run whose newest checkpoint scores."""
+    """The workdir of the training run whose newest checkpoint scores."""
     images: str = ""
-    """Folder of images, searched through its sub-folders."""
+    """The folder of images, which is searched through its sub-folders."""
     views: int = field(default=32, metadata=at_least(0))
-    """Augmented views beside the clean one."""
+    """How many augmented views there are beside the clean one."""
     batch_size: int = field(default=256, metadata=at_least(1))
-    """Images a call over all devices."""
+    """How many images a call has over all devices."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
-    """An image that cannot be decoded is skipped with a warning that counts, or ends the run."""
+    """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
 
 
 def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:

@@ -79,7 +79,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         raise WorkdirError(f"{home}: holds a run, and config.resume is off; choose another --workdir")
     require_same_run(home, identity)
     if (home / "results.json").exists():
-        results = json.loads((home / "results.json").read_text(encoding="utf-8"))
+        results: dict[str, Any] = json.loads((home / "results.json").read_text(encoding="utf-8"))
         print(f"{home} holds this run, finished:", flush=True)
         print_results(results)
         return results

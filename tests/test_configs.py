@@ -1,14 +1,19 @@
 """Every file in configs/ loads, passes the one check of settings, and states its own command."""
 
+import ast
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
 import pytest
 
+from codegraph_jax import config as detection
+from codegraph_jax.benchmark import settings as benchmark
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
+from contrastive_jax import config as training
 from contrastive_jax.config import OeclConfig
 from main import TASKS
 
@@ -58,3 +63,27 @@ def test_visa_is_scored_as_published():
 def test_unknown_variants_are_refused():
     with pytest.raises(ValueError, match="variants"):
         load(next(p for p in CONFIGS if p.stem == "mvtec")).get_config("nonsense")
+
+
+def settings_of(module):
+    """(dataclass.field, docstring) of every setting that is no group of settings."""
+    for node in ast.parse(inspect.getsource(module)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, after in zip(node.body, [*node.body[1:], None]):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and "Config)" not in ast.unparse(field)
+                and "Settings)" not in ast.unparse(field)
+            ):
+                said = (
+                    after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
+                )
+                yield f"{node.name}.{field.target.id}", said
+
+
+@pytest.mark.parametrize("module", [detection, benchmark, training], ids=lambda module: module.__name__)
+def test_every_setting_is_explained_in_a_sentence(module):
+    said = dict(settings_of(module))
+    assert len(said) > 10
+    assert not [name for name, text in said.items() if not re.fullmatch(r"(?s)[`A-Z0-9].* .* .*\.", text)]

@@ -148,3 +148,33 @@ def test_named_tests_and_files_exist(page):
     written = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     for name in set(re.findall(r"`(test_\w+)`", text)):
         assert f"def {name}(" in written, f"{page.name}: {name}"
+
+
+CITATION = re.compile(r"(?:docs/)?(\w+\.md)(?: sections? ((?:[\d.]+(?:,| and|) ?)+))?")
+"""A page, and perhaps its sections: `docs/method.md section 4.2`, `docs/method.md sections 4.3 and 4.4`."""
+
+SOURCES = sorted(
+    p for room in ("codegraph_jax", "contrastive_jax", "configs", "tests") for p in (ROOT / room).rglob("*.py")
+)
+
+
+def test_pages_that_the_code_cites_exist_with_their_sections():
+    cited = 0
+    for source in SOURCES:
+        if source == Path(__file__):
+            continue
+        for name, sections in CITATION.findall(source.read_text(encoding="utf-8")):
+            (page,) = [p for p in PAGES if p.name == name] or [None]
+            assert page, f"{source.relative_to(ROOT)} cites {name}"
+            numbers = set(re.findall(r"^#+ ([\d.]+) ", page.read_text(encoding="utf-8"), re.MULTILINE))
+            for section in re.findall(r"\d+(?:\.\d+)*", sections):
+                assert section in numbers, f"{source.relative_to(ROOT)} cites {name} section {section}"
+                cited += 1
+    assert cited > 5
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_a_page_names_exist(page):
+    files = [str(p.relative_to(ROOT)) for p in SOURCES] + ["main.py"]
+    for name in re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8")):
+        assert any(file == name or file.endswith(f"/{name}") for file in files), f"{page.name}: {name}"

@@ -11,11 +11,12 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtered import Filter, Panel, filtered_scores, panel_scores
+from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.consistency.filtering import Dependence, dependences
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
 from codegraph_jax.similarity.query import query_options

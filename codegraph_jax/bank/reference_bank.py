@@ -68,8 +68,17 @@ class ReferenceBank(StoredBank):
     Attributes:
         backbone: ready to run; the other attributes are those of `StoredBank`.
 
+    Example:
+        >>> from codegraph_jax import CoDeGraph
+        >>> from codegraph_jax.data.synthetic import draw_set
+        >>> photographs = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files
+        >>> detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+        >>> bank = detector.detect(photographs[:6], bank_references=4).bank
+        >>> bank.score_samples(photographs[6:]).shape
+        (2,)
+
     See Also:
-        CoDeGraph: makes a bank by `detect(images, bank_references=32).bank`.
+        CoDeGraph: makes a bank of a set.
     """
 
     backbone: Backbone

@@ -14,17 +14,17 @@ class KernelSettings:
     """Distances of one layer of drawn features."""
 
     images: int = field(default=12, metadata=at_least(3))
-    """Images N; the exact float64 scores are computed for all of them."""
+    """How many images N there are; the exact float64 scores are computed for all of them."""
     grid: int = field(default=37, metadata=at_least(5))
-    """Side of the grid of patches: P = grid * grid."""
+    """The side of the grid of patches: P = grid * grid."""
     channels: int = field(default=1024, metadata=at_least(8))
-    """C."""
+    """How many channels C a patch has."""
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1))
-    """Aggregation degrees."""
+    """The aggregation degrees."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))
-    """Kernels to compare."""
+    """The kernels to compare."""
     precisions: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16"))
-    """Precisions of the products."""
+    """The precisions of the products to compare."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class BackboneSettings:
     """Backbones with random weights."""
 
     names: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")
-    """Presets."""
+    """The presets to measure."""
     image_size: int = field(default=518, metadata=at_least(14))
-    """Side of the images in pixels."""
+    """The side of the images in pixels."""
     dtypes: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "bfloat16"))
-    """Types of the products."""
+    """The types of the products to compare."""
     batch_size: int = field(default=0, metadata=at_least(0))
-    """Images a call; 0: what a run takes on this platform."""
+    """How many images a call has; 0 means what a run takes on this platform."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class EndToEndSettings:
     """A whole detection of drawn images, with random weights."""
 
     images: int = field(default=160, metadata=at_least(3))
-    """Images."""
+    """How many images are detected."""
     backbone: str = "dinov2-small"
-    """Preset."""
+    """The preset that is used."""
     image_size: int = field(default=448, metadata=at_least(14))
-    """Side of the images in pixels."""
+    """The side of the images in pixels."""
     blocks: tuple[int, ...] = field(default=(5, 8), metadata=at_least(0))
-    """Layers."""
+    """The blocks whose outputs are the layers."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class ScalingSettings:
     """The kernel on one device and on several."""
 
     devices: tuple[int, ...] = field(default=(), metadata=at_least(1))
-    """Numbers of devices; empty: 1, 2, 4 ... as many as there are."""
+    """The numbers of devices to compare; empty means 1, 2, 4 ... as many as there are."""
     images: int = field(default=32, metadata=at_least(3))
-    """Images N, the same for every number of devices."""
+    """How many images N there are, the same for every number of devices."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,15 @@ class BenchmarkConfig:
     """One run of the benchmark."""
 
     task: str = field(default="benchmark", metadata=choice("benchmark"))
+    """The task that this config is for."""
     parts: tuple[str, ...] = field(default=PARTS, metadata=choice(*PARTS))
-    """What to measure."""
+    """Which parts are measured."""
     repeats: int = field(default=5, metadata=at_least(1))
-    """Timed rounds after the first call; the median is reported."""
+    """How many timed rounds follow the first call; the median is reported."""
     torch: bool = True
-    """Measure the PyTorch baseline too, where torch can be imported."""
+    """Whether the PyTorch baseline is measured too, where torch can be imported."""
     trace: bool = False
-    """Write a `jax.profiler` trace of the timed rounds to the workdir."""
+    """Whether a `jax.profiler` trace of the timed rounds is written to the workdir."""
     kernel: KernelSettings = field(default_factory=KernelSettings)
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)

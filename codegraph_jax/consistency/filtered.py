@@ -12,16 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.scoring.mutual import (
-    CPU_THREADS,
-    mean_of_smallest,
-    mean_over_layers,
-    mutual_scores,
-    neighbour_count,
-)
+from codegraph_jax.scoring.mutual import CPU_THREADS, mean_of_smallest, mean_over_layers
+from codegraph_jax.scoring.panel import Panel
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.multihost import changes_everywhere
-from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.removal import Changes
 
 
@@ -56,31 +50,6 @@ class Filter:
         """Takes nothing out."""
         n, m, p = comparison.tables[0].shape[1:]
         return cls(np.zeros((n, m), bool), np.zeros((n, p), bool))
-
-
-class Panel(NamedTuple):
-    """References that score together.
-
-    Attributes:
-        columns: their places in the tables, in ascending order [c].
-        k: neighbours that a score averages.
-    """
-
-    columns: Int[np.ndarray, " c"]
-    k: int
-
-    @classmethod
-    def of(cls, references: Int[np.ndarray, " m"], fraction: float, wanted: int = 0) -> "Panel":
-        """All references, or `wanted` of them spread evenly; k is a share of how many they are."""
-        columns = choose_references(len(references), wanted)
-        return cls(columns, neighbour_count(len(columns), fraction))
-
-
-def panel_scores(comparison: Comparison, panel: Panel) -> list[Float[np.ndarray, "r n p"]]:
-    """Mutual scores by the references of a panel, layer by layer."""
-    whole = len(panel.columns) == len(comparison.references)
-    columns = slice(None) if whole else panel.columns
-    return [mutual_scores(table, panel.k, columns, comparison.barred) for table in comparison.tables]
 
 
 def filtered_scores(

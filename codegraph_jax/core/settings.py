@@ -52,6 +52,16 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
 
     Raises:
         ConfigError: an unknown field, a value of another type, or one out of its range.
+
+    Example:
+        >>> from codegraph_jax.config import Config
+        >>> read_config(Config, {"threshold": {"false_alarm_rate": 0.05}}).threshold.false_alarm_rate
+        0.05
+        >>> read_config(Config, {"threshold": {"false_alarm_rte": 0.05}})
+        Traceback (most recent call last):
+            ...
+        codegraph_jax.core.settings.ConfigError: config.threshold.false_alarm_rte: unknown field; did you mean \
+'false_alarm_rate'?
     """
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -65,7 +75,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
-            built[name] = read_config(hints[name], value, path)  # type: ignore[arg-type]
+            built[name] = read_config(hints[name], value, path)
         else:
             built[name] = _typed(hints[name], value, path)
             _check(built[name], known[name].metadata, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.samples import Sample, is_image_name, natural_key
@@ -162,7 +162,7 @@ def _decode(path: str) -> Image.Image:
             return _upright(Image.open(file, formats=FORMATS))
     except UnreadableImage:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         reason = f"not an image in a known format ({', '.join(FORMATS)})"
     except OSError as error:
         reason = error.strerror or str(error)

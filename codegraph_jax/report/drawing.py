@@ -125,4 +125,4 @@ def _spread(graph: nx.Graph, area: tuple[float, float, float, float], places: di
     box = np.maximum(np.array(area[2:]) - 2 * MARGIN, 0.0)
     start = np.array(area[:2]) + (np.array(area[2:]) - box) / 2
     for node, point in zip(nodes, unit):
-        places[node] = tuple(map(float, np.round(start + point * box, 1)))  # type: ignore[assignment]
+        places[node] = tuple(map(float, np.round(start + point * box, 1)))

@@ -49,8 +49,9 @@ class StudyConfig:
     """Which sets and statistics to compare."""
 
     task: str = field(default="recurring", metadata=choice("recurring"))
+    """The task that this config is for."""
     shares: tuple[float, ...] = field(default=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4), metadata=within(0.0, 1.0))
-    """Recurring shares of the drawn sets; empty: none is drawn."""
+    """The recurring shares of the drawn sets; empty draws none."""
     draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
     """The drawn sets, but for their recurring share."""
     roots: tuple[str, ...] = ()
@@ -58,12 +59,13 @@ class StudyConfig:
     statistics: tuple[str, ...] = field(
         default=("f_test", "weighted", "endurance"), metadata=choice("f_test", "weighted", "endurance")
     )
+    """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
-    """Numbers of references to judge by besides, as `similarity.references` would choose them."""
+    """Further numbers of references to judge by, chosen as `similarity.references` would choose them."""
     repeats: int = field(default=1, metadata=at_least(1))
-    """Drawn sets of each share, from consecutive seeds."""
+    """How many sets are drawn of each share, from consecutive seeds."""
     detect: Config = field(default_factory=Config)
-    """Backbone and everything else, the same for all sets."""
+    """The backbone and everything else, the same for all sets."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> None:

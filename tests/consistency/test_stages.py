@@ -5,10 +5,11 @@ import pytest
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
-from codegraph_jax.consistency.filtered import Panel, filtered_scores, panel_scores
+from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.filtering import flag_patches
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
+from codegraph_jax.scoring.panel import Panel, panel_scores
 from tests.consistency import planted
 
 

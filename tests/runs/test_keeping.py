@@ -10,8 +10,8 @@ from PIL import Image
 
 from codegraph_jax.bank.reference_bank import BankError
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, InspectConfig, SavedBankConfig
-from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection

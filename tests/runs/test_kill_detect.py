@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.resume.state import DIRECTORY
+from tests.resume.small import CATEGORIES, contents, write_photographs
 from tests.support import killing
 from tests.support.killing import finish
-from tests.resume.small import CATEGORIES, contents, write_photographs
 
 PROGRAM = """
 import sys

@@ -1,0 +1,35 @@
+"""Which references score together, and mutual scores by them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.pairwise import choose_references
+
+
+class Panel(NamedTuple):
+    """References that score together.
+
+    Attributes:
+        columns: their places in the tables of a comparison, in ascending order [c].
+        k: neighbours that a score averages.
+    """
+
+    columns: Int[np.ndarray, " c"]
+    k: int
+
+    @classmethod
+    def of(cls, references: Int[np.ndarray, " m"], fraction: float, wanted: int = 0) -> "Panel":
+        """All references, or `wanted` of them spread evenly; k is a share of how many they are."""
+        columns = choose_references(len(references), wanted)
+        return cls(columns, neighbour_count(len(columns), fraction))
+
+
+def panel_scores(comparison: Comparison, panel: Panel) -> list[Float[np.ndarray, "r n p"]]:
+    """Mutual scores by the references of a panel, layer by layer."""
+    whole = len(panel.columns) == len(comparison.references)
+    columns = slice(None) if whole else panel.columns
+    return [mutual_scores(table, panel.k, columns, comparison.barred) for table in comparison.tables]

@@ -1,0 +1,19 @@
+"""The examples in the docstrings of the public API run as they stand there."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = (
+    "codegraph_jax.bank.reference_bank",
+    "codegraph_jax.core.settings",
+    "codegraph_jax.detector",
+    "codegraph_jax.evaluation.metrics",
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples(name):
+    outcome = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert outcome.attempted and not outcome.failed
