@@ -1,4 +1,4 @@
-"""Work in smaller blocks when a device runs out of memory, and say so once."""
+"""Work in smaller chunks when a device runs out of memory, and say so once."""
 
 import logging
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SIGN = "RESOURCE_EXHAUSTED"
 
 
 class OutOfMemory(UserError):
-    """A device has no room for even the smallest block."""
+    """A device has no room for even the smallest chunk."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -25,7 +25,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 class Chunks:
-    """Calls a device's function on a block of items; where that fails for memory, on halves of it from then on.
+    """Calls a device's function on a chunk of items; where that fails for memory, on halves of it from then on.
 
     Attributes:
         what: the items, for the messages.

@@ -58,14 +58,14 @@ class DeviceMesh:
         if self.backend == "pmap":
             return jax.pmap(function, axis_name=AXIS, devices=self.devices)
 
-        def on_block(*blocks: Any) -> Any:
-            results = function(*jax.tree.map(lambda x: x[0], blocks))
+        def on_shard(*shards: Any) -> Any:
+            results = function(*jax.tree.map(lambda x: x[0], shards))
             return jax.tree.map(lambda x: x[None], results)
 
         mesh = self.sharding.mesh
-        return jax.jit(jax.shard_map(on_block, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
+        return jax.jit(jax.shard_map(on_shard, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
 
-    def place(self, blocks: Sequence[Any]) -> Any:
+    def place(self, shards: Sequence[Any]) -> Any:
         """One pytree for each device of this process, as a pytree of arrays with the device axis."""
 
         def place_leaf(*parts: Any) -> Array:
@@ -73,7 +73,7 @@ class DeviceMesh:
             shape = (len(self), *shards[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, self.sharding, shards)
 
-        return jax.tree.map(place_leaf, *blocks)
+        return jax.tree.map(place_leaf, *shards)
 
     def copy_to_all(self, tree: Any) -> Any:
         """The same pytree on every device of this process."""

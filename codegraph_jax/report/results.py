@@ -101,11 +101,11 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:
-    """Name, shape and blocks of a category's anomaly maps."""
+    """Name, shape and parts of a category's anomaly maps."""
     result = outcome.result
     n, size = len(result.patch_scores), result.image_size
-    blocks = (result.maps(slice(start, start + MAPS_AT_ONCE)) for start in range(0, n, MAPS_AT_ONCE))
-    return outcome.category, (n, size, size), blocks
+    parts = (result.maps(slice(start, start + MAPS_AT_ONCE)) for start in range(0, n, MAPS_AT_ONCE))
+    return outcome.category, (n, size, size), parts
 
 
 def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale) -> dict[str, Any]:

@@ -19,20 +19,20 @@ HALF = np.dtype("<f2")
 def write_arrays(
     path: str | os.PathLike[str], arrays: Iterable[tuple[str, tuple[int, ...], Iterable[np.ndarray]]]
 ) -> None:
-    """An .npz archive of float16 arrays, each written block by block, so that none of them ever exists whole.
+    """An .npz archive of float16 arrays, each written part by part, so that none of them ever exists whole.
 
     Args:
         path: the file.
-        arrays: (name, shape, blocks of rows) of each.
+        arrays: (name, shape, parts of its rows) of each.
     """
     with whole_file(path) as name, zipfile.ZipFile(name, "w") as archive:
-        for key, shape, blocks in arrays:
+        for key, shape, parts in arrays:
             member = zipfile.ZipInfo(f"{shown(key)}.npy", EPOCH)
             with archive.open(member, "w", force_zip64=True) as stream:
                 header = {"descr": HALF.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)
-                for block in blocks:
-                    stream.write(block.astype(HALF).tobytes())
+                for part in parts:
+                    stream.write(part.astype(HALF).tobytes())
 
 
 def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:

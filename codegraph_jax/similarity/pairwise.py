@@ -119,13 +119,13 @@ def fill(
     count = len(pairs)
     chunks = max(1, -(-count // CHUNK_TILES))
     size = whole_batches(-(-count // chunks), options.batch)
-    blocks = pair_chunks(options)
+    in_chunks = pair_chunks(options)
     # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
     waiting: tuple[slice, tuple[Array, Array]] | None = None
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         first, second = pairs.listing.at(chosen)
-        pending = blocks(partial(_some_pairs, patches, first, second, options), size)
+        pending = in_chunks(partial(_some_pairs, patches, first, second, options), size)
         if waiting:
             _store(distances, pairs, *waiting, progress)
         waiting = slice(start, min(start + size, count)), pending

@@ -1,7 +1,7 @@
 """All pairs of images over several devices: rows stay, columns travel around a ring.
 
-Each device holds a block of the images. In step s it meets the block of the device s places further on; after half a
-turn every two blocks have met, since one tile serves both directions. Where the number of devices is even, two blocks
+Each device holds a shard of the images. In step s it meets the shard of the device s places further on; after half a
+turn every two shards have met, since one tile serves both directions. Where the number of devices is even, two shards
 meet twice in the last step, once on either device, and each takes half of the pairs.
 
 A pair is computed by the same function as on one device, with the image of lower index on the left, so the distances
@@ -29,11 +29,11 @@ from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
 
 @dataclass(frozen=True)
 class Meeting:
-    """What every device does at once: pairs of one of its own images with one of the block that visits it.
+    """What every device does at once: pairs of one of its own images with one of the shard that visits it.
 
     Attributes:
-        step: how many places the visiting block has come.
-        own, visitor: places of the images in the two blocks [d, b]; where there is nothing to do, the first pair again.
+        step: how many places the visiting shard has come.
+        own, visitor: places of the images in the two shards [d, b]; where there is nothing to do, the first pair again.
         valid: which of them count [d, b].
     """
 
@@ -44,7 +44,7 @@ class Meeting:
 
 
 def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
-    """Bounds of `parts` contiguous blocks of n images whose sizes differ by one at most."""
+    """Bounds of `parts` contiguous shards of n images whose sizes differ by one at most."""
     return np.arange(parts + 1) * n // parts
 
 
@@ -64,7 +64,7 @@ def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"],
     longest = [max(len(pairs) for pairs in lists) for lists in steps]
     size = _chunk_size(longest, batch)
     for step, (lists, length) in enumerate(zip(steps, longest)):
-        # a step without work still passes the blocks on
+        # a step without work still passes the shards on
         for start in range(0, max(length, 1), size):
             own, visitor, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
             for d, pairs in enumerate(lists):
@@ -75,14 +75,14 @@ def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"],
 
 
 def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> PairListing:
-    """Places (in block d, in block v) of the pairs that device d computes when block v visits it."""
+    """Places (in shard d, in shard v) of the pairs that device d computes when shard v visits it."""
     (own, serves_own), (visitor, serves_visitor) = (
         (bounds[k + 1] - bounds[k], references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k])
         for k in (d, v)
     )
     if step == 0:
         return pairs_within(own, serves_own)
-    # two blocks that also meet on device v: each device takes every second pair, counted from the lower block
+    # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
     twice = 2 * step == len(bounds) - 1
     return pairs_between(own, visitor, serves_own, serves_visitor, (0 if d < v else 1) if twice else None)
 
@@ -119,9 +119,9 @@ def all_distances(
     """
     if len(mesh) == 1:
         return pairwise_distances(jax.numpy.asarray(normalised), options, references, progress, allocate)
-    bounds = _block_bounds(mesh, counts)
+    bounds = _shard_bounds(mesh, counts)
     n, p = int(bounds[-1]), normalised.shape[1]
-    own = _local_blocks(mesh, normalised, bounds, counts, options)
+    own = _local_shards(mesh, normalised, bounds, counts, options)
     visiting, arriving = own, own
     column = np.full(n, -1)
     column[references] = np.arange(len(references))
@@ -130,7 +130,7 @@ def all_distances(
 
     last_step = len(mesh) // 2
     at_step, waiting = 0, None
-    blocks = pair_chunks(options)
+    in_chunks = pair_chunks(options)
     for meeting in meetings(bounds, references, options.batch):
         begins = meeting.step > at_step or waiting is None
         if meeting.step > at_step:
@@ -142,7 +142,7 @@ def all_distances(
             # the others are in the same call and would not come along
             rows, columns = meet(slice(None))
         else:
-            rows, columns = blocks(meet, meeting.own.shape[1], axis=1)
+            rows, columns = in_chunks(meet, meeting.own.shape[1], axis=1)
         if pass_on:
             arriving = passed[-1]
         if waiting:
@@ -153,7 +153,7 @@ def all_distances(
     return distances
 
 
-def _block_bounds(mesh: DeviceMesh, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
+def _shard_bounds(mesh: DeviceMesh, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
     """Which images each device holds: those of its process, evenly."""
     first_image = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0]
@@ -163,18 +163,18 @@ def _block_bounds(mesh: DeviceMesh, counts: tuple[int, ...]) -> Int[np.ndarray, 
     return np.array(bounds)
 
 
-def _local_blocks(
+def _local_shards(
     mesh: DeviceMesh, normalised: Any, bounds: Int[np.ndarray, " d+1"], counts: tuple[int, ...], options: TileOptions
 ) -> PatchSet:
-    """Puts each device's images on it, padded with zeros to the longest block, in the form that the kernel reads."""
+    """Puts each device's images on it, padded with zeros to the longest shard, in the form that the kernel reads."""
     longest = int(np.diff(bounds).max())
     offset = sum(counts[: jax.process_index()])
-    blocks = []
+    shards = []
     for device in mesh.local.devices:
         d = mesh.devices.index(device)
-        block = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset])
-        blocks.append(np.pad(block, ((0, longest - len(block)), (0, 0), (0, 0))))
-    return _prepare(mesh, options)(mesh.place(blocks))
+        shard = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset])
+        shards.append(np.pad(shard, ((0, longest - len(shard)), (0, 0), (0, 0))))
+    return _prepare(mesh, options)(mesh.place(shards))
 
 
 def _meet(
@@ -187,7 +187,7 @@ def _meet(
     passed: list[PatchSet],
     part: slice,
 ) -> tuple[Array, Array]:
-    """A part of what a meeting asks for; the first part also passes the visiting block on, to `passed`."""
+    """A part of what a meeting asks for; the first part also passes the visiting shard on, to `passed`."""
     some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
     inputs = mesh.place([_device_inputs(mesh, some, d) for d in mesh.local.devices])
     fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
@@ -206,12 +206,12 @@ def _device_inputs(mesh: DeviceMesh, meeting: Meeting, device: jax.Device) -> tu
 
 @lru_cache(maxsize=8)
 def _prepare(mesh: DeviceMesh, options: TileOptions) -> Any:
-    return mesh.spread(lambda block: prepare(block, options))
+    return mesh.spread(lambda shard: prepare(shard, options))
 
 
 @lru_cache(maxsize=8)
 def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
-    """One call on every device: pass the visiting block on where asked, then compute pairs with it."""
+    """One call on every device: pass the visiting shard on where asked, then compute pairs with it."""
     devices = len(mesh)
     # towards lower places, so that device d is visited by d + 1, d + 2, ...
     ring = [((d + 1) % devices, d) for d in range(devices)]
