@@ -13,6 +13,7 @@ TASKS = {
     "detect": "codegraph_jax.tasks.detect",
     "inspect": "codegraph_jax.tasks.inspect",
     "recurring": "codegraph_jax.tasks.recurring",
+    "thresholds": "codegraph_jax.tasks.thresholds",
     "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",

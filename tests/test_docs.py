@@ -16,6 +16,7 @@ from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks.recurring import StudyConfig
+from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
 from main import TASKS
 
@@ -27,6 +28,7 @@ CHECKS = {
     "detect": lambda values: read_config(Config, values),
     "inspect": lambda values: read_config(InspectConfig, values),
     "recurring": lambda values: read_config(StudyConfig, values),
+    "thresholds": lambda values: read_config(ThresholdStudyConfig, values),
     "benchmark": lambda values: read_config(BenchmarkConfig, values),
     "oecl": read_oecl_config,
     "oecl_score": lambda values: read_config(ScoreConfig, values),

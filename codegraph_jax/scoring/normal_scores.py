@@ -1,0 +1,197 @@
+"""The law of the scores of normal images, learnt from a set of which nobody says what is normal. [ours]
+
+The score of an image is the greatest of many patch scores. The scores of a set are those of normal images and of an
+unknown share of anomalous ones (`codegraph_jax.scoring.score_models`). Few scores say little about the parameters of
+such a model, and a threshold that takes one estimate for the truth flags too much. So none is taken: p-values are
+averaged over the parameters, each weighted by how well it explains the scores and by a prior (the posterior predictive
+distribution; Gelman et al., Bayesian Data Analysis, 3rd edition, section 1.3), for a small, a middle and a large share
+of anomalies apart, since these explain the same scores in different ways (`codegraph_jax.scoring.importance`).
+
+Its limits: a variety of normal parts that is rare and scores high by itself cannot be told from anomalies by scores,
+and is flagged; and where anomalous images score no higher than normal ones, none is. BENCHMARKS.md, "Threshold".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import interpolate, optimize, special, stats
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.scoring.importance import Sample, sample_posterior
+from codegraph_jax.scoring.score_models import SMALLEST, Contaminated, Flat, share_rank
+
+STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
+"""Least share of anomalies in each part of the prior, and the share of the lowest scores where its search begins."""
+LOWER = 0.7
+"""Share of the scores, the lowest, that units of place and scale are taken from."""
+BINS = 256
+"""Groups of equal size that stand for more scores than that."""
+TABLE = np.linspace(-4.0, 12.0, 129)
+"""Places of the table of log p-values, in standard deviations from the mean."""
+LEAST_WEIGHT = 1e-7
+"""Parameters that count for less are left out of the average."""
+USUAL_SPREAD = 0.1
+"""Standard deviation of equal scores, as a share of them: about that of the scores of a usual product."""
+
+
+class NotFinite(UserError):
+    """Scores that are no numbers."""
+
+
+@dataclass(frozen=True)
+class NormalScores:
+    """The law of the raw scores of normal images.
+
+    Attributes:
+        location: its mean.
+        scale: its standard deviation.
+        share: share of the images that it explains.
+        unknown: chance that a normal image is nothing that the set has shown; its scores have a heavy tail.
+        log_survival: logarithm of the p-value at location + scale * TABLE, but for what is unknown.
+    """
+
+    location: float
+    scale: float
+    share: float
+    unknown: float
+    log_survival: tuple[float, ...]
+
+    def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """How often a normal image scores so high; never 0."""
+        z = self._standard(scores)
+        known = np.exp(np.minimum(self._log_survival(z), 0.0))
+        return (1 - self.unknown) * known + self.unknown / (1 + np.maximum(z, 0))
+
+    def density(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Density of normal images among all of the set: its integral is `share`."""
+        z = self._standard(scores)
+        logarithm = self._log_survival
+        falling = -np.exp(logarithm(z)) * logarithm(z, 1)
+        return self.share * (1 - self.unknown) * np.maximum(falling, 0) / self.scale
+
+    def quantile(self, p_value: float) -> float:
+        """The score that has this p-value."""
+
+        def excess(z: float) -> float:
+            return float(np.log(self.p_values(np.array([self.location + self.scale * z]))[0] / p_value))
+
+        low, high = TABLE[0], TABLE[-1]
+        while excess(low) < 0 and low > -1e6:
+            low *= 2
+        while excess(high) > 0:
+            high *= 2
+        return self.location + self.scale * float(optimize.brentq(excess, low, high, xtol=1e-10))
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return {
+            "location": self.location,
+            "scale": self.scale,
+            "share": self.share,
+            "unknown": self.unknown,
+            "log_survival": list(self.log_survival),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "NormalScores":
+        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        location, scale, share, unknown = (float(values[name]) for name in ("location", "scale", "share", "unknown"))
+        log_survival = tuple(float(value) for value in values["log_survival"])
+        known = np.array(log_survival)
+        if known.shape != TABLE.shape or not (np.diff(known) <= 0).all() or not 0 <= unknown <= 1 or not scale > 0:
+            raise ValueError("the numbers of a law of normal scores do not fit together")
+        return cls(location, scale, share, unknown, log_survival)
+
+    @classmethod
+    def gumbel(cls, mode: float, spread: float, share: float) -> "NormalScores":
+        """Gumbel's law, exp(-exp(-(x - mode) / spread)), which banks of formats 1 and 2 hold."""
+        law = stats.gumbel_r(mode, spread)
+        location, scale = float(law.mean()), float(law.std())
+        return cls(location, scale, share, 0.0, tuple(law.logsf(location + scale * TABLE).tolist()))
+
+    def _standard(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        return (np.asarray(scores, np.float64) - self.location) / self.scale
+
+    @cached_property
+    def _log_survival(self) -> Any:
+        return _MonotoneLogarithm(np.array(self.log_survival))
+
+
+class _MonotoneLogarithm:
+    """A table of logarithms as a function: monotone between its places, a straight line beyond."""
+
+    def __init__(self, values: Float[np.ndarray, " t"]):
+        self._inside = interpolate.PchipInterpolator(TABLE, values)
+        self._slope = min((values[-1] - values[-2]) / (TABLE[-1] - TABLE[-2]), -SMALLEST)
+
+    def __call__(self, z: Float[np.ndarray, " n"], derivative: int = 0) -> Float[np.ndarray, " n"]:
+        inside = self._inside(np.clip(z, TABLE[0], TABLE[-1]), derivative)
+        beyond = np.maximum(z - TABLE[-1], 0)
+        if derivative:
+            return np.where(z < TABLE[0], 0.0, np.where(beyond > 0, self._slope, inside))
+        return inside + self._slope * beyond
+
+
+def fit_normal_scores(scores: Float[np.ndarray, " n"]) -> NormalScores:
+    """The law of the normal images of a contaminated set.
+
+    Args:
+        scores: at least one; equal scores of copies of one image should count once.
+
+    Raises:
+        NotFinite: some are infinite or no numbers.
+    """
+    scores = np.sort(np.asarray(scores, np.float64))
+    if not np.isfinite(scores).all():
+        raise NotFinite(
+            f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} image scores are not finite numbers; such "
+            "scores have no threshold"
+        )
+    count = len(scores)
+    unknown = 1 / (count + 1) ** 2
+    spread = float(scores[-1] - scores[0])
+    if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
+        scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
+        return NormalScores(float(scores[0]), float(scale), 1.0, unknown, tuple(stats.norm.logsf(TABLE).tolist()))
+    place, unit = _units(scores, LOWER)
+    groups = np.array_split((scores - place) / unit, min(count, BINS))
+    values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
+    ranks = [*(share_rank(least) for least, _ in STRATA), 1.0]
+    models: list[Contaminated | Flat] = [Contaminated(*bounds) for bounds in zip(ranks, ranks[1:])]
+    starts = [_units(scores, lowest) for _, lowest in STRATA]
+    samples = []
+    for model, (own_place, own_unit) in zip([*models, Flat()], [*starts, (place, unit)]):
+        start = np.zeros(len(model.SCALES))
+        start[:2] = (own_place - place) / unit, np.log(own_unit / unit)
+        spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
+        likelihood = partial(model.log_likelihood, values=values, sizes=sizes)
+        samples.append((model, sample_posterior(likelihood, model.SCALES, start, spread)))
+    location, scale, share, log_survival = _predict(samples)
+    return NormalScores(place + unit * location, unit * scale, share, unknown, log_survival)
+
+
+def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]:
+    """Median and spread of the lowest of sorted scores."""
+    lowest = scores[: max(2, int(np.ceil(share * len(scores))))]
+    return float(np.median(lowest)), 1.2 * max(float(lowest.std()), 1e-3 * float(scores[-1] - scores[0]))
+
+
+def _predict(samples: list[tuple[Contaminated | Flat, Sample]]) -> tuple[float, float, float, tuple[float, ...]]:
+    """Mean, standard deviation and share of normal scores, and the table of their log p-values, over all models."""
+    evidence = special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
+    parts = []
+    for own, (model, sample) in zip(evidence, samples):
+        counting = own * sample.weights > LEAST_WEIGHT
+        parts.append((model, sample.latent[counting], own * sample.weights[counting]))
+    weights = np.concatenate([part for _, _, part in parts])
+    weights /= weights.sum()
+    mean, deviation, share = (np.concatenate(values) for values in zip(*(m.moments(latent) for m, latent, _ in parts)))
+    location, scale = float(weights @ mean), float(weights @ deviation)
+    places = location + scale * TABLE
+    survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
+    table = np.minimum.accumulate(np.log(np.maximum(survival, SMALLEST)))
+    return location, scale, float(weights @ share), tuple(table.tolist())

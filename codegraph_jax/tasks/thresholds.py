@@ -1,0 +1,209 @@
+"""The task `thresholds`: how much a threshold finds, and how many normal images it flags, by the law of scores.
+
+Simulated sets: normal scores of several laws, anomalous ones four standard deviations above their mean with a spread of
+two. Real sets, where directories are named: mutual scoring of subsets with a chosen share of anomalous images. What is
+found is held against the best that a threshold with labels finds at the same rate: the true quantile of the law, or of
+all normal images of the real set.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from codegraph_jax.config import Config, ThresholdConfig
+from codegraph_jax.core.files import write_json
+from codegraph_jax.core.settings import at_least, choice, read_config, within
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.workdir import locked, written_to
+from codegraph_jax.data.images import source_of
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
+from codegraph_jax.scoring.threshold import calibrate
+from codegraph_jax.similarity.comparison import Comparison
+
+Draw = Callable[[np.random.Generator, int], np.ndarray]
+
+
+def _two_variants(rng: np.random.Generator, n: int) -> Float[np.ndarray, " n"]:
+    """Of two varieties of good parts one has 11 %, and scores four standard deviations above the other."""
+    return np.where(rng.random(n) < 0.11, 4.0, 0.0) + rng.normal(size=n)
+
+
+LAWS: dict[str, Draw] = {
+    "gumbel": lambda rng, n: rng.gumbel(size=n),
+    "lognormal": lambda rng, n: np.exp(0.1 * rng.normal(size=n)),
+    "gauss": lambda rng, n: rng.normal(size=n),
+    "weibull": lambda rng, n: rng.weibull(2.2, size=n),
+    "two variants": _two_variants,
+    "gamma": lambda rng, n: rng.gamma(8.0, size=n),
+    "logistic": lambda rng, n: rng.logistic(size=n),
+    "student": lambda rng, n: rng.standard_t(10.0, size=n),
+    "beta": lambda rng, n: rng.beta(3.0, 5.0, size=n),
+}
+"""Laws of normal scores, in any units. The last four were looked at when nothing was left to choose."""
+TWO_KINDS = "two variants"
+MEAN, DEVIATION = 0.3, 0.03
+"""Of normal scores, once in the units of distances."""
+TRUTH = 400_000
+"""Scores by which mean, deviation and quantile of a law are known."""
+
+
+@dataclass(frozen=True)
+class ThresholdStudyConfig:
+    """Which sets to draw, and which to read."""
+
+    task: str = field(default="thresholds", metadata=choice("thresholds"))
+    """The task that this config is for."""
+    laws: tuple[str, ...] = field(default=tuple(LAWS), metadata=choice(*LAWS))
+    """The laws of normal scores."""
+    sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
+    """How many images a set has."""
+    shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
+    """Shares of anomalous images."""
+    above: float = field(default=4.0, metadata=at_least(0))
+    """How far the mean of anomalous scores lies above that of normal ones, in standard deviations."""
+    spread: float = field(default=2.0, metadata=at_least(0))
+    """The standard deviation of anomalous scores, in that of normal ones."""
+    repeats: int = field(default=100, metadata=at_least(1))
+    """How many sets are drawn of each kind."""
+    seed: int = field(default=0, metadata=at_least(0))
+    """The seed that everything drawn follows from."""
+    rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
+    """The false-alarm rate that is asked for."""
+    roots: tuple[str, ...] = ()
+    """Directories in MVTec's form; every category is a set."""
+    real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=within(0.0, 0.9))
+    """Shares of anomalous images to which real sets are thinned out."""
+    real_repeats: int = field(default=10, metadata=at_least(1))
+    """How many subsets are taken of each real set and share."""
+    detect: Config = field(default_factory=Config)
+    """The backbone and everything else for real sets."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Shares of images, over all sets of one kind.
+
+    Attributes:
+        law: of normal scores, or the name of a real set.
+        images: in a set.
+        share: of anomalous images.
+        recall: of the anomalous images.
+        best: the same by the true quantile.
+        false_alarms: of the normal images.
+    """
+
+    law: str
+    images: int
+    share: float
+    recall: float
+    best: float
+    false_alarms: float
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
+    """Prints the comparison and writes it to study.json."""
+    config = read_config(ThresholdStudyConfig, values)
+    with locked(Path(workdir)):
+        simulated = list(_simulated(config))
+        real = list(_real(config)) if config.roots else []
+        with written_to(Path(workdir)):
+            write_json(Path(workdir) / "study.json", [vars(row) for row in (*simulated, *real)])
+    headings = ["normal scores", "images", "anomalous", "recall", "best", "of the best", "false alarms"]
+    print("percent\n" + text_table(headings, [_cells(row) for row in (*simulated, *real)]))
+    print(text_table(["images", "of the best, mean", "least law", "false alarms", "two variants"], _pooled(simulated)))
+    return [*simulated, *real]
+
+
+def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
+    for law in config.laws:
+        mean, deviation, quantile = _moments(law, config.rate)
+        for images in config.sizes:
+            for share in config.shares:
+                bad = round(share * images)
+                seeds = [config.seed, images, round(100 * share), *law.encode()]
+                rng = np.random.default_rng(seeds)
+                sets = []
+                for _ in range(config.repeats):
+                    normal = (LAWS[law](rng, images - bad) - mean) / deviation
+                    anomalous = config.above + config.spread * rng.normal(size=bad)
+                    scores = MEAN + DEVIATION * np.concatenate([normal, anomalous])
+                    sets.append((scores, np.arange(images) >= images - bad, MEAN + DEVIATION * quantile))
+                yield _row(law, images, share, sets, config.rate)
+
+
+def _moments(law: str, rate: float) -> tuple[float, float, float]:
+    """Mean, standard deviation, and standardised quantile of a law."""
+    scores = LAWS[law](np.random.default_rng(99), TRUTH)
+    mean, deviation = float(scores.mean()), float(scores.std())
+    return mean, deviation, (float(np.quantile(scores, 1 - rate)) - mean) / deviation
+
+
+def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]], rate: float) -> Row:
+    """Over sets of (scores, which are anomalous, the best threshold)."""
+    counts = np.zeros(5)
+    for scores, anomalous, best in sets:
+        flagged = calibrate(scores, ThresholdConfig(false_alarm_rate=rate)).flagged
+        counts += [
+            (flagged & anomalous).sum(), ((scores >= best) & anomalous).sum(), anomalous.sum(),
+            (flagged & ~anomalous).sum(), (~anomalous).sum(),
+        ]  # fmt: skip
+    found, possible, bad, alarms, good = (float(count) for count in counts)
+    return Row(law, images, share, found / max(bad, 1), possible / max(bad, 1), alarms / max(good, 1))
+
+
+def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
+    """Subsets of real sets, mutual scoring alone."""
+    detector = CoDeGraph(config.detect)
+    for root in config.roots:
+        for name, samples in read_layout("mvtec", root).items():
+            comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+            labels = np.array([samples[i].label for i in comparison.features.kept])
+            good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+            for share in config.real_shares:
+                some = min(round(share / (1 - share) * len(good)), len(bad))
+                rng = np.random.default_rng([config.seed, round(100 * share)])
+                sets = []
+                for _ in range(config.real_repeats):
+                    images = np.concatenate([good, rng.choice(bad, some, replace=False)])
+                    scores = _scores(comparison, np.sort(images), config.detect)
+                    anomalous = labels[np.sort(images)] == 1
+                    sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - config.rate))))
+                yield _row(name, len(good) + some, share, sets, config.rate)
+
+
+def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Config) -> Float[np.ndarray, " k"]:
+    """Raw scores of some images by themselves alone."""
+    columns = np.flatnonzero(np.isin(comparison.references, images))
+    k = neighbour_count(len(columns), config.scoring.fraction)
+    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables])
+    return image_scores(scores.reshape(-1, *comparison.options.grid), config.backbone.image_size)
+
+
+def _cells(row: Row) -> list[str]:
+    of_best = f"{100 * row.recall / row.best:.0f}" if row.best else "-"
+    recall, best = (f"{100 * value:.0f}" if row.share else "-" for value in (row.recall, row.best))
+    return [row.law, str(row.images), f"{100 * row.share:.0f}", recall, best, of_best, f"{100 * row.false_alarms:.2f}"]
+
+
+def _pooled(rows: list[Row]) -> list[list[str]]:
+    """For each size: recall as a share of the best up to 30 % anomalous, and false alarms of all."""
+    lines = []
+    for images in dict.fromkeys(row.images for row in rows):
+        one = [row for row in rows if row.images == images and row.law != TWO_KINDS]
+        two = [row.false_alarms for row in rows if row.images == images and row.law == TWO_KINDS]
+        of_best = {
+            law: float(np.mean([row.recall / row.best for row in one if row.law == law and 0 < row.share <= 0.3]))
+            for law in dict.fromkeys(row.law for row in one if row.best and row.share <= 0.3)
+        }
+        values = list(of_best.values())
+        recall = [f"{100 * value:.0f}" for value in (np.mean(values), min(values))] if values else ["-", "-"]
+        alarms = [f"{100 * np.mean(values):.2f}" if values else "-" for values in ([r.false_alarms for r in one], two)]
+        lines.append([str(images), *recall, *alarms])
+    return lines

