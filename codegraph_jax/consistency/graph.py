@@ -5,6 +5,7 @@ model (CPM). [ours] The weights, the resolution and the test.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import graspologic_native
 import networkx as nx
@@ -14,9 +15,14 @@ from scipy.sparse import csr_array
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
+from codegraph_jax.core.arrays import CPU_THREADS
 
 LEAST_MEMBERS = 3
 """Two images that share a defect are two one-off defects that happen to look alike."""
+
+STRATUM = 4
+"""References that are about as like an image as each other. With more, links that only follow likeness make communities
+that chance does not explain; with fewer, nothing is exchanged (BENCHMARKS.md, "Chance")."""
 
 TRIALS = 10
 """Independent Leiden runs, of which the best counts."""
@@ -45,18 +51,61 @@ def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarr
     return weights
 
 
-def shuffled(
-    counts: Float[np.ndarray, "n n"], targets: Int[np.ndarray, " m"], generator: np.random.Generator
-) -> np.ndarray:
-    """The links of every image led to other images by a random exchange of its targets.
+def likeness(distances: Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
+    """How far every image is from each reference, by the patches that no link starts from: their median distance.
 
-    How many links an image has, and how they bundle on few targets (the patches of one image are no independent
-    witnesses), stays; only which images they lead to becomes chance.
+    What the images of a group share does not count, or they would be alike by that alone.
+    """
+    linked = np.zeros(distances.shape[::2], bool)
+    linked[links.image, links.patch] = True
+    linked[linked.all(axis=1)] = False
+
+    def of(i: int) -> Float[np.ndarray, " m"]:
+        return np.median(distances[i][:, ~linked[i]], axis=1)
+
+    with ThreadPoolExecutor(CPU_THREADS) as pool:
+        return np.stack(list(pool.map(of, range(len(distances)))))
+
+
+def nearest_first(
+    alike: Float[np.ndarray, "n m"], references: Int[np.ndarray, " m"], order: Sequence[int]
+) -> list[Int[np.ndarray, " o"]]:
+    """For each image, in an order that is given, the other references, those that look like it most first.
+
+    Args:
+        alike: distances between images.
+        references: image of each column.
+        order: images in an order that does not depend on how they were listed; results are places in it.
+    """
+    place = np.argsort(order)
+    columns = np.argsort(place[references])
+    targets = place[references[columns]]
+    rows = []
+    for image in order:
+        sorted_columns = np.argsort(alike[image, columns], kind="stable")
+        others = targets[sorted_columns]
+        rows.append(others[others != place[image]])
+    return rows
+
+
+def shuffled(
+    counts: Float[np.ndarray, "n n"], targets: Sequence[Int[np.ndarray, " o"]], generator: np.random.Generator
+) -> Float[np.ndarray, "n n"]:
+    """The links of every image led to other images by a random exchange among targets that are about as like it.
+
+    How many links an image has, how they bundle on few targets (the patches of one image are no independent
+    witnesses), and how much they prefer images that look like it all over stays; only which of several images alike
+    they lead to becomes chance.
+
+    Args:
+        counts: links from each image to each.
+        targets: of `nearest_first`.
+        generator: of the exchange.
     """
     drawn = np.zeros_like(counts)
-    for i, row in enumerate(counts):
-        others = targets[targets != i]
-        drawn[i, generator.permutation(others)] = row[others]
+    for row, given, others in zip(drawn, counts, targets):
+        stratum = np.arange(len(others)) // STRATUM
+        row[others[np.argsort(stratum + generator.random(len(others)))]] = given[others]
     return drawn
 
 
@@ -97,20 +146,30 @@ def evidence(weights: Float[np.ndarray, "n n"], community: Members) -> float:
 
 def significant_communities(
     counts: Float[np.ndarray, "n n"],
-    is_reference: Bool[np.ndarray, " n"],
+    alike: Float[np.ndarray, "n m"],
+    references: Int[np.ndarray, " m"],
     order: Sequence[int],
     config: ConsistencyConfig,
 ) -> list[tuple[Members, float]]:
     """Communities that shuffled graphs do not give, with their p-values, strongest evidence first.
 
     The p-value of a community is the share of shuffled graphs in which any community holds as many links. It so pays
-    for the search through all communities: if nothing recurs, the chance that anything is flagged is `significance`.
+    for the search through all communities: if nothing recurs but images that are like each other all over, the chance
+    that anything is found is about `significance`.
+
+    Args:
+        counts: links from each image to each.
+        alike: of `likeness`.
+        references: image of each of its columns.
+        order: the images in an order that does not depend on how they were listed.
+        config: resolution, number of shuffled graphs, and significance.
     """
+    is_reference = np.isin(np.arange(len(counts)), references)
     observed = mutual_weights(counts, is_reference)
     generator = np.random.default_rng(0)
     position = np.argsort(order)
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
-    targets = np.flatnonzero(canonical_reference)
+    targets = nearest_first(alike, references, order)
     entries = len(counts) * (len(counts) - 1)
     resolution, chance = config.resolution, []
     for _ in range(config.permutations):
