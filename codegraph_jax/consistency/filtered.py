@@ -12,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.scoring.mutual import CPU_THREADS, mean_of_smallest, mean_over_layers
+from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.scoring.mutual import mean_of_smallest, mean_over_layers
 from codegraph_jax.scoring.panel import Panel
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.multihost import changes_everywhere
-from codegraph_jax.similarity.removal import Changes
+from codegraph_jax.similarity.removal import Changes, Neighbours
 
 
 class Barred(NamedTuple):
@@ -39,17 +40,19 @@ class Filter:
         pairs: references that must not serve an image at all [n, m].
         removed: patches that serve nobody; they are still scored [n, p].
         barred: references that must not serve some patches.
+        excused: patches that count as normal: no more anomalous than the rest of their image usually is [n, p].
     """
 
     pairs: Bool[np.ndarray, "n m"]
     removed: Bool[np.ndarray, "n p"]
-    barred: Sequence[Barred] = ()
+    barred: Sequence[Barred]
+    excused: Bool[np.ndarray, "n p"]
 
     @classmethod
     def nothing(cls, comparison: Comparison) -> "Filter":
         """Takes nothing out."""
         n, m, p = comparison.tables[0].shape[1:]
-        return cls(np.zeros((n, m), bool), np.zeros((n, p), bool))
+        return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
 
 
 def filtered_scores(
@@ -70,12 +73,25 @@ def filtered_scores(
     removed = np.zeros_like(taken_out.removed)
     serving = references[panel.columns]
     removed[serving] = taken_out.removed[serving]
+    barring = _Barring(taken_out, panel, comparison.barred, comparison.tables[0].shape[2])
+    neighbours = Neighbours(panel.columns, panel.k, barring.bar)
     rescored = [layer.copy() for layer in scores]
     for layer, table, tokens in zip(rescored, comparison.tables, features.layers):
-        changes = changes_everywhere(table, tokens, features.counts, removed, references, comparison.options)
+        counts, options = features.counts, comparison.options
+        changes = changes_everywhere(table, tokens, counts, removed, references, options, neighbours)
         for degree, changed in enumerate(changes):
-            _rescore(layer[degree], table[degree], panel, changed, taken_out, comparison.barred)
-    return mean_over_layers(rescored)
+            _rescore(layer[degree], table[degree], panel, changed, barring)
+    return excuse(mean_over_layers(rescored), taken_out.excused)
+
+
+def excuse(scores: Float[np.ndarray, "n p"], excused: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
+    """The scores of excused patches lowered to the median of their image."""
+    images = np.flatnonzero(excused.any(axis=1))
+    if len(images):
+        scores = scores.copy()
+        lowered = np.minimum(scores[images], np.median(scores[images], axis=1, keepdims=True))
+        scores[images] = np.where(excused[images], lowered, scores[images])
+    return scores
 
 
 def bar(
@@ -93,40 +109,57 @@ def bar(
         distances[np.ix_(columns, np.flatnonzero(chosen))] = np.inf
 
 
+class _Barring:
+    """Which references of a panel must not serve which patches of an image."""
+
+    def __init__(self, taken_out: Filter, panel: Panel, already: Bool[np.ndarray, "n m"] | None, references: int):
+        pairs = taken_out.pairs if already is None else taken_out.pairs | already
+        self._images = pairs[:, panel.columns]
+        self.place = np.full(references, -1)
+        self.place[panel.columns] = np.arange(len(panel.columns))
+        self._patch_count = taken_out.removed.shape[1]
+        self._patches = []
+        for barred in taken_out.barred:
+            columns = self.place[barred.columns]
+            self._patches.append((columns[columns >= 0], barred.patches))
+
+    def touches(self, i: int) -> Bool[np.ndarray, " p"]:
+        """Patches of an image that some reference must not serve."""
+        touched = np.full(self._patch_count, self._images[i].any())
+        for _, patches in self._patches:
+            touched |= patches[i]
+        return touched
+
+    def bar(
+        self, i: int, distances: Float[np.ndarray, "c q"], patches: Int[np.ndarray, " q"] | slice = slice(None)
+    ) -> None:
+        """Makes distances of some patches of an image to the panel infinite where they must not serve, in place."""
+        bar(distances, self._images[i], [(columns, chosen[i, patches]) for columns, chosen in self._patches])
+
+
 def _rescore(
     scores: Float[np.ndarray, "n p"],
     table: Float[np.ndarray, "n m p"],
     panel: Panel,
     changed: Changes,
-    taken_out: Filter,
-    already: Bool[np.ndarray, "n m"] | None,
+    barring: _Barring,
 ) -> None:
     """Scores anew, in place, the patches of one layer and degree that a filter touches."""
     order = np.argsort(changed.image, kind="stable")
     bounds = np.searchsorted(changed.image[order], np.arange(len(table) + 1))
-    place = np.full(table.shape[1], -1)
-    place[panel.columns] = np.arange(len(panel.columns))
-    pairs = taken_out.pairs if already is None else taken_out.pairs | already
 
     def rescore_image(i: int) -> None:
         own = order[bounds[i] : bounds[i + 1]]
-        own = own[place[changed.column[own]] >= 0]
+        own = own[barring.place[changed.column[own]] >= 0]
         touched = np.zeros(table.shape[2], bool)
         touched[changed.patch[own]] = True
-        for barred in taken_out.barred:
-            touched |= barred.patches[i]
-        if taken_out.pairs[i, panel.columns].any():
-            touched[:] = True
+        touched |= barring.touches(i)
         if not touched.any():
             return
         patches = np.flatnonzero(touched)
         rows = table[i][np.ix_(panel.columns, patches)]
-        rows[place[changed.column[own]], np.searchsorted(patches, changed.patch[own])] = changed.distance[own]
-        of_patches = []
-        for barred in taken_out.barred:
-            columns = place[barred.columns]
-            of_patches.append((columns[columns >= 0], barred.patches[i, patches]))
-        bar(rows, pairs[i, panel.columns], of_patches)
+        rows[barring.place[changed.column[own]], np.searchsorted(patches, changed.patch[own])] = changed.distance[own]
+        barring.bar(i, rows, patches)
         scores[i, patches] = mean_of_smallest(rows, panel.k)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:

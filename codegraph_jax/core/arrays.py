@@ -20,6 +20,9 @@ from codegraph_jax.core.settings import ConfigError
 
 GIB = 2**30
 
+CPU_THREADS = 4
+"""Sorting and partitioning in numpy release the interpreter; more threads than this wait for memory."""
+
 COPIED_BYTES = 2**27
 """Bytes of a table or of features that a stage copies at once."""
 

@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-CPU_THREADS = 4
-"""numpy's partition releases the GIL; more threads than this wait for memory."""
+from codegraph_jax.core.arrays import CPU_THREADS
 
 
 def neighbour_count(references: int, fraction: float) -> int:

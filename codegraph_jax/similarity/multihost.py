@@ -1,11 +1,13 @@
 """Patches leave the references where each process holds the features of its own images only."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.distributed import processes
-from codegraph_jax.similarity.removal import Changes, changes_by_removal, changes_in_columns
+from codegraph_jax.similarity.removal import Changes, Neighbours, changes_by_removal, changes_in_columns
 from codegraph_jax.similarity.tiles import TileOptions
 
 
@@ -16,6 +18,7 @@ def changes_everywhere(
     removed: Bool[np.ndarray, "n p"],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
+    neighbours: Neighbours | None = None,
 ) -> list[Changes]:
     """`changes_by_removal`, in every process the same: each computes those of its own images.
 
@@ -26,9 +29,10 @@ def changes_everywhere(
         removed: patches that leave the references.
         references: image of each column.
         options: as the distances were computed.
+        neighbours: which distances matter; None: all do.
     """
     if len(counts) == 1:
-        return changes_by_removal(table, own, removed, references, options)
+        return changes_by_removal(table, own, removed, references, options, neighbours)
     columns = np.flatnonzero(removed[references].any(axis=1))
     start = sum(counts[: jax.process_index()])
     mine = np.arange(start, start + counts[jax.process_index()])
@@ -37,6 +41,9 @@ def changes_everywhere(
     held = np.asarray(own)
     tokens = processes.gather_rows(held[losing[np.isin(losing, mine)] - start])
     rows = table[:, start : start + len(mine)]
-    changes = changes_in_columns(rows, held, tokens, removed[losing], columns, options)
+    if neighbours:
+        bar = neighbours.bar
+        neighbours = replace(neighbours, bar=lambda i, distances: bar(i + start, distances))
+    changes = changes_in_columns(rows, held, tokens, removed[losing], columns, options, neighbours)
     moved = [change._replace(image=change.image + np.int32(start)) for change in changes]
     return [Changes(*map(processes.gather_rows, change)) for change in moved]
