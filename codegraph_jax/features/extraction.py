@@ -43,6 +43,8 @@ class Features:
         kept: which of the sources these n images are.
         skipped: (source index, reason) of those that could not be read.
         found: images that a store had.
+        copies: (source index, place among the n images) of sources that show the same as one of these, pixel by pixel,
+            and were left out; where `extract` was asked to look for them.
     """
 
     layers: list[Float[Array | np.ndarray, "k p c"]]
@@ -52,6 +54,7 @@ class Features:
     kept: Int[np.ndarray, " n"]
     skipped: list[tuple[int, str]]
     found: int = 0
+    copies: tuple[tuple[int, int], ...] = ()
 
 
 def default_batch_size() -> int:
@@ -95,6 +98,7 @@ class Extractor:
         stores: Sequence[FeatureStore] = (),
         buffer: FeatureBuffer | None = None,
         progress: Progress = lambda images: None,
+        once: bool = False,
     ) -> Features:
         """The features of some images; with several processes each reads a share of them, and all but the layers is
         gathered.
@@ -106,6 +110,7 @@ class Extractor:
             buffer: takes the layers as they come; none: the batches are joined at the end, on the device where that is
                 possible.
             progress: called with the number of images just done.
+            once: images that are the same, pixel by pixel, become one; with several processes those of one process.
 
         Raises:
             UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
@@ -120,7 +125,7 @@ class Extractor:
             self.workers,
             self.unreadable,
         )
-        gathered = _Gathered(buffer)
+        gathered = _Gathered(buffer, once)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
@@ -193,10 +198,20 @@ class _Gathered:
     """The features that are there so far, batch by batch; with a buffer in any order, else in that of the sources."""
 
     buffer: FeatureBuffer | None
+    once: bool
     places: list[np.ndarray] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     batches: list[BatchFeatures] = field(default_factory=list)
     found: int = 0
+    first: dict[bytes, int] = field(default_factory=dict)
+    copies: list[tuple[int, int]] = field(default_factory=list)
+
+    def is_new(self, place: int, key: bytes) -> bool:
+        """Whether an image is none that was there already; a copy is noted."""
+        first = self.first.setdefault(key, place) if self.once else place
+        if first != place:
+            self.copies.append((place, first))
+        return first == place
 
     def add(self, places: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
         """Takes the features of some images."""
@@ -225,14 +240,18 @@ class _Gathered:
         order = np.argsort(places)
         image_features = np.concatenate([np.asarray(b.image_features) for b in self.batches] or [np.zeros((0, 0))])
         keys = [self.keys[i].hex() for i in order]
+        kept = processes.gather_rows(places[order] + start)
+        copies = [(i + start, first + start) for i, first in self.copies]
+        place_of = {source: place for place, source in enumerate(kept.tolist())}
         return Features(
             self._layers(places[order]) if len(places) else no_layers,
             tuple(processes.gather(len(keys))),
             processes.gather_rows(image_features[order].astype(np.float32)),
             [bytes.fromhex(key) for part in processes.gather(keys) for key in part],
-            processes.gather_rows(places[order] + start),
+            kept,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
             sum(processes.gather(self.found)),
+            tuple((i, place_of[first]) for part in processes.gather(copies) for i, first in part),
         )
 
     def _layers(self, places: Int[np.ndarray, " k"]) -> list[Any]:
@@ -261,16 +280,17 @@ def _unknown(
     waiting: np.ndarray | None = None
     for indices, images, valid in batches:
         batch_keys = [image_key(image) for image in images[:valid]]
-        entries = _find(stores, batch_keys)
-        known = [i for i, entry in enumerate(entries) if entry is not None]
+        new = [i for i, key in enumerate(batch_keys) if gathered.is_new(int(indices[i]), key)]
+        entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
+        known = [i for i, entry in entries.items() if entry is not None]
         if known:
-            found = [entry for entry in entries if entry is not None]
+            found = [entry for entry in entries.values() if entry is not None]
             gathered.add_found(indices[known], [batch_keys[i] for i in known], found)
-            progress(len(known))
-        elif not places:
+        progress(valid - len(new) + len(known))
+        if not known and not places and len(new) == valid:
             yield _Batch(indices, batch_keys, images)
             continue
-        for i in (i for i, entry in enumerate(entries) if entry is None):
+        for i in (i for i, entry in entries.items() if entry is None):
             if waiting is None:
                 waiting = np.zeros_like(images)
             waiting[len(places)] = images[i]

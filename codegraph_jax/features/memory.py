@@ -73,6 +73,11 @@ class MemoryPlan:
         return self.features + self.tables + self.working > self.limit
 
     @property
+    def kept(self) -> int:
+        """Bytes that the run leaves where it keeps features and distances."""
+        return self.features + self.tables
+
+    @property
     def features_on_disk(self) -> bool:
         return self.features + self.working > self.limit
 

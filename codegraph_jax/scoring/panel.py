@@ -22,9 +22,9 @@ class Panel(NamedTuple):
     k: int
 
     @classmethod
-    def of(cls, references: Int[np.ndarray, " m"], fraction: float, wanted: int = 0) -> "Panel":
-        """All references, or `wanted` of them spread evenly; k is a share of how many they are."""
-        columns = choose_references(len(references), wanted)
+    def of(cls, comparison: Comparison, fraction: float, wanted: int = 0) -> "Panel":
+        """All references of a comparison, or `wanted` of them by their content; k is a share of how many they are."""
+        columns = choose_references([comparison.features.keys[i] for i in comparison.references], wanted)
         return cls(columns, neighbour_count(len(columns), fraction))
 
 

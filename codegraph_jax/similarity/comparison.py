@@ -46,6 +46,7 @@ class Comparison:
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.
         added: the last so many images are no references, and nothing is learnt from them.
+        listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
         barred: references that must not serve an image, besides itself; None: there are none.
     """
 
@@ -55,6 +56,7 @@ class Comparison:
     options: TileOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
     added: int = 0
+    listed: int = 0
     barred: Bool[np.ndarray, "n m"] | None = None
 
     @property

@@ -1,6 +1,7 @@
 """All pairs of images through the tile kernel: the schedule, the progress and the table of distances."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -43,11 +44,20 @@ class Pairs:
         return len(self.listing)
 
 
-def choose_references(n: int, limit: int) -> Int[np.ndarray, " m"]:
-    """Indices of the images that serve as references: all, or `limit` of them spread evenly over the set."""
+def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"]:
+    """Indices of the images that serve as references, in ascending order: all, or `limit` of them.
+
+    They are chosen by their content, as good as at random and yet the same in any order of the images: whatever
+    alternates in a listing (views, cameras, shifts) has its share among them.
+
+    Args:
+        keys: digests of the images' pixels (`features.stores.image_key`).
+        limit: 0 for all.
+    """
+    n = len(keys)
     if not limit or limit >= n:
         return np.arange(n)
-    return np.unique(np.linspace(0, n - 1, limit).round().astype(np.int64))
+    return np.sort(np.array(sorted(range(n), key=lambda i: keys[i])[:limit], np.int64))
 
 
 def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:

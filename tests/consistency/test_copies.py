@@ -1,0 +1,93 @@
+"""Images that occur more than once: one witness, however often."""
+
+import dataclasses
+
+import networkx as nx
+import numpy as np
+import pytest
+
+from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.consistency.community import Community, Consistency, PatchBox
+from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph, TooFewImages
+
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+
+
+def detector(**fields):
+    return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), **fields))
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    return list(draw_set(13, 56, 3, 0.0, ()).images)
+
+
+def test_what_was_found_is_told_of_all_copies():
+    graph = nx.Graph()
+    graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
+    community = Community((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
+    found = Consistency(
+        (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, shows=np.arange(3)[:, None, None]
+    )
+    all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
+    assert all_of_them.communities[0].members == (3, 0, 2, 4)
+    assert [box.image for box in all_of_them.communities[0].boxes] == [0, 2, 4]
+    assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
+    assert all_of_them.views == ((0, 1, 2, 4),)
+    assert dict(all_of_them.graph.edges[0, 3]) == {"weight": 3.0, "links": [(0, 7, 3)]}
+    assert all_of_them.shows[:, 0, 0].tolist() == [0, 1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("count", [2, 7])
+def test_copies_change_nothing_of_the_others_and_have_what_their_original_has(photographs, count):
+    once = detector().detect(photographs)
+    listed = [photographs[4], *photographs[:4], *photographs[5:], *[photographs[4].copy() for _ in range(count - 1)]]
+    many = detector().detect(listed)
+    order = [4, 0, 1, 2, 3, *range(5, 13), *[4] * (count - 1)]
+    assert many.kept.tolist() == list(range(len(listed)))
+    # the order of images changes how sums round, their number nothing
+    np.testing.assert_allclose(many.scores_raw, once.scores_raw[order], rtol=1e-5)
+    np.testing.assert_allclose(many.calibration.p_values, once.calibration.p_values[order], rtol=1e-2)
+    np.testing.assert_array_equal(many.calibration.flagged, once.calibration.flagged[order])
+    assert many.calibration.images == 13
+    for name in ("patch_scores", "scores_raw", "scores"):
+        values = getattr(many, name)
+        np.testing.assert_array_equal(values[13:], np.stack([values[0]] * (count - 1)))
+    assert (0, *range(13, 12 + count)) in many.consistency.duplicates
+
+
+def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(photographs):
+    bad = photographs[0].copy()
+    bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
+    result = detector(consistency=ConsistencyConfig(enabled=False)).detect([*photographs[1:], *[bad] * 7])
+    assert not result.calibration.flagged[:12].any()
+    assert (result.calibration.p_values > 0).all()
+    assert result.scores_raw[12:].min() == result.scores_raw.max()
+
+
+def test_an_added_copy_of_an_image_of_the_set_is_still_added(photographs):
+    result = detector().detect(photographs[:8], added=[photographs[2], photographs[9], photographs[9]])
+    assert result.added == 3 and result.kept.tolist() == list(range(11))
+    assert result.scores_raw[8] == result.scores_raw[2] and result.scores_raw[9] == result.scores_raw[10]
+
+
+def test_copies_of_one_image_are_no_set(photographs):
+    with pytest.raises(TooFewImages, match="1 of 3 images can be read and are no copies of each other"):
+        detector().detect([photographs[0]] * 3)
+
+
+def test_a_single_reference_is_refused(photographs):
+    with pytest.raises(ConfigError, match="config.similarity.references: one reference cannot judge itself"):
+        detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
+    with pytest.raises(ConfigError, match="config.bank.references: one reference cannot judge itself"):
+        detector().detect(photographs[:4], bank_references=1)
+
+
+def test_the_place_in_the_listing_decides_nothing(photographs):
+    config = dataclasses.replace(detector().config, similarity=SimilarityConfig(references=5))
+    straight = CoDeGraph(config).detect(photographs)
+    backward = CoDeGraph(config).detect(photographs[::-1])
+    np.testing.assert_allclose(backward.scores_raw[::-1], straight.scores_raw, rtol=1e-5)
