@@ -93,7 +93,7 @@ class SimilarityConfig:
     precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
     """The precision of the products; maxima, box sums and distances are float32."""
     references: int = field(default=0, metadata=at_least(0))
-    """How many images each image is compared with, chosen evenly over the set; 0 means all of them."""
+    """How many images each image is compared with, chosen by their content as if at random; 0 means all of them."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,8 @@ class ConsistencyConfig:
     """Chance that a set in which nothing recurs gives any community."""
     dependency: float = field(default=0.99, metadata=within(0.0, 1.0))
     """Quantile among other images that a patch's dependency on its community must exceed to be flagged."""
+    unsure: str = field(default="keep", metadata=choice("keep", "filter"))
+    """What happens to a group that may be a harmless variant of good parts: it serves as ever, or is filtered too."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +182,8 @@ class BankConfig:
 
     save: str = ""
     """The .safetensors file to write; empty means none."""
-    references: int = field(default=32, metadata=at_least(1))
-    """How many images the bank holds, chosen evenly over the references of the set; time and size are proportional."""
+    references: int = field(default=32, metadata=at_least(2))
+    """How many images the bank holds, chosen by their content; time and size are proportional."""
     dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
     """The type of the patch tokens in the file."""
 
@@ -224,6 +226,10 @@ class Config:
     """The task that this config is for."""
     resume: bool = True
     """Whether the workdir keeps what an interrupted run has computed, to go on from; see `codegraph_jax.resume`."""
+    keep: bool = False
+    """Whether the workdir keeps features and distances after the run too, so that it can be judged again at once."""
+    review: str = ""
+    """The review.json of a report: verdicts of a person on what recurs; empty means none."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)

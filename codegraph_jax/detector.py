@@ -14,11 +14,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.backbones import Backbone, load_backbone
+from codegraph_jax.backbones import Backbone, features_identity, load_backbone
 from codegraph_jax.bank.making import make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
@@ -91,6 +92,7 @@ class CoDeGraph:
         added: Sequence[Source] = (),
         bank_references: int = 0,
         *,
+        review: Review | None = None,
         bank: int | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
@@ -102,14 +104,18 @@ class CoDeGraph:
                 result.
             bank_references: how many of the references to keep as `result.bank`, which scores single new images; 0:
                 none.
+            review: verdicts of a person on what recurs, see `DetectionResult.review`.
             bank: former name of `bank_references`.
 
         Raises:
+            ReviewError: `review` is of other features.
             TooFewImages: fewer than two can be read.
             UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
-        return self.judge(self.compare(images, progress, added), bank_references=bank_references)
+        if review:
+            review.check(self.features)
+        return self.judge(self.compare(images, progress, added), bank_references=bank_references, review=review)
 
     def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
         """The slow half of `detect`: features of every image, and the distance of every patch to every reference image.
@@ -124,6 +130,7 @@ class CoDeGraph:
         consistency: ConsistencyConfig | None = None,
         bank_references: int = 0,
         *,
+        review: Review | None = None,
         bank: int | None = None,
         consistent: ConsistencyConfig | None = None,
     ) -> DetectionResult:
@@ -133,13 +140,20 @@ class CoDeGraph:
             comparison: of `compare`; nothing of it is changed, so that it can be judged again with other settings.
             consistency: takes the place of `config.consistency`.
             bank_references: see `detect`.
+            review: verdicts of a person on what recurs, such as `DetectionResult.review` of the same comparison gives.
             bank, consistent: former names of `bank_references` and `consistency`.
+
+        Raises:
+            ReviewError: `review` is of other features.
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
         config, features, own = self.config, comparison.features, comparison.own
         size, clock = config.backbone.image_size, Clock(comparison.seconds)
-        everybody = Panel.of(comparison.references, config.scoring.fraction)
+        require_several("bank.references", bank_references)
+        everybody = Panel.of(comparison, config.scoring.fraction)
+        if review:
+            review.check(self.features)
 
         with clock("scoring"):
             layer_scores = panel_scores(comparison, everybody)
@@ -147,15 +161,17 @@ class CoDeGraph:
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
         if consistency.enabled:
             with clock("consistency"):
-                recurring, taken_out = find_consistent(comparison, everybody.k, consistency)
+                patterns = review.patterns if review else ()
+                recurring, taken_out = find_consistent(comparison, everybody.k, consistency, patterns)
                 patch_scores = filtered_scores(comparison, everybody, layer_scores, taken_out)
         with clock("scoring"):
             maps = patch_scores.reshape(-1, *comparison.options.grid)
             scores_raw = scores = image_scores(maps, size)
-            calibration = calibrate(scores_raw[:own], config.threshold).of(scores_raw)
+            proven = recurring.proven(len(scores_raw))
+            calibration = calibrate(scores_raw[:own], config.threshold, proven[:own]).of(scores_raw, proven)
             if config.scoring.rescore:
                 scores = rescore(scores_raw, features.image_features, config.scoring.rescore_k, comparison.added)
-        return DetectionResult(
+        result = DetectionResult(
             kept=features.kept,
             skipped=features.skipped,
             patch_scores=maps,
@@ -164,6 +180,7 @@ class CoDeGraph:
             calibration=calibration,
             image_size=size,
             weights=self.backbone.weights,
+            features=self.features,
             seconds=dict(clock.seconds),
             consistency=recurring,
             added=comparison.added,
@@ -172,6 +189,12 @@ class CoDeGraph:
             if bank_references
             else None,
         )
+        return result.with_copies(features.copies, comparison.listed)
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """What the features depend on; a review holds for equal ones."""
+        return features_identity(self.backbone, self.config.backbone)
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """The same detector with its parameters on one device, all of its work there, and `memory` bytes for arrays."""
@@ -213,20 +236,21 @@ class CoDeGraph:
         plan = plan or plan_run(self.config, self.backbone, len(images) + len(added))
         with together():
             plan.check(self.config.storage.check)
+            require_several("similarity.references", self.config.similarity.references)
         with clock("backbone"):
             features = self._features([*images, *added], progress, earlier, plan)
         own = int((features.kept < len(images)).sum())
         if own < 2:
-            raise TooFewImages(
-                f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
-            )
+            copies = sum(source < len(images) for source, _ in features.copies)
+            what = "can be read" if not copies else "can be read and are no copies of each other"
+            raise TooFewImages(f"{own} of {len(images)} images {what}; each is judged by the others, so two are needed")
         side = self.config.backbone.image_size // self.backbone.preset.patch_size
         options = tile_options(self.config.similarity, self.config.features.degrees, (side, side))
-        references = choose_references(own, self.config.similarity.references)
+        references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
             tables = self._tables(features, options, references, progress, earlier, plan)
         added_images = len(features.kept) - own
-        return Comparison(features, tables, references, options, dict(clock.seconds), added_images)
+        return Comparison(features, tables, references, options, dict(clock.seconds), added_images, len(images))
 
     def _features(
         self, sources: Sequence[Source], progress: bool, earlier: EarlierStart | None, plan: MemoryPlan
@@ -243,7 +267,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance)
+            features = extractor.extract(sources, stores, buffer, advance, once=True)
         if cache:
             cache.warn_of_damage()
         return features
@@ -272,6 +296,12 @@ class CoDeGraph:
                         earlier.keep_table(number, features.keys, references, table)
                 tables.append(table)
         return tables
+
+
+def require_several(what: str, references: int) -> None:
+    """Refuses a single reference: the image that it is would be judged by nobody."""
+    if references == 1:
+        raise ConfigError(f"config.{what}: one reference cannot judge itself; give two or more")
 
 
 def _renamed(old: str, value: T | None, new: str, given: T) -> T:

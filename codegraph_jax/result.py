@@ -1,13 +1,17 @@
 """What a detection gives."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.scoring.maps import interpolated
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -25,8 +29,9 @@ class DetectionResult:
         calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.
         image_size: side of the anomaly maps in pixels.
         weights: which backbone weights were used.
+        features: what the features depend on (`backbones.features_identity`).
         seconds: wall time of each stage.
-        consistency: recurring defects, near-duplicates and the image graph.
+        consistency: what recurs, near-duplicates and the image graph.
         added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
             those may exceed 1.
         from_cache: images whose features came from the cache.
@@ -41,6 +46,7 @@ class DetectionResult:
     calibration: Calibration
     image_size: int
     weights: str
+    features: Mapping[str, Any]
     seconds: dict[str, float]
     consistency: Consistency = field(default_factory=Consistency)
     added: int = 0
@@ -57,6 +63,63 @@ class DetectionResult:
             size: pixels a side, or (height, width); default: `image_size`.
         """
         return interpolated(self.patch_scores[images], size or self.image_size)
+
+    def review(self, verdicts: Mapping[int, Verdict | tuple[Verdict, str]]) -> Review:
+        """A person's verdicts on what recurs, to judge this set again with or the next lot of the product.
+
+            review = result.review({1: ("variant", "imprint"), 2: "defect"})
+            result = detector.judge(comparison, review=review)
+
+        Verdicts that were known before are kept where they are not replaced.
+
+        Args:
+            verdicts: by the numbers of communities (from 1) and sightings: `defect`, `variant` or `undecided`, perhaps
+                with a name.
+
+        Raises:
+            KeyError: there is no such number.
+            ValueError: what the number stands for shows too little to be known again, or there is no such verdict.
+        """
+        found, images = self.consistency, len(self.scores)
+        patterns = list(found.others)
+        numbers = {sighting.number for sighting in found.sightings} | set(verdicts)
+        for number in sorted(numbers):
+            if not 1 <= number <= found.highest:
+                raise KeyError(f"no group {number}: there are {found.highest}")
+            pattern = found.pattern(number, images)
+            if pattern is None:
+                raise ValueError(f"group {number} shows too little to be known again")
+            given = verdicts.get(number, pattern.verdict)
+            verdict, name = given if isinstance(given, tuple) else (given, pattern.name)
+            patterns.append(replace(pattern, verdict=verdict, name=name))
+        return Review(self.features, tuple(patterns))
+
+    def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
+        """The result with images that were left out because they show the same as others.
+
+        A copy gets what its original has, and is a member wherever that is.
+
+        Args:
+            copies: (source index, place of the original among the n images).
+            listed: source indices from it on are of added images.
+        """
+        if not copies:
+            return self
+        places = {int(source): place for place, source in enumerate(self.kept)} | dict(copies)
+        # where a set shows an image twice and it is added too, the set comes first
+        kept = np.array(sorted(places))
+        place = np.array([places[source] for source in kept.tolist()])
+        calibration = self.calibration
+        return replace(
+            self,
+            kept=kept,
+            patch_scores=self.patch_scores[place],
+            scores_raw=self.scores_raw[place],
+            scores=self.scores[place],
+            calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
+            consistency=with_copies(self.consistency, place),
+            added=int((kept >= listed).sum()),
+        )
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:

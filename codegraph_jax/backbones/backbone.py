@@ -51,6 +51,17 @@ def weights_identity(weights: str) -> str:
     return found.group() if found else weights
 
 
+def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
+    """What patch tokens depend on, beside rounding: those of equal identity may be held against each other."""
+    return {
+        "weights": weights_identity(backbone.weights),
+        "image_size": config.image_size,
+        "blocks": list(backbone.blocks),
+        "activation": config.activation,
+        "position_offset": config.position_offset,
+    }
+
+
 def load_backbone(config: BackboneConfig) -> Backbone:
     """Checks the settings, finds the weights and puts them on the default device.
 

@@ -1,4 +1,4 @@
-"""Targeted patch filtering: which patches make a community (docs/method.md section 4.6).
+"""Targeted patch filtering: which patches show what a community shares (docs/method.md section 4.6).
 
 [paper, by name] Only patches that depend on a flagged community are filtered. [ours] What counts as depending.
 """
@@ -17,40 +17,16 @@ from codegraph_jax.core.arrays import at_once
 from codegraph_jax.scoring.mutual import mutual_scores
 
 FEWEST_OUTSIDE = 5
-"""Images outside all communities without which normality is anybody's guess."""
-
-
-def flag_patches(
-    distances: Float[np.ndarray, "n m p"],
-    references: Int[np.ndarray, " m"],
-    communities: Sequence[Sequence[int]],
-    k: int,
-    config: ConsistencyConfig,
-) -> Bool[np.ndarray, "n p"]:
-    """Patches of community members that look normal only because of their community.
-
-    A patch is flagged where its score grows without the community (the dependency s(x | without C) / s(x) exceeds its
-    `dependency` quantile over the patches of images outside) and where it is then anomalous (s(x | without C) exceeds
-    the `standout` quantile of the scores outside). The second keeps the patches of normal parts that merely agree.
-
-    Args:
-        distances: mean over layers and degrees.
-        references: image of each column.
-        communities: image indices of each community.
-        k: neighbours that a score averages.
-        config: the two quantiles.
-    """
-    n, _, p = distances.shape
-    flagged = np.zeros((n, p), bool)
-    for community, test in zip(communities, dependences(distances, references, communities, k, config)):
-        for members in _parts(np.asarray(community), distances):
-            flagged[members] |= depends(distances[members], test, k)
-    return flagged
+"""Images outside all communities, and references outside one, without which normality is anybody's guess."""
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """What a patch of any image must exceed to count as part of a community.
+    """What a patch of any image must exceed to show what a community shares.
+
+    That its score grows without the community (the dependency s(x | outside) / s(x) exceeds its `dependency` quantile
+    over the patches of images outside), and that it is then anomalous (s(x | outside) exceeds the `standout` quantile
+    of the scores outside). The second keeps the patches of normal parts that merely agree.
 
     Attributes:
         outside: columns of the references that do not belong to the community [o].
@@ -81,7 +57,12 @@ def dependences(
 ) -> list[Dependence]:
     """The limits of every community, learnt from the images outside of all; none where those are too few.
 
-    Arguments as for `flag_patches`.
+    Args:
+        distances: mean over layers and degrees; infinite where a reference must not serve.
+        references: image of each column.
+        communities: image indices of each community.
+        k: neighbours that a score averages.
+        config: the two quantiles.
     """
     outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
     if len(outside) < FEWEST_OUTSIDE:
@@ -91,6 +72,9 @@ def dependences(
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
+        if len(rest) < FEWEST_OUTSIDE:
+            tests.append(Dependence(rest, 0.0, standout))
+            continue
         without = _scores(distances, outside, rest, min(k, len(rest)))
         limit = np.quantile(without / np.maximum(scores, 1e-12), config.dependency)
         tests.append(Dependence(rest, float(limit), standout))
@@ -112,16 +96,36 @@ def _scores(
 
 
 def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
-    """Which patches of some images, of the set or not, are part of a community; `distances` as for `flag_patches`."""
+    """Which patches of some images, of the set or not, show what a community shares; `distances` as above."""
+    if len(test.outside) < FEWEST_OUTSIDE:
+        return np.zeros((len(distances), distances.shape[2]), bool)
     scores = mutual_scores(distances[None], k)[0]
     without = mutual_scores(distances[None, :, test.outside], min(k, len(test.outside)))[0]
     return (without / np.maximum(scores, 1e-12) > test.dependency) & (without > test.standout)
 
 
+def members_patches(
+    distances: Float[np.ndarray, "n m p"], communities: Sequence[Sequence[int]], tests: Sequence[Dependence], k: int
+) -> Bool[np.ndarray, "n p"]:
+    """Patches of members that show what their community shares; False for all other images.
+
+    Args:
+        distances: as for `dependences`.
+        communities: image indices of each; disjoint.
+        tests: of `dependences`, for each community.
+        k: neighbours that a score averages.
+    """
+    shown = np.zeros((len(distances), distances.shape[2]), bool)
+    for community, test in zip(communities, tests):
+        for members in _parts(np.asarray(community), distances):
+            shown[members] = depends(distances[members], test, k)
+    return shown
+
+
 def recognise(
     distances: Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
 ) -> list[Bool[np.ndarray, "b p"]]:
-    """Patches of images that are not of the set which show the recurring defect of each community.
+    """Patches of images that are not of the set which show what each community shares.
 
     Args:
         distances: of their patches, mean over layers and degrees.
@@ -134,13 +138,13 @@ def recognise(
 
 
 def community_boxes(
-    flagged: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
+    shown: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
 ) -> tuple[PatchBox, ...]:
-    """Bounding boxes of the connected regions of flagged patches in each member, diagonal neighbours connected."""
+    """Bounding boxes of the connected regions of chosen patches in each member, diagonal neighbours connected."""
     h, w = grid
     boxes = []
     for i in members:
-        regions, _ = ndimage.label(flagged[i].reshape(h, w), structure=np.ones((3, 3)))
+        regions, _ = ndimage.label(shown[i].reshape(h, w), structure=np.ones((3, 3)))
         for rows, columns in ndimage.find_objects(regions):
             boxes.append(PatchBox(i, rows.start / h, columns.start / w, rows.stop / h, columns.stop / w))
     return tuple(boxes)

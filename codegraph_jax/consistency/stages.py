@@ -3,7 +3,7 @@
 CoDeGraph, arXiv:2510.10456; docs/method.md section 4 says what is the paper's and what is this project's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,10 +13,18 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Barred, Filter
-from codegraph_jax.consistency.filtering import community_boxes, dependences, flag_patches, recognise
+from codegraph_jax.consistency.filtering import (
+    FEWEST_OUTSIDE,
+    Dependence,
+    community_boxes,
+    dependences,
+    members_patches,
+    recognise,
+)
 from codegraph_jax.consistency.graph import (
     Members,
     image_graph,
+    likeness,
     link_counts,
     mutual_weights,
     significant_communities,
@@ -24,23 +32,30 @@ from codegraph_jax.consistency.graph import (
 )
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
+from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.recognition import with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
+from codegraph_jax.consistency.verdicts import decide, weigh
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.mutual import mutual_scores
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
 
 
-def find_consistent(comparison: Comparison, k: int, config: ConsistencyConfig) -> tuple[Consistency, Filter]:
+def find_consistent(
+    comparison: Comparison, k: int, config: ConsistencyConfig, patterns: Sequence[Pattern] = ()
+) -> tuple[Consistency, Filter]:
     """Finds what recurs among the images of the set, and what must therefore not serve as a reference.
 
     Photographs of one and the same part do not serve as references for each other. Patches that show a recurring defect
     serve no image, and are themselves judged by images outside of their community: next to every flagged patch lie some
-    that were not flagged and look like it. Added images are treated by what the set has taught.
+    that were not flagged and look like it. Added images are treated by what the set has taught. Patches that show what
+    a person has called a harmless variant count as normal.
 
     Args:
         comparison: of all images.
         k: neighbours that a score averages.
         config: see `ConsistencyConfig`.
+        patterns: what a person has judged.
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
     distances = mean_distances(comparison.tables)
@@ -49,22 +64,20 @@ def find_consistent(comparison: Comparison, k: int, config: ConsistencyConfig) -
     duplicates = same_part(distances, references, comparison.added)
     distances[duplicates] = np.inf
     keys = comparison.features.keys[:own]
-    found = find_communities(distances[:own], references, duplicates[:own], keys, k, grid, config)
+    found, tests = find_communities(distances[:own], references, duplicates[:own], keys, k, grid, config)
+    found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
-    members = [community.members for community in found.communities]
-    tests = dependences(distances[:own], references, members, k, config) if comparison.added else []
-    shown = recognise(distances[own:], tests, k)
-    flagged = np.any([np.zeros((comparison.added, distances.shape[2]), bool), *shown], axis=0)
-    flagged = np.concatenate([found.flagged.reshape(own, -1), flagged])
-    barred = []
-    for number, community in enumerate(members):
-        patches = np.zeros_like(flagged)
-        patches[list(community)] = flagged[list(community)]
-        if shown:
-            patches[own:] = shown[number]
-        barred.append(Barred(np.flatnonzero(np.isin(references, community)), patches))
-    found = replace(found, flagged=flagged.reshape(-1, *grid))
-    return found, Filter(duplicates, flagged, barred)
+    # members show what their community shares, added images what its test says, others what is recognised
+    added = recognise(distances[own:], tests, k)
+    members = found.shows.reshape(own, -1)
+    shows = dict(elsewhere)
+    for number in range(1, len(found.communities) + 1):
+        further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
+        patches = np.concatenate([members == number, further])
+        shows[number] = patches | shows[number] if number in shows else patches
+    nothing = np.zeros(distances.shape[::2], bool)
+    found = replace(found, shows=_numbered(found, shows, nothing).reshape(-1, *grid))
+    return found, _filter(found, shows, references, duplicates, nothing)
 
 
 def find_communities(
@@ -75,8 +88,8 @@ def find_communities(
     k: int,
     grid: tuple[int, int],
     config: ConsistencyConfig,
-) -> Consistency:
-    """The communities of a set, and the patches that make them.
+) -> tuple[Consistency, list[Dependence]]:
+    """The communities of a set, what they share and what that is taken for, and by what it is recognised.
 
     Args:
         distances: mean over layers and degrees; infinite where a reference must not serve, duplicates included.
@@ -92,26 +105,61 @@ def find_communities(
     links = select_by_coverage(find_links(distances, references, config), images, config.coverage)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
-    found = significant_communities(counts, is_reference, order, config)
+    found = significant_communities(counts, likeness(distances, links), references, order, config)
     found, views = _without_views(found, links, distances, references, k, grid, config)
     whole = with_missed_members([members for members, _ in found], distances, references, k, config)
-    found = [(members, p_value) for members, (_, p_value) in zip(whole, found)]
-    flagged = flag_patches(distances, references, [members for members, _ in found], k, config)
+    tests = dependences(distances, references, whole, k, config)
+    shown = members_patches(distances, whole, tests, k)
+    evidence = weigh(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
     weights = mutual_weights(counts, is_reference)
     communities = []
-    for members, p_value in found:
+    shows = np.zeros(shown.shape, np.int16)
+    for members, (_, p_value), known in zip(whole, found, evidence):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
-        boxes = community_boxes(flagged, typical, grid)
-        communities.append(Community(typical, strength(weights, members), p_value, boxes))
-    return Consistency(
+        boxes = community_boxes(shown, typical, grid)
+        verdict = decide(known, config)
+        communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, known))
+        shows[list(members)] = np.where(shown[list(members)], len(communities), 0)
+    consistency = Consistency(
         tuple(communities),
         groups(duplicates, references),
         views,
         image_graph(weights, links),
-        flagged.reshape(images, *grid),
-        measure_spacing_law(distances, mutual_scores(distances[None], k)[0], flagged),
+        shows.reshape(images, *grid),
+        measure_spacing_law(distances, mutual_scores(distances[None], k)[0], shown),
     )
+    return consistency, tests
+
+
+def _numbered(
+    found: Consistency, shows: Mapping[int, Bool[np.ndarray, "n p"]], nothing: Bool[np.ndarray, "n p"]
+) -> Int[np.ndarray, "n p"]:
+    """One number for each patch; where it shows several patterns, a defect comes before others, and a stronger one."""
+    numbers = nothing.astype(found.shows.dtype)
+    defects = found.numbers("defect")
+    for number in sorted(shows, key=lambda number: (number in defects, -number)):
+        numbers[shows[number]] = number
+    return numbers
+
+
+def _filter(
+    found: Consistency,
+    shows: Mapping[int, Bool[np.ndarray, "n p"]],
+    references: Int[np.ndarray, " m"],
+    duplicates: Bool[np.ndarray, "n m"],
+    nothing: Bool[np.ndarray, "n p"],
+) -> Filter:
+    """What the verdicts mean: defects serve nobody and are judged from outside, variants are excused."""
+    barred = []
+    for number in found.numbers("defect"):
+        inside = np.isin(references, found.images(number))
+        # where nearly all images show it, nobody is left to judge by
+        if np.count_nonzero(~inside) >= FEWEST_OUTSIDE:
+            barred.append(Barred(np.flatnonzero(inside), shows[number]))
+    removed = np.any([nothing, *(patches for _, patches in barred)], axis=0)
+    excused = np.any([nothing, *(shows[number] for number in found.numbers("variant"))], axis=0)
+    return Filter(duplicates, removed, barred, excused)
 
 
 def _without_views(
@@ -124,7 +172,8 @@ def _without_views(
     config: ConsistencyConfig,
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Tells the communities that share a defect from those that share a view."""
-    tied = flag_patches(distances, references, [members for members, _ in found], k, config)
+    members = [members for members, _ in found]
+    tied = members_patches(distances, members, dependences(distances, references, members, k, config), k)
     tied[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, tied, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < VIEW]

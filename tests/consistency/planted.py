@@ -15,13 +15,17 @@ REGION = np.array([18, 19, 26, 27])
 """Patches of the recurring defect."""
 
 
-def draw(n=48, group=10, one_off=5, seed=0, channels=24):
-    """Tokens [n, p, c]; the first `group` images share a defect, the next `one_off` have one of their own each."""
+def draw(n=48, group=10, one_off=5, seed=0, channels=96, rough=1.2):
+    """Tokens [n, p, c]; the first `group` images share a defect, the next `one_off` have one of their own each.
+
+    `rough` is how much the repeats of the defect differ; below 0.4 it repeats more exactly than the part does, as an
+    imprint would.
+    """
     rng = np.random.default_rng(seed)
     patches = GRID[0] * GRID[1]
-    tokens = rng.normal(size=(1, patches, channels)) + 0.6 * rng.normal(size=(n, patches, channels))
-    shared = 2.5 * rng.normal(size=(len(REGION), channels))
-    tokens[:group, REGION] = shared + 0.4 * rng.normal(size=(group, len(REGION), channels))
+    tokens = rng.normal(size=(1, patches, channels)) + 0.4 * rng.normal(size=(n, patches, channels))
+    shared = tokens[:, REGION].mean(axis=0) + 1.6 * rng.normal(size=(len(REGION), channels))
+    tokens[:group, REGION] = shared + rough * rng.normal(size=(group, len(REGION), channels))
     for i in range(group, group + one_off):
         tokens[i, REGION + 3] = 2.5 * rng.normal(size=(len(REGION), channels))
     return tokens.astype(np.float32)

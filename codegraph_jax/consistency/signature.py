@@ -1,0 +1,276 @@
+"""What a pattern looks like, in a few vectors: by these it is recognised in images that nobody compares. [ours]
+
+A community is known by its members. A verdict on it must hold for the next lot too, where other images show the same
+pattern. Its signature is made of prototypes, the centres of the patches that show it (`scipy.cluster.vq`), and of how
+far from each of them the nearest patch of an image usually is that does not show it. An image shows the pattern where
+some of its patches are much nearer to a prototype than that. Measured on halves of sets that the other half had taught:
+BENCHMARKS.md, "Signatures".
+"""
+
+import base64
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int8
+from scipy.cluster.vq import kmeans2
+
+from codegraph_jax.distributed import processes
+from codegraph_jax.features.aggregation import aggregate
+from codegraph_jax.features.extraction import Features
+
+DEGREE = 3
+"""Side of the neighbourhoods that the vectors average: alone, patches are told from others less well."""
+PROTOTYPES = 8
+"""More of them fit the members that taught them and miss others."""
+NEAR, FAR = 0.9, 0.03
+"""The limit lies between these quantiles, the first of images that show the pattern, the second of others; where they
+overlap, at the second."""
+SOME = 0.25
+"""Share of the patches by which a member usually shows the pattern: so many make an image show it."""
+MOST_PATCHES, MOST_OUTSIDE = 4096, 200
+"""Patches that the prototypes are made of, and images outside that they are held against: more teach nothing."""
+STEPS = 20
+CHUNK = 16
+"""Images whose vectors are in memory at once."""
+SMALLEST = 1e-6
+"""Distances are clamped here before something is divided by them."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a pattern looks like in the features of one backbone.
+
+    Attributes:
+        prototypes: directions of q vectors in each of l layers, as integers [q, l, c].
+        usual: distance of each prototype to the nearest patch of a usual image that does not show the pattern [q].
+        limit: share of the usual distance up to which a patch shows the pattern.
+        patches: least number of such patches that make an image show it.
+    """
+
+    prototypes: Int8[np.ndarray, "q l c"]
+    usual: Float[np.ndarray, " q"]
+    limit: float
+    patches: int
+
+    def nearness(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
+        """Distance of patches to the nearest prototype as a share of the usual one; at most `limit` shows the pattern.
+
+        Args:
+            vectors: of `patch_vectors`, d = l * c.
+        """
+        return (_distances(vectors, _directions(self.prototypes)) / self.usual).min(axis=-1)
+
+    def shown(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
+        """Which patches of b images show the pattern; none in an image of which too few do."""
+        near = self.nearness(vectors) <= self.limit
+        return near & (near.sum(axis=1, keepdims=True) >= self.patches)
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return {
+            "prototypes": base64.b64encode(self.prototypes.tobytes()).decode("ascii"),
+            "shape": list(self.prototypes.shape),
+            "usual": [float(value) for value in self.usual],
+            "limit": float(self.limit),
+            "patches": self.patches,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Signature":
+        """What `as_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else.
+        """
+        q, layers, channels = (int(size) for size in values["shape"])
+        numbers = np.frombuffer(base64.b64decode(values["prototypes"], validate=True), np.int8)
+        usual, limit = np.asarray(values["usual"], np.float32), float(values["limit"])
+        patches = int(values["patches"])
+        if (
+            min(q, layers, channels, patches) < 1
+            or usual.shape != (q,)
+            or not (usual > 0).all()
+            or not 0 < limit < np.inf
+        ):
+            raise ValueError("the numbers of a signature do not fit together")
+        return cls(numbers.reshape(q, layers, channels), usual, limit, patches)
+
+
+def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndarray, "b p d"]:
+    """Unit vectors of all patches of b images, the parts of all layers (tokens [b, p, c]) one after the other."""
+    parts = [np.asarray(aggregate(jnp.asarray(layer), DEGREE, grid)) for layer in layers]
+    return np.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
+
+
+def recognise_all(
+    signatures: Sequence[Signature], features: Features, grid: tuple[int, int]
+) -> Bool[np.ndarray, "s n p"]:
+    """Which patches of all images show which pattern, in every process the same."""
+    own = [
+        np.stack([signature.shown(vectors) for signature in signatures], axis=1)
+        for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
+    ]
+    nothing = np.zeros((0, len(signatures), grid[0] * grid[1]), bool)
+    return processes.gather_rows(np.concatenate([nothing, *own])).swapaxes(0, 1)
+
+
+def make_signatures(
+    features: Features, grid: tuple[int, int], communities: Sequence[Sequence[int]], shown: Bool[np.ndarray, "n p"]
+) -> list[Signature | None]:
+    """The signature of each community; None where fewer than two members show anything, or all images are members.
+
+    Args:
+        features: of all images, of which the first n are asked.
+        grid: of the patches.
+        communities: image indices of each.
+        shown: patches of members that show what their community shares.
+    """
+    # in the order of their content: nothing must depend on how the images were listed
+    everybody = sorted(range(len(shown)), key=lambda i: features.keys[i])
+    taken = {i for members in communities for i in members}
+    outside = _evenly([i for i in everybody if i not in taken], MOST_OUTSIDE)
+    showing = [[i for i in everybody if i in members and shown[i].any()] for members in map(set, communities)]
+    drafts = [
+        _Draft.of(_patches_of(features, grid, members, shown)) if outside and len(members) > 1 else None
+        for members in showing
+    ]
+    waiting = [draft for draft in drafts if draft]
+    _finish(waiting, features, grid, outside)
+    return [draft.signature if draft else None for draft in drafts]
+
+
+@dataclass
+class _Draft:
+    """A signature in the making.
+
+    How near an image is that has not taught the prototypes is seen in halves: those of one half of the members, held
+    against the other half.
+    """
+
+    prototypes: Int8[np.ndarray, "q l c"]
+    halves: tuple[Int8[np.ndarray, "q l c"], Int8[np.ndarray, "q l c"]]
+    held_out: tuple[list[np.ndarray], list[np.ndarray]]
+    patches: int
+    signature: Signature | None = None
+
+    @classmethod
+    def of(cls, members: Sequence[Float[np.ndarray, "k l c"]]) -> "_Draft":
+        first, second = list(members[::2]), list(members[1::2])
+        patches = max(1, int(SOME * np.median([len(member) for member in members])))
+        return cls(_prototypes(members), (_prototypes(first), _prototypes(second)), (second, first), patches)
+
+    def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
+        """How near a member is that has taught nothing; `usual` are distances to the prototypes of either half."""
+        values = [
+            _at((_distances(patches.reshape(len(patches), -1), _directions(half)) / own).min(axis=1), self.patches)
+            for half, own, members in zip(self.halves, usual, self.held_out)
+            for patches in members
+        ]
+        return max(float(np.quantile(values, NEAR)), SMALLEST)
+
+
+def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
+    """Gives each draft its signature: looks at the images outside twice, for what is usual and for the limit."""
+    if not drafts:
+        return
+    every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
+    directions = np.concatenate([_directions(part) for part in every])
+    least = _of_images(features, grid, outside, lambda vectors: _distances(vectors, directions).min(axis=0))
+    usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
+    parts = iter(np.split(usual, np.cumsum([len(part) for part in every])[:-1]))
+    near = []
+    for draft in drafts:
+        draft.signature = Signature(draft.prototypes, next(parts), 1.0, draft.patches)
+        near.append(draft.near((next(parts), next(parts))))
+
+    def nearness(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
+        return np.array([_at(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature])
+
+    far = np.maximum(np.quantile(_of_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
+    for draft, nearer, farther in zip(drafts, near, far):
+        assert draft.signature
+        draft.signature = replace(draft.signature, limit=float(min(farther, np.sqrt(nearer * farther))))
+
+
+def _at(values: Float[np.ndarray, " p"], place: int) -> float:
+    """The value at a place in ascending order, from 1; the last where there are fewer."""
+    return float(np.partition(values, min(place, len(values)) - 1)[min(place, len(values)) - 1])
+
+
+def _prototypes(members: Sequence[Float[np.ndarray, "k l c"]]) -> Int8[np.ndarray, "q l c"]:
+    """Centres of the patches of some images; no more than images, so that none is the memory of one patch."""
+    patches = np.concatenate(list(members))
+    flat = patches.reshape(len(patches), -1)
+    with warnings.catch_warnings():
+        # where patches are copies of each other, centres stay without any: they do no harm
+        warnings.filterwarnings("ignore", "One of the clusters is empty")
+        centres, _ = kmeans2(flat, min(PROTOTYPES, len(members)), iter=STEPS, minit="++", seed=0)
+    found = centres.reshape(len(centres), *patches.shape[1:])
+    largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
+    return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)
+
+
+def _directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:
+    """Unit vectors, each layer with the same weight."""
+    layers = prototypes.astype(np.float32)
+    layers /= np.maximum(np.linalg.norm(layers, axis=-1, keepdims=True), SMALLEST)
+    return layers.reshape(len(layers), -1) / np.float32(np.sqrt(layers.shape[1]))
+
+
+def _distances(
+    vectors: Float[np.ndarray, "... p d"], directions: Float[np.ndarray, "q d"]
+) -> Float[np.ndarray, "... p q"]:
+    return np.maximum(1 - vectors @ directions.T, 0)
+
+
+def _of_images(
+    features: Features,
+    grid: tuple[int, int],
+    images: Sequence[int],
+    measure: Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]],
+) -> Float[np.ndarray, "o x"]:
+    """A measure of the vectors of each image, in every process the same; the images in any order."""
+    own = [measure(vectors) for _, chunk in _in_chunks(features, grid, images) for vectors in chunk]
+    return processes.gather_rows(np.array(own, np.float32) if own else np.zeros((0, 0), np.float32))
+
+
+def _patches_of(
+    features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
+) -> list[Float[np.ndarray, "k l c"]]:
+    """Vectors of the patches by which each member shows the pattern, in every process the same."""
+    each = -(-MOST_PATCHES // len(members))
+    chosen = {i: _evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
+    layers = len(features.layers)
+    own: dict[int, np.ndarray] = {}
+    for images, vectors in _in_chunks(features, grid, members):
+        own |= {i: vectors[place][chosen[i]] for place, i in enumerate(images)}
+    width = sum(layer.shape[-1] for layer in features.layers)
+    rows = processes.gather_rows(np.concatenate([np.zeros((0, width), np.float32), *own.values()]))
+    order = [i for part in processes.gather(list(own)) for i in part]
+    pieces = np.split(rows, np.cumsum([len(chosen[i]) for i in order])[:-1])
+    by_image = dict(zip(order, pieces))
+    return [by_image[i].reshape(len(chosen[i]), layers, -1) for i in members]
+
+
+def _in_chunks(
+    features: Features, grid: tuple[int, int], images: Sequence[int]
+) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
+    """(images, their vectors) a few at a time, of those whose features this process holds."""
+    start = sum(features.counts[: jax.process_index()])
+    own = [i for i in images if start <= i < start + features.counts[jax.process_index()]]
+    for place in range(0, len(own), CHUNK):
+        chunk = own[place : place + CHUNK]
+        rows = np.array(chunk) - start
+        yield chunk, patch_vectors([np.asarray(layer[rows]) for layer in features.layers], grid)
+
+
+def _evenly(items: list[int], most: int) -> list[int]:
+    """At most so many of them, evenly spread."""
+    if len(items) <= most:
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]

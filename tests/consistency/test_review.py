@@ -1,0 +1,99 @@
+"""Verdicts in a file: they come back, and nothing else than a review is taken for one."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.review import Review, ReviewError
+from codegraph_jax.consistency.signature import Signature
+from tests.fuzz.budget import BUDGET, JSON
+
+FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
+
+
+def make_pattern(seed=0, name="tool mark", verdict="defect"):
+    rng = np.random.default_rng(seed)
+    signature = Signature(rng.integers(-127, 127, (3, 2, 8)).astype(np.int8), np.full(3, 0.5, np.float32), 0.6, 2)
+    product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9)
+    return Pattern(name, verdict, signature, product, 9, 150)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "review.json"
+    Review(FEATURES, (make_pattern(), make_pattern(1, "<b>\udcff\u202e", "variant"))).save(str(path))
+    return path
+
+
+def test_a_review_comes_back(saved):
+    review = Review.load(str(saved))
+    assert review.features == FEATURES
+    first, second = review.patterns
+    assert (first.name, first.verdict, first.shown, first.images) == ("tool mark", "defect", 9, 150)
+    assert second.name == "<b>\udcff\u202e"
+    want = make_pattern()
+    np.testing.assert_array_equal(first.signature.prototypes, want.signature.prototypes)
+    np.testing.assert_array_equal(first.product.mean, want.product.mean)
+    vectors = np.random.default_rng(3).normal(size=(2, 4, 16)).astype(np.float32)
+    np.testing.assert_array_equal(first.signature.shown(vectors), want.signature.shown(vectors))
+
+
+def test_features_of_another_run_are_refused_by_what_differs(saved):
+    review = Review.load(str(saved))
+    review.check(FEATURES)
+    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size 56, and .* 112\)"):
+        review.check({**FEATURES, "image_size": 112}, "review.json")
+    with pytest.raises(ReviewError, match="weights"):
+        review.check({**FEATURES, "weights": "sha256 other"})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-2"}', "[" * 100_000, '{"a": NaN}']
+)
+def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(ReviewError, match="other.json: is no review") as problem:
+        Review.load(str(path))
+    assert "\n" not in str(problem.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ReviewError, match=r"nowhere.json: cannot be read \(No such file"):
+        Review.load(str(tmp_path / "nowhere.json"))
+
+
+def places(value, where=()):
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*where, key)
+        yield from places(inner, (*where, key))
+
+
+@BUDGET
+@given(st.data())
+def test_damaged_reviews_are_refused_or_harmless(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "damaged.json"
+    Review(FEATURES, (make_pattern(),)).save(str(path))
+    values = json.loads(path.read_text())
+    *parents, last = data.draw(st.sampled_from(list(places(values))))
+    broken = copy.deepcopy(values)
+    inner = broken
+    for key in parents:
+        inner = inner[key]
+    inner[last] = data.draw(JSON | st.sampled_from(["A", "====", 10**400, -1, [3, 2, 8], [10**6] * 3]))
+    path.write_text(json.dumps(broken))
+    try:
+        review = Review.load(str(path))
+    except ReviewError as error:
+        assert "damaged.json" in str(error)
+        return
+    for pattern in review.patterns:
+        width = pattern.signature.prototypes.shape[1] * pattern.signature.prototypes.shape[2]
+        pattern.signature.shown(np.ones((1, 3, width), np.float32))
+        pattern.product.fits(np.ones((2, len(pattern.product.mean)), np.float32))

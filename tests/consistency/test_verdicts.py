@@ -1,0 +1,145 @@
+"""Defect or variant: what the rule looks at, and what a person's verdict means, in this set and in the next."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.community import Evidence
+from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT, decide
+from codegraph_jax.scoring.mutual import mean_over_layers
+from codegraph_jax.scoring.panel import Panel, panel_scores
+from tests.consistency import planted
+
+EXACT = 0.2
+"""How much the repeats of a print differ."""
+DEFECT = Evidence(p_value=STANDS_OUT, roughness=ROUGH, contrast=ALIEN, spread=CONTINUUM)
+
+
+def find(tokens, config=None, patterns=()):
+    """What recurs, the scores of mutual scoring, and those of the full method."""
+    comparison = planted.compare(tokens)
+    panel = Panel.of(comparison, 0.3)
+    found, taken_out = find_consistent(comparison, panel.k, config or ConsistencyConfig(), patterns)
+    scores = panel_scores(comparison, panel)
+    return found, mean_over_layers(scores), filtered_scores(comparison, panel, scores, taken_out)
+
+
+def pattern_of(found, verdict, name=""):
+    return dataclasses.replace(found.pattern(1, len(found.shows)), verdict=verdict, name=name)
+
+
+def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
+    found, _, _ = find(planted.draw())
+    assert found.communities[0].verdict == "defect" and found.proven(48).sum() == 10
+    assert found.communities[0].evidence.roughness >= ROUGH
+
+    found, mutual, full = find(planted.draw(rough=EXACT))
+    (community,) = found.communities
+    assert sorted(community.members) == list(range(10)), "it is reported"
+    assert community.verdict == "undecided" and not community.reviewed
+    assert community.evidence.roughness < ROUGH
+    assert not found.flagged.any() and not found.proven(48).any()
+    np.testing.assert_array_equal(full, mutual)
+
+
+def test_unsure_groups_can_be_filtered_all_the_same():
+    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(unsure="filter"))
+    assert found.communities[0].verdict == "defect"
+    region = np.ix_(range(10), planted.REGION)
+    assert (full[region] > mutual[region]).all()
+
+
+@pytest.mark.parametrize(
+    "worse", [{"p_value": 0.06}, {"roughness": 1.2}, {"contrast": 2.1}, {"spread": 1.15}], ids=lambda worse: [*worse][0]
+)
+def test_everything_has_to_speak_for_a_defect(worse):
+    assert decide(DEFECT, ConsistencyConfig()) == "defect"
+    assert decide(dataclasses.replace(DEFECT, **worse), ConsistencyConfig()) == "undecided"
+
+
+def test_without_evidence_nothing_is_decided():
+    assert decide(None, ConsistencyConfig()) == "undecided"
+    # members are all but four: nobody is left to judge by
+    found, mutual, full = find(planted.draw(20, group=9, one_off=0))
+    assert all(community.evidence for community in found.communities)
+    assert decide(None, ConsistencyConfig(unsure="filter")) == "undecided"
+
+
+def test_a_person_can_say_that_it_is_a_defect():
+    tokens = planted.draw(rough=EXACT)
+    before, mutual, _ = find(tokens)
+    found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
+    (community,) = found.communities
+    assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
+    assert found.proven(48).sum() == 10 and found.flagged.any()
+    region = np.ix_(range(10), planted.REGION)
+    assert (full[region] > 1.2 * mutual[region]).all()
+
+
+def test_a_variant_is_neither_filtered_nor_anomalous():
+    tokens = planted.draw()
+    before, mutual, filtered = find(tokens)
+    found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
+    (community,) = found.communities
+    assert (community.verdict, community.reviewed) == ("variant", True)
+    assert not found.proven(48).any() and not found.flagged.any()
+    region = np.ix_(range(10), planted.REGION)
+    usual = np.median(mutual[:10], axis=1, keepdims=True)
+    shown = found.shows.reshape(48, -1)[region] == 1
+    assert shown.mean() > 0.8
+    assert (full[region] <= np.where(shown, usual, mutual[region])).all()
+    outside = full[15:]
+    np.testing.assert_array_equal(outside, mutual[15:])
+
+
+def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
+    tokens = planted.draw(96, group=20, one_off=10)
+    first, _, _ = find(tokens[::2])
+    pattern = pattern_of(first, "defect", "scratch")
+    assert (pattern.shown, pattern.images) == (10, 48)
+
+    lot, _, _ = find(tokens[1::2], patterns=[pattern])
+    (community,), (sighting,) = lot.communities, lot.sightings
+    assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
+    assert sighting.number == 1 and set(range(10)) <= set(sighting.images)
+    assert len(sighting.images) <= 13, "few others are taken for it"
+    assert lot.pattern(1, 48).shown == len(sighting.images)
+
+
+def test_a_pattern_too_rare_for_a_community_is_recognised():
+    tokens = planted.draw(96, group=20, one_off=10)
+    first, _, _ = find(tokens[::2])
+    rare = np.concatenate([tokens[1:4:2], tokens[41:]])
+    lot, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
+    assert not lot.communities
+    (sighting,) = lot.sightings
+    assert sighting.number == 1 and {0, 1} <= set(sighting.images) and len(sighting.images) <= 5
+    assert lot.numbers("defect") == [1] and lot.highest == 1
+    assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
+    assert not lot.proven(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
+
+
+def test_patterns_of_another_product_are_passed_on_and_not_applied():
+    tokens = planted.draw()
+    before, _, _ = find(tokens)
+    other = Product(np.array([-127], np.int8), 0.5)
+    pattern = dataclasses.replace(pattern_of(before, "variant"), product=other)
+    comparison = planted.compare(tokens)
+    features = dataclasses.replace(comparison.features, image_features=np.ones((48, 1), np.float32))
+    comparison = dataclasses.replace(comparison, features=features)
+    found, _ = find_consistent(comparison, 14, ConsistencyConfig(), [pattern])
+    assert found.communities[0].verdict == "defect" and not found.communities[0].reviewed
+    assert found.sightings == () and [p.name for p in found.others] == [pattern.name]
+
+
+@pytest.mark.parametrize(("verdict", "name"), [("harmless", ""), ("defect", "x" * 201), ("defect", 7)])
+def test_a_pattern_has_a_verdict_that_there_is_and_a_name_of_some_length(verdict, name):
+    found, _, _ = find(planted.draw())
+    known = found.pattern(1, 48)
+    with pytest.raises(ValueError, match=r"verdict|name"):
+        Pattern(name, verdict, known.signature, known.product, 1, 2)
