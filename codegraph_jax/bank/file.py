@@ -14,6 +14,7 @@ from safetensors import safe_open
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
@@ -21,9 +22,10 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.tiles import TileOptions
 
-FORMAT = 2
+FORMAT = 3
+"""Of files that are written; formats 1 and 2, without patterns and with Gumbel's law, are still read."""
 FORMER_KEY = "codegraph_jax.bank"
-"""Metadata of files of format 1, which carry no digest; they are still read."""
+"""Metadata of files of format 1, which carry no digest."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What values of the wrong kind raise where they are read."""
@@ -45,6 +47,7 @@ class StoredBank:
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and count for nothing [R, p].
         tests: what makes a patch of a new image part of a recurring defect.
+        patterns: what recurred in the set, what it is taken for, and how often it was seen.
         calibration: thresholds, p-values and flags of the set's n images against these references.
         scale: scores that heat maps draw as nothing and as full colour.
     """
@@ -56,6 +59,7 @@ class StoredBank:
     layers: list[np.ndarray]
     removed: Bool[np.ndarray, "R p"]
     tests: list[Dependence]
+    patterns: list[Pattern]
     calibration: Calibration
     scale: tuple[float, float]
 
@@ -82,7 +86,9 @@ class StoredBank:
             "grid": self.options.grid,
             "precision": self.options.precision,
             "fraction": self.fraction,
+            "layers": len(self.layers),
             "tests": [test.as_json() for test in self.tests],
+            "patterns": [pattern.as_json() for pattern in self.patterns],
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
         }
@@ -108,6 +114,8 @@ class StoredBank:
             _refuse(path, "its settings do not fit its tensors")
         if not bank.layers or any(x.ndim != 3 or x.shape[:2] != bank.removed.shape for x in bank.layers):
             _refuse(path, "its tensors do not fit together")
+        if any(pattern.signature.prototypes.shape[1] != len(bank.layers) for pattern in bank.patterns):
+            _refuse(path, "its patterns do not fit its tensors")
         if bank.removed.shape[1] != height * width:
             _refuse(path, "its tensors do not fit its settings")
         return bank
@@ -129,9 +137,13 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             batch,
         ),
         fraction=float(about["fraction"]),
-        layers=[tensors[f"layer{k}"].astype(feature_type(tokens, "float32")) for k in range(len(tensors) - 3)],
+        layers=[
+            tensors[f"layer{k}"].astype(feature_type(tokens, "float32"))
+            for k in range(int(about.get("layers", len(tensors) - 3)))
+        ],
         removed=tensors["removed"].astype(bool),
         tests=[Dependence.from_json(test) for test in about["tests"]],
+        patterns=[Pattern.from_json(pattern) for pattern in about.get("patterns", ())],
         calibration=Calibration.from_json(
             about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
         ),
@@ -153,7 +165,7 @@ def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             tensors, about = read_tensors(path)
     except (*READ_ERRORS, DamagedTensors, RecursionError) as error:
         _refuse(path, str(error))
-    if not isinstance(about, dict) or about.get("format") not in (1, FORMAT):
+    if not isinstance(about, dict) or about.get("format") not in range(1, FORMAT + 1):
         _refuse(path, "it does not say that it is one")
     return about, tensors
 

@@ -13,6 +13,7 @@ from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.consistency.filtering import Dependence, dependences
+from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores
@@ -40,13 +41,13 @@ def make_bank(
         config: settings of the run.
         backbone: of the run.
         comparison: of all images of the run.
-        wanted: how many references, spread evenly over those of the set.
+        wanted: how many references, chosen by their content from those of the set.
         found: what recurs in the set.
         taken_out: what must not serve as a reference.
         consistency: the quantiles by which a recurring defect is recognised.
     """
     size, grid = config.backbone.image_size, comparison.options.grid
-    panel = Panel.of(comparison.references, config.scoring.fraction, wanted)
+    panel = Panel.of(comparison, config.scoring.fraction, wanted)
     references, counts = comparison.references[panel.columns], comparison.features.counts
     patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
     low, high = np.percentile(patch_scores, (50.0, 99.9))
@@ -61,7 +62,10 @@ def make_bank(
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
         removed=taken_out.removed[references],
         tests=_tests(comparison, panel, found, taken_out.pairs, consistency),
-        calibration=calibrate(image_scores(patch_scores.reshape(-1, *grid), size), config.threshold),
+        patterns=_patterns(found, comparison.own),
+        calibration=calibrate(
+            image_scores(patch_scores.reshape(-1, *grid), size), config.threshold, found.proven(comparison.own)
+        ),
         scale=(float(low), float(max(high, low + 1e-6))),
         backbone=backbone,
     )
@@ -75,12 +79,18 @@ def _tests(
     consistency: ConsistencyConfig,
 ) -> list[Dependence]:
     """How the recurring defects are recognised by the references of the bank, all of their patches serving."""
-    members = [community.members for community in found.communities]
+    members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, panel)))
     distances[duplicates[: comparison.own][:, panel.columns]] = np.inf
     return dependences(distances, comparison.references[panel.columns], members, panel.k, consistency)
+
+
+def _patterns(found: Consistency, images: int) -> list[Pattern]:
+    """What recurs and can be known again, with how many of the set's images show it."""
+    patterns = (found.pattern(number, images) for number in range(1, found.highest + 1))
+    return [pattern for pattern in patterns if pattern]
 
 
 def _mean_distances(comparison: Comparison, panel: Panel) -> Iterator[Float[np.ndarray, "b R p"]]:

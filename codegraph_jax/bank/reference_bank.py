@@ -7,7 +7,8 @@
 
 A new image is scored as it would be by `detect(paths, added=new_paths)` with the bank's images as the only references:
 patches that show a recurring defect do not serve, photographs of one and the same part do not serve each other,
-and the threshold is the one that the set's own scores against the same references gave.
+the threshold is the one that the set's own scores against the same references gave, and what a person has called a
+harmless variant counts as normal.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,15 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.config import DataConfig, DevicesConfig
+from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.duplicates import shown_by
-from codegraph_jax.consistency.filtered import bar
+from codegraph_jax.consistency.filtered import bar, excuse
 from codegraph_jax.consistency.filtering import recognise
+from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import Source
 from codegraph_jax.distributed.devices import device_mesh
-from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import image_scores, interpolated
 from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
 from codegraph_jax.similarity.comparison import mean_distances
@@ -50,6 +53,8 @@ class Inspection:
         p_values: how often a normal image scores so high [n].
         flagged: which scores reach the threshold of the bank [n].
         image_size: side of the anomaly maps in pixels.
+        shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
+        sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -59,6 +64,8 @@ class Inspection:
     p_values: Float[np.ndarray, " n"]
     flagged: Bool[np.ndarray, " n"]
     image_size: int
+    shows: Int[np.ndarray, "n h w"]
+    sightings: tuple[Sighting, ...]
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,9 @@ class ReferenceBank(StoredBank):
         """
         data, size = data or DataConfig(), self.settings.image_size
         extractor = replace(self._extractor, workers=data.workers, unreadable=data.unreadable)
-        kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, *self.options.grid), np.float32)]
+        patches = self.removed.shape[1]
+        kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
+        shows = [np.zeros((len(self.patterns), 0, patches), bool)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk)
@@ -108,7 +117,11 @@ class ReferenceBank(StoredBank):
                 scores.append(self._score([layer[i] for layer in features.layers])[None])
                 progress(1)
             progress(len(features.skipped))
-        patch_scores = np.concatenate(scores)
+            shows.append(self._recognise(features))
+        shown = np.concatenate(shows, axis=1)
+        variants = [pattern.verdict == "variant" for pattern in self.patterns]
+        excused = np.asarray(shown[variants].any(axis=0))
+        patch_scores = excuse(np.concatenate(scores), excused).reshape(-1, *self.options.grid)
         raw = image_scores(patch_scores, size)
         calibration = self.calibration.of(raw)
         return Inspection(
@@ -119,6 +132,11 @@ class ReferenceBank(StoredBank):
             p_values=calibration.p_values,
             flagged=calibration.flagged,
             image_size=size,
+            shows=_numbered(shown).reshape(-1, *self.options.grid),
+            sightings=tuple(
+                Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
+                for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
+            ),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -178,7 +196,14 @@ class ReferenceBank(StoredBank):
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
-    def _score(self, image: Sequence[Any]) -> Float[np.ndarray, "h w"]:
+    def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
+        """Which patches of some images show which pattern."""
+        if not self.patterns or not len(features.kept):
+            return np.zeros((len(self.patterns), len(features.kept), self.removed.shape[1]), bool)
+        vectors = patch_vectors(features.layers, self.options.grid)
+        return np.stack([pattern.signature.shown(vectors) for pattern in self.patterns])
+
+    def _score(self, image: Sequence[Any]) -> Float[np.ndarray, " p"]:
         """Scores of one image from its patch tokens [p, c] in each layer."""
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
@@ -197,4 +222,13 @@ class ReferenceBank(StoredBank):
         for table in left:
             for distances in table:
                 bar(distances, same, barred)
-        return mean_over_layers([mutual_scores(table[:, None], k) for table in left]).reshape(self.options.grid)
+        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
+        return np.asarray(scores[0])
+
+
+def _numbered(shown: Bool[np.ndarray, "s n p"]) -> Int[np.ndarray, "n p"]:
+    """The number of the first pattern that each patch shows, from 1; 0 where it shows none."""
+    numbers = np.zeros(shown.shape[1:], np.int16)
+    for number in range(len(shown), 0, -1):
+        numbers[shown[number - 1]] = number
+    return numbers

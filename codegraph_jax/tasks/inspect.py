@@ -7,8 +7,10 @@ from typing import Any
 
 import jax
 
+from codegraph_jax.backbones import features_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
+from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -20,6 +22,7 @@ from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.result import DetectionResult
 
@@ -82,6 +85,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     with written_to(workdir):
         write_results(workdir, config, outcomes, clock, Scale(*bank.scale))
     print(_closing_table(outcomes))
+    for line in recurrence_lines(outcomes):
+        print(line)
     print(closing_line(workdir, config, outcomes))
     return outcomes
 
@@ -97,7 +102,9 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         calibration=bank.calibration.of(inspection.scores),
         image_size=inspection.image_size,
         weights=bank.weights,
+        features=features_identity(bank.backbone, bank.settings),
         seconds={},
+        consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
     )
 
 

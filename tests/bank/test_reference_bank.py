@@ -12,6 +12,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
 from codegraph_jax.consistency.community import Community
+from codegraph_jax.consistency.filtering import dependences
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImage
@@ -55,10 +56,12 @@ def recurring(monkeypatch):
     find = stages.find_communities
 
     def found(distances, *arguments):
-        consistency = find(distances, *arguments)
-        flagged = np.zeros_like(consistency.flagged)
-        flagged[:4, 0, :2] = True
-        return dataclasses.replace(consistency, communities=(Community((0, 1, 2, 3), 5.0, 0.01, ()),), flagged=flagged)
+        consistency, _ = find(distances, *arguments)
+        shows = np.zeros_like(consistency.shows)
+        shows[:4, 0, :2] = 1
+        communities = (Community((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
+        tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3], arguments[5])
+        return dataclasses.replace(consistency, communities=communities, shows=shows), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 
@@ -145,15 +148,18 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
     assert (tmp_path / "small.safetensors").stat().st_size < 0.6 * path.stat().st_size
 
 
-def test_fewer_references_are_spread_over_the_set_and_calibrated_by_themselves(detector, images):
+def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(detector, images):
     bank = detector.detect(images[:OWN], bank_references=6).bank
     assert bank.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
     held = dataclasses.replace(detector.config, consistency=ConsistencyConfig(enabled=False))
-    table = [t[:, :, [0, 3, 5, 8, 10, 13]] for t in CoDeGraph(held).compare(images[:OWN]).tables]
+    comparison = CoDeGraph(held).compare(images[:OWN])
+    keys = comparison.features.keys
+    chosen = sorted(sorted(range(OWN), key=lambda i: keys[i])[:6])
+    table = [t[:, :, chosen] for t in comparison.tables]
     want = mean_over_layers([mutual_scores(t, neighbour_count(6, 0.3)) for t in table]).reshape(OWN, 4, 4)
     raw = np.asarray(anomaly_maps(want, 56)).max(axis=(1, 2))
-    np.testing.assert_allclose(bank.calibration.p_values, bank.calibration.law.p_values(raw), atol=1e-3)
+    np.testing.assert_allclose(bank.calibration.p_values, bank.calibration.normal_scores.p_values(raw), atol=1e-3)
 
 
 def test_scores_stand_beside_their_images(saved, images):
