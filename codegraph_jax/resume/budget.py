@@ -18,10 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 class Budget:
-    """Decides what is written. What is quickly computed is not worth keeping: an accelerator may keep only a part."""
+    """Decides what is written. What is quickly computed is not worth keeping: an accelerator may keep only a part.
 
-    def __init__(self, directory: Path):
-        self._directory = directory
+    Attributes:
+        open: whether anything may still be written.
+    """
+
+    def __init__(self, directory: Path, at_any_cost: bool = False):
+        """
+        Args:
+            directory: on the disk that is written to.
+            at_any_cost: all is written that leaves room on the disk, whatever time it takes.
+        """
+        self._directory, self._at_any_cost = directory, at_any_cost
         self._since = perf_counter()
         self._balance = 0.0
         self._last: dict[str, float] = {}
@@ -38,7 +47,8 @@ class Budget:
         now = perf_counter()
         self._balance += SHARE * (now - self._since)
         self._since = now
-        if not self.open or self._last.get(kind, size / RATE) > self._balance:
+        affordable = self._at_any_cost or self._last.get(kind, size / RATE) <= self._balance
+        if not self.open or not affordable:
             return False
         try:
             free = shutil.disk_usage(self._directory).free

@@ -1,13 +1,15 @@
 """The result of a finished category as one file: arrays, and JSON for the rest; numbers come back bit for bit."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.consistency.community import Community, Consistency, PatchBox
+from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, Sighting
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.result import DetectionResult
@@ -28,17 +30,21 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "scores": result.scores,
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
-        "flagged_patches": consistency.flagged,
+        "shows": consistency.shows,
     }
     about = {
         "skipped": result.skipped,
         "image_size": result.image_size,
         "weights": result.weights,
+        "features": dict(result.features),
         "seconds": result.seconds,
         "added": result.added,
         "from_cache": result.from_cache,
         "calibration": calibration.as_json(),
-        "communities": [asdict(community) for community in consistency.communities],
+        "communities": [_plain_community(community) for community in consistency.communities],
+        "sightings": [{**vars(seen), "pattern": seen.pattern.as_json()} for seen in consistency.sightings],
+        "others": [pattern.as_json() for pattern in consistency.others],
+        "product": consistency.product.as_json() if consistency.product else None,
         "duplicates": consistency.duplicates,
         "views": consistency.views,
         "nodes": list(consistency.graph.nodes),
@@ -77,23 +83,40 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
         image_size=about["image_size"],
         weights=about["weights"],
+        features=about["features"],
         seconds=about["seconds"],
         consistency=Consistency(
             communities=tuple(_community(community) for community in about["communities"]),
             duplicates=tuple(tuple(group) for group in about["duplicates"]),
             views=tuple(tuple(group) for group in about["views"]),
             graph=graph,
-            flagged=arrays["flagged_patches"],
+            shows=arrays["shows"],
             spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+            sightings=tuple(
+                Sighting(Pattern.from_json(seen["pattern"]), seen["number"], tuple(seen["images"]))
+                for seen in about["sightings"]
+            ),
+            others=tuple(Pattern.from_json(pattern) for pattern in about["others"]),
+            product=Product.from_json(about["product"]) if about["product"] else None,
         ),
         added=about["added"],
         from_cache=about["from_cache"],
     )
 
 
+def _plain_community(community: Community) -> dict[str, Any]:
+    signature = community.signature.as_json() if community.signature else None
+    return {**asdict(replace(community, signature=None)), "signature": signature}
+
+
 def _community(values: dict[str, Any]) -> Community:
-    boxes = tuple(PatchBox(**box) for box in values["boxes"])
-    return Community(tuple(values["members"]), values["strength"], values["p_value"], boxes)
+    built = {
+        "members": tuple(values["members"]),
+        "boxes": tuple(PatchBox(**box) for box in values["boxes"]),
+        "evidence": Evidence(**values["evidence"]) if values["evidence"] else None,
+        "signature": Signature.from_json(values["signature"]) if values["signature"] else None,
+    }
+    return Community(**{**values, **built})
 
 
 def _plain(tree: Any) -> Any:

@@ -1,8 +1,8 @@
 """The state of a detection run in its workdir, for the same command to go on from after an interruption.
 
-    .resume/RUN/settings.json          what the numbers depend on; RUN is its digest
+    .resume/RUN/settings.json          what features and distances depend on; RUN is its digest
     .resume/RUN/CATEGORY.safetensors   the result of a finished category
-    .resume/RUN/unfinished/            features and tables of the category that was being worked on
+    .resume/RUN/CATEGORY/              features and tables, while it is worked on and with `config.keep` afterwards too
 
 A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
 will). Comparing their bytes would notice nothing more in practice, and reading them once more at every start takes
@@ -23,6 +23,7 @@ import jax
 
 from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.config import Config
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensors
@@ -32,11 +33,14 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.unfinished import Unfinished
 
-DIRECTORY = ".resume"
-FORMAT = 1
+DIRECTORY, SETTINGS = ".resume", "settings.json"
+FORMAT = 2
 """Changes when the meaning of a file does."""
-CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "data")
-"""Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back."""
+CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "keep", "data", "review")
+"""Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back, and a
+review counts by its content."""
+JUDGING = ("scoring", "consistency", "threshold")
+"""Parts of the settings that features and distances do not depend on."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,28 +51,32 @@ Sets = Mapping[str, Sequence[Sample]]
 class RunState:
     """What of a run is kept, until it is finished. Failing to keep it is a warning."""
 
-    def __init__(self, workdir: Path, config: Config, backbone: Backbone, sets: Sets):
+    def __init__(self, workdir: Path, config: Config, backbone: Backbone, sets: Sets, review: Review | None = None):
         """
         Args:
             workdir: held by this run alone.
             config: its settings.
             backbone: of the run.
             sets: everything that it will work on.
+            review: what it is judged with.
         """
         self._config, self._backbone = config, backbone
         self._root = workdir / DIRECTORY
-        settings = json.dumps(_settings(config, backbone), sort_keys=True)
+        values = _settings(config, backbone)
+        judging = [values["config"].pop(name) for name in JUDGING]
+        judging.append(review.as_json() if review else None)
+        settings = json.dumps(values, sort_keys=True)
         self._home = self._root / _digest(settings)
         # a drawn set is written anew at every start; the settings say what it holds
         stamped = config.data.layout != "drawn"
         self._results = {
-            category: self._home / f"{_digest(json.dumps([category, _files(samples, stamped)]))}.safetensors"
+            category: self._home / f"{_digest(json.dumps([category, _files(samples, stamped), judging]))}.safetensors"
             for category, samples in sets.items()
         }
         self._warn_of_foreign()
         try:
             self._home.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._home / "settings.json") as name:
+            with whole_file(self._home / SETTINGS) as name:
                 Path(name).write_text(settings + "\n", encoding="ascii")
         except OSError as error:
             logger.warning("%s: nothing is kept for going on after an interruption: %s", self._home, error)
@@ -84,33 +92,40 @@ class RunState:
             logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
             return None
 
-    def unfinished(self) -> Unfinished:
-        """Features and tables, of whichever category they are."""
-        config = self._config
+    def unfinished(self, category: str) -> Unfinished:
+        """Features and tables of a category."""
+        config, directory = self._config, self._unfinished(category)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
-        return Unfinished(self._unfinished, self._backbone, config.backbone.image_size, not config.data.cache, dtype)
+        size, keep_features = config.backbone.image_size, not config.data.cache
+        return Unfinished(directory, self._backbone, size, keep_features, dtype, at_any_cost=config.keep)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Keeps a result in the place of the features and tables that it was made from."""
-        if result.bank:
-            # the bank is learnt from the tables: they stay, and the quick half of the method is repeated
+        if result.bank or self._config.keep:
+            # a bank is learnt from the tables, and another judgement too: they stay, and the quick half of the method
+            # is repeated
             return
         try:
             write_result(self._results[category], result)
         except OSError as error:
             logger.warning("%s: the result of %s is not kept: %s", self._home, category, error)
         else:
-            shutil.rmtree(self._unfinished, ignore_errors=True)
+            shutil.rmtree(self._unfinished(category), ignore_errors=True)
 
     def remove(self) -> None:
-        """Removes the state of this run, which is finished, and of others in this workdir."""
+        """Removes the state of this run, which is finished, and of others in this workdir; but what is to be kept."""
+        if self._config.keep:
+            kept = {self._unfinished(category) for category in self._results} | {self._home / SETTINGS}
+            for path in (*_listed(self._root), *_listed(self._home)):
+                if path != self._home and path not in kept:
+                    _remove(path)
+            return
         shutil.rmtree(self._root, ignore_errors=True)
         if self._root.exists():
             logger.warning("%s: cannot be removed; it is no longer needed and may be deleted", self._root)
 
-    @property
-    def _unfinished(self) -> Path:
-        return self._home / "unfinished"
+    def _unfinished(self, category: str) -> Path:
+        return self._home / _digest(category)
 
     def _warn_of_foreign(self) -> None:
         """Says that what lies there is not of this run, so that nobody waits for it to go on."""
@@ -161,6 +176,13 @@ def _listed(directory: Path) -> list[Path]:
         return [path for path in directory.iterdir() if not path.name.startswith(PARTIAL)]
     except OSError:
         return []
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _digest(text: str) -> str:

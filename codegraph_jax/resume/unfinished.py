@@ -28,7 +28,13 @@ class Unfinished:
     """
 
     def __init__(
-        self, directory: Path, backbone: Backbone, image_size: int, keep_features: bool, dtype: DTypeLike = np.float32
+        self,
+        directory: Path,
+        backbone: Backbone,
+        image_size: int,
+        keep_features: bool,
+        dtype: DTypeLike = np.float32,
+        at_any_cost: bool = False,
     ):
         """
         Args:
@@ -37,8 +43,9 @@ class Unfinished:
             image_size: side in pixels.
             keep_features: off where `config.data.cache` keeps them anyway.
             dtype: of the patch tokens.
+            at_any_cost: all is kept, whatever time it takes.
         """
-        self._directory, self._budget = directory, Budget(directory)
+        self._directory, self._budget = directory, Budget(directory, at_any_cost)
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()
         self.found_images = self.found_layers = 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b, file_digest
 from pathlib import Path
@@ -12,17 +13,27 @@ import numpy as np
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import Config
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
 
-OWN = {"config.data.root", "config.data.add", "config.data.cache", "config.data.workers", "config.backbone.weights"}
+OWN = {
+    "config.review",
+    "config.data.root",
+    "config.data.add",
+    "config.data.cache",
+    "config.data.workers",
+    "config.backbone.weights",
+}
 """Settings that may differ from host to host, as all of `config.storage` may: the same files can lie elsewhere."""
 
 COMPARED = 32
 """Images of a run whose files are compared whole, spread evenly over it: few enough to read at once."""
 
 
-def check_agreement(config: Config, categories: Mapping[str, Sequence[Sample]], weights: str) -> None:
+def check_agreement(
+    config: Config, categories: Mapping[str, Sequence[Sample]], weights: str, review: Review | None = None
+) -> None:
     """Compares what the processes have been given; images by name, by size of the file and, some, by its content.
 
     Raises:
@@ -35,6 +46,7 @@ def check_agreement(config: Config, categories: Mapping[str, Sequence[Sample]], 
         facts[f"the image names in category {category!r}"] = _digest(sample.name for sample in samples)
         facts[f"the image files (by their sizes) in category {category!r}"] = _digest(_size(s.path) for s in samples)
     facts["the weights"] = weights_identity(weights)
+    facts["the review"] = _digest([json.dumps(review.as_json())] if review else [])
     for sample in _some([*itertools.chain.from_iterable(categories.values())]):
         facts[f"the content of image {sample.name!r} in category {sample.category!r}"] = _content(sample.path)
     processes.agree(facts)

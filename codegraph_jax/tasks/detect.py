@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, MetricsConfig
+from codegraph_jax.consistency.review import Review
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -26,6 +28,7 @@ from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.memory import plan_run
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, write_results
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table
@@ -70,8 +73,11 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         further = {category: _added(config.data, category) for category in categories}
         everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     with clock("weights"), processes.together():
+        review = Review.load(config.review) if config.review else None
         detector = CoDeGraph(config)
-    check_agreement(config, everything, detector.backbone.weights)
+        if review:
+            review.check(detector.features, config.review)
+    check_agreement(config, everything, detector.backbone.weights, review)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
 
@@ -82,14 +88,20 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     # what several hosts have computed lies on several hosts, and threads would share one unfinished state: such runs
     # start anew
-    keeping = config.resume and jax.process_count() == 1 and not _by_category(config, categories)
-    state = RunState(workdir, config, detector.backbone, everything) if keeping else None
+    alone = jax.process_count() == 1 and not _by_category(config, categories)
+    state = None
+    if alone and (config.resume or config.keep):
+        state = RunState(workdir, config, detector.backbone, everything, review)
+    elif config.keep and processes.is_first():
+        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
 
     outcomes = []
-    for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state)):
+    for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state, review)):
         if config.data.cache and processes.is_first():
             print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
         _warn_skipped(category, samples, result)
+        if review and review.patterns and not result.consistency.sightings and processes.is_first():
+            print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
         kept = [samples[i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
@@ -108,6 +120,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
+        for line in recurrence_lines(outcomes):
+            print(line)
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
@@ -133,7 +147,7 @@ def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) ->
     images, tables = unfinished.found_images, unfinished.found_layers
     if images or tables:
         print(
-            f"went on from an interrupted run: features of {images} of {len(result.kept)} images, distances of "
+            f"went on from an earlier start: features of {images} of {len(result.kept)} images, distances of "
             f"{tables} of {layers} layers",
             flush=True,
         )
@@ -144,6 +158,7 @@ def _results(
     categories: Mapping[str, list[Sample]],
     further: Mapping[str, list[Sample]],
     state: RunState | None,
+    review: Review | None,
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
@@ -152,14 +167,16 @@ def _results(
         (category, samples), config = item, own.config
         plan = plan_run(config, own.backbone, len(samples) + len(further[category]))
         if first:
-            print(f"{shown(category)}: {len(samples)} images; {plan}", flush=True)
+            kept = f", kept in the workdir {plan.kept / GIB:.1f} GiB" if state and config.keep else ""
+            print(f"{shown(category)}: {len(samples)} images; {plan}{kept}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
-        unfinished = state.unfinished() if state else None
+        unfinished = state.unfinished(category) if state else None
         sources, added = ([source_of(sample) for sample in part] for part in (samples, further[category]))
         comparison = own._compare(sources, progress, added, unfinished, plan)
-        result = own.judge(comparison, bank_references=config.bank.references if config.bank.save else 0)
+        bank_references = config.bank.references if config.bank.save else 0
+        result = own.judge(comparison, bank_references=bank_references, review=review)
         if state and unfinished:
             _tell_found(unfinished, result, len(own.backbone.blocks))
             state.finish(category, result)

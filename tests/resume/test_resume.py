@@ -13,7 +13,7 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig
+from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.resume import budget
@@ -127,9 +127,9 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
     [("pieces", "cut"), ("pieces", "flipped"), ("pieces", "swapped"), ("result", "empty"), ("result", "flipped")],
 )
 def test_no_damaged_piece_is_taken_for_whole(config, half_done, whole, what, kind, caplog):
-    # a result that is not found lets its category begin anew, and its neighbour's features go: damaged by itself
+    # each damaged by itself: a result that is not found lets its category begin anew
     files = [path for path in state_files(half_done) if path.suffix == ".safetensors"]
-    results = [path for path in files if "unfinished" not in path.parts]
+    results = [path for path in files if (path.parent / states.SETTINGS).is_file()]
     files = results if what == "result" else [path for path in files if path not in results]
     assert len(files) == (1 if what == "result" else 3 * 3 + 4 * CATEGORIES["plate"])
     original = {path: path.read_bytes() for path in files}
@@ -162,7 +162,7 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
 def test_other_settings_and_other_images_start_anew(
     config, half_done, photographs, tmp_path, monkeypatch, backbone_runs, caplog
 ):
-    other = dataclasses.replace(config, scoring=dataclasses.replace(config.scoring, fraction=0.5))
+    other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, position_offset=0.1))
     run(other, half_done)
     assert "other settings or images" in caplog.text
     assert sum(backbone_runs) >= sum(CATEGORIES.values())
@@ -176,6 +176,28 @@ def test_other_settings_and_other_images_start_anew(
     run(elsewhere, tmp_path / "run")
     assert "other settings or images" in caplog.text
     assert sum(backbone_runs) >= CATEGORIES["gear"], "the size is the same, and yet the file was written since"
+
+
+def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, backbone_runs, capsys):
+    keep = dataclasses.replace(config, keep=True)
+    run(keep, tmp_path / "run")
+    assert "kept in the workdir 0.0 GiB" in capsys.readouterr().out
+    assert state_files(tmp_path / "run"), "they stay when the run is finished"
+    backbone_runs.clear()
+    changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig(share=0.2)}
+    run(dataclasses.replace(keep, **changed), tmp_path / "run")
+    assert not backbone_runs
+    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    run(dataclasses.replace(config, **changed), tmp_path / "fresh")
+    again, fresh = (
+        {name: content for name, content in contents(tmp_path / place).items() if states.DIRECTORY not in name}
+        for place in ("run", "fresh")
+    )
+    for found in (again, fresh):
+        del found["manifest.json"]["config"]["keep"]
+    assert again == fresh
+    run(config, tmp_path / "run")
+    assert not state_files(tmp_path / "run"), "switched off, they go"
 
 
 def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, capsys):
