@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     for number, community in enumerate(result.consistency.communities, 1):
         members = [Path(paths[result.kept[i]]).name for i in community.members]
-        print(f"recurring defect {number}: {', '.join(members)}")
+        print(f"group {number} ({community.verdict}): {', '.join(members)}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 "use strict";
 (() => {
-  const { images, large } = JSON.parse(document.getElementById("data").textContent);
+  const { images, large, review } = JSON.parse(document.getElementById("data").textContent);
   const $ = (selector, root = document) => root.querySelector(selector);
   const body = $("#table tbody");
   const rows = new Map([...body.rows].map((row) => [Number(row.dataset.number), row]));
   const numbers = [...rows.keys()];
   const collator = new Intl.Collator("en", { numeric: true });
   const search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
-  let community = null;   // { category, number } while the table shows one recurring defect
+  let community = null;   // { category, number } while the table shows one group
   let descending = false;
   let visible = numbers;  // in the order of the table
 
@@ -66,7 +66,7 @@
     const shown = new Set(visible);
     for (const [number, row] of rows) row.hidden = !shown.has(number);
     const all = visible.length === images.length;
-    const what = community ? ` that share defect ${community.number}` : "";
+    const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
     $("#count").textContent = all ? `${images.length} images` : `${visible.length} of ${images.length} images${what}`;
     $("#reset").hidden = all;
   }
@@ -94,7 +94,7 @@
   $("#maps").addEventListener("change", (event) => document.body.classList.toggle("maps", event.target.checked));
   $("#gallery").addEventListener("change", (event) => document.body.classList.toggle("gallery", event.target.checked));
 
-  // ---- members of recurring defects and near-duplicates: the pictures of the table once more ----
+  // ---- members of groups and near-duplicates: the pictures of the table once more ----
 
   const photograph = (number) => $(".photo", rows.get(number));
   const layer = (number) => $(".heat", rows.get(number));
@@ -217,7 +217,7 @@
       ["raw score", image.raw.toFixed(4)],
       ["p-value", image.p < 0.001 ? image.p.toExponential(1) : image.p.toPrecision(2)],
       ["label", image.label === null ? null : image.label ? "anomalous" : "normal"],
-      ["recurring", image.community === null ? null : `defect ${image.community}`],
+      ["recurring", image.shares],
       ["size", `${image.width} × ${image.height}`],
       ["file", image.path],
     ];
@@ -285,10 +285,70 @@
     actions[event.key]();
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || viewer.open || event.target.matches("input, select")) return;
+    if (event.key !== "/" || viewer.open || event.target.matches("input, select, textarea")) return;
     event.preventDefault();
     search.focus();
   });
+
+  // ---- the verdicts of a person on what recurs ----
+
+  const forms = [...document.querySelectorAll("form.verdicts")];
+
+  // only what a person has said: a verdict of the rule is made again, from whatever the next lot shows
+  function judged() {
+    return forms.filter((form) => "reviewed" in form.dataset);
+  }
+
+  function reviewText() {
+    const chosen = judged().map((form) => ({
+      ...review.patterns[Number(form.dataset.place)],
+      verdict: form.elements.verdict.value,
+      name: form.elements.name.value.trim(),
+    }));
+    return `${JSON.stringify({ format: review.format, features: review.features, patterns: [...review.passed, ...chosen] }, null, 2)}\n`;
+  }
+
+  function countVerdicts() {
+    const count = judged().length;
+    $("#verdict-count").textContent = count ? `${count} verdict${count > 1 ? "s" : ""}.` : "No verdict yet.";
+    for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !count;
+    $("#review-done").textContent = "";
+    $("#review-text").hidden = true;
+  }
+
+  if (review) {
+    for (const form of forms) {
+      form.addEventListener("submit", (event) => event.preventDefault());
+      form.addEventListener("input", () => {
+        form.dataset.reviewed = "";
+        countVerdicts();
+      });
+      // a browser that keeps what was typed into a form when a page is loaded again must not pass it off as a verdict
+      form.reset();
+    }
+    $("#save-review").addEventListener("click", () => {
+      const link = document.createElement("a"), url = URL.createObjectURL(new Blob([reviewText()], { type: "application/json" }));
+      link.href = url;
+      link.download = "review.json";
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(url), 10000);
+      $("#review-done").textContent = "Saved.";
+    });
+    $("#copy-review").addEventListener("click", async () => {
+      const text = $("#review-text");
+      text.value = reviewText();
+      text.hidden = false;
+      text.select();
+      try {
+        await navigator.clipboard.writeText(text.value);
+        $("#review-done").textContent = "Copied; paste it into a file review.json.";
+      } catch {
+        // a page that was opened from disk may not be allowed to
+        $("#review-done").textContent = "Copy the text below into a file review.json.";
+      }
+    });
+    countVerdicts();
+  }
 
   // ---- a link to one image: report.html#image-12 ----
 

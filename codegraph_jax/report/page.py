@@ -18,18 +18,28 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from codegraph_jax.consistency.community import Evidence
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
+from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import relative_url, shown
 from codegraph_jax.report import drawing, histogram
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurrence import Recurrence
+from codegraph_jax.report.recurrence import Recurrence, review_draft
 from codegraph_jax.report.tables import HEADINGS, metrics_rows
 from codegraph_jax.scoring.threshold import Calibration
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""
+VERDICTS: dict[Verdict, str] = {
+    "defect": "defect", "variant": "harmless variant", "undecided": "recurs: defect or variant?"
+}  # fmt: skip
+"""How the report calls what a group is taken for."""
+CHOICES: tuple[tuple[Verdict, str], ...] = (
+    ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
+)  # fmt: skip
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view is content with the embedded picture."""
 
@@ -45,13 +55,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """One recurring defect as the report tells it; members by their number in the report."""
+    """Something that recurs as the report tells it; members by their number in the report.
 
+    Attributes:
+        place: among everything that recurs in the run, from 0.
+        reasons: what the verdict rests on: whether each observation speaks for a defect, and what it is.
+        lots: how many images show it, now and in the lot before.
+        reviewable: whether a verdict on it can be kept.
+    """
+
+    place: int
     number: int
     hue: int
+    label: str
+    name: str
+    verdict: Verdict
+    reviewed: bool
     members: list[int]
-    strength: float
-    p_value: str
+    facts: str
+    reasons: list[tuple[bool, str]]
+    lots: str
+    reviewable: bool
     sheet: str
 
 
@@ -90,6 +114,7 @@ def write_page(
     mean: dict[str, float | None],
     manifest: dict[str, Any],
     measured_at: str,
+    reviewable: bool,
 ) -> None:
     """Writes the report.
 
@@ -97,10 +122,11 @@ def write_page(
         path: the file; the files that records and recurrences name lie in its directory.
         outcomes: all categories.
         records, pictures: all images, in the same order.
-        recurrences: the recurring defects of all categories.
+        recurrences: what recurs in all categories.
         mean: metrics over all categories.
         manifest: what the run was made with; nothing that differs between equal runs.
         measured_at: where the pixels of the metrics were counted.
+        reviewable: whether a run can be judged again with the verdicts of a person.
     """
     rows = [Row(number, record, picture) for number, (record, picture) in enumerate(zip(records, pictures))]
     several = len(outcomes) > 1
@@ -112,17 +138,26 @@ def write_page(
         script=Markup(script),
         policy=content_policy(style, script),
         chapters=_chapters(outcomes, recurrences),
+        reviewable=reviewable and bool(recurrences),
+        LONGEST_NAME=LONGEST_NAME,
+        VERDICTS=VERDICTS,
+        CHOICES=CHOICES,
         alike=_alike(outcomes),
         MOST_MEMBERS=MOST_MEMBERS,
         rows=rows,
         names={row.number: row.record.name for row in rows},
         diagnosed=any(outcome.diagnostics for outcome in outcomes),
-        images=embedded_json({"images": [_image_data(row) for row in sorted(rows, key=lambda row: row.number)],
-                              "large": picture_side(len(rows)) >= LARGE_ENOUGH}),
+        data=embedded_json({"images": _images_data(rows, recurrences),
+                            "large": picture_side(len(rows)) >= LARGE_ENOUGH,
+                            "review": review_draft(outcomes, recurrences) if reviewable and recurrences else None}),
+        labels={(id(found.outcome), found.number): found.label for found in recurrences},
+        id=id,
         labelled=labelled,
         several=several,
         flagged=sum(record.flagged for record in records),
-        recurring=sum(len(outcome.result.consistency.communities) for outcome in outcomes),
+        recurring=len(recurrences),
+        defects=sum(found.verdict == "defect" for found in recurrences),
+        undecided=sum(found.verdict == "undecided" for found in recurrences),
         skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
         headings=list(HEADINGS.values()),
@@ -165,22 +200,22 @@ def data_url(media_type: str, content: bytes) -> str:
 
 def describe_threshold(calibration: Calibration, images: int, label: str) -> str:
     """How a threshold came about and what is to be expected of it, in a sentence or two."""
-    rate, law = calibration.expected_rate, calibration.law
+    rate, law = calibration.expected_rate, calibration.normal_scores
     expected = f"A normal image is expected above it with a probability of {_percent(rate)}"
     if calibration.rule == "given":
         return f"Given by the user. {expected}."
     if calibration.rule == "share":
         return f"Set so that the given share of the images is flagged. {expected}."
-    if calibration.rule == "mixture":
+    if calibration.rough:
         return (
-            f"The scores of {label} fall into a normal part ({_percent(law.share)} of the images, the curve) and a "
-            f"higher one. {expected}: about {law.share * images * rate:.1f} images."
+            f"{calibration.images} images say little of what is normal (the curve): the threshold is rough, and errs "
+            f"on the high side. {expected}."
         )
-    if calibration.rule == "quartiles":
-        return f"Too few images for more than a rough law of normal ones (the curve). {expected}, roughly."
+    apart = images - calibration.images
+    members = f" The {apart} members of recurring defects are flagged whatever they score." if apart else ""
     return (
-        f"The scores of {label} look like one group (the curve), without a distinct higher part; only what lies far "
-        f"above it is flagged. {expected}: about {images * rate:.1f} images."
+        f"Of the scores of {label}, {_percent(law.share)} look normal (the curve). {expected}: about "
+        f"{law.share * calibration.images * rate:.1f} images.{members}"
     )
 
 
@@ -199,15 +234,8 @@ def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
                 histogram=histogram.histogram(result.scores_raw, calibration),
                 drawing=drawing.draw_graph(result.consistency),
                 groups=[
-                    Group(
-                        number=recurrence.number,
-                        hue=drawing.hue(recurrence.number),
-                        members=[first + image for image in recurrence.community.members],
-                        strength=recurrence.community.strength,
-                        p_value=f"{recurrence.community.p_value:.2g}",
-                        sheet=relative_url(recurrence.sheet),
-                    )
-                    for recurrence in recurrences
+                    _group(place, recurrence, first)
+                    for place, recurrence in enumerate(recurrences)
                     if recurrence.outcome is outcome
                 ],
                 first=first,
@@ -216,6 +244,59 @@ def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
         )
         first += count
     return chapters
+
+
+def _group(place: int, recurrence: Recurrence, first: int) -> Group:
+    community, sighting = recurrence.community, recurrence.sighting
+    facts, reasons = "Recognised by what it looks like.", []
+    if community:
+        by_chance = f"by chance with probability {community.p_value:.2g}"
+        facts = f"{community.strength:.1f} links between two members on average; {by_chance}."
+        reasons = describe_evidence(community.evidence) if community.evidence else []
+    lots = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} images"
+    if sighting:
+        lots += f"; in the lot before {sighting.pattern.shown} of {sighting.pattern.images}"
+    return Group(
+        place=place,
+        number=recurrence.number,
+        hue=drawing.hue(recurrence.number),
+        label=recurrence.label,
+        name=recurrence.name,
+        verdict=recurrence.verdict,
+        reviewed=recurrence.reviewed,
+        members=[first + image for image in recurrence.members],
+        facts=facts,
+        reasons=reasons,
+        lots=lots,
+        reviewable=recurrence.pattern is not None,
+        sheet=relative_url(recurrence.sheet),
+    )
+
+
+def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
+    """What the rule looks at (`consistency.verdicts`): whether it speaks for a defect, and what was measured."""
+    return [
+        (
+            evidence.p_value <= STANDS_OUT,
+            f"Judged by the other images, a typical member scores as a normal image does with probability "
+            f"{evidence.p_value:.2g} (a defect: at most {STANDS_OUT}).",
+        ),
+        (
+            evidence.roughness >= ROUGH,
+            f"The nearest repeat of the pattern differs {evidence.roughness:.2f} times as much as that of the rest of "
+            f"the part (a defect: at least {ROUGH}; a print repeats exactly).",
+        ),
+        (
+            evidence.contrast <= ALIEN,
+            f"Images without it are {evidence.contrast:.2f} times as far from it as members are (a defect: at most "
+            f"{ALIEN}; another version of the part lies farther).",
+        ),
+        (
+            evidence.spread <= CONTINUUM,
+            f"Members differ {evidence.spread:.2f} times as unequally in it as in the rest of the part (a defect: at "
+            f"most {CONTINUUM}; what turns with the part is near to some and far from others).",
+        ),
+    ]
 
 
 def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
@@ -234,8 +315,18 @@ def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
     return groups
 
 
+def _images_data(rows: Sequence[Row], recurrences: Sequence[Recurrence]) -> list[dict[str, Any]]:
+    """What the script knows of the images, by their number."""
+    labels: dict[tuple[int, int | None], str] = {
+        (id(found.outcome), found.number): shown(found.label) for found in recurrences
+    }
+    return [
+        _image_data(row) | {"shares": labels.get((id(row.record.outcome), row.record.community))}
+        for row in sorted(rows, key=lambda row: row.number)
+    ]
+
+
 def _image_data(row: Row) -> dict[str, Any]:
-    """What the script knows of an image."""
     record, picture = row.record, row.picture
     return {
         "name": shown(record.name),

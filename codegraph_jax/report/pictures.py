@@ -35,7 +35,7 @@ class Picture:
         layer: PNG file of the anomaly map with transparency.
         width, height: of the photograph in pixels.
         image_width, image_height: of the image file, upright.
-        tile: the shared defect, for the contact sheet; None without a community.
+        tile: what it shares with others, for the contact sheet; None where it shares nothing.
     """
 
     photograph: bytes

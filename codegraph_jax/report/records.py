@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
+from codegraph_jax.consistency.community import Consistency, PatchBox
+from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, flagged_regions, region_boxes, shared_box
@@ -24,7 +26,7 @@ class Record:
         score_raw, score, rank: as the result has them.
         p_value: how often a normal image scores so high.
         flagged: it is above the threshold.
-        community: number of the recurring defect that it shares, from 1 in each category; None without.
+        community: number of the recurring pattern that it shares, from 1 in each category; None without.
         heatmap, mask: files below the workdir; None where they are not written.
         boxes: around the flagged regions.
         shared: boxes around what ties it to its community.
@@ -73,17 +75,33 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
 
 
 def community_numbers(outcome: Outcome) -> dict[int, int]:
-    """{image: number of its community} for the members."""
-    communities = outcome.result.consistency.communities
-    return {image: number for number, community in enumerate(communities, 1) for image in community.members}
+    """{image: number of what it shares}, of several the first that is a defect, or else the first."""
+    found = outcome.result.consistency
+    defects = found.numbers("defect")
+    ranked = sorted(range(1, found.highest + 1), key=lambda number: (number in defects, -number))
+    return {image: number for number in ranked for image in found.images(number)}
+
+
+def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
+    """Where a recurring pattern lies: in the members of its community, and where it is recognised besides."""
+    if number <= len(found.communities):
+        community = found.communities[number - 1]
+        boxes, members = list(community.boxes), set(community.members)
+    else:
+        boxes, members = [], set()
+    others = [image for image in found.images(number) if image not in members]
+    if others and len(found.shows):
+        shown = found.shows.reshape(len(found.shows), -1) == number
+        boxes += community_boxes(shown, others, found.shows.shape[1:])
+    return boxes
 
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     calibration, ranks, groups = result.calibration, result.ranks, community_numbers(outcome)
     shared: dict[int, list[Box]] = {}
-    for community in result.consistency.communities:
-        for box in community.boxes:
+    for number in range(1, result.consistency.highest + 1):
+        for box in shared_patches(result.consistency, number):
             shared.setdefault(box.image, []).append(shared_box(box))
     records = []
     for i, sample in enumerate(outcome.samples):

@@ -1,38 +1,134 @@
-"""Recurring defects as files: communities.json, the image graph, and a contact sheet for each."""
+"""What recurs as files: communities.json, the image graph, and a contact sheet for each pattern."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.community import Community
+from codegraph_jax.consistency.community import Community, Sighting
+from codegraph_jax.consistency.pattern import Pattern, Verdict
+from codegraph_jax.consistency.review import FORMAT
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, shown
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
-from codegraph_jax.report.records import Record, community_numbers
+from codegraph_jax.report.records import Record, community_numbers, shared_patches
 from codegraph_jax.report.regions import shared_box
 from codegraph_jax.report.serialise import write_graph
 
 
 @dataclass(frozen=True)
 class Recurrence:
-    """One recurring defect of a category, by its number there (from 1), and its contact sheet below the workdir."""
+    """What some images of a category share.
+
+    Attributes:
+        outcome: the category.
+        number: from 1 in the category.
+        members: image indices, the most typical of a community first, then others that are recognised.
+        community: what ties them; None where a pattern was recognised by its signature alone.
+        sighting: what a person has judged before; None where it is new.
+        pattern: what it is known by in other sets; None where too little of it is known.
+        sheet: its contact sheet below the workdir.
+    """
 
     outcome: Outcome
     number: int
-    community: Community
+    members: tuple[int, ...]
+    community: Community | None
+    sighting: Sighting | None
+    pattern: Pattern | None
     sheet: Path
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it is taken for."""
+        if self.community:
+            return self.community.verdict
+        return self.sighting.pattern.verdict if self.sighting else "undecided"
+
+    @property
+    def name(self) -> str:
+        """What a person calls it; may be empty."""
+        if self.community:
+            return self.community.name
+        return self.sighting.pattern.name if self.sighting else ""
+
+    @property
+    def reviewed(self) -> bool:
+        """Whether the verdict is a person's."""
+        return self.community.reviewed if self.community else self.sighting is not None
+
+    @property
+    def label(self) -> str:
+        """What people know it by."""
+        return self.name or f"{'group' if self.verdict == 'undecided' else self.verdict} {self.number}"
 
 
 def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
-    """The recurring defects of all categories, the strongest of each first."""
-    return [
-        Recurrence(outcome, number, community, Path("communities") / f"{file_stem(outcome.category)}-{number}.png")
-        for outcome in outcomes
-        for number, community in enumerate(outcome.result.consistency.communities, 1)
-    ]
+    """What recurs in all categories, the strongest of each first; patterns that no image shows are left out."""
+    return [recurrence for outcome in outcomes for recurrence in _of_category(outcome)]
+
+
+def _of_category(outcome: Outcome) -> list[Recurrence]:
+    found = outcome.result.consistency
+    sightings = {sighting.number: sighting for sighting in found.sightings}
+    listed = []
+    for number in range(1, found.highest + 1):
+        community = found.communities[number - 1] if number <= len(found.communities) else None
+        typical = community.members if community else ()
+        members = (*typical, *(image for image in found.images(number) if image not in typical))
+        pattern = found.pattern(number, len(outcome.samples))
+        sheet = Path("communities") / f"{file_stem(outcome.category)}-{number}.png"
+        if members:
+            listed.append(Recurrence(outcome, number, members, community, sightings.get(number), pattern, sheet))
+    return listed
+
+
+def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for the terminal on everything that recurs, and on patterns of earlier lots that do not."""
+    several = len(outcomes) > 1
+    lines = []
+    for outcome in outcomes:
+        home, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
+        for recurrence in _of_category(outcome):
+            verdict = "defect or variant?" if recurrence.verdict == "undecided" else recurrence.verdict
+            count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.sighting)}"
+            lines.append(f"{home}{shown(recurrence.label)} ({verdict}): {count}")
+        for sighting in outcome.result.consistency.sightings:
+            if not sighting.images:
+                name = sighting.pattern.name or f"{sighting.pattern.verdict} {sighting.number}"
+                lines.append(f"{home}{shown(name)} ({sighting.pattern.verdict}): 0 of {images}{_last_lot(sighting)}")
+    return lines
+
+
+def _last_lot(sighting: Sighting | None) -> str:
+    return f", last lot {sighting.pattern.shown} of {sighting.pattern.images}" if sighting else ""
+
+
+def review_draft(outcomes: Sequence[Outcome], found: Sequence[Recurrence]) -> dict[str, Any]:
+    """What the page makes a review of: the pattern of each recurrence, and those that are only passed on.
+
+    Args:
+        outcomes: all categories.
+        found: see `recurrences`.
+    """
+    patterns = [recurrence.pattern for recurrence in found]
+    known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
+    passed: dict[bytes, dict[str, Any]] = {}
+    for outcome in outcomes:
+        consistency = outcome.result.consistency
+        unseen = [sighting.pattern for sighting in consistency.sightings if not sighting.images]
+        for pattern in (*unseen, *consistency.others):
+            key = pattern.signature.prototypes.tobytes()
+            if key not in known:
+                passed.setdefault(key, pattern.as_json())
+    return {
+        "format": FORMAT,
+        "features": dict(outcomes[0].result.features),
+        "passed": list(passed.values()),
+        "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
+    }
 
 
 def write_recurrences(
@@ -53,12 +149,12 @@ def write_recurrences(
     shows = {(id(record.outcome), record.index): picture for record, picture in zip(records, pictures)}
     listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
     for recurrence in found:
-        outcome, community = recurrence.outcome, recurrence.community
-        of_image = {image: shows[id(outcome), image] for image in community.members}
+        outcome, members = recurrence.outcome, recurrence.members
+        of_image = {image: shows[id(outcome), image] for image in members}
         listing[outcome.category].append(_entry(recurrence, of_image))
-        heading = f"{outcome.category}: {len(community.members)} images share defect {recurrence.number}"
-        tiles = [tile for image in community.members if (tile := of_image[image].tile)]
-        names = [outcome.samples[image].name for image in community.members]
+        heading = f"{outcome.category}: {len(members)} images share {recurrence.label}"
+        tiles = [tile for image in members if (tile := of_image[image].tile)]
+        names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:
             contact_sheet(shown(heading), tiles, names).save(name, "PNG")
     write_json(workdir / "communities.json", listing)
@@ -69,26 +165,32 @@ def write_recurrences(
         write_graph(file, outcome.result.consistency.graph, paths, community_numbers(outcome))
 
 
-def _entry(recurrence: Recurrence, pictures: dict[int, Picture]) -> dict[str, Any]:
-    """One community in communities.json; boxes are [left, top, right, bottom] in pixels of the image file."""
+def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:
+    """One pattern in communities.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, community = recurrence.outcome.samples, recurrence.community
+    last = recurrence.sighting.pattern if recurrence.sighting else None
     return {
         "id": recurrence.number,
-        "members": [samples[image].path for image in community.members],
-        "strength": float(community.strength),
-        "p_value": float(community.p_value),
+        "name": recurrence.name,
+        "verdict": recurrence.verdict,
+        "reviewed": recurrence.reviewed,
+        "members": [samples[image].path for image in recurrence.members],
+        "strength": float(community.strength) if community else None,
+        "p_value": float(community.p_value) if community else None,
+        "evidence": asdict(community.evidence) if community and community.evidence else None,
+        "last_lot": {"shown": last.shown, "images": last.images} if last else None,
         "patches": [
             {
                 "path": samples[box.image].path,
                 "box": shared_box(box).pixels(pictures[box.image].image_width, pictures[box.image].image_height),
             }
-            for box in community.boxes
+            for box in shared_patches(recurrence.outcome.result.consistency, recurrence.number)
         ],
     }
 
 
 def _alike(outcome: Outcome) -> dict[str, list[list[str]]]:
-    """Groups of one category that share no defect: photographs of one part, and of one view."""
+    """Groups of one category that share no pattern: photographs of one part, and of one view."""
     found = outcome.result.consistency
 
     def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:

@@ -78,7 +78,8 @@ def write_results(
         manifest = _manifest(config, outcomes, scale)
         if config.report.page:
             measured_at = where_measured(config.metrics)
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at)
+            reviewable = isinstance(config, Config)
+            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable)
     run = {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
@@ -124,6 +125,4 @@ def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale
 
 def _threshold(outcome: Outcome) -> dict[str, Any]:
     calibration = outcome.result.calibration
-    values = calibration.as_json()
-    values["normal_law"] = values.pop("law")
-    return values | {"flagged": int(calibration.flagged.sum())}
+    return calibration.as_json() | {"flagged": int(calibration.flagged.sum())}

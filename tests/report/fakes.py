@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.community import Community, Consistency, PatchBox
+from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
+from codegraph_jax.consistency.pattern import Product, Verdict
+from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.scoring.maps import anomaly_maps
@@ -41,6 +43,7 @@ class FakeResult:
     consistency: Consistency
     image_size: int = SIZE
     weights: str = "drawn weights <v1>"
+    features: dict[str, object] = field(default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE})
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -63,6 +66,7 @@ def make_outcome(
     labelled: bool = False,
     seed: int = 0,
     image_size: tuple[int, int] = (80, 60),
+    verdict: Verdict = "defect",
 ) -> Outcome:
     """Writes images below `root` and makes their outcome.
 
@@ -89,14 +93,18 @@ def make_outcome(
     if n > recurring + 1:
         graph.add_edge(recurring, recurring + 1, weight=1.0, links=[(0, 1)])
     boxes = tuple(PatchBox(i, top=0.25, left=0.625, bottom=0.5, right=0.875) for i in members)
-    communities = (Community(members, 7.5, 0.001, boxes),) if recurring else ()
+    evidence = Evidence(p_value=0.01, roughness=1.5, contrast=1.4, spread=0.9)
+    signature = Signature(rng.integers(-127, 127, (3, 2, 4)).astype(np.int8), np.full(3, 0.5, np.float32), 0.6, 2)
+    community = Community(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
+    communities = (community,) if recurring else ()
+    product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9) if recurring else None
     result = FakeResult(
         kept=np.arange(n),
         patch_scores=patch_scores,
         scores_raw=scores_raw,
         scores=scores_raw / scores_raw.max(),
         calibration=calibrate(scores_raw, ThresholdConfig()),
-        consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph),
+        consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}

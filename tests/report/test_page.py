@@ -1,6 +1,7 @@
 import base64
 import json
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.config import Config
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.page import embedded_json
 from codegraph_jax.report.pictures import PICTURE_BYTES, picture_side
@@ -191,7 +193,7 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
 def test_dots_of_the_graph_work_by_keyboard(browser, page):
     opened(browser, page)
     dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
-    browser.evaluate("document.querySelector('.note summary').focus()")
+    browser.evaluate("document.querySelector('#recurring p a').focus()")
     steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
     for step, key, number in (*steps, ("ArrowUp", " ", dots[-1])):
         browser.press(step)
@@ -257,6 +259,57 @@ def test_hostile_names_run_nothing(browser, page):
         "document.body.append(s); return window.hacked === undefined})()"
     )
     assert blocked is True, "the content policy lets no other script run"
+
+
+def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
+    opened(browser, page)
+    heading, reasons = (
+        browser.evaluate(f"[...document.querySelectorAll('.group {what}')].map(e => e.textContent.trim())")
+        for what in ("h4", ".reasons li")
+    )
+    assert heading == ["defect 1 defect"]
+    assert len(reasons) == 4 and all(reason.startswith("for a defect") for reason in reasons)
+    assert "1.50 times as much" in reasons[1]
+    tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
+    assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
+    assert browser.evaluate("document.querySelector('form.verdicts').elements.verdict.value") == "defect"
+    assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "nobody has said anything yet"
+
+
+CHOOSE = """(verdict, name) => {
+  const form = document.querySelector('form.verdicts');
+  form.querySelector(`input[value=${verdict}]`).click();
+  form.elements.name.value = name;
+  form.elements.name.dispatchEvent(new Event('input', { bubbles: true }));
+}"""
+
+
+@pytest.mark.parametrize("name", ["imprint", "<img src=x onerror=alert(1)>", "\"'</script>\u202e{{ 7 * 7 }}"])
+def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name):
+    opened(browser, page)
+    browser.evaluate(f"({CHOOSE})('variant', {json.dumps(name)})")
+    assert browser.evaluate("document.querySelector('#verdict-count').textContent") == "1 verdict."
+    browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    click(browser, "#save-review")
+    saved = tmp_path / "review.json"
+    for _ in range(100):
+        if saved.is_file():
+            break
+        time.sleep(0.05)
+    (pattern,) = Review.load(str(saved)).patterns
+    assert (pattern.name, pattern.verdict, pattern.shown, pattern.images) == (name, "variant", 3, len(NAMES))
+    click(browser, "#copy-review")
+    browser.evaluate("new Promise(r => setTimeout(r, 50))")
+    assert browser.evaluate("document.querySelector('#review-text').value") == saved.read_text(encoding="utf-8")
+    assert "review.json" in browser.evaluate("document.querySelector('#review-done').textContent")
+    assert browser.problems == []
+
+
+def test_typed_keys_stay_in_the_name(browser, page):
+    opened(browser, page)
+    browser.evaluate("document.querySelector('form.verdicts').elements.name.focus()")
+    browser.press("/")
+    assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
 
 
 def test_works_moved_away_from_its_folder(browser, page, tmp_path):

@@ -1,0 +1,187 @@
+"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank that knows them."""
+
+import csv
+import dataclasses
+import json
+import time
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    DataConfig,
+    InspectConfig,
+    ParallelConfig,
+    SavedBankConfig,
+    ScoringConfig,
+)
+from codegraph_jax.consistency import stages
+from codegraph_jax.consistency.community import Community, Evidence
+from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.review import Review, ReviewError
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
+from tests.report.browser import Browser, find_browser
+
+MEMBERS = (0, 1, 2, 3, 4)
+NAME = "<b>imprint</b> \"x\""
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("review")
+    write_set(draw_set(20, 56, 3, 0.2, (0.25,)), str(root / "part"))
+    return root
+
+
+@pytest.fixture
+def config(photographs):
+    return Config(
+        data=DataConfig(layout="mvtec", root=str(photographs)),
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
+        scoring=ScoringConfig(rescore=False),
+        parallel=ParallelConfig(devices=1),
+        keep=True,
+    )
+
+
+@pytest.fixture(autouse=True)
+def group(monkeypatch):
+    """The first images share something in their first patches, and the rule does not know what."""
+    find = stages.find_communities
+
+    def found(distances, *arguments):
+        consistency, _ = find(distances, *arguments)
+        shows = np.zeros_like(consistency.shows)
+        shows[: len(MEMBERS), :2, :2] = 1
+        evidence = Evidence(0.3, 1.0, 1.5, 1.0)
+        communities = (Community(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
+        tests = dependences(distances, arguments[0], [MEMBERS], arguments[3], arguments[5])
+        return dataclasses.replace(consistency, communities=communities, shows=shows), tests
+
+    monkeypatch.setattr(stages, "find_communities", found)
+
+
+def run(config, workdir):
+    (outcome,) = job.run(to_config_dict(config), str(workdir))
+    return outcome.result, json.loads((workdir / "communities.json").read_text())["part"]
+
+
+def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    before, (entry,) = run(config, tmp_path / "run")
+    assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("undecided", "", False)
+    assert "group 1 (defect or variant?): 5 of 20" in capsys.readouterr().out
+    assert not before.consistency.flagged.any()
+
+    browser = Browser(program)
+    try:
+        browser.open(tmp_path / "run" / "report.html")
+        browser.evaluate("document.querySelector('form.verdicts input[value=defect]').click()")
+        browser.evaluate(f"document.querySelector('form.verdicts').elements.name.value = {json.dumps(NAME)}")
+        browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+        browser.evaluate("document.querySelector('#save-review').click()")
+        review = tmp_path / "review.json"
+        for _ in range(100):
+            if review.is_file():
+                break
+            time.sleep(0.05)
+        assert browser.problems == []
+
+        def forward(*_):
+            raise AssertionError("the backbone runs again")
+
+        monkeypatch.setattr(Extractor, "forward", forward)
+        again = dataclasses.replace(config, review=str(review))
+        after, (entry,) = run(again, tmp_path / "run")
+        printed = capsys.readouterr().out
+        assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
+        assert f"{NAME} (defect): {len(entry['members'])} of 20, last lot 5 of 20" in printed
+        assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
+        assert entry["last_lot"] == {"shown": 5, "images": 20}
+        assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
+        assert after.consistency.flagged.any() and (after.patch_scores != before.patch_scores).any()
+
+        browser.open(tmp_path / "run" / "report.html")
+        assert browser.problems == []
+        chosen = browser.evaluate(
+            "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form.verdicts'))"
+        )
+        assert chosen == ["defect", NAME]
+        assert browser.evaluate("document.querySelector('#verdict-count').textContent") == "1 verdict."
+        assert browser.evaluate("document.querySelectorAll('.group b').length") == 0
+    finally:
+        browser.close()
+    rows = list(csv.DictReader((tmp_path / "run" / "scores.csv").open()))
+    assert sum(row["community"] == "1" for row in rows) == len(entry["members"])
+
+
+def test_the_library_judges_again(config, photographs):
+    detector = job.CoDeGraph(config)
+    paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
+    comparison = detector.compare(paths)
+    result = detector.judge(comparison)
+    variant = detector.judge(comparison, review=result.review({1: ("variant", "imprint")}))
+    assert [community.verdict for community in variant.consistency.communities] == ["variant"]
+    assert (variant.patch_scores <= result.patch_scores).all()
+    assert variant.consistency.shows.any() and not variant.consistency.flagged.any()
+    # a verdict that is not changed stays, and takes the counts of this lot
+    (kept,) = variant.review({}).patterns
+    assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)
+    undone = detector.judge(comparison, review=variant.review({1: "undecided"}))
+    np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
+    for number in (0, 2):
+        with pytest.raises(KeyError, match=f"no group {number}: there are 1"):
+            result.review({number: "defect"})
+    with pytest.raises(ValueError, match="verdict: 'harmless' is none of"):
+        result.review({1: "harmless"})
+    elsewhere = job.CoDeGraph(dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, blocks=(3,))))
+    with pytest.raises(ReviewError, match="blocks"):
+        elsewhere.detect(paths, review=variant.review({}))
+
+
+def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_path, capsys):
+    result, _ = run(config, tmp_path / "run")
+    review = result.review({1: "variant"})
+    pattern = review.patterns[0]
+    path = str(tmp_path / "review.json")
+    Review({**review.features, "image_size": 112}, review.patterns).save(path)
+    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size 112"):
+        run(dataclasses.replace(config, review=path), tmp_path / "run")
+    strange = dataclasses.replace(pattern.product, mean=-pattern.product.mean)
+    Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
+    capsys.readouterr()
+    after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
+    assert f"{path}: none of its patterns is of the product in part" in capsys.readouterr().out
+    assert entry["verdict"] == "undecided"
+    assert len(after.review({}).patterns) == 1, "it is passed on"
+
+
+def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
+    result, _ = run(config, tmp_path / "run")
+    review = tmp_path / "review.json"
+    result.review({1: ("variant", "imprint")}).save(str(review))
+    bank = tmp_path / "parts.safetensors"
+    run(dataclasses.replace(config, review=str(review), bank=BankConfig(save=str(bank))), tmp_path / "run")
+    (pattern,) = ReferenceBank.load(str(bank)).patterns
+    assert (pattern.name, pattern.verdict, pattern.images) == ("imprint", "variant", 20)
+    capsys.readouterr()
+    data = DataConfig(layout="mvtec", root=str(photographs))
+    config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
+    (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
+    (sighting,) = outcome.result.consistency.sightings
+    line = f"imprint (variant): {len(sighting.images)} of 20, last lot {pattern.shown} of 20"
+    assert line in capsys.readouterr().out
+    assert len(set(sighting.images) & set(MEMBERS)) >= 3
+    shown = outcome.result.consistency.shows == 1
+    scores = outcome.result.patch_scores
+    assert all((scores[i][shown[i]] <= np.quantile(scores[i], 0.75)).all() for i in sighting.images)
