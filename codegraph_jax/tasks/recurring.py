@@ -1,7 +1,8 @@
-"""The task `recurring`: what the consistency stages gain, set by set and statistic by statistic.
+"""The task `recurring`: what the consistency stages gain, set by set, and what they take the groups for.
 
 The yardstick is an oracle that knows the groups: mutual scoring in which images of one recurring group never serve each
-other as references. Everything else about it is the same.
+other as references. Everything else about it is the same. Where sets have labels but no names of groups, the right
+verdicts stand for it: a group of which nearly all images are anomalous is a defect, any other a variant.
 """
 
 import dataclasses
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig
+from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, read_config, within
 from codegraph_jax.core.tables import text_table
@@ -40,8 +42,14 @@ COLUMNS = {
     "community_recall": "recall",
     "patch_precision": "patch prec.",
     "patch_recall": "recall",
+    "false_alarms": "false alarms",
+    "flagged_recall": "found",
     "added_time": "added time",
 }
+
+
+NEARLY_ALL = 0.95
+"""Share of anomalous images from which a group counts as a defect when verdicts are given by labels."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,7 @@ class StudyConfig:
     """The drawn sets, but for their recurring share."""
     roots: tuple[str, ...] = ()
     """Directories in MVTec's form; every category is a set."""
-    statistics: tuple[str, ...] = field(
-        default=("f_test", "weighted", "endurance"), metadata=choice("f_test", "weighted", "endurance")
-    )
+    statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice("f_test", "weighted", "endurance"))
     """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
     """Further numbers of references to judge by, chosen as `similarity.references` would choose them."""
@@ -80,6 +86,7 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
     detector = CoDeGraph(config.detect)
     print(f"weights: {detector.backbone.weights}", flush=True)
     rows: list[dict[str, Any]] = []
+    groups: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
         samples = [samples[i] for i in comparison.features.kept]
@@ -87,9 +94,13 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
             row = {"set": name, "method": method} | _measure(result, samples, config)
             rows.append(row)
             print(_line(row), flush=True)
+            if method in config.statistics:
+                groups += [{"set": name, "method": method} | group for group in _groups(result, samples)]
     with written_to(workdir):
-        write_json(workdir / "study.json", rows)
+        write_json(workdir / "study.json", {"methods": rows, "groups": groups})
     print("\npercent\n" + text_table(["set", "method", *COLUMNS.values()], [_cells(row) for row in rows]))
+    if groups:
+        print("\n" + text_table(list(groups[0]), [[_text(value) for value in group.values()] for group in groups]))
 
 
 def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]]]:
@@ -118,7 +129,11 @@ def _judgements(
         yield "oracle", detector.judge(dataclasses.replace(comparison, barred=barred), off)
     for statistic in config.statistics:
         chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
-        yield statistic, detector.judge(comparison, chosen)
+        result = detector.judge(comparison, chosen)
+        yield statistic, result
+        if verdicts := _right_verdicts(result, samples):
+            review = result.review(verdicts)
+            yield f"{statistic}, right verdicts", detector.judge(comparison, chosen, review=review)
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
         for statistic in config.statistics:
@@ -128,7 +143,8 @@ def _judgements(
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
     """The comparison that `similarity.references = limit` gives, from that with all references."""
-    return comparison.with_references(choose_references(len(comparison.references), limit))
+    keys = [comparison.features.keys[i] for i in comparison.references]
+    return comparison.with_references(choose_references(keys, limit))
 
 
 def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
@@ -137,9 +153,48 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
 
 
+def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, Verdict]:
+    """By the labels, of the groups that can be known again."""
+    found, verdicts = result.consistency, dict[int, Verdict]()
+    for number, community in enumerate(found.communities, 1):
+        if community.signature:
+            defect = anomalous_share(community.members, samples) >= NEARLY_ALL
+            verdicts[number] = "defect" if defect else "variant"
+    return verdicts
+
+
+def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
+    """Share of some images that are anomalous by their labels."""
+    return float(np.mean([samples[i].label == 1 for i in images]))
+
+
+def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """What every group was taken for, and on what evidence."""
+    found = result.consistency.communities
+    evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
+    return [
+        {
+            "images": len(community.members),
+            "anomalous": anomalous_share(community.members, samples),
+            "verdict": community.verdict,
+            "by chance": community.p_value,
+            **{name: seen.get(name) for name in ("p_value", "roughness", "contrast", "spread")},
+        }
+        for community, seen in zip(found, evidence)
+    ]
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyConfig) -> dict[str, float | None]:
     metrics = evaluate(result, samples, config.detect.metrics)
     seconds = result.seconds
+    flagged, labels = result.calibration.flagged, np.array([sample.label for sample in samples])
+    for name, label in (("false_alarms", 0), ("flagged_recall", 1)):
+        if (labels == label).any():
+            metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
     if "consistency" in seconds:
         found = [community.members for community in result.consistency.communities]

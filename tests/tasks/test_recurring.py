@@ -1,13 +1,20 @@
 """The study of recurring defects: what it derives from one comparison instead of computing it again."""
 
 import dataclasses
+import json
+import types
 
 import numpy as np
 
-from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.consistency.community import Community, Consistency, Evidence
+from codegraph_jax.consistency.signature import Signature
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.tasks.recurring import _fewer
+from codegraph_jax.tasks import recurring as study
+from codegraph_jax.tasks.recurring import StudyConfig, _fewer
 
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():
@@ -19,3 +26,29 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
     np.testing.assert_array_equal(derived.references, limited.references)
     for got, want in zip(derived.tables, limited.tables, strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+def test_the_study_tells_methods_and_groups(tmp_path, capsys):
+    draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
+    backbone = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(1,))
+    detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
+    study.run(to_config_dict(StudyConfig(shares=(0.4,), draw=draw, detect=detect)), str(tmp_path))
+    methods = json.loads((tmp_path / "study.json").read_text())["methods"]
+    assert [row["method"] for row in methods[:3]] == ["mutual scoring", "oracle", "f_test"]
+    assert all(0 <= row["false_alarms"] <= 1 and 0 <= row["flagged_recall"] <= 1 for row in methods)
+    assert "community prec." in capsys.readouterr().out
+
+
+def test_groups_are_told_with_their_evidence_and_get_the_verdicts_of_their_labels():
+    samples = [Sample(f"{i}.png", f"{i}.png", "part", int(i < 4)) for i in range(8)]
+    signature = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 1)
+    communities = (
+        Community((0, 1, 2), 3.0, 0.005, (), "defect", Evidence(0.01, 1.5, 1.4, 0.9), signature=signature),
+        Community((3, 4, 5), 2.0, 0.01, (), "undecided", None, signature=signature),
+        Community((6, 7, 1), 2.0, 0.01, (), "undecided", None),
+    )
+    result = types.SimpleNamespace(consistency=Consistency(communities))
+    first, second, _ = study._groups(result, samples)
+    assert (first["images"], first["anomalous"], first["verdict"], first["roughness"]) == (3, 1.0, "defect", 1.5)
+    assert (second["anomalous"], second["verdict"], second["roughness"]) == (1 / 3, "undecided", None)
+    assert study._right_verdicts(result, samples) == {1: "defect", 2: "variant"}, "the third cannot be known again"
