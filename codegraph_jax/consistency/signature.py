@@ -32,7 +32,7 @@ NEAR, FAR = 0.9, 0.03
 overlap, at the second."""
 SOME = 0.25
 """Share of the patches by which a member usually shows the pattern: so many make an image show it."""
-MOST_PATCHES, MOST_OUTSIDE = 4096, 200
+MOST_PATCHES, MOST_OUTSIDE = 4096, 100
 """Patches that the prototypes are made of, and images outside that they are held against: more teach nothing."""
 STEPS = 20
 CHUNK = 16

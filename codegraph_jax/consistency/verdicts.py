@@ -1,7 +1,7 @@
-"""Defect or variant? What tells a recurring defect from a harmless variant of good parts (docs/method.md 4.7). [ours]
+"""Defect or variant? What tells a recurring defect from a harmless variant of good parts (docs/method.md section 4.7).
 
-An imprint that faces the camera in a third of the images, a view, a batch: a harmless variant burns out exactly as a
-recurring defect does, and a permutation test only says that chance does not explain the group. Filtering a variant
+[ours] An imprint that faces the camera in a third of the images, a view, a batch: a harmless variant burns out exactly
+as a recurring defect does, and a permutation test only says that chance does not explain the group. Filtering a variant
 lifts its members, good ones among them, above everything else; leaving a defect in costs what mutual scoring costs. So
 a group counts as a defect only where all of the following speak for it, and is otherwise reported and left alone:
 

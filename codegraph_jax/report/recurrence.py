@@ -92,9 +92,11 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         home, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
         for recurrence in _of_category(outcome):
-            verdict = "defect or variant?" if recurrence.verdict == "undecided" else recurrence.verdict
+            doubt = recurrence.verdict == "undecided"
+            # a group without a name is called by its verdict already
+            verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.sighting)}"
-            lines.append(f"{home}{shown(recurrence.label)} ({verdict}): {count}")
+            lines.append(f"{home}{shown(recurrence.label)}{verdict}: {count}")
         for sighting in outcome.result.consistency.sightings:
             if not sighting.images:
                 name = sighting.pattern.name or f"{sighting.pattern.verdict} {sighting.number}"

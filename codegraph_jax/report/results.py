@@ -15,6 +15,7 @@ import numpy as np
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
+from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
 from codegraph_jax.evaluation.evaluate import where_measured
@@ -85,6 +86,16 @@ def write_results(
         "peak_memory_bytes": peak_memory(),
     }
     write_json(workdir / "manifest.json", manifest | run)
+
+
+def rough_thresholds(outcomes: Sequence[Outcome]) -> list[str]:
+    """A line for the terminal on every threshold that too few images have taught."""
+    return [
+        f"{shown(outcome.category)}: the threshold is rough, since {outcome.result.calibration.images} images say "
+        "little of what is normal"
+        for outcome in outcomes
+        if outcome.result.calibration.rough
+    ]
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:

@@ -138,8 +138,14 @@ def changes_in_columns(
         references = [_Reference.of(maker, gone) for maker, gone in zip(makers, removed)]
         centres = _Centres.of([np.asarray(r.leaving, np.float32)[: r.removed.sum()] for r in references])
         parts = []
-        for start in range(0, n, size):
-            flat = unit(normalised[start : start + size]).reshape(-1, c)
+        starts = range(0, n, size)
+        following = iter([*starts[1:], None])
+        upcoming = unit(normalised[:size]).reshape(-1, c)
+        for start in starts:
+            flat, after = upcoming, next(following)
+            if after is not None:
+                # the device works on these while the host looks at the others
+                upcoming = unit(normalised[after : after + size]).reshape(-1, c)
             some = distances[start : start + size]
             rows = _Rows(flat, some[:, columns], references, centres, options.precision)
             if neighbours:
@@ -234,27 +240,22 @@ class _Centres(NamedTuple):
             centres, _ = kmeans2(teachers, min(CENTRES, len(teachers)), iter=STEPS, minit="points", rng=0)
         radii = np.full((len(leaving), len(centres)), -np.inf)
         for own, vectors in zip(radii, leaving):
-            apart = _apart(vectors @ centres.T, vectors, centres)
+            apart = _apart(vectors @ centres.T, centres)
             nearest = apart.argmin(axis=1)
             np.maximum.at(own, nearest, apart[np.arange(len(vectors)), nearest])
         return cls(centres, radii)
 
-    def least(
-        self, reference: int, to_centres: Float[np.ndarray, "q f"], rows: Int[np.ndarray, " e"]
-    ) -> Float[np.ndarray, " e"]:
-        """What the distances of some rows to the patches that leave a reference image cannot fall below."""
-        least = np.full(len(rows), np.inf, np.float32)
+    def least(self, reference: int, to_centres: Float[np.ndarray, "q f"]) -> Float[np.ndarray, " f"]:
+        """What the distances of rows to the patches that leave a reference image cannot fall below."""
+        least = np.full(to_centres.shape[1], np.inf, np.float32)
         for centre in np.flatnonzero(np.isfinite(self.radii[reference])):
-            np.minimum(least, to_centres[centre, rows] - np.float32(self.radii[reference, centre]), out=least)
+            np.minimum(least, to_centres[centre] - np.float32(self.radii[reference, centre]), out=least)
         return np.maximum(least, 0)
 
 
-def _apart(
-    products: Float[np.ndarray, "e q"], vectors: Float[np.ndarray, "e c"], centres: Float[np.ndarray, "q c"]
-) -> Float[np.ndarray, "e q"]:
-    """Euclidean distances from inner products."""
-    squares = (vectors**2).sum(axis=1)[:, None] - 2 * products + (centres**2).sum(axis=1)
-    return np.sqrt(np.maximum(squares, 0))
+def _apart(products: Float[np.ndarray, "e q"], centres: Float[np.ndarray, "q c"]) -> Float[np.ndarray, "e q"]:
+    """Euclidean distances of unit vectors to centres, from their inner products."""
+    return np.sqrt(np.maximum(1 - 2 * products + (centres**2).sum(axis=1), 0))
 
 
 class _Rows:
@@ -273,27 +274,28 @@ class _Rows:
         precision: str,
     ):
         products = np.asarray(inner_products(flat, jnp.asarray(centres.vectors, flat.dtype), "float32"), np.float32)
-        apart = _apart(products, np.asarray(flat, np.float32), centres.vectors)
-        self._centres, self._to_centres = centres, np.ascontiguousarray(apart.T)
+        self._centres, self._to_centres = centres, np.ascontiguousarray(_apart(products, centres.vectors).T)
         self.old, self.now = old, old.copy()
         self._flat, self._references, self._precision = flat, references, precision
 
     def look_at(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Brings chosen distances, all of them finite, up to date."""
-        for place, reference in enumerate(self._references):
-            image, patch = np.nonzero(needed[:, place])
-            rows = image * self.old.shape[2] + patch
-            least = self._centres.least(place, self._to_centres, rows)
-            near = np.square(least) <= np.square(self.old[image, place, patch]) + MARGIN
-            image, patch, rows = image[near], patch[near], rows[near]
-            if len(rows):
-                nearest = self._in_parts(rows, partial(_greatest_cosine, vectors=reference.leaving))
-                # squared: the root would magnify the rounding near zero
-                old = self.old[image, place, patch]
-                hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(old) + TIE
-                if hit.any():
-                    rest = partial(_distances_to_rest, reference=reference.vectors(), removed=reference.removed)
-                    self.now[image[hit], place, patch[hit]] = self._in_parts(rows[hit], rest)
+        places = np.flatnonzero(needed.any(axis=(0, 2)))
+        with ThreadPoolExecutor(CPU_THREADS) as pool:
+            list(pool.map(lambda place: self._look_at_reference(place, needed[:, place]), places))
+
+    def _look_at_reference(self, place: int, needed: Bool[np.ndarray, "b p"]) -> None:
+        reference = self._references[place]
+        least = self._centres.least(place, self._to_centres).reshape(needed.shape)
+        near = needed & (np.square(least) <= np.square(self.old[:, place]) + MARGIN)
+        image, patch = np.nonzero(near)
+        rows = image * self.old.shape[2] + patch
+        nearest = self._in_parts(rows, partial(_greatest_cosine, vectors=reference.leaving))
+        # squared: the root would magnify the rounding near zero
+        hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, place, patch]) + TIE
+        if hit.any():
+            rest = partial(_distances_to_rest, reference=reference.vectors(), removed=reference.removed)
+            self.now[image[hit], place, patch[hit]] = self._in_parts(rows[hit], rest)
 
     def _in_parts(self, rows: Int[np.ndarray, " e"], function: Callable[..., Array]) -> Float[np.ndarray, " e"]:
         """A function of some rows; the device works on while they are gathered."""

@@ -29,7 +29,7 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.memory import plan_run
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
-from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.result import DetectionResult
@@ -120,7 +120,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
-        for line in recurrence_lines(outcomes):
+        for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
             print(line)
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")

@@ -23,7 +23,7 @@ from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
-from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     with written_to(workdir):
         write_results(workdir, config, outcomes, clock, Scale(*bank.scale))
     print(_closing_table(outcomes))
-    for line in recurrence_lines(outcomes):
+    for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
         print(line)
     print(closing_line(workdir, config, outcomes))
     return outcomes

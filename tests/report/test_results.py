@@ -14,7 +14,8 @@ from PIL import Image
 from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.results import closing_line, write_results
+from codegraph_jax.report.recurrence import recurrence_lines
+from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.report.serialise import write_arrays
 from tests.report.fakes import HOSTILE, make_outcome
 
@@ -166,6 +167,31 @@ def test_closing_line_counts_the_flagged(run):
     assert closing_line(workdir, Config(report=ReportConfig(page=False)), outcomes[1:]) == (
         f"4 of 12 images flagged; results: {workdir}"
     )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "line"),
+    [("defect", "defect 1: 3 of 14"), ("variant", "variant 1: 3 of 14"),
+     ("undecided", "group 1 (defect or variant?): 3 of 14")],
+)  # fmt: skip
+def test_the_terminal_says_what_recurs(tmp_path, verdict, line):
+    assert recurrence_lines([make_outcome(tmp_path, NAMES, verdict=verdict)]) == [line]
+
+
+def test_the_terminal_says_where_a_threshold_is_rough(tmp_path):
+    few, enough = make_outcome(tmp_path / "few", NAMES[:9], "few"), make_outcome(tmp_path / "enough", NAMES)
+    assert rough_thresholds([few, enough]) == [
+        "few: the threshold is rough, since 9 images say little of what is normal"
+    ]
+
+
+def test_communities_are_told_with_verdict_and_evidence(run):
+    workdir, _ = run
+    listing = json.loads((workdir / "communities.json").read_text())
+    (entry,) = listing["part"]
+    assert (entry["name"], entry["verdict"], entry["reviewed"], entry["last_lot"]) == ("", "defect", False, None)
+    assert entry["evidence"] == {"p_value": 0.01, "roughness": 1.5, "contrast": 1.4, "spread": 0.9}
+    assert listing["other"] == []
 
 
 def test_metrics_say_how_the_threshold_did(run):

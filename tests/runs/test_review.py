@@ -1,4 +1,4 @@
-"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank that knows them."""
+"""A person's verdicts, end to end: a run, its report in a browser, a choice, the run again, and a bank that knows."""
 
 import csv
 import dataclasses
@@ -31,7 +31,7 @@ from codegraph_jax.tasks import inspect as inspection
 from tests.report.browser import Browser, find_browser
 
 MEMBERS = (0, 1, 2, 3, 4)
-NAME = "<b>imprint</b> \"x\""
+NAME = '<b>imprint</b> "x"'
 
 
 @pytest.fixture(scope="module")
