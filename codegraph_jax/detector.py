@@ -19,6 +19,7 @@ from codegraph_jax.bank.making import make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
@@ -148,25 +149,30 @@ class CoDeGraph:
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
-        config, features, own = self.config, comparison.features, comparison.own
-        size, clock = config.backbone.image_size, Clock(comparison.seconds)
         require_several("bank.references", bank_references)
-        everybody = Panel.of(comparison, config.scoring.fraction)
         if review:
             review.check(self.features)
+        return self._judge(comparison, consistency, bank_references, review.patterns if review else ())
+
+    def _judge(
+        self, comparison: Comparison, consistency: ConsistencyConfig, bank_references: int, patterns: Sequence[Pattern]
+    ) -> DetectionResult:
+        """`judge`, its arguments checked."""
+        config, features, own, clock = self.config, comparison.features, comparison.own, Clock(comparison.seconds)
+        everybody = Panel.of(comparison, config.scoring.fraction)
 
         with clock("scoring"):
             layer_scores = panel_scores(comparison, everybody)
-            patch_scores = mean_over_layers(layer_scores)
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
         if consistency.enabled:
             with clock("consistency"):
-                patterns = review.patterns if review else ()
                 recurring, taken_out = find_consistent(comparison, everybody.k, consistency, patterns)
                 patch_scores = filtered_scores(comparison, everybody, layer_scores, taken_out)
+        else:
+            patch_scores = mean_over_layers(layer_scores)
         with clock("scoring"):
             maps = patch_scores.reshape(-1, *comparison.options.grid)
-            scores_raw = scores = image_scores(maps, size)
+            scores_raw = scores = image_scores(maps, config.backbone.image_size)
             proven = recurring.proven(len(scores_raw))
             calibration = calibrate(scores_raw[:own], config.threshold, proven[:own]).of(scores_raw, proven)
             if config.scoring.rescore:
@@ -178,17 +184,17 @@ class CoDeGraph:
             scores_raw=scores_raw,
             scores=scores,
             calibration=calibration,
-            image_size=size,
+            image_size=config.backbone.image_size,
             weights=self.backbone.weights,
             features=self.features,
             seconds=dict(clock.seconds),
             consistency=recurring,
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
-            bank=make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
-            if bank_references
-            else None,
         )
+        if bank_references:
+            made = make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
+            result = dataclasses.replace(result, bank=made)
         return result.with_copies(features.copies, comparison.listed)
 
     @property
@@ -237,13 +243,17 @@ class CoDeGraph:
         with together():
             plan.check(self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
+        sources = [*images, *added]
         with clock("backbone"):
-            features = self._features([*images, *added], progress, earlier, plan)
+            features = self._features(sources, progress, earlier, plan)
+            if features.copies and int((features.kept < len(images)).sum()) < 2:
+                # a set of one image many times: they have nobody to judge them but each other
+                features = self._features(sources, progress, earlier, plan, once=False)
         own = int((features.kept < len(images)).sum())
         if own < 2:
-            copies = sum(source < len(images) for source, _ in features.copies)
-            what = "can be read" if not copies else "can be read and are no copies of each other"
-            raise TooFewImages(f"{own} of {len(images)} images {what}; each is judged by the others, so two are needed")
+            raise TooFewImages(
+                f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
+            )
         side = self.config.backbone.image_size // self.backbone.preset.patch_size
         options = tile_options(self.config.similarity, self.config.features.degrees, (side, side))
         references = choose_references(features.keys[:own], self.config.similarity.references)
@@ -253,9 +263,14 @@ class CoDeGraph:
         return Comparison(features, tables, references, options, dict(clock.seconds), added_images, len(images))
 
     def _features(
-        self, sources: Sequence[Source], progress: bool, earlier: EarlierStart | None, plan: MemoryPlan
+        self,
+        sources: Sequence[Source],
+        progress: bool,
+        earlier: EarlierStart | None,
+        plan: MemoryPlan,
+        once: bool = True,
     ) -> Features:
-        """Features of all images, of which the cache or an earlier start may have some."""
+        """Features of all images, equal ones once, of which the cache or an earlier start may have some."""
         cache: FeatureCache | None = None
         extractor = self.extractor
         with together():
@@ -267,7 +282,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once=True)
+            features = extractor.extract(sources, stores, buffer, advance, once)
         if cache:
             cache.warn_of_damage()
         return features

@@ -4,7 +4,7 @@
 
 Pages: https://www.vicos.si/resources/kolektorsdd2/ and https://www.vicos.si/resources/kolektorsdd/ (Bozic et al. 2021,
 Tabernik et al. 2020). CLIP ViT-L/14-336 at 518 px; the tall images are resized to a square, as the method is defined.
-Each of KolektorSDD2's 1,004 test images is compared with 100 of them, chosen evenly: 7 GB of distances and not 66.
+Each of KolektorSDD2's 1,004 test images is compared with 100 of them: 7 GB of distances and not 66.
 """
 
 from ml_collections import ConfigDict

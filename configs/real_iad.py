@@ -4,7 +4,7 @@
 
 DIR holds realiad_jsons/ and realiad_256, realiad_512 or realiad_1024 (page: https://realiad4ad.github.io/Real-IAD/); of
 several sizes the largest is read. CLIP ViT-L/14-336 at 518 px. A category has thousands of test images from five
-cameras: each is compared with 64 of them, chosen evenly, which takes 1 MB of distances for an image and layer
+cameras: each is compared with 64 of them, which takes 1 MB of distances for an image and layer
 instead of 16 MB for every thousand images. Without `data.categories` all 30 objects run, one after the other.
 """
 

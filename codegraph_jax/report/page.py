@@ -9,6 +9,7 @@ falls back to the embedded picture when the report was sent somewhere without it
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -18,9 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
-from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import relative_url, shown
 from codegraph_jax.report import drawing, histogram
@@ -29,28 +28,22 @@ from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence, review_draft
 from codegraph_jax.report.tables import HEADINGS, metrics_rows
-from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.report.wording import CHOICES, VERDICTS, describe_evidence, describe_threshold
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""
-VERDICTS: dict[Verdict, str] = {
-    "defect": "defect", "variant": "harmless variant", "undecided": "recurs: defect or variant?"
-}  # fmt: skip
-"""How the report calls what a group is taken for."""
-CHOICES: tuple[tuple[Verdict, str], ...] = (
-    ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
-)  # fmt: skip
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view is content with the embedded picture."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a record, its picture, and its number in the report."""
+    """One line of the table: a record, its picture, its number in the report, and what it shares with others."""
 
     number: int
     record: Record
     picture: Picture
+    shares: str | None
 
 
 @dataclass(frozen=True)
@@ -128,36 +121,30 @@ def write_page(
         measured_at: where the pixels of the metrics were counted.
         reviewable: whether a run can be judged again with the verdicts of a person.
     """
-    rows = [Row(number, record, picture) for number, (record, picture) in enumerate(zip(records, pictures))]
-    several = len(outcomes) > 1
+    rows = _rows(records, pictures, recurrences)
+    data = {
+        "images": [_image_data(row) for row in rows],
+        "large": picture_side(len(rows)) >= LARGE_ENOUGH,
+        "review": review_draft(outcomes, recurrences) if reviewable and recurrences else None,
+    }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
-    labelled = any(record.label is not None for record in records)
     style, script = _package_text("page.css"), _package_text("page.js")
-    html = _environment().from_string(_package_text("page.html.j2")).render(
+    template = _environment().from_string(_package_text("page.html.j2"))
+    html = template.render(
         style=Markup(style),
         script=Markup(script),
         policy=content_policy(style, script),
         chapters=_chapters(outcomes, recurrences),
-        reviewable=reviewable and bool(recurrences),
-        LONGEST_NAME=LONGEST_NAME,
-        VERDICTS=VERDICTS,
-        CHOICES=CHOICES,
+        reviewable=bool(data["review"]),
         alike=_alike(outcomes),
-        MOST_MEMBERS=MOST_MEMBERS,
         rows=rows,
         names={row.number: row.record.name for row in rows},
         diagnosed=any(outcome.diagnostics for outcome in outcomes),
-        data=embedded_json({"images": _images_data(rows, recurrences),
-                            "large": picture_side(len(rows)) >= LARGE_ENOUGH,
-                            "review": review_draft(outcomes, recurrences) if reviewable and recurrences else None}),
-        labels={(id(found.outcome), found.number): found.label for found in recurrences},
-        id=id,
-        labelled=labelled,
-        several=several,
+        data=embedded_json(data),
+        labelled=any(record.label is not None for record in records),
+        several=len(outcomes) > 1,
         flagged=sum(record.flagged for record in records),
-        recurring=len(recurrences),
-        defects=sum(found.verdict == "defect" for found in recurrences),
-        undecided=sum(found.verdict == "undecided" for found in recurrences),
+        recurring=Counter(found.verdict for found in recurrences),
         skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
         headings=list(HEADINGS.values()),
@@ -166,11 +153,18 @@ def write_page(
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
         flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
         manifest=json.dumps(manifest, indent=2),
-        plot=histogram,
-        graph=drawing,
-    )  # fmt: skip
+    )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))
+
+
+def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
+    """In the order of the records."""
+    labels = {(id(found.outcome), found.number): found.label for found in recurrences}
+    return [
+        Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
+        for number, (record, picture) in enumerate(zip(records, pictures))
+    ]
 
 
 def content_policy(style: str, script: str) -> str:
@@ -196,27 +190,6 @@ def embedded_json(value: Any) -> Markup:
 def data_url(media_type: str, content: bytes) -> str:
     """A file as a URL."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def describe_threshold(calibration: Calibration, images: int, label: str) -> str:
-    """How a threshold came about and what is to be expected of it, in a sentence or two."""
-    rate, law = calibration.expected_rate, calibration.normal_scores
-    expected = f"A normal image is expected above it with a probability of {_percent(rate)}"
-    if calibration.rule == "given":
-        return f"Given by the user. {expected}."
-    if calibration.rule == "share":
-        return f"Set so that the given share of the images is flagged. {expected}."
-    if calibration.rough:
-        return (
-            f"{calibration.images} images say little of what is normal (the curve): the threshold is rough, and errs "
-            f"on the high side. {expected}."
-        )
-    apart = images - calibration.images
-    members = f" The {apart} members of recurring defects are flagged whatever they score." if apart else ""
-    return (
-        f"Of the scores of {label}, {_percent(law.share)} look normal (the curve). {expected}: about "
-        f"{law.share * calibration.images * rate:.1f} images.{members}"
-    )
 
 
 def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[Chapter]:
@@ -273,32 +246,6 @@ def _group(place: int, recurrence: Recurrence, first: int) -> Group:
     )
 
 
-def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
-    """What the rule looks at (`consistency.verdicts`): whether it speaks for a defect, and what was measured."""
-    return [
-        (
-            evidence.p_value <= STANDS_OUT,
-            f"Judged by the other images, a typical member scores as a normal image does with probability "
-            f"{evidence.p_value:.2g} (a defect: at most {STANDS_OUT}).",
-        ),
-        (
-            evidence.roughness >= ROUGH,
-            f"The nearest repeat of the pattern differs {evidence.roughness:.2f} times as much as that of the rest of "
-            f"the part (a defect: at least {ROUGH}; a print repeats exactly).",
-        ),
-        (
-            evidence.contrast <= ALIEN,
-            f"Images without it are {evidence.contrast:.2f} times as far from it as members are (a defect: at most "
-            f"{ALIEN}; another version of the part lies farther).",
-        ),
-        (
-            evidence.spread <= CONTINUUM,
-            f"Members differ {evidence.spread:.2f} times as unequally in it as in the rest of the part (a defect: at "
-            f"most {CONTINUUM}; what turns with the part is near to some and far from others).",
-        ),
-    ]
-
-
 def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
     groups, first = [], 0
     for outcome in outcomes:
@@ -315,18 +262,8 @@ def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
     return groups
 
 
-def _images_data(rows: Sequence[Row], recurrences: Sequence[Recurrence]) -> list[dict[str, Any]]:
-    """What the script knows of the images, by their number."""
-    labels: dict[tuple[int, int | None], str] = {
-        (id(found.outcome), found.number): shown(found.label) for found in recurrences
-    }
-    return [
-        _image_data(row) | {"shares": labels.get((id(row.record.outcome), row.record.community))}
-        for row in sorted(rows, key=lambda row: row.number)
-    ]
-
-
 def _image_data(row: Row) -> dict[str, Any]:
+    """What the script knows of an image."""
     record, picture = row.record, row.picture
     return {
         "name": shown(record.name),
@@ -339,6 +276,7 @@ def _image_data(row: Row) -> dict[str, Any]:
         "p": float(f"{record.p_value:.4g}"),
         "flagged": record.flagged,
         "community": record.community,
+        "shares": shown(row.shares) if row.shares else None,
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_edges(box) for box in record.boxes],
@@ -357,10 +295,6 @@ def _figure_url(figure: bytes | str) -> str:
     return data_url("image/png", figure) if isinstance(figure, bytes) else data_url("image/svg+xml", figure.encode())
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}\u00a0%"
-
-
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
@@ -373,6 +307,14 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals |= {
+        "plot": histogram,
+        "graph": drawing,
+        "VERDICTS": VERDICTS,
+        "CHOICES": CHOICES,
+        "LONGEST_NAME": LONGEST_NAME,
+        "MOST_MEMBERS": MOST_MEMBERS,
+    }
     environment.filters |= {"shown": shown, "figure_url": _figure_url}
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)

@@ -111,7 +111,7 @@ def test_gumbels_law_of_earlier_files_is_read_as_it_was():
     law, want = NormalScores.gumbel(0.3, 0.02, 0.8), stats.gumbel_r(0.3, 0.02)
     scores = np.linspace(0.25, 0.6, 50)
     np.testing.assert_allclose(law.p_values(scores), want.sf(scores), rtol=2e-2)
-    np.testing.assert_allclose(law.density(scores), 0.8 * want.pdf(scores), rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(law.density(scores), 0.8 * want.pdf(scores), rtol=3e-2, atol=1e-2)
     assert law.quantile(0.01) == pytest.approx(want.isf(0.01), abs=1e-4)
 
 
