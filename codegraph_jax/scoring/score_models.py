@@ -111,7 +111,7 @@ class Flat:
         factor = np.log(exponent / (2 * scale)) - special.gammaln(1 / exponent)
         with np.errstate(over="ignore"):
             powers = (np.abs(values - place[:, None]) / scale[:, None]) ** exponent[:, None]
-        return np.maximum(factor * sizes.sum() - powers @ sizes, IMPOSSIBLE)
+            return np.maximum(factor * sizes.sum() - powers @ sizes, IMPOSSIBLE)
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         place, scale, exponent = self._parameters(latent)
