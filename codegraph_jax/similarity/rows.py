@@ -77,7 +77,7 @@ class Centres(NamedTuple):
         with warnings.catch_warnings():
             # of equal patches some centres stay without any: they are no one's nearest
             warnings.filterwarnings("ignore", "One of the clusters is empty")
-            centres, _ = kmeans2(teachers, min(CENTRES, len(teachers)), iter=STEPS, minit="points", rng=0)
+            centres, _ = kmeans2(teachers, min(CENTRES, len(teachers)), iter=STEPS, minit="points", seed=0)
         radii = np.full((len(leaving), len(centres)), -np.inf)
         for own, vectors in zip(radii, leaving):
             apart = _apart(vectors @ centres.T, centres)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.consistency.signature import Signature
-from tests.fuzz.budget import BUDGET, JSON
+from tests.fuzz.budget import BUDGET, JSON, places
 
 FEATURES = {"weights": "sha256 abc", "image_size": 56, "blocks": [1, 3], "activation": "checkpoint"}
 
@@ -66,13 +66,6 @@ def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ReviewError, match=r"nowhere.json: cannot be read \(No such file"):
         Review.load(str(tmp_path / "nowhere.json"))
-
-
-def places(value, where=()):
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*where, key)
-        yield from places(inner, (*where, key))
 
 
 @BUDGET

@@ -29,3 +29,11 @@ def damaged(data: bytes, edits: list[tuple[int, bytes]], keep: int = 10, near: i
         place %= min(len(data), near or len(data))
         changed[place : place + len(piece)] = piece
     return bytes(changed[: len(data) * keep // 10])
+
+
+def places(value, where=()):
+    """Paths of everything inside a nest of dicts and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*where, key)
+        yield from places(inner, (*where, key))

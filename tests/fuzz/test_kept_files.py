@@ -18,7 +18,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures
-from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged
+from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged, places
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
 HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]], {"": {}}])
@@ -48,14 +48,6 @@ def test_damaged_banks(saved, edits, keep):
     path = folder / "damaged.safetensors"
     path.write_bytes(damaged(data, edits, keep, near=3000))
     load(path, backbone)
-
-
-def places(value, where=()):
-    """Paths of everything inside a nest of dicts and lists."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*where, key)
-        yield from places(inner, (*where, key))
 
 
 @BUDGET
