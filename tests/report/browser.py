@@ -32,7 +32,8 @@ class Browser:
     """One page of a headless browser; `problems` collects console errors, exceptions and refused loads."""
 
     def __init__(self, program: str):
-        self._profile = tempfile.TemporaryDirectory()
+        # processes of the browser may outlive it by a moment and still write there
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         commands, self._commands = os.pipe()
         self._answers, answers = os.pipe()
 
