@@ -110,7 +110,7 @@ class Extractor:
             buffer: takes the layers as they come; none: the batches are joined at the end, on the device where that is
                 possible.
             progress: called with the number of images just done.
-            once: images that are the same, pixel by pixel, become one; with several processes those of one process.
+            once: images that are the same, pixel by pixel, become one.
 
         Raises:
             UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
@@ -239,20 +239,40 @@ class _Gathered:
         places = np.concatenate(self.places) if self.places else np.zeros(0, int)
         order = np.argsort(places)
         image_features = np.concatenate([np.asarray(b.image_features) for b in self.batches] or [np.zeros((0, 0))])
+        copies = [(i + start, first + start) for i, first in self.copies]
+        first = self._first_anywhere(places[order] + start, [self.keys[i] for i in order])
+        if (new := first == places[order] + start).all():
+            layers = self._layers(places[order]) if len(places) else no_layers
+        else:
+            # an earlier process has some of them too
+            copies += [(int(i), int(other)) for i, other in zip(places[order][~new] + start, first[~new])]
+            layers = [layer[new] for layer in self._layers(places[order])]
+            order = order[new]
         keys = [self.keys[i].hex() for i in order]
         kept = processes.gather_rows(places[order] + start)
-        copies = [(i + start, first + start) for i, first in self.copies]
         place_of = {source: place for place, source in enumerate(kept.tolist())}
+        to_first = dict(pair for part in processes.gather(copies) for pair in part)
         return Features(
-            self._layers(places[order]) if len(places) else no_layers,
+            layers,
             tuple(processes.gather(len(keys))),
             processes.gather_rows(image_features[order].astype(np.float32)),
             [bytes.fromhex(key) for part in processes.gather(keys) for key in part],
             kept,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
             sum(processes.gather(self.found)),
-            tuple((i, place_of[first]) for part in processes.gather(copies) for i, first in part),
+            # a copy of a copy: the original may lie in an earlier process
+            tuple((i, place_of[to_first.get(first, first)]) for i, first in to_first.items()),
         )
+
+    def _first_anywhere(self, sources: Int[np.ndarray, " k"], keys: list[bytes]) -> Int[np.ndarray, " k"]:
+        """For each image of this process the first source in any process that shows the same."""
+        if not self.once:
+            return sources
+        first: dict[str, int] = {}
+        for part in processes.gather([(key.hex(), int(source)) for key, source in zip(keys, sources)]):
+            for key, source in part:
+                first.setdefault(key, source)
+        return np.array([first[key.hex()] for key in keys], sources.dtype)
 
     def _layers(self, places: Int[np.ndarray, " k"]) -> list[Any]:
         if self.buffer:

@@ -4,6 +4,7 @@ MODE `once` detects and writes what came out; `forever` detects until it is kill
 time.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.consistency.filtered import Barred, Filter, filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
+from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.similarity.multihost import changes_everywhere
 
 
@@ -30,9 +33,9 @@ def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
 
 
 def images() -> list:
-    """Fifteen drawn parts, and one that cannot be read."""
+    """Fifteen drawn parts, one that cannot be read, and copies: two of one far away, and one of one beside it."""
     drawn = list(draw_set(15, 70, 0, 0.1, (0.3,)).images)
-    return [*drawn[:4], "no such file.png", *drawn[4:]]
+    return [*drawn[:4], "no such file.png", *drawn[4:], drawn[1], drawn[1], drawn[14]]
 
 
 def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
@@ -48,8 +51,12 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
             table, changes_everywhere(table, layer, counts, removed, references, comparison.options)
         ):
             changes.apply(degree)
+    panel = Panel.of(comparison, 0.3)
+    barred = Barred(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
+    taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, barred=(barred,))
     result = working.judge(comparison)
     return {
+        "filtered": filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out),
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,
