@@ -89,13 +89,13 @@ def _run_in(workdir: Path, config: StudyConfig) -> None:
     groups: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
-        samples = [samples[i] for i in comparison.features.kept]
         for method, result in _judgements(detector, comparison, samples, config):
-            row = {"set": name, "method": method} | _measure(result, samples, config)
+            kept = [samples[i] for i in result.kept]
+            row = {"set": name, "method": method} | _measure(result, kept, config)
             rows.append(row)
             print(_line(row), flush=True)
             if method in config.statistics:
-                groups += [{"set": name, "method": method} | group for group in _groups(result, samples)]
+                groups += [{"set": name, "method": method} | group for group in _groups(result, kept)]
     with written_to(workdir):
         write_json(workdir / "study.json", {"methods": rows, "groups": groups})
     print("\npercent\n" + text_table(["set", "method", *COLUMNS.values()], [_cells(row) for row in rows]))
@@ -121,9 +121,10 @@ def _judgements(
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.consistency, enabled=False)
     yield "mutual scoring", detector.judge(comparison, off)
-    groups = recurring_groups(samples)
+    # of an image that is listed more than once, a comparison has one
+    groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
-        barred = np.zeros((len(samples), len(comparison.references)), bool)
+        barred = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
         for members in groups.values():
             barred[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
         yield "oracle", detector.judge(dataclasses.replace(comparison, barred=barred), off)
@@ -131,7 +132,7 @@ def _judgements(
         chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
         result = detector.judge(comparison, chosen)
         yield statistic, result
-        if verdicts := _right_verdicts(result, samples):
+        if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
             review = result.review(verdicts)
             yield f"{statistic}, right verdicts", detector.judge(comparison, chosen, review=review)
     for limit in config.references:

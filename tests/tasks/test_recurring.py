@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -11,7 +12,7 @@ from codegraph_jax.consistency.community import Community, Consistency, Evidence
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import recurring as study
 from codegraph_jax.tasks.recurring import StudyConfig, _fewer
@@ -37,6 +38,19 @@ def test_the_study_tells_methods_and_groups(tmp_path, capsys):
     assert [row["method"] for row in methods[:3]] == ["mutual scoring", "oracle", "f_test"]
     assert all(0 <= row["false_alarms"] <= 1 and 0 <= row["flagged_recall"] <= 1 for row in methods)
     assert "community prec." in capsys.readouterr().out
+
+
+def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
+    write_set(draw_set(10, 56, 0, 0.2, (0.3,)), str(tmp_path / "sets" / "part"))
+    images = sorted((tmp_path / "sets" / "part" / "test").rglob("*.png"))
+    shutil.copy(images[0], images[0].with_name("again.png"))
+    backbone = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(1,))
+    detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
+    study.run(
+        to_config_dict(StudyConfig(shares=(), roots=(str(tmp_path / "sets"),), detect=detect)), str(tmp_path / "out")
+    )
+    methods = json.loads((tmp_path / "out" / "study.json").read_text())["methods"]
+    assert {row["method"] for row in methods} >= {"mutual scoring", "oracle", "f_test"}
 
 
 def test_groups_are_told_with_their_evidence_and_get_the_verdicts_of_their_labels():
