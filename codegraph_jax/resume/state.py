@@ -69,10 +69,12 @@ class RunState:
         self._home = self._root / _digest(settings)
         # a drawn set is written anew at every start; the settings say what it holds
         stamped = config.data.layout != "drawn"
+        files = {category: [category, _files(samples, stamped)] for category, samples in sets.items()}
         self._results = {
-            category: self._home / f"{_digest(json.dumps([category, _files(samples, stamped), judging]))}.safetensors"
-            for category, samples in sets.items()
+            category: self._home / f"{_digest(json.dumps([listed, judging]))}.safetensors"
+            for category, listed in files.items()
         }
+        self._tables = {category: self._home / _digest(json.dumps(listed)) for category, listed in files.items()}
         self._warn_of_foreign()
         try:
             self._home.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ class RunState:
 
     def unfinished(self, category: str) -> Unfinished:
         """Features and tables of a category."""
-        config, directory = self._config, self._unfinished(category)
+        config, directory = self._config, self._tables[category]
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         size, keep_features = config.backbone.image_size, not config.data.cache
         return Unfinished(directory, self._backbone, size, keep_features, dtype, at_any_cost=config.keep)
@@ -110,12 +112,12 @@ class RunState:
         except OSError as error:
             logger.warning("%s: the result of %s is not kept: %s", self._home, category, error)
         else:
-            shutil.rmtree(self._unfinished(category), ignore_errors=True)
+            shutil.rmtree(self._tables[category], ignore_errors=True)
 
     def remove(self) -> None:
         """Removes the state of this run, which is finished, and of others in this workdir; but what is to be kept."""
         if self._config.keep:
-            kept = {self._unfinished(category) for category in self._results} | {self._home / SETTINGS}
+            kept = {*self._tables.values(), self._home / SETTINGS}
             for path in (*_listed(self._root), *_listed(self._home)):
                 if path != self._home and path not in kept:
                     _remove(path)
@@ -124,18 +126,15 @@ class RunState:
         if self._root.exists():
             logger.warning("%s: cannot be removed; it is no longer needed and may be deleted", self._root)
 
-    def _unfinished(self, category: str) -> Path:
-        return self._home / _digest(category)
-
     def _warn_of_foreign(self) -> None:
         """Says that what lies there is not of this run, so that nobody waits for it to go on."""
         other = [p for p in _listed(self._root) if p != self._home]
-        kept = {path.name for path in self._results.values()}
-        other += [p for p in _listed(self._home) if p.suffix == ".safetensors" and p.name not in kept]
+        own = {*self._results.values(), *self._tables.values(), self._home / SETTINGS}
+        other += [p for p in _listed(self._home) if p not in own]
         if other:
             logger.warning(
-                "%s: an interrupted run with other settings or images is kept there and not gone on with; it is "
-                "removed when this run is finished",
+                "%s: what a run with other settings or images has left there is not gone on with; it is removed when "
+                "this run is finished",
                 self._root,
             )
 

@@ -200,6 +200,23 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     assert not state_files(tmp_path / "run"), "switched off, they go"
 
 
+def test_what_was_kept_of_an_earlier_lot_is_removed(config, photographs, tmp_path, caplog):
+    images = shutil.copytree(photographs, tmp_path / "images")
+    keep = dataclasses.replace(config, keep=True, data=dataclasses.replace(config.data, root=str(images)))
+    run(keep, tmp_path / "run")
+    first = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
+    written = next((images / "gear" / "test").rglob("*.png"))
+    shutil.copy(next((images / "plate" / "test").rglob("*.png")), written)
+    caplog.clear()
+    run(keep, tmp_path / "run")
+    assert "what a run with other settings or images has left there" in caplog.text
+    assert "anew" not in caplog.text, "nobody wanted the tables of other images"
+    second = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
+    homes = [{path for path in found if path.parent.name != "features"} for found in (first, second)]
+    tables = [{p for p in found if any(p.glob("layer*"))} for found in homes]
+    assert len(tables[1]) == len(CATEGORIES), "one place a category, and nothing piles up from lot to lot"
+
+
 def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, capsys):
     data = dataclasses.replace(config.data, categories=("plate",), add=(str(photographs / "gear"),))
     files = []
