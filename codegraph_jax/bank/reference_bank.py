@@ -27,6 +27,7 @@ from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtered import bar, excuse
 from codegraph_jax.consistency.filtering import recognise
+from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import Source
@@ -119,8 +120,11 @@ class ReferenceBank(StoredBank):
             progress(len(features.skipped))
             shows.append(self._recognise(features))
         shown = np.concatenate(shows, axis=1)
-        variants = [pattern.verdict == "variant" for pattern in self.patterns]
-        excused = np.asarray(shown[variants].any(axis=0))
+        verdicts = np.array([pattern.verdict for pattern in self.patterns], str)
+        excused = np.asarray(shown[verdicts == "variant"].any(axis=0))
+        numbers = numbered(
+            dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
+        )
         patch_scores = excuse(np.concatenate(scores), excused).reshape(-1, *self.options.grid)
         raw = image_scores(patch_scores, size)
         calibration = self.calibration.of(raw)
@@ -132,7 +136,7 @@ class ReferenceBank(StoredBank):
             p_values=calibration.p_values,
             flagged=calibration.flagged,
             image_size=size,
-            shows=_numbered(shown).reshape(-1, *self.options.grid),
+            shows=numbers.reshape(-1, *self.options.grid),
             sightings=tuple(
                 Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
@@ -224,11 +228,3 @@ class ReferenceBank(StoredBank):
                 bar(distances, same, barred)
         scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
         return np.asarray(scores[0])
-
-
-def _numbered(shown: Bool[np.ndarray, "s n p"]) -> Int[np.ndarray, "n p"]:
-    """The number of the first pattern that each patch shows, from 1; 0 where it shows none."""
-    numbers = np.zeros(shown.shape[1:], np.int16)
-    for number in range(len(shown), 0, -1):
-        numbers[shown[number - 1]] = number
-    return numbers

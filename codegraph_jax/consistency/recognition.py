@@ -1,10 +1,10 @@
 """What a person has judged before, seen again: verdicts on communities, and patterns too rare to make one. [ours]"""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from codegraph_jax.consistency.community import Consistency, Sighting
 from codegraph_jax.consistency.pattern import Pattern, Product
@@ -74,3 +74,19 @@ def with_verdicts(
         sightings.append(Sighting(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
     return replace(found, communities=tuple(communities), sightings=tuple(sightings)), elsewhere
+
+
+def numbered(
+    shows: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
+) -> Int[np.ndarray, "n p"]:
+    """One number for each patch, 0 where it shows nothing; of several a defect comes first, and a lower number.
+
+    Args:
+        shows: for each number the patches that show what it stands for.
+        defects: the numbers of defects.
+        shape: (n, p).
+    """
+    numbers = np.zeros(shape, np.int16)
+    for number in sorted(shows, key=lambda number: (number in defects, -number)):
+        numbers[shows[number]] = number
+    return numbers

@@ -33,7 +33,7 @@ from codegraph_jax.consistency.graph import (
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
-from codegraph_jax.consistency.recognition import with_signatures, with_verdicts
+from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.verdicts import decide, weigh
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
@@ -76,7 +76,7 @@ def find_consistent(
         patches = np.concatenate([members == number, further])
         shows[number] = patches | shows[number] if number in shows else patches
     nothing = np.zeros(distances.shape[::2], bool)
-    found = replace(found, shows=_numbered(found, shows, nothing).reshape(-1, *grid))
+    found = replace(found, shows=numbered(shows, found.numbers("defect"), nothing.shape).reshape(-1, *grid))
     return found, _filter(found, shows, references, duplicates, nothing)
 
 
@@ -130,17 +130,6 @@ def find_communities(
         measure_spacing_law(distances, mutual_scores(distances[None], k)[0], shown),
     )
     return consistency, tests
-
-
-def _numbered(
-    found: Consistency, shows: Mapping[int, Bool[np.ndarray, "n p"]], nothing: Bool[np.ndarray, "n p"]
-) -> Int[np.ndarray, "n p"]:
-    """One number for each patch; where it shows several patterns, a defect comes before others, and a stronger one."""
-    numbers = nothing.astype(found.shows.dtype)
-    defects = found.numbers("defect")
-    for number in sorted(shows, key=lambda number: (number in defects, -number)):
-        numbers[shows[number]] = number
-    return numbers
 
 
 def _filter(
