@@ -129,7 +129,7 @@ class ConsistencyConfig:
     permutations: int = field(default=199, metadata=at_least(0))
     """Shuffled graphs that a community is held against."""
     significance: float = field(default=0.01, metadata=within(0.0, 1.0))
-    """Chance that a set in which nothing recurs gives any community."""
+    """Chance that a set in which nothing recurs gives any community; it is more where images are like each other."""
     dependency: float = field(default=0.99, metadata=within(0.0, 1.0))
     """Quantile among other images that a patch's dependency on its community must exceed to be flagged."""
     unsure: str = field(default="keep", metadata=choice("keep", "filter"))

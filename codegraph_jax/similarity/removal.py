@@ -141,7 +141,7 @@ def changes_in_columns(
 
 
 def _look_at_neighbours(
-    rows: "Rows",
+    rows: Rows,
     distances: Float[np.ndarray, "b m p"],
     columns: Int[np.ndarray, " a"],
     neighbours: Neighbours,
