@@ -1,15 +1,15 @@
 """The machine and the packages: what a result was made with, and how much memory there is."""
 
-import os
 import platform
-import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+import psutil
 
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "networkx", "Pillow")
 
@@ -33,8 +33,7 @@ def device_summary() -> dict[str, Any]:
 
 def peak_memory() -> dict[str, int]:
     """Greatest memory in bytes: resident on the host, and of each device that tells."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = {"host": peak if sys.platform == "darwin" else peak * 1024}
+    found = {"host": _peak_resident()}
     for device in jax.local_devices():
         statistics = device.memory_stats() or {}
         if "peak_bytes_in_use" in statistics:
@@ -44,14 +43,20 @@ def peak_memory() -> dict[str, int]:
 
 def free_memory() -> int:
     """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    free = os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        # on Linux, caches that can be dropped are free as well
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
+    # caches that can be dropped are free as well
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # another system, or no limit
         cgroup = Path("/sys/fs/cgroup")
         free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
-    except (OSError, KeyError, ValueError):
-        pass  # another system, or no limit
     return max(free, 0)
+
+
+def _peak_resident() -> int:
+    """Greatest resident memory of this process in bytes."""
+    try:
+        import resource  # noqa: PLC0415  Windows has none, and counts the peak among a process's figures
+    except ImportError:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

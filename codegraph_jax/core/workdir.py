@@ -1,12 +1,13 @@
 """The directory of a run's results: one run at a time, and one clear line where it cannot be written."""
 
-import fcntl
 import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import PARTIAL
@@ -24,7 +25,8 @@ class WorkdirError(UserError):
 def locked(workdir: Path) -> Iterator[None]:
     """Creates the workdir and holds it against a second run; the lock ends with the process, however it ends.
 
-    A directory that was made here and has stayed empty is removed again.
+    A directory that was made here and has stayed empty is removed again. Otherwise the lock file stays, held by nobody:
+    who waits for it must find the same file.
 
     Raises:
         WorkdirError: the directory cannot be written, or another run holds it.
@@ -32,38 +34,25 @@ def locked(workdir: Path) -> Iterator[None]:
     try:
         made = not workdir.exists()
         workdir.mkdir(parents=True, exist_ok=True)
-        handle = _hold(workdir)
+        (workdir / LOCK).touch()
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
         raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
+    lock = FileLock(workdir / LOCK, timeout=0, mode=0o666)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
+    except (OSError, NotImplementedError) as error:
+        logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
     try:
         yield
     finally:
-        with suppress(OSError):
-            (workdir / LOCK).unlink()
-            if made:
+        lock.release()
+        if made and [path.name for path in workdir.iterdir()] == [LOCK]:
+            with suppress(OSError):
+                (workdir / LOCK).unlink()
                 workdir.rmdir()
-        os.close(handle)
-
-
-def _hold(workdir: Path) -> int:
-    """The open lock file of the workdir, locked."""
-    path = workdir / LOCK
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
-        except OSError as error:
-            logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
-            return handle
-        # whoever held the lock before may have removed the file between our opening and our locking it
-        with suppress(FileNotFoundError):
-            if os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        os.close(handle)
 
 
 @contextmanager
