@@ -34,7 +34,8 @@ def locked(workdir: Path) -> Iterator[None]:
     try:
         made = not workdir.exists()
         workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / LOCK).touch()
+        with tempfile.TemporaryFile(dir=workdir):
+            pass
     except OSError as error:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
         raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
@@ -49,9 +50,9 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if made and [path.name for path in workdir.iterdir()] == [LOCK]:
-            with suppress(OSError):
-                (workdir / LOCK).unlink()
+        with suppress(OSError):
+            if made and {path.name for path in workdir.iterdir()} <= {LOCK}:
+                (workdir / LOCK).unlink(missing_ok=True)
                 workdir.rmdir()
 
 
