@@ -1,9 +1,27 @@
 """CoDeGraph in JAX: zero-shot anomaly detection on a folder of unlabelled images of one product."""
 
-from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import Config
-from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.result import DetectionResult
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codegraph_jax.bank.reference_bank import ReferenceBank
+    from codegraph_jax.config import Config
+    from codegraph_jax.detector import CoDeGraph
+    from codegraph_jax.result import DetectionResult
 
 __all__ = ["CoDeGraph", "Config", "DetectionResult", "ReferenceBank"]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CoDeGraph": "detector",
+    "Config": "config",
+    "DetectionResult": "result",
+    "ReferenceBank": "bank.reference_bank",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for: the command line must not wait for JAX before it knows what to do."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -6,7 +6,7 @@ line made of it back into a checked `Config` (`codegraph_jax.core.settings`).
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.core.settings import at_least, choice, within
+from codegraph_jax.core.settings import at_least, choice, path_like, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # what a config file needs besides
 
 
@@ -32,19 +32,19 @@ class DataConfig:
 
     layout: str = "folder"
     """How images lie on disk; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
-    root: str = ""
+    root: str = field(default="", metadata=path_like())
     """The directory that holds the images or the categories; with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """The categories to run, in this order; empty means all that the root holds."""
     normal: tuple[str, ...] = ()
     """With the layout `tfds`: the classes that count as normal in the metrics; empty means no labels."""
-    add: tuple[str, ...] = ()
+    add: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories or files of further images, which the set judges and which change nothing of it."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
     workers: int = field(default=2, metadata=at_least(1))
     """How many threads decode images while the device computes."""
-    cache: str = ""
+    cache: str = field(default="", metadata=path_like())
     """The directory where features are kept for later runs (`codegraph_jax.features.cache`); empty means nowhere."""
     draw: DrawConfig = field(default_factory=DrawConfig)
     """What is drawn where `layout` is `drawn`."""
@@ -56,7 +56,7 @@ class BackboneConfig:
 
     name: str = "clip-vit-l14-336"
     """The preset: architecture, preprocessing and where its weights come from."""
-    weights: str = ""
+    weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty means the preset's own sources in order."""
     image_size: int = field(default=518, metadata=at_least(1))
     """The side S in pixels to which images are resized; a multiple of the patch size."""
@@ -180,7 +180,7 @@ class ReportConfig:
 class BankConfig:
     """What a run keeps for the inspection of single images; see `codegraph_jax.bank.reference_bank`."""
 
-    save: str = ""
+    save: str = field(default="", metadata=path_like())
     """The .safetensors file to write; empty means none."""
     references: int = field(default=32, metadata=at_least(2))
     """How many images the bank holds, chosen by their content; time and size are proportional."""
@@ -212,7 +212,7 @@ class StorageConfig:
 
     memory_gib: float = field(default=0.0, metadata=at_least(0))
     """What features and distances may take; beyond it they are mapped from files. 0 means 60 % of what is free."""
-    directory: str = ""
+    directory: str = field(default="", metadata=path_like())
     """The directory of those files; empty means the system's, as TMPDIR says."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
     """What happens to a run that by the estimate fits neither memory nor disk."""
@@ -228,7 +228,7 @@ class Config:
     """Whether the workdir keeps what an interrupted run has computed, to go on from; see `codegraph_jax.resume`."""
     keep: bool = False
     """Whether the workdir keeps features and distances after the run too, so that it can be judged again at once."""
-    review: str = ""
+    review: str = field(default="", metadata=path_like())
     """The review.json of a report: verdicts of a person on what recurs; empty means none."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -248,7 +248,7 @@ class Config:
 class SavedBankConfig:
     """The bank that judges."""
 
-    path: str = ""
+    path: str = field(default="", metadata=path_like())
     """The file that `config.bank.save` of a detection run has named."""
 
 
@@ -256,7 +256,7 @@ class SavedBankConfig:
 class SavedBackboneConfig:
     """The bank says which backbone; this says where its weights are."""
 
-    weights: str = ""
+    weights: str = field(default="", metadata=path_like())
     """Where the weights are, as `BackboneConfig.weights`; empty means the preset's own sources."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegraph_jax.core.settings import ConfigError, at_least, choice, read_config, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, path_like, read_config, within
 from contrastive_jax.objectives import OBJECTIVES
 
 
@@ -12,12 +12,12 @@ from contrastive_jax.objectives import OBJECTIVES
 class DataConfig:
     """Which images are normal, and what the score is tested on."""
 
-    train: str = "tfds:cifar10"
+    train: str = field(default="tfds:cifar10", metadata=path_like())
     """The source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
     .npz file, or the demo's `patterns` (see `contrastive_jax.data.sources`)."""
     train_split: str = "train"
     """The split of `train`, where the source has splits."""
-    test: str = ""
+    test: str = field(default="", metadata=path_like())
     """The source of the test images; empty means that of `train`, and `none` trains without a test."""
     test_split: str = "test"
     """The split of `test`, where the source has splits."""
@@ -40,7 +40,7 @@ class DataConfig:
 class ExposureConfig:
     """Outlier exposure (OE)."""
 
-    source: str = "tfds:cifar100"
+    source: str = field(default="tfds:cifar100", metadata=path_like())
     """The source of the OE images, as for `data.train`; it is not read in the modes that need none."""
     split: str = "train"
     """The split of `source`, where the source has splits."""
@@ -157,9 +157,9 @@ class ScoreConfig:
 
     task: str = field(default="oecl_score", metadata=choice("oecl_score"))
     """The task that this config is for."""
-    run: str = ""
+    run: str = field(default="", metadata=path_like())
     """The workdir of the training run whose newest checkpoint scores."""
-    images: str = ""
+    images: str = field(default="", metadata=path_like())
     """The folder of images, which is searched through its sub-folders."""
     views: int = field(default=32, metadata=at_least(0))
     """How many augmented views there are beside the clean one."""

@@ -10,12 +10,13 @@ import pytest
 
 from codegraph_jax import config as detection
 from codegraph_jax.benchmark import settings as benchmark
+from codegraph_jax.commands.launch import TASKS
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
+from codegraph_jax.tasks import recurring, thresholds
 from contrastive_jax import config as training
 from contrastive_jax.config import OeclConfig
-from main import TASKS
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
 
@@ -66,7 +67,7 @@ def test_unknown_variants_are_refused():
 
 
 def settings_of(module):
-    """(dataclass.field, docstring) of every setting that is no group of settings."""
+    """(dataclass.field, docstring, default) of every setting that is no group of settings."""
     for node in ast.parse(inspect.getsource(module)).body:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -79,11 +80,29 @@ def settings_of(module):
                 said = (
                     after.value.value if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) else ""
                 )
-                yield f"{node.name}.{field.target.id}", said
+                yield f"{node.name}.{field.target.id}", said, ast.unparse(field)
 
 
 @pytest.mark.parametrize("module", [detection, benchmark, training], ids=lambda module: module.__name__)
 def test_every_setting_is_explained_in_a_sentence(module):
-    said = dict(settings_of(module))
+    said = {name: text for name, text, _ in settings_of(module)}
     assert len(said) > 10
     assert not [name for name, text in said.items() if not re.fullmatch(r"(?s)[`A-Z0-9].* .* .*\.", text)]
+
+
+NO_FILES = {"law", "layout", "categories", "normal", "name", "train_split", "test_split", "split", "target"}
+"""Settings that take any text and never name a file."""
+
+
+@pytest.mark.parametrize("module", [detection, recurring, thresholds, training], ids=lambda module: module.__name__)
+def test_every_setting_that_names_files_knows_the_home_directory(module):
+    texts = [
+        (name, definition) for name, _, definition in settings_of(module) if re.search(": (str|tuple.str)", definition)
+    ]
+    named = {name for name, definition in texts if "path_like" in definition}
+    free = {name for name, definition in texts if "path_like" not in definition and "choice(" not in definition}
+    assert named
+    assert {name.split(".")[1] for name in free} <= NO_FILES
+    home = read_config(Config, {"data": {"root": "~/photos", "add": ("~", "/a~b", "~nobody-of-this-name/x")}}).data
+    assert home.root == str(Path.home() / "photos")
+    assert home.add == (str(Path.home()), "/a~b", "~nobody-of-this-name/x")

@@ -13,12 +13,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.commands.launch import TASKS
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks.recurring import StudyConfig
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
-from main import TASKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for p in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if p.is_file())

@@ -44,7 +44,7 @@ def peak_memory() -> dict[str, int]:
 def free_memory() -> int:
     """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
     # caches that can be dropped are free as well
-    free = psutil.virtual_memory().available
+    free = int(psutil.virtual_memory().available)
     with suppress(OSError, ValueError):  # another system, or no limit
         cgroup = Path("/sys/fs/cgroup")
         free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))

@@ -1,7 +1,7 @@
 """Reading and checking settings: a ConfigDict, or any mapping, becomes a frozen dataclass.
 
 Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` and `within`; every problem is a
-`ConfigError` that names the field.
+`ConfigError` that names the field. Fields that are `path_like` may begin with `~`.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
@@ -35,6 +36,11 @@ def at_least(low: float) -> dict[str, Any]:
 def within(low: float, high: float) -> dict[str, Any]:
     """Field metadata: the number (or every number of a tuple) must lie in [low, high]."""
     return {"low": low, "high": high}
+
+
+def path_like() -> dict[str, Any]:
+    """Field metadata: the text (or every text of a tuple) may name a file, so that `~` is somebody's home."""
+    return {"path": True}
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
@@ -67,19 +73,31 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     built: dict[str, Any] = {}
     for name, value in dict(values).items():
-        path = f"{where}.{name}"
+        place = f"{where}.{name}"
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else "known fields: " + ", ".join(sorted(known))
-            raise ConfigError(f"{path}: unknown field; {hint}")
+            raise ConfigError(f"{place}: unknown field; {hint}")
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
-                raise ConfigError(f"{path}: expected a group of fields, got {value!r}")
-            built[name] = read_config(hints[name], value, path)
+                raise ConfigError(f"{place}: expected a group of fields, got {value!r}")
+            built[name] = read_config(hints[name], value, place)
         else:
-            built[name] = _typed(hints[name], value, path)
-            _check(built[name], known[name].metadata, path)
+            built[name] = _typed(hints[name], value, place)
+            if known[name].metadata.get("path"):
+                built[name] = _expanded(built[name])
+            _check(built[name], known[name].metadata, place)
     return cls(**built)
+
+
+def _expanded(value: Any) -> Any:
+    """Texts with `~` or `~NAME` at their beginning as the home that it stands for; an unknown name stays."""
+    if isinstance(value, tuple):
+        return tuple(_expanded(element) for element in value)
+    try:
+        return str(Path(value).expanduser()) if value.startswith("~") else value
+    except RuntimeError:
+        return value
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:

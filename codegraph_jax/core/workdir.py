@@ -25,14 +25,14 @@ class WorkdirError(UserError):
 def locked(workdir: Path) -> Iterator[None]:
     """Creates the workdir and holds it against a second run; the lock ends with the process, however it ends.
 
-    A directory that was made here and has stayed empty is removed again. Otherwise the lock file stays, held by nobody:
-    who waits for it must find the same file.
+    Directories that were made here and have stayed empty are removed again. Otherwise the lock file stays, held by
+    nobody: who waits for it must find the same file.
 
     Raises:
         WorkdirError: the directory cannot be written, or another run holds it.
     """
     try:
-        made = not workdir.exists()
+        made = [place for place in (workdir, *workdir.parents) if not place.exists()]
         workdir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=workdir):
             pass
@@ -53,7 +53,8 @@ def locked(workdir: Path) -> Iterator[None]:
         with suppress(OSError):
             if made and {path.name for path in workdir.iterdir()} <= {LOCK}:
                 (workdir / LOCK).unlink(missing_ok=True)
-                workdir.rmdir()
+                for place in made:
+                    place.rmdir()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, read_config, within
+from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import load_mask, source_of
@@ -62,7 +62,7 @@ class StudyConfig:
     """The recurring shares of the drawn sets; empty draws none."""
     draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
     """The drawn sets, but for their recurring share."""
-    roots: tuple[str, ...] = ()
+    roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice("f_test", "weighted", "endurance"))
     """The link statistics to compare."""

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, read_config, within
+from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
@@ -76,7 +76,7 @@ class ThresholdStudyConfig:
     """The seed that everything drawn follows from."""
     rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
     """The false-alarm rate that is asked for."""
-    roots: tuple[str, ...] = ()
+    roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=within(0.0, 0.9))
     """Shares of anomalous images to which real sets are thinned out."""

@@ -57,4 +57,4 @@ def test_any_text_on_the_command_line_is_a_config_or_an_error(path, text):
         parsed(["main.py", f"--config.{'.'.join(path)}={text}"])
         read_config(Config, parsed[holder.name].value)
     except (ConfigError, flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError):
-        pass  # what main.parse and main.main turn into one line
+        pass  # what launch.parse and launch.main turn into one line

