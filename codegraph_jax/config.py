@@ -37,11 +37,15 @@ class DataConfig:
     categories: tuple[str, ...] = ()
     """The categories to run, in this order; empty means all that the root holds."""
     normal: tuple[str, ...] = ()
-    """With the layout `tfds`: the classes that count as normal in the metrics; empty means no labels."""
+    """The types of good parts (with the layout `tfds`: classes), for the metrics; in a plain folder the folders that
+    hold good ones. Empty means as the layout has it."""
     add: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories or files of further images, which the set judges and which change nothing of it."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
+    depth: int = field(default=0, metadata=choice(0, *range(8, 17)))
+    """The bits that 16-bit samples really have (cameras leave the upper ones empty): 8 to 16, or 0 for the least that
+    holds the brightest value of the set. A bank has its own."""
     workers: int = field(default=2, metadata=at_least(1))
     """How many threads decode images while the device computes."""
     cache: str = field(default="", metadata=path_like())
@@ -146,6 +150,8 @@ class MetricsConfig:
     size: str = field(default="score", metadata=choice("score", "image"))
     """Where pixels are counted: at the size of the score (`backbone.image_size`, squares, as published tables are), or
     at each image's own height and width, so that large images weigh more and small defects keep their outline."""
+    inverted: bool = False
+    """Whether black marks what is anomalous in the masks."""
     pro: str = field(default="standard", metadata=choice("standard", "musc"))
     """How the area under the PRO curve is normalised: by 0.3, or by the range of the curve as MuSc's code does."""
 

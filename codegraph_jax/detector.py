@@ -6,6 +6,7 @@ rules are the paper's and which are this project's.
 """
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
@@ -26,9 +27,10 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import Source
+from codegraph_jax.data.depth import brightest, depth_of
+from codegraph_jax.data.images import DEEP, Source
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
-from codegraph_jax.distributed.processes import together
+from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor, Features
@@ -46,6 +48,8 @@ from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class TooFewImages(UserError):
@@ -191,6 +195,7 @@ class CoDeGraph:
             consistency=recurring,
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
+            depth=features.depth,
         )
         if bank_references:
             made = make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
@@ -245,10 +250,11 @@ class CoDeGraph:
             require_several("similarity.references", self.config.similarity.references)
         sources = [*images, *added]
         with clock("backbone"):
-            features = self._features(sources, progress, earlier, plan)
+            depth = self._depth(images)
+            features = self._features(sources, progress, earlier, plan, depth)
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
-                features = self._features(sources, progress, earlier, plan, once=False)
+                features = self._features(sources, progress, earlier, plan, depth, once=False)
         own = int((features.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
@@ -262,12 +268,31 @@ class CoDeGraph:
         added_images = len(features.kept) - own
         return Comparison(features, tables, references, options, dict(clock.seconds), added_images, len(images))
 
+    def _depth(self, images: Sequence[Source]) -> int:
+        """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""
+        if self.config.data.depth:
+            return self.config.data.depth
+        with together():
+            mine = brightest(images[share(len(images))], self.config.data.workers)
+        grey, colour = (max(values) for values in zip(*gather(mine)))
+        if not grey and not colour:
+            return DEEP
+        depth = depth_of(max(grey, colour))
+        if colour and depth < DEEP:
+            logger.warning(
+                "the 16-bit colours of this set use %d bits, of which only the upper %d can be read; save them with 8 "
+                "bits a channel, by the range that they use, for finer steps",
+                depth, depth - 8,
+            )  # fmt: skip
+        return depth
+
     def _features(
         self,
         sources: Sequence[Source],
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
+        depth: int,
         once: bool = True,
     ) -> Features:
         """Features of all images, equal ones once, of which the cache or an earlier start may have some."""
@@ -282,7 +307,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once)
+            features = extractor.extract(sources, stores, buffer, advance, once, depth)
         if cache:
             cache.warn_of_damage()
         return features

@@ -12,6 +12,7 @@ from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import Review
+from codegraph_jax.data.images import DEEP
 from codegraph_jax.scoring.maps import interpolated
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -35,6 +36,7 @@ class DetectionResult:
         added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
             those may exceed 1.
         from_cache: images whose features came from the cache.
+        depth: bits of 16-bit samples that the images were read with, see `codegraph_jax.data.depth`.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
     """
 
@@ -51,6 +53,7 @@ class DetectionResult:
     consistency: Consistency = field(default_factory=Consistency)
     added: int = 0
     from_cache: int = 0
+    depth: int = DEEP
     bank: ReferenceBank | None = None
 
     def maps(

@@ -53,9 +53,9 @@ class ExposureConfig:
     """The weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=within(0, 1))
     """The share of the run during which alpha is 0."""
-    normal_rotations: tuple[int, ...] = field(default=(0, 90), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
+    normal_rotations: tuple[int, ...] = field(default=(0, 90), metadata=choice(0, 90, 180, 270))
     """The degrees by which normal views are turned in the mode `self_oecl`, each its own instance."""
-    oe_rotations: tuple[int, ...] = field(default=(180, 270), metadata=choice(0, 90, 180, 270))  # type: ignore[arg-type]
+    oe_rotations: tuple[int, ...] = field(default=(180, 270), metadata=choice(0, 90, 180, 270))
     """The degrees that make a normal view an OE view in the mode `self_oecl`."""
 
 

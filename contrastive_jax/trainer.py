@@ -18,6 +18,7 @@ from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.peaks import peak_share
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
+from codegraph_jax.core.written import note_written
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
@@ -36,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 HISTOGRAM_IMAGES = 2000
 """OE images whose scores join the histogram."""
+
+
+NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
+"""Pictures that a run leaves, which must not be taken for photographs."""
 
 
 class TrainingDiverged(UserError):
@@ -85,6 +90,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         return results
     manifest = finite_or_none({**identity, "seed": config.seed, "images": describe(data), **environment()})
     write_json(home / "manifest.json", manifest)
+    note_written(home, PICTURES)
 
     mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
     network = build_network(config.model, config.train.mode, AXIS)
@@ -238,7 +244,7 @@ def _test(
     config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
 ) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures; returns AUROC and mean norms."""
-    save_learning_curves(home / "learning_curve.png", read_log(home / "metrics.jsonl"))
+    save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
     if data.test is None:
         return {}
     variables = _variables(state)
@@ -254,5 +260,5 @@ def _test(
         spread = np.linspace(0, len(data.oe) - 1, min(len(data.oe), HISTOGRAM_IMAGES)).astype(int)
         exposed = build_scorer(network, config, mesh, views=0)(variables, data.oe[spread])["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
-    save_histogram(home / "norms.png", groups, OBJECTIVES[config.train.mode].label)
+    save_histogram(home / NORMS, groups, OBJECTIVES[config.train.mode].label)
     return {"auroc": measure(data.test, scores), "clean_score_means": mean_norms(normal, exposed, unseen)}

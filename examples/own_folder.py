@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codegraph_jax import CoDeGraph
-from codegraph_jax.data.samples import find_images
+from codegraph_jax.data.search import find_images
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,12 +12,13 @@ from jaxtyping import Bool
 from safetensors import safe_open
 
 from codegraph_jax.backbones import weights_identity
-from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, DataConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.data.images import DEEP
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.tiles import TileOptions
@@ -50,6 +51,7 @@ class StoredBank:
         patterns: what recurred in the set, what it is taken for, and how often it was seen.
         calibration: thresholds, p-values and flags of the set's n images against these references.
         scale: scores that heat maps draw as nothing and as full colour.
+        depth: bits of 16-bit samples that images are read with.
     """
 
     settings: BackboneConfig
@@ -62,6 +64,7 @@ class StoredBank:
     patterns: list[Pattern]
     calibration: Calibration
     scale: tuple[float, float]
+    depth: int
 
     def save(self, path: str, dtype: str = "float16") -> None:
         """Writes the bank.
@@ -91,6 +94,7 @@ class StoredBank:
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
+            "depth": self.depth,
         }
         write_tensors(path, tensors, about)
 
@@ -148,6 +152,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
         ),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
+        depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
     )
 
 

@@ -67,6 +67,7 @@ def make_bank(
             image_scores(patch_scores.reshape(-1, *grid), size), config.threshold, found.proven(comparison.own)
         ),
         scale=(float(low), float(max(high, low + 1e-6))),
+        depth=comparison.features.depth,
         backbone=backbone,
     )
 

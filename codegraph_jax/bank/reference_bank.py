@@ -111,7 +111,7 @@ class ReferenceBank(StoredBank):
         shows = [np.zeros((len(self.patterns), 0, patches), bool)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            features = extractor.extract(chunk)
+            features = extractor.extract(chunk, depth=self.depth)
             kept.append(features.kept + start)
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):

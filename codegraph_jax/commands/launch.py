@@ -79,7 +79,7 @@ def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
             raise UserError(f"unexpected argument {arguments[1]!r}; set fields by --config.field=value")
         _check_task(config.task, tasks)
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
-            outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir())
+            outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config.task))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return TO_MEND
@@ -90,9 +90,11 @@ def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
     return FINE
 
 
-def workdir() -> str:
-    """What the flag says, or `runs/` and the config file's name."""
-    return str(Path(WORKDIR.value).expanduser() if WORKDIR.value else Path("runs") / Path(config_file()).stem)
+def workdir(task: str) -> str:
+    """What the flag says, or `runs/` and the config file's name; scores do not go where a network was trained."""
+    if WORKDIR.value:
+        return str(Path(WORKDIR.value).expanduser())
+    return str(Path("runs") / (Path(config_file()).stem + ("_scores" if task == "oecl_score" else "")))
 
 
 def parse(arguments: list[str]) -> list[str]:

@@ -23,7 +23,7 @@ class ConfigError(UserError):
     """A field of the configuration is unknown, of the wrong type, or has a value that cannot work."""
 
 
-def choice(*options: str) -> dict[str, Any]:
+def choice(*options: object) -> dict[str, Any]:
     """Field metadata: the value must be one of `options`."""
     return {"choices": options}
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from codegraph_jax.data.images import Source, UnreadableImage, load_image
+from codegraph_jax.data.images import DEEP, Source, UnreadableImage, load_image
 
 Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b s s 3"], int]
 
@@ -32,6 +32,7 @@ class ImageBatches:
         batch_size: int,
         workers: int = 2,
         unreadable: str = "skip",
+        depth: int = DEEP,
     ):
         """
         Args:
@@ -40,6 +41,7 @@ class ImageBatches:
             batch_size: b.
             workers: threads; decoders release Python's lock.
             unreadable: "skip" leaves an unreadable image out and notes it, "error" raises its UnreadableImage.
+            depth: see `load_image`.
 
         Raises:
             ValueError: a batch size or number of workers below 1, or an unknown policy.
@@ -50,6 +52,7 @@ class ImageBatches:
             raise ValueError(f"unreadable must be skip or error, got {unreadable!r}")
         self._sources, self._preprocess = sources, preprocess
         self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
+        self._depth = depth
         self.skipped: list[tuple[int, str]] = []
 
     def __iter__(self) -> Iterator[Batch]:
@@ -90,7 +93,7 @@ class ImageBatches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, index: int) -> np.ndarray:
-        return self._preprocess(load_image(self._sources[index]))
+        return self._preprocess(load_image(self._sources[index], self._depth))
 
 
 def image_batches(
@@ -99,6 +102,7 @@ def image_batches(
     batch_size: int,
     workers: int = 2,
     unreadable: str = "skip",
+    depth: int = DEEP,
 ) -> ImageBatches:
     """Batches over `sources`, decoded ahead; see `ImageBatches`, whose `skipped` lists what could not be read."""
-    return ImageBatches(sources, preprocess, batch_size, workers, unreadable)
+    return ImageBatches(sources, preprocess, batch_size, workers, unreadable, depth)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.images import UnreadableImage, load_image
-from codegraph_jax.data.samples import LayoutError, find_images, natural_key
+from codegraph_jax.data.search import LayoutError, find_images, natural_key
 
 MAX_CLASSES = 100_000
 

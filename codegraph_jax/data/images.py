@@ -1,4 +1,4 @@
-"""One image: decode whatever file a person has, resize, normalise; masks; what a bad file gets."""
+"""One image: decode whatever file a person has, resize, normalise; what a bad file gets."""
 
 import os
 import stat
@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.samples import Sample, is_image_name, natural_key
-
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-"""Formats that are decoded, told by content and not by the file's name. Others in Pillow call outside programs."""
+from codegraph_jax.data.formats import formats_of
+from codegraph_jax.data.samples import Sample
 
 RESAMPLE = {
     "nearest": Image.Resampling.NEAREST,
@@ -32,6 +30,9 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+
+DEEP = 16
+"""Bits of a sample in files that have room for more than 8."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,22 @@ class UnreadableImage(UserError):
         super().__init__(f"{self.file!r}: {self.reason}")
 
 
-def load_image(source: Source) -> Image.Image:
+def load_image(source: Source, depth: int = DEEP) -> Image.Image:
     """Decodes an image to 8-bit RGB, upright.
 
     - EXIF orientation is applied; a malformed EXIF block counts as none.
     - Grey is repeated over the channels; palettes are looked up; CMYK and the like are converted without profiles.
     - Transparent parts show white, as a browser shows a cut-out part.
-    - 16-bit grey is divided by the range of its own bit depth (65535, or 4095 for 12-bit TIFF), not by its brightest
-      pixel: images of a set stay comparable. 16-bit colour keeps the high byte.
+    - 16-bit samples are divided by the range of their bit depth, not by the brightest pixel: images of a set stay
+      comparable. A file that says its depth (12-bit TIFF) is believed, for all others `depth` counts. Of 16-bit colours
+      Pillow keeps the upper byte.
     - Floats, and signed or 32-bit integers, have no such range: the finite minimum becomes 0, the maximum 255;
       infinities go to the ends, NaN to 0, a constant image to 0.
     - Of animations and multi-page files the first frame counts.
 
     Args:
         source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or an image of a stored set.
+        depth: bits that 16-bit samples really have, see `codegraph_jax.data.depth`.
 
     Raises:
         UnreadableImage: missing, not a regular file, not an image, truncated, too large (Pillow's limit against
@@ -85,10 +88,10 @@ def load_image(source: Source) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "image")
+        return _to_rgb(source, "image", depth)
     if isinstance(source, StoredImage):
         return _from_store(source)
-    return _to_rgb(_decode(os.fspath(source)), os.fspath(source))
+    return _to_rgb(decode(os.fspath(source)), os.fspath(source), depth)
 
 
 def preprocess(
@@ -110,46 +113,7 @@ def preprocess(
     return (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
-def load_mask(
-    source: str | os.PathLike[str] | np.ndarray | Image.Image, size: int | tuple[int, int] | None, rule: str = "nearest"
-) -> Bool[np.ndarray, "h w"]:
-    """Reads a mask of any size, mode and bit depth: every pixel that is not black or transparent is anomalous.
-
-    (In a JPEG, from 128 on: its compression leaves small values around the edges.)
-
-    Args:
-        source: a mask file, a directory of mask files whose union counts, or an array [h, w].
-        size: side to resize to, or (height, width); None keeps the mask's own.
-        rule: how a resized pixel is decided. "nearest": by nearest-neighbour resizing. "full": by bilinear resizing of
-            0 and 255, anomalous where exactly 255 is left (MuSc's code casts to int, for MVTec AD and BTAD).
-            "any": the same resizing, anomalous where anything is left (MuSc's for VisA).
-
-    Raises:
-        UnreadableImage: the file cannot be decoded, or the directory holds no mask.
-        ValueError: unknown rule.
-    """
-    if rule not in ("nearest", "full", "any"):
-        raise ValueError(f"mask rule {rule!r} is not one of nearest, full, any")
-    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
-        files = sorted((p for p in Path(source).iterdir() if is_image_name(p.name)), key=lambda p: natural_key(p.name))
-        if not files:
-            raise UnreadableImage(os.fspath(source), "the directory holds no mask image")
-        parts = [_binary(file) for file in files]
-        if len({part.shape for part in parts}) > 1:
-            raise UnreadableImage(os.fspath(source), "its mask images differ in size")
-        binary = np.logical_or.reduce(parts)
-    else:
-        binary = _binary(source)
-    if size is None:
-        return binary
-    image = Image.fromarray(binary.astype(np.uint8) * 255)
-    kind = "nearest" if rule == "nearest" else "bilinear"
-    height, width = (size, size) if isinstance(size, int) else size
-    resized = np.asarray(image.resize((width, height), RESAMPLE[kind]))
-    return resized == 255 if rule == "full" else resized > 0
-
-
-def _decode(path: str) -> Image.Image:
+def decode(path: str) -> Image.Image:
     """The decoded, upright first frame in the file's own mode."""
     try:
         status = Path(path).stat()
@@ -159,11 +123,11 @@ def _decode(path: str) -> Image.Image:
         if status.st_size == 0:
             raise UnreadableImage(path, "the file is empty")
         with Path(path).open("rb") as file:
-            return _upright(Image.open(file, formats=FORMATS))
+            return _upright(Image.open(file, formats=formats_of(path)))
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        reason = f"not an image in a known format ({', '.join(FORMATS)})"
+        reason = f"not an image in a known format ({', '.join(formats_of(path))})"
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:
@@ -172,7 +136,21 @@ def _decode(path: str) -> Image.Image:
     raise UnreadableImage(path, reason)
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether samples have 16 bits, and nothing says that fewer are used."""
+    # signed and 32-bit integers and floats have other rules
+    grey = image.mode.startswith("I;16") or (image.mode == "I" and _format(image) == "PNG")
+    # decoding drops the lower byte of colours, so that the raw mode is looked at before
+    deep_colour = image.info.get("deep_colour", any(";16" in str(tile.args) for tile in getattr(image, "tile", ())))
+    return (grey or (image.mode.startswith("RGB") and deep_colour)) and image.info.get("bits", _bits(image)) == DEEP
+
+
+def _format(image: Image.Image) -> str | None:
+    return image.format or image.info.get("format")
+
+
 def _upright(image: Image.Image) -> Image.Image:
+    deep_colour = image.mode.startswith("RGB") and is_deep(image)
     image.load()
     try:
         orientation = image.getexif().get(_ORIENTATION)
@@ -180,13 +158,16 @@ def _upright(image: Image.Image) -> Image.Image:
         orientation = None
     # what the conversion to 8 bits must know; transposing forgets it
     image.info["bits"], image.info["format"] = _bits(image), image.format
+    image.info["deep_colour"] = deep_colour
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+def _to_rgb(image: Image.Image, name: str, depth: int) -> Image.Image:
     try:
         if image.mode.startswith("I") or image.mode == "F":
-            return Image.fromarray(_to_8_bits(image)).convert("RGB")
+            return Image.fromarray(_to_8_bits(image, depth)).convert("RGB")
+        if depth < DEEP and image.info.get("deep_colour"):
+            image = _brightened(image, depth)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, (255, 255, 255, 255))
@@ -214,35 +195,29 @@ def _from_store(source: StoredImage) -> Image.Image:
 
 def _bits(image: Image.Image) -> int:
     """Bits of a sample, 16 where the file does not say."""
-    bits = image.tag_v2.get(_BITS_PER_SAMPLE, 16) if isinstance(image, TiffImagePlugin.TiffImageFile) else 16
-    return min(int(bits[0] if isinstance(bits, tuple) else bits) or 16, 16)
+    bits = image.tag_v2.get(_BITS_PER_SAMPLE, DEEP) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP
+    return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP, DEEP)
 
 
-def _to_8_bits(image: Image.Image) -> np.ndarray:
+def _brightened(image: Image.Image, depth: int) -> Image.Image:
+    """An image of 16-bit colours, of which the upper byte is left, by the range of so many bits; opacity as it is."""
+    # the lower byte is taken to be half of what it can be
+    table = [0, *(min(255, round((256 * v + 127.5) * 255 / (2**depth - 1))) for v in range(1, 256))]
+    bands = [band if name == "A" else band.point(table) for name, band in zip(image.getbands(), image.split())]
+    return Image.merge(image.mode, bands)
+
+
+def _to_8_bits(image: Image.Image, depth: int) -> np.ndarray:
     """Deeper grey values as uint8 [h, w]: by the range of the bit depth, or by the extremes where there is none."""
     values = np.asarray(image)
-    # Pillow widens PNG and PGM to "I" in some versions, but their samples are 16-bit unsigned
+    # Pillow widens PNG and PGM to "I" in some versions, but their samples are 16-bit unsigned; those of a PGM, which
+    # says its greatest value, fill the range already
     if image.mode.startswith("I;16") or image.info.get("format") in ("PNG", "PPM"):
-        limit = 2 ** image.info.get("bits", 16) - 1
+        bits = image.info.get("bits", DEEP)
+        limit = 2 ** (depth if bits == DEEP and _format(image) != "PPM" else bits) - 1
         return np.rint(np.clip(values.astype(np.float32), 0, limit) * np.float32(255 / limit)).astype(np.uint8)
     values = values.astype(np.float64)
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     scaled = (np.clip(values, low, high) - low) / (high - low or 1.0)
     return np.rint(np.nan_to_num(scaled) * 255).astype(np.uint8)
-
-
-def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> np.ndarray:
-    """The mask at its own size as bool [h, w]."""
-    if isinstance(source, np.ndarray):
-        if source.ndim != 2 or source.size == 0:
-            raise UnreadableImage("array", f"expected a mask [h, w], got {list(source.shape)}")
-        return np.nan_to_num(source) > 0
-    image = source if isinstance(source, Image.Image) else _decode(os.fspath(source))
-    if image.mode.startswith("I") or image.mode == "F":
-        return np.nan_to_num(np.asarray(image)) > 0
-    threshold = 127 if image.info.get("format") in ("JPEG", "MPO") else 0
-    if image.has_transparency_data:
-        pixels = np.asarray(image.convert("RGBA"))
-        return (pixels[..., :3].max(axis=-1) > threshold) & (pixels[..., 3] > 0)
-    return np.asarray(image.convert("RGB")).max(axis=-1) > threshold

@@ -5,17 +5,10 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
+from codegraph_jax.data.mvtec_form import read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
-from codegraph_jax.data.samples import (
-    IMAGE_SUFFIXES,
-    Categories,
-    LayoutError,
-    Sample,
-    find_images,
-    folder_name,
-    natural_key,
-    read_mvtec_form,
-)
+from codegraph_jax.data.samples import Categories, Sample
+from codegraph_jax.data.search import LayoutError, left_out_below, natural_key
 from codegraph_jax.data.stored import read_tfds
 
 __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
@@ -23,13 +16,7 @@ __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
 logger = logging.getLogger(__name__)
 
 
-def read_folder(root: str) -> Categories:
-    """Any folder of images, flat or nested, without labels: one category that is named after the folder."""
-    category = folder_name(root)
-    return {category: lambda: [Sample(path, name, category) for name, path in find_images(root).items()]}
-
-
-LAYOUTS: dict[str, Callable[[str], Categories]] = {
+LAYOUTS: dict[str, Callable[[str, Sequence[str]], Categories]] = {
     "folder": read_folder,
     "mvtec": read_mvtec_form,
     # MPDD and MVTec LOCO have MVTec's own form; LOCO's masks are directories of masks
@@ -42,7 +29,8 @@ LAYOUTS: dict[str, Callable[[str], Categories]] = {
     "real_iad": read_real_iad,
     "tfds": read_tfds,
 }
-"""Layouts by the name that `data.layout` takes: each lists the categories below a root and how to read them."""
+"""Layouts by the name that `data.layout` takes: each lists the categories below a root and how to read them, given the
+types or classes that are named as normal."""
 
 
 def read_layout(
@@ -55,7 +43,7 @@ def read_layout(
         root: directory of the data set.
         categories: those to read, in this order; empty or ("all",) for all, in natural order. One that is absent or
             without images is left out with a warning as long as another remains.
-        normal: layout tfds: the classes that count as normal.
+        normal: the types (layout tfds: classes) of good parts; empty: as the layout has it.
 
     Raises:
         LayoutError: unknown layout, no such directory, no images, or a list file (csv, json) that is malformed.
@@ -66,14 +54,10 @@ def read_layout(
         raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
-    if normal and layout != "tfds":
-        raise LayoutError(f"data.normal: goes with layout tfds, and this is {layout}, which tells by itself")
-    if layout == "tfds":
-        present = read_tfds(root, normal)
-    else:
+    if layout != "tfds":
         # lists the root once more than is needed, for one clear error whatever the layout then looks for
         _require_directory(root)
-        present = LAYOUTS[layout](root)
+    present = LAYOUTS[layout](root, normal)
     if not present:
         form = (LAYOUTS[layout].__doc__ or "").strip().splitlines()[0]
         raise LayoutError(f"data.root: {root!r} holds no category of layout {layout!r}. {form}")
@@ -89,8 +73,8 @@ def read_layout(
         held = ", ".join(map(repr, sorted(present, key=natural_key)[:40]))
         problems.append(f"no category {', '.join(map(repr, absent))} below {root!r} (it holds {held})")
     if empty:
-        suffixes = ", ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
-        problems.append(f"no image ({suffixes}) in category {', '.join(map(repr, empty))} below {root!r}")
+        left_out = "".join(f"; {line}" for line in left_out_below([root]).lines(all_suffixes=True))
+        problems.append(f"no image in category {', '.join(map(repr, empty))} below {root!r}{left_out}")
     if problems and not found:
         raise LayoutError("data.root: " + "; ".join(problems))
     for problem in problems:

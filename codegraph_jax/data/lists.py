@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from codegraph_jax.data.samples import LayoutError
+from codegraph_jax.data.search import LayoutError
 
 MAX_BYTES = 256 * 2**20
 """Far above any published list; a larger file is not a list."""

@@ -5,43 +5,40 @@ All give the images that the publication tests on; training images are not used,
 
 import logging
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from codegraph_jax.data.images import UnreadableImage, load_mask
+from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
-from codegraph_jax.data.samples import (
-    Categories,
-    LayoutError,
-    Sample,
-    find_images,
-    natural_key,
-    read_mvtec_form,
-    warn_missing_masks,
-)
+from codegraph_jax.data.masks import load_mask
+from codegraph_jax.data.mvtec_form import read_mvtec_form
+from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
+from codegraph_jax.data.search import LayoutError, find_images, natural_key
 
 logger = logging.getLogger(__name__)
 
 
-def read_btad(root: str) -> Categories:
+def read_btad(root: str, normal: Sequence[str] = ()) -> Categories:
     """BTAD (Mishra et al., 2021): MVTec's form with types `ok` and `ko`; masks have the images' stems."""
-    return read_mvtec_form(root, normal=("ok",))
+    return read_mvtec_form(root, normal, usual=("ok",))
 
 
-def read_mvtec_ad_2(root: str) -> Categories:
+def read_mvtec_ad_2(root: str, normal: Sequence[str] = ()) -> Categories:
     """MVTec AD 2 (Heckler-Kram et al., 2025): `<category>/test_public/{good,bad}` with `ground_truth` inside of it.
 
     The private test images have no labels; read their directories as layout `folder`.
     """
-    return read_mvtec_form(root, test="test_public", truth="test_public/ground_truth")
+    return read_mvtec_form(root, normal, test="test_public", truth="test_public/ground_truth")
 
 
-def read_visa(root: str) -> Categories:
+def read_visa(root: str, normal: Sequence[str] = ()) -> Categories:
     """VisA (Zou et al., ECCV 2022): as published, with split_csv/1cls.csv, or its one-class copy in MVTec's form."""
     table = Path(root) / "split_csv" / "1cls.csv"
     if not table.is_file():
         # MVTec's form, with types good and bad and masks of the images' stems
-        return read_mvtec_form(root)
+        return read_mvtec_form(root, normal)
+    _require_unnamed(normal, "visa")
     base, absent = Path(root), 0
     samples: dict[str, list[Sample]] = {}
     for line, row in read_csv(table, ("object", "split", "label", "image", "mask")):
@@ -73,8 +70,9 @@ def read_visa(root: str) -> Categories:
     return {name: partial(_finished, name, found) for name, found in samples.items()}
 
 
-def read_real_iad(root: str) -> Categories:
+def read_real_iad(root: str, normal: Sequence[str] = ()) -> Categories:
     """Real-IAD (Wang et al., CVPR 2024): a json for each category, in realiad_jsons/, lists realiad_<size>/."""
+    _require_unnamed(normal, "real_iad")
     base = Path(root)
     lists = next(
         (
@@ -133,11 +131,12 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
     return _finished(file.stem, samples)
 
 
-def read_kolektor(root: str) -> Categories:
+def read_kolektor(root: str, normal: Sequence[str] = ()) -> Categories:
     """KolektorSDD2 (`test/10000.png`, `test/10000_GT.png`), KolektorSDD (`kos01/Part0.jpg`, `kos01/Part0_label.bmp`).
 
     An image is anomalous if its mask is not empty, so every mask is read.
     """
+    _require_unnamed(normal, "kolektor")
     base = Path(root)
     if any(base.glob("test/*_GT.*")):
         return {"kolektorsdd2": partial(_kolektor_samples, "kolektorsdd2", str(base / "test"), "_GT")}
@@ -166,6 +165,11 @@ def _any_anomalous(mask: str) -> bool | None:
         return bool(load_mask(mask, None).any())
     except UnreadableImage:
         return None
+
+
+def _require_unnamed(normal: Sequence[str], layout: str) -> None:
+    if normal:
+        raise LayoutError(f"data.normal: goes with layouts of types; {layout} says of each image what it is")
 
 
 def _finished(category: str, samples: list[Sample]) -> list[Sample]:

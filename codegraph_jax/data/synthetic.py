@@ -118,6 +118,12 @@ def write_set(drawn: DrawnSet, root: str | os.PathLike[str]) -> None:
         raise
 
 
+def drawn_files(workdir: Path) -> list[str]:
+    """Posix paths below a workdir of all files of the sets that runs have drawn into its directory `images`."""
+    homes = [mark.parent for mark in (workdir / "images").glob(f"*/{_MARK}")]
+    return [file.relative_to(workdir).as_posix() for home in homes for file in home.rglob("*") if file.is_file()]
+
+
 def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
     """The defect of each image."""
     rng = np.random.default_rng((seed, 2))

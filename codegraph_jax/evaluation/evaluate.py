@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import UnreadableImage, load_image, load_mask, source_of
+from codegraph_jax.data.images import UnreadableImage, load_image, source_of
+from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
 from codegraph_jax.result import DetectionResult
@@ -15,6 +16,9 @@ from codegraph_jax.result import DetectionResult
 Metrics = dict[str, float | None]
 
 logger = logging.getLogger(__name__)
+
+FULL = 0.5
+"""Share of an image that a defect hardly ever covers, let alone most defects of a set."""
 
 UNDEFINED: Metrics = dict.fromkeys(
     ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
@@ -38,7 +42,8 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
         labels = np.array([samples[i].label for i in labelled])
         metrics |= image_metrics(labels, result.scores[labelled])
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
-    if any(samples[i].mask for i in masks):
+    if marked := [mask for i, mask in masks.items() if samples[i].mask]:
+        _warn_odd(marked, config)
         # straight from the patches whatever the size: the same surface, looked at in more or fewer places
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
         metrics |= pixel_metrics(list(masks.values()), maps, config.pro)
@@ -81,4 +86,19 @@ def _size(sample: Sample, result: DetectionResult, config: MetricsConfig) -> tup
 
 
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:
-    return load_mask(sample.mask, size, config.masks) if sample.mask else np.zeros(size, bool)
+    if not sample.mask:
+        return np.zeros(size, bool)
+    return load_mask(sample.mask, size, config.masks, config.inverted)
+
+
+def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
+    """Says where masks look as if they were read the wrong way; `masks` are those of anomalous images."""
+    shares = np.array([mask.mean() for mask in masks])
+    if empty := int((shares == 0).sum()):
+        logger.warning("%d of %d masks of anomalous images are empty, at %s", empty, len(masks), where_measured(config))
+    if np.median(shares) > FULL:
+        logger.warning(
+            "the masks of anomalous images cover %.0f %% of them in the median; where black marks what is anomalous, "
+            "set --config.metrics.inverted=%s",
+            100 * np.median(shares), not config.inverted,
+        )  # fmt: skip

@@ -1,7 +1,7 @@
 """From image files to the normalised patch tokens of every layer, on one device or many."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, image_batches
-from codegraph_jax.data.images import Source, StoredImage, preprocess
+from codegraph_jax.data.images import DEEP, Source, StoredImage, preprocess
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -45,6 +45,7 @@ class Features:
         found: images that a store had.
         copies: (source index, place among the n images) of sources that show the same as one of these, pixel by pixel,
             and were left out; where `extract` was asked to look for them.
+        depth: bits of 16-bit samples that the images were read with.
     """
 
     layers: list[Float[Array | np.ndarray, "k p c"]]
@@ -55,6 +56,7 @@ class Features:
     skipped: list[tuple[int, str]]
     found: int = 0
     copies: tuple[tuple[int, int], ...] = ()
+    depth: int = DEEP
 
 
 def default_batch_size() -> int:
@@ -99,6 +101,7 @@ class Extractor:
         buffer: FeatureBuffer | None = None,
         progress: Progress = lambda images: None,
         once: bool = False,
+        depth: int = DEEP,
     ) -> Features:
         """The features of some images; with several processes each reads a share of them, and all but the layers is
         gathered.
@@ -111,6 +114,7 @@ class Extractor:
                 possible.
             progress: called with the number of images just done.
             once: images that are the same, pixel by pixel, become one.
+            depth: bits of 16-bit samples, see `load_image`.
 
         Raises:
             UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
@@ -124,6 +128,7 @@ class Extractor:
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
             self.workers,
             self.unreadable,
+            depth,
         )
         gathered = _Gathered(buffer, once)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
@@ -145,7 +150,8 @@ class Extractor:
                 running = batch, *started
             if running:
                 finish(*running)
-        return gathered.features(self._no_layers(), [(i + mine.start, why) for i, why in batches.skipped], mine.start)
+        skipped = [(i + mine.start, why) for i, why in batches.skipped]
+        return replace(gathered.features(self._no_layers(), skipped, mine.start), depth=depth)
 
     def forward(self, images: Float[np.ndarray, "b s s 3"]) -> tuple[list[Array], Array, Array]:
         """Runs the backbone over a batch: layers, image features, and which images gave finite numbers.

@@ -86,7 +86,7 @@ def make_pictures(
 
 def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
     result = record.outcome.result
-    image = load_image(source_of(record.outcome.samples[record.index]))
+    image = load_image(source_of(record.outcome.samples[record.index]), result.depth)
     anomaly_map = result.maps([record.index])[0]
     if record.heatmap:
         size = fit(*image.size, result.image_size)

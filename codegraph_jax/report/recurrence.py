@@ -163,8 +163,12 @@ def write_recurrences(
     write_json(workdir / "duplicates.json", {outcome.category: _alike(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
-        file = workdir / "graphs" / f"{file_stem(outcome.category)}.graphml"
-        write_graph(file, outcome.result.consistency.graph, paths, community_numbers(outcome))
+        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, community_numbers(outcome))
+
+
+def graph_file(outcome: Outcome) -> Path:
+    """Where the image graph of a category lies below the workdir."""
+    return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
 def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:

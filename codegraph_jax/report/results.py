@@ -18,14 +18,16 @@ from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
+from codegraph_jax.core.written import RESULTS, replace_written
+from codegraph_jax.data.search import LeftOut
 from codegraph_jax.evaluation.evaluate import where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import make_pictures
-from codegraph_jax.report.records import COLUMNS, make_records
-from codegraph_jax.report.recurrence import recurrences, write_recurrences
+from codegraph_jax.report.records import COLUMNS, Record, make_records
+from codegraph_jax.report.recurrence import Recurrence, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
@@ -40,23 +42,28 @@ def write_results(
     outcomes: Sequence[Outcome],
     clock: Clock,
     scale: Scale | None = None,
+    left_out: LeftOut | None = None,
+    drawn: Sequence[str] = (),
 ) -> None:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
     Where the manifest exists, the other files are of the same run.
 
     Args:
-        workdir: made where it is missing; files of an earlier run are replaced.
+        workdir: made where it is missing; what earlier runs have written there is replaced or removed.
         config: settings of the run.
         outcomes: one or more categories.
         clock: gets the stage `results`, and tells the manifest how long every stage took.
         scale: of the heat maps; without it the run's own.
+        left_out: what lies beside the images, for the manifest.
+        drawn: posix paths below the workdir of images that the run itself has drawn.
     """
     # without a manifest while files of two runs lie side by side
     (workdir / "manifest.json").unlink(missing_ok=True)
     sweep(workdir, DIRECTORIES)
     with clock("results"):
-        records = make_records(outcomes, config.report)
+        records, found = make_records(outcomes, config.report), recurrences(outcomes)
+        replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
         write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
@@ -74,9 +81,8 @@ def write_results(
         scale = scale or run_scale([outcome.result.patch_scores for outcome in outcomes])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, config.data.workers, advance)
-        found = recurrences(outcomes)
         write_recurrences(workdir, outcomes, found, records, pictures)
-        manifest = _manifest(config, outcomes, scale)
+        manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
         if config.report.page:
             measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
@@ -120,7 +126,21 @@ def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]
     return outcome.category, (n, size, size), parts
 
 
-def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale) -> dict[str, Any]:
+def _planned(
+    config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
+) -> Iterator[str]:
+    """Posix paths below the workdir of all files that `write_results` writes."""
+    switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps}
+    yield from (name for name in RESULTS if not switched_off.get(name))
+    for record in records:
+        yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)
+    yield from (recurrence.sheet.as_posix() for recurrence in found)
+    yield from (graph_file(outcome).as_posix() for outcome in outcomes)
+
+
+def _manifest(
+    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: LeftOut
+) -> dict[str, Any]:
     """What the run was made with and what came out; the same for equal runs."""
     return {
         "config": asdict(config),
@@ -128,6 +148,8 @@ def _manifest(config: Config | InspectConfig, outcomes: Sequence[Outcome], scale
         "weights": outcomes[0].result.weights,
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
+        "left_out": left_out.as_json(),
+        "depth": {outcome.category: outcome.result.depth for outcome in outcomes},
         "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "heatmap_scale": asdict(scale),

@@ -40,6 +40,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "seconds": result.seconds,
         "added": result.added,
         "from_cache": result.from_cache,
+        "depth": result.depth,
         "calibration": calibration.as_json(),
         "communities": [_plain_community(community) for community in consistency.communities],
         "sightings": [{**vars(seen), "pattern": seen.pattern.as_json()} for seen in consistency.sightings],
@@ -101,6 +102,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         ),
         added=about["added"],
         from_cache=about["from_cache"],
+        depth=about["depth"],
     )
 
 

@@ -34,7 +34,7 @@ from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.unfinished import Unfinished
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
-FORMAT = 2
+FORMAT = 3
 """Changes when the meaning of a file does."""
 CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "keep", "data", "review")
 """Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back, and a
@@ -146,7 +146,7 @@ def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "config": {name: value for name, value in values.items() if name not in CHANGE_NO_NUMBER},
-        "data": {name: data[name] for name in ("layout", "unreadable", "draw")},
+        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "depth")},
         "weights": weights_identity(backbone.weights),
         "architecture": dataclasses.asdict(backbone.model.architecture),
         "versions": package_versions(),

@@ -18,10 +18,12 @@ from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, obstacle, written_to
+from codegraph_jax.core.written import RESULTS, note_written, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.data.samples import LayoutError, Sample, find_images
-from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.search import LayoutError, find_images, left_out_below
+from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import CoDeGraph, TooFewImages
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
@@ -70,6 +72,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     clock = Clock()
     with clock("data"), processes.together():
         categories = _categories(config, workdir)
+        left_out = left_out_below([config.data.root, *config.data.add])
         further = {category: _added(config.data, category) for category in categories}
         everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     with clock("weights"), processes.together():
@@ -77,6 +80,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         detector = CoDeGraph(config)
         if review:
             review.check(detector.features, config.review)
+    if processes.is_first():
+        for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
+            print(line, flush=True)
     check_agreement(config, everything, detector.backbone.weights, review)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
@@ -112,7 +118,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     if processes.is_first():
         with written_to(workdir):
-            write_results(workdir, config, outcomes, clock)
+            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=_drawn(config.data, workdir))
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)
@@ -137,6 +143,7 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
                 if bank and (reason := obstacle(Path(bank))):
                     raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
                 stack.enter_context(locked(workdir))
+                require_own(workdir, RESULTS)
             except UserError as error:
                 problem = error
         processes.fail_together(problem)
@@ -250,8 +257,14 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
         )
         with written_to(root):
             write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
+            note_written(root.parent, drawn_files(root.parent))
     processes.wait("set drawn")
     return read_layout("mvtec", str(root), ("drawn",))
+
+
+def _drawn(data: DataConfig, workdir: Path) -> list[str]:
+    """The files of a set that the run has drawn into its workdir."""
+    return drawn_files(workdir) if data.layout == "drawn" else []
 
 
 def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionResult) -> None:

@@ -17,8 +17,10 @@ from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
+from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.search import left_out_below
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
@@ -51,7 +53,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
+    if config.data.depth:
+        raise ConfigError("config.data.depth: belongs to detection; the bank says how its set was read")
     with locked(Path(workdir)):
+        require_own(Path(workdir), RESULTS)
         return _run_in(Path(workdir), config)
 
 
@@ -59,9 +64,12 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     """The inspection, in a workdir that is its own."""
     clock = Clock()
     with clock("data"):
+        left_out = left_out_below([config.data.root])
         categories = read_layout(config.data.layout, config.data.root, config.data.categories, config.data.normal)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
+        print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)
 
     outcomes = []
@@ -83,7 +91,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics))
 
     with written_to(workdir):
-        write_results(workdir, config, outcomes, clock, Scale(*bank.scale))
+        write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
     print(_closing_table(outcomes))
     for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
         print(line)
@@ -104,6 +112,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         weights=bank.weights,
         features=features_identity(bank.backbone, bank.settings),
         seconds={},
+        depth=bank.depth,
         consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
     )
 

@@ -20,10 +20,12 @@ from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.data.images import load_mask, source_of
+from codegraph_jax.core.written import note_written
+from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.result import DetectionResult
@@ -110,6 +112,7 @@ def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]
             name = f"drawn-{round(100 * share):02d}-seed{draw.seed + repeat}"
             groups = (share,) if share else ()
             write_set(draw_set(draw.count, draw.size, draw.seed + repeat, draw.one_off, groups), str(images / name))
+            note_written(images.parent, drawn_files(images.parent))
             yield name, read_layout("mvtec", str(images), (name,))[name]
     for root in config.roots:
         yield from read_layout("mvtec", root).items()

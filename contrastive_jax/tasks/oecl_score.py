@@ -12,10 +12,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
-from codegraph_jax.core.workdir import locked
+from codegraph_jax.core.workdir import WorkdirError, locked
+from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
-from codegraph_jax.data.samples import find_images
+from codegraph_jax.data.search import find_images
 from contrastive_jax.config import OeclConfig, ScoreConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.evaluation.evaluate import build_scorer
@@ -104,6 +105,9 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
         for row in range(len(names))
     )
     with locked(workdir):
+        if (workdir / "checkpoints").is_dir():
+            raise WorkdirError(f"{workdir}: holds a training run, with scores of its own; choose another --workdir")
+        replace_written(workdir, ["scores.csv"])
         write_csv(workdir / "scores.csv", rows, ["path", *SCORES, "rank"])
     print(f"{len(names)} images scored; the least normal ones:")
     shown = [[names[row], *(f"{scores[name][row]:.4g}" for name in SCORES)] for row in order[:SHOWN]]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.images import UnreadableImage, load_image, load_mask, preprocess
+from codegraph_jax.data.images import UnreadableImage, load_image, preprocess
+from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
 
 # Pillow warns of what it passes over in broken metadata

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.data.layouts import LayoutError, read_layout
-from codegraph_jax.data.samples import natural_key
+from codegraph_jax.data.search import natural_key
 from tests.data.files import write_image, write_images, write_mask
 
 
@@ -89,7 +89,7 @@ def test_a_file_as_root_and_an_empty_root_are_refused(tmp_path):
     with pytest.raises(LayoutError, match="cannot list"):
         read_layout("folder", str(write_image(tmp_path / "a.png")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LayoutError, match="no image .*png"):
+    with pytest.raises(LayoutError, match="no image in category"):
         read_layout("folder", str(tmp_path / "empty"))
     with pytest.raises(LayoutError, match="holds no category of layout 'mvtec'. Categories of the form"):
         read_layout("mvtec", str(tmp_path / "empty"))
@@ -179,3 +179,52 @@ def test_natural_order_is_total_and_does_not_depend_on_the_order_of_the_files(fo
     assert sorted(found, key=natural_key) == sorted(reversed(found), key=natural_key)
     digits = [name for name in found if name.isascii() and name.isdigit()]
     assert [int(n) for n in sorted(digits, key=natural_key)] == sorted(int(n) for n in digits)
+
+
+def typed(root, kinds, masks=()):
+    for kind in kinds:
+        write_images(root / "part" / "test" / kind, ("0.png", "1.png"))
+    for kind in masks:
+        write_mask(root / "part" / "ground_truth" / kind / "0_mask.png")
+
+
+def labels(samples):
+    return {sample.name: sample.label for sample in samples}
+
+
+def test_a_set_without_a_type_called_good_has_no_labels_and_says_so(tmp_path, caplog):
+    typed(tmp_path, ("normal", "abnormal", "cut"), masks=("cut",))
+    (samples,) = read_layout("mvtec", str(tmp_path)).values()
+    known = {"cut/0.png": 1}
+    assert labels(samples) == dict.fromkeys((sample.name for sample in samples), None) | known
+    assert "no type is called good (there are abnormal, cut, normal)" in caplog.text
+    assert caplog.text.strip().endswith("--config.data.normal=normal")
+    caplog.clear()
+    (samples,) = read_layout("mvtec", str(tmp_path), normal=("normal",)).values()
+    assert "no type" not in caplog.text
+    assert [sample.label for sample in samples] == [1, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("layout", ["mvtec", "mpdd", "mvtec_loco", "btad", "visa"])
+def test_types_of_good_parts_can_be_named_in_every_layout_of_types(layout, tmp_path):
+    typed(tmp_path, ("fine", "also fine", "cut"))
+    (samples,) = read_layout(layout, str(tmp_path), normal=("fine", "also fine")).values()
+    assert sum(sample.label == 0 for sample in samples) == 4
+    with pytest.raises(LayoutError, match=r"data.normal: no folder 'goood' in .*it holds 'also fine', 'cut', 'fine'"):
+        read_layout(layout, str(tmp_path), normal=("goood",))
+
+
+def test_folders_of_a_plain_folder_can_be_labels(tmp_path):
+    write_images(tmp_path / "photos", ("good/0.png", "good/deep/1.png", "bad/0.png", "loose.png"))
+    (samples,) = read_layout("folder", str(tmp_path / "photos")).values()
+    assert {sample.label for sample in samples} == {None}
+    (samples,) = read_layout("folder", str(tmp_path / "photos"), normal=("good",)).values()
+    assert labels(samples) == {"good/0.png": 0, "good/deep/1.png": 0, "bad/0.png": 1, "loose.png": None}
+    with pytest.raises(LayoutError, match="data.normal: no folder 'ok'"):
+        read_layout("folder", str(tmp_path / "photos"), normal=("ok",))
+
+
+def test_lists_that_say_what_each_image_is_take_no_names(tmp_path):
+    (tmp_path / "kos01").mkdir()
+    with pytest.raises(LayoutError, match="data.normal: goes with layouts of types"):
+        read_layout("kolektor", str(tmp_path), normal=("good",))

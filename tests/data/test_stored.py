@@ -68,8 +68,6 @@ def test_the_classes_that_are_normal_are_a_setting(prepared):
     assert all(s.label == (s.defect == "cracked") for s in samples)
     with pytest.raises(LayoutError, match="data.normal: no class 'good' .*'cracked', 'fine', 'dirty'"):
         read_layout("tfds", str(prepared), ("test",), ("good",))
-    with pytest.raises(LayoutError, match="data.normal: goes with layout tfds"):
-        read_layout("folder", str(prepared), (), ("fine",))
 
 
 def test_what_is_no_prepared_set_says_what_to_do(prepared, tmp_path):

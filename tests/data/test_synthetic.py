@@ -4,8 +4,9 @@ from scipy import ndimage
 
 from codegraph_jax.data import synthetic
 from codegraph_jax.data.drawing.defects import DEFECTS, Defect, hole_place, place_on
-from codegraph_jax.data.images import load_image, load_mask
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.synthetic import DrawnSetError, draw_set, write_set
 
 

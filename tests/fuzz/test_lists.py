@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.data.samples import LayoutError
+from codegraph_jax.data.search import LayoutError
 from tests.fuzz.budget import BUDGET, JSON
 
 HEADER = ["object", "split", "label", "image", "mask"]

@@ -46,6 +46,7 @@ class FakeResult:
     features: dict[str, object] = field(default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE})
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    depth: int = 16
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.image_size))

@@ -1,0 +1,135 @@
+"""Which files of a directory runs of this project have written: these may be removed, and are nobody's photographs.
+
+The list lies beside the files. It names a file before it is written, so that no interruption leaves one unlisted.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import write_json
+
+LISTING = ".written.json"
+MAX_BYTES = 256 * 2**20
+"""Far above the list of any run."""
+
+RESULTS = (
+    "scores.csv", "scores.json", "metrics.json", "communities.json", "duplicates.json", "maps.npz", "report.html",
+    "manifest.json",
+)  # fmt: skip
+"""The files of a detection or inspection run that lie in the workdir itself."""
+FORMER = {"heatmaps": "*.png", "masks": "*.png", "communities": "*.png", "graphs": "*.graphml"}
+"""What the directories of a detection run hold, for runs of the first version, which kept no list."""
+
+
+class ForeignFile(UserError):
+    """A file that a run would replace is none that a run has written."""
+
+
+def written_files(directory: str | os.PathLike[str]) -> frozenset[str]:
+    """Paths below `directory`, with the system's separator, of what runs have written there; empty without a run."""
+    home = Path(directory)
+    listed = _listed(home / LISTING)
+    if listed is None:
+        listed = _former(home)
+    return frozenset(os.path.normpath(name) for name in listed)
+
+
+def note_written(workdir: Path, names: Iterable[str]) -> None:
+    """Adds files that are about to be written to the list.
+
+    Args:
+        workdir: held by this run alone.
+        names: posix paths below it.
+    """
+    _write(workdir, {*map(_posix, written_files(workdir)), *names})
+
+
+def replace_written(workdir: Path, names: Iterable[str]) -> None:
+    """Removes what earlier runs have written and this one will not, and notes what is about to be written.
+
+    Nothing else is touched; directories that become empty go too.
+
+    Args:
+        workdir: held by this run alone.
+        names: posix paths below it of all files that this run has written or will write.
+    """
+    planned, former = set(names), {_posix(name) for name in written_files(workdir)}
+    _write(workdir, planned | former)
+    for name in sorted(former - planned):
+        _remove(workdir, name)
+    _write(workdir, planned)
+
+
+def require_own(workdir: Path, names: Iterable[str]) -> None:
+    """Refuses to replace what no run has written.
+
+    Args:
+        workdir: held by this run alone.
+        names: posix paths below it that this run will write.
+
+    Raises:
+        ForeignFile: the first of `names` that is there already and is on no list.
+    """
+    own = {_posix(name) for name in written_files(workdir)}
+    for name in names:
+        if name not in own and os.path.lexists(workdir / name):
+            raise ForeignFile(
+                f"{workdir / name}: would be replaced, and no detection has written it; choose another --workdir"
+            )
+
+
+def _remove(workdir: Path, name: str) -> None:
+    """One file, and the directories below the workdir that it leaves empty."""
+    path = workdir / name
+    with suppress(IsADirectoryError, PermissionError, FileNotFoundError, NotADirectoryError):
+        path.unlink()
+    for place in path.parents:
+        if place == workdir:
+            return
+        try:
+            place.rmdir()
+        except OSError:  # not empty, or not there
+            return
+
+
+def _write(workdir: Path, names: Iterable[str]) -> None:
+    write_json(workdir / LISTING, {"files": sorted(names)})
+
+
+def _posix(name: str) -> str:
+    return Path(name).as_posix()
+
+
+def _listed(path: Path) -> list[str] | None:
+    """The names on a list that lead nowhere else; None without a list."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return []
+        files = json.loads(path.read_text(encoding="ascii"))["files"]
+        return [name for name in files if isinstance(name, str) and _stays_below(name)]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+
+
+def _stays_below(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in path.parts
+
+
+def _former(home: Path) -> list[str]:
+    """What a detection run of the first version has written."""
+    manifest = home / "manifest.json"
+    try:
+        if manifest.stat().st_size > MAX_BYTES or "heatmap_scale" not in json.loads(manifest.read_text("utf-8")):
+            return []
+        tops = [path for path in home.iterdir() if path.name in RESULTS]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+    below = [path for name, pattern in FORMER.items() for path in (home / name).rglob(pattern)]
+    return [path.relative_to(home).as_posix() for path in (*tops, *below)]

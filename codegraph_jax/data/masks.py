@@ -1,0 +1,168 @@
+"""Masks: found by their names, told from photographs, and read whatever way they say what is anomalous."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+
+from codegraph_jax.data.formats import is_image_name
+from codegraph_jax.data.images import RESAMPLE, UnreadableImage, decode
+from codegraph_jax.data.search import find_images, natural_key
+
+ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
+"""What the stem of a mask ends with, beyond that of its image."""
+DIRECTORIES = frozenset({"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels", "annotations"})
+"""Directories that hold masks; their names are compared in lower case."""
+TWO_VALUES = 0.98
+"""Share of a mask's pixels that are near its darkest or brightest value; photographs stay far below."""
+
+
+def load_mask(
+    source: str | os.PathLike[str] | np.ndarray | Image.Image,
+    size: int | tuple[int, int] | None,
+    rule: str = "nearest",
+    inverted: bool = False,
+) -> Bool[np.ndarray, "h w"]:
+    """Reads a mask as True where anomalous, and resizes it.
+
+    Any value above 0 is anomalous: masks with 0 and 255, with 0 and 1, with a value a kind of defect. Of a file that
+    its compression blurs (JPEG), values above half of its greatest are. Where all colours are the same and transparency
+    has the shape, what can be seen is anomalous. EXIF orientation is applied, so that a mask stays on its photograph.
+
+    Args:
+        source: a file, a directory of mask files whose union counts, or an array [h, w].
+        size: side to resize to, or (height, width); None keeps the mask's own.
+        rule: how a resized pixel is decided. "nearest": by nearest-neighbour resizing. "full": by bilinear resizing of
+            0 and 255, anomalous where exactly 255 is left (MuSc's code casts to int, for MVTec AD and BTAD).
+            "any": the same resizing, anomalous where anything is left (MuSc's for VisA).
+        inverted: black marks what is anomalous.
+
+    Raises:
+        UnreadableImage: the file cannot be decoded, or the directory holds no mask.
+        ValueError: unknown rule.
+    """
+    if rule not in ("nearest", "full", "any"):
+        raise ValueError(f"mask rule {rule!r} is not one of nearest, full, any")
+    if isinstance(source, str | os.PathLike) and Path(source).is_dir():
+        files = sorted((p for p in Path(source).iterdir() if is_image_name(p.name)), key=lambda p: natural_key(p.name))
+        if not files:
+            raise UnreadableImage(os.fspath(source), "the directory holds no mask image")
+        parts = [_binary(file) != inverted for file in files]
+        if len({part.shape for part in parts}) > 1:
+            raise UnreadableImage(os.fspath(source), "its mask images differ in size")
+        binary = np.logical_or.reduce(parts)
+    else:
+        binary = _binary(source) != inverted
+    if size is None:
+        return binary
+    image = Image.fromarray(binary.astype(np.uint8) * 255)
+    kind = "nearest" if rule == "nearest" else "bilinear"
+    height, width = (size, size) if isinstance(size, int) else size
+    resized = np.asarray(image.resize((width, height), RESAMPLE[kind]))
+    return resized == 255 if rule == "full" else resized > 0
+
+
+def mask_index(truth: str) -> dict[str, str]:
+    """{path of the image below the test directory, without suffix: its mask file or directory of mask files}.
+
+    A mask has the image's own stem, or that and one of the usual endings (`_mask`, `_GT`, `-label`); a directory that
+    is named by the stem holds several.
+    """
+    if not Path(truth).is_dir():
+        return {}
+    found = find_images(truth)
+    index: dict[str, str] = {}
+    for name, path in found.items():
+        if name.count("/") > 1:
+            index.setdefault(name.rsplit("/", 1)[0], str(Path(path).parent))
+    for name, path in found.items():
+        index.setdefault(without_ending(stem(name)), path)
+    # a mask that has an image's whole stem belongs to that image, whatever the stem ends with
+    return index | {stem(name): path for name, path in found.items()}
+
+
+def masks_among(images: Mapping[str, str]) -> dict[str, str]:
+    """Which of some image files are masks of others: {name of the mask: name of its image}.
+
+    By the name (an image's stem with an ending, or the same stem in a directory of masks), and by the look: nearly all
+    pixels have one of two values.
+
+    Args:
+        images: {posix path below the root: file}.
+    """
+    by_stem: dict[str, list[str]] = {}
+    for name in images:
+        by_stem.setdefault(PurePosixPath(stem(name)).name, []).append(name)
+    found = {}
+    for name, path in images.items():
+        own = PurePosixPath(stem(name))
+        kept_apart = any(part.lower() in DIRECTORIES for part in own.parts[:-1])
+        bare = without_ending(own.name)
+        stems = [bare] if bare != own.name else []
+        stems += [own.name] if kept_apart else []
+        partners = [other for one in stems for other in by_stem.get(one, ()) if other != name and not _apart(other)]
+        if partners and looks_like_mask(path):
+            found[name] = min(partners, key=lambda other: _distance(own, PurePosixPath(other)))
+    return found
+
+
+def looks_like_mask(path: str) -> bool:
+    """Whether nearly all pixels of an image file have one of two values; what cannot be decoded does not."""
+    try:
+        values = _values(decode(path))
+    except UnreadableImage:
+        return False
+    low, high = float(values.min()), float(values.max())
+    near = 0.1 * (high - low)
+    return bool(np.mean((values <= low + near) | (values >= high - near)) >= TWO_VALUES)
+
+
+def stem(name: str) -> str:
+    """A posix path without the suffix of its last part."""
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def without_ending(name: str) -> str:
+    """A stem without what marks a mask; nothing but a mark stays."""
+    match = re.fullmatch(rf"(.*?){ENDING.pattern}", name, re.IGNORECASE | re.DOTALL)
+    bare = match[1] if match else ""
+    return bare if bare and not bare.endswith("/") else name
+
+
+def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
+    """Of images with a mask's stem the one in its own directory comes first, then in one of the same name."""
+    return mask.parent != image.parent, mask.parent.name != image.parent.name, natural_key(str(image))
+
+
+def _apart(name: str) -> bool:
+    return any(part.lower() in DIRECTORIES for part in PurePosixPath(name).parts[:-1])
+
+
+def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[np.ndarray, "h w"]:
+    """The mask at its own size."""
+    if isinstance(source, np.ndarray):
+        if source.ndim != 2 or source.size == 0:
+            raise UnreadableImage("array", f"expected a mask [h, w], got {list(source.shape)}")
+        return np.nan_to_num(source) > 0
+    image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
+    values = _values(image)
+    blurred = image.info.get("format") in ("JPEG", "MPO")
+    return values > (values.max() / 2 if blurred else 0)
+
+
+def _values(image: Image.Image) -> UInt8[np.ndarray, "h w"] | Float[np.ndarray, "h w"]:
+    """What tells anomalous pixels: brightness of what can be seen, or what can be seen where all is of one colour."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return np.nan_to_num(np.asarray(image))
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB")).max(axis=-1)
+    pixels = np.asarray(image.convert("RGBA"))
+    colours, alpha = pixels[..., :3].max(axis=-1), pixels[..., 3]
+    visible = alpha > 0
+    of_one_colour = visible.any() and len(np.unique(colours[visible])) == 1
+    return alpha if of_one_colour and not visible.all() else np.where(visible, colours, np.uint8(0))

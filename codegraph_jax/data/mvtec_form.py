@@ -1,0 +1,148 @@
+"""The directory form of MVTec AD, which most published sets and many people's own have: test/<type>/<image>."""
+
+import difflib
+import logging
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from codegraph_jax.data.masks import mask_index, masks_among, stem
+from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
+from codegraph_jax.data.search import LayoutError, find_images, folder_name, subdirectories
+
+logger = logging.getLogger(__name__)
+
+OTHER_NAMES = ("good", "ok", "normal", "pass", "passed", "negative", "clean", "intact", "fine", "defect-free", "io")
+"""What people call types of good parts; only to make a suggestion, never to decide."""
+
+
+def read_mvtec_form(
+    root: str,
+    normal: Sequence[str] = (),
+    usual: Sequence[str] = ("good",),
+    test: str = "test",
+    truth: str = "ground_truth",
+) -> Categories:
+    """Categories of the form `<category>/<test>/<type>/<image>` with masks `<category>/<truth>/<type>/<stem>_mask.png`.
+
+    The root may hold categories or be one. A mask may also have the image's own stem or another of the usual endings,
+    any image suffix, lie beside the image, or be a directory named by the stem. Images that lie directly in `<test>`
+    are taken without a label.
+
+    Args:
+        root: the data set's directory.
+        normal: the types that are not defects; empty takes `usual`.
+        usual: the types that are not defects where the set is as published. A category that has none of them has labels
+            only for images with a mask.
+        test: directory of the test images below the category.
+        truth: directory of the masks below the category.
+
+    Raises:
+        LayoutError: no category has any of the types `normal`.
+    """
+    base = Path(root)
+    if (base / test).is_dir():
+        homes = {folder_name(root): base}
+    else:
+        homes = {name: base / name for name in subdirectories(root)}
+    homes = {category: home for category, home in homes.items() if (home / test).is_dir()}
+    _require_types(normal, {kind for home in homes.values() for kind in subdirectories(str(home / test))}, root)
+    return {
+        category: partial(
+            _samples, category, str(home / test), str(home / truth), frozenset(normal or usual), bool(normal)
+        )
+        for category, home in homes.items()
+    }
+
+
+def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
+    """Any folder of images, flat or nested: one category that is named after the folder.
+
+    There are no labels unless `normal` names the folders directly below the root that hold good parts: then all other
+    folders hold defective ones. Masks that lie among the photographs are taken for masks.
+
+    Raises:
+        LayoutError: there is no such folder.
+    """
+    category = folder_name(root)
+    _require_types(normal, set(subdirectories(root)), root)
+    return {category: partial(_folder_samples, category, root, frozenset(normal))}
+
+
+def _folder_samples(category: str, root: str, normal: frozenset[str]) -> list[Sample]:
+    images, masks = _without_masks(category, find_images(root))
+    return [
+        Sample(
+            path,
+            name,
+            category,
+            label=int(kind not in normal) if normal and kind is not None else None,
+            mask=masks.get(stem(name)) if kind not in normal else None,
+            defect=kind if normal else None,
+        )
+        for name, path in images.items()
+        for kind in [_kind(name)]
+    ]
+
+
+def _samples(category: str, test: str, truth: str, normal: frozenset[str], named: bool) -> list[Sample]:
+    # MVTec AD 2 keeps its masks inside of the test directory
+    images = {name: path for name, path in find_images(test).items() if not path.startswith(truth + os.sep)}
+    images, beside = _without_masks(category, images)
+    masks = beside | mask_index(truth)
+    kinds = {kind for name in images if (kind := _kind(name)) is not None}
+    known = bool(kinds & normal) or named
+    if kinds and not known:
+        _warn_no_normal(category, kinds, normal)
+    samples, missing = [], 0
+    for name, path in images.items():
+        kind, mask = _kind(name), masks.get(stem(name))
+        if kind is None or (not known and mask is None):
+            samples.append(Sample(path, name, category, defect=kind))
+        elif kind in normal:
+            samples.append(Sample(path, name, category, 0, None, kind))
+        else:
+            missing += mask is None
+            samples.append(Sample(path, name, category, 1, mask, kind))
+    warn_missing_masks(category, missing)
+    return samples
+
+
+def _kind(name: str) -> str | None:
+    """The type that an image is of: the directory below which it lies."""
+    return name.split("/", 1)[0] if "/" in name else None
+
+
+def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(photographs by name, masks that lie among them by their image's name without suffix)."""
+    masks = masks_among(images)
+    if masks:
+        logger.warning(
+            "%s: %d files are masks of others by their names and their look (the first: %r); they are not judged",
+            category, len(masks), next(iter(masks)),
+        )  # fmt: skip
+    return (
+        {name: path for name, path in images.items() if name not in masks},
+        {stem(image): images[mask] for mask, image in masks.items()},
+    )
+
+
+def _require_types(normal: Sequence[str], present: set[str], root: str) -> None:
+    if unknown := [name for name in normal if name not in present]:
+        held = ", ".join(map(repr, sorted(present)[:40])) or "none"
+        raise LayoutError(f"data.normal: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+
+
+def _warn_no_normal(category: str, kinds: set[str], normal: frozenset[str]) -> None:
+    likely = [kind for kind in sorted(kinds) if _plain(kind) in OTHER_NAMES]
+    example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
+    logger.warning(
+        "%s: no type is called %s (there are %s), so that only images with a mask have a label; name the types of good "
+        "parts with --config.data.normal=%s",
+        category, " or ".join(sorted(normal)), ", ".join(sorted(kinds)), ",".join(example),
+    )  # fmt: skip
+
+
+def _plain(kind: str) -> str:
+    return kind.lower().replace("_", "-").replace(" ", "-")

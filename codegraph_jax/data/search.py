@@ -1,0 +1,184 @@
+"""The search for image files, and what it leaves out: other files, thumbnails, and what runs of this project wrote."""
+
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.written import written_files
+from codegraph_jax.data.formats import PICTURES, is_image_name, listed_suffixes
+
+logger = logging.getLogger(__name__)
+
+STORES = frozenset(
+    {"__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+)
+"""Directories in which systems and network disks keep thumbnails and what was deleted, beside hidden ones."""
+
+
+class LayoutError(UserError):
+    """The files under a root are not what the layout expects, or there are none."""
+
+
+@dataclass
+class LeftOut:
+    """What lies below some directories and is not taken for images.
+
+    Attributes:
+        suffixes: {suffix in lower case, with the dot: visible files that are no image files}.
+        written: {directory of a run: image files below it that the run has written}.
+        stores: directories of thumbnails and deleted files, which were not looked into.
+        refused: directories that cannot be listed.
+    """
+
+    suffixes: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
+    stores: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def lines(self, all_suffixes: bool) -> list[str]:
+        """What a person should know of it.
+
+        Args:
+            all_suffixes: any file may have been meant as a photograph; otherwise only pictures are named.
+        """
+        said = []
+        named = {s: count for s, count in self.suffixes.items() if all_suffixes or s in PICTURES}
+        if named:
+            said.append(f"left out, since they are no images that can be read: {listed_suffixes(named)}")
+        for place, count in self.written.items():
+            said.append(f"left out: {count} pictures that an earlier run has written into {shown(place)}")
+        if self.stores:
+            said.append(f"left out: {_several(self.stores)} (thumbnails or deleted files)")
+        return said
+
+    def as_json(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "suffixes": dict(sorted(self.suffixes.items())),
+            "written_by_runs": dict(sorted(self.written.items())),
+            "directories": sorted(self.stores),
+            "cannot_be_listed": sorted(self.refused),
+        }
+
+
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sort key that orders `img2` before `img10`, by code point otherwise: the same on every machine and locale."""
+    parts: list[str | tuple[int, str]] = list(re.split("([0-9]+)", name))
+    for i in range(1, len(parts), 2):
+        digits = str(parts[i]).lstrip("0")
+        # the length first: compares numbers of any size without converting them
+        parts[i] = (len(digits), digits)
+    return parts, name
+
+
+def subdirectories(directory: str) -> list[str]:
+    """Names of the visible directories in `directory` in natural order; none if it cannot be listed."""
+    try:
+        with os.scandir(directory) as entries:
+            names = [e.name for e in entries if not _hidden(e.name) and _is_directory(e)]
+    except OSError:
+        return []
+    return sorted(names, key=natural_key)
+
+
+def find_images(root: str) -> dict[str, str]:
+    """All image files below `root`, however deep: {posix path below root: file}, in natural order.
+
+    Links to directories are followed, and every real directory is visited once, so loops end. A directory that cannot
+    be listed is left out with a warning; a link that leads nowhere stays, to be reported when it is read. Pictures that
+    a run of this project has written do not count, and neither do stores of thumbnails.
+
+    Raises:
+        LayoutError: `root` itself cannot be listed.
+    """
+    found, left_out = _walk(root)
+    if refused := left_out.refused:
+        logger.warning("%d directories cannot be listed and were left out, the first: %r", len(refused), refused[0])
+    return found
+
+
+def left_out_below(roots: Sequence[str]) -> LeftOut:
+    """What `find_images` leaves out below some directories; files and what cannot be listed count as nothing."""
+    total = LeftOut()
+    for root in roots:
+        try:
+            _, left_out = _walk(root)
+        except LayoutError:
+            continue
+        total.suffixes += left_out.suffixes
+        total.written += left_out.written
+        total.stores += left_out.stores
+        total.refused += left_out.refused
+    return total
+
+
+def folder_name(root: str) -> str:
+    """The name of a directory even where it is given as `.` or with a slash at its end."""
+    return Path(os.path.realpath(root)).name or "images"
+
+
+def _walk(root: str) -> tuple[dict[str, str], LeftOut]:
+    """(images, what is left out)."""
+    found: dict[str, str] = {}
+    left_out = LeftOut()
+    visited: set[tuple[int, int]] = set()
+    pending: list[tuple[str, str]] = [("", root)]
+    links: list[tuple[str, str]] = []
+    own: dict[str, str] = {}
+    while pending or links:
+        if not pending:
+            # links wait until all real directories are done: a file is named by its real place if it has one here
+            links.sort(key=lambda link: natural_key(link[0]), reverse=True)
+            pending.append(links.pop())
+        prefix, directory = pending.pop()
+        try:
+            status = Path(directory).stat()
+            # file systems without inodes give 0
+            if status.st_ino and (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if _is_directory(entry):
+                        if _hidden(entry.name):
+                            left_out.stores.append(entry.path)
+                        else:
+                            (links if entry.is_symlink() else pending).append((f"{prefix}{entry.name}/", entry.path))
+                    elif not is_image_name(entry.name):
+                        left_out.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in own
+                    elif entry.path in own:
+                        left_out.written[own[entry.path]] += 1
+                    else:
+                        found[prefix + entry.name] = entry.path
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the root
+            if not prefix:
+                raise LayoutError(f"data.root: cannot list {root!r}: {error}") from None
+            left_out.refused.append(directory)
+    left_out.suffixes = +left_out.suffixes
+    return {name: found[name] for name in sorted(found, key=natural_key)}, left_out
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in STORES
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _several(places: Sequence[str]) -> str:
+    more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+    return shown(min(places)) + more

@@ -1,0 +1,89 @@
+"""What a run has written is known, removed when another run takes its place, and nothing else is touched."""
+
+import json
+import os
+
+import pytest
+
+from codegraph_jax.core.written import (
+    LISTING,
+    ForeignFile,
+    note_written,
+    replace_written,
+    require_own,
+    written_files,
+)
+
+
+def write(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+
+
+def files(root):
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {LISTING}
+
+
+def test_files_of_a_former_run_go_and_those_of_a_person_stay(tmp_path):
+    former = ["scores.csv", "masks/a/1.png", "masks/a/2.png", "heatmaps/deep/er/1.png"]
+    replace_written(tmp_path, former)
+    write(tmp_path, *former, "masks/a/mine.png", "notes.txt")
+    replace_written(tmp_path, ["scores.csv", "masks/a/2.png"])
+    assert files(tmp_path) == {"scores.csv", "masks/a/2.png", "masks/a/mine.png", "notes.txt"}
+    assert not (tmp_path / "heatmaps").exists(), "directories that become empty go too"
+    assert written_files(tmp_path) == {"scores.csv", os.path.join("masks", "a", "2.png")}  # noqa: PTH118
+
+
+def test_an_interrupted_run_leaves_no_unlisted_file(tmp_path):
+    replace_written(tmp_path, ["a.png"])
+    write(tmp_path, "a.png")
+    replace_written(tmp_path, ["b.png", "c.png"])
+    write(tmp_path, "b.png")  # and here it is killed
+    replace_written(tmp_path, ["d.png"])
+    assert files(tmp_path) == set()
+
+
+def test_names_are_added(tmp_path):
+    note_written(tmp_path, ["a.png"])
+    note_written(tmp_path, ["images/b.png"])
+    assert written_files(tmp_path) == {"a.png", os.path.join("images", "b.png")}  # noqa: PTH118
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"files": 3}',
+        '{"files": [1, "../out.txt", "/etc/out", "a/../../out.txt", "", "a\\u0000b"]}',
+        "[" * 10**5,
+    ],
+)
+def test_a_listing_that_was_tampered_with_removes_nothing_outside(text, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    write(tmp_path, "out.txt")
+    (home / LISTING).write_text(text)
+    assert written_files(home) == set()
+    replace_written(home, ["new.png"])
+    assert (tmp_path / "out.txt").is_file()
+
+
+def test_a_run_of_the_first_version_is_known_by_its_manifest(tmp_path):
+    written = ["scores.csv", "heatmaps/part/1.png", "masks/part/1.png", "graphs/part.graphml", "communities/part-1.png"]
+    write(tmp_path, *written, "photo.png", "masks/notes.txt")
+    (tmp_path / "manifest.json").write_text(json.dumps({"heatmap_scale": {}}))
+    assert {*written, "manifest.json"} == {name.replace(os.sep, "/") for name in written_files(tmp_path)}
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "an app"}))
+    assert not written_files(tmp_path)
+
+
+def test_what_nobody_of_ours_has_written_is_not_replaced(tmp_path):
+    require_own(tmp_path, ["manifest.json"])
+    write(tmp_path, "manifest.json")
+    with pytest.raises(ForeignFile, match="manifest.json: would be replaced, and no detection has written it"):
+        require_own(tmp_path, ["scores.csv", "manifest.json"])
+    note_written(tmp_path, ["manifest.json"])
+    require_own(tmp_path, ["manifest.json"])

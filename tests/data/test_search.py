@@ -1,0 +1,124 @@
+"""The search for images: which files count, what is left out, and that this is said."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.core.written import replace_written
+from codegraph_jax.data import formats
+from codegraph_jax.data.formats import image_suffixes, is_image_name
+from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.search import LayoutError, find_images, left_out_below
+
+SAVED = {
+    "a.png": "PNG", "b.jpg": "JPEG", "c.jfif": "JPEG", "d.jpe": "JPEG", "e.gif": "GIF", "f.pgm": "PPM", "g.ppm": "PPM",
+    "h.jp2": "JPEG2000", "i.avif": "AVIF", "j.TIFF": "TIFF", "k.webp": "WEBP", "l.bmp": "BMP", "m.tga": "TGA",
+    "n.pcx": "PCX", "o.qoi": "QOI", "p.mpo": "MPO", "q.dib": "DIB", "r.sgi": "SGI",
+}  # fmt: skip
+
+
+def picture(value=100):
+    return Image.fromarray(np.full((24, 32, 3), value, np.uint8))
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        picture().save(root / name, "PNG")
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_what_pillow_decodes_counts_as_an_image_and_can_be_read(name, tmp_path):
+    image = picture().convert("L") if name.endswith("pgm") else picture()
+    image.save(tmp_path / name, SAVED[name])
+    assert list(find_images(str(tmp_path))) == [name]
+    pixels = np.asarray(load_image(tmp_path / name))
+    assert pixels.shape == (24, 32, 3)
+    assert abs(int(pixels.mean()) - 100) < 4
+
+
+def test_heic_is_read_where_its_package_is_installed(tmp_path):
+    pytest.importorskip("pillow_heif")
+    picture().save(tmp_path / "IMG_1.HEIC", "HEIF")
+    assert list(find_images(str(tmp_path))) == ["IMG_1.HEIC"]
+    assert abs(int(np.asarray(load_image(tmp_path / "IMG_1.HEIC")).mean()) - 100) < 4
+
+
+def test_without_the_package_heic_is_named_with_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr("codegraph_jax.data.search.is_image_name", lambda name: name.endswith(".jpg"))
+    for i in range(3):
+        (tmp_path / f"IMG_{i}.HEIC").touch()
+    with pytest.raises(LayoutError, match=r"no image in category .*3 \.heic \(pip install pillow-heif\)"):
+        read_layout("folder", str(tmp_path))
+
+
+def test_text_is_no_picture_whatever_its_name(tmp_path):
+    for name in ("a.tga", "b.jpg", "c.psd", "d.heic"):
+        (tmp_path / name).write_bytes(b"These are words, and words are no pixels. " * 20)
+        with pytest.raises(UnreadableImage):
+            load_image(tmp_path / name)
+
+
+def test_formats_that_call_other_programs_or_are_only_announced_do_not_count():
+    for name in ("a.eps", "b.ps", "c.wmf", "d.h5", "e.mpg", "f.pdf", "g.ico", ".hidden.png", "without"):
+        assert not is_image_name(name), name
+    assert {".png", ".jfif", ".jpe", ".gif", ".pgm", ".ppm", ".avif", ".jp2", ".tga"} <= image_suffixes()
+    assert not formats.PICTURES & image_suffixes() - formats.EXTRA.keys()
+
+
+def test_what_is_left_out_is_counted_by_suffix(tmp_path):
+    touch(tmp_path, "a.png", "b/c.png")
+    for name in ("x.CR2", "b/y.cr2", "notes.txt", "LICENSE", ".DS_Store", "b/.hidden.cr2"):
+        (tmp_path / name).touch()
+    left_out = left_out_below([str(tmp_path)])
+    assert left_out.suffixes == {".cr2": 2, ".txt": 1, "": 1}
+    assert left_out.lines(all_suffixes=True) == [
+        "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png), 1 without suffix, 1 .txt"
+    ]
+    assert left_out.lines(all_suffixes=False) == [
+        "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png)"
+    ]
+    assert left_out.as_json()["suffixes"] == {"": 1, ".cr2": 2, ".txt": 1}
+
+
+@pytest.mark.parametrize("store", ["@eaDir", "@EADIR", "#recycle", "__MACOSX", "$RECYCLE.BIN", "lost+found"])
+def test_thumbnails_and_deleted_files_are_left_out(store, tmp_path):
+    touch(tmp_path, "a.png", f"sub/{store}/a.png/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/a.png")
+    assert list(find_images(str(tmp_path))) == ["a.png"]
+    (said,) = left_out_below([str(tmp_path)]).lines(all_suffixes=True)
+    assert store in said and "thumbnails or deleted files" in said
+
+
+def test_pictures_of_a_run_are_no_photographs(tmp_path):
+    touch(tmp_path, "1.png", "2.png", "runs/night/heatmaps/x/1.png", "runs/night/masks/x/1.png", "runs/night/own.png")
+    replace_written(tmp_path / "runs/night", ["heatmaps/x/1.png", "masks/x/1.png", "scores.csv"])
+    (tmp_path / "runs/night/scores.csv").touch()
+    assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
+    (said,) = left_out_below([str(tmp_path)]).lines(all_suffixes=True)
+    assert said == f"left out: 2 pictures that an earlier run has written into {tmp_path}/runs/night"
+    # the same where the workdir is the folder itself
+    replace_written(tmp_path, ["2.png"])
+    touch(tmp_path, "2.png")
+    assert list(find_images(str(tmp_path))) == ["1.png", "runs/night/own.png"]
+    # who looks at the pictures of a run on purpose gets them
+    assert list(find_images(str(tmp_path / "runs/night/heatmaps"))) == ["x/1.png"]
+
+
+def test_directories_that_cannot_be_listed_are_a_warning(tmp_path, caplog, monkeypatch):
+    touch(tmp_path, "a.png", "locked/b.png")
+    import os
+
+    original = os.scandir
+
+    def refuse(place):
+        if str(place).endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return original(place)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with caplog.at_level(logging.WARNING):
+        assert list(find_images(str(tmp_path))) == ["a.png"]
+    assert "1 directories cannot be listed" in caplog.text
