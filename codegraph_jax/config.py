@@ -41,6 +41,8 @@ class DataConfig:
     hold good ones. Empty means as the layout has it."""
     add: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories or files of further images, which the set judges and which change nothing of it."""
+    split: str = field(default="none", metadata=choice("none", "auto"))
+    """With `auto` a category that shows several products is judged product by product, each as a category."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
     depth: int = field(default=0, metadata=choice(0, *range(8, 17)))
@@ -62,6 +64,8 @@ class BackboneConfig:
     """The preset: architecture, preprocessing and where its weights come from."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty means the preset's own sources in order."""
+    fallback: str = ""
+    """The preset that takes over, with a line that says so, where no weights of `name` are at hand; empty means none."""
     image_size: int = field(default=518, metadata=at_least(1))
     """The side S in pixels to which images are resized; a multiple of the patch size."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
@@ -178,6 +182,8 @@ class ReportConfig:
     """Whether a PNG overlay is written for each image, on one scale for the run."""
     masks: bool = True
     """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
+    csv_mark: bool = False
+    """Whether scores.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""
     maps: bool = True
     """Whether the anomaly maps are written as float16 to maps.npz."""
 

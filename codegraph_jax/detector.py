@@ -21,6 +21,7 @@ from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.products import find_products
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
@@ -48,6 +49,9 @@ from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
 T = TypeVar("T")
+
+LOOK = 8
+"""Patches along the side of the small copies by which products are told apart."""
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +169,8 @@ class CoDeGraph:
         config, features, own, clock = self.config, comparison.features, comparison.own, Clock(comparison.seconds)
         everybody = Panel.of(comparison, config.scoring.fraction)
 
+        with clock("consistency"):
+            products = find_products(features, comparison.options.grid, own)
         with clock("scoring"):
             layer_scores = panel_scores(comparison, everybody)
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
@@ -196,11 +202,31 @@ class CoDeGraph:
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
             depth=features.depth,
+            products=products,
         )
         if bank_references:
             made = make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
             result = dataclasses.replace(result, bank=made)
         return result.with_copies(features.copies, comparison.listed)
+
+    def products(self, images: Sequence[Source], progress: bool = False) -> Int[np.ndarray, " n"]:
+        """Which product each image shows, from a first look at small copies: 0 for the most frequent one.
+
+        A set of several products is better judged in parts, since every image of the rarer one is anomalous among the
+        others. Images that cannot be read get 0.
+
+        Args:
+            images: as for `detect`.
+            progress: show a bar on standard error.
+        """
+        patch = self.backbone.preset.patch_size
+        look = dataclasses.replace(self.extractor, image_size=LOOK * patch)
+        with bar(len(images), "first look", "image", progress) as advance:
+            features = look.extract(images, progress=advance, depth=self._depth(images))
+        found = np.zeros(len(images), int)
+        if len(features.kept):
+            found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
+        return found
 
     @property
     def features(self) -> dict[str, Any]:

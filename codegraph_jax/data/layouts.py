@@ -4,6 +4,7 @@ import difflib
 import logging
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from codegraph_jax.data.mvtec_form import read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
@@ -54,7 +55,7 @@ def read_layout(
         raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
-    if layout != "tfds":
+    if layout != "tfds" and not (layout == "folder" and Path(root).is_file()):
         # lists the root once more than is needed, for one clear error whatever the layout then looks for
         _require_directory(root)
     present = LAYOUTS[layout](root, normal)

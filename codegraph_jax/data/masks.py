@@ -18,6 +18,8 @@ ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground
 """What the stem of a mask ends with, beyond that of its image."""
 DIRECTORIES = frozenset({"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels", "annotations"})
 """Directories that hold masks; their names are compared in lower case."""
+MOST_STEPS = 50
+"""Towards the value between dark and bright; a handful does."""
 TWO_VALUES = 0.98
 """Share of a mask's pixels that are near its darkest or brightest value; photographs stay far below."""
 
@@ -31,8 +33,9 @@ def load_mask(
     """Reads a mask as True where anomalous, and resizes it.
 
     Any value above 0 is anomalous: masks with 0 and 255, with 0 and 1, with a value a kind of defect. Of a file that
-    its compression blurs (JPEG), values above half of its greatest are. Where all colours are the same and transparency
-    has the shape, what can be seen is anomalous. EXIF orientation is applied, so that a mask stays on its photograph.
+    its compression blurs (JPEG), values are that lie nearer to the bright ones than to the dark ones. Where all colours
+    are the same and transparency has the shape, what can be seen is anomalous. EXIF orientation is applied, so that a
+    mask stays on its photograph.
 
     Args:
         source: a file, a directory of mask files whose union counts, or an array [h, w].
@@ -152,7 +155,20 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
     image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
     values = _values(image)
     blurred = image.info.get("format") in ("JPEG", "MPO")
-    return values > (values.max() / 2 if blurred else 0)
+    return values > (_midway(values) if blurred else 0)
+
+
+def _midway(values: np.ndarray) -> float:
+    """A value in the middle between those of the dark and of the bright pixels (Ridler and Calvard, 1978)."""
+    threshold = float(values.mean())
+    for _ in range(MOST_STEPS):
+        dark, bright = values[values <= threshold], values[values > threshold]
+        if not len(bright):
+            break
+        threshold, former = (float(dark.mean()) + float(bright.mean())) / 2, threshold
+        if abs(threshold - former) < 1e-3:
+            break
+    return threshold
 
 
 def _values(image: Image.Image) -> UInt8[np.ndarray, "h w"] | Float[np.ndarray, "h w"]:

@@ -59,12 +59,16 @@ def read_mvtec_form(
 def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
     """Any folder of images, flat or nested: one category that is named after the folder.
 
-    There are no labels unless `normal` names the folders directly below the root that hold good parts: then all other
-    folders hold defective ones. Masks that lie among the photographs are taken for masks.
+    A single image file is a folder of one. There are no labels unless `normal` names the folders directly below the
+    root that hold good parts: then all other folders hold defective ones. Masks that lie among the photographs are
+    taken for masks.
 
     Raises:
         LayoutError: there is no such folder.
     """
+    if Path(root).is_file():
+        category = folder_name(str(Path(root).parent))
+        return {category: lambda: [Sample(root, Path(root).name, category)]}
     category = folder_name(root)
     _require_types(normal, set(subdirectories(root)), root)
     return {category: partial(_folder_samples, category, root, frozenset(normal))}

@@ -28,7 +28,7 @@ from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence, review_draft
 from codegraph_jax.report.tables import HEADINGS, metrics_rows
-from codegraph_jax.report.wording import CHOICES, VERDICTS, describe_evidence, describe_threshold
+from codegraph_jax.report.wording import CHOICES, VERDICTS, describe_evidence, describe_threshold, several_products
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""
@@ -145,6 +145,7 @@ def write_page(
         several=len(outcomes) > 1,
         flagged=sum(record.flagged for record in records),
         recurring=Counter(found.verdict for found in recurrences),
+        mixed=[line for outcome in outcomes if (line := several_products(outcome.category, outcome.result))],
         skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
         headings=list(HEADINGS.values()),

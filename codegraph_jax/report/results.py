@@ -64,7 +64,7 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS)
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv_mark)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))

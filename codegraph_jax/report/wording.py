@@ -1,8 +1,12 @@
 """What the report says of thresholds and of groups, in sentences."""
 
+import numpy as np
+
 from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
+from codegraph_jax.core.names import shown
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
 VERDICTS: dict[Verdict, str] = {
@@ -63,3 +67,14 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g}\u00a0%"
+
+
+def several_products(category: str, result: DetectionResult) -> str:
+    """What to say of a category that shows more than one product; empty where it shows one."""
+    if result.products is None or not result.products.any():
+        return ""
+    counts = " and ".join(str(count) for count in np.bincount(result.products))
+    return (
+        f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images), of which the "
+        "rarer one counts as anomalous; --config.data.split=auto judges each by itself"
+    )

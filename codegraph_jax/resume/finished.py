@@ -31,6 +31,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
         "shows": consistency.shows,
+        "products": np.zeros(0, int) if result.products is None else result.products,
     }
     about = {
         "skipped": result.skipped,
@@ -103,6 +104,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         added=about["added"],
         from_cache=about["from_cache"],
         depth=about["depth"],
+        products=arrays["products"] if len(arrays["products"]) else None,
     )
 
 

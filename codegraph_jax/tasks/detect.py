@@ -19,7 +19,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, obstacle, written_to
 from codegraph_jax.core.written import RESULTS, note_written, require_own
-from codegraph_jax.data.images import source_of
+from codegraph_jax.data.images import DEEP, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images, left_out_below
@@ -34,11 +34,14 @@ from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table
+from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import on_each_device
+from codegraph_jax.tasks.fallback import load_detector
+from codegraph_jax.tasks.products import by_product
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +76,19 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     with clock("data"), processes.together():
         categories = _categories(config, workdir)
         left_out = left_out_below([config.data.root, *config.data.add])
-        further = {category: _added(config.data, category) for category in categories}
-        everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     with clock("weights"), processes.together():
         review = Review.load(config.review) if config.review else None
-        detector = CoDeGraph(config)
+        detector = load_detector(config, processes.is_first())
+        config = detector.config
         if review:
             review.check(detector.features, config.review)
+    if config.data.split == "auto":
+        with clock("backbone"):
+            categories = by_product(detector, categories, processes.is_first())
+    with clock("data"), processes.together():
+        _require_one_product(config, categories)
+        further = {category: _added(config.data, category) for category in categories}
+        everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     if processes.is_first():
         for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
             print(line, flush=True)
@@ -105,6 +114,14 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state, review)):
         if config.data.cache and processes.is_first():
             print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
+        if result.depth < DEEP and processes.is_first():
+            print(
+                f"{shown(category)}: 16-bit samples are read as {result.depth} bits (--config.data.depth sets another "
+                "depth)",
+                flush=True,
+            )
+        if (line := several_products(category, result)) and processes.is_first():
+            print(line, flush=True)
         _warn_skipped(category, samples, result)
         if review and review.patterns and not result.consistency.sightings and processes.is_first():
             print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
@@ -210,12 +227,8 @@ def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
         categories = read_layout(data.layout, data.root, data.categories, data.normal)
-    for field, value in (("data.add", data.add), ("bank.save", config.bank.save)):
-        if value and len(categories) > 1:
-            raise ConfigError(
-                f"config.{field}: goes with one product, and there are {len(categories)} categories; choose one with "
-                "--config.data.categories=NAME"
-            )
+    if config.data.split == "none":
+        _require_one_product(config, categories)
     if config.bank.save and not config.bank.save.endswith(".safetensors"):
         raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
     for category, samples in categories.items():
@@ -224,6 +237,15 @@ def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
                 f"category {category!r} in {data.root!r} has one image; each is judged by the others, so two are needed"
             )
     return categories
+
+
+def _require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:
+    for field, value in (("data.add", config.data.add), ("bank.save", config.bank.save)):
+        if value and len(categories) > 1:
+            raise ConfigError(
+                f"config.{field}: goes with one product, and there are {len(categories)} categories; choose one with "
+                "--config.data.categories=NAME, or keep the photographs of each product in a folder of their own"
+            )
 
 
 def _added(data: DataConfig, category: str) -> list[Sample]:

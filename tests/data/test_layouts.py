@@ -85,9 +85,15 @@ def test_a_root_that_is_no_directory_is_refused(root):
         read_layout("folder", root)
 
 
-def test_a_file_as_root_and_an_empty_root_are_refused(tmp_path):
+def test_a_single_file_is_a_folder_of_one(tmp_path):
+    file = str(write_image(tmp_path / "line 3" / "a.png"))
+    ((category, (sample,)),) = read_layout("folder", file).items()
+    assert (category, sample.path, sample.name) == ("line 3", file, "a.png")
+
+
+def test_a_file_as_root_of_a_data_set_and_an_empty_root_are_refused(tmp_path):
     with pytest.raises(LayoutError, match="cannot list"):
-        read_layout("folder", str(write_image(tmp_path / "a.png")))
+        read_layout("mvtec", str(write_image(tmp_path / "a.png")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(LayoutError, match="no image in category"):
         read_layout("folder", str(tmp_path / "empty"))

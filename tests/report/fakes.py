@@ -47,6 +47,7 @@ class FakeResult:
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     depth: int = 16
+    products: np.ndarray | None = None
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.image_size))

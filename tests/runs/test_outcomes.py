@@ -60,7 +60,7 @@ def test_two_runs_in_one_workdir_are_told_apart(config, tmp_path, no_work):
     for task, settings in tasks.items():
         with locked(tmp_path), pytest.raises(WorkdirError, match="another run is at work there"):
             task.run(to_config_dict(settings), str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("task", ["job", "inspection", "study"])

@@ -1,0 +1,36 @@
+"""A folder that shows several products, judged product by product (`config.data.split=auto`)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from codegraph_jax.core.names import shown
+from codegraph_jax.data.images import source_of
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.detector import CoDeGraph
+
+
+def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], first: bool) -> dict[str, list[Sample]]:
+    """The categories, those that show several products as one category for each: `parts-1`, `parts-2`.
+
+    Args:
+        detector: of the run.
+        categories: samples by category.
+        first: whether this process says what it finds.
+    """
+    parted: dict[str, list[Sample]] = {}
+    for category, samples in categories.items():
+        found = detector.products([source_of(sample) for sample in samples], first)
+        if not found.any():
+            parted[category] = samples
+            continue
+        groups = {f"{category}-{k + 1}": np.flatnonzero(found == k) for k in range(found.max() + 1)}
+        for name, places in groups.items():
+            parted[name] = [replace(samples[i], category=name) for i in places]
+        if first:
+            listed = ", ".join(f"{shown(name)} ({len(places)} images)" for name, places in groups.items())
+            print(
+                f"{shown(category)}: shows {len(groups)} products or views, each judged by itself: {listed}", flush=True
+            )
+    return parted

