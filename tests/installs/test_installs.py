@@ -1,0 +1,105 @@
+"""The README's own commands, in environments that its own words make, away from the checkout that is being tested.
+
+Each environment is made anew from the package index, which takes a minute. `make test-installs` runs two of them, one
+for each way to install; `make test-all` all of them.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OLDEST = (3, 11)
+
+
+def pythons():
+    """The oldest Python that works and the newest that is at hand, by their version."""
+    homes = [Path(place) for place in os.environ.get("PATH", "").split(os.pathsep)]
+    homes += [*(Path.home() / ".pyenv" / "versions").glob("3.*/bin")]
+    found = {sys.version_info[:2]: Path(sys.executable).resolve()}
+    for home in homes:
+        for path in home.glob("python3.*"):
+            if match := re.fullmatch(r"python3\.(\d+)", path.name):
+                found.setdefault((3, int(match[1])), path)
+    usable = sorted((version, path) for version, path in found.items() if version >= OLDEST and _starts(path))
+    return {usable[0][0]: usable[0][1], usable[-1][0]: usable[-1][1]}
+
+
+def _starts(python):
+    try:
+        return subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True, timeout=60).returncode == 0
+    except OSError:
+        return False
+
+
+PYTHONS = pythons()
+OLD, NEW = min(PYTHONS), max(PYTHONS)
+
+
+def combinations():
+    for way in ("wheel", "requirements"):
+        for version in PYTHONS:
+            chosen = version == (NEW if way == "wheel" else OLD)
+            marks = [pytest.mark.installs] if chosen else [pytest.mark.installs, pytest.mark.slow]
+            yield pytest.param(way, version, marks=marks, id=f"{way}-{version[0]}.{version[1]}")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """What a person has who has fetched the project, and nothing else."""
+    home = tmp_path / "project"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name)
+    return home
+
+
+def run(command, environment, place):
+    """A command line of the README, by the shell that a person has."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    variables |= {"PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}", "VIRTUAL_ENV": str(environment)}
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=place, env=variables, capture_output=True, text=True, timeout=1200
+    )
+    assert ended.returncode == 0, f"{command}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+    return ended.stdout
+
+
+def start_commands():
+    """The first block of commands: install and run the demo."""
+    block = re.search(r"## Start.*?```bash\n(.*?)```", README, re.DOTALL)
+    return block[1].strip().splitlines()
+
+
+@pytest.mark.parametrize("way,version", combinations())
+def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, clone, tmp_path):
+    environment, outside = tmp_path / "env", tmp_path / "outside"
+    outside.mkdir()
+    subprocess.run([PYTHONS[version], "-m", "venv", str(environment)], check=True, timeout=300)
+    if way == "wheel":
+        *install, demo = start_commands()
+        for command in install:
+            run(command, environment, clone)
+        shutil.rmtree(clone)
+        assert demo == "codegraph demo"
+        said = run(demo, environment, outside)
+        assert "20 of 48 images flagged (0 of 28 normal, 20 of 20 anomalous by label)" in said
+        assert (outside / "runs" / "demo" / "report.html").is_file()
+        (packages,) = environment.glob("lib/python3.*/site-packages")
+        assert not (packages / "configs").exists() and not (packages / "main.py").exists()
+        assert "ready: codegraph detect /my/photos" in run("codegraph doctor", environment, outside)
+        return
+    assert "`pip install -r requirements.txt`" in README
+    run("pip install -r requirements.txt", environment, clone)
+    command = re.search(r"`(python main\.py --config=configs/oecl_demo\.py)`", README)[1]
+    assert "auroc" in run(command, environment, clone).lower()
+    photographs = run("python -m codegraph_jax doctor", environment, clone)
+    assert "missing" not in photographs
