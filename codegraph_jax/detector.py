@@ -69,9 +69,10 @@ class CoDeGraph:
 
     Args:
         config: settings of the run.
-        backbone, image_size, ...: shorthand for fields of `config.backbone` (`backbone` is its `name`).
+        backbone: shorthand for `config.backbone.name`.
+        **backbone_fields: the same for other fields of `config.backbone`, such as `image_size` and `weights`.
 
-    Example:
+    Examples:
         >>> from codegraph_jax import CoDeGraph
         >>> from codegraph_jax.data.synthetic import draw_set
         >>> photographs = list(draw_set(6, 64, 0, 0.2, ()).images)  # or the paths of files
@@ -150,7 +151,8 @@ class CoDeGraph:
             consistency: takes the place of `config.consistency`.
             bank_references: see `detect`.
             review: verdicts of a person on what recurs, such as `DetectionResult.review` of the same comparison gives.
-            bank, consistent: former names of `bank_references` and `consistency`.
+            bank: former name of `bank_references`.
+            consistent: former name of `consistency`.
 
         Raises:
             ReviewError: `review` is of other features.

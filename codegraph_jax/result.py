@@ -24,7 +24,7 @@ class DetectionResult:
     Attributes:
         kept: which of the given images these are (those that could be read) [n].
         skipped: (index, reason) of the images that could not be read.
-        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2] [n, h, w].
+        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; [n, h, w].
         scores_raw: greatest value of each image's anomaly map [n].
         scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
         calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.

@@ -49,7 +49,7 @@ class Inspection:
     Attributes:
         kept: which of the given images these are (those that could be read) [n].
         skipped: (index, reason) of the images that could not be read.
-        patch_scores: mutual scores, distances in [0, 2] [n, h, w].
+        patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
         scores: greatest value of each image's anomaly map [n].
         p_values: how often a normal image scores so high [n].
         flagged: which scores reach the threshold of the bank [n].
@@ -76,7 +76,7 @@ class ReferenceBank(StoredBank):
     Attributes:
         backbone: ready to run; the other attributes are those of `StoredBank`.
 
-    Example:
+    Examples:
         >>> from codegraph_jax import CoDeGraph
         >>> from codegraph_jax.data.synthetic import draw_set
         >>> photographs = list(draw_set(8, 64, 0, 0.2, ()).images)  # or the paths of files

@@ -59,7 +59,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     Raises:
         ConfigError: an unknown field, a value of another type, or one out of its range.
 
-    Example:
+    Examples:
         >>> from codegraph_jax.config import Config
         >>> read_config(Config, {"threshold": {"false_alarm_rate": 0.05}}).threshold.false_alarm_rate
         0.05

@@ -32,7 +32,7 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
     Returns:
         image_auroc, image_ap, image_f1_max as fractions; None where one class is absent.
 
-    Example:
+    Examples:
         >>> image_metrics([0, 0, 1, 1], np.array([0.1, 0.4, 0.35, 0.8]))
         {'image_auroc': 0.75, 'image_ap': 0.8333333333333333, 'image_f1_max': 0.8}
 

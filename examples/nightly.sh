@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The day's photographs, each judged by the bank of the week; ends with 1 when parts are flagged.
+#
+#   examples/nightly.sh PHOTOS [BANK] [RESULTS]
+#
+# As a line of a crontab, with a mail when something is flagged:
+#   0 22 * * *  /opt/inspection/nightly.sh /photos/today || mail -s "parts flagged" line@example.org < /dev/null
+set -uo pipefail
+
+photos=${1:?usage: nightly.sh PHOTOS [BANK] [RESULTS]}
+bank=${2:-$HOME/inspection/parts.safetensors}
+results=${3:-$HOME/inspection/$(date +%F)}
+
+codegraph inspect "$bank" "$photos" --workdir="$results" --exit-code
+status=$?
+case $status in
+  0) echo "nothing flagged" ;;
+  1) echo "flagged parts: $results/report.html" ;;
+  *) echo "the inspection has not run (status $status)" >&2 ;;
+esac
+exit $status

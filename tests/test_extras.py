@@ -1,0 +1,136 @@
+"""What comes beside the package: the site, the notebook, the recipes, the container file and the wheel's contents."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import nbclient
+import nbformat
+import pytest
+
+from codegraph_jax.commands.console import COMMANDS, flags_of
+from codegraph_jax.commands.shipped import shipped_config
+from tests.test_docs import check
+from tests.test_main import RANDOM, photographs
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))
+LAUNCHER = f'#!/usr/bin/env bash\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m codegraph_jax "$@"\n'
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=quiet)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    page = (tmp_path / "site" / "api" / "index.html").read_text()
+    for name in ("CoDeGraph.detect", "ReferenceBank.inspect", "DetectionResult.maps", "read_layout", "trainer.train"):
+        assert f"{name}" in page
+    start = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="results/"' in start, "links of the README lead to pages of the site"
+    fetched = re.findall(r'(?:src|href)="(https?://[^"]+)"', start)
+    assert not [address for address in fetched if address.endswith((".js", ".css", ".woff2"))], "nothing is fetched"
+
+
+def test_the_notebook_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "examples" / "first_look.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs, "it is kept without results"
+    environment = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    old = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(tmp_path))
+    finally:
+        for name, value in old.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    said = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", ()))
+    assert "24 photographs" in said and "flagged;" in said
+
+
+@pytest.fixture
+def codegraph(tmp_path):
+    """An environment in which `codegraph` is a command."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "codegraph").write_text(LAUNCHER)
+    (tmp_path / "bin" / "codegraph").chmod(0o755)
+    return os.environ | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+def script(name, *arguments, env):
+    command = ["bash", str(ROOT / "examples" / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+
+
+def test_the_weekly_recipes_work_together(tmp_path, codegraph):
+    photographs(tmp_path / "week", n=6)
+    photographs(tmp_path / "today", n=2)
+    home = tmp_path / "inspection"
+    ended = script("weekly.sh", tmp_path / "week", home, *RANDOM, env=codegraph)
+    assert ended.returncode == 0, ended.stderr
+    assert (home / "parts.safetensors").is_file() and (home / "week" / "report.html").is_file()
+    # the bank is of random weights, which have to be named; a person's are found by themselves
+    bank = home / "parts.safetensors"
+    refused = script("nightly.sh", tmp_path / "today", bank, tmp_path / "out", env=codegraph)
+    assert refused.returncode in (0, 1), refused.stderr
+    assert ("flagged parts: " in refused.stdout) == (refused.returncode == 1)
+    absent = script("nightly.sh", tmp_path / "today", tmp_path / "absent.safetensors", tmp_path / "o", env=codegraph)
+    assert absent.returncode == 2
+    assert "the inspection has not run (status 2)" in absent.stderr
+
+
+def test_the_reject_list_names_the_flagged_parts(tmp_path):
+    (tmp_path / "scores.json").write_text(
+        json.dumps([{"path": f"{i}.png", "rank": 3 - i, "flagged": i > 0} for i in range(3)])
+    )
+    command = [sys.executable, str(ROOT / "examples" / "reject_list.py"), str(tmp_path)]
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 1, "an unfinished run has no list"
+    (tmp_path / "manifest.json").write_text("{}")
+    assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ["2.png", "1.png"]
+
+
+PAGES = ["README.md", "Dockerfile", "examples/README.md", *(f"examples/{path.name}" for path in SCRIPTS)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_of_codegraph_exist(page):
+    text = re.sub(r"\\\n\s*", " ", (ROOT / page).read_text(encoding="utf-8"))
+    found = re.findall(r"(?:^|`)codegraph ([a-z]+)([^\n`]*)", text, re.MULTILINE)
+    for name, rest in found:
+        command = COMMANDS[name]
+        if command.tasks:
+            places = ["/somewhere"] * len(command.words)
+            flags = flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)])
+            check([f"--config={shipped_config(f[9:])}" if f.startswith("--config=") else f for f in flags])
+    assert found or page in ("examples/README.md", "Dockerfile")
+
+
+def test_the_container_file_copies_what_is_there():
+    text = (ROOT / "Dockerfile").read_text()
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {word for line in re.findall(r"^COPY (.*)$", text, re.MULTILINE) for word in line.split()[:-1]}
+    assert copied == kept
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_wheel_holds_the_configs_and_leaves_the_top_level_alone(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    subprocess.run(command, check=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        scripts = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert {name.split("/")[0] for name in names} - {next(n for n in names if "dist-info" in n).split("/")[0]} == {
+        "codegraph_jax",
+        "contrastive_jax",
+    }
+    configs = {path.name for path in (ROOT / "configs").glob("*.py")}
+    assert {Path(name).name for name in names if name.startswith("codegraph_jax/configs/")} == configs
+    assert "codegraph = codegraph_jax.commands.console:main" in scripts
+    for kind in (".css", ".js", ".j2", "py.typed"):
+        assert any(name.endswith(kind) for name in names)
