@@ -83,7 +83,7 @@ def start_commands():
     return block[1].strip().splitlines()
 
 
-@pytest.mark.parametrize("way,version", combinations())
+@pytest.mark.parametrize("way,version", list(combinations()))
 def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, clone, tmp_path):
     environment, outside = tmp_path / "env", tmp_path / "outside"
     outside.mkdir()
