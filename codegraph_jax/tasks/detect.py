@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.config import Config, DataConfig, DrawConfig, MetricsConfig
+from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
@@ -18,13 +18,11 @@ from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, obstacle, written_to
-from codegraph_jax.core.written import RESULTS, note_written, require_own
+from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import DEEP, source_of
-from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import LayoutError, find_images, left_out_below
-from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
-from codegraph_jax.detector import CoDeGraph, TooFewImages
+from codegraph_jax.data.search import left_out_below
+from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
@@ -42,6 +40,7 @@ from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import on_each_device
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.products import by_product
+from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     """The run, in a workdir that is its own."""
     clock = Clock()
     with clock("data"), processes.together():
-        categories = _categories(config, workdir)
+        categories = read_categories(config, workdir)
         left_out = left_out_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
         review = Review.load(config.review) if config.review else None
@@ -86,8 +85,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         with clock("backbone"):
             categories = by_product(detector, categories, processes.is_first())
     with clock("data"), processes.together():
-        _require_one_product(config, categories)
-        further = {category: _added(config.data, category) for category in categories}
+        require_one_product(config, categories)
+        further = {category: read_added(config.data, category) for category in categories}
         everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
     if processes.is_first():
         for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
@@ -101,30 +100,12 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         for samples in everything.values():
             plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
 
-    # what several hosts have computed lies on several hosts, and threads would share one unfinished state: such runs
-    # start anew
-    alone = jax.process_count() == 1 and not _by_category(config, categories)
-    state = None
-    if alone and (config.resume or config.keep):
-        state = RunState(workdir, config, detector.backbone, everything, review)
-    elif config.keep and processes.is_first():
-        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
-
+    state = _state(workdir, config, detector, everything, review)
     outcomes = []
     for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state, review)):
-        if config.data.cache and processes.is_first():
-            print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
-        if result.depth < DEEP and processes.is_first():
-            print(
-                f"{shown(category)}: 16-bit samples are read as {result.depth} bits (--config.data.depth sets another "
-                "depth)",
-                flush=True,
-            )
-        if (line := several_products(category, result)) and processes.is_first():
-            print(line, flush=True)
+        if processes.is_first():
+            _say(category, result, config, review)
         _warn_skipped(category, samples, result)
-        if review and review.patterns and not result.consistency.sightings and processes.is_first():
-            print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
         kept = [samples[i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
@@ -135,7 +116,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     if processes.is_first():
         with written_to(workdir):
-            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=_drawn(config.data, workdir))
+            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn_by(config.data, workdir))
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)
@@ -148,6 +129,23 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
+
+
+def _state(
+    workdir: Path,
+    config: Config,
+    detector: CoDeGraph,
+    everything: Mapping[str, list[Sample]],
+    review: Review | None,
+) -> RunState | None:
+    """What the run keeps to go on from; None where it starts anew each time."""
+    # what several hosts have computed lies on several hosts, and threads would share one unfinished state
+    if jax.process_count() == 1 and not _by_category(config, everything):
+        if config.resume or config.keep:
+            return RunState(workdir, config, detector.backbone, everything, review)
+    elif config.keep and processes.is_first():
+        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
+    return None
 
 
 @contextmanager
@@ -218,75 +216,17 @@ def _by_category(config: Config, categories: Mapping[str, list[Sample]]) -> bool
     return config.parallel.split == "categories" and len(categories) > 1
 
 
-def _categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
-    """The samples to run, checked before anything slow begins."""
-    data = config.data
-    if data.layout == "drawn":
-        categories = _draw(data.draw, workdir / "images")
-    else:
-        if not data.root:
-            raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        categories = read_layout(data.layout, data.root, data.categories, data.normal)
-    if config.data.split == "none":
-        _require_one_product(config, categories)
-    if config.bank.save and not config.bank.save.endswith(".safetensors"):
-        raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
-    for category, samples in categories.items():
-        if len(samples) < 2:
-            raise TooFewImages(
-                f"category {category!r} in {data.root!r} has one image; each is judged by the others, so two are needed"
-            )
-    return categories
-
-
-def _require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:
-    for field, value in (("data.add", config.data.add), ("bank.save", config.bank.save)):
-        if value and len(categories) > 1:
-            raise ConfigError(
-                f"config.{field}: goes with one product, and there are {len(categories)} categories; choose one with "
-                "--config.data.categories=NAME, or keep the photographs of each product in a folder of their own"
-            )
-
-
-def _added(data: DataConfig, category: str) -> list[Sample]:
-    """The images of `data.add`, without labels, below `added/` in the category."""
-    samples: dict[str, Sample] = {}
-    for number, place in enumerate(data.add):
-        if Path(place).is_file():
-            images = {Path(place).name: place}
-        else:
-            try:
-                images = find_images(place)
-            except LayoutError as error:
-                raise ConfigError(f"config.data.add: {str(error).removeprefix('data.root: ')}") from None
-        if not images:
-            raise ConfigError(f"config.data.add: no image below {place!r}")
-        for name, path in images.items():
-            unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
-            samples[unique] = Sample(path, unique, category)
-    return list(samples.values())
-
-
-def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
-    """Draws the demo set and reads it back as anybody's data would be."""
-    if processes.is_first():
-        groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
-        print(
-            f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a defect of their own, "
-            f"{groups} with one that recurs.\nNo label is used to find them; the table at the end tells how well it "
-            "went, report.html where they are.",
-            flush=True,
-        )
-        with written_to(root):
-            write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
-            note_written(root.parent, drawn_files(root.parent))
-    processes.wait("set drawn")
-    return read_layout("mvtec", str(root), ("drawn",))
-
-
-def _drawn(data: DataConfig, workdir: Path) -> list[str]:
-    """The files of a set that the run has drawn into its workdir."""
-    return drawn_files(workdir) if data.layout == "drawn" else []
+def _say(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
+    """What a person should know of how a category was read."""
+    if config.data.cache:
+        print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
+    if result.depth < DEEP:
+        how = f"16-bit samples are read as {result.depth} bits (--config.data.depth sets another depth)"
+        print(f"{shown(category)}: {how}", flush=True)
+    if line := several_products(category, result):
+        print(line, flush=True)
+    if review and review.patterns and not result.consistency.sightings:
+        print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
 
 
 def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionResult) -> None:

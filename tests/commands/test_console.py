@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,11 @@ def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
     photographs(tmp_path / "photos", n=12)
     command = [sys.executable, str(ROOT / "main.py"), "--config=folder", f"--config.data.root={tmp_path}/photos",
                f"--workdir={tmp_path}/work", *RANDOM, "--config.backbone.image_size=560"]  # fmt: skip
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    # a process that runs in the background of a script is started with this signal ignored, and so are its own
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    run = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard
+    )
     for line in run.stdout:
         if "12 images" in line:
             break

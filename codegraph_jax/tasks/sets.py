@@ -1,0 +1,86 @@
+"""The images of a detection run: categories read or drawn, and further images that they judge."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from codegraph_jax.config import Config, DataConfig, DrawConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.workdir import written_to
+from codegraph_jax.core.written import note_written
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.search import LayoutError, find_images
+from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
+from codegraph_jax.detector import TooFewImages
+from codegraph_jax.distributed import processes
+
+
+def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
+    """The samples to run, checked before anything slow begins."""
+    data = config.data
+    if data.layout == "drawn":
+        categories = _draw(data.draw, workdir / "images")
+    else:
+        if not data.root:
+            raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+        categories = read_layout(data.layout, data.root, data.categories, data.normal)
+    if config.data.split == "none":
+        require_one_product(config, categories)
+    if config.bank.save and not config.bank.save.endswith(".safetensors"):
+        raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
+    for category, samples in categories.items():
+        if len(samples) < 2:
+            raise TooFewImages(
+                f"category {category!r} in {data.root!r} has one image; each is judged by the others, so two are needed"
+            )
+    return categories
+
+
+def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:
+    for field, value in (("data.add", config.data.add), ("bank.save", config.bank.save)):
+        if value and len(categories) > 1:
+            raise ConfigError(
+                f"config.{field}: goes with one product, and there are {len(categories)} categories; choose one with "
+                "--config.data.categories=NAME, or keep the photographs of each product in a folder of their own"
+            )
+
+
+def read_added(data: DataConfig, category: str) -> list[Sample]:
+    """The images of `data.add`, without labels, below `added/` in the category."""
+    samples: dict[str, Sample] = {}
+    for number, place in enumerate(data.add):
+        if Path(place).is_file():
+            images = {Path(place).name: place}
+        else:
+            try:
+                images = find_images(place)
+            except LayoutError as error:
+                raise ConfigError(f"config.data.add: {str(error).removeprefix('data.root: ')}") from None
+        if not images:
+            raise ConfigError(f"config.data.add: no image below {place!r}")
+        for name, path in images.items():
+            unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
+            samples[unique] = Sample(path, unique, category)
+    return list(samples.values())
+
+
+def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
+    """Draws the demo set and reads it back as anybody's data would be."""
+    if processes.is_first():
+        groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
+        print(
+            f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a defect of their own, "
+            f"{groups} with one that recurs.\nNo label is used to find them; the table at the end tells how well it "
+            "went, report.html where they are.",
+            flush=True,
+        )
+        with written_to(root):
+            write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
+            note_written(root.parent, drawn_files(root.parent))
+    processes.wait("set drawn")
+    return read_layout("mvtec", str(root), ("drawn",))
+
+
+def drawn_by(data: DataConfig, workdir: Path) -> list[str]:
+    """The files of a set that the run has drawn into its workdir."""
+    return drawn_files(workdir) if data.layout == "drawn" else []
