@@ -182,8 +182,10 @@ class ReportConfig:
     """Whether a PNG overlay is written for each image, on one scale for the run."""
     masks: bool = True
     """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
+    coco: bool = False
+    """Whether the flagged regions are also written as COCO's instance annotations, to coco.json."""
     csv_mark: bool = False
-    """Whether scores.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""
+    """Whether scores.csv and regions.csv begin with a byte order mark, by which Excel knows that names are in UTF-8."""
     maps: bool = True
     """Whether the anomaly maps are written as float16 to maps.npz."""
 

@@ -17,8 +17,8 @@ MAX_BYTES = 256 * 2**20
 """Far above the list of any run."""
 
 RESULTS = (
-    "scores.csv", "scores.json", "metrics.json", "communities.json", "duplicates.json", "maps.npz", "report.html",
-    "manifest.json",
+    "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "communities.json",
+    "duplicates.json", "maps.npz", "report.html", "manifest.json",
 )  # fmt: skip
 """The files of a detection or inspection run that lie in the workdir itself."""
 FORMER = {"heatmaps": "*.png", "masks": "*.png", "communities": "*.png", "graphs": "*.graphml"}

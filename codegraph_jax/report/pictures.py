@@ -15,6 +15,7 @@ from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.heatmaps import Scale, layer_png, overlay
 from codegraph_jax.report.records import Record
+from codegraph_jax.report.region_data import Region, describe_regions
 from codegraph_jax.report.regions import flagged_regions, stretch
 
 LARGEST, SMALLEST = 512, 128
@@ -36,6 +37,7 @@ class Picture:
         width, height: of the photograph in pixels.
         image_width, image_height: of the image file, upright.
         tile: what it shares with others, for the contact sheet; None where it shares nothing.
+        regions: what is flagged in it, the region of the greatest peak first.
     """
 
     photograph: bytes
@@ -45,6 +47,7 @@ class Picture:
     image_width: int
     image_height: int
     tile: Image.Image | None
+    regions: list[Region]
 
 
 def picture_side(images: int) -> int:
@@ -91,10 +94,14 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
     if record.heatmap:
         size = fit(*image.size, result.image_size)
         _save(overlay(image, scale.strength(stretch(anomaly_map, *size))), workdir / record.heatmap, compress_level=1)
-    if record.mask:
-        calibration = result.calibration
-        regions = flagged_regions(stretch(anomaly_map, *image.size), calibration.threshold, calibration.patch_threshold)
-        _save(Image.fromarray(regions.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
+    regions: list[Region] = []
+    if record.flagged:
+        calibration, shows = result.calibration, result.consistency.shows
+        scores = stretch(anomaly_map, *image.size)
+        mask = flagged_regions(scores, calibration.threshold, calibration.patch_threshold)
+        regions = describe_regions(mask, scores, calibration, shows[record.index] if len(shows) else shows)
+        if record.mask:
+            _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
     width, height = fit(*image.size, side)
     photograph = io.BytesIO()
     image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0).save(photograph, "JPEG", quality=QUALITY)
@@ -106,6 +113,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         image_width=image.width,
         image_height=image.height,
         tile=crop(image, record.shared, TILE) if record.community else None,
+        regions=regions,
     )
 
 

@@ -25,13 +25,14 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
-from codegraph_jax.report.pictures import make_pictures
+from codegraph_jax.report.pictures import Picture, make_pictures
 from codegraph_jax.report.records import COLUMNS, Record, make_records
 from codegraph_jax.report.recurrence import Recurrence, graph_file, recurrences, write_recurrences
+from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 
-REPORT = "report.html"
+REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
 """Below the workdir, all that is in them belongs to the results."""
 
@@ -81,6 +82,7 @@ def write_results(
         scale = scale or run_scale([outcome.result.patch_scores for outcome in outcomes])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, config.data.workers, advance)
+        _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
         if config.report.page:
@@ -92,6 +94,22 @@ def write_results(
         "peak_memory_bytes": peak_memory(),
     }
     write_json(workdir / "manifest.json", manifest | run)
+
+
+def _write_regions(
+    workdir: Path, config: Config | InspectConfig, records: Sequence[Record], pictures: Sequence[Picture]
+) -> None:
+    """Writes regions.json and regions.csv, and coco.json where it is asked for."""
+    sizes = [(picture.image_width, picture.image_height) for picture in pictures]
+    rows = [
+        row
+        for record, picture, size in zip(records, pictures, sizes)
+        for row in rows_of(record.path, record.category, size, picture.regions)
+    ]
+    write_regions(workdir, rows, config.report.csv_mark)
+    if config.report.coco:
+        images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
+        write_json(workdir / COCO, coco(images))
 
 
 def rough_thresholds(outcomes: Sequence[Outcome]) -> list[str]:
@@ -130,7 +148,7 @@ def _planned(
     config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
 ) -> Iterator[str]:
     """Posix paths below the workdir of all files that `write_results` writes."""
-    switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps}
+    switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps, COCO: not config.report.coco}
     yield from (name for name in RESULTS if not switched_off.get(name))
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)

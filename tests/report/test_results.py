@@ -210,6 +210,8 @@ def test_parts_can_be_switched_off(tmp_path):
     write_results(tmp_path / "out", config, [outcome], Clock())
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "communities", "communities.json", "duplicates.json", "graphs", "manifest.json", "metrics.json",
+        "regions.csv",
+        "regions.json",
         "scores.csv", "scores.json",
     ]  # fmt: skip
 

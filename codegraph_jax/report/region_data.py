@@ -1,0 +1,188 @@
+"""Flagged regions as data: what regions.json, regions.csv and coco.json say of each.
+
+Coordinates are pixels of the image as it is shown, upright after its EXIF orientation: x to the right, y down, the
+origin at the upper left corner of the first pixel.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import contourpy
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import ndimage
+
+from codegraph_jax.core.files import write_csv, write_json
+from codegraph_jax.scoring.threshold import Calibration
+
+COLUMNS = (
+    "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "peak", "mean", "p_value",
+    "community",
+)  # fmt: skip
+"""Of regions.csv."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected flagged region of an image.
+
+    Attributes:
+        box: left, top, right, bottom; right and bottom are exclusive.
+        polygon: its outer edges, each a ring of (x, y) that does not repeat its first point; holes are not cut out.
+        area: pixels.
+        share: of the image's pixels.
+        peak, mean: of the anomaly map in it.
+        p_value: how often a normal image has such a peak anywhere.
+        community: number of the pattern that most of its patches share; None without.
+        run_lengths: where its outer edges enclose what does not belong to it, the pixels of the whole image as COCO
+            counts them; None where the polygon says it all.
+    """
+
+    box: tuple[int, int, int, int]
+    polygon: list[list[list[float]]]
+    area: int
+    share: float
+    peak: float
+    mean: float
+    p_value: float
+    community: int | None
+    run_lengths: list[int] | None
+
+
+def describe_regions(
+    regions: Bool[np.ndarray, "a b"],
+    scores: Float[np.ndarray, "a b"],
+    calibration: Calibration,
+    shows: Int[np.ndarray, "h w"],
+) -> list[Region]:
+    """The connected regions of an image, that of the greatest peak first.
+
+    Args:
+        regions: which pixels are flagged.
+        scores: the anomaly map at the same size.
+        calibration: gives the p-values.
+        shows: number of the recurring pattern that each patch shows, 0 for none; may be empty.
+    """
+    labels, count = ndimage.label(regions, structure=np.ones((3, 3)))
+    found = []
+    for number, place in enumerate(ndimage.find_objects(labels, max_label=count), 1):
+        inside = labels[place] == number
+        values = scores[place][inside]
+        rows, columns = place
+        peak = float(values.max())
+        polygon, holes = outline(inside, columns.start, rows.start)
+        counts = run_lengths(labels == number) if holes else None
+        found.append(
+            Region(
+                box=(columns.start, rows.start, columns.stop, rows.stop),
+                polygon=polygon,
+                area=int(inside.sum()),
+                share=float(inside.sum() / regions.size),
+                peak=peak,
+                mean=float(values.mean()),
+                p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
+                community=_shared(inside, rows.start, columns.start, regions.shape, shows),
+                run_lengths=counts,
+            )
+        )
+    return sorted(found, key=lambda region: -region.peak)
+
+
+def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple[list[list[list[float]]], bool]:
+    """The outer rings of a mask in pixels, and whether it has holes; corners are cut by half a pixel."""
+    padded = np.pad(mask.astype(np.float32), 1)
+    filled: Any = contourpy.contour_generator(z=padded, fill_type="OuterOffset").filled(0.5, np.inf)
+    rings = []
+    for points, ends in zip(*filled):
+        # the centre of pixel k lies at k + 0.5, and the padding has moved it by one
+        ring = _without_straight_points(points[: ends[1] - 1] + np.array([left - 0.5, top - 0.5]))
+        rings.append([[float(x), float(y)] for x, y in ring])
+    return rings, any(len(ends) > 2 for ends in filled[1])
+
+
+def run_lengths(mask: Bool[np.ndarray, "a b"]) -> list[int]:
+    """COCO's uncompressed run lengths: pixels column by column, first those that do not belong to the mask."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    lengths = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return [0, *lengths] if flat[0] else lengths
+
+
+def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[Region]) -> list[dict[str, Any]]:
+    """Entries of regions.json for one image of (width, height)."""
+    return [
+        {
+            "path": path,
+            "category": category,
+            "width": size[0],
+            "height": size[1],
+            "region": number,
+            "box": list(region.box),
+            "polygon": region.polygon,
+            "area": region.area,
+            "share": float(f"{region.share:.6g}"),
+            "peak": round(region.peak, 6),
+            "mean": round(region.mean, 6),
+            "p_value": float(f"{region.p_value:.4g}"),
+            "community": region.community,
+        }
+        for number, region in enumerate(regions, 1)
+    ]
+
+
+def write_regions(workdir: Path, rows: Sequence[dict[str, Any]], mark: bool = False) -> None:
+    """Writes regions.json and regions.csv, the latter with a byte order mark where it is asked for."""
+    write_json(workdir / "regions.json", rows)
+    cells = ({**row, **dict(zip(("left", "top", "right", "bottom"), row["box"]))} for row in rows)
+    write_csv(workdir / "regions.csv", cells, COLUMNS, mark)
+
+
+def coco(images: Iterable[tuple[str, tuple[int, int], Sequence[Region]]]) -> dict[str, Any]:
+    """All regions in the form of COCO's instance annotations.
+
+    Args:
+        images: path, (width, height) and regions of each image, those without regions included.
+    """
+    listed: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (path, (width, height), regions) in enumerate(images, 1):
+        listed.append({"id": image_id, "file_name": path, "width": width, "height": height})
+        for region in regions:
+            left, top, right, bottom = region.box
+            segmentation: Any = [[value for point in ring for value in point] for ring in region.polygon]
+            if region.run_lengths:
+                segmentation = {"size": [height, width], "counts": region.run_lengths}
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "segmentation": segmentation,
+                    "area": region.area,
+                    "iscrowd": 0,
+                    "score": round(region.peak, 6),
+                }
+            )
+    categories = [{"id": 1, "name": "anomaly"}]
+    info = {"description": "flagged regions"}
+    return {"info": info, "images": listed, "categories": categories, "annotations": annotations}
+
+
+def _without_straight_points(ring: Float[np.ndarray, "k 2"]) -> Float[np.ndarray, "m 2"]:
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    return ring[np.abs(before[:, 0] * after[:, 1] - before[:, 1] * after[:, 0]) > 1e-9]
+
+
+def _shared(
+    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], shows: Int[np.ndarray, "h w"]
+) -> int | None:
+    """The pattern that most of the pixels of a region show."""
+    if not shows.size:
+        return None
+    rows, columns = np.nonzero(inside)
+    patches = shows[(rows + top) * shows.shape[0] // shape[0], (columns + left) * shows.shape[1] // shape[1]]
+    numbers, counts = np.unique(patches[patches > 0], return_counts=True)
+    return int(numbers[counts.argmax()]) if len(numbers) else None

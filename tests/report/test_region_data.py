@@ -1,0 +1,186 @@
+"""Regions as data: exact geometry, the schemas that are published, and COCO as its own library reads it."""
+
+import csv
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from matplotlib.path import Path as Path2D
+from PIL import Image
+from pycocotools.coco import COCO
+
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
+from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.report.region_data import coco, describe_regions, outline, run_lengths
+from codegraph_jax.report.results import write_results
+from codegraph_jax.tasks import detect as job
+from tests.report.fakes import make_outcome
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = sorted((ROOT / "docs" / "schemas").glob("*.schema.json"))
+NOTHING = np.zeros((0, 0), int)
+NAMES = [f"{i:02d}.png" for i in range(12)]
+MASKS = arrays.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
+
+
+@pytest.fixture
+def calibration(tmp_path):
+    return make_outcome(tmp_path / "photographs", NAMES).result.calibration
+
+
+def described(mask, calibration, scores=None, shows=NOTHING):
+    return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, shows)
+
+
+def test_a_square_is_what_it_is(calibration):
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 30:50] = True
+    scores = np.where(mask, 0.5, 0.1)
+    scores[12, 33] = 0.9
+    shows = np.zeros((4, 6), int)
+    shows[1, 3:5] = 2
+    (region,) = described(mask, calibration, scores, shows)
+    assert (region.box, region.area, region.community) == ((30, 10, 50, 20), 200, 2)
+    assert region.share == pytest.approx(200 / 2400)
+    assert region.peak == pytest.approx(0.9)
+    assert region.mean == pytest.approx(0.502)
+    assert region.run_lengths is None
+    (ring,) = region.polygon
+    assert len(ring) == 8, "four corners, each cut by half a pixel, and nothing along straight edges"
+    assert {(x, y) for x, y in ring} == {
+        (30.5, 10.0), (49.5, 10.0), (50.0, 10.5), (50.0, 19.5), (49.5, 20.0), (30.5, 20.0), (30.0, 19.5), (30.0, 10.5)
+    }  # fmt: skip
+
+
+def test_regions_come_by_their_peaks_and_a_rarer_peak_has_a_smaller_p_value(calibration):
+    mask = np.zeros((30, 30), bool)
+    mask[2:6, 2:6] = mask[20:25, 20:25] = True
+    scores = np.where(mask, 0.3, 0.0)
+    scores[21, 21] = 1.5
+    first, second = described(mask, calibration, scores)
+    assert first.box == (20, 20, 25, 25)
+    assert first.peak > second.peak and first.p_value < second.p_value
+
+
+def test_what_touches_at_a_corner_is_one_region_of_two_rings(calibration):
+    mask = np.zeros((12, 12), bool)
+    mask[2:5, 2:5] = mask[5:8, 5:8] = True
+    (region,) = described(mask, calibration)
+    assert region.area == 18
+
+
+@settings(max_examples=200, deadline=None)
+@given(MASKS)
+def test_an_outline_encloses_the_pixels_of_its_mask(mask):
+    rings, holes = outline(mask)
+    centres = np.stack(np.meshgrid(np.arange(mask.shape[1]), np.arange(mask.shape[0])), axis=-1).reshape(-1, 2) + 0.5
+    enclosed = np.any([Path2D(ring).contains_points(centres) for ring in rings] or [np.zeros(mask.size, bool)], axis=0)
+    assert (enclosed | ~mask.ravel()).all()
+    if not holes:
+        np.testing.assert_array_equal(enclosed.reshape(mask.shape), mask)
+
+
+@settings(max_examples=200, deadline=None)
+@given(MASKS)
+def test_run_lengths_are_the_mask(mask):
+    lengths = run_lengths(mask)
+    values = np.concatenate([np.full(length, i % 2 == 1) for i, length in enumerate(lengths)])
+    np.testing.assert_array_equal(values.reshape(mask.shape, order="F"), mask)
+
+
+@settings(max_examples=100, deadline=None)
+@given(arrays.arrays(bool, (9, 11)))
+def test_every_pixel_belongs_to_one_region(mask):
+    from codegraph_jax.scoring.normal_scores import fit_normal_scores  # noqa: PLC0415
+
+    calibration = type("Calibration", (), {"normal_scores": fit_normal_scores(np.linspace(0.1, 0.2, 30))})
+    regions = described(mask, calibration)
+    assert sum(region.area for region in regions) == mask.sum()
+    for region in regions:
+        left, top, right, bottom = region.box
+        assert mask[top:bottom, left:right].any(axis=1).all() and mask[top:bottom, left:right].any(axis=0).all()
+
+
+def test_coco_is_read_by_its_own_library_pixel_for_pixel(tmp_path, calibration):
+    mask = np.zeros((60, 80), bool)
+    mask[10:30, 10:40] = True
+    mask[15:20, 20:30] = False  # a hole, as a stain around something clean
+    mask[40:55, 50:70] = True
+    listed = [("a.png", (80, 60), described(mask, calibration)), ("b.png", (8, 6), [])]
+    (tmp_path / "coco.json").write_text(json.dumps(coco(listed)))
+    read = COCO(str(tmp_path / "coco.json"))
+    annotations = read.loadAnns(read.getAnnIds(imgIds=[1]))
+    assert [image["file_name"] for image in read.loadImgs(read.getImgIds())] == ["a.png", "b.png"]
+    assert len(annotations) == 2 and not read.getAnnIds(imgIds=[2])
+    found = np.zeros((60, 80), bool)
+    for annotation in annotations:
+        decoded = read.annToMask(annotation).astype(bool)
+        assert abs(int(decoded.sum()) - annotation["area"]) <= 4
+        found |= decoded
+    assert (found != mask).sum() <= 4, "corners are cut by half a pixel"
+    assert not found[16:19, 21:29].any(), "the hole stays one"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    home = tmp_path_factory.mktemp("run")
+    outcomes = [make_outcome(home / "photographs" / name, NAMES, name, labelled=True) for name in ("drawn", "second")]
+    write_results(home / "out", Config(report=ReportConfig(coco=True, page=False)), outcomes, Clock())
+    return home / "out"
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A whole job on a drawn set, half of which is flagged."""
+    config = Config(
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=10, size=84, recurring=(0.4,))),
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=84, blocks=(1,)),
+        threshold=ThresholdConfig(share=0.5),
+    )
+    home = tmp_path_factory.mktemp("job")
+    job.run(to_config_dict(config), str(home))
+    return home
+
+
+@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda path: path.name)
+def test_files_of_every_run_satisfy_the_published_schemas(schema, workdir, whole_run):
+    rules = json.loads(schema.read_text())
+    jsonschema.Draft202012Validator.check_schema(rules)
+    name = schema.name.replace(".schema", "")
+    # the metrics of the made-up outcomes are no metrics
+    for home in (whole_run,) if name == "metrics.json" else (workdir, whole_run):
+        content = json.loads((home / name).read_text())
+        assert content
+        jsonschema.validate(content, rules)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate([{"path": 3}] if isinstance(content, list) else {"drawn": 3, "mean": 3}, rules)
+
+
+def test_there_is_a_schema_for_each_file_that_programs_read():
+    assert {path.name for path in SCHEMAS} == {
+        f"{name}.schema.json" for name in ("scores", "regions", "communities", "metrics")
+    }
+
+
+def test_the_table_says_what_the_json_says(workdir):
+    entries = json.loads((workdir / "regions.json").read_text())
+    rows = list(csv.DictReader((workdir / "regions.csv").open()))
+    assert len(rows) == len(entries) > 0
+    for row, entry in zip(rows, entries):
+        assert (row["path"], int(row["region"]), int(row["area"])) == (entry["path"], entry["region"], entry["area"])
+        assert [int(row[edge]) for edge in ("left", "top", "right", "bottom")] == entry["box"]
+
+
+def test_regions_are_those_of_the_masks(workdir):
+    for entry in json.loads((workdir / "regions.json").read_text()):
+        name = Path(entry["path"]).name
+        mask = np.asarray(Image.open(next((workdir / "masks" / entry["category"]).rglob(f"{name}.png")))) > 0
+        left, top, right, bottom = entry["box"]
+        assert (entry["width"], entry["height"]) == mask.shape[::-1]
+        assert mask[top:bottom, left:right].sum() >= entry["area"]
