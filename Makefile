@@ -18,7 +18,7 @@ test-all: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "not load"
 
 test-installs: $(READY)
-	$(BIN)/python -m pytest --numprocesses=2 -m "installs and not slow" tests/installs
+	$(BIN)/python -m pytest --numprocesses=2 -m "installs and not slow" tests/installs tests/test_extras.py
 
 load-test: $(READY)
 	$(BIN)/python -m pytest --capture=no -m load tests/runs/test_load.py

@@ -22,6 +22,7 @@ SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))
 LAUNCHER = f'#!/usr/bin/env bash\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m codegraph_jax "$@"\n'
 
 
+@pytest.mark.installs
 def test_the_site_is_built_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
@@ -36,6 +37,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert not [address for address in fetched if address.endswith((".js", ".css", ".woff2"))], "nothing is fetched"
 
 
+@pytest.mark.installs
 def test_the_notebook_runs(tmp_path):
     notebook = nbformat.read(ROOT / "examples" / "first_look.ipynb", as_version=4)
     for cell in notebook.cells:
@@ -67,6 +69,7 @@ def script(name, *arguments, env):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
 
 
+@pytest.mark.installs
 def test_the_weekly_recipes_work_together(tmp_path, codegraph):
     photographs(tmp_path / "week", n=6)
     photographs(tmp_path / "today", n=2)
@@ -118,6 +121,7 @@ def test_the_container_file_copies_what_is_there():
     assert all((ROOT / name).exists() for name in copied)
 
 
+@pytest.mark.installs
 def test_the_wheel_holds_the_configs_and_leaves_the_top_level_alone(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     subprocess.run(command, check=True, timeout=300)

@@ -52,8 +52,9 @@ class LeftOut:
         named = {s: count for s, count in self.suffixes.items() if all_suffixes or s in PICTURES}
         if named:
             said.append(f"left out, since they are no images that can be read: {listed_suffixes(named)}")
-        for place, count in self.written.items():
-            said.append(f"left out: {count} pictures that an earlier run has written into {shown(place)}")
+        if self.written:
+            count = sum(self.written.values())
+            said.append(f"left out: {count} pictures that earlier runs have written into {_several([*self.written])}")
         if self.stores:
             said.append(f"left out: {_several(self.stores)} (thumbnails or deleted files)")
         return said

@@ -66,13 +66,12 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
 
 def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
     photographs(tmp_path / "photos", n=6)
-    for workdir in (tmp_path / "photos" / "runs" / "one", tmp_path / "photos" / "two", tmp_path / "photos"):
-        for _ in range(2):
-            (outcome,) = run(config(tmp_path / "photos"), workdir)
-            assert len(outcome.samples) == 6
-    assert "pictures that an earlier run has written into" in capsys.readouterr().out
+    for workdir in ("photos/runs/one", "photos", "photos"):
+        (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
+        assert len(outcome.samples) == 6
+    assert "pictures that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
-    assert sum(manifest["left_out"]["written_by_runs"].values()) > 6
+    assert sum(manifest["left_out"]["written_by_runs"].values()) == 12
 
 
 def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
