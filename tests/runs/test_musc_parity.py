@@ -35,7 +35,8 @@ METRICS = {
 """Names in the reference results -> names here."""
 
 
-@pytest.mark.parametrize("category", ["bottle", "screw"])
+# screw takes a minute
+@pytest.mark.parametrize("category", ["bottle", pytest.param("screw", marks=pytest.mark.slow)])
 def test_the_reference_config_agrees_with_musc(category, tmp_path):
     config = read_config(Config, get_config("reference"))
     config = dataclasses.replace(

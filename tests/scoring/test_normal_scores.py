@@ -115,6 +115,7 @@ def test_gumbels_law_of_earlier_files_is_read_as_it_was():
     assert law.quantile(0.01) == pytest.approx(want.isf(0.01), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_study_keeps_its_bounds():
     """At a rate of 1 %, with laws of normal scores from Gauss's to Gumbel's; the whole study: configs/thresholds.py."""
     laws = ("gumbel", "lognormal", "gauss", "weibull")
@@ -125,6 +126,7 @@ def test_the_study_keeps_its_bounds():
         assert float(least) >= {"60": 45, "200": 60}[images]
 
 
+@pytest.mark.slow
 def test_few_normal_images_are_not_called_anomalous():
     laws = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
