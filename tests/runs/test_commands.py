@@ -84,7 +84,7 @@ def places(tmp_path_factory):
 
 def documented():
     """Commands of the two tasks, each once; layout tfds is run by tests/data/test_stored.py."""
-    others = ("tfds", "recurring", "benchmark", "oecl", "cifar10")
+    others = ("tfds", "recurring", "thresholds", "benchmark", "oecl", "cifar10")
     found = {}
     for page in [*PAGES, *CONFIGS]:
         for arguments in commands(page.read_text(encoding="utf-8")):
@@ -117,6 +117,8 @@ def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
             config,
             data=data,
             backbone=dataclasses.replace(config.backbone, **NETWORK),
+            # a person gives verdicts after a run: tests/runs/test_review.py does
+            review="",
             bank=dataclasses.replace(config.bank, save=str(tmp_path / "b.safetensors") if config.bank.save else ""),
             storage=dataclasses.replace(config.storage, directory=""),
         )
