@@ -1,7 +1,7 @@
 # An image that judges a folder of photographs. By default for CPUs:
 #
 #   docker build -t codegraph .
-#   docker run --rm --user "$(id -u)" -v /my/photos:/photos:ro -v "$PWD/runs:/work/runs" codegraph detect /photos
+#   docker run --rm --user "$(id -u)" -v /my/photos:/photos:ro -v "$PWD/runs:/inspection/runs" codegraph detect /photos
 #
 # For NVIDIA GPUs, whose driver and container toolkit the host has:
 #
@@ -27,8 +27,8 @@ RUN pip install --no-cache-dir --constraint requirements.txt "${JAX}" \
  && rm -rf /src
 
 # whoever runs it: weights and caches go where anybody may write
-ENV HF_HOME=/cache/huggingface HOME=/work MPLCONFIGDIR=/cache/matplotlib
-RUN mkdir -p /cache /work && chmod 1777 /cache /work
-WORKDIR /work
+ENV HF_HOME=/cache/huggingface HOME=/inspection MPLCONFIGDIR=/cache/matplotlib
+RUN mkdir -p /cache /inspection && chmod 1777 /cache /inspection
+WORKDIR /inspection
 ENTRYPOINT ["codegraph"]
 CMD ["--help"]
