@@ -73,7 +73,7 @@ def describe_regions(
         rows, columns = place
         peak = float(values.max())
         polygon, holes = outline(inside, columns.start, rows.start)
-        counts = run_lengths(labels == number) if holes else None
+        counts = run_lengths(inside, columns.start, rows.start, regions.shape) if holes else None
         found.append(
             Region(
                 box=(columns.start, rows.start, columns.stop, rows.stop),
@@ -102,12 +102,27 @@ def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple
     return rings, any(len(ends) > 2 for ends in filled[1])
 
 
-def run_lengths(mask: Bool[np.ndarray, "a b"]) -> list[int]:
-    """COCO's uncompressed run lengths: pixels column by column, first those that do not belong to the mask."""
-    flat = mask.ravel(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    lengths = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return [0, *lengths] if flat[0] else lengths
+def run_lengths(
+    mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0, shape: tuple[int, ...] | None = None
+) -> list[int]:
+    """COCO's uncompressed run lengths: pixels column by column, first those that do not belong to the mask.
+
+    Args:
+        mask: what belongs to it.
+        left, top: where it lies in the image.
+        shape: of the image; None: the mask is the image.
+    """
+    height, width = shape or mask.shape
+    steps = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    begins, ends = (
+        ((column + left) * height + row + top) for column, row in map(np.nonzero, (steps == 1, steps == -1))
+    )
+    # what ends at the foot of a column may go on at the head of the next one
+    apart = begins[1:] != ends[:-1]
+    begins, ends = begins[np.append(True, apart)[: len(begins)]], ends[np.append(apart, True)[: len(ends)]]
+    edges = np.concatenate([[0], np.stack([begins, ends], axis=1).ravel(), [height * width]])
+    lengths: list[int] = np.diff(edges).tolist()
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[Region]) -> list[dict[str, Any]]:
