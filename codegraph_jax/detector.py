@@ -171,8 +171,6 @@ class CoDeGraph:
         config, features, own, clock = self.config, comparison.features, comparison.own, Clock(comparison.seconds)
         everybody = Panel.of(comparison, config.scoring.fraction)
 
-        with clock("consistency"):
-            products = find_products(features, comparison.options.grid, own)
         with clock("scoring"):
             layer_scores = panel_scores(comparison, everybody)
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
@@ -204,7 +202,7 @@ class CoDeGraph:
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
             depth=features.depth,
-            products=products,
+            products=comparison.products,
         )
         if bank_references:
             made = make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
@@ -293,8 +291,10 @@ class CoDeGraph:
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
             tables = self._tables(features, options, references, progress, earlier, plan)
+            products = find_products(features, options.grid, own)
         added_images = len(features.kept) - own
-        return Comparison(features, tables, references, options, dict(clock.seconds), added_images, len(images))
+        seconds, listed = dict(clock.seconds), len(images)
+        return Comparison(features, tables, references, options, seconds, added_images, listed, products=products)
 
     def _depth(self, images: Sequence[Source]) -> int:
         """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""

@@ -48,6 +48,7 @@ class Comparison:
         added: the last so many images are no references, and nothing is learnt from them.
         listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
         barred: references that must not serve an image, besides itself; None: there are none.
+        products: which product each image shows (`consistency.products`); None: not looked at.
     """
 
     features: Features
@@ -58,6 +59,7 @@ class Comparison:
     added: int = 0
     listed: int = 0
     barred: Bool[np.ndarray, "n m"] | None = None
+    products: Int[np.ndarray, " n"] | None = None
 
     @property
     def own(self) -> int:
