@@ -44,7 +44,7 @@ def locked(workdir: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter is filelock's word for a system without flock
         logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
     try:
         yield

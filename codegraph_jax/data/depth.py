@@ -8,16 +8,18 @@ would get a brightness of its own. So one depth holds for the whole set: the lea
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.data.formats import formats_of
-from codegraph_jax.data.images import DEEP, Source, UnreadableImage, decode, is_deep, is_regular
+from codegraph_jax.data.images import DEEP, Source, UnreadableImage, decode, is_deep
 
-SHALLOW_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp"})
-"""Formats whose samples never have more than 8 bits: their files need not be opened."""
+SHALLOW_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".hif"}
+)
+"""Formats whose samples have 8 bits once they are decoded: their files need not be opened."""
 LEAST = 8
 
 
@@ -55,9 +57,10 @@ def _brightest_of(source: Source) -> tuple[int, int]:
 
 def _says_deep(path: str) -> bool:
     """Whether a file's header announces 16-bit samples."""
-    if not is_regular(path):
-        return False
     try:
+        # a pipe or a device would block or never end
+        if not Path(path).is_file():
+            return False
         with Image.open(path, formats=formats_of(path)) as image:
             return is_deep(image)
     except Exception:  # of as many kinds as in decoding, which will name it

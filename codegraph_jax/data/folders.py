@@ -1,4 +1,4 @@
-"""The directory form of MVTec AD, which most published sets and many people's own have: test/<type>/<image>."""
+"""Directories as layouts: MVTec AD's form, which most published sets have, and a plain folder of photographs."""
 
 import difflib
 import logging

@@ -113,21 +113,14 @@ def preprocess(
     return (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
 
 
-def is_regular(path: str) -> bool:
-    """Whether a path leads to a file that ends: a pipe or a device would block or go on for ever."""
-    try:
-        return stat.S_ISREG(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
-
-
 def decode(path: str) -> Image.Image:
     """The decoded, upright first frame in the file's own mode."""
     try:
-        size = Path(path).stat().st_size
-        if not is_regular(path):
+        status = Path(path).stat()
+        # a pipe or a device would block or never end
+        if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage(path, "not a regular file")
-        if size == 0:
+        if status.st_size == 0:
             raise UnreadableImage(path, "the file is empty")
         with Path(path).open("rb") as file:
             return _upright(Image.open(file, formats=formats_of(path)))

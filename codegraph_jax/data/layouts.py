@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codegraph_jax.data.mvtec_form import read_folder, read_mvtec_form
+from codegraph_jax.data.folders import read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError, left_out_below, natural_key

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from codegraph_jax.data.folders import read_mvtec_form
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
 from codegraph_jax.data.masks import load_mask
-from codegraph_jax.data.mvtec_form import read_mvtec_form
 from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
 
