@@ -12,12 +12,19 @@ from codegraph_jax.core.settings import to_config_dict as to_config_dict  # what
 
 @dataclass(frozen=True)
 class DrawConfig:
-    """The set that `data.layout = "drawn"` draws; see `codegraph_jax.data.synthetic`."""
+    """The set that `data.layout = "drawn"` draws; see `codegraph_jax.data.synthetic` and `data.plates`."""
+
+    part: str = field(default="flange", metadata=choice("flange", "plate"))
+    """What is drawn: a turned flange with one-off and recurring defects, or a drilled plate with small ones."""
 
     count: int = field(default=48, metadata=at_least(2))
     """How many images are drawn."""
     size: int = field(default=448, metadata=at_least(32))
-    """The side of the images in pixels."""
+    """The side of the images in pixels; of plates the height."""
+    width: int = field(default=0, metadata=at_least(0))
+    """The width of the images of plates in pixels; 0 means as high as wide."""
+    defect: tuple[float, ...] = field(default=(24.0, 60.0), metadata=at_least(2))
+    """The least and the greatest extent of a plate's defect in pixels."""
     seed: int = field(default=0, metadata=at_least(0))
     """The seed that everything in the set follows from."""
     one_off: float = field(default=0.2, metadata=within(0.0, 1.0))
@@ -48,6 +55,12 @@ class DataConfig:
     depth: int = field(default=0, metadata=choice(0, *range(8, 17)))
     """The bits that 16-bit samples really have (cameras leave the upper ones empty): 8 to 16, or 0 for the least that
     holds the brightest value of the set. A bank has its own."""
+    max_megapixels: float = field(default=179.0, metadata=at_least(1))
+    """The largest photograph that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG
+    2000 above 179 megapixels are reduced while they are decoded; others take three to four bytes a pixel."""
+    roi: str = field(default="", metadata=path_like())
+    """What is inspected: an image whose black parts are not, a directory with one for each photograph, or a .json file
+    of polygons; patches outside neither judge nor are judged (docs/large.md). Empty means everything."""
     workers: int = field(default=2, metadata=at_least(1))
     """How many threads decode images while the device computes."""
     cache: str = field(default="", metadata=path_like())
@@ -67,7 +80,16 @@ class BackboneConfig:
     fallback: str = ""
     """The preset that takes over, and is named, where no weights of `name` are at hand; empty means none."""
     image_size: int = field(default=518, metadata=at_least(1))
-    """The side S in pixels to which images are resized; a multiple of the patch size."""
+    """The side S in pixels of the squares that the backbone sees; a multiple of the patch size."""
+    fit: str = field(default="squeeze", metadata=choice("squeeze", "pad", "tile", "auto"))
+    """How photographs become grids of patches (docs/large.md): `squeeze` resizes each to a square of S pixels; `pad`
+    keeps the aspect, the longer side has S pixels; `tile` keeps the aspect and cuts the photograph into overlapping
+    squares of S pixels; `auto` chooses by the sizes of the photographs, and the run says what and why."""
+    scale: float = field(default=0.0, metadata=within(0.0, 4.0))
+    """The scale at which photographs are tiled, as a share of their own size (of the median, where sizes differ); 0
+    means their own, or less where the longer side would have more than 2016 pixels."""
+    overlap: float = field(default=0.25, metadata=within(0.0, 0.75))
+    """The share of a tile that its neighbour shows too, at least."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """The 0-based blocks whose outputs are the layers; empty means the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
@@ -102,6 +124,9 @@ class SimilarityConfig:
     """The precision of the products; maxima, box sums and distances are float32."""
     references: int = field(default=0, metadata=at_least(0))
     """How many images each image is compared with, chosen by their content as if at random; 0 means all of them."""
+    radius: int = field(default=0, metadata=at_least(0))
+    """For parts that lie alike: a patch is compared with patches of the other image that lie at most so many patches
+    away along either axis, and with no others, which saves most of the work of large grids; 0 means with all."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +211,8 @@ class ReportConfig:
     """Whether the flagged regions are also written as COCO's instance annotations, to coco.json."""
     csv_mark: bool = False
     """Whether scores.csv and regions.csv begin with a byte order mark, by which Excel knows that names are in UTF-8."""
+    heatmap_size: int = field(default=1600, metadata=at_least(32))
+    """The longest side of the overlays in pixels, at most; smaller photographs keep their own size."""
     maps: bool = True
     """Whether the anomaly maps are written as float16 to maps.npz."""
 
@@ -229,7 +256,9 @@ class StorageConfig:
     directory: str = field(default="", metadata=path_like())
     """The directory of those files; empty means the system's, as TMPDIR says."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
-    """What happens to a run that by the estimate fits neither memory nor disk."""
+    """What happens to a run that by the estimate fits neither memory nor disk, or takes longer than `hours`."""
+    hours: float = field(default=24.0, metadata=at_least(0))
+    """The longest that a run may take by its estimate, in hours; 0 means any time."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ rules are the paper's and which are this project's.
 import dataclasses
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -29,7 +30,9 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.depth import brightest, depth_of
-from codegraph_jax.data.images import DEEP, Source
+from codegraph_jax.data.frame import Frame, choose_fit
+from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
+from codegraph_jax.data.roi import Inspected, Roi, inspected_patches, shared_roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -44,6 +47,7 @@ from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison, TableStore
+from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
@@ -103,6 +107,7 @@ class CoDeGraph:
         bank_references: int = 0,
         *,
         review: Review | None = None,
+        roi: str | np.ndarray | None = None,
         bank: int | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
@@ -115,6 +120,8 @@ class CoDeGraph:
             bank_references: how many of the references to keep as `result.bank`, which scores single new images; 0:
                 none.
             review: verdicts of a person on what recurs, see `DetectionResult.review`.
+            roi: what of the photographs is inspected: an array [h, w], stretched over each, 0 where they are not; or
+                a place that `config.data.roi` may name. None: everything.
             bank: former name of `bank_references`.
 
         Raises:
@@ -125,14 +132,24 @@ class CoDeGraph:
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         if review:
             review.check(self.features)
-        return self.judge(self.compare(images, progress, added), bank_references=bank_references, review=review)
+        comparison = self.compare(images, progress, added, roi)
+        return self.judge(comparison, bank_references=bank_references, review=review)
 
-    def compare(self, images: Sequence[Source], progress: bool = False, added: Sequence[Source] = ()) -> Comparison:
+    def compare(
+        self,
+        images: Sequence[Source],
+        progress: bool = False,
+        added: Sequence[Source] = (),
+        roi: str | np.ndarray | None = None,
+    ) -> Comparison:
         """The slow half of `detect`: features of every image, and the distance of every patch to every reference image.
 
         Arguments and errors as for `detect`.
         """
-        return self._compare(images, progress, added)
+        inspected: Sequence[Inspected] = ()
+        if roi is not None:
+            inspected = Roi.of(roi).each([str(source) for source in (*images, *added)])
+        return self._compare(images, progress, added, inspected)
 
     def judge(
         self,
@@ -181,8 +198,10 @@ class CoDeGraph:
         else:
             patch_scores = mean_over_layers(layer_scores)
         with clock("scoring"):
-            maps = patch_scores.reshape(-1, *comparison.options.grid)
-            scores_raw = scores = image_scores(maps, config.backbone.image_size)
+            # what is not judged is not anomalous
+            maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
+            placement = features.placement
+            scores_raw = scores = image_scores(maps, placement.frame.size, placement.contents())
             proven = recurring.proven(len(scores_raw))
             calibration = calibrate(scores_raw[:own], config.threshold, proven[:own]).of(scores_raw, proven)
             if config.scoring.rescore:
@@ -194,7 +213,7 @@ class CoDeGraph:
             scores_raw=scores_raw,
             scores=scores,
             calibration=calibration,
-            image_size=config.backbone.image_size,
+            placement=placement,
             weights=self.backbone.weights,
             features=self.features,
             seconds=dict(clock.seconds),
@@ -220,13 +239,35 @@ class CoDeGraph:
             progress: show a bar on standard error.
         """
         patch = self.backbone.preset.patch_size
-        look = dataclasses.replace(self.extractor, image_size=LOOK * patch)
+        look = dataclasses.replace(self.extractor, frame=Frame.squeezed(LOOK * patch, patch))
         with bar(len(images), "first look", "image", progress) as advance:
             features = look.extract(images, progress=advance, depth=self._depth(images))
         found = np.zeros(len(images), int)
         if len(features.kept):
             found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
         return found
+
+    def frame_of(self, images: Sequence[Source], say: Callable[[str], None] = lambda text: None) -> Frame:
+        """How photographs of a set become grids of patches, by the settings and the sizes of the images of the set.
+
+        Args:
+            images: as for `detect`; those of `added` count for nothing.
+            say: told what `config.backbone.fit=auto` has chosen, and why.
+        """
+        settings, patch = self.config.backbone, self.backbone.preset.patch_size
+        if settings.fit == "squeeze":
+            return self.extractor.frame
+        mine = images[share(len(images))]
+        with ThreadPoolExecutor(self.config.data.workers) as pool:
+            known = [size for part in gather(list(pool.map(size_of, mine))) for size in part if size]
+        sizes = [(width, height) for width, height in known]
+        fit, side = settings.fit, settings.image_size
+        if fit == "auto":
+            fit, reason = choose_fit(sizes, side)
+        frame = Frame.of(fit, sizes, side, patch, settings.scale, settings.overlap)
+        if settings.fit == "auto":
+            say(f"{frame}, since {reason} (--config.backbone.fit={settings.fit})")
+        return frame
 
     @property
     def features(self) -> dict[str, Any]:
@@ -242,12 +283,19 @@ class CoDeGraph:
         other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
         return other
 
+    def _extractor_of(self, frame: Frame) -> Extractor:
+        """Kept, since it holds a compiled program."""
+        if frame != self.extractor.frame:
+            self.extractor: Extractor = dataclasses.replace(self.extractor, frame=frame)
+        return self.extractor
+
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
+        allow_megapixels(config.data.max_megapixels)
         self.config, self.mesh, self.backbone = config, mesh, backbone
         self.extractor = Extractor(
             backbone,
             mesh,
-            config.backbone.image_size,
+            Frame.squeezed(config.backbone.image_size, backbone.preset.patch_size),
             config.backbone.batch_size,
             config.data.workers,
             config.data.unreadable,
@@ -259,42 +307,65 @@ class CoDeGraph:
         images: Sequence[Source],
         progress: bool = False,
         added: Sequence[Source] = (),
+        inspected: Sequence[Inspected] = (),
         earlier: EarlierStart | None = None,
+        frame: Frame | None = None,
         plan: MemoryPlan | None = None,
     ) -> Comparison:
         """`compare`, with what only a task has.
 
         Args:
             images, progress, added: see `detect`.
+            inspected: what of the photographs is, those of `added` last; empty: all.
             earlier: what need not be computed again; None: nothing is known, and nothing is kept.
+            frame: of `frame_of` the images; None: made here.
             plan: of `plan_run` for all of these images; None: made here.
         """
         clock = Clock()
-        plan = plan or plan_run(self.config, self.backbone, len(images) + len(added))
+        frame = frame or self.frame_of(images)
+        plan = plan or plan_run(self.config, self.backbone, len(images) + len(added), frame)
         with together():
             plan.check(self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
         sources = [*images, *added]
         with clock("backbone"):
             depth = self._depth(images)
-            features = self._features(sources, progress, earlier, plan, depth)
+            features = self._features(sources, frame, progress, earlier, plan, depth)
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
-                features = self._features(sources, progress, earlier, plan, depth, once=False)
+                features = self._features(sources, frame, progress, earlier, plan, depth, once=False)
+            if inspected:
+                features = self._inspected(features, inspected, sources)
         own = int((features.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
                 f"{own} of {len(images)} images can be read; each is judged by the others, so two are needed"
             )
-        side = self.config.backbone.image_size // self.backbone.preset.patch_size
-        options = tile_options(self.config.similarity, self.config.features.degrees, (side, side))
+        masked = features.placement.judged is not None
+        options = tile_options(self.config.similarity, self.config.features.degrees, frame.grid, masked)
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
             tables = self._tables(features, options, references, progress, earlier, plan)
             products = find_products(features, options.grid, own)
-        added_images = len(features.kept) - own
-        seconds, listed = dict(clock.seconds), len(images)
-        return Comparison(features, tables, references, options, seconds, added_images, listed, products=products)
+        return Comparison(
+            features,
+            tables,
+            references,
+            options,
+            dict(clock.seconds),
+            added=len(features.kept) - own,
+            listed=len(images),
+            products=products,
+            roi=shared_roi(inspected, features.placement),
+        )
+
+    def _inspected(self, features: Features, inspected: Sequence[Inspected], sources: Sequence[Source]) -> Features:
+        """The features with nothing left of what is not inspected."""
+        with together():
+            own = [inspected[i] for i in features.kept]
+            names = [str(sources[i]) if not isinstance(sources[i], np.ndarray) else f"image {i}" for i in features.kept]
+            placement = features.placement.within(inspected_patches(features.placement, own, names))
+        return features.without_unjudged(placement)
 
     def _depth(self, images: Sequence[Source]) -> int:
         """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""
@@ -317,6 +388,7 @@ class CoDeGraph:
     def _features(
         self,
         sources: Sequence[Source],
+        frame: Frame,
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
@@ -325,10 +397,10 @@ class CoDeGraph:
     ) -> Features:
         """Features of all images, equal ones once, of which the cache or an earlier start may have some."""
         cache: FeatureCache | None = None
-        extractor = self.extractor
+        extractor = self._extractor_of(frame)
         with together():
             if directory := self.config.data.cache:
-                cache = FeatureCache(directory, self.backbone, extractor.image_size, extractor.dtype)
+                cache = FeatureCache(directory, self.backbone, frame, extractor.dtype)
         stores = [store for store in (cache, earlier) if store is not None]
         buffer = None
         if cache or plan.features_on_disk:
@@ -360,6 +432,8 @@ class CoDeGraph:
                     advance(pairs)
                 else:
                     table = all_distances(layer, self.mesh, counts, options, references, advance, allocate)
+                    if (judged := features.placement.judged) is not None:
+                        mark_not_judged(table, judged)
                     if earlier:
                         earlier.keep_table(number, features.keys, references, table)
                 tables.append(table)

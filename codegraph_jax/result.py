@@ -12,8 +12,9 @@ from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import Review
+from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import DEEP
-from codegraph_jax.scoring.maps import interpolated
+from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
 
 
@@ -24,11 +25,12 @@ class DetectionResult:
     Attributes:
         kept: which of the given images these are (those that could be read) [n].
         skipped: (index, reason) of the images that could not be read.
-        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; [n, h, w].
+        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 where a patch is not
+            judged; [n, h, w].
         scores_raw: greatest value of each image's anomaly map [n].
         scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
         calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.
-        image_size: side of the anomaly maps in pixels.
+        placement: where each photograph lies in its grid of patches, and what of it is judged.
         weights: which backbone weights were used.
         features: what the features depend on (`backbones.features_identity`).
         seconds: wall time of each stage.
@@ -48,7 +50,7 @@ class DetectionResult:
     scores_raw: Float[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
     calibration: Calibration
-    image_size: int
+    placement: Placement
     weights: str
     features: Mapping[str, Any]
     seconds: dict[str, float]
@@ -62,13 +64,18 @@ class DetectionResult:
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
     ) -> Float[np.ndarray, "k a b"]:
-        """Anomaly maps of the chosen images (default: all).
+        """Anomaly maps of the chosen images (default: all), each of the whole photograph and nothing besides.
 
         Args:
             images: which.
-            size: pixels a side, or (height, width); default: `image_size`.
+            size: pixels a side, or (height, width); default: that of the grid as the backbone sees it.
         """
-        return interpolated(self.patch_scores[images], size or self.image_size)
+        return content_maps(self.patch_scores[images], size or self.map_size, self.placement.contents(images))
+
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the grid in pixels, as the backbone sees it."""
+        return self.placement.frame.size
 
     def review(self, verdicts: Mapping[int, Verdict | tuple[Verdict, str]]) -> Review:
         """A person's verdicts on what recurs, to judge this set again with or the next lot of the product.
@@ -122,6 +129,7 @@ class DetectionResult:
             patch_scores=self.patch_scores[place],
             scores_raw=self.scores_raw[place],
             scores=self.scores[place],
+            placement=self.placement.of(place),
             calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
             consistency=with_copies(self.consistency, place),
             products=None if self.products is None else self.products[place],

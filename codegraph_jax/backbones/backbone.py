@@ -44,6 +44,15 @@ class Backbone:
         """
         return self.model.apply({"params": params}, images)  # type: ignore[return-value]
 
+    def flop(self, rows: int, columns: int) -> float:
+        """Multiplications and additions of the products of one image of so many patches."""
+        a = self.model.architecture
+        patches = rows * columns
+        tokens = 1 + a.registers + patches
+        inputs = 2 if a.activation == "swiglu" else 1
+        block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
+        return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width)
+
 
 def weights_identity(weights: str) -> str:
     """What of `Backbone.weights` stays the same where the same file lies elsewhere: its hash, if it has one."""
@@ -53,13 +62,18 @@ def weights_identity(weights: str) -> str:
 
 def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
     """What patch tokens depend on, beside rounding: those of equal identity may be held against each other."""
-    return {
+    identity = {
         "weights": weights_identity(backbone.weights),
         "image_size": config.image_size,
         "blocks": list(backbone.blocks),
         "activation": config.activation,
         "position_offset": config.position_offset,
     }
+    if config.fit != "squeeze":
+        identity |= {"fit": config.fit}
+    if config.fit in ("tile", "auto"):
+        identity |= {"scale": config.scale, "overlap": config.overlap}
+    return identity
 
 
 def load_backbone(config: BackboneConfig) -> Backbone:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 import ml_dtypes
 import numpy as np
 from jaxtyping import Bool
@@ -18,13 +17,16 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.query import query_options
 from codegraph_jax.similarity.tiles import TileOptions
 
-FORMAT = 3
-"""Of files that are written; formats 1 and 2, without patterns and with Gumbel's law, are still read."""
+FORMAT = 4
+"""Of files that are written; 1 and 2, without patterns and with Gumbel's law, and 3, of squares, are still read."""
 FORMER_KEY = "codegraph_jax.bank"
 """Metadata of files of format 1, which carry no digest."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
@@ -52,6 +54,8 @@ class StoredBank:
         calibration: thresholds, p-values and flags of the set's n images against these references.
         scale: scores that heat maps draw as nothing and as full colour.
         depth: bits of 16-bit samples that images are read with.
+        frame: how photographs become grids of patches.
+        roi: what of every photograph is inspected, stretched over each; None: everything.
     """
 
     settings: BackboneConfig
@@ -65,6 +69,8 @@ class StoredBank:
     calibration: Calibration
     scale: tuple[float, float]
     depth: int
+    frame: Frame
+    roi: Bool[np.ndarray, "a b"] | None
 
     def save(self, path: str, dtype: str = "float16") -> None:
         """Writes the bank.
@@ -79,6 +85,8 @@ class StoredBank:
         tensors = {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(self.layers)}
         tensors |= {"removed": self.removed, "set_flagged": self.calibration.flagged}
         tensors["set_p_values"] = self.calibration.p_values
+        if self.roi is not None:
+            tensors["roi"] = self.roi
         about = {
             "format": FORMAT,
             # the path of the weights is left out: it may be private, and means nothing on another machine
@@ -86,7 +94,9 @@ class StoredBank:
             "weights": weights_identity(self.weights),
             "tokens": str(self.layers[0].dtype),
             "degrees": self.options.degrees,
-            "grid": self.options.grid,
+            "frame": self.frame.as_json(),
+            "radius": self.options.radius,
+            "masked": self.options.masked,
             "precision": self.options.precision,
             "fraction": self.fraction,
             "layers": len(self.layers),
@@ -111,7 +121,7 @@ class StoredBank:
         except MALFORMED as error:
             _refuse(path, f"{type(error).__name__}: {error}")
         outside = np.concatenate([test.outside.ravel() for test in bank.tests] or [np.zeros(0, int)])
-        height, width = bank.options.grid
+        height, width = bank.frame.grid
         # a neighbourhood far larger than the grid is damage, and would take all memory; the default of 5 fits any grid
         too_wide = max(bank.options.degrees) > 2 * (height + width) + 1
         if bank.removed.ndim != 2 or not ((outside >= 0) & (outside < len(bank.removed))).all() or too_wide:
@@ -128,22 +138,21 @@ class StoredBank:
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     # the type that the run kept them in; a bank that does not say comes from before there was a choice
     tokens = read_config(FeatureConfig, {"dtype": about.get("tokens", "float32")}, "features").dtype
-    height, width = map(int, about["grid"])
-    kernel, batch = ("reuse", 1) if jax.default_backend() == "cpu" else ("direct", 8)
+    settings = read_config(BackboneConfig, about["backbone"], "backbone")
+    frame = _frame(about, settings)
+    similarity = read_config(
+        SimilarityConfig, {"precision": about["precision"], "radius": about.get("radius", 0)}, "similarity"
+    )
+    degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
+    roi = tensors.get("roi")
     return StoredBank(
-        settings=read_config(BackboneConfig, about["backbone"], "backbone"),
+        settings=settings,
         weights=str(about["weights"]),
-        options=TileOptions(
-            kernel,
-            read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees,
-            (height, width),
-            read_config(SimilarityConfig, {"precision": about["precision"]}, "similarity").precision,
-            batch,
-        ),
+        options=query_options(tile_options(similarity, degrees, frame.grid, bool(about.get("masked", False)))),
         fraction=float(about["fraction"]),
         layers=[
             tensors[f"layer{k}"].astype(feature_type(tokens, "float32"))
-            for k in range(int(about.get("layers", len(tensors) - 3)))
+            for k in range(int(about.get("layers", len(tensors) - 3 - ("roi" in tensors))))
         ],
         removed=tensors["removed"].astype(bool),
         tests=[Dependence.from_json(test) for test in about["tests"]],
@@ -153,7 +162,17 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         ),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
         depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
+        frame=frame,
+        roi=None if roi is None else roi.astype(bool),
     )
+
+
+def _frame(about: dict[str, Any], settings: BackboneConfig) -> Frame:
+    """How photographs become grids of patches; banks up to format 3 are of squares."""
+    if "frame" in about:
+        return Frame.from_json(about["frame"])
+    height, width = map(int, about["grid"])
+    return Frame("squeeze", (height, width), settings.image_size // width)
 
 
 def _refuse(path: str, reason: str) -> NoReturn:

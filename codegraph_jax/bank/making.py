@@ -46,11 +46,12 @@ def make_bank(
         taken_out: what must not serve as a reference.
         consistency: the quantiles by which a recurring defect is recognised.
     """
-    size, grid = config.backbone.image_size, comparison.options.grid
+    placement = comparison.features.placement.of(slice(comparison.own))
     panel = Panel.of(comparison, config.scoring.fraction, wanted)
     references, counts = comparison.references[panel.columns], comparison.features.counts
     patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
-    low, high = np.percentile(patch_scores, (50.0, 99.9))
+    maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
+    low, high = np.percentile(placement.judged_scores(maps), (50.0, 99.9))
     start = sum(counts[: jax.process_index()])
     mine = references - start
     mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
@@ -64,10 +65,14 @@ def make_bank(
         tests=_tests(comparison, panel, found, taken_out.pairs, consistency),
         patterns=_patterns(found, comparison.own),
         calibration=calibrate(
-            image_scores(patch_scores.reshape(-1, *grid), size), config.threshold, found.proven(comparison.own)
+            image_scores(maps, placement.frame.size, placement.contents()),
+            config.threshold,
+            found.proven(comparison.own),
         ),
         scale=(float(low), float(max(high, low + 1e-6))),
         depth=comparison.features.depth,
+        frame=placement.frame,
+        roi=comparison.roi,
         backbone=backbone,
     )
 

@@ -30,12 +30,15 @@ from codegraph_jax.consistency.filtering import recognise
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import Source
+from codegraph_jax.data.roi import Inspected, Roi, inspected_patches
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
-from codegraph_jax.scoring.maps import image_scores, interpolated
+from codegraph_jax.scoring.maps import content_maps, image_scores
 from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
 from codegraph_jax.similarity.comparison import mean_distances
+from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.query import ReferencePatches, distances_to_references, prepare_references
 
 CHUNK = 16
@@ -53,8 +56,9 @@ class Inspection:
         scores: greatest value of each image's anomaly map [n].
         p_values: how often a normal image scores so high [n].
         flagged: which scores reach the threshold of the bank [n].
-        image_size: side of the anomaly maps in pixels.
+        placement: where each photograph lies in its grid of patches, and what of it is judged.
         shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
+        inspected: what of each image is inspected; empty: everything.
         sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
     """
 
@@ -64,9 +68,10 @@ class Inspection:
     scores: Float[np.ndarray, " n"]
     p_values: Float[np.ndarray, " n"]
     flagged: Bool[np.ndarray, " n"]
-    image_size: int
+    placement: Placement
     shows: Int[np.ndarray, "n h w"]
     sightings: tuple[Sighting, ...]
+    inspected: Sequence[Inspected] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,9 @@ class ReferenceBank(StoredBank):
         Raises:
             UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
         """
-        data, size = data or DataConfig(), self.settings.image_size
+        data = data or DataConfig()
+        inspected = self._inspected(images, data.roi)
+        placements = [Placement(self.frame, np.zeros((0, 2), int))]
         extractor = replace(self._extractor, workers=data.workers, unreadable=data.unreadable)
         patches = self.removed.shape[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
@@ -112,10 +119,17 @@ class ReferenceBank(StoredBank):
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, depth=self.depth)
+            if inspected:
+                own = [inspected[i + start] for i in features.kept]
+                names = [str(chunk[i]) if isinstance(chunk[i], str) else f"image {i + start}" for i in features.kept]
+                placement = features.placement.within(inspected_patches(features.placement, own, names))
+                features = features.without_unjudged(placement)
+            placements.append(features.placement)
             kept.append(features.kept + start)
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
-                scores.append(self._score([layer[i] for layer in features.layers])[None])
+                judged = None if features.placement.judged is None else features.placement.judged[i]
+                scores.append(self._score([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
@@ -125,8 +139,9 @@ class ReferenceBank(StoredBank):
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = excuse(np.concatenate(scores), excused).reshape(-1, *self.options.grid)
-        raw = image_scores(patch_scores, size)
+        patch_scores = np.maximum(excuse(np.concatenate(scores), excused), 0).reshape(-1, *self.options.grid)
+        placement = Placement.joined(placements)
+        raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         calibration = self.calibration.of(raw)
         return Inspection(
             kept=np.concatenate(kept),
@@ -135,12 +150,13 @@ class ReferenceBank(StoredBank):
             scores=raw,
             p_values=calibration.p_values,
             flagged=calibration.flagged,
-            image_size=size,
+            placement=placement,
             shows=numbers.reshape(-1, *self.options.grid),
             sightings=tuple(
                 Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
             ),
+            inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -153,10 +169,15 @@ class ReferenceBank(StoredBank):
         """
         return self.inspect(images, DataConfig(unreadable="error")).scores
 
-    def maps(self, images: Sequence[Source], size: int | None = None) -> Float[np.ndarray, "n s s"]:
-        """Anomaly maps, `size` pixels a side (default: the backbone's image size); errors as `score_samples`."""
+    def maps(self, images: Sequence[Source], size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
+        """Anomaly maps of whole photographs, errors as `score_samples`.
+
+        Args:
+            images: as for `inspect`.
+            size: pixels a side, or (height, width); default: that of the grid as the backbone sees it.
+        """
         inspection = self.inspect(images, DataConfig(unreadable="error"))
-        return interpolated(inspection.patch_scores, size or inspection.image_size)
+        return content_maps(inspection.patch_scores, size or self.frame.size, inspection.placement.contents())
 
     def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
         """Whether each image reaches the threshold that the set has taught; errors as `score_samples`."""
@@ -185,6 +206,8 @@ class ReferenceBank(StoredBank):
             )
         if len(backbone.blocks) != len(stored.layers):
             raise BankError(f"{path}: holds {len(stored.layers)} layers, and its settings name {len(backbone.blocks)}")
+        if stored.frame.patch != backbone.preset.patch_size:
+            raise BankError(f"{path}: no reference bank (its patches are not those of {backbone.preset.name})")
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
 
@@ -192,7 +215,7 @@ class ReferenceBank(StoredBank):
     def _extractor(self) -> Extractor:
         """Made once, so that its program is compiled once."""
         mesh, settings = device_mesh(DevicesConfig(devices=1)), self.settings
-        return Extractor(self.backbone, mesh, settings.image_size, settings.batch_size, dtype=self.layers[0].dtype)
+        return Extractor(self.backbone, mesh, self.frame, settings.batch_size, dtype=self.layers[0].dtype)
 
     @cached_property
     def _prepared(self) -> list[ReferencePatches]:
@@ -207,13 +230,21 @@ class ReferenceBank(StoredBank):
         vectors = patch_vectors(features.layers, self.options.grid)
         return np.stack([pattern.signature.shown(vectors) for pattern in self.patterns])
 
-    def _score(self, image: Sequence[Any]) -> Float[np.ndarray, " p"]:
-        """Scores of one image from its patch tokens [p, c] in each layer."""
+    def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
+        """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""
+        known = roi if roi else self.roi
+        return () if known is None else Roi.of(known).each([str(image) for image in images])
+
+    def _score(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+        """Scores of one image from its patch tokens [p, c] in each layer, and the patches that are judged."""
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
             for x, references in zip(image, self._prepared)
         ]
         full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
+        for table in (*full, *left):
+            if judged is not None:
+                table[..., ~judged] = NOT_JUDGED
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
         same = shown_by(mean[0])

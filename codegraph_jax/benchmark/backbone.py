@@ -7,23 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codegraph_jax.backbones import Backbone, load_backbone
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.peaks import product_peak
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.features.extraction import default_batch_size
-
-
-def useful_flop(backbone: Backbone, size: int) -> float:
-    """Multiplications and additions of the products of one image."""
-    a = backbone.model.architecture
-    patches = (size // a.patch_size) ** 2
-    tokens = 1 + a.registers + patches
-    inputs = 2 if a.activation == "swiglu" else 1
-    block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
-    return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width)
 
 
 def measure(config: BenchmarkConfig) -> list[Measurement]:
@@ -64,7 +54,7 @@ def _measure_preset(name: str, config: BenchmarkConfig) -> list[Measurement]:
                 timing,
                 batch,
                 "images",
-                flop=batch * useful_flop(some, settings.image_size),
+                flop=batch * some.flop(*2 * (settings.image_size // some.preset.patch_size,)),
                 peak=product_peak(key) if ours else None,
                 speedup=times["torch float32"].decisive / timing.decisive if "torch float32" in times else None,
                 error=error,

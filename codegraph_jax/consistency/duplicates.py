@@ -8,6 +8,8 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from codegraph_jax.similarity.judged import judged_patches
+
 RANK, QUANTILE, RATIO = 5, 0.9, 0.5
 """Two images are duplicates where nine tenths of the patches of each are at most half as far from the other image as
 from their fifth nearest: the same part stands out from all that merely look alike, and up to five photographs of it are
@@ -64,8 +66,15 @@ def same_part(
 
 def _agreement(distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, " m"]:
     """How near each reference is to nine tenths of an image's patches, their fifth nearest counting as 1."""
+    judged = judged_patches(distances)
+    if not judged.any():
+        return np.full(len(distances), np.inf)
+    if not judged.all():
+        distances = distances[:, judged]
     place = int(QUANTILE * (distances.shape[1] - 1))
     usual = np.maximum(np.partition(distances, RANK - 1, axis=0)[RANK - 1], 1e-12)
+    # a patch that has hardly anybody to be judged by says nothing
+    usual[~np.isfinite(usual)] = 1e-12
     return np.partition(distances / usual, place, axis=1)[:, place]
 
 

@@ -89,7 +89,8 @@ def excuse(scores: Float[np.ndarray, "n p"], excused: Bool[np.ndarray, "n p"]) -
     images = np.flatnonzero(excused.any(axis=1))
     if len(images):
         scores = scores.copy()
-        lowered = np.minimum(scores[images], np.median(scores[images], axis=1, keepdims=True))
+        judged = np.where(scores[images] >= 0, scores[images], np.nan)
+        lowered = np.minimum(scores[images], np.nanmedian(judged, axis=1, keepdims=True))
         scores[images] = np.where(excused[images], lowered, scores[images])
     return scores
 

@@ -15,6 +15,7 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.scoring.mutual import mutual_scores
+from codegraph_jax.similarity.judged import usual
 
 FEWEST_OUTSIDE = 5
 """Images outside all communities, and references outside one, without which normality is anybody's guess."""
@@ -68,7 +69,7 @@ def dependences(
     if len(outside) < FEWEST_OUTSIDE:
         return []
     scores = _scores(distances, outside, slice(None), k)
-    standout = float(np.quantile(scores, config.standout))
+    standout = float(np.quantile(usual(scores), config.standout))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
@@ -76,7 +77,7 @@ def dependences(
             tests.append(Dependence(rest, 0.0, standout))
             continue
         without = _scores(distances, outside, rest, min(k, len(rest)))
-        limit = np.quantile(without / np.maximum(scores, 1e-12), config.dependency)
+        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), config.dependency)
         tests.append(Dependence(rest, float(limit), standout))
     return tests
 
@@ -101,7 +102,8 @@ def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> 
         return np.zeros((len(distances), distances.shape[2]), bool)
     scores = mutual_scores(distances[None], k)[0]
     without = mutual_scores(distances[None, :, test.outside], min(k, len(test.outside)))[0]
-    return (without / np.maximum(scores, 1e-12) > test.dependency) & (without > test.standout)
+    depending = without / np.maximum(scores, 1e-12) > test.dependency
+    return depending & (without > test.standout) & np.isfinite(without)
 
 
 def members_patches(

@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.similarity.judged import judged_patches
 
 LEAST_MEMBERS = 3
 """Two images that share a defect are two one-off defects that happen to look alike."""
@@ -58,10 +59,11 @@ def likeness(distances: Float[np.ndarray, "n m p"], links: Links) -> Float[np.nd
     """
     linked = np.zeros(distances.shape[::2], bool)
     linked[links.image, links.patch] = True
-    linked[linked.all(axis=1)] = False
 
     def of(i: int) -> Float[np.ndarray, " m"]:
-        return np.median(distances[i][:, ~linked[i]], axis=1)
+        judged = judged_patches(distances[i])
+        unlinked = judged & ~linked[i]
+        return np.median(distances[i][:, unlinked if unlinked.any() else judged | ~judged.any()], axis=1)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         return np.stack(list(pool.map(of, range(len(distances)))))

@@ -20,11 +20,15 @@ from jaxtyping import Float, Int
 from scipy.special import fdtrc
 
 from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.similarity.judged import serving, usual
 
 T = TypeVar("T")
 
 SMALLEST_DISTANCE = 1e-4
 """Distances are clamped here before their logarithm is taken; float32 products leave no more near zero."""
+
+FARTHEST = 2.0
+"""Of unit vectors."""
 
 SMALLEST_WINDOW = 8
 """References in a window: below this, neither half holds enough spacings for a test."""
@@ -108,7 +112,7 @@ def find_links(
         config: statistic, windows, level and the quantile beyond which a patch stands out.
     """
     # the image itself and its duplicates serve no image
-    others = int(np.isfinite(distances[:, :, 0]).sum(axis=1).min())
+    others = int(serving(distances).min())
     windows = window_sizes(others, config.windows)
     if not windows:
         return _nothing()
@@ -139,13 +143,15 @@ def _burnout_links(
     ends = [window - 1 for window in windows]
     beyond = np.stack(_each_image(lambda i: np.partition(distances[i], ends, axis=0)[ends], len(distances)))
     # one threshold a window: the quantile of d(omega) over all patches of the set
-    outstanding = beyond >= np.quantile(beyond, config.standout, axis=(0, 2))[:, None]
+    limits = np.array([np.quantile(usual(beyond[:, k]), config.standout) for k in range(len(windows))])
+    outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
     def links_of(i: int) -> Links:
         patches = np.flatnonzero(outstanding[i].any(axis=0))
         columns = distances[i][:, patches].T
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
-        spacings = log_spacings(np.take_along_axis(columns, order, axis=1))
+        # beyond the references that a patch has within a radius, windows that reach so far are left out above
+        spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), FARTHEST))
         best, place = np.ones(len(patches)), np.zeros(len(patches), int)
         for k, window in enumerate(windows):
             p_values = burnout_test(spacings, window)
@@ -167,7 +173,7 @@ def _ratio_links(
 ) -> Links:
     """[paper] The endurance ratio d(k) / d(omega), in the middle window, and its weighted form [ours]."""
     ends = _each_image(lambda i: np.partition(distances[i], window - 1, axis=0)[window - 1], len(distances))
-    typical = float(np.median(np.stack(ends)))
+    typical = float(np.median(usual(np.stack(ends))))
 
     def links_of(i: int) -> Links:
         columns = distances[i].T
@@ -177,7 +183,10 @@ def _ratio_links(
         value = near / end
         if config.statistic == "weighted":
             value *= np.sqrt(typical / end)
+        # no patch that is not judged, and none with fewer references than the window has
+        value[~((ends[i] >= 0) & np.isfinite(ends[i]))] = np.inf
         best = np.argsort(value, axis=None, kind="stable")[:LINKS_KEPT]
+        best = best[np.isfinite(value.ravel()[best])]
         patch, rank = np.divmod(best, window - 1)
         return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])
 

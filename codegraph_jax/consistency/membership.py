@@ -13,6 +13,7 @@ from scipy import stats
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.similarity.judged import usual
 
 NEARER = 0.8
 """Most affinity of a member that joins. Measured over the sets of BENCHMARKS.md: images that show the defect 0.54 to
@@ -37,12 +38,13 @@ def affinity(
     Returns:
         The least ratio of the two distances; infinite where no patch counts.
     """
-    near, far = (distances[columns[np.isfinite(distances[columns, 0])]] for columns in (inside, outside))
+    near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
     if not len(near) or len(far) < OUTSIDE:
         return np.inf
     elsewhere = np.partition(far, OUTSIDE - 1, axis=0)[OUTSIDE - 1]
+    # what is infinitely far, because it meets nobody within the radius, is not near
     ratios = (np.quantile(near, MEMBERS, axis=0) / np.maximum(elsewhere, 1e-12))[elsewhere > standout]
-    return float(ratios.min()) if len(ratios) else np.inf
+    return float(min(usual(ratios), default=np.inf))
 
 
 def with_missed_members(

@@ -8,7 +8,7 @@ parts differ. Defects and harmless variants change a part or two.
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
@@ -64,20 +64,31 @@ def coarse_parts(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 parts, of unit length in each layer."""
+    start = sum(features.counts[: jax.process_index()])
     weights = _part_weights(grid)
     shape = (len(features.layers), len(weights), features.layers[0].shape[2])
     parts = np.zeros((len(images), *shape), np.float32)
     for place, image in enumerate(images):
+        if (judged := features.placement.judged) is not None:
+            weights = _part_weights(grid, judged[start + int(image)].reshape(grid))
         for number, layer in enumerate(features.layers):
             parts[place, number] = weights @ np.asarray(layer[int(image)], np.float32)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 
 
-def _part_weights(grid: tuple[int, int]) -> Float[np.ndarray, "q p"]:
-    """Which patches belong to which part; a grid of fewer patches than parts repeats some."""
+def _part_weights(grid: tuple[int, int], judged: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
+    """Which patches belong to which part; a grid of fewer patches than parts repeats some.
+
+    Args:
+        grid: (h, w).
+        judged: the patches that count; the parts are those of the least box around them. None: all.
+    """
     weights = np.zeros((SIDE, SIDE, *grid), np.float32)
-    rows, columns = (np.linspace(0, side, SIDE + 1).astype(int) for side in grid)
+    ends = [(0, side) for side in grid]
+    if judged is not None and judged.any():
+        ends = [(int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, (judged.any(1), judged.any(0)))]
+    rows, columns = (np.linspace(*both, SIDE + 1).astype(int) for both in ends)
     for i in range(SIDE):
         for j in range(SIDE):
             weights[i, j, rows[i] : max(rows[i + 1], rows[i] + 1), columns[j] : max(columns[j + 1], columns[j] + 1)] = 1

@@ -102,8 +102,14 @@ class Signature:
 
 
 def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndarray, "b p d"]:
-    """Unit vectors of all patches of b images, the parts of all layers (tokens [b, p, c]) one after the other."""
-    parts = [np.asarray(aggregate(jnp.asarray(layer), DEGREE, grid)) for layer in layers]
+    """Unit vectors of all patches of b images, the parts of all layers (tokens [b, p, c]) one after the other.
+
+    Those of patches that do not count, whose tokens are 0, are 0 too: they are like nothing.
+    """
+    parts = [
+        np.asarray(aggregate(tokens, DEGREE, grid) * (tokens != 0).any(axis=-1, keepdims=True))
+        for tokens in map(jnp.asarray, layers)
+    ]
     return np.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
 
 

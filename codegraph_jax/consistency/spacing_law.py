@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
+from codegraph_jax.similarity.judged import serving
 
 WINDOW = 0.5
 """Share of the references whose distances are looked at."""
@@ -58,12 +59,14 @@ def measure_spacing_law(
     Returns:
         None where the set is too small for a window.
     """
-    others = int(np.isfinite(distances[:, :, 0]).sum(axis=1).min())
+    others = int(serving(distances).min())
     window = int(WINDOW * others)
     if window < SMALLEST_WINDOW:
         return None
-    outstanding = scores > np.quantile(scores, STANDOUT)
-    masks = {"normal": ~flagged & ~outstanding, "one-off": ~flagged & outstanding, "recurring": flagged}
+    judged = (scores >= 0) & np.isfinite(scores)
+    outstanding = scores > np.quantile(scores[judged], STANDOUT)
+    normal_patches, one_off = ~flagged & ~outstanding & judged, ~flagged & outstanding & judged
+    masks = {"normal": normal_patches, "one-off": one_off, "recurring": flagged}
     spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
@@ -82,4 +85,6 @@ def _spacings(distances: Float[np.ndarray, "n m p"], mask: Bool[np.ndarray, "n p
     """i tau(i) of up to `SAMPLE` of the chosen patches."""
     image, patch = np.nonzero(mask)
     chosen = np.linspace(0, len(image) - 1, min(len(image), SAMPLE)).astype(int)
-    return log_spacings(np.sort(distances[image[chosen], :, patch[chosen]], axis=1)[:, :window])
+    nearest = np.sort(distances[image[chosen], :, patch[chosen]], axis=1)[:, :window]
+    # within a radius a patch may have fewer references than the window has
+    return log_spacings(nearest[np.isfinite(nearest[:, -1])])

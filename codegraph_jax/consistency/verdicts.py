@@ -30,6 +30,7 @@ from codegraph_jax.consistency.links import SMALLEST_DISTANCE
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.scoring.mutual import mean_of_smallest
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
+from codegraph_jax.similarity.judged import judged_patches, usual
 
 STANDS_OUT = 0.05
 """Greatest p-value of the typical member, judged by the images outside."""
@@ -62,7 +63,7 @@ def weigh(
         k: neighbours that a score averages.
     """
     outside = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    highest = np.array([mean_of_smallest(distances[i], k).max() for i in outside])
+    highest = np.array([max(usual(mean_of_smallest(distances[i], k)), default=0.0) for i in outside])
     normal = fit_normal_scores(highest)
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
@@ -84,13 +85,17 @@ def _witness(
     k: int,
 ) -> tuple[float, float, float, float] | None:
     """What one member says: p-value, roughness, contrast and spread; None where it says nothing."""
-    near, far = (distances[columns[np.isfinite(distances[columns, 0])]] for columns in (inside, outside))
-    if len(near) < 2 or not len(far) or not pattern.any() or pattern.all():
+    near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
+    rest = judged_patches(distances) & ~pattern
+    # within a radius some patches may meet nobody
+    met = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
+    rest, pattern = rest & met, pattern & met
+    if len(near) < 2 or not len(far) or not pattern.any() or not rest.any():
         return None
     near = np.sort(near, axis=0)
     nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR * len(near)), len(near) - 1)]
     score = mean_of_smallest(far[:, pattern], k).max()
-    usual = np.median(far[:, pattern], axis=0)
+    outside_of_it = np.median(far[:, pattern], axis=0)
 
     def of(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
         # exact copies are at no distance
@@ -99,9 +104,9 @@ def _witness(
     unequal = of(farther, pattern) / of(nearest, pattern)
     return (
         float(normal.p_values(np.array([score]))[0]),
-        of(nearest, pattern) / of(nearest, ~pattern),
-        float(np.median(usual)) / of(middle, pattern),
-        unequal / (of(farther, ~pattern) / of(nearest, ~pattern)),
+        of(nearest, pattern) / of(nearest, rest),
+        float(np.median(outside_of_it)) / of(middle, pattern),
+        unequal / (of(farther, rest) / of(nearest, rest)),
     )
 
 

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from codegraph_jax.similarity.judged import judged_patches
+
 VIEW = 0.92
 """Agreement elsewhere from which a community shares a view. Measured: planted and real recurring defects 0.34 to 0.87
 (drawn parts, bottles, tiles), screws that happen to point the same way 0.98 to 1.00."""
@@ -41,7 +43,8 @@ def agreement_elsewhere(
     areas = []
     for i in members:
         covered = ndimage.binary_dilation(tied[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
-        usable = np.isfinite(distances[i]).all(axis=1)
+        usable = np.isfinite(distances[i]).any(axis=1)
+        covered |= ~judged_patches(distances[i]) | ~np.isfinite(distances[i][usable]).all(axis=0)
         if covered.all() or len(set(inside[usable])) < 2:
             continue
         to_image = distances[i][usable][:, ~covered].mean(axis=1, dtype=np.float64)

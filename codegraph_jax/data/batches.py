@@ -9,26 +9,27 @@ import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
-from codegraph_jax.data.images import DEEP, Source, UnreadableImage, load_image
+from codegraph_jax.data.images import DEEP, Source, UnreadableImage, full_size, load_image
 
-Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b s s 3"], int]
+Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 
 
 class ImageBatches:
     """Iterates once over full batches of preprocessed images, in the order of the sources.
 
     Every item is (indices, images, valid): `indices` [v] says which sources the first v images are, `images`
-    [b, s, s, 3] float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers`
+    [b, h, w, 3] float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers`
     preprocessed images wait in memory. Leaving the loop early stops the threads.
 
     Attributes:
         skipped: (index, reason) of every source that could not be read so far.
+        sizes: (width, height) in pixels of every image that has been read so far, by its index.
     """
 
     def __init__(
         self,
         sources: Sequence[Source],
-        preprocess: Callable[[Image.Image], Float[np.ndarray, "s s 3"]],
+        preprocess: Callable[[Image.Image], Float[np.ndarray, "h w 3"]],
         batch_size: int,
         workers: int = 2,
         unreadable: str = "skip",
@@ -54,6 +55,7 @@ class ImageBatches:
         self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
         self._depth = depth
         self.skipped: list[tuple[int, str]] = []
+        self.sizes: dict[int, tuple[int, int]] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         indices: list[int] = []
@@ -93,12 +95,14 @@ class ImageBatches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, index: int) -> np.ndarray:
-        return self._preprocess(load_image(self._sources[index], self._depth))
+        image = load_image(self._sources[index], self._depth)
+        self.sizes[index] = full_size(image)
+        return self._preprocess(image)
 
 
 def image_batches(
     sources: Sequence[Source],
-    preprocess: Callable[[Image.Image], Float[np.ndarray, "s s 3"]],
+    preprocess: Callable[[Image.Image], Float[np.ndarray, "h w 3"]],
     batch_size: int,
     workers: int = 2,
     unreadable: str = "skip",

@@ -2,12 +2,11 @@
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from codegraph_jax.core.errors import UserError
@@ -29,7 +28,14 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)
 _ORIENTATION, _BITS_PER_SAMPLE = 0x0112, 258
+
+LARGEST_WHOLE = 178_956_970
+"""Pixels up to which every format is decoded as it is: Pillow's own limit."""
+
+MOST_HALVINGS = 3
+"""What JPEG's transform gives for little work."""
 
 DEEP = 16
 """Bits of a sample in files that have room for more than 8."""
@@ -82,8 +88,8 @@ def load_image(source: Source, depth: int = DEEP) -> Image.Image:
         depth: bits that 16-bit samples really have, see `codegraph_jax.data.depth`.
 
     Raises:
-        UnreadableImage: missing, not a regular file, not an image, truncated, too large (Pillow's limit against
-            decompression bombs, 179 million pixels), or an array of another kind.
+        UnreadableImage: missing, not a regular file, not an image, truncated, too large (see `allow_megapixels`), or
+            an array of another kind.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -91,26 +97,45 @@ def load_image(source: Source, depth: int = DEEP) -> Image.Image:
         return _to_rgb(source, "image", depth)
     if isinstance(source, StoredImage):
         return _from_store(source)
-    return _to_rgb(decode(os.fspath(source)), os.fspath(source), depth)
+    image = decode(os.fspath(source))
+    rgb = _to_rgb(image, os.fspath(source), depth)
+    if "full_size" in image.info:
+        rgb.info["full_size"] = image.info["full_size"]
+    return rgb
 
 
-def preprocess(
-    image: Image.Image, size: int, resample: str, mean: Sequence[float], std: Sequence[float]
-) -> Float[np.ndarray, "s s 3"]:
-    """Resizes straight to size x size on 8-bit values with antialiasing, scales to [0, 1], normalises.
+def allow_megapixels(most: float) -> None:
+    """How many millions of pixels an image may have, in this process from now on; Pillow's own limit is 179.
 
-    The same numbers as torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, which MuSc and the
-    processors of CLIP and DINOv2 use; the aspect ratio is not kept.
-
-    Args:
-        image: RGB.
-        size: side s in pixels.
-        resample: "bilinear" or "bicubic".
-        mean: of each channel, in [0, 1].
-        std: of each channel, in [0, 1].
+    JPEG and JPEG 2000 beyond Pillow's limit are reduced while they are decoded, so that they never exist whole.
     """
-    pixels = np.asarray(image.resize((size, size), RESAMPLE[resample]), np.float32)
-    return (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    # Pillow warns at its limit, and refuses at twice that
+    Image.MAX_IMAGE_PIXELS = int(most * 1e6 / 2)
+
+
+def full_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the photograph that was decoded, which may have been reduced."""
+    size: tuple[int, int] = image.info.get("full_size", image.size)
+    return size
+
+
+def size_of(source: Source) -> tuple[int, int] | None:
+    """Width and height of an image, upright, as its file says without being decoded; None where it cannot be read."""
+    try:
+        if isinstance(source, np.ndarray):
+            return source.shape[1], source.shape[0]
+        if isinstance(source, Image.Image):
+            return source.size
+        if isinstance(source, StoredImage):
+            return load_image(source).size
+        path = os.fspath(source)
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return None
+        with Image.open(path, formats=formats_of(path)) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+    except Exception:  # whatever is wrong with it is said when it is decoded
+        return None
 
 
 def decode(path: str) -> Image.Image:
@@ -123,11 +148,17 @@ def decode(path: str) -> Image.Image:
         if status.st_size == 0:
             raise UnreadableImage(path, "the file is empty")
         with Path(path).open("rb") as file:
-            return _upright(Image.open(file, formats=formats_of(path)))
+            return _upright(_reduced(Image.open(file, formats=formats_of(path))))
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
         reason = f"not an image in a known format ({', '.join(formats_of(path))})"
+    except Image.DecompressionBombError:
+        # its own message speaks of an attack
+        reason = (
+            f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels; "
+            "--config.data.max_megapixels=NUMBER allows more"
+        )
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:
@@ -152,14 +183,34 @@ def _format(image: Image.Image) -> str | None:
 def _upright(image: Image.Image) -> Image.Image:
     deep_colour = image.mode.startswith("RGB") and is_deep(image)
     image.load()
-    try:
-        orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # whatever a malformed block does to the parser, the pixels are fine
-        orientation = None
+    orientation = _orientation(image)
     # what the conversion to 8 bits must know; transposing forgets it
     image.info["bits"], image.info["format"] = _bits(image), image.format
     image.info["deep_colour"] = deep_colour
+    if "full_size" in image.info and orientation in _SIDEWAYS:
+        image.info["full_size"] = image.info["full_size"][::-1]
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        orientation: int | None = image.getexif().get(_ORIENTATION)
+    except Exception:  # whatever a malformed block does to the parser, the pixels are fine
+        return None
+    return orientation
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """An image that is about to be decoded, at half its size, a quarter or an eighth where it is very large."""
+    width, height = image.size
+    halvings = next((k for k in range(MOST_HALVINGS) if width * height <= LARGEST_WHOLE * 4**k), MOST_HALVINGS)
+    if halvings and image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (width >> halvings, height >> halvings))
+    elif halvings and image.format == "JPEG2000":
+        image.reduce = halvings  # type: ignore[method-assign, assignment]
+    if halvings:
+        image.info["full_size"] = width, height
+    return image
 
 
 def _to_rgb(image: Image.Image, name: str, depth: int) -> Image.Image:

@@ -7,7 +7,7 @@ defects are each unlike any other; the defects of a recurring group are the same
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,10 @@ _HOLES = 6
 _SMALLEST = 32
 _MARK = ".drawn-set"
 """File that tells a set of this module's from a person's images; hidden, so no layout takes it for one of them."""
+
+
+Drawn = tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]
+"""Name, image and mask, as `DrawnSet` holds them."""
 
 
 class DrawnSetError(UserError):
@@ -83,8 +87,8 @@ def draw_set(
     return DrawnSet(images, masks, (roles > -2).astype(np.int64), np.maximum(roles, -1).astype(np.int64), names)
 
 
-def write_set(drawn: DrawnSet, root: str | os.PathLike[str]) -> None:
-    """Writes the set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
+def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -> None:
+    """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
 
     The directory appears whole or not at all; a set that was drawn there before is replaced.
 
@@ -95,12 +99,14 @@ def write_set(drawn: DrawnSet, root: str | os.PathLike[str]) -> None:
     if root.exists() and not (root / _MARK).is_file():
         raise DrawnSetError(f"{str(root)!r} exists and is no drawn set; remove it or choose another place")
     root.parent.mkdir(parents=True, exist_ok=True)
+    items = zip(drawn.names, drawn.images, drawn.masks, strict=True) if isinstance(drawn, DrawnSet) else drawn
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
-        for name, image, mask in zip(drawn.names, drawn.images, drawn.masks, strict=True):
+        for name, image, mask in items:
             file = unfinished / "test" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(file, compress_level=3)
+            # of either format the arguments that concern it count
+            Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
             if mask.any():
                 file = unfinished / "ground_truth" / name
                 file.parent.mkdir(parents=True, exist_ok=True)

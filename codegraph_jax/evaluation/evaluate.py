@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import UnreadableImage, load_image, source_of
+from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
@@ -61,7 +61,7 @@ def _masks(
     for i, sample in samples.items():
         try:
             if sample.label == 0 or sample.mask:
-                masks[i] = _mask(sample, _size(sample, result, config), config)
+                masks[i] = _mask(sample, _size(i, result, config), config)
         except UnreadableImage as error:
             problems.append(str(error))
     if problems:
@@ -77,11 +77,11 @@ def where_measured(config: MetricsConfig) -> str:
     return "each image's own size" if config.size == "image" else "the size of the score"
 
 
-def _size(sample: Sample, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
+def _size(place: int, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
     """Height and width at which an image's pixels are counted."""
     if config.size == "score":
-        return result.image_size, result.image_size
-    width, height = load_image(source_of(sample)).size
+        return result.map_size
+    width, height = map(int, result.placement.sizes[place])
     return height, width
 
 

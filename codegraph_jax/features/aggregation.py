@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -37,9 +37,19 @@ def from_bits(bits: Shaped[Array, "..."]) -> Float[Array, "..."]:
 
 
 @jax.jit
-def normalise(tokens: Float[Array, "n p c"]) -> Float[Array, "n p c"]:
-    """Zero mean and unit variance over all patches and channels of each image; no affine, epsilon 1e-5."""
+def normalise(tokens: Float[Array, "n p c"], covered: Bool[Array, "n p"] | None = None) -> Float[Array, "n p c"]:
+    """Zero mean and unit variance over all patches and channels of each image; no affine, epsilon 1e-5.
+
+    Args:
+        tokens: of p patches.
+        covered: patches that belong to the image; the others count for nothing and become 0. None: all do.
+    """
     tokens = tokens.astype(jnp.float32)
+    if covered is not None:
+        inside, count = covered[..., None], tokens.shape[2] * covered.sum(axis=1)[:, None, None]
+        mean = jnp.where(inside, tokens, 0).sum(axis=(1, 2), keepdims=True) / count
+        variance = jnp.where(inside, jnp.square(tokens - mean), 0).sum(axis=(1, 2), keepdims=True) / count
+        return jnp.where(inside, (tokens - mean) * lax.rsqrt(variance + LAYER_NORM_EPSILON), 0)
     mean = tokens.mean(axis=(1, 2), keepdims=True)
     variance = jnp.square(tokens - mean).mean(axis=(1, 2), keepdims=True)
     return (tokens - mean) * lax.rsqrt(variance + LAYER_NORM_EPSILON)

@@ -26,6 +26,7 @@ from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
 FORMAT = 2
@@ -44,12 +45,12 @@ class FeatureCache:
         damaged: entries that could not be used as they were.
     """
 
-    def __init__(self, directory: str, backbone: Backbone, image_size: int, dtype: DTypeLike = np.float32):
+    def __init__(self, directory: str, backbone: Backbone, frame: Frame, dtype: DTypeLike = np.float32):
         """
         Args:
             directory: made where it is not there.
             backbone: whose features they are.
-            image_size: side in pixels.
+            frame: how photographs become grids of patches.
             dtype: of the patch tokens.
 
         Raises:
@@ -63,10 +64,11 @@ class FeatureCache:
             "final_norm": model.final_norm,
             "dtype": str(jnp.dtype(model.dtype)),
             "position_offset": model.position_offset,
-            "image_size": image_size,
             # devices round differently
             "device": jax.devices()[0].device_kind,
         }
+        # squares are known by their side, as they were before there was anything else
+        settings |= {"frame": frame.as_json()} if frame.keeps_aspect else {"image_size": frame.size[0]}
         self._dtype = np.dtype(dtype)
         if self._dtype != np.float32:
             settings["tokens"] = str(self._dtype)

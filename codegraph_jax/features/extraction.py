@@ -1,6 +1,6 @@
 """From image files to the normalised patch tokens of every layer, on one device or many."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, image_batches
-from codegraph_jax.data.images import DEEP, Source, StoredImage, preprocess
+from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.images import DEEP, Source, StoredImage
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures, image_key
+from codegraph_jax.features.tokens import image_tokens
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
 
@@ -41,6 +42,8 @@ class Features:
         image_features: [n, d], for the re-scoring of images.
         keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
         kept: which of the sources these n images are.
+        placement: where the photographs lie in the grids of patches, and which patches are judged; the tokens of the
+            others are 0.
         skipped: (source index, reason) of those that could not be read.
         found: images that a store had.
         copies: (source index, place among the n images) of sources that show the same as one of these, pixel by pixel,
@@ -53,10 +56,29 @@ class Features:
     image_features: Float[np.ndarray, "n d"]
     keys: list[bytes]
     kept: Int[np.ndarray, " n"]
+    placement: Placement
     skipped: list[tuple[int, str]]
     found: int = 0
     copies: tuple[tuple[int, int], ...] = ()
     depth: int = DEEP
+
+    def without_unjudged(self, placement: Placement) -> "Features":
+        """The same with fewer patches judged: the tokens of the others become 0."""
+        judged, rank = placement.judged, jax.process_index()
+        if judged is None:
+            return self
+        start = sum(self.counts[:rank])
+        own = judged[start : start + self.counts[rank]]
+        layers = []
+        for layer in self.layers:
+            if isinstance(layer, np.ndarray):
+                # in place, image by image: a layer may be a mapped file
+                for tokens, patches in zip(layer, own):
+                    tokens[~patches] = 0
+            else:
+                layer = jnp.where(own[..., None], layer, 0)
+            layers.append(layer)
+        return replace(self, layers=layers, placement=placement)
 
 
 def default_batch_size() -> int:
@@ -69,7 +91,7 @@ class _Batch(NamedTuple):
 
     places: Int[np.ndarray, " v"]
     keys: list[bytes]
-    images: Float[np.ndarray, "b s s 3"]
+    images: Float[np.ndarray, "b y x 3"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +101,7 @@ class Extractor:
     Attributes:
         backbone: see `codegraph_jax.backbones`.
         mesh: the devices; batches are split over those of this process.
-        image_size: side S in pixels.
+        frame: how photographs become grids of patches.
         batch_size: images a device sees at once; 0 takes `default_batch_size`.
         workers: threads that decode.
         unreadable: what happens to images that cannot be decoded: `skip` or `error`.
@@ -88,7 +110,7 @@ class Extractor:
 
     backbone: Backbone
     mesh: DeviceMesh
-    image_size: int
+    frame: Frame
     batch_size: int = 0
     workers: int = 2
     unreadable: str = "skip"
@@ -121,10 +143,10 @@ class Extractor:
             NotFiniteError: the backbone gives features that are not finite; the image is named.
         """
         mine = processes.share(len(sources))
-        preset = self.backbone.preset
+        preset, frame = self.backbone.preset, self.frame
         batches = image_batches(
             sources[mine],
-            partial(preprocess, size=self.image_size, resample=preset.resample, mean=preset.mean, std=preset.std),
+            partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
             self.workers,
             self.unreadable,
@@ -143,7 +165,7 @@ class Extractor:
 
         with processes.together():
             for batch in _unknown(batches, stores, gathered, progress):
-                started = self._start(batch)
+                started = self._start(batch, batches.sizes)
                 # only now is the batch before this one waited for, so that the device always has work
                 if running:
                     finish(*running)
@@ -151,23 +173,39 @@ class Extractor:
             if running:
                 finish(*running)
         skipped = [(i + mine.start, why) for i, why in batches.skipped]
-        return replace(gathered.features(self._no_layers(), skipped, mine.start), depth=depth)
+        placement = Placement(frame, np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))]))
+        features = gathered.features(self._no_layers(), placement, skipped, mine.start)
+        return replace(features, depth=depth)
 
-    def forward(self, images: Float[np.ndarray, "b s s 3"]) -> tuple[list[Array], Array, Array]:
+    def forward(
+        self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]
+    ) -> tuple[list[Array], Array, Array]:
         """Runs the backbone over a batch: layers, image features, and which images gave finite numbers.
 
         Several devices take equal parts of it, and the results have a device axis. A device that runs out of memory
         gets fewer images at once from then on.
+
+        Args:
+            images: as the frame places them.
+            *covered: which patches they cover; where it is left out, all.
         """
         compiled, devices, chunks = self.compiled, self.mesh.local, self._chunks
+        given = [images, *covered]
         if len(devices) == 1:
-            return chunks(lambda part: compiled(images[part]), len(images))
-        images = images.reshape(len(devices), -1, *images.shape[1:])
-        return chunks(lambda part: compiled(images[:, part]), images.shape[1], axis=1)
+            return chunks(lambda part: compiled(*(x[part] for x in given)), len(images))
+        given = [x.reshape(len(devices), -1, *x.shape[1:]) for x in given]
+        return chunks(lambda part: compiled(*(x[:, part] for x in given)), given[0].shape[1], axis=1)
 
-    def _start(self, batch: _Batch) -> tuple[BatchFeatures, Array]:
+    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]]) -> tuple[BatchFeatures, Array]:
         """Begins the work on a batch; nothing is waited for."""
-        layers, image_features, finite = self.forward(batch.images)
+        covered = []
+        if self.frame.keeps_aspect:
+            contents = [self.frame.content(*sizes[place]) for place in batch.places.tolist()]
+            # what fills the batch up is covered too: there must be something to normalise
+            filled = np.ones((len(batch.images), self.frame.grid[0] * self.frame.grid[1]), bool)
+            filled[: len(contents)] = self.frame.covered(contents)
+            covered.append(filled)
+        layers, image_features, finite = self.forward(batch.images, *covered)
         if len(self.mesh.local) == 1:
             valid = len(batch.places)
             layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
@@ -180,14 +218,15 @@ class Extractor:
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid], features)
 
     @cached_property
-    def compiled(self) -> Callable[[np.ndarray], Any]:
+    def compiled(self) -> Callable[..., Any]:
         """The backbone as one program, kept so that the categories of a run share it."""
         backbone, devices = self.backbone, self.mesh.local
-        function = partial(_forward, backbone)
+        function = partial(_forward, backbone, self.frame)
         if len(devices) == 1:
             return partial(jax.jit(function), backbone.params)
-        spread, params = devices.spread(function), devices.copy_to_all(backbone.params)
-        return lambda images: spread(params, devices.place(list(images)))
+        spread = devices.spread(lambda params, given: function(params, *given))
+        params = devices.copy_to_all(backbone.params)
+        return lambda *given: spread(params, devices.place(list(zip(*given))))
 
     @cached_property
     def _chunks(self) -> Chunks:
@@ -195,7 +234,7 @@ class Extractor:
         return Chunks("images", ADVICE)
 
     def _no_layers(self) -> list[Any]:
-        patches = (self.image_size // self.backbone.preset.patch_size) ** 2
+        patches = self.frame.grid[0] * self.frame.grid[1]
         return [np.zeros((0, patches, self.backbone.preset.width), self.dtype) for _ in self.backbone.blocks]
 
 
@@ -234,11 +273,18 @@ class _Gathered:
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(places, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
 
-    def features(self, no_layers: list[Any], skipped: list[tuple[int, str]], start: int) -> Features:
+    def features(
+        self,
+        no_layers: list[Any],
+        placement: Placement,
+        skipped: list[tuple[int, str]],
+        start: int,
+    ) -> Features:
         """Everything in the order of the sources, and what every process has to know of the others' images.
 
         Args:
             no_layers: of a process without images.
+            placement: of the sources of this process.
             skipped: of this process.
             start: place of its first source.
         """
@@ -256,6 +302,10 @@ class _Gathered:
             order = order[new]
         keys = [self.keys[i].hex() for i in order]
         kept = processes.gather_rows(places[order] + start)
+        sizes = processes.gather_rows(placement.sizes.reshape(-1, 2)[places[order]])
+        placement = replace(placement, sizes=sizes)
+        if placement.frame.keeps_aspect:
+            placement = placement.within(placement.frame.covered(placement.contents()))
         place_of = {source: place for place, source in enumerate(kept.tolist())}
         to_first = dict(pair for part in processes.gather(copies) for pair in part)
         return Features(
@@ -264,6 +314,7 @@ class _Gathered:
             processes.gather_rows(image_features[order].astype(np.float32)),
             [bytes.fromhex(key) for part in processes.gather(keys) for key in part],
             kept,
+            placement,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
             sum(processes.gather(self.found)),
             # a copy of a copy: the original may lie in an earlier process
@@ -338,11 +389,12 @@ def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFe
     return entries
 
 
-def _forward(backbone: Backbone, params: Any, images: Float[Array, "b s s 3"]) -> tuple[list[Array], Array, Array]:
-    out = backbone.apply(params, images)
-    layers = [normalise(block) for block in out["blocks"]]
+def _forward(
+    backbone: Backbone, frame: Frame, params: Any, images: Float[Array, "b y x 3"], covered: Array | None = None
+) -> tuple[list[Array], Array, Array]:
+    layers, image_features = image_tokens(backbone, frame, params, images, covered)
     finite = jnp.stack([jnp.isfinite(layer).all(axis=(1, 2)) for layer in layers]).all(axis=0)
-    return layers, out["image"], finite & jnp.isfinite(out["image"]).all(axis=1)
+    return layers, image_features, finite & jnp.isfinite(image_features).all(axis=1)
 
 
 def _require_finite(sources: Sequence[Source], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:

@@ -14,6 +14,7 @@ from codegraph_jax.config import Config, StorageConfig
 from codegraph_jax.core.arrays import COPIED_BYTES, GIB, in_memory, mapped
 from codegraph_jax.core.environment import free_memory
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.frame import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -135,13 +136,17 @@ class MemoryPlan:
         return f"estimate of memory: {', '.join(said)}, work {self.working / GIB:.1f} GiB"
 
 
-def plan_run(config: Config, backbone: Backbone, images: int) -> MemoryPlan:
+def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> MemoryPlan:
     """The estimate for a detection of so many images."""
-    patches = (config.backbone.image_size // backbone.preset.patch_size) ** 2
+    patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.references or images, images)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
-    return plan_memory(config.storage, images, references, patches, backbone.preset.width, layers, degrees, dtype)
+    size = (images, references, patches, backbone.preset.width, layers, degrees)
+    # by the direct route, which is that within a radius, every degree has vectors of its own
+    precision = feature_type("auto", config.similarity.precision)
+    vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius else 1.0
+    return plan_memory(config.storage, *size, dtype, vectors)
 
 
 def plan_memory(
@@ -153,6 +158,7 @@ def plan_memory(
     layers: int,
     degrees: int,
     dtype: DTypeLike = np.float32,
+    vectors: float = 1.0,
 ) -> MemoryPlan:
     """The estimate for a set of one category, on this process.
 
@@ -160,12 +166,13 @@ def plan_memory(
         config: how much memory, and where files go.
         images, references, patches, channels, layers, degrees: the sizes of the run.
         dtype: of the patch tokens.
+        vectors: bytes of a layer as the kernel reads it, as a multiple of those of its tokens.
     """
     layer = np.dtype(dtype).itemsize * images * patches * channels
     table = 4 * images * references * patches
     limit = memory_limit(config)
     # the graph comes when the prepared layer is gone
-    working = max(2 * layer, GRAPHS * 4 * images**2) + COPIES * table
+    working = max(int((1 + vectors) * layer), GRAPHS * 4 * images**2) + COPIES * table
     working += COPIED_PARTS * COPIED_BYTES + COPIED_IMAGES * 4 * references * patches
     tables = layers * degrees * table
     return MemoryPlan(layers * layer, tables, working, limit, config.directory, references, table)

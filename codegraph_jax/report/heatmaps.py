@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from matplotlib import colormaps
 from PIL import Image
 
 OPACITY = 0.7
 """Of the strongest colour; the rest of the image keeps its own in proportion."""
+DIM = 80
+"""Of 256: how bright what is not inspected stays."""
 LEVELS = 64
 """Colours of a layer: more cannot be told apart over a photograph, and cost bytes."""
 
@@ -59,6 +61,20 @@ def overlay(image: Image.Image, strength: Float[np.ndarray, "h w"]) -> Image.Ima
     alpha = np.rint(256 * opacity).astype(np.uint16)
     mixed = pixels * (256 - alpha)[level][..., None] + (colours * alpha[:, None])[level] + np.uint16(128)
     return Image.fromarray((mixed >> 8).astype(np.uint8))
+
+
+def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Image.Image:
+    """The image with what is not inspected darkened and without colour.
+
+    Args:
+        image: RGB.
+        inspected: of any size of the same aspect; None: everything is.
+    """
+    if inspected is None:
+        return image
+    dark = image.convert("L").point([value * DIM // 256 for value in range(256)]).convert("RGB")
+    mask = Image.fromarray(inspected.astype(np.uint8) * 255).resize(image.size, Image.Resampling.NEAREST)
+    return Image.composite(image, dark, mask)
 
 
 def layer_png(strength: Float[np.ndarray, "h w"]) -> bytes:

@@ -1,7 +1,9 @@
 """What one category of a run came to: everything that the writers of results need."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codegraph_jax.data.roi import Inspected
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.result import DetectionResult
 
@@ -41,6 +43,7 @@ class Outcome:
         result: scores, calibration and recurring defects.
         metrics: as `evaluation.evaluate` gives them; None where undefined.
         diagnostics: figures for the report.
+        inspected: what of each image is inspected; empty: everything.
     """
 
     category: str
@@ -48,6 +51,7 @@ class Outcome:
     result: DetectionResult
     metrics: dict[str, float | None]
     diagnostics: tuple[Diagnostic, ...] = ()
+    inspected: Sequence[Inspected] = ()
 
     def flagging(self) -> Flagging:
         """The flags held against the labels, where there are any."""

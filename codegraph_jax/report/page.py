@@ -1,9 +1,9 @@
 """report.html: one file that opens from disk, holds its pictures, and fetches nothing from anywhere.
 
-Pictures are embedded as JPEG, as large as `pictures.picture_side` allows: 512 px for up to 400 images, about 230 px for
-2,000 (some 30 MB). Anomaly maps are embedded as small PNG layers that the browser lays over them, so the map can be
-switched off. Where the embedded picture is small, the large view shows the heat-map file beside the report instead, and
-falls back to the embedded picture when the report was sent somewhere without its folder.
+Pictures are embedded as JPEG, as large as `pictures.picture_side` allows: 1024 px for up to 100 images, 512 px for 400,
+about 230 px for 2,000 (some 30 MB). Anomaly maps are embedded as small PNG layers that the browser lays over them, so
+the map can be switched off. Where the embedded picture is small, the large view shows the heat-map file beside the
+report instead, and falls back to the embedded picture when the report was sent somewhere without its folder.
 """
 
 import base64
@@ -280,11 +280,17 @@ def _image_data(row: Row) -> dict[str, Any]:
         "shares": shown(row.shares) if row.shares else None,
         "width": picture.image_width,
         "height": picture.image_height,
-        "boxes": [_edges(box) for box in record.boxes],
+        "boxes": [_shares(region.box, picture) for region in picture.regions],
         "shared": [_edges(box) for box in record.shared],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,
     }
+
+
+def _shares(box: tuple[int, int, int, int], picture: Picture) -> list[float]:
+    """Left, top, right and bottom in shares of the photograph's width and height."""
+    sides = (picture.image_width, picture.image_height) * 2
+    return [round(edge / side, 4) for edge, side in zip(box, sides)]
 
 
 def _edges(box: Any) -> list[float]:

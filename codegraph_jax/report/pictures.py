@@ -11,15 +11,16 @@ from PIL import Image
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.images import load_image, source_of
+from codegraph_jax.data.images import full_size, load_image, source_of
 from codegraph_jax.report.contact_sheet import TILE, crop
-from codegraph_jax.report.heatmaps import Scale, layer_png, overlay
+from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
-from codegraph_jax.report.regions import flagged_regions, stretch
+from codegraph_jax.report.regions import flagged_regions, lower_limits, stretch
+from codegraph_jax.scoring.maps import interpolated
 
-LARGEST, SMALLEST = 512, 128
-"""Sides in pixels of the pictures that a report carries."""
+LARGEST, USUAL, SMALLEST = 1024, 512, 128
+"""Sides in pixels of the pictures that a report carries; beyond the usual one none is larger than its photograph."""
 PICTURE_BYTES = 32_000_000
 """What the pictures of a report may take together: a browser opens that at once, and mail still takes most of it."""
 BYTES_PER_PIXEL = 0.3
@@ -63,7 +64,7 @@ def fit(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def make_pictures(
-    records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
+    records: Sequence[Record], workdir: Path, scale: Scale, largest: int, workers: int, advance: Progress
 ) -> list[Picture]:
     """Writes heat maps and masks, and returns what the report and the contact sheets show, in the order of `records`.
 
@@ -71,13 +72,14 @@ def make_pictures(
         records: all images of the run.
         workdir: where the files that the records name are written.
         scale: of the heat maps.
+        largest: longest side of a heat map in pixels.
         workers: threads.
         advance: called with the number of images just done.
     """
     side = picture_side(len(records))
 
     def work(record: Record) -> Picture:
-        return _make_picture(record, workdir, scale, side)
+        return _make_picture(record, workdir, scale, largest, side)
 
     pictures = []
     with ThreadPoolExecutor(workers) as pool:
@@ -87,31 +89,42 @@ def make_pictures(
     return pictures
 
 
-def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
-    result = record.outcome.result
-    image = load_image(source_of(record.outcome.samples[record.index]), result.depth)
-    anomaly_map = result.maps([record.index])[0]
+def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, side: int) -> Picture:
+    outcome, result, i = record.outcome, record.outcome.result, record.index
+    image = load_image(source_of(outcome.samples[i]), result.depth)
+    own_width, own_height = full_size(image)
+    longest = max(own_width, own_height)
+    inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None
+    content, anomaly_map = result.placement.content(i), result.maps([i])[0]
     if record.heatmap:
-        size = fit(*image.size, result.image_size)
-        _save(overlay(image, scale.strength(stretch(anomaly_map, *size))), workdir / record.heatmap, compress_level=1)
+        width, height = fit(own_width, own_height, min(longest, largest))
+        picture = overlay(image, scale.strength(stretch(anomaly_map, width, height)))
+        _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
         calibration, shows = result.calibration, result.consistency.shows
-        scores = stretch(anomaly_map, *image.size)
-        mask = flagged_regions(scores, calibration.threshold, calibration.patch_threshold)
-        regions = describe_regions(mask, scores, calibration, shows[record.index] if len(shows) else shows)
+        scores = stretch(anomaly_map, own_width, own_height)
+        background = float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]])))
+        limits = lower_limits(content.cut(result.patch_scores[i]), background, calibration.patch_threshold)
+        limits = stretch(interpolated(limits[None], result.map_size)[0], own_width, own_height)
+        mask = flagged_regions(scores, calibration.threshold, limits)
+        if inspected is not None:
+            mask &= inspected
+        shown = content.cut(shows[i]) if len(shows) else shows
+        regions = describe_regions(mask, scores, calibration, shown)
         if record.mask:
             _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
-    width, height = fit(*image.size, side)
+    width, height = fit(own_width, own_height, min(side, max(longest, USUAL)))
     photograph = io.BytesIO()
-    image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0).save(photograph, "JPEG", quality=QUALITY)
+    small = image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    dimmed(small, inspected).save(photograph, "JPEG", quality=QUALITY)
     return Picture(
         photograph=photograph.getvalue(),
-        layer=layer_png(scale.strength(result.patch_scores[record.index])),
+        layer=layer_png(scale.strength(content.cut(result.patch_scores[i]))),
         width=width,
         height=height,
-        image_width=image.width,
-        image_height=image.height,
+        image_width=own_width,
+        image_height=own_height,
         tile=crop(image, record.shared, TILE) if record.community else None,
         regions=regions,
     )

@@ -10,7 +10,7 @@ from codegraph_jax.consistency.community import Consistency, PatchBox
 from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.report.regions import Box, flagged_regions, region_boxes, shared_box
+from codegraph_jax.report.regions import Box, shared_box
 
 COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "community")
 
@@ -28,7 +28,6 @@ class Record:
         flagged: it is above the threshold.
         community: number of the recurring pattern that it shares, from 1 in each category; None without.
         heatmap, mask: files below the workdir; None where they are not written.
-        boxes: around the flagged regions.
         shared: boxes around what ties it to its community.
     """
 
@@ -46,7 +45,6 @@ class Record:
     community: int | None
     heatmap: Path | None
     mask: Path | None
-    boxes: list[Box]
     shared: list[Box]
 
     def values(self) -> dict[str, Any]:
@@ -102,14 +100,10 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     shared: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.highest + 1):
         for box in shared_patches(result.consistency, number):
-            shared.setdefault(box.image, []).append(shared_box(box))
+            shared.setdefault(box.image, []).append(shared_box(box, result.placement))
     records = []
     for i, sample in enumerate(outcome.samples):
         flagged = bool(calibration.flagged[i])
-        boxes = []
-        if flagged:
-            thresholds = calibration.threshold, calibration.patch_threshold
-            boxes = region_boxes(flagged_regions(result.patch_scores[i], *thresholds))
         records.append(
             Record(
                 outcome=outcome,
@@ -126,7 +120,6 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 community=groups.get(i),
                 heatmap=output_path(Path("heatmaps"), sample.category, sample.name) if config.heatmaps else None,
                 mask=output_path(Path("masks"), sample.category, sample.name) if config.masks and flagged else None,
-                boxes=boxes,
                 shared=shared.get(i, []),
             )
         )

@@ -188,7 +188,9 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
         "patches": [
             {
                 "path": samples[box.image].path,
-                "box": shared_box(box).pixels(pictures[box.image].image_width, pictures[box.image].image_height),
+                "box": shared_box(box, recurrence.outcome.result.placement).pixels(
+                    pictures[box.image].image_width, pictures[box.image].image_height
+                ),
             }
             for box in shared_patches(recurrence.outcome.result.consistency, recurrence.number)
         ],

@@ -8,6 +8,11 @@ from PIL import Image
 from scipy import ndimage
 
 from codegraph_jax.consistency.community import PatchBox
+from codegraph_jax.data.frame import Placement
+
+HALF, NEARBY = 0.5, 5
+"""Half of the greatest score within the widest neighbourhood that is averaged, 5 x 5 patches. Measured against 0.3 to
+0.7, 3 to 9 patches and no such limit: BENCHMARKS.md, "Regions"."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,18 @@ class Box:
         ]
 
 
-def shared_box(box: PatchBox) -> Box:
-    """The box of a community's patches in the form that is drawn here."""
-    return Box(box.left, box.top, box.right, box.bottom)
+def shared_box(box: PatchBox, placement: Placement) -> Box:
+    """The box of a community's patches, in shares of the photograph instead of its grid."""
+    (rows, columns), content = placement.frame.grid, placement.content(box.image)
+    across, down = (
+        ((edge * columns - content.left) / content.width for edge in (box.left, box.right)),
+        ((edge * rows - content.top) / content.height for edge in (box.top, box.bottom)),
+    )
+    left, right, top, bottom = (min(max(edge, 0.0), 1.0) for edge in (*across, *down))
+    return Box(left, top, right, bottom)
 
 
-def stretch(anomaly_map: Float[np.ndarray, "s s"], width: int, height: int) -> Float[np.ndarray, "height width"]:
+def stretch(anomaly_map: Float[np.ndarray, "a b"], width: int, height: int) -> Float[np.ndarray, "height width"]:
     """A map in the shape of its image."""
     if anomaly_map.shape == (height, width):
         return anomaly_map
@@ -42,23 +53,39 @@ def stretch(anomaly_map: Float[np.ndarray, "s s"], width: int, height: int) -> F
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def flagged_regions(scores: Float[np.ndarray, "h w"], seed: float, grow: float) -> Bool[np.ndarray, "h w"]:
+def lower_limits(patch_scores: Float[np.ndarray, "h w"], background: float, grow: float) -> Float[np.ndarray, "h w"]:
+    """The score from which each patch may belong to a flagged region.
+
+    `grow`, what a normal image hardly reaches anywhere, and not below half of the way from the image's background to
+    the greatest score nearby. An image that scores higher all over is not anomalous all over; and around a defect
+    scores fall off over some patches, since features of a patch tell of its neighbours too.
+
+    Args:
+        patch_scores: of one photograph.
+        background: usual score of its patches.
+        grow: see `Calibration.patch_threshold`.
+    """
+    peaks = ndimage.maximum_filter(patch_scores, NEARBY, mode="nearest")
+    return np.maximum(np.float32(grow), background + HALF * (peaks - background)).astype(np.float32)
+
+
+def flagged_regions(
+    scores: Float[np.ndarray, "a b"], seed: float, grow: float | Float[np.ndarray, "a b"]
+) -> Bool[np.ndarray, "a b"]:
     """Regions above `grow` that reach `seed` somewhere (hysteresis): few false ones, and whole ones.
 
     The highest place always counts as a seed: interpolation may have lowered the peak that flagged the image.
+
+    Args:
+        scores: anomaly map.
+        seed: threshold.
+        grow: lower limit, one for all or of each pixel.
     """
-    seed = min(seed, float(scores.max()))
-    labels, count = ndimage.label(scores >= min(grow, seed), structure=np.ones((3, 3)))
+    peak = scores.max()
+    seed = min(seed, float(peak))
+    above = scores >= np.minimum(grow, peak)
+    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
     kept = np.zeros(count + 1, bool)
     kept[labels[scores >= seed]] = True
+    kept[0] = False
     return kept[labels]
-
-
-def region_boxes(regions: Bool[np.ndarray, "h w"]) -> list[Box]:
-    """The smallest box around each connected region, from top to bottom."""
-    height, width = regions.shape
-    labels, _ = ndimage.label(regions, structure=np.ones((3, 3)))
-    return [
-        Box(columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
-        for rows, columns in ndimage.find_objects(labels)
-    ]

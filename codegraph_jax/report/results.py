@@ -79,9 +79,9 @@ def write_results(
         if config.report.maps:
             # half precision: distances reach 2 at most, and its steps there are a thousandth
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
-        scale = scale or run_scale([outcome.result.patch_scores for outcome in outcomes])
+        scale = scale or run_scale([o.result.placement.judged_scores(o.result.patch_scores) for o in outcomes])
         with bar(len(records), "report", "image") as advance:
-            pictures = make_pictures(records, workdir, scale, config.data.workers, advance)
+            pictures = make_pictures(records, workdir, scale, config.report.heatmap_size, config.data.workers, advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
@@ -139,9 +139,9 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:
     """Name, shape and parts of a category's anomaly maps."""
     result = outcome.result
-    n, size = len(result.patch_scores), result.image_size
+    n, size = len(result.patch_scores), result.map_size
     parts = (result.maps(slice(start, start + MAPS_AT_ONCE)) for start in range(0, n, MAPS_AT_ONCE))
-    return outcome.category, (n, size, size), parts
+    return outcome.category, (n, *size), parts
 
 
 def _planned(

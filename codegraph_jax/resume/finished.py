@@ -12,6 +12,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.data.frame import Frame, Placement
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -31,11 +32,13 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
         "shows": consistency.shows,
+        "sizes": result.placement.sizes,
+        "judged": np.zeros((0, 0), bool) if result.placement.judged is None else result.placement.judged,
         "products": np.zeros(0, int) if result.products is None else result.products,
     }
     about = {
         "skipped": result.skipped,
-        "image_size": result.image_size,
+        "frame": result.placement.frame.as_json(),
         "weights": result.weights,
         "features": dict(result.features),
         "seconds": result.seconds,
@@ -83,7 +86,9 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         scores_raw=arrays["scores_raw"],
         scores=arrays["scores"],
         calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
-        image_size=about["image_size"],
+        placement=Placement(
+            Frame.from_json(about["frame"]), arrays["sizes"], arrays["judged"] if len(arrays["judged"]) else None
+        ),
         weights=about["weights"],
         features=about["features"],
         seconds=about["seconds"],

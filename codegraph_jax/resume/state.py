@@ -27,6 +27,8 @@ from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensors
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
@@ -34,7 +36,7 @@ from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.unfinished import Unfinished
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
-FORMAT = 3
+FORMAT = 4
 """Changes when the meaning of a file does."""
 CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "keep", "data", "review")
 """Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back, and a
@@ -51,7 +53,15 @@ Sets = Mapping[str, Sequence[Sample]]
 class RunState:
     """What of a run is kept, until it is finished. Failing to keep it is a warning."""
 
-    def __init__(self, workdir: Path, config: Config, backbone: Backbone, sets: Sets, review: Review | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        config: Config,
+        backbone: Backbone,
+        sets: Sets,
+        review: Review | None = None,
+        roi: Roi | None = None,
+    ):
         """
         Args:
             workdir: held by this run alone.
@@ -59,10 +69,11 @@ class RunState:
             backbone: of the run.
             sets: everything that it will work on.
             review: what it is judged with.
+            roi: what is inspected.
         """
         self._config, self._backbone = config, backbone
         self._root = workdir / DIRECTORY
-        values = _settings(config, backbone)
+        values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         judging = [values["config"].pop(name) for name in JUDGING]
         judging.append(review.as_json() if review else None)
         settings = json.dumps(values, sort_keys=True)
@@ -94,12 +105,12 @@ class RunState:
             logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
             return None
 
-    def unfinished(self, category: str) -> Unfinished:
-        """Features and tables of a category."""
+    def unfinished(self, category: str, frame: Frame) -> Unfinished:
+        """Features and tables of a category, whose photographs are framed like this."""
         config, directory = self._config, self._tables[category]
         dtype = feature_type(config.features.dtype, config.similarity.precision)
-        size, keep_features = config.backbone.image_size, not config.data.cache
-        return Unfinished(directory, self._backbone, size, keep_features, dtype, at_any_cost=config.keep)
+        keep_features = not config.data.cache
+        return Unfinished(directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.keep)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Keeps a result in the place of the features and tables that it was made from."""

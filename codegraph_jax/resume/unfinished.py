@@ -13,6 +13,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 from codegraph_jax.resume.budget import Budget
@@ -31,7 +32,7 @@ class Unfinished:
         self,
         directory: Path,
         backbone: Backbone,
-        image_size: int,
+        frame: Frame,
         keep_features: bool,
         dtype: DTypeLike = np.float32,
         at_any_cost: bool = False,
@@ -40,7 +41,7 @@ class Unfinished:
         Args:
             directory: of one run with its settings; made here.
             backbone: of the run.
-            image_size: side in pixels.
+            frame: how photographs become grids of patches.
             keep_features: off where `config.data.cache` keeps them anyway.
             dtype: of the patch tokens.
             at_any_cost: all is kept, whatever time it takes.
@@ -52,7 +53,7 @@ class Unfinished:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             if keep_features:
-                self._features = FeatureCache(str(directory / "features"), backbone, image_size, dtype)
+                self._features = FeatureCache(str(directory / "features"), backbone, frame, dtype)
         except (OSError, ConfigError) as error:
             self._budget.close(error)
 

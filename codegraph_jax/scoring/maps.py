@@ -1,5 +1,6 @@
 """Anomaly maps and image scores from patch scores (MuSc, arXiv:2401.16753; docs/method.md section 5)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -8,8 +9,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-MAPS_AT_ONCE = 16
-"""Maps that are interpolated at once."""
+from codegraph_jax.data.frame import Content
+
+MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
+"""Maps that are interpolated at once: so many, or as many as have so many pixels together."""
 
 
 def _align_corners_weights(cells: int, size: int) -> Float[np.ndarray, "s cells"]:
@@ -41,8 +44,24 @@ def interpolated(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int
     return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size))
 
 
-def image_scores(patch_scores: Float[np.ndarray, "n h w"], size: int) -> Float[np.ndarray, " n"]:
-    """Greatest value of each image's anomaly map of `size` pixels a side; the maps never exist all at once."""
-    starts = range(0, len(patch_scores), MAPS_AT_ONCE)
-    parts = [interpolated(patch_scores[a : a + MAPS_AT_ONCE], size).max(axis=(1, 2)) for a in starts]
+def content_maps(
+    patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
+) -> Float[np.ndarray, "n a b"]:
+    """`interpolated` of what of each grid belongs to its photograph."""
+    grid = patch_scores.shape[1:]
+    if all((content.height, content.width) == grid for content in contents):
+        return interpolated(patch_scores, size)
+    return np.concatenate([interpolated(content.cut(own)[None], size) for own, content in zip(patch_scores, contents)])
+
+
+def image_scores(
+    patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
+) -> Float[np.ndarray, " n"]:
+    """Greatest value of each image's anomaly map of `size`; the maps never exist all at once."""
+    pixels = size * size if isinstance(size, int) else size[0] * size[1]
+    step = max(1, min(MAPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
+    parts = [
+        content_maps(patch_scores[a : a + step], size, contents[a : a + step]).max(axis=(1, 2))
+        for a in range(0, len(patch_scores), step)
+    ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)

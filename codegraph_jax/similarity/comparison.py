@@ -41,13 +41,15 @@ class Comparison:
 
     Attributes:
         features: of the n images.
-        tables: distances of each layer [r, n, m, p]; infinite where a reference is the image itself.
+        tables: distances of each layer [r, n, m, p]; infinite where a reference is the image itself, and where within
+            the radius it has no patch that counts; of patches that are not judged `judged.NOT_JUDGED`.
         references: which images the m references are, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.
         added: the last so many images are no references, and nothing is learnt from them.
         listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
         barred: references that must not serve an image, besides itself; None: there are none.
+        roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.
         products: which product each image shows (`consistency.products`); None: not looked at.
     """
 
@@ -60,6 +62,7 @@ class Comparison:
     listed: int = 0
     barred: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
+    roi: Bool[np.ndarray, "a b"] | None = None
 
     @property
     def own(self) -> int:

@@ -47,11 +47,11 @@ def supported(precision: str) -> bool:
     return device.platform == "gpu" and float(device.compute_capability) >= 9.0 and precision == "bfloat16"
 
 
-def padded(vectors: Float[Array, "r n p c"]) -> Float[Array, "r n q d"]:
+def padded(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
     """The last patch repeated to a length that the kernel takes, and channels of zeros: neither changes a maximum."""
-    p, c = vectors.shape[2:]
-    vectors = jnp.pad(vectors, ((0, 0), (0, 0), (0, max(ROWS - p, -p % ALIGNMENT)), (0, 0)), mode="edge")
-    return jnp.pad(vectors, ((0, 0), (0, 0), (0, 0), (0, -c % DEPTH)))
+    p, c = vectors.shape[1:]
+    vectors = jnp.pad(vectors, ((0, 0), (0, max(ROWS - p, -p % ALIGNMENT)), (0, 0)), mode="edge")
+    return jnp.pad(vectors, ((0, 0), (0, 0), (0, -c % DEPTH)))
 
 
 def tile_columns(p: int) -> int:

@@ -25,6 +25,9 @@ CHUNK_TILES = 96
 MOST_TILES, TILE_BYTES = 8, 2**29
 """Tiles in one product on accelerators: so many, or as many as this memory holds; large images have large tiles."""
 
+BLOCKS = 64
+"""Blocks in one product on accelerators, where patches are compared within a radius."""
+
 ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
 
 
@@ -67,6 +70,11 @@ def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:
     return Pairs(pairs_within(n, np.sort(references)), column)
 
 
+def schedule_length(n: int, references: int) -> int:
+    """How many pairs there are of n images of which one at least is one of so many references."""
+    return references * (references - 1) // 2 + references * (n - references)
+
+
 def pick_kernel(kernel: str, precision: str) -> str:
     """`auto` becomes the fastest kernel that is known to work here (BENCHMARKS.md); `fused` the form for the device."""
     platform = jax.default_backend()
@@ -83,11 +91,30 @@ def pick_kernel(kernel: str, precision: str) -> str:
     return "reuse" if platform == "cpu" else "direct"
 
 
-def tile_options(config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int]) -> TileOptions:
-    """What the kernel is compiled for, from the configuration and the platform."""
+def tile_options(
+    config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
+) -> TileOptions:
+    """What the kernel is compiled for, from the configuration and the platform.
+
+    Args:
+        config: kernel, precision and radius.
+        degrees: see `FeatureConfig`.
+        grid: (h, w).
+        masked: whether some patches do not count.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    if config.radius:
+        # a window as large as the grid is no saving, and the same
+        radius = min(config.radius, max(grid))
+        batch = 1 if on_cpu else BLOCKS
+        return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
-    batch = 1 if jax.default_backend() == "cpu" else max(1, min(MOST_TILES, TILE_BYTES // tile))
-    return TileOptions(pick_kernel(config.kernel, config.precision), degrees, grid, config.precision, batch)
+    batch = 1 if on_cpu else max(1, min(MOST_TILES, TILE_BYTES // tile))
+    kernel = pick_kernel(config.kernel, config.precision)
+    if masked and kernel.startswith("fused"):
+        # the hand-written kernels know no patches that do not count
+        kernel = "direct"
+    return TileOptions(kernel, degrees, grid, config.precision, batch, 0, masked)
 
 
 def pairwise_distances(

@@ -13,7 +13,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from codegraph_jax.core.products import inner_products
-from codegraph_jax.features.aggregation import from_bits
 from codegraph_jax.similarity.tiles import (
     PatchSet,
     TileOptions,
@@ -21,6 +20,7 @@ from codegraph_jax.similarity.tiles import (
     cosine_to_distance,
     prepare,
 )
+from codegraph_jax.similarity.windows import window_maxima
 
 
 class ReferencePatches(NamedTuple):
@@ -61,25 +61,36 @@ def distances_to_references(
     Returns:
         (to all patches, to those that were not removed); infinite where a reference has none left.
     """
-    query = prepare(normalised[None], options)
+    query = prepare(normalised[None], options).of(jnp.asarray(0))
+    patches, penalties = references
 
-    def one_reference(reference: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        bits, scales, penalty = reference
-        vectors = from_bits(bits)
+    def one_reference(number: Array) -> tuple[Array, Array]:
+        reference, penalty = patches.of(number), penalties[number]
         full, left = [], []
+        if options.radius:
+            kinds = jnp.stack([reference.penalty[0], reference.penalty[0] + penalty])
+            for a, b in zip(query.vectors, reference.vectors):
+                (to_all, to_left), _ = window_maxima(
+                    a, b, query.penalty[0], kinds, options.grid, options.radius, options.precision, options.batch
+                )
+                full.append(to_all)
+                left.append(to_left)
+            return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))
         if options.kernel == "reuse":
-            tile = inner_products(from_bits(query.vectors[0, 0]), vectors[0], options.precision)
+            tile = inner_products(query.vectors[0], reference.vectors[0], options.precision)
             sums = box_sums(tile.reshape(*options.grid, *options.grid), options.degrees)
         for k in range(len(options.degrees)):
             if options.kernel == "reuse":
-                cosines = sums[k].reshape(tile.shape) * query.scales[k, 0][:, None] * scales[k][None, :]
+                cosines = sums[k].reshape(tile.shape) * query.scales[k][:, None] * reference.scales[k][None, :]
             else:
-                cosines = inner_products(from_bits(query.vectors[k, 0]), vectors[k], options.precision)
+                cosines = inner_products(query.vectors[k], reference.vectors[k], options.precision)
+            if options.masked:
+                cosines = cosines + reference.penalty
             full.append(cosines.max(axis=1))
             left.append((cosines + penalty[None, :]).max(axis=1))
         return cosine_to_distance(jnp.stack(full)), cosine_to_distance(jnp.stack(left))
 
-    patches, penalty = references
-    each = (patches.vectors.swapaxes(0, 1), patches.scales.swapaxes(0, 1), penalty)
-    full, left = lax.map(one_reference, each, batch_size=options.batch if options.batch > 1 else None)
+    batched = options.batch > 1 and not options.radius
+    numbers = jnp.arange(len(penalties))
+    full, left = lax.map(one_reference, numbers, batch_size=options.batch if batched else None)
     return full.swapaxes(0, 1), left.swapaxes(0, 1)

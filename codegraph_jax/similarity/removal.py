@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.rows import Centres, Reference, Rows
+from codegraph_jax.similarity.rows import Centres, Reach, Reference, Rows
 from codegraph_jax.similarity.tiles import TileOptions
 
 SPARE = 2
@@ -113,12 +113,16 @@ def changes_in_columns(
         options = options._replace(precision="float32")
     n, p, c = normalised.shape
     size = at_once(4 * p * max(c, table.shape[2]))
+    counts = np.ones_like(removed)
+    if options.masked:
+        counts = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
+    reach = Reach(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_unit_vectors, degree=degree, options=options)
         makers = [partial(_first, unit, tokens) for tokens in losing]
-        references = [Reference.of(maker, gone) for maker, gone in zip(makers, removed)]
-        centres = Centres.of([np.asarray(r.leaving, np.float32)[: r.removed.sum()] for r in references])
+        references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, counts)]
+        centres = Centres.of([np.asarray(r.leaving, np.float32)[: r.leavers] for r in references])
         parts = []
         starts = range(0, n, size)
         following = iter([*starts[1:], None])
@@ -129,11 +133,11 @@ def changes_in_columns(
                 # the device works on these while the host looks at the others
                 upcoming = unit(normalised[after : after + size]).reshape(-1, c)
             some = distances[start : start + size]
-            rows = Rows(flat, some[:, columns], references, centres, options.precision)
+            rows = Rows(flat, some[:, columns], references, centres, options.precision, reach)
             if neighbours:
                 _look_at_neighbours(rows, some, columns, neighbours, start)
             else:
-                rows.look_at(np.isfinite(rows.old))
+                rows.look_at(np.isfinite(rows.old) & (rows.old >= 0))
             image, place, patch = np.nonzero(rows.now != rows.old)
             parts.append(Changes(image + start, columns[place], patch, rows.now[image, place, patch]))
         changes.append(_joined(parts))
@@ -166,7 +170,7 @@ def _look_at_neighbours(
         limit = np.partition(some, last, axis=0)[last]
         own = some[place[columns[inside]]]
         asked = np.zeros(rows.old.shape[1:], bool)
-        asked[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own)
+        asked[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
         return asked
 
     while open_patches.any():

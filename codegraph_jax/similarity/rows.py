@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
 from codegraph_jax.core.arrays import CPU_THREADS
@@ -39,23 +40,53 @@ REMOVED_MULTIPLE = 128
 """Removed patches of an image are padded to a multiple of this, so that few programs are compiled."""
 
 
+class Reach(NamedTuple):
+    """Which patches are compared: those at most `radius` cells apart along either axis of the grid; 0: all."""
+
+    grid: tuple[int, int]
+    radius: int
+
+    def around(self, patches: Bool[np.ndarray, " p"]) -> Bool[np.ndarray, " p"]:
+        """The patches that are compared with any of these."""
+        if not self.radius:
+            return np.full(len(patches), patches.any())
+        side = 2 * self.radius + 1
+        return ndimage.maximum_filter(patches.reshape(self.grid), side, mode="constant", cval=False).ravel()
+
+    def penalty(self, rows: Int[Array, " e"], columns: Int[Array, " f"]) -> Float[Array, "e f"] | float:
+        """0 where two patches, given by their numbers, are compared, else minus infinity."""
+        if not self.radius:
+            return 0.0
+        cells, others = (jnp.stack(jnp.divmod(patches, self.grid[1])) for patches in (rows, columns))
+        apart = jnp.abs(cells[:, :, None] - others[:, None, :]).max(axis=0)
+        return jnp.where(apart <= self.radius, 0.0, -jnp.inf)
+
+
 class Reference(NamedTuple):
     """A reference image that loses patches.
 
     Attributes:
         vectors: makes its unit vectors [p, c]: those of all references would take much memory.
-        removed: which leave.
-        leaving: those, padded by one of them, which changes no maximum.
+        gone: patches that do not count any more, or never did.
+        leaving: unit vectors of those that leave, padded by one of them, which changes no maximum.
+        places: their numbers, padded in the same way.
+        leavers: how many leave.
     """
 
     vectors: Callable[[], Float[Array, "p c"]]
-    removed: Bool[np.ndarray, " p"]
+    gone: Bool[np.ndarray, " p"]
     leaving: Float[Array, "f c"]
+    places: Int[np.ndarray, " f"]
+    leavers: int
 
     @classmethod
-    def of(cls, vectors: Callable[[], Float[Array, "p c"]], removed: Bool[np.ndarray, " p"]) -> "Reference":
-        leaving = np.pad(np.flatnonzero(removed), (0, -int(removed.sum()) % REMOVED_MULTIPLE), mode="edge")
-        return cls(vectors, removed, vectors()[leaving])
+    def of(
+        cls, vectors: Callable[[], Float[Array, "p c"]], removed: Bool[np.ndarray, " p"], counts: Bool[np.ndarray, " p"]
+    ) -> "Reference":
+        """The reference without some of the patches that count."""
+        places = np.flatnonzero(removed & counts)
+        padded = np.pad(places, (0, -len(places) % REMOVED_MULTIPLE), mode="edge")
+        return cls(vectors, removed | ~counts, vectors()[padded], padded, len(places))
 
 
 class Centres(NamedTuple):
@@ -112,11 +143,12 @@ class Rows:
         references: Sequence[Reference],
         centres: Centres,
         precision: str,
+        reach: Reach,
     ):
         products = np.asarray(inner_products(flat, jnp.asarray(centres.vectors, flat.dtype), "float32"), np.float32)
         self._centres, self._to_centres = centres, np.ascontiguousarray(_apart(products, centres.vectors).T)
         self.old, self.now = old, old.copy()
-        self._flat, self._references, self._precision = flat, references, precision
+        self._flat, self._references, self._precision, self._reach = flat, references, precision, reach
 
     def look_at(self, needed: Bool[np.ndarray, "b a p"]) -> None:
         """Brings chosen distances, all of them finite, up to date."""
@@ -127,15 +159,21 @@ class Rows:
     def _look_at_reference(self, place: int, needed: Bool[np.ndarray, "b p"]) -> None:
         reference = self._references[place]
         least = self._centres.least(place, self._to_centres).reshape(needed.shape)
-        near = needed & (np.square(least) <= np.square(self.old[:, place]) + MARGIN)
+        near = needed & self._reach.around(self._leaving_of(reference))
+        near &= np.square(least) <= np.square(self.old[:, place]) + MARGIN
         image, patch = np.nonzero(near)
         rows = image * self.old.shape[2] + patch
-        nearest = self._in_parts(rows, partial(_greatest_cosine, vectors=reference.leaving))
+        nearest = self._in_parts(rows, partial(_greatest_cosine, vectors=reference.leaving, places=reference.places))
         # squared: the root would magnify the rounding near zero
         hit = np.maximum(2.0 - 2.0 * nearest, 0.0) <= np.square(self.old[image, place, patch]) + TIE
         if hit.any():
-            rest = partial(_distances_to_rest, reference=reference.vectors(), removed=reference.removed)
+            rest = partial(_distances_to_rest, reference=reference.vectors(), gone=reference.gone)
             self.now[image[hit], place, patch[hit]] = self._in_parts(rows[hit], rest)
+
+    def _leaving_of(self, reference: Reference) -> Bool[np.ndarray, " p"]:
+        leaving = np.zeros(len(reference.gone), bool)
+        leaving[reference.places] = True
+        return leaving
 
     def _in_parts(self, rows: Int[np.ndarray, " e"], function: Callable[..., Array]) -> Float[np.ndarray, " e"]:
         """A function of some rows; the device works on while they are gathered."""
@@ -144,24 +182,32 @@ class Rows:
             some = rows[start : start + ROWS[-1]]
             length = next(length for length in ROWS if length >= len(some))
             padded = np.pad(some, (0, length - len(some)), mode="edge")
-            pending.append((len(some), function(self._flat, padded, precision=self._precision)))
+            pending.append((len(some), function(self._flat, padded, precision=self._precision, reach=self._reach)))
         return np.concatenate([np.zeros(0, np.float32), *(np.asarray(values)[:count] for count, values in pending)])
 
 
-@partial(jax.jit, static_argnames="precision")
+@partial(jax.jit, static_argnames=("precision", "reach"))
 def _greatest_cosine(
-    flat: Float[Array, "q c"], rows: Int[Array, " e"], vectors: Float[Array, "f c"], precision: str
+    flat: Float[Array, "q c"],
+    rows: Int[Array, " e"],
+    vectors: Float[Array, "f c"],
+    places: Int[Array, " f"],
+    precision: str,
+    reach: Reach,
 ) -> Float[Array, " e"]:
-    return inner_products(flat[rows], vectors, precision).max(axis=1)
+    patches = rows % (reach.grid[0] * reach.grid[1])
+    return (inner_products(flat[rows], vectors, precision) + reach.penalty(patches, places)).max(axis=1)
 
 
-@partial(jax.jit, static_argnames="precision")
+@partial(jax.jit, static_argnames=("precision", "reach"))
 def _distances_to_rest(
     flat: Float[Array, "q c"],
     rows: Int[Array, " e"],
     reference: Float[Array, "p c"],
-    removed: Bool[Array, " p"],
+    gone: Bool[Array, " p"],
     precision: str,
+    reach: Reach,
 ) -> Float[Array, " e"]:
-    cosines = jnp.where(removed[None, :], -jnp.inf, inner_products(flat[rows], reference, precision))
-    return cosine_to_distance(cosines.max(axis=1))
+    patches = rows % len(reference)
+    cosines = inner_products(flat[rows], reference, precision) + reach.penalty(patches, jnp.arange(len(reference)))
+    return cosine_to_distance(jnp.where(gone[None, :], -jnp.inf, cosines).max(axis=1))

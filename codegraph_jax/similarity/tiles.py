@@ -9,7 +9,8 @@ Two exact routes to the same numbers:
   products are box sums, over both grids, of one tile. One product serves every degree; it wins where the product
   dominates (CPU).
 * `direct`: one product a degree; it wins where products are cheap and memory traffic is not (GPU, TPU).
-  `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs.
+  `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs. Within a radius it
+  is the route everywhere (`codegraph_jax.similarity.windows`).
 """
 
 from functools import partial
@@ -23,20 +24,29 @@ from jaxtyping import Array, Float, Int, Shaped
 from codegraph_jax.core.products import inner_products, product_precision
 from codegraph_jax.features.aggregation import aggregate, as_bits, box_sum, from_bits, inverse_norms
 from codegraph_jax.similarity import fused, fused_gpu
+from codegraph_jax.similarity.windows import window_maxima
 
 
 class PatchSet(NamedTuple):
     """The patches of one layer, as a kernel wants them.
 
     Attributes:
-        vectors: `reuse`: normalised tokens [1, n, p, c], in bfloat16 where they are rounded to it; else: unit vectors
-            of every degree [r, n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as `features.as_bits` gives
-            it, but for the fused kernels.
+        vectors: `reuse`: normalised tokens [n, p, c], in bfloat16 where they are rounded to it, and nothing besides;
+            else: unit vectors of each degree [n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as
+            `features.as_bits` gives it, but for the fused kernels.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
+        penalty: 0, or minus infinity where a patch does not count [1, n, p].
     """
 
-    vectors: Shaped[Array, "k n p c"]
+    vectors: tuple[Shaped[Array, "n p c"], ...]
     scales: Float[Array, "r n p"]
+    penalty: Float[Array, "1 n p"]
+
+    def of(self, image: Int[Array, ""]) -> "PatchSet":
+        """Those of one image: vectors [p, c] as numbers, scales [r, p], penalty [1, p]."""
+        return PatchSet(
+            tuple(from_bits(vectors[image]) for vectors in self.vectors), self.scales[:, image], self.penalty[:, image]
+        )
 
 
 class TileOptions(NamedTuple):
@@ -47,29 +57,46 @@ class TileOptions(NamedTuple):
     grid: tuple[int, int]
     precision: str
     batch: int = 1
-    """Pairs in one product; GPUs want several, on CPU they only cost memory."""
+    """Pairs in one product (with a radius: blocks); GPUs want several, on CPU they only cost memory."""
+    radius: int = 0
+    """Patches are compared with those at most so many cells away; 0: with all (`codegraph_jax.similarity.windows`)."""
+    masked: bool = False
+    """Whether some patches do not count; these are the ones whose tokens are all 0."""
 
 
 def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
     """Brings the output of `features.normalise` into the form that the kernel reads."""
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
+    penalty = _penalty(normalised)
     if options.kernel == "reuse":
         scales = inverse_norms(normalised, options.degrees, options.grid)
         # float32 holds the product of two bfloat16 numbers exactly: rounded tokens need no wider copy
         narrow = jnp.bfloat16 in (dtype, normalised.dtype)
-        return PatchSet(_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32), scales)
-    vectors = jnp.stack([aggregate(normalised, r, options.grid, dtype) for r in options.degrees])
-    if options.kernel == "fused_gpu":
-        vectors = fused_gpu.padded(vectors)
-    if not options.kernel.startswith("fused"):
-        vectors = as_bits(vectors)
-    return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32))
+        return PatchSet((_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32),), scales, penalty)
+    vectors = tuple(_unit_vectors(normalised, r, options.grid, dtype, options.kernel) for r in options.degrees)
+    return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32), penalty)
+
+
+@jax.jit
+def _penalty(normalised: Float[Array, "n p c"]) -> Float[Array, "1 n p"]:
+    return jnp.where((normalised != 0).any(axis=-1), 0.0, -jnp.inf)[None]
 
 
 @partial(jax.jit, static_argnames="dtype")
-def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, "1 n p c"]:
+def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, "n p c"]:
     """In one program, so that a layer is copied once."""
-    return as_bits(normalised[None].astype(dtype))
+    return as_bits(normalised.astype(dtype))
+
+
+@partial(jax.jit, static_argnames=("degree", "grid", "dtype", "kernel"))
+def _unit_vectors(
+    normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int], dtype: Any, kernel: str
+) -> Shaped[Array, "n q d"]:
+    """In one program too: with all degrees this is the largest thing in memory."""
+    vectors = aggregate(normalised, degree, grid, dtype)
+    if kernel == "fused_gpu":
+        return fused_gpu.padded(vectors)
+    return vectors if kernel.startswith("fused") else as_bits(vectors)
 
 
 def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
@@ -86,29 +113,39 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
     """Greatest cosine of each patch of one image with any patch of the other.
 
     Args:
-        left, right: the patch sets of one image each (no image axis): vectors [k, p, c], scales [r, p].
+        left, right: the patch sets of one image each, see `PatchSet.of`.
 
     Returns:
         (of the left patches [r, p], of the right patches [r, p]).
     """
     rows, columns = [], []
-    if options.kernel == "reuse":
+
+    def note(cosines: Array) -> None:
+        if options.masked:
+            cosines = cosines + left.penalty[0][:, None] + right.penalty[0][None, :]
+        rows.append(cosines.max(axis=1))
+        columns.append(cosines.max(axis=0))
+
+    if options.radius:
+        for a, b in zip(left.vectors, right.vectors):
+            of_left, of_right = window_maxima(
+                a, b, left.penalty[0], right.penalty, options.grid, options.radius, options.precision, options.batch
+            )
+            rows.append(of_left[0])
+            columns.append(of_right)
+    elif options.kernel == "reuse":
         tile = inner_products(left.vectors[0], right.vectors[0], options.precision)
         grids = tile.reshape(*options.grid, *options.grid)
         for k, sums in enumerate(box_sums(grids, options.degrees)):
-            cosines = sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :]
-            rows.append(cosines.max(axis=1))
-            columns.append(cosines.max(axis=0))
+            note(sums.reshape(tile.shape) * left.scales[k][:, None] * right.scales[k][None, :])
     else:
-        for k in range(len(options.degrees)):
-            cosines = inner_products(left.vectors[k], right.vectors[k], options.precision)
-            rows.append(cosines.max(axis=1))
-            columns.append(cosines.max(axis=0))
+        for a, b in zip(left.vectors, right.vectors):
+            note(inner_products(a, b, options.precision))
     return jnp.stack(rows), jnp.stack(columns)
 
 
 def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
-    """|a - b| of unit vectors from their inner product; rounding beyond 1 counts as 0."""
+    """|a - b| of unit vectors from their inner product; rounding beyond 1 counts as 0; infinite from minus infinity."""
     return jnp.sqrt(jnp.maximum(2.0 - 2.0 * cosine, 0.0))
 
 
@@ -126,11 +163,11 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        pick = lambda patches, k: PatchSet(from_bits(patches.vectors[:, k]), patches.scales[:, k])  # noqa: E731
-        rows, columns = _tile_maxima(pick(left, i), pick(right, j), options)
+        rows, columns = _tile_maxima(left.of(i), right.of(j), options)
         return cosine_to_distance(rows), cosine_to_distance(columns)
 
-    return lax.map(one_pair, (first, second), batch_size=options.batch if options.batch > 1 else None)
+    batched = options.batch > 1 and not options.radius
+    return lax.map(one_pair, (first, second), batch_size=options.batch if batched else None)
 
 
 def _fused_distances(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
-from codegraph_jax.data.images import DEEP, source_of
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import DEEP, Source, source_of
+from codegraph_jax.data.roi import Inspected, Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.features.memory import plan_run
+from codegraph_jax.features.memory import MemoryPlan, plan_run
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
@@ -36,6 +39,7 @@ from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
+from codegraph_jax.similarity.effort import Effort, estimate
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import on_each_device
 from codegraph_jax.tasks.fallback import load_detector
@@ -77,6 +81,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         left_out = left_out_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
         review = Review.load(config.review) if config.review else None
+        roi = Roi.load(config.data.roi) if config.data.roi else None
         detector = load_detector(config, processes.is_first())
         config = detector.config
         if review:
@@ -95,14 +100,19 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
 
-    with processes.together():
+    with clock("data"), processes.together():
+        sets = {
+            category: _set_of(detector, category, categories[category], further[category], roi)
+            for category in categories
+        }
         # all of them, before the first one takes its hours
-        for samples in everything.values():
-            plan_run(config, detector.backbone, len(samples)).check(config.storage.check)
+        for one in sets.values():
+            one.plan.check(config.storage.check)
+            one.effort.require(config)
 
-    state = _state(workdir, config, detector, everything, review)
+    state = _state(workdir, config, detector, everything, review, roi)
     outcomes = []
-    for (category, samples), result in zip(everything.items(), _results(detector, categories, further, state, review)):
+    for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
         if processes.is_first():
             _say(category, result, config, review)
         _warn_skipped(category, samples, result)
@@ -112,7 +122,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         for stage, seconds in result.seconds.items():
             clock.seconds[stage] += seconds
         law = result.consistency.spacing_law
-        outcomes.append(Outcome(category, kept, result, metrics, (spacing_diagnostic(law),) if law else ()))
+        diagnostics = (spacing_diagnostic(law),) if law else ()
+        inspected = [sets[category].inspected[i] for i in result.kept] if roi else []
+        outcomes.append(Outcome(category, kept, result, metrics, diagnostics, inspected))
 
     if processes.is_first():
         with written_to(workdir):
@@ -131,18 +143,54 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     return outcomes
 
 
+@dataclass(frozen=True)
+class _Set:
+    """One category as the detector takes it.
+
+    Attributes:
+        images, added: see `CoDeGraph.detect`.
+        inspected: what of each image is inspected, those of `added` last; empty: everything.
+        frame: how they become grids of patches.
+        plan: what memory they need.
+        effort: what time they take.
+    """
+
+    images: list[Source]
+    added: list[Source]
+    inspected: list[Inspected]
+    frame: Frame
+    plan: MemoryPlan
+    effort: Effort
+
+
+def _set_of(
+    detector: CoDeGraph, category: str, samples: Sequence[Sample], further: Sequence[Sample], roi: Roi | None
+) -> _Set:
+    def say(text: str) -> None:
+        if processes.is_first():
+            print(f"{shown(category)}: {text}", flush=True)
+
+    images, added = ([source_of(sample) for sample in part] for part in (samples, further))
+    frame = detector.frame_of(images, say)
+    plan = plan_run(detector.config, detector.backbone, len(images) + len(added), frame)
+    inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
+    effort = estimate(detector.config, detector.backbone, len(images) + len(added), frame, len(detector.mesh))
+    return _Set(images, added, inspected, frame, plan, effort)
+
+
 def _state(
     workdir: Path,
     config: Config,
     detector: CoDeGraph,
     everything: Mapping[str, list[Sample]],
     review: Review | None,
+    roi: Roi | None,
 ) -> RunState | None:
     """What the run keeps to go on from; None where it starts anew each time."""
     # what several hosts have computed lies on several hosts, and threads would share one unfinished state
     if jax.process_count() == 1 and not _by_category(config, everything):
         if config.resume or config.keep:
-            return RunState(workdir, config, detector.backbone, everything, review)
+            return RunState(workdir, config, detector.backbone, everything, review, roi)
     elif config.keep and processes.is_first():
         logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
     return None
@@ -176,27 +224,23 @@ def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) ->
 
 
 def _results(
-    detector: CoDeGraph,
-    categories: Mapping[str, list[Sample]],
-    further: Mapping[str, list[Sample]],
-    state: RunState | None,
-    review: Review | None,
+    detector: CoDeGraph, sets: "Mapping[str, _Set]", state: RunState | None, review: Review | None
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
 
-    def detect(own: CoDeGraph, item: tuple[str, list[Sample]], progress: bool = False) -> DetectionResult:
-        (category, samples), config = item, own.config
-        plan = plan_run(config, own.backbone, len(samples) + len(further[category]))
+    def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
+        (category, one), config = item, own.config
+        # a device of its own has a share of the memory
+        plan = plan_run(config, own.backbone, len(one.images) + len(one.added), one.frame)
         if first:
             kept = f", kept in the workdir {plan.kept / GIB:.1f} GiB" if state and config.keep else ""
-            print(f"{shown(category)}: {len(samples)} images; {plan}{kept}", flush=True)
+            print(f"{shown(category)}: {len(one.images)} images; {plan}{kept}\n{one.effort}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
-        unfinished = state.unfinished(category) if state else None
-        sources, added = ([source_of(sample) for sample in part] for part in (samples, further[category]))
-        comparison = own._compare(sources, progress, added, unfinished, plan)
+        unfinished = state.unfinished(category, one.frame) if state else None
+        comparison = own._compare(one.images, progress, one.added, one.inspected, unfinished, one.frame, plan)
         bank_references = config.bank.references if config.bank.save else 0
         result = own.judge(comparison, bank_references=bank_references, review=review)
         if state and unfinished:
@@ -204,14 +248,14 @@ def _results(
             state.finish(category, result)
         return result
 
-    if not _by_category(detector.config, categories):
-        return (detect(detector, item, first) for item in categories.items())
+    if not _by_category(detector.config, sets):
+        return (detect(detector, item, first) for item in sets.items())
     # one bar for all, since those of several threads would write over each other
-    with bar(len(categories), "categories", "category", first) as advance:
-        return on_each_device(detector, detect, list(categories.items()), advance)
+    with bar(len(sets), "categories", "category", first) as advance:
+        return on_each_device(detector, detect, list(sets.items()), advance)
 
 
-def _by_category(config: Config, categories: Mapping[str, list[Sample]]) -> bool:
+def _by_category(config: Config, categories: Mapping[str, Any]) -> bool:
     """Whether each device takes a category of its own."""
     return config.parallel.split == "categories" and len(categories) > 1
 

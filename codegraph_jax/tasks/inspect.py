@@ -18,7 +18,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
-from codegraph_jax.data.images import source_of
+from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.evaluation.evaluate import evaluate
@@ -66,6 +66,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     with clock("data"):
         left_out = left_out_below([config.data.root])
         categories = read_layout(config.data.layout, config.data.root, config.data.categories, config.data.normal)
+    allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
     for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
@@ -88,7 +89,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         kept = [samples[i] for i in inspection.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        outcomes.append(Outcome(category, kept, result, metrics))
+        outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
         write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
@@ -108,7 +109,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         scores_raw=inspection.scores,
         scores=inspection.scores,
         calibration=bank.calibration.of(inspection.scores),
-        image_size=inspection.image_size,
+        placement=inspection.placement,
         weights=bank.weights,
         features=features_identity(bank.backbone, bank.settings),
         seconds={},

@@ -21,6 +21,7 @@ from codegraph_jax.core.settings import at_least, choice, path_like, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import note_written
+from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
@@ -236,7 +237,7 @@ def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict
     flagged = result.consistency.flagged
     if not flagged.any():
         return {"patch_precision": None, "patch_recall": None}
-    covered = _mask_shares(samples, result.image_size, flagged.shape[1:])
+    covered = _mask_shares(samples, result.placement)
     in_group = np.zeros(len(samples), bool)
     for members in recurring_groups(samples).values():
         in_group[members] = True
@@ -247,13 +248,14 @@ def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict
     }
 
 
-def _mask_shares(samples: Sequence[Sample], size: int, grid: tuple[int, ...]) -> np.ndarray:
+def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
     """Share of every patch that its mask covers [n, h, w]."""
-    shares = np.zeros((len(samples), *grid))
-    for i, sample in enumerate(samples):
+    shares = np.zeros((len(samples), *placement.frame.grid))
+    side = placement.frame.patch
+    for own, sample, content in zip(shares, samples, placement.contents()):
         if sample.mask:
-            mask: Bool[np.ndarray, "s s"] = load_mask(sample.mask, size)
-            shares[i] = mask.reshape(grid[0], size // grid[0], grid[1], size // grid[1]).mean(axis=(1, 3))
+            mask: Bool[np.ndarray, "a b"] = load_mask(sample.mask, (content.height * side, content.width * side))
+            content.cut(own)[:] = mask.reshape(content.height, side, content.width, side).mean(axis=(1, 3))
     return shares
 
 

@@ -8,6 +8,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.core.written import note_written
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
@@ -66,7 +67,20 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
     """Draws the demo set and reads it back as anybody's data would be."""
-    if processes.is_first():
+    if processes.is_first() and draw.part == "plate":
+        width = draw.width or draw.size
+        if len(draw.defect) != 2:
+            raise ConfigError(f"config.data.draw.defect: the least and the greatest size, not {draw.defect}")
+        print(
+            f"Drawing {draw.count} photographs of a drilled plate, {width}x{draw.size} px: {draw.one_off:.0%} with one "
+            f"defect of {draw.defect[0]:.0f} to {draw.defect[1]:.0f} px.",
+            flush=True,
+        )
+        plates = draw_plates(draw.count, width, draw.size, draw.seed, draw.one_off, (draw.defect[0], draw.defect[1]))
+        with written_to(root):
+            write_set(plates, str(root / "drawn"))
+            note_written(root.parent, drawn_files(root.parent))
+    elif processes.is_first():
         groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
         print(
             f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a defect of their own, "

@@ -183,7 +183,9 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
     scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables])
-    return image_scores(scores.reshape(-1, *comparison.options.grid), config.backbone.image_size)
+    placement = comparison.features.placement.of(images)
+    maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
+    return image_scores(maps, placement.frame.size, placement.contents())
 
 
 def _cells(row: Row) -> list[str]:

@@ -181,7 +181,7 @@ def test_other_weights_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "other.safetensors"))
 
 
-@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "grid", "weights", "format", "scale"])
+@pytest.mark.parametrize("field", ["backbone", "tests", "calibration", "frame", "weights", "format", "scale"])
 def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
     _, path = saved
     tensors, about = read_tensors(path)
@@ -194,8 +194,12 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
 @pytest.mark.parametrize(
     "field,value",
     [
-        ("grid", []),
-        ("grid", [2, 2]),
+        ("frame", []),
+        ("frame", {"fit": "squeeze", "grid": [2, 2], "patch": 14, "longest": 0, "tile": 0, "overlap": 0}),
+        ("frame", {"fit": "squeeze", "grid": [4, 4], "patch": 1400, "longest": 0, "tile": 0, "overlap": 0}),
+        ("frame", {"fit": "stretch", "grid": [4, 4], "patch": 14, "longest": 0, "tile": 0, "overlap": 0}),
+        ("frame", {"fit": "tile", "grid": [4, 4], "patch": 14, "longest": 4, "tile": 3, "overlap": 3}),
+        ("radius", -1),
         ("degrees", []),
         ("degrees", [2]),
         ("degrees", [99]),

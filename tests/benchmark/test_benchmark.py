@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.benchmark import backbone, exact, kernel
+from codegraph_jax.benchmark import exact, kernel
 from codegraph_jax.benchmark.settings import (
     BackboneSettings,
     BenchmarkConfig,
@@ -67,7 +67,7 @@ def test_the_count_of_work_is_that_of_the_architecture():
     network = load_backbone(BackboneConfig(name="dinov2-small", weights="random", image_size=518))
     # 21 million weights for each of 1370 tokens, and two products of all tokens with all in each of 12 blocks
     want = 2 * 1370 * (12 * 12 * 384**2) + 12 * 4 * 1370**2 * 384 + 2 * 1369 * 588 * 384
-    assert backbone.useful_flop(network, 518) == pytest.approx(want)
+    assert network.flop(37, 37) == pytest.approx(want)
 
 
 def test_compared_functions_take_turns():

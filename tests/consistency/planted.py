@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from codegraph_jax.data.frame import Frame, Placement
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.similarity.comparison import Comparison
@@ -44,5 +45,6 @@ def compare(tokens, references=None):
     normalised, distances = table(tokens, references)
     n = len(tokens)
     keys = [image.tobytes() for image in tokens]
-    features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), [])
+    placement = Placement(Frame("squeeze", GRID, 14), np.ones((n, 2), int))
+    features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
     return Comparison(features, [distances], references, OPTIONS)

@@ -7,6 +7,7 @@ from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
 from codegraph_jax.consistency.products import find_products, part_distances, separate
 from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.data.frame import Frame, Placement
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.tasks import detect as job
@@ -23,7 +24,16 @@ def features_of(kinds, seed=0, noise=0.3):
     layer = np.stack([patterns[kind] + noise * draw.standard_normal(patterns[kind].shape) for kind in kinds])
     layer = (layer / np.linalg.norm(layer, axis=-1, keepdims=True)).astype(np.float32)
     keys = [draw.bytes(8) for _ in kinds]
-    return Features([layer, layer[:, ::-1].copy()], (len(kinds),), layer[:, 0], keys, np.arange(len(kinds)), [])
+    placement = Placement(Frame("squeeze", GRID, 14), np.ones((len(kinds), 2), int))
+    return Features(
+        [layer, layer[:, ::-1].copy()],
+        (len(kinds),),
+        layer[:, 0],
+        keys,
+        np.arange(len(kinds)),
+        placement,
+        [],
+    )
 
 
 @pytest.mark.parametrize("counts", [(10, 10), (30, 6), (20, 12, 7), (200, 40)])

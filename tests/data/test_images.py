@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.images import UnreadableImage, load_image, preprocess
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
 
@@ -164,7 +165,7 @@ def encoded(kind: str) -> bytes:
         (b"\0" * 100, "not an image"),
         (b"<html>no image</html>", "not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image"),
-        (bomb(), "exceeds limit"),
+        (bomb(), "more than 179 megapixels; --config.data.max_megapixels=NUMBER"),
         (encoded("PNG")[:1000], "truncated"),
         (encoded("JPEG")[:1000], "truncated"),
         (encoded("BMP")[:1000], "truncated"),
@@ -216,20 +217,20 @@ def test_damaged_bytes_give_an_image_or_an_unreadable_image(tmp_path_factory, ki
 @pytest.mark.parametrize("size", [(1, 1), (5000, 1), (1, 5000), (3, 7)])
 def test_one_pixel_and_extreme_aspects_resize(tmp_path, size):
     image = load_image(write_image(tmp_path / "a.png", 90, size))
-    result = preprocess(image, 28, "bicubic", (0.0,) * 3, (1.0,) * 3)
+    result = Frame.squeezed(28, 4).place(image, "bicubic", (0.0,) * 3, (1.0,) * 3)
     assert result.shape == (28, 28, 3) and result.dtype == np.float32
     np.testing.assert_allclose(result, 90 / 255, rtol=1e-6)
 
 
 def test_preprocess_normalises_by_channel():
-    result = preprocess(Image.fromarray(NOISE), 12, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    result = Frame.squeezed(12, 4).place(Image.fromarray(NOISE), "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     resized = np.asarray(Image.fromarray(NOISE).resize((12, 12), Image.Resampling.BILINEAR))
     np.testing.assert_allclose(result, (resized / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4], atol=1e-6)
 
 
 def test_preprocess_antialiases_when_it_shrinks():
     checker = np.indices((64, 64)).sum(axis=0) % 2 * 255
-    result = preprocess(load_image(checker.astype(np.uint8)), 8, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    result = Frame.squeezed(8, 4).place(load_image(checker.astype(np.uint8)), "bilinear", (0.0,) * 3, (1.0,) * 3)
     np.testing.assert_allclose(result, 0.5, atol=0.02)
 
 

@@ -10,6 +10,7 @@ from codegraph_jax.backbones import load_backbone, weights_identity
 from codegraph_jax.config import BackboneConfig, ParallelConfig
 from codegraph_jax.core.arrays import in_memory
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -17,6 +18,7 @@ from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 
 SIZE = 42
+FRAME = Frame.squeezed(SIZE, 14)
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3))
 
 
@@ -46,11 +48,11 @@ def counted(monkeypatch):
 def work(backbone, images, cache="", batch_size=1, devices=1, dtype=np.float32):
     mesh = device_mesh(ParallelConfig(devices=devices))
     done = []
-    extractor = Extractor(backbone, mesh, SIZE, batch_size, workers=1, dtype=dtype)
+    extractor = Extractor(backbone, mesh, FRAME, batch_size, workers=1, dtype=dtype)
     if not cache:
         features = extractor.extract(images, progress=done.append)
     else:
-        store = FeatureCache(str(cache), backbone, SIZE, dtype)
+        store = FeatureCache(str(cache), backbone, FRAME, dtype)
         features = extractor.extract(images, [store], FeatureBuffer(in_memory, len(images)), done.append)
         assert features.found == store.found
         store.warn_of_damage()
@@ -118,14 +120,14 @@ def test_rounded_tokens_are_kept_apart(tmp_path, backbone, images, devices):
 
 def test_other_settings_find_nothing(tmp_path, backbone, images):
     (key,) = work(backbone, images[:1], tmp_path).keys
-    assert FeatureCache(str(tmp_path), backbone, SIZE).read(key) is not None
-    assert FeatureCache(str(tmp_path), backbone, SIZE + 14).read(key) is None
+    assert FeatureCache(str(tmp_path), backbone, FRAME).read(key) is not None
+    assert FeatureCache(str(tmp_path), backbone, Frame.squeezed(SIZE + 14, 14)).read(key) is None
     changes = ({"position_offset": 0.1}, {"activation": "quick_gelu"}, {"dtype": "bfloat16"})
     for changed in ({"name": "dinov2-small-registers"}, *changes):
         other = load_backbone(dataclasses.replace(BACKBONE, **changed))
-        assert FeatureCache(str(tmp_path), other, SIZE).read(key) is None, changed
+        assert FeatureCache(str(tmp_path), other, FRAME).read(key) is None, changed
     trained = dataclasses.replace(backbone, weights="owner/name@1 (model.safetensors)")
-    assert FeatureCache(str(tmp_path), trained, SIZE).read(key) is None
+    assert FeatureCache(str(tmp_path), trained, FRAME).read(key) is None
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "text"])

@@ -14,6 +14,7 @@ from codegraph_jax.bank.file import FORMER_KEY, BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.tensors import read_tensors
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.cache import FeatureCache
@@ -84,7 +85,7 @@ def test_banks_whose_tensors_do_not_fit(saved, name, shape, drop):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    made = FeatureCache(str(tmp_path_factory.mktemp("cache")), load_backbone(BACKBONE), 56)
+    made = FeatureCache(str(tmp_path_factory.mktemp("cache")), load_backbone(BACKBONE), Frame.squeezed(56, 14))
     tokens, feature = np.ones((1, 16, 384), np.float32), np.ones((1, 384), np.float32)
     made.keep(np.array([0]), [b"k"], BatchFeatures([tokens], feature))
     return made, made._path(b"k", "block1").read_bytes()

@@ -11,6 +11,7 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
 from codegraph_jax.consistency.pattern import Product, Verdict
 from codegraph_jax.consistency.signature import Signature
+from codegraph_jax.data.frame import Frame, Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.scoring.maps import anomaly_maps
@@ -41,7 +42,7 @@ class FakeResult:
     scores: np.ndarray
     calibration: Calibration
     consistency: Consistency
-    image_size: int = SIZE
+    placement: Placement
     weights: str = "drawn weights <v1>"
     features: dict[str, object] = field(default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE})
     skipped: list[tuple[int, str]] = field(default_factory=list)
@@ -50,7 +51,9 @@ class FakeResult:
     products: np.ndarray | None = None
 
     def maps(self, images=slice(None), size=None):
-        return np.asarray(anomaly_maps(self.patch_scores[images], size or self.image_size))
+        return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
+
+    map_size = (SIZE, SIZE)
 
     @property
     def ranks(self):
@@ -106,6 +109,7 @@ def make_outcome(
         scores_raw=scores_raw,
         scores=scores_raw / scores_raw.max(),
         calibration=calibrate(scores_raw, ThresholdConfig()),
+        placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         skipped=[(n, "broken <b>.png: truncated")],
     )

@@ -86,8 +86,8 @@ def test_embedded_json_is_the_value_and_never_markup(value):
 
 
 def test_pictures_stay_within_the_budget():
-    assert picture_side(40) == picture_side(300) == 512
-    for images in (500, 2000, 4000):
+    assert picture_side(1) == picture_side(90) == 1024
+    for images in (110, 300, 500, 2000, 4000):
         assert images * 0.3 * picture_side(images) ** 2 <= PICTURE_BYTES
 
 
@@ -244,7 +244,7 @@ def test_links_lead_to_files_that_exist(browser, page):
             "Promise.all([...document.querySelectorAll('#facts a')].map(a => {const i = new Image(); i.src = a.href;"
             "return i.decode().then(() => i.naturalWidth)}))"
         )
-        assert loaded[0] == 64 and len(loaded) == (2 if number < 4 else 1)
+        assert loaded[0] == 80 and len(loaded) == (2 if number < 4 else 1)
     assert browser.problems == []
 
 

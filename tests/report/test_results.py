@@ -87,10 +87,10 @@ def test_masks_have_the_images_own_size_and_cover_the_defect(run):
     assert not (workdir / "masks" / "part" / f"{NAMES[4]}.png").exists(), "not flagged"
 
 
-def test_heat_maps_keep_the_aspect_of_the_image(run):
+def test_heat_maps_have_the_size_of_the_image(run):
     workdir, _ = run
     for name in NAMES:
-        assert Image.open(workdir / "heatmaps" / "part" / f"{name}.png").size == (64, 48)
+        assert Image.open(workdir / "heatmaps" / "part" / f"{name}.png").size == (80, 60)
 
 
 def test_communities_name_members_and_boxes_in_pixels(run):

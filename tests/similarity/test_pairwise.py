@@ -77,7 +77,7 @@ def test_no_wide_copy_is_made_of_a_layer_of_rounded_tokens():
     layer = jax.ShapeDtypeStruct((n, p, c), jnp.bfloat16)
     options, some = TileOptions("reuse", DEGREES, GRID, "float32"), jax.ShapeDtypeStruct((9,), jnp.int32)
     prepared = jax.eval_shape(lambda tokens: prepare(tokens, options), layer)
-    assert prepared.vectors.dtype.itemsize == 2
+    assert prepared.vectors[0].dtype.itemsize == 2
 
     def temporary(function, *arguments):
         return function.lower(*arguments).compile().memory_analysis().temp_size_in_bytes

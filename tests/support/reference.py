@@ -9,18 +9,22 @@ import numpy as np
 def aggregate(tokens: np.ndarray, degree: int, grid: tuple[int, int]) -> np.ndarray:
     """[n, p, c] -> unit vectors [n, p, c]: layer normalisation over the image, then a zero-padded mean."""
     tokens = tokens.astype(np.float64)
-    n, p, c = tokens.shape
     mean = tokens.mean(axis=(1, 2), keepdims=True)
     variance = tokens.var(axis=(1, 2), keepdims=True)
-    normalised = ((tokens - mean) / np.sqrt(variance + 1e-5)).reshape(n, *grid, c)
+    out = box_means((tokens - mean) / np.sqrt(variance + 1e-5), degree, grid)
+    return out / np.linalg.norm(out, axis=-1, keepdims=True)
+
+
+def box_means(normalised: np.ndarray, degree: int, grid: tuple[int, int]) -> np.ndarray:
+    """[n, p, c] -> [n, p, c]: the zero-padded mean over degree x degree patches."""
+    n, p, c = normalised.shape
     margin = degree // 2
-    padded = np.pad(normalised, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    padded = np.pad(normalised.reshape(n, *grid, c), ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     out = np.empty((n, *grid, c))
     for y in range(grid[0]):
         for x in range(grid[1]):
             out[:, y, x] = padded[:, y : y + degree, x : x + degree].sum(axis=(1, 2)) / degree**2
-    out = out.reshape(n, p, c)
-    return out / np.linalg.norm(out, axis=-1, keepdims=True)
+    return out.reshape(n, p, c)
 
 
 def distances(features: np.ndarray) -> np.ndarray:

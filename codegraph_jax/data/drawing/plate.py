@@ -1,0 +1,209 @@
+"""A drilled plate of brushed metal, photographed from above at any size, with small defects and exact masks.
+
+Made for large photographs: everything is drawn once, in the pixels of the photograph, and no plate is kept. Plates lie
+alike, as parts in a fixture do: they are shifted by some pixels and lit a little differently, and the grain of each is
+its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from scipy import ndimage
+
+Grid = Float[np.ndarray, "h w"]
+Mask = Bool[np.ndarray, "h w"]
+
+_METAL = np.array([0.58, 0.59, 0.61], np.float32)
+_PRINT = np.array([0.20, 0.22, 0.28], np.float32)
+_DEPTH = np.float32(0.12)
+"""Brightness of what lies below a hole."""
+_PITCH = 0.22
+"""Distance of the holes from each other, as a share of the plate's shorter side."""
+SHIFT = 12.0
+"""Standard deviation of where a plate lies, in pixels of a photograph that is 3000 px high; it shrinks with it."""
+
+
+@dataclass(frozen=True)
+class PlateDefect:
+    """One small defect.
+
+    Attributes:
+        kind: of `PLATE_DEFECTS`.
+        x, y: its centre in pixels of the photograph.
+        size: its extent in pixels.
+        shape: seed of its outline.
+    """
+
+    kind: str
+    x: float
+    y: float
+    size: float
+    shape: int
+
+
+def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
+    """(x, y, radius) of the holes of a plate that fills photographs of this size, in pixels."""
+    pitch = _PITCH * min(width, height)
+    # an odd number of rows, so that what is printed lies between them; a long plate has one
+    columns = max(1, int(width / pitch) - 1)
+    rows = 1 if max(width, height) > 2 * min(width, height) else max(1, (int(height / pitch) - 2) // 2 * 2 + 1)
+    x, y = ((np.arange(n) - (n - 1) / 2) * pitch + side / 2 for n, side in ((columns, width), (rows, height)))
+    # every third hole is a large one
+    places = ((i, j) for i in range(rows) for j in range(columns))
+    return [(float(x[j]), float(y[i]), pitch * (0.16 if (i + 2 * j) % 3 else 0.26)) for i, j in places]
+
+
+def draw_plate(
+    width: int, height: int, defects: list[PlateDefect], rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
+    """A photograph of a plate, and which of its pixels are defective.
+
+    Args:
+        width, height: of the photograph in pixels.
+        defects: where and what.
+        rng: chance that makes this plate differ from others.
+    """
+    shift_x, shift_y = rng.normal(0, SHIFT * min(width, height) / 3000, 2)
+    shade = _grain(width, height, rng)
+    ink, hole, edge = (np.zeros((height, width), np.float32) for _ in range(3))
+    _print(ink, width, height, shift_x, shift_y)
+    for x, y, radius in plate_holes(width, height):
+        _drill(hole, edge, x + shift_x, y + shift_y, radius)
+    # a bevel catches the light on the side that faces the lamp
+    shade += edge
+    tint = np.zeros((height, width, 3), np.float32)
+    mask = np.zeros((height, width), bool)
+    for defect in defects:
+        PLATE_DEFECTS[defect.kind](shade, tint, mask, defect)
+    colour = (shade * (1 - hole) + _DEPTH * hole)[..., None] * (
+        _METAL + (_PRINT - _METAL) * (np.float32(0.8) * ink)[..., None] + tint
+    )
+    colour *= _lamp(width, height, rng)[..., None]
+    picture = np.float32(1.35) * colour
+    picture += rng.standard_normal(picture.shape[:2], np.float32)[..., None] * np.float32(0.008)
+    return np.clip(np.rint(255 * picture), 0, 255).astype(np.uint8), mask
+
+
+def _grain(width: int, height: int, rng: np.random.Generator) -> Grid:
+    """Brushed metal: streaks along x, and clouds."""
+    streaks = ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 61, axis=1)
+    streaks += ndimage.uniform_filter1d(streaks, 401, axis=1) * 3
+    return 1 + np.float32(0.16) * streaks + _clouds(width, height, 7, rng) * np.float32(0.015)
+
+
+def _clouds(width: int, height: int, cells: int, rng: np.random.Generator) -> Grid:
+    knots = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
+    return np.asarray(knots.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _lamp(width: int, height: int, rng: np.random.Generator) -> Grid:
+    """Brightness that falls off from a corner."""
+    x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)
+    tilt_x, tilt_y = np.float32(rng.normal(0.06, 0.02)), np.float32(rng.normal(0.05, 0.02))
+    return np.float32(rng.normal(1, 0.03)) * (1 - tilt_x * x[None, :] - tilt_y * y[:, None])
+
+
+def _print(ink: Grid, width: int, height: int, shift_x: float, shift_y: float) -> None:
+    """Two printed lines and a row of bars, like a label's."""
+    pitch = _PITCH * min(width, height)
+    thick = 0.03 * pitch
+    centre, bar = height / 2 + shift_y, 0.05 * pitch
+    for y in (centre - pitch / 2, centre + pitch / 2):
+        ink[int(y - thick) : int(y + thick)] = 1
+    top = centre - 0.42 * pitch
+    for k in range(int(0.4 * width / (2 * bar))):
+        if (k * 7) % 5 < 3:
+            x = 0.3 * width + 2 * k * bar + shift_x
+            ink[int(top) : int(top + 0.13 * pitch), int(x) : int(x + bar)] = 1
+
+
+def _window(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[tuple[slice, slice], Grid, Grid]:
+    """The pixels around a place, and their coordinates from it."""
+    low = [max(0, int(c - reach)) for c in (y, x)]
+    high = [max(0, min(side, int(c + reach) + 1)) for c, side in zip((y, x), shape)]
+    window = slice(low[0], high[0]), slice(low[1], high[1])
+    dy, dx = np.mgrid[window].astype(np.float32)
+    return window, dx - np.float32(x), dy - np.float32(y)
+
+
+def _drill(hole: Grid, edge: Grid, x: float, y: float, radius: float) -> None:
+    window, dx, dy = _window(hole.shape, x, y, 1.3 * radius)
+    away = np.hypot(dx, dy)
+    hole[window] = np.maximum(hole[window], np.clip(radius - away + np.float32(0.5), 0, 1))
+    bevel = np.exp(-(((away - np.float32(1.06 * radius)) / np.float32(0.05 * radius)) ** 2))
+    edge[window] += np.float32(0.22) * bevel * (dx + dy) / np.maximum(away, 1)
+
+
+def _pit(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> None:
+    """A dark hollow of irregular outline with a bright rim."""
+    rng, radius = np.random.default_rng(defect.shape), defect.size / 2
+    window, dx, dy = _window(mask.shape, defect.x, defect.y, 1.6 * radius + 4)
+    distance = _blob(rng, dx, dy, radius)
+    inside = np.clip(0.5 - distance / 2, 0, 1)
+    rim = np.exp(-((distance / np.float32(0.12 * radius + 1)) ** 2))
+    shade[window] *= 1 - np.float32(rng.uniform(0.3, 0.5)) * inside
+    shade[window] += np.float32(0.12) * rim
+    mask[window] |= distance < 0
+
+
+def _stain(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> None:
+    """A coloured patch with a soft edge: rust or dried oil."""
+    rng, radius = np.random.default_rng(defect.shape), defect.size / 2
+    window, dx, dy = _window(mask.shape, defect.x, defect.y, 1.6 * radius + 4)
+    distance = _blob(rng, dx, dy, radius)
+    cover = np.clip(0.5 - distance / np.float32(0.25 * radius), 0, 1)
+    hue = np.array(rng.choice([(-0.02, -0.12, -0.22), (-0.18, -0.16, -0.08), (-0.10, -0.16, -0.20)]), np.float32)
+    tint[window] += cover[..., None] * hue
+    mask[window] |= distance < 0
+
+
+def _scratch(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> None:
+    """A bright groove across the grain, straight or slightly bent."""
+    rng, half = np.random.default_rng(defect.shape), defect.size / 2
+    turn = rng.uniform(np.pi / 5, 4 * np.pi / 5)
+    window, dx, dy = _window(mask.shape, defect.x, defect.y, half + 4)
+    along = dx * np.float32(np.cos(turn)) + dy * np.float32(np.sin(turn))
+    across = dy * np.float32(np.cos(turn)) - dx * np.float32(np.sin(turn))
+    across = across + np.float32(rng.normal(0, 0.08)) * (along**2 / np.float32(half) - np.float32(half) / 2)
+    wide = np.float32(max(1.5, 0.05 * defect.size))
+    fade = np.clip((half - np.abs(along)) / np.float32(2), 0, 1)
+    profile = np.exp(-((across / wide) ** 2)) * fade
+    shade[window] += np.float32(rng.uniform(0.3, 0.5)) * profile
+    mask[window] |= (np.abs(across) < 1.4 * wide) & (np.abs(along) < half)
+
+
+def _fibre(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> None:
+    """A dark curled thread."""
+    rng, half = np.random.default_rng(defect.shape), defect.size / 2
+    window, dx, dy = _window(mask.shape, defect.x, defect.y, half + 4)
+    steps = 40
+    turns = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.25, steps))
+    path = np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1), axis=0)
+    path -= path.mean(axis=0)
+    path *= (half - 2) / np.abs(path).max()
+    distance = np.min([np.hypot(dx - np.float32(px), dy - np.float32(py)) for px, py in path], axis=0)
+    wide = np.float32(max(1.8, 0.045 * defect.size))
+    cover = np.clip(wide + np.float32(0.5) - distance, 0, 1)
+    shade[window] *= 1 - np.float32(0.6) * cover
+    mask[window] |= distance < wide
+
+
+def _blob(rng: np.random.Generator, dx: Grid, dy: Grid, radius: float) -> Grid:
+    """Signed distance, roughly, to an irregular outline."""
+    angle = np.arctan2(dy, dx)
+    outline = np.ones_like(angle)
+    for k in range(2, 6):
+        outline += np.float32(0.22 * rng.normal() / k) * np.cos(k * angle + np.float32(rng.uniform(0, 6.3)))
+    return np.hypot(dx, dy) - np.float32(radius) * np.clip(outline, 0.5, 1.25)
+
+
+PLATE_DEFECTS: dict[str, Callable[[Grid, np.ndarray, Mask, PlateDefect], None]] = {
+    "pit": _pit,
+    "scratch": _scratch,
+    "stain": _stain,
+    "fibre": _fibre,
+}
+"""Kinds of defects by name."""

@@ -1,0 +1,270 @@
+"""How the photographs of a set become grids of patches: squeezed to a square, kept in proportion, or cut into tiles.
+
+`squeeze`: every photograph is resized to a square, whatever its aspect, as MuSc does.
+
+`pad` and `tile` keep the aspect. One rule makes one grid for a set of mixed sizes: every photograph is scaled so that
+its longer side has the same number of patches, each side rounded to whole patches, and lies in the middle of the least
+grid that holds them all. With `pad` the longer side is the backbone's image size. With `tile` it is a chosen share of
+the photographs' longer sides (of their median, where they differ), and the grid is cut into overlapping tiles of the
+backbone's image size; what overlaps is blended (`codegraph_jax.features.tokens`).
+
+What of a grid no photograph covers is border, always of whole patches: it is shown to the backbone as the mean colour,
+and counts for nothing from there on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+
+from codegraph_jax.data.images import RESAMPLE, full_size
+
+TILED = 2016
+"""Pixels along the longer side of tiled photographs, at most, where no scale is given."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """Where a photograph lies in a grid, in patches: the first row and column, how many rows and columns."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def cut(self, values: Float[np.ndarray, "... h w"]) -> Float[np.ndarray, "... a b"]:
+        """What of the values of a grid belongs to the photograph."""
+        return values[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How every photograph of a set becomes a grid of patches.
+
+    Attributes:
+        fit: `squeeze`, `pad` or `tile`.
+        grid: (h, w), of all photographs.
+        patch: side of a patch in pixels, as the backbone sees it.
+        longest: patches along the longer side of every photograph; `squeeze` does not ask for it.
+        tile: patches along the side of a tile; the grid itself may be smaller. Without tiles 0.
+        overlap: patches that neighbouring tiles share at least.
+    """
+
+    fit: str
+    grid: tuple[int, int]
+    patch: int
+    longest: int = 0
+    tile: int = 0
+    overlap: int = 0
+
+    @classmethod
+    def squeezed(cls, image_size: int, patch: int) -> "Frame":
+        """Squares of `image_size` pixels a side."""
+        side = image_size // patch
+        return cls("squeeze", (side, side), patch)
+
+    @classmethod
+    def of(
+        cls, fit: str, sizes: Sequence[tuple[int, int]], image_size: int, patch: int, scale: float, overlap: float
+    ) -> "Frame":
+        """The frame of a set.
+
+        Args:
+            fit: `squeeze`, `pad` or `tile`.
+            sizes: (width, height) of its photographs; at least one where the aspect is kept.
+            image_size: side S of the backbone's square, in pixels.
+            patch: side of a patch in pixels.
+            scale: of tiled photographs, as a share of their own size; 0: all of it, up to `TILED` pixels.
+            overlap: share of a tile that its neighbour shows too.
+        """
+        side = image_size // patch
+        if fit == "squeeze" or not sizes:
+            return cls.squeezed(image_size, patch)
+        # the lower median: one of the sizes, whatever their order
+        usual = sorted(max(size) for size in sizes)[(len(sizes) - 1) // 2]
+        longest = side
+        if fit == "tile":
+            longest = max(1, round((usual * scale if scale else min(usual, TILED)) / patch))
+        cells = [_cells(size, longest) for size in sizes]
+        grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
+        if fit == "pad":
+            return cls(fit, grid, patch, longest)
+        return cls(fit, grid, patch, longest, side, min(round(overlap * side), side - 1))
+
+    def __str__(self) -> str:
+        rows, columns = self.grid
+        patches = f"{rows} x {columns} patches"
+        if self.fit == "tile":
+            tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch} px"
+            return f"{patches}, the longer side at {self.longest * self.patch} px in {tiles}"
+        if self.fit == "pad":
+            return f"{patches}, the longer side at {self.longest * self.patch} px and the aspect kept"
+        return f"{patches}, squeezed to a square of {self.size[0]} px"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the grid in pixels, as the backbone sees it."""
+        return self.grid[0] * self.patch, self.grid[1] * self.patch
+
+    @property
+    def keeps_aspect(self) -> bool:
+        return self.fit != "squeeze"
+
+    def content(self, width: int, height: int) -> Content:
+        """Where a photograph of this size lies in the grid."""
+        rows, columns = self.grid
+        if not self.keeps_aspect:
+            return Content(0, 0, rows, columns)
+        own_rows, own_columns = _cells((width, height), self.longest)
+        if own_rows > rows or own_columns > columns:
+            # of another aspect than all that the set has: as large as fits
+            fitting = min(rows / height, columns / width)
+            own_rows, own_columns = (
+                min(most, max(1, round(side * fitting))) for most, side in ((rows, height), (columns, width))
+            )
+        return Content((rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns)
+
+    def covered(self, contents: Sequence[Content]) -> Bool[np.ndarray, "n p"]:
+        """Which patches of the grid the photographs cover."""
+        covered = np.zeros((len(contents), *self.grid), bool)
+        for own, content in zip(covered, contents):
+            content.cut(own)[:] = True
+        return covered.reshape(len(contents), -1)
+
+    def tiles(self) -> list[tuple[slice, slice]]:
+        """Rows and columns of the grid in each tile, which are all of one shape; without tiles the whole grid."""
+        rows, columns = (_starts(cells, self.tile or cells, self.overlap) for cells in self.grid)
+        height, width = (min(self.tile or cells, cells) for cells in self.grid)
+        return [(slice(row, row + height), slice(column, column + width)) for row in rows for column in columns]
+
+    def place(
+        self, image: Image.Image, resample: str, mean: Sequence[float], std: Sequence[float]
+    ) -> Float[np.ndarray, "a b 3"]:
+        """Resizes on 8-bit values with antialiasing, scales to [0, 1], normalises; the border is 0, the mean colour.
+
+        Squeezed: the same numbers as torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, which MuSc
+        and the processors of CLIP and DINOv2 use.
+
+        Args:
+            image: RGB.
+            resample: "bilinear" or "bicubic".
+            mean, std: of each channel, in [0, 1].
+        """
+        content = self.content(*full_size(image))
+        size = content.width * self.patch, content.height * self.patch
+        pixels = np.asarray(image.resize(size, RESAMPLE[resample]), np.float32)
+        normalised = (pixels / np.float32(255) - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+        if (content.height, content.width) == self.grid:
+            return normalised
+        canvas = np.zeros((*self.size, 3), np.float32)
+        top, left = content.top * self.patch, content.left * self.patch
+        canvas[top : top + size[1], left : left + size[0]] = normalised
+        return canvas
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return asdict(self) | {"grid": list(self.grid)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Frame":
+        """What `as_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else.
+        """
+        rows, columns = (int(side) for side in values["grid"])
+        patch, longest, tile, overlap = (int(values[name]) for name in ("patch", "longest", "tile", "overlap"))
+        fit = str(values["fit"])
+        if (
+            fit not in ("squeeze", "pad", "tile")
+            or min(rows, columns, patch) < 1
+            or not 0 <= overlap <= max(tile - 1, 0)
+        ):
+            raise ValueError(f"no frame: {values}")
+        return cls(fit, (rows, columns), patch, longest, tile, overlap)
+
+
+class Choice(NamedTuple):
+    """What suits the photographs of a set, and why, in words that end a sentence."""
+
+    fit: str
+    reason: str
+
+
+LONG, LARGE = 1.25, 3.0
+
+
+def choose_fit(sizes: Sequence[tuple[int, int]], image_size: int) -> Choice:
+    """What suits photographs of these sizes, which the backbone would see as squares of `image_size`."""
+    if not sizes:
+        return Choice("squeeze", "no photograph can be read")
+    longest = sorted(max(size) for size in sizes)[(len(sizes) - 1) // 2]
+    aspect = max(max(size) / min(size) for size in sizes)
+    if longest >= LARGE * image_size:
+        return Choice("tile", f"{longest} px are {longest / image_size:.1f} times what the backbone sees at once")
+    if aspect >= LONG:
+        return Choice("pad", f"a square would distort photographs that are {aspect:.1f} times as long as they are wide")
+    return Choice("squeeze", "they are nearly square, and hardly larger than what the backbone sees at once")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where n photographs lie in the grids of their frame, and which of the patches are judged.
+
+    Attributes:
+        frame: of all of them.
+        sizes: width and height of each photograph in pixels [n, 2].
+        judged: patches that count [n, p]; None: all.
+    """
+
+    frame: Frame
+    sizes: Int[np.ndarray, "n 2"]
+    judged: Bool[np.ndarray, "n p"] | None = None
+
+    def content(self, image: int) -> Content:
+        """Where one photograph lies."""
+        return self.frame.content(*map(int, self.sizes[image]))
+
+    def contents(self, images: slice | Sequence[int] = slice(None)) -> list[Content]:
+        """Where some of them lie (default: all)."""
+        return [self.frame.content(*size) for size in self.sizes[images].tolist()]
+
+    def of(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
+        """That of some of the photographs."""
+        return replace(self, sizes=self.sizes[images], judged=None if self.judged is None else self.judged[images])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Placement"]) -> "Placement":
+        """Of all photographs of some placements of one frame."""
+        patches = parts[0].frame.grid[0] * parts[0].frame.grid[1]
+        whole = cls(parts[0].frame, np.concatenate([part.sizes for part in parts]))
+        judged = [np.ones((len(p.sizes), patches), bool) if p.judged is None else p.judged for p in parts]
+        return whole.within(np.concatenate(judged))
+
+    def within(self, inspected: Bool[np.ndarray, "n p"]) -> "Placement":
+        """The same, with only those patches judged that are inspected."""
+        judged = inspected if self.judged is None else inspected & self.judged
+        return self if judged.all() else replace(self, judged=judged)
+
+    def judged_scores(self, patch_scores: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " v"]:
+        """The scores of the patches that are judged."""
+        flat = patch_scores.reshape(len(patch_scores), -1)
+        return flat.ravel() if self.judged is None else flat[self.judged]
+
+
+def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """(rows, columns) of patches of a photograph of (width, height)."""
+    width, height = size
+    scale = longest / max(size)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _starts(cells: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin: as few as cover all cells with so much overlap, evenly spread."""
+    if cells <= tile:
+        return [0]
+    count = -(-(cells - overlap) // (tile - overlap))
+    return [round(i * (cells - tile) / (count - 1)) for i in range(count)]

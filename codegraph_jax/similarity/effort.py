@@ -1,0 +1,132 @@
+"""How long a run will take: the products that it needs, and how fast this machine computes products.
+
+A rough figure, for a person to decide by before hours go into a run: what is beside the products is a share of them
+that was measured once (BENCHMARKS.md, "Estimates").
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from time import perf_counter
+
+import jax
+import jax.numpy as jnp
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.config import Config
+from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.similarity.pairwise import schedule_length, tile_options
+from codegraph_jax.similarity.windows import products_of_a_pair
+
+BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
+"""Shares of the speed of plain products that the three kinds of work reach, about."""
+ROWS, CHANNELS, CALLS = 1024, 768, 3
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Estimated seconds of one category.
+
+    Attributes:
+        features, distances: of the two slow stages.
+        references: images that each image is compared with.
+        images: how many there are.
+    """
+
+    features: float
+    distances: float
+    references: int
+    images: int
+
+    @property
+    def seconds(self) -> float:
+        return self.features + self.distances
+
+    def check(self, hours: float, radius: int) -> str:
+        """What is wrong with a run that takes longer than that, and what would help; empty where nothing is.
+
+        Args:
+            hours: that it may take; 0: any time.
+            radius: of the run.
+        """
+        if not hours or self.seconds <= hours * HOUR:
+            return ""
+        spare = hours * HOUR - self.features
+        # pairs grow with the references nearly in proportion
+        fewer = int(self.references * spare / self.distances) if spare > 0 else 0
+        advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.references else []
+        if not radius:
+            advice.append("--config.similarity.radius=8, if the parts lie alike in all photographs,")
+        advice.append("a smaller --config.backbone.scale or image_size")
+        return (
+            f"config.storage.hours: the run would take {said(self.seconds)} on this machine, and {hours:g} hours are "
+            f"allowed; {' or '.join(advice)} may do, or --config.storage.hours=0"
+        )
+
+    def require(self, config: Config) -> None:
+        """Refuses a run that takes too long by the settings.
+
+        Raises:
+            ConfigError: `config.storage.hours` is exceeded, and `config.storage.check` is `refuse`.
+        """
+        problem = self.check(config.storage.hours, config.similarity.radius)
+        if problem and config.storage.check == "refuse":
+            raise ConfigError(problem)
+
+    def __str__(self) -> str:
+        return f"estimate of time: features {said(self.features)}, distances {said(self.distances)}"
+
+
+def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devices: int) -> Effort:
+    """The effort of a detection of so many images.
+
+    Args:
+        config: of the run.
+        backbone: of the run.
+        images: how many.
+        frame: how they become grids of patches.
+        devices: that share the work.
+    """
+    degrees = config.features.degrees
+    options = tile_options(config.similarity, degrees, frame.grid)
+    patches = frame.grid[0] * frame.grid[1]
+    references = min(config.similarity.references or images, images)
+    if options.radius:
+        products, share = len(degrees) * products_of_a_pair(frame.grid, options.radius), WINDOWS
+    else:
+        products, share = (1 if options.kernel == "reuse" else len(degrees)) * patches**2, TILES
+    pairs = schedule_length(images, references) * len(backbone.blocks)
+    distances = 2.0 * backbone.preset.width * products * pairs
+    rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
+    features = images * len(frame.tiles()) * backbone.flop(rows, columns)
+    return Effort(
+        features / (BACKBONE * speed(config.backbone.dtype) * devices),
+        distances / (share * speed(config.similarity.precision) * devices),
+        references,
+        images,
+    )
+
+
+@lru_cache(maxsize=4)
+def speed(precision: str) -> float:
+    """Floating-point operations a second of plain products on one device, measured."""
+    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+    left, right = (jax.random.normal(jax.random.key(k), (ROWS, CHANNELS), dtype) for k in (0, 1))
+    function = jax.jit(lambda a, b: inner_products(a, b, precision))
+    jax.block_until_ready(function(left, right))
+    best = float("inf")
+    for _ in range(CALLS):
+        begin = perf_counter()
+        jax.block_until_ready(function(left, right))
+        best = min(best, perf_counter() - begin)
+    return 2.0 * ROWS * ROWS * CHANNELS / best
+
+
+def said(seconds: float) -> str:
+    """A time as people say it: `about 3 minutes`."""
+    for size, unit in ((HOUR, "hours"), (60.0, "minutes")):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return "about a minute" if seconds >= 45 else "less than a minute"

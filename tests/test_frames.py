@@ -1,0 +1,163 @@
+"""Photographs that are kept in proportion or tiled: what must not change a result, and what must."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.features.extraction import Extractor
+from tests.backbones.tiny import GOLDEN, TINY
+
+SIZE = 20
+SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
+
+
+@pytest.fixture(autouse=True)
+def tiny_preset(monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+
+
+def config_of(fit="pad", image_size=SIZE, scale=0.0, radius=0, **changes):
+    backbone = BackboneConfig(
+        name="tiny", image_size=image_size, weights=str(GOLDEN / "dinov2.safetensors"), fit=fit, scale=scale
+    )
+    changes.setdefault("data", DataConfig(workers=1))
+    changes.setdefault("parallel", ParallelConfig(devices=1))
+    return Config(backbone=backbone, similarity=SimilarityConfig(radius=radius), **changes)
+
+
+def mixed(n=14, seed=0):
+    """Photographs of every shape."""
+    drawn = draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images
+    return [np.asarray(Image.fromarray(image).resize(SHAPES[i % len(SHAPES)])) for i, image in enumerate(drawn)]
+
+
+KINDS = [("pad", 0), ("pad", 2), ("tile", 0), ("tile", 3)]
+
+
+def assert_same(got, want, order=slice(None)):
+    np.testing.assert_allclose(got.patch_scores, want.patch_scores[order], atol=3e-6)
+    np.testing.assert_allclose(got.scores_raw, want.scores_raw[order], atol=3e-6)
+    np.testing.assert_allclose(got.scores, want.scores[order], atol=1e-4)
+    np.testing.assert_array_equal(got.calibration.flagged, want.calibration.flagged[order])
+
+
+@pytest.mark.parametrize("fit", ["pad", "tile"])
+def test_squares_of_the_backbones_size_are_as_if_squeezed(fit):
+    images = [
+        np.asarray(Image.fromarray(image).resize((SIZE, SIZE))) for image in draw_set(12, 64, 0, 0.2, (0.25,)).images
+    ]
+    want = CoDeGraph(config_of("squeeze")).detect(images)
+    got = CoDeGraph(config_of(fit, scale=1.0)).detect(images)
+    np.testing.assert_allclose(got.patch_scores, want.patch_scores, atol=1e-5)
+    np.testing.assert_allclose(got.maps(), want.maps(), atol=1e-5)
+    np.testing.assert_allclose(got.scores_raw, want.scores_raw, atol=1e-5)
+
+
+@pytest.mark.parametrize("fit,radius", KINDS)
+def test_the_order_of_the_images_changes_nothing(fit, radius):
+    images, order = mixed(), np.random.default_rng(1).permutation(14)
+    detector = CoDeGraph(config_of(fit, scale=0.6, radius=radius))
+    assert_same(detector.detect([images[i] for i in order]), detector.detect(images), order)
+
+
+@pytest.mark.parametrize("fit,radius", KINDS)
+def test_batch_and_devices_change_nothing(fit, radius):
+    images, config = mixed(), config_of(fit, scale=0.6, radius=radius)
+    want = CoDeGraph(config).detect(images)
+    batched = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, batch_size=5))
+    assert_same(CoDeGraph(batched).detect(images), want)
+    for backend in ("shard_map", "pmap"):
+        spread = dataclasses.replace(config, parallel=ParallelConfig(devices=3, backend=backend))
+        assert_same(CoDeGraph(spread).detect(images), want)
+
+
+@pytest.mark.parametrize("fit", ["pad", "tile"])
+def test_the_cache_changes_nothing_and_saves_the_backbone(tmp_path, monkeypatch, fit):
+    images, config = mixed(), config_of(fit, scale=0.6)
+    want = CoDeGraph(config).detect(images)
+    cached = dataclasses.replace(config, data=DataConfig(workers=1, cache=str(tmp_path)))
+    assert_same(CoDeGraph(cached).detect(images), want)
+    monkeypatch.setattr(Extractor, "forward", None)
+    again = CoDeGraph(cached).detect(images)
+    assert_same(again, want)
+    assert again.from_cache == len(images)
+    # another frame has other features
+    other = dataclasses.replace(cached, backbone=dataclasses.replace(cached.backbone, image_size=40))
+    with pytest.raises(TypeError):
+        CoDeGraph(other).detect(images)
+
+
+@pytest.mark.parametrize("fit,radius", KINDS)
+def test_added_images_change_nothing_and_a_bank_judges_as_they_are(tmp_path, fit, radius):
+    images, further = mixed(), [*mixed(4, seed=5), np.full((20, 200, 3), 90, np.uint8)]
+    detector = CoDeGraph(config_of(fit, scale=0.6, radius=radius))
+    alone = detector.detect(images, bank_references=14)
+    together = detector.detect(images, added=further)
+    np.testing.assert_allclose(together.patch_scores[:14], alone.patch_scores, atol=3e-6)
+    assert np.isfinite(together.scores_raw).all()
+    alone.bank.save(str(tmp_path / "bank.safetensors"), "float32")
+    bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
+    assert bank.frame == detector.frame_of(images)
+    inspection = bank.inspect(further)
+    np.testing.assert_allclose(inspection.patch_scores, together.patch_scores[14:], atol=2e-5)
+    np.testing.assert_allclose(inspection.scores, together.scores_raw[14:], atol=2e-5)
+
+
+def test_the_border_counts_for_nothing():
+    # the same photographs beside one that makes the grid higher: their scores against each other may not move much,
+    # and what lies beside them has none
+    images = mixed()
+    result = CoDeGraph(config_of("pad")).detect(images)
+    for i, content in enumerate(result.placement.contents()):
+        outside = np.ones(result.placement.frame.grid, bool)
+        content.cut(outside)[:] = False
+        assert (result.patch_scores[i][outside] == 0).all()
+        assert result.patch_scores[i][~outside].min() > 0
+        assert result.scores_raw[i] <= content.cut(result.patch_scores[i]).max() + 1e-6
+        assert not result.consistency.shows[i][outside].any() if len(result.consistency.shows) else True
+    maps = result.maps(size=(33, 44))
+    assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"
+
+
+def test_what_is_not_inspected_neither_judges_nor_is_judged():
+    images = [np.array(image) for image in draw_set(14, 64, 0, 0.2, ()).images]
+    inspected = np.zeros((64, 64), bool)
+    inspected[:, :32] = True
+    clean = CoDeGraph(config_of("squeeze", image_size=40)).detect(images, roi=inspected)
+    judged = clean.placement.judged.reshape(14, 10, 10)
+    assert judged[:, :, :5].all() and not judged[:, :, 5:].any()
+    assert (clean.patch_scores[~judged] == 0).all() and (clean.patch_scores[judged] > 0).all()
+    whole = CoDeGraph(config_of("squeeze", image_size=40)).detect(images)
+    assert (clean.patch_scores[judged] >= whole.patch_scores[judged] - 0.05).all()
+    everything = CoDeGraph(config_of("squeeze", image_size=40)).detect(images, roi=np.ones((3, 5)))
+    np.testing.assert_array_equal(everything.patch_scores, whole.patch_scores)
+
+
+def test_a_bank_knows_what_is_inspected(tmp_path):
+    images = [np.array(image) for image in draw_set(16, 64, 0, 0.2, ()).images]
+    inspected = np.zeros((64, 64), np.uint8)
+    inspected[20:, :] = 255
+    detector = CoDeGraph(config_of("squeeze", image_size=40))
+    result = detector.detect(images[:12], added=images[12:], roi=inspected, bank_references=12)
+    bank = detector.detect(images[:12], roi=inspected, bank_references=12).bank
+    bank.save(str(tmp_path / "bank.safetensors"), "float32")
+    again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
+    inspection = again.inspect(images[12:])
+    np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[12:], atol=2e-5)
+    assert not inspection.placement.judged.reshape(-1, 10, 10)[:, :3].any()
+
+
+def test_a_photograph_of_which_nothing_is_inspected_is_refused():
+    images = mixed(4)
+    thin = np.zeros((100, 100), bool)
+    thin[:3] = True
+    with pytest.raises(ConfigError, match=r"config\.data\.roi: nothing of 'image 0' would be inspected"):
+        CoDeGraph(config_of("squeeze")).detect(images, roi=thin)
