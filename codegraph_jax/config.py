@@ -83,8 +83,8 @@ class BackboneConfig:
     """The side S in pixels of the squares that the backbone sees; a multiple of the patch size."""
     fit: str = field(default="squeeze", metadata=choice("squeeze", "pad", "tile", "auto"))
     """How photographs become grids of patches (docs/large.md): `squeeze` resizes each to a square of S pixels; `pad`
-    keeps the aspect, the longer side has S pixels; `tile` keeps the aspect and cuts the photograph into overlapping
-    squares of S pixels; `auto` chooses by the sizes of the photographs, and the run says what and why."""
+    keeps the aspect, with as many patches as the square has; `tile` keeps the aspect too and cuts the photograph into
+    overlapping squares of S pixels; `auto` chooses by the sizes of the photographs, and the run says what and why."""
     scale: float = field(default=0.0, metadata=within(0.0, 4.0))
     """The scale at which photographs are tiled, as a share of their own size (of the median, where sizes differ); 0
     means their own, or less where the longer side would have more than 2016 pixels."""

@@ -30,7 +30,7 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.depth import brightest, depth_of
-from codegraph_jax.data.frame import Frame, choose_fit
+from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
 from codegraph_jax.data.roi import Inspected, Roi, inspected_patches, shared_roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
@@ -47,6 +47,7 @@ from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison, TableStore
+from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
 from codegraph_jax.similarity.sharding import all_distances
@@ -261,12 +262,13 @@ class CoDeGraph:
         with ThreadPoolExecutor(self.config.data.workers) as pool:
             known = [size for part in gather(list(pool.map(size_of, mine))) for size in part if size]
         sizes = [(width, height) for width, height in known]
-        fit, side = settings.fit, settings.image_size
-        if fit == "auto":
-            fit, reason = choose_fit(sizes, side)
-        frame = Frame.of(fit, sizes, side, patch, settings.scale, settings.overlap)
-        if settings.fit == "auto":
-            say(f"{frame}, since {reason} (--config.backbone.fit={settings.fit})")
+        how = settings.image_size, patch, settings.scale, settings.overlap
+        if settings.fit != "auto":
+            return Frame.of(settings.fit, sizes, *how)
+        frame, reason = choose_frame(
+            sizes, *how, lambda frame: is_affordable(self.config, self.backbone, len(images), frame)
+        )
+        say(f"{frame}, since {reason}")
         return frame
 
     @property

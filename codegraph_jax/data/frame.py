@@ -4,17 +4,17 @@
 
 `pad` and `tile` keep the aspect. One rule makes one grid for a set of mixed sizes: every photograph is scaled so that
 its longer side has the same number of patches, each side rounded to whole patches, and lies in the middle of the least
-grid that holds them all. With `pad` the longer side is the backbone's image size. With `tile` it is a chosen share of
-the photographs' longer sides (of their median, where they differ), and the grid is cut into overlapping tiles of the
-backbone's image size; what overlaps is blended (`codegraph_jax.features.tokens`).
+grid that holds them all. With `pad` that number gives a photograph of the median aspect as many patches as the square
+has. With `tile` it is a chosen share of the photographs' longer sides (of their median, where they differ), and the
+grid is cut into overlapping tiles of the backbone's image size; what overlaps is blended (`features.tokens`).
 
 What of a grid no photograph covers is border, always of whole patches: it is shown to the backbone as the mean colour,
 and counts for nothing from there on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -83,10 +83,10 @@ class Frame:
         side = image_size // patch
         if fit == "squeeze" or not sizes:
             return cls.squeezed(image_size, patch)
-        # the lower median: one of the sizes, whatever their order
-        usual = sorted(max(size) for size in sizes)[(len(sizes) - 1) // 2]
-        longest = side
-        if fit == "tile":
+        if fit == "pad":
+            longest = max(1, round(side * _median([max(size) / min(size) for size in sizes]) ** 0.5))
+        else:
+            usual = _median([max(size) for size in sizes])
             longest = max(1, round((usual * scale if scale else min(usual, TILED)) / patch))
         cells = [_cells(size, longest) for size in sizes]
         grid = max(rows for rows, _ in cells), max(columns for _, columns in cells)
@@ -101,7 +101,7 @@ class Frame:
             tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch} px"
             return f"{patches}, the longer side at {self.longest * self.patch} px in {tiles}"
         if self.fit == "pad":
-            return f"{patches}, the longer side at {self.longest * self.patch} px and the aspect kept"
+            return f"{patches}, the aspect kept, the longer side at {self.longest * self.patch} px"
         return f"{patches}, squeezed to a square of {self.size[0]} px"
 
     @property
@@ -187,27 +187,54 @@ class Frame:
         return cls(fit, (rows, columns), patch, longest, tile, overlap)
 
 
-class Choice(NamedTuple):
-    """What suits the photographs of a set, and why, in words that end a sentence."""
-
-    fit: str
-    reason: str
-
-
-LONG, LARGE = 1.25, 3.0
+LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
+"""Aspect from which a square distorts too much, if a quarter of the photographs have it; sizes, in multiples of what
+the backbone sees at once, from which tiling is tried and below which it gains too little (BENCHMARKS.md, "Large
+photographs")."""
+SMALLER = 0.8
+"""How much smaller the next scale is that is tried."""
 
 
-def choose_fit(sizes: Sequence[tuple[int, int]], image_size: int) -> Choice:
-    """What suits photographs of these sizes, which the backbone would see as squares of `image_size`."""
+def choose_frame(
+    sizes: Sequence[tuple[int, int]],
+    image_size: int,
+    patch: int,
+    scale: float,
+    overlap: float,
+    affordable: Callable[[Frame], bool],
+) -> tuple[Frame, str]:
+    """What suits photographs of these sizes, and why, in words that end a sentence.
+
+    Args:
+        sizes, image_size, patch, scale, overlap: as for `Frame.of`.
+        affordable: whether a frame does not take too long.
+    """
+
+    def of(fit: str, scale: float = scale) -> Frame:
+        return Frame.of(fit, sizes, image_size, patch, scale, overlap)
+
     if not sizes:
-        return Choice("squeeze", "no photograph can be read")
-    longest = sorted(max(size) for size in sizes)[(len(sizes) - 1) // 2]
-    aspect = max(max(size) / min(size) for size in sizes)
-    if longest >= LARGE * image_size:
-        return Choice("tile", f"{longest} px are {longest / image_size:.1f} times what the backbone sees at once")
+        return of("squeeze"), "no photograph can be read"
+    longest = _median([max(size) for size in sizes])
+    aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
+    large, dear = longest >= LARGE * image_size, ""
+    if large:
+        reason = f"{longest:.0f} px are {longest / image_size:.1f} times what the backbone sees at once"
+        if scale and affordable(of("tile")):
+            return of("tile"), reason
+        side = float(min(longest, TILED))
+        while side >= SLIGHTLY * image_size and not scale:
+            frame = of("tile", side / longest)
+            if affordable(frame):
+                return frame, reason
+            side *= SMALLER
+        dear = "; tiles would show small defects, and take long with so many photographs: --config.backbone.fit=tile"
     if aspect >= LONG:
-        return Choice("pad", f"a square would distort photographs that are {aspect:.1f} times as long as they are wide")
-    return Choice("squeeze", "they are nearly square, and hardly larger than what the backbone sees at once")
+        reason = f"a square distorts photographs that are {aspect:.1f} times as long as they are wide"
+        return of("pad"), f"{reason}{dear}"
+    if large:
+        return of("squeeze"), f"they are nearly square{dear}"
+    return of("squeeze"), "they are nearly square, and not much larger than what the backbone sees at once"
 
 
 @dataclass(frozen=True)
@@ -253,6 +280,11 @@ class Placement:
         """The scores of the patches that are judged."""
         flat = patch_scores.reshape(len(patch_scores), -1)
         return flat.ravel() if self.judged is None else flat[self.judged]
+
+
+def _median(values: Sequence[float]) -> float:
+    """The lower median: one of the values, whatever their order."""
+    return sorted(values)[(len(values) - 1) // 2]
 
 
 def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:

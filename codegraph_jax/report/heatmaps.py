@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib import colormaps
 from PIL import Image
 
+from codegraph_jax.scoring.maps import scale_ends
+
 OPACITY = 0.7
 """Of the strongest colour; the rest of the image keeps its own in proportion."""
 DIM = 80
@@ -29,14 +31,9 @@ class Scale:
         return np.clip((scores - np.float32(self.low)) / np.float32(self.high - self.low), 0, 1)
 
 
-def run_scale(patch_scores: Sequence[Float[np.ndarray, "n h w"]]) -> Scale:
-    """One scale for all maps of a run: from the median patch (normality) to the 99.9th percentile.
-
-    The greatest score of all would let one outlier fade every other map.
-    """
-    values = np.concatenate([scores.ravel() for scores in patch_scores])
-    low, high = np.percentile(values, (50.0, 99.9))
-    return Scale(float(low), float(max(high, low + 1e-6)))
+def run_scale(patch_scores: Sequence[Float[np.ndarray, "..."]], thresholds: Sequence[float] = ()) -> Scale:
+    """One scale for all maps of a run, see `scoring.maps.scale_ends`."""
+    return Scale(*scale_ends(np.concatenate([scores.ravel() for scores in patch_scores]), thresholds))
 
 
 def _colours(levels: int) -> tuple[UInt8[np.ndarray, "levels 3"], Float[np.ndarray, " levels"]]:

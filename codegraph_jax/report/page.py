@@ -148,6 +148,8 @@ def write_page(
         mixed=[line for outcome in outcomes if (line := several_products(outcome.category, outcome.result))],
         skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
         weights=outcomes[0].result.weights,
+        frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
+        inspected_in_part=any(outcome.inspected for outcome in outcomes),
         headings=list(HEADINGS.values()),
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
         measured_at=measured_at,

@@ -79,7 +79,9 @@ def write_results(
         if config.report.maps:
             # half precision: distances reach 2 at most, and its steps there are a thousandth
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
-        scale = scale or run_scale([o.result.placement.judged_scores(o.result.patch_scores) for o in outcomes])
+        results = [outcome.result for outcome in outcomes]
+        judged = [result.placement.judged_scores(result.patch_scores) for result in results]
+        scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, config.report.heatmap_size, config.data.workers, advance)
         _write_regions(workdir, config, records, pictures)
@@ -170,6 +172,7 @@ def _manifest(
         "depth": {outcome.category: outcome.result.depth for outcome in outcomes},
         "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
+        "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},
         "heatmap_scale": asdict(scale),
     }
 

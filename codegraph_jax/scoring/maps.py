@@ -65,3 +65,18 @@ def image_scores(
         for a in range(0, len(patch_scores), step)
     ]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def scale_ends(patch_scores: Float[np.ndarray, " v"], thresholds: Sequence[float] = ()) -> tuple[float, float]:
+    """Scores that heat maps draw as nothing and as full colour: the median patch (normality), the 99.9th percentile.
+
+    The greatest score of all would let one outlier fade every other map. Where defects are so small that they are less
+    than a thousandth of all patches, full colour begins at the threshold: what is normal shall not look anomalous.
+
+    Args:
+        patch_scores: of all patches that are judged.
+        thresholds: from which images are flagged; infinite where none is.
+    """
+    low, high = np.percentile(patch_scores, (50.0, 99.9))
+    finite = [threshold for threshold in thresholds if np.isfinite(threshold)]
+    return float(low), float(max(high, low + 1e-6, min(finite, default=low)))

@@ -23,6 +23,8 @@ BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
 ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
+AFFORDABLE, ON_ACCELERATORS = {"cpu": 5e14}, 5e17
+"""Floating-point operations that whoever has chosen nothing waits for: an hour or so of two cores, or of one GPU."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,11 @@ class Effort:
     Attributes:
         features, distances: of the two slow stages.
         references: images that each image is compared with.
-        images: how many there are.
     """
 
     features: float
     distances: float
     references: int
-    images: int
 
     @property
     def seconds(self) -> float:
@@ -89,24 +89,35 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
         frame: how they become grids of patches.
         devices: that share the work.
     """
+    features, distances = _work(config, backbone, images, frame)
+    return Effort(
+        features / (speed(config.backbone.dtype) * devices),
+        distances / (speed(config.similarity.precision) * devices),
+        min(config.similarity.references or images, images),
+    )
+
+
+def is_affordable(config: Config, backbone: Backbone, images: int, frame: Frame) -> bool:
+    """Whether a detection takes an hour or so at most on a usual machine of this kind.
+
+    The machine is not measured: what is chosen by this must be the same at every start.
+    """
+    return sum(_work(config, backbone, images, frame)) <= AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
+
+
+def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tuple[float, float]:
+    """Floating-point operations of the two slow stages, as many plain products as take the same time."""
     degrees = config.features.degrees
     options = tile_options(config.similarity, degrees, frame.grid)
-    patches = frame.grid[0] * frame.grid[1]
-    references = min(config.similarity.references or images, images)
     if options.radius:
         products, share = len(degrees) * products_of_a_pair(frame.grid, options.radius), WINDOWS
     else:
+        patches = frame.grid[0] * frame.grid[1]
         products, share = (1 if options.kernel == "reuse" else len(degrees)) * patches**2, TILES
-    pairs = schedule_length(images, references) * len(backbone.blocks)
-    distances = 2.0 * backbone.preset.width * products * pairs
+    pairs = schedule_length(images, min(config.similarity.references or images, images)) * len(backbone.blocks)
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
-    return Effort(
-        features / (BACKBONE * speed(config.backbone.dtype) * devices),
-        distances / (share * speed(config.similarity.precision) * devices),
-        references,
-        images,
-    )
+    return features / BACKBONE, 2.0 * backbone.preset.width * products * pairs / share
 
 
 @lru_cache(maxsize=4)

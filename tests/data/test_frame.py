@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.frame import TILED, Frame, Placement, choose_fit
+from codegraph_jax.data.frame import TILED, Frame, Placement, choose_frame
 
 SIDES = st.integers(1, 5000)
 SIZES = st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=8)
@@ -67,15 +67,15 @@ def test_the_scale_of_tiles():
 
 
 def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
-    made = frame("pad", [(200, 100), (50, 100)])
-    assert made.grid == (8, 8)
-    white = Image.new("RGB", (200, 100), (255, 255, 255))
+    made = frame("pad", [(400, 100), (50, 200)])
+    assert made.grid == (16, 16), "as many patches as the square has: 4 x 16 instead of 8 x 8"
+    white = Image.new("RGB", (400, 100), (255, 255, 255))
     placed = made.place(white, "bilinear", (0.25,) * 3, (0.5,) * 3)
-    assert placed.shape == (112, 112, 3) and placed.dtype == np.float32
-    np.testing.assert_allclose(placed[28:84], 1.5, rtol=1e-6)
-    assert not placed[:28].any() and not placed[84:].any()
-    covered = made.covered([made.content(200, 100)]).reshape(8, 8)
-    assert covered[2:6].all() and covered.sum() == 32
+    assert placed.shape == (224, 224, 3) and placed.dtype == np.float32
+    np.testing.assert_allclose(placed[84:140], 1.5, rtol=1e-6)
+    assert not placed[:84].any() and not placed[140:].any()
+    covered = made.covered([made.content(400, 100)]).reshape(16, 16)
+    assert covered[6:10].all() and covered.sum() == 64
 
 
 def test_a_square_is_placed_as_it_is_squeezed():
@@ -97,20 +97,35 @@ def test_no_frame_of_other_values(values):
 
 
 def test_placements_join_and_say_what_is_judged():
-    made = frame("pad", [(200, 100), (100, 200)])
-    parts = [Placement(made, np.array([[200, 100]])), Placement(made, np.array([[100, 200]]))]
+    made = frame("pad", [(400, 100), (400, 400), (400, 400), (100, 400)])
+    parts = [Placement(made, np.array([[400, 100]])), Placement(made, np.array([[400, 400]]))]
     parts[0] = parts[0].within(made.covered(parts[0].contents()))
     joined = Placement.joined(parts)
-    assert joined.judged is not None and joined.judged.sum(axis=1).tolist() == [32, 64]
+    assert joined.judged is not None and joined.judged.sum(axis=1).tolist() == [16, 64]
     scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
-    assert len(joined.judged_scores(scores)) == 96
+    assert len(joined.judged_scores(scores)) == 80
     assert joined.of([1]).judged.all()
 
 
 @pytest.mark.parametrize(
     "sizes,fit",
-    [([(900, 900)], "squeeze"), ([(1000, 800)] * 3, "squeeze"), ([(1600, 400)], "tile"), ([(800, 400)], "pad"),
-     ([(4000, 3000)], "tile"), ([], "squeeze")],
+    [([(900, 900)], "squeeze"), ([(1000, 900)] * 3, "squeeze"), ([(1600, 400)], "tile"), ([(800, 400)], "pad"),
+     ([(1000, 600)], "pad"), ([(1000, 750)], "squeeze"), ([(4000, 3000)], "tile"),
+     ([(900, 900)] * 5 + [(900, 100)], "squeeze"), ([], "squeeze")],
 )  # fmt: skip
 def test_auto_follows_the_sizes(sizes, fit):
-    assert choose_fit(sizes, 518).fit == fit
+    chosen, reason = choose_frame(sizes, 518, 14, 0.0, 0.25, lambda frame: True)
+    assert chosen == frame(fit, sizes, 518) and reason
+
+
+def test_auto_takes_a_smaller_scale_where_tiles_would_take_too_long():
+    def choose(most, sizes=((4000, 3000),), scale=0.0):
+        return choose_frame(sizes, 518, 14, scale, 0.25, lambda frame: frame.grid[0] * frame.grid[1] <= most)
+
+    smaller, _ = choose(6000)
+    assert smaller.fit == "tile" and 4000 < smaller.grid[0] * smaller.grid[1] <= 6000
+    none, reason = choose(100)
+    assert none.fit == "squeeze" and "--config.backbone.fit=tile" in reason
+    assert choose(100, ((4000, 1000),))[0].fit == "pad"
+    assert choose(10**9, scale=0.25)[0].longest == 71, "a scale that was given is kept"
+    assert choose(3000, scale=0.5)[0].fit == "squeeze", "or nothing"

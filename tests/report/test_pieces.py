@@ -97,6 +97,10 @@ def test_one_scale_for_the_run():
     scores = [np.full((2, 4, 4), 0.2, np.float32), np.full((1, 4, 4), 0.9, np.float32)]
     scale = run_scale(scores)
     assert (scale.low, scale.high) == pytest.approx((0.2, 0.9))
+    # defects that are less than a thousandth of all patches leave the end of the scale to the threshold
+    small = [np.r_[np.full(9999, 0.2), 0.9].astype(np.float32)]
+    assert run_scale(small, [np.inf, 0.5, 0.7]).high == pytest.approx(0.5)
+    assert run_scale(scores, [0.5]).high == pytest.approx(0.9)
     np.testing.assert_allclose(Scale(0.2, 0.7).strength(np.float32([0.1, 0.45, 0.9])), [0, 0.5, 1], atol=1e-6)
 
 

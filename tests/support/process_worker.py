@@ -21,7 +21,7 @@ from codegraph_jax.similarity.multihost import changes_everywhere
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3), fit="pad")
     return CoDeGraph(
         Config(
             data=DataConfig(workers=1),
@@ -33,8 +33,12 @@ def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
 
 
 def images() -> list:
-    """Fifteen drawn parts, one that cannot be read, and copies: two of one far away, and one of one beside it."""
+    """Fifteen drawn parts, one that cannot be read, and copies: two of one far away, and one of one beside it.
+
+    Some are no squares, those of one process alone.
+    """
     drawn = list(draw_set(15, 70, 0, 0.1, (0.3,)).images)
+    drawn = [image[: 70 - 20 * (i > 10)] for i, image in enumerate(drawn)]
     return [*drawn[:4], "no such file.png", *drawn[4:], drawn[1], drawn[1], drawn[14]]
 
 
