@@ -12,8 +12,8 @@ from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import DEEP
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
 

@@ -30,8 +30,8 @@ from codegraph_jax.consistency.filtering import recognise
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import Source
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, inspected_patches
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features

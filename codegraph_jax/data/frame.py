@@ -13,11 +13,11 @@ and counts for nothing from there on.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from PIL import Image
 
 from codegraph_jax.data.images import RESAMPLE, full_size
@@ -178,11 +178,8 @@ class Frame:
         rows, columns = (int(side) for side in values["grid"])
         patch, longest, tile, overlap = (int(values[name]) for name in ("patch", "longest", "tile", "overlap"))
         fit = str(values["fit"])
-        if (
-            fit not in ("squeeze", "pad", "tile")
-            or min(rows, columns, patch) < 1
-            or not 0 <= overlap <= max(tile - 1, 0)
-        ):
+        known = fit in ("squeeze", "pad", "tile") and min(rows, columns, patch) > 0 and min(longest, tile) >= 0
+        if not known or not 0 <= overlap <= max(tile - 1, 0) or (fit != "squeeze" and not longest):
             raise ValueError(f"no frame: {values}")
         return cls(fit, (rows, columns), patch, longest, tile, overlap)
 
@@ -229,57 +226,11 @@ def choose_frame(
                 return frame, reason
             side *= SMALLER
         dear = "; tiles would show small defects, and take long with so many photographs: --config.backbone.fit=tile"
-    if aspect >= LONG:
+    if aspect >= LONG and affordable(of("pad")):
         reason = f"a square distorts photographs that are {aspect:.1f} times as long as they are wide"
         return of("pad"), f"{reason}{dear}"
-    if large:
-        return of("squeeze"), f"they are nearly square{dear}"
-    return of("squeeze"), "they are nearly square, and not much larger than what the backbone sees at once"
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where n photographs lie in the grids of their frame, and which of the patches are judged.
-
-    Attributes:
-        frame: of all of them.
-        sizes: width and height of each photograph in pixels [n, 2].
-        judged: patches that count [n, p]; None: all.
-    """
-
-    frame: Frame
-    sizes: Int[np.ndarray, "n 2"]
-    judged: Bool[np.ndarray, "n p"] | None = None
-
-    def content(self, image: int) -> Content:
-        """Where one photograph lies."""
-        return self.frame.content(*map(int, self.sizes[image]))
-
-    def contents(self, images: slice | Sequence[int] = slice(None)) -> list[Content]:
-        """Where some of them lie (default: all)."""
-        return [self.frame.content(*size) for size in self.sizes[images].tolist()]
-
-    def of(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
-        """That of some of the photographs."""
-        return replace(self, sizes=self.sizes[images], judged=None if self.judged is None else self.judged[images])
-
-    @classmethod
-    def joined(cls, parts: Sequence["Placement"]) -> "Placement":
-        """Of all photographs of some placements of one frame."""
-        patches = parts[0].frame.grid[0] * parts[0].frame.grid[1]
-        whole = cls(parts[0].frame, np.concatenate([part.sizes for part in parts]))
-        judged = [np.ones((len(p.sizes), patches), bool) if p.judged is None else p.judged for p in parts]
-        return whole.within(np.concatenate(judged))
-
-    def within(self, inspected: Bool[np.ndarray, "n p"]) -> "Placement":
-        """The same, with only those patches judged that are inspected."""
-        judged = inspected if self.judged is None else inspected & self.judged
-        return self if judged.all() else replace(self, judged=judged)
-
-    def judged_scores(self, patch_scores: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " v"]:
-        """The scores of the patches that are judged."""
-        flat = patch_scores.reshape(len(patch_scores), -1)
-        return flat.ravel() if self.judged is None else flat[self.judged]
+    little = "a square distorts them little"
+    return of("squeeze"), f"{little}{dear}" if large else f"{little}, and they are hardly larger than one"
 
 
 def _median(values: Sequence[float]) -> float:

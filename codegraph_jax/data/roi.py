@@ -22,9 +22,9 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.masks import load_mask, mask_index, stem
+from codegraph_jax.data.placement import Placement
 
 Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """Gives which pixels of a photograph of some (width, height) are inspected."""

@@ -14,8 +14,9 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import Batch, image_batches
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP, Source, StoredImage
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh

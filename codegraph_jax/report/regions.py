@@ -8,7 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from codegraph_jax.consistency.community import PatchBox
-from codegraph_jax.data.frame import Placement
+from codegraph_jax.data.placement import Placement
 
 HALF, NEARBY = 0.5, 5
 """Half of the greatest score within the widest neighbourhood that is averaged, 5 x 5 patches. Measured against 0.3 to

@@ -12,7 +12,8 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 

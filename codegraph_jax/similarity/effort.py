@@ -4,6 +4,7 @@ A rough figure, for a person to decide by before hours go into a run: what is be
 that was measured once (BENCHMARKS.md, "Estimates").
 """
 
+import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from time import perf_counter
@@ -18,6 +19,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.similarity.pairwise import schedule_length, tile_options
 from codegraph_jax.similarity.windows import products_of_a_pair
+
+logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
@@ -74,6 +77,8 @@ class Effort:
         problem = self.check(config.storage.hours, config.similarity.radius)
         if problem and config.storage.check == "refuse":
             raise ConfigError(problem)
+        if problem:
+            logger.warning("%s", problem)
 
     def __str__(self) -> str:
         return f"estimate of time: features {said(self.features)}, distances {said(self.distances)}"

@@ -22,6 +22,7 @@ OWN = {
     "config.data.root",
     "config.data.add",
     "config.data.cache",
+    "config.data.roi",
     "config.data.workers",
     "config.backbone.weights",
 }

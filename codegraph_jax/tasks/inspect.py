@@ -27,6 +27,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.tasks.sets import without_roi
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     clock = Clock()
     with clock("data"):
         left_out = left_out_below([config.data.root])
-        categories = read_layout(config.data.layout, config.data.root, config.data.categories, config.data.normal)
+        data = config.data
+        categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)

@@ -21,10 +21,10 @@ from codegraph_jax.core.settings import at_least, choice, path_like, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import note_written
-from codegraph_jax.data.frame import Placement
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import CoDeGraph

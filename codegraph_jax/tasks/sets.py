@@ -24,7 +24,7 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        categories = read_layout(data.layout, data.root, data.categories, data.normal)
+        categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
     if config.data.split == "none":
         require_one_product(config, categories)
     if config.bank.save and not config.bank.save.endswith(".safetensors"):
@@ -35,6 +35,20 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
                 f"category {category!r} in {data.root!r} has one image; each is judged by the others, so two are needed"
             )
     return categories
+
+
+def without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, list[Sample]]:
+    """The categories without what `config.data.roi` names: it often lies among the photographs, and is none."""
+    if not roi:
+        return dict(categories)
+    place = Path(roi).resolve()
+
+    def is_photograph(sample: Sample) -> bool:
+        path = Path(sample.path).resolve()
+        return path != place and place not in path.parents
+
+    left = {name: [sample for sample in samples if is_photograph(sample)] for name, samples in categories.items()}
+    return {name: samples for name, samples in left.items() if samples}
 
 
 def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:

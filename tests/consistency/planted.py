@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.similarity.comparison import Comparison

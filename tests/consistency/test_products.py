@@ -7,7 +7,8 @@ from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
 from codegraph_jax.consistency.products import find_products, part_distances, separate
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.tasks import detect as job

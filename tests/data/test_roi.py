@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Roi, inspected_patches, shared_roi
 
 LEFT = np.zeros((40, 60), np.uint8)

@@ -11,7 +11,8 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
 from codegraph_jax.consistency.pattern import Product, Verdict
 from codegraph_jax.consistency.signature import Signature
-from codegraph_jax.data.frame import Frame, Placement
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.scoring.maps import anomaly_maps

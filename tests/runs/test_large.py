@@ -129,6 +129,22 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     assert pixels[:39].mean() < 0.5 * pixels[41:].mean()
 
 
+def test_what_says_what_is_inspected_is_no_photograph(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "areas").mkdir(parents=True)
+    for i in range(4):
+        photograph = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
+        photograph.save(tmp_path / "photos" / f"{i}.png")
+        Image.new("L", (60, 40), 255).save(tmp_path / "photos" / "areas" / f"{i}.png")
+    Image.new("L", (60, 40), 255).save(tmp_path / "photos" / "area.png")
+    for k, roi in enumerate(("area.png", "areas")):
+        data = DataConfig(root=str(tmp_path / "photos"), roi=str(tmp_path / "photos" / roi))
+        outcome = run(Config(data=data, backbone=NETWORK), tmp_path / str(k))
+        names = {sample.name for sample in outcome.samples}
+        assert roi not in names and not any(name.startswith(f"{roi}/") for name in names)
+        (tmp_path / "photos" / "area.png").unlink(missing_ok=True)
+
+
 def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
     run(config(plates, fit="auto"), tmp_path)
     said = capsys.readouterr().out
