@@ -17,7 +17,6 @@ from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
 from codegraph_jax.report.regions import flagged_regions, lower_limits, stretch
-from codegraph_jax.scoring.maps import interpolated
 
 LARGEST, USUAL, SMALLEST = 1024, 512, 128
 """Sides in pixels of the pictures that a report carries; beyond the usual one none is larger than its photograph."""
@@ -95,19 +94,19 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, sid
     own_width, own_height = full_size(image)
     longest = max(own_width, own_height)
     inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None
-    content, anomaly_map = result.placement.content(i), result.maps([i])[0]
+    content = result.placement.content(i)
+    patch_scores = content.cut(result.patch_scores[i])
     if record.heatmap:
         width, height = fit(own_width, own_height, min(longest, largest))
-        picture = overlay(image, scale.strength(stretch(anomaly_map, width, height)))
+        picture = overlay(image, scale.strength(stretch(patch_scores, width, height)))
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
         calibration, shows = result.calibration, result.consistency.shows
-        scores = stretch(anomaly_map, own_width, own_height)
+        scores = stretch(patch_scores, own_width, own_height)
         background = float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]])))
-        limits = lower_limits(content.cut(result.patch_scores[i]), background, calibration.patch_threshold)
-        limits = stretch(interpolated(limits[None], result.map_size)[0], own_width, own_height)
-        mask = flagged_regions(scores, calibration.threshold, limits)
+        limits = lower_limits(patch_scores, background, calibration.patch_threshold)
+        mask = flagged_regions(scores, calibration.threshold, stretch(limits, own_width, own_height))
         if inspected is not None:
             mask &= inspected
         shown = content.cut(shows[i]) if len(shows) else shows
@@ -120,7 +119,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, sid
     dimmed(small, inspected).save(photograph, "JPEG", quality=QUALITY)
     return Picture(
         photograph=photograph.getvalue(),
-        layer=layer_png(scale.strength(content.cut(result.patch_scores[i]))),
+        layer=layer_png(scale.strength(patch_scores)),
         width=width,
         height=height,
         image_width=own_width,

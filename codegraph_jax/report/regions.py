@@ -45,11 +45,13 @@ def shared_box(box: PatchBox, placement: Placement) -> Box:
     return Box(left, top, right, bottom)
 
 
-def stretch(anomaly_map: Float[np.ndarray, "a b"], width: int, height: int) -> Float[np.ndarray, "height width"]:
-    """A map in the shape of its image."""
-    if anomaly_map.shape == (height, width):
-        return anomaly_map
-    picture = Image.fromarray(np.asarray(anomaly_map, np.float32))
+def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> Float[np.ndarray, "height width"]:
+    """Scores of the patches of a photograph at so many pixels, each patch's own in its middle.
+
+    Where a patch lies is what counts in pictures and masks. The maps that metrics are measured on put the outer patches
+    on the edges instead (align_corners), as MuSc does: half a patch further out.
+    """
+    picture = Image.fromarray(np.asarray(patch_scores, np.float32))
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
