@@ -151,7 +151,8 @@ class Frame:
         Args:
             image: RGB.
             resample: "bilinear" or "bicubic".
-            mean, std: of each channel, in [0, 1].
+            mean: of each channel, in [0, 1].
+            std: of each channel, in [0, 1].
         """
         content = self.content(*full_size(image))
         size = content.width * self.patch, content.height * self.patch
