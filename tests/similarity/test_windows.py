@@ -60,7 +60,7 @@ def assert_same(got, want, counts):
         np.testing.assert_allclose(a[finite] ** 2, b[finite] ** 2, atol=6e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(GRIDS, st.integers(0, 12), st.floats(0, 0.8), st.sampled_from(["reuse", "direct"]), st.integers(1, 5),
        st.integers(0, 10**6))  # fmt: skip
 def test_distances_equal_their_definition(grid, radius, hidden, kernel, batch, seed):
@@ -97,7 +97,7 @@ def test_less_is_computed_than_with_everything():
     assert windows.products_of_a_pair((107, 143), 8) < patches**2 / 12
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(GRIDS, st.integers(0, 6), st.floats(0, 0.5), st.floats(0.05, 0.9), st.integers(0, 10**6))
 def test_removal_equals_computing_everything_anew(grid, radius, hidden, share, seed):
     tokens, counts = tokens_of(grid, 4, seed, hidden)
