@@ -17,7 +17,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.products import inner_products
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.similarity.pairwise import schedule_length, tile_options
+from codegraph_jax.similarity.pairwise import pick_kernel, schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
 ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
+LITTLE = 1e12
+"""Floating-point operations that take less than a minute anywhere: for these the machine is not measured."""
 AFFORDABLE, ON_ACCELERATORS = {"cpu": 5e14}, 5e17
 """Floating-point operations that whoever has chosen nothing waits for: an hour or so of two cores, or of one GPU."""
 
@@ -95,10 +97,13 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
         devices: that share the work.
     """
     features, distances = _work(config, backbone, images, frame)
+    references = min(config.similarity.references or images, images)
+    if features + distances < LITTLE:
+        return Effort(0.0, 0.0, references)
     return Effort(
         features / (speed(config.backbone.dtype) * devices),
         distances / (speed(config.similarity.precision) * devices),
-        min(config.similarity.references or images, images),
+        references,
     )
 
 
@@ -112,13 +117,15 @@ def is_affordable(config: Config, backbone: Backbone, images: int, frame: Frame)
 
 def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tuple[float, float]:
     """Floating-point operations of the two slow stages, as many plain products as take the same time."""
-    degrees = config.features.degrees
-    options = tile_options(config.similarity, degrees, frame.grid)
-    if options.radius:
-        products, share = len(degrees) * products_of_a_pair(frame.grid, options.radius), WINDOWS
+    degrees, similarity = len(config.features.degrees), config.similarity
+    if similarity.radius:
+        radius = min(similarity.radius, max(frame.grid))
+        products, share = degrees * products_of_a_pair(frame.grid, radius), WINDOWS
     else:
         patches = frame.grid[0] * frame.grid[1]
-        products, share = (1 if options.kernel == "reuse" else len(degrees)) * patches**2, TILES
+        # asked of `fused`, the choice of a kernel warns where there is no such form
+        reuse = similarity.kernel != "fused" and pick_kernel(similarity.kernel, similarity.precision) == "reuse"
+        products, share = (1 if reuse else degrees) * patches**2, TILES
     pairs = schedule_length(images, min(config.similarity.references or images, images)) * len(backbone.blocks)
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
