@@ -32,7 +32,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.depth import brightest, depth_of
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
-from codegraph_jax.data.roi import Inspected, Roi, inspected_patches, shared_roi
+from codegraph_jax.data.roi import Inspected, Roi, shared_roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -337,7 +337,8 @@ class CoDeGraph:
                 # a set of one image many times: they have nobody to judge them but each other
                 features = self._features(sources, frame, progress, earlier, plan, depth, once=False)
             if inspected:
-                features = self._inspected(features, inspected, sources)
+                with together():
+                    features = features.where_inspected(inspected, sources)
         own = int((features.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
@@ -360,14 +361,6 @@ class CoDeGraph:
             products=products,
             roi=shared_roi(inspected, features.placement),
         )
-
-    def _inspected(self, features: Features, inspected: Sequence[Inspected], sources: Sequence[Source]) -> Features:
-        """The features with nothing left of what is not inspected."""
-        with together():
-            own = [inspected[i] for i in features.kept]
-            names = [str(sources[i]) if not isinstance(sources[i], np.ndarray) else f"image {i}" for i in features.kept]
-            placement = features.placement.within(inspected_patches(features.placement, own, names))
-        return features.without_unjudged(placement)
 
     def _depth(self, images: Sequence[Source]) -> int:
         """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""

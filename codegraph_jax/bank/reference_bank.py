@@ -32,7 +32,7 @@ from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Inspected, Roi, inspected_patches
+from codegraph_jax.data.roi import Inspected, Roi
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
@@ -120,10 +120,7 @@ class ReferenceBank(StoredBank):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, depth=self.depth)
             if inspected:
-                own = [inspected[i + start] for i in features.kept]
-                names = [str(chunk[i]) if isinstance(chunk[i], str) else f"image {i + start}" for i in features.kept]
-                placement = features.placement.within(inspected_patches(features.placement, own, names))
-                features = features.without_unjudged(placement)
+                features = features.where_inspected(inspected[start : start + CHUNK], chunk)
             placements.append(features.placement)
             kept.append(features.kept + start)
             skipped += [(i + start, reason) for i, reason in features.skipped]

@@ -17,6 +17,7 @@ from codegraph_jax.data.batches import Batch, image_batches
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP, Source, StoredImage
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.roi import Inspected, inspected_patches
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -63,8 +64,19 @@ class Features:
     copies: tuple[tuple[int, int], ...] = ()
     depth: int = DEEP
 
-    def without_unjudged(self, placement: Placement) -> "Features":
-        """The same with fewer patches judged: the tokens of the others become 0."""
+    def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
+        """The same with nothing left of what is not inspected: its tokens become 0.
+
+        Args:
+            inspected: what of each source is.
+            sources: of which these features are.
+
+        Raises:
+            ConfigError: nothing of a photograph is inspected.
+        """
+        names = [_name(sources, i) for i in self.kept]
+        patches = inspected_patches(self.placement, [inspected[i] for i in self.kept], names)
+        placement = self.placement.within(patches)
         judged, rank = placement.judged, jax.process_index()
         if judged is None:
             return self
@@ -403,6 +415,10 @@ def _require_finite(sources: Sequence[Source], places: Int[np.ndarray, " v"], fi
     good = np.asarray(finite).ravel()[: len(places)]
     if not good.all():
         place = places[int(np.argmin(good))]
-        broken = sources[place]
-        name = str(broken) if isinstance(broken, str | StoredImage) else f"image {place}"
-        raise NotFiniteError(f"{name}: the backbone gives features that are not finite")
+        raise NotFiniteError(f"{_name(sources, place)}: the backbone gives features that are not finite")
+
+
+def _name(sources: Sequence[Source], place: int) -> str:
+    """What messages call a source."""
+    source = sources[place]
+    return str(source) if isinstance(source, str | StoredImage) else f"image {place}"
