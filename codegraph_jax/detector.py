@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
-from codegraph_jax.bank.making import make_bank
+from codegraph_jax.bank.making import Lesson, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
@@ -225,7 +225,8 @@ class CoDeGraph:
             products=comparison.products,
         )
         if bank_references:
-            made = make_bank(config, self.backbone, comparison, bank_references, recurring, taken_out, consistency)
+            lesson = Lesson(comparison, recurring, taken_out, consistency, calibration)
+            made = make_bank(config, self.backbone, lesson, bank_references)
             result = dataclasses.replace(result, bank=made)
         return result.with_copies(features.copies, comparison.listed)
 
@@ -329,6 +330,11 @@ class CoDeGraph:
         with together():
             plan.check(self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
+            if self.config.similarity.radius and self.config.bank.kind == "compact":
+                raise ConfigError(
+                    "config.bank.kind: a compact bank does not know where its patches lay, so that "
+                    "config.similarity.radius has no meaning for it; leave one of them out"
+                )
         sources = [*images, *added]
         with clock("backbone"):
             depth = self._depth(images)

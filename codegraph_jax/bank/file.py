@@ -11,6 +11,9 @@ from jaxtyping import Bool
 from safetensors import safe_open
 
 from codegraph_jax.backbones import weights_identity
+from codegraph_jax.bank.exact import ReferenceImages
+from codegraph_jax.bank.pool import Pool
+from codegraph_jax.bank.taught import Taught
 from codegraph_jax.config import BackboneConfig, DataConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Pattern
@@ -23,10 +26,10 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
-from codegraph_jax.similarity.tiles import TileOptions
 
-FORMAT = 4
-"""Of files that are written; 1 and 2, without patterns and with Gumbel's law, and 3, of squares, are still read."""
+FORMAT = 5
+"""Of files that are written. Still read: 1 and 2, without patterns and with Gumbel's law; 3, of squares; and 4, which
+know whole images alone."""
 FORMER_KEY = "codegraph_jax.bank"
 """Metadata of files of format 1, which carry no digest."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
@@ -45,13 +48,11 @@ class StoredBank:
     Attributes:
         settings: the backbone that the features come from.
         weights: its weights, as `Backbone.weights` says, or what of it is the same everywhere.
-        options: degrees, grid and precision of the distances.
-        fraction: share of the references that a score averages.
-        layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
-        removed: patches that show a recurring defect and count for nothing [R, p].
-        tests: what makes a patch of a new image part of a recurring defect.
+        references: what a new image is held against.
+        tokens: type to which patch tokens are rounded before they are.
         patterns: what recurred in the set, what it is taken for, and how often it was seen.
-        calibration: thresholds, p-values and flags of the set's n images against these references.
+        calibration: thresholds, p-values and flags of the set's n images as this bank scores them.
+        taught: what it remembers of the set; None of banks up to format 4.
         scale: scores that heat maps draw as nothing and as full colour.
         depth: bits of 16-bit samples that images are read with.
         frame: how photographs become grids of patches.
@@ -60,13 +61,11 @@ class StoredBank:
 
     settings: BackboneConfig
     weights: str
-    options: TileOptions
-    fraction: float
-    layers: list[np.ndarray]
-    removed: Bool[np.ndarray, "R p"]
-    tests: list[Dependence]
+    references: ReferenceImages | Pool
+    tokens: np.dtype[Any]
     patterns: list[Pattern]
     calibration: Calibration
+    taught: Taught | None
     scale: tuple[float, float]
     depth: int
     frame: Frame
@@ -77,14 +76,28 @@ class StoredBank:
 
         Args:
             path: a .safetensors file; one that is there is replaced.
-            dtype: of the patch tokens: `float16`, `bfloat16` or `float32`. float16 moves scores by less than 1e-3.
+            dtype: of the patch tokens or vectors: `float16`, `bfloat16` or `float32`. float16 moves scores by less than
+                1e-3.
 
         Raises:
             OSError: it cannot be written.
         """
-        tensors = {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(self.layers)}
-        tensors |= {"removed": self.removed, "set_flagged": self.calibration.flagged}
-        tensors["set_p_values"] = self.calibration.p_values
+        references = self.references
+        of_kind: dict[str, Any]
+        if isinstance(references, Pool):
+            layers, tensors = references.vectors, {"own": references.own}
+            of_kind = {"kind": "compact"}
+        else:
+            layers, tensors = references.layers, {"removed": references.removed}
+            of_kind = {
+                "kind": "exact",
+                "fraction": references.fraction,
+                "tests": [test.as_json() for test in references.tests],
+            }
+        tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
+        tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
+        if self.taught is not None:
+            tensors |= self.taught.tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
         about = {
@@ -92,19 +105,18 @@ class StoredBank:
             # the path of the weights is left out: it may be private, and means nothing on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights": weights_identity(self.weights),
-            "tokens": str(self.layers[0].dtype),
-            "degrees": self.options.degrees,
+            "tokens": str(self.tokens),
+            "degrees": references.options.degrees,
             "frame": self.frame.as_json(),
-            "radius": self.options.radius,
-            "masked": self.options.masked,
-            "precision": self.options.precision,
-            "fraction": self.fraction,
-            "layers": len(self.layers),
-            "tests": [test.as_json() for test in self.tests],
+            "radius": references.options.radius,
+            "masked": references.options.masked,
+            "precision": references.options.precision,
+            "layers": len(layers),
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
             "depth": self.depth,
+            **of_kind,
         }
         write_tensors(path, tensors, about)
 
@@ -120,18 +132,14 @@ class StoredBank:
             bank = _bank(about, tensors)
         except MALFORMED as error:
             _refuse(path, f"{type(error).__name__}: {error}")
-        outside = np.concatenate([test.outside.ravel() for test in bank.tests] or [np.zeros(0, int)])
         height, width = bank.frame.grid
         # a neighbourhood far larger than the grid is damage, and would take all memory; the default of 5 fits any grid
-        too_wide = max(bank.options.degrees) > 2 * (height + width) + 1
-        if bank.removed.ndim != 2 or not ((outside >= 0) & (outside < len(bank.removed))).all() or too_wide:
+        if max(bank.references.options.degrees) > 2 * (height + width) + 1:
             _refuse(path, "its settings do not fit its tensors")
-        if not bank.layers or any(x.ndim != 3 or x.shape[:2] != bank.removed.shape for x in bank.layers):
-            _refuse(path, "its tensors do not fit together")
-        if any(pattern.signature.prototypes.shape[1] != len(bank.layers) for pattern in bank.patterns):
+        if reason := bank.references.damage():
+            _refuse(path, reason)
+        if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in bank.patterns):
             _refuse(path, "its patterns do not fit its tensors")
-        if bank.removed.shape[1] != height * width:
-            _refuse(path, "its tensors do not fit its settings")
         return bank
 
 
@@ -145,21 +153,29 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     )
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     roi = tensors.get("roi")
+    options = query_options(tile_options(similarity, degrees, frame.grid, bool(about.get("masked", False))))
+    layers = [tensors[f"layer{k}"] for k in range(int(about.get("layers", len(tensors) - 3 - ("roi" in tensors))))]
+    references: ReferenceImages | Pool
+    if about.get("kind", "exact") == "compact":
+        references = Pool(options, [layer.astype(np.float32) for layer in layers], tensors["own"].astype(np.float32))
+    else:
+        references = ReferenceImages(
+            options=options,
+            fraction=float(about["fraction"]),
+            layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
+            removed=tensors["removed"].astype(bool),
+            tests=[Dependence.from_json(test) for test in about["tests"]],
+        )
     return StoredBank(
         settings=settings,
         weights=str(about["weights"]),
-        options=query_options(tile_options(similarity, degrees, frame.grid, bool(about.get("masked", False)))),
-        fraction=float(about["fraction"]),
-        layers=[
-            tensors[f"layer{k}"].astype(feature_type(tokens, "float32"))
-            for k in range(int(about.get("layers", len(tensors) - 3 - ("roi" in tensors))))
-        ],
-        removed=tensors["removed"].astype(bool),
-        tests=[Dependence.from_json(test) for test in about["tests"]],
+        references=references,
+        tokens=np.dtype(feature_type(tokens, "float32")),
         patterns=[Pattern.from_json(pattern) for pattern in about.get("patterns", ())],
         calibration=Calibration.from_json(
             about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
         ),
+        taught=Taught.read(tensors),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
         depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
         frame=frame,

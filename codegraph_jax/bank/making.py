@@ -2,76 +2,144 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.bank.compacting import Candidates
+from codegraph_jax.bank.exact import ReferenceImages
+from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.bank.standouts import PLACES, Standouts
+from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
+from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.panel import Panel, panel_scores
-from codegraph_jax.scoring.threshold import calibrate
+from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
 from codegraph_jax.similarity.query import query_options
 
 
-def make_bank(
-    config: Config,
-    backbone: Backbone,
-    comparison: Comparison,
-    wanted: int,
-    found: Consistency,
-    taken_out: Filter,
-    consistency: ConsistencyConfig,
-) -> ReferenceBank:
-    """A bank of some references of a set; every process ends with the same.
+class Lesson(NamedTuple):
+    """What a run knows when it makes a bank.
 
-    The threshold is learnt from the scores of the set against these references alone, without the patches that show a
-    recurring defect.
+    Attributes:
+        comparison: of all images of the run.
+        found: what recurs in the set.
+        taken_out: what must not serve as a reference.
+        consistency: the quantiles by which a recurring defect is recognised.
+        calibration: of the run's own scores.
+    """
+
+    comparison: Comparison
+    found: Consistency
+    taken_out: Filter
+    consistency: ConsistencyConfig
+    calibration: Calibration
+
+
+def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -> ReferenceBank:
+    """A bank of a set; every process ends with the same.
+
+    The threshold is learnt from the scores of the set as the bank gives them, without the patches that show a recurring
+    defect: by the references alone, or of each image by a pool to which it has given nothing.
 
     Args:
         config: settings of the run.
         backbone: of the run.
-        comparison: of all images of the run.
-        wanted: how many references, chosen by their content from those of the set.
-        found: what recurs in the set.
-        taken_out: what must not serve as a reference.
-        consistency: the quantiles by which a recurring defect is recognised.
+        lesson: what the run knows.
+        wanted: how many references a bank of whole images holds, chosen by their content from those of the set.
     """
-    placement = comparison.features.placement.of(slice(comparison.own))
-    panel = Panel.of(comparison, config.scoring.fraction, wanted)
-    references, counts = comparison.references[panel.columns], comparison.features.counts
-    patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
+    comparison, own = lesson.comparison, lesson.comparison.own
+    placement = comparison.features.placement.of(slice(own))
+    references: ReferenceImages | Pool
+    if config.bank.kind == "compact":
+        references, patch_scores = _pool(config, lesson)
+    else:
+        references, patch_scores = _images(config, lesson, wanted)
     maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
     raw = image_scores(maps, placement.frame.size, placement.contents())
-    calibration = calibrate(raw, config.threshold, found.proven(comparison.own))
-    start = sum(counts[: jax.process_index()])
-    mine = references - start
-    mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
+    proven = lesson.found.proven(own)
+    calibration = calibrate(raw, config.threshold, proven)
+    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, maps, ~calibration.flagged))
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
-        options=query_options(comparison.options),
-        fraction=config.scoring.fraction,
-        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
-        removed=taken_out.removed[references],
-        tests=_tests(comparison, panel, found, taken_out.pairs, consistency),
-        patterns=_patterns(found, comparison.own),
+        references=references,
+        tokens=np.dtype(comparison.features.layers[0].dtype),
+        patterns=_patterns(lesson.found, own),
         calibration=calibration,
+        taught=taught,
         scale=scale_ends(placement.judged_scores(maps), [calibration.threshold]),
         depth=comparison.features.depth,
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,
     )
+
+
+def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
+    """Some images of the set, and how all of them score by these."""
+    comparison, taken_out = lesson.comparison, lesson.taken_out
+    panel = Panel.of(comparison, config.scoring.fraction, wanted)
+    references, counts = comparison.references[panel.columns], comparison.features.counts
+    patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
+    start = sum(counts[: jax.process_index()])
+    mine = references - start
+    mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
+    images = ReferenceImages(
+        options=query_options(comparison.options),
+        fraction=config.scoring.fraction,
+        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
+        removed=taken_out.removed[references],
+        tests=_tests(comparison, panel, lesson.found, taken_out.pairs, lesson.consistency),
+    )
+    return images, patch_scores
+
+
+def _pool(config: Config, lesson: Lesson) -> tuple[Pool, Float[np.ndarray, "n p"]]:
+    """Some patches of the set, and how its images score by pools of the others' patches."""
+    comparison, taken_out, own = lesson.comparison, lesson.taken_out, lesson.comparison.own
+    everybody = Panel.of(comparison, config.scoring.fraction)
+    layers = rescored(comparison, everybody, panel_scores(comparison, everybody), taken_out)
+    scores = [np.stack([excuse(degree, taken_out.excused) for degree in layer])[:, :own] for layer in layers]
+    mean, judged = mean_over_layers(scores), comparison.features.placement.judged
+    usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
+    # what stands out is no reference, and around a recurring defect patches have company too; where that leaves
+    # nothing, there is nothing else
+    allowed = usable & ~taken_out.removed[:own] & (mean < lesson.calibration.unusual)
+    allowed &= ~lesson.found.proven(own)[:, None]
+    candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
+    pool = candidates.pool(config.bank.patches)
+    return pool, excuse(candidates.held_out_scores(config.bank.patches), taken_out.excused[:own])
+
+
+def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> Standouts:
+    """Where the images that passed differ most from the others, in every process the same."""
+    features, grid, rank = comparison.features, comparison.options.grid, jax.process_index()
+    start = sum(features.counts[:rank])
+    # by content: nothing must depend on how the images were listed
+    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_STANDOUTS // PLACES]
+    width = sum(layer.shape[-1] for layer in features.layers)
+    vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
+    for i in sorted(chosen):
+        if start <= i < start + features.counts[rank]:
+            own = patch_vectors([np.asarray(layer[i - start])[None] for layer in features.layers], grid)[0]
+            found = Standouts.of(own, maps[i])
+            vectors.append(found.vectors)
+            scores.append(found.scores)
+    return Standouts(*(processes.gather_rows(np.concatenate(part)) for part in (vectors, scores)))
 
 
 def _tests(

@@ -5,18 +5,16 @@
     bank = ReferenceBank.load("parts.safetensors")
     bank.score_samples(new_paths)
 
-A new image is scored as it would be by `detect(paths, added=new_paths)` with the bank's images as the only references:
-patches that show a recurring defect do not serve, photographs of one and the same part do not serve each other,
-the threshold is the one that the set's own scores against the same references gave, and what a person has called a
-harmless variant counts as normal.
+By an exact bank a new image is scored as it would be by `detect(paths, added=new_paths)` with the bank's images as the
+only references: patches that show a recurring defect do not serve, and photographs of one and the same part do not
+serve each other. A compact bank (`bank.pool`) comes close to that in a tenth of the time or less. Either way the
+threshold is the one that the set's own scores gave, and what a person has called a harmless variant counts as normal.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -24,9 +22,7 @@ from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.config import DataConfig, DevicesConfig
 from codegraph_jax.consistency.community import Sighting
-from codegraph_jax.consistency.duplicates import shown_by
-from codegraph_jax.consistency.filtered import bar, excuse
-from codegraph_jax.consistency.filtering import recognise
+from codegraph_jax.consistency.filtered import excuse
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
@@ -36,10 +32,6 @@ from codegraph_jax.data.roi import Inspected, Roi
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
-from codegraph_jax.similarity.comparison import mean_distances
-from codegraph_jax.similarity.judged import NOT_JUDGED
-from codegraph_jax.similarity.query import ReferencePatches, distances_to_references, prepare_references
 
 CHUNK = 16
 """Images whose features wait in memory."""
@@ -113,7 +105,8 @@ class ReferenceBank(StoredBank):
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
         extractor = replace(self._extractor, workers=data.workers, unreadable=data.unreadable)
-        patches = self.removed.shape[1]
+        grid = self.frame.grid
+        patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
         shows = [np.zeros((len(self.patterns), 0, patches), bool)]
         for start in range(0, len(images), CHUNK):
@@ -126,7 +119,7 @@ class ReferenceBank(StoredBank):
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
                 judged = None if features.placement.judged is None else features.placement.judged[i]
-                scores.append(self._score([layer[i] for layer in features.layers], judged)[None])
+                scores.append(self.references.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
@@ -136,7 +129,7 @@ class ReferenceBank(StoredBank):
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = np.maximum(excuse(np.concatenate(scores), excused), 0).reshape(-1, *self.options.grid)
+        patch_scores = np.maximum(excuse(np.concatenate(scores), excused), 0).reshape(-1, *grid)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         calibration = self.calibration.of(raw)
@@ -148,7 +141,7 @@ class ReferenceBank(StoredBank):
             p_values=calibration.p_values,
             flagged=calibration.flagged,
             placement=placement,
-            shows=numbers.reshape(-1, *self.options.grid),
+            shows=numbers.reshape(-1, *grid),
             sightings=tuple(
                 Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
@@ -201,8 +194,10 @@ class ReferenceBank(StoredBank):
                 f"{path}: was made with weights {stored.weights!r}, and these are {backbone.weights!r}; give the "
                 "former as config.backbone.weights, or make the bank again"
             )
-        if len(backbone.blocks) != len(stored.layers):
-            raise BankError(f"{path}: holds {len(stored.layers)} layers, and its settings name {len(backbone.blocks)}")
+        if len(backbone.blocks) != stored.references.depth:
+            raise BankError(
+                f"{path}: holds {stored.references.depth} layers, and its settings name {len(backbone.blocks)}"
+            )
         if stored.frame.patch != backbone.preset.patch_size:
             raise BankError(f"{path}: no reference bank (its patches are not those of {backbone.preset.name})")
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
@@ -212,47 +207,16 @@ class ReferenceBank(StoredBank):
     def _extractor(self) -> Extractor:
         """Made once, so that its program is compiled once."""
         mesh, settings = device_mesh(DevicesConfig(devices=1)), self.settings
-        return Extractor(self.backbone, mesh, self.frame, settings.batch_size, dtype=self.layers[0].dtype)
-
-    @cached_property
-    def _prepared(self) -> list[ReferencePatches]:
-        """The references as the kernel wants them."""
-        removed = jnp.asarray(self.removed)
-        return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
+        return Extractor(self.backbone, mesh, self.frame, settings.batch_size, dtype=self.tokens)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Which patches of some images show which pattern."""
         if not self.patterns or not len(features.kept):
-            return np.zeros((len(self.patterns), len(features.kept), self.removed.shape[1]), bool)
-        vectors = patch_vectors(features.layers, self.options.grid)
+            return np.zeros((len(self.patterns), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
+        vectors = patch_vectors(features.layers, self.frame.grid)
         return np.stack([pattern.signature.shown(vectors) for pattern in self.patterns])
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""
         known = roi if roi else self.roi
         return () if known is None else Roi.of(known).each([str(image) for image in images])
-
-    def _score(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
-        """Scores of one image from its patch tokens [p, c] in each layer, and the patches that are judged."""
-        pending = [
-            distances_to_references(jnp.asarray(x), references, self.options)
-            for x, references in zip(image, self._prepared)
-        ]
-        full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
-        for table in (*full, *left):
-            if judged is not None:
-                table[..., ~judged] = NOT_JUDGED
-        mean = mean_distances(full)[None]
-        k = neighbour_count(len(self.removed), self.fraction)
-        same = shown_by(mean[0])
-        mean[0, same] = np.inf
-        everybody = np.arange(len(self.removed))
-        barred = [
-            (np.setdiff1d(everybody, test.outside), patches[0])
-            for test, patches in zip(self.tests, recognise(mean, self.tests, k))
-        ]
-        for table in left:
-            for distances in table:
-                bar(distances, same, barred)
-        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
-        return np.asarray(scores[0])

@@ -61,7 +61,17 @@ def filtered_scores(
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
 ) -> Float[np.ndarray, "n p"]:
-    """Scores by a panel without what the filter takes out, averaged over layers and degrees.
+    """Scores by a panel without what the filter takes out, averaged over layers and degrees; see `rescored`."""
+    return excuse(mean_over_layers(rescored(comparison, panel, scores, taken_out)), taken_out.excused)
+
+
+def rescored(
+    comparison: Comparison,
+    panel: Panel,
+    scores: Sequence[Float[np.ndarray, "r n p"]],
+    taken_out: Filter,
+) -> list[Float[np.ndarray, "r n p"]]:
+    """Scores of each layer and degree by a panel without what the filter takes out; nothing is excused yet.
 
     Args:
         comparison: of all images.
@@ -75,13 +85,13 @@ def filtered_scores(
     removed[serving] = taken_out.removed[serving]
     barring = _Barring(taken_out, panel, comparison.barred, comparison.tables[0].shape[2])
     neighbours = Neighbours(panel.columns, panel.k, barring.bar)
-    rescored = [layer.copy() for layer in scores]
-    for layer, table, tokens in zip(rescored, comparison.tables, features.layers):
+    found = [layer.copy() for layer in scores]
+    for layer, table, tokens in zip(found, comparison.tables, features.layers):
         counts, options = features.counts, comparison.options
         changes = changes_everywhere(table, tokens, counts, removed, references, options, neighbours)
         for degree, changed in enumerate(changes):
             _rescore(layer[degree], table[degree], panel, changed, barring)
-    return excuse(mean_over_layers(rescored), taken_out.excused)
+    return found
 
 
 def excuse(scores: Float[np.ndarray, "n p"], excused: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

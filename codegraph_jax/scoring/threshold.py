@@ -57,6 +57,11 @@ class Calibration:
         """Whether too few images have taught the threshold for more than a rough one."""
         return self.rule == "rate" and self.images < FEWEST
 
+    @property
+    def unusual(self) -> float:
+        """The score that one normal image in ten reaches anywhere, whatever the threshold is."""
+        return float(self.normal_scores.quantile(REGION_P_VALUE))
+
     def of(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
         """The same thresholds held against other scores, which change nothing of them.
 

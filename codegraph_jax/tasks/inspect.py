@@ -77,7 +77,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
     outcomes = []
     for category, samples in categories.items():
-        print(f"{shown(category)}: {len(samples)} images against {len(bank.removed)} references", flush=True)
+        print(f"{shown(category)}: {len(samples)} images against {bank.references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         if inspection.skipped:

@@ -131,8 +131,8 @@ def test_recurring_defects_are_recognised_in_new_images(detector, images, saved,
 
 def test_a_bank_with_a_community_survives_its_file(detector, images, recurring, tmp_path):
     bank = detector.detect(images[:OWN], bank_references=OWN).bank
-    assert bank.tests
-    assert bank.removed.sum() == 8
+    assert bank.references.tests
+    assert bank.references.removed.sum() == 8
     bank.save(str(tmp_path / "b.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "b.safetensors"), backbone=bank.backbone)
     np.testing.assert_array_equal(again.inspect(images[OWN:]).patch_scores, bank.inspect(images[OWN:]).patch_scores)
@@ -150,7 +150,7 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
 
 def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(detector, images):
     bank = detector.detect(images[:OWN], bank_references=6).bank
-    assert bank.removed.shape == (6, 16)
+    assert bank.references.removed.shape == (6, 16)
     assert len(bank.calibration.p_values) == OWN
     held = dataclasses.replace(detector.config, consistency=ConsistencyConfig(enabled=False))
     comparison = CoDeGraph(held).compare(images[:OWN])
@@ -247,7 +247,7 @@ def test_a_changed_bank_is_refused(saved, tmp_path):
 
 def test_the_former_name_of_an_argument_works_with_a_warning(detector, images):
     with pytest.warns(DeprecationWarning, match="bank is now called bank_references"):
-        assert len(detector.detect(images[:4], bank=2).bank.removed) == 2
+        assert len(detector.detect(images[:4], bank=2).bank.references.removed) == 2
 
 
 def test_the_file_names_no_path(saved):
@@ -258,12 +258,12 @@ def test_the_file_names_no_path(saved):
 
 def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring, detector, images):
     want = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
-    assert want.bank.tests
+    assert want.bank.references.tests
     with copying(1):
         got = detector.detect(images[:OWN], added=images[OWN:], bank_references=8)
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
-    for mine, theirs in zip(got.bank.tests, want.bank.tests):
+    for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
         assert (mine.dependency, mine.standout) == (theirs.dependency, theirs.standout)
 
 
@@ -272,6 +272,6 @@ def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_
     result = rounded.detect(images[:OWN], added=images[OWN:], bank_references=OWN)
     result.bank.save(str(tmp_path / "bank.safetensors"), "bfloat16")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=rounded.backbone)
-    assert {str(layer.dtype) for layer in bank.layers} == {"bfloat16"}
+    assert {str(layer.dtype) for layer in bank.references.layers} == {"bfloat16"}
     got = bank.inspect(images[OWN:])
     np.testing.assert_allclose(got.patch_scores, result.patch_scores[OWN:], atol=SAME)

@@ -1,0 +1,125 @@
+"""How a run makes the pool of a compact bank, and how its images score against pools that they have not filled."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from codegraph_jax.bank.pool import Pool, degree_vectors
+from codegraph_jax.bank.thinning import projection, thin
+from codegraph_jax.distributed import processes
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.tiles import TileOptions
+
+FOLDS = 4
+"""A part of the set is scored by a pool of the others: by its own patches it would look better than any new image."""
+MOST_CANDIDATES = 1 << 17
+"""Patches that a pool is chosen from; of more, each image gives an equal number, drawn at random."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The patches of a set that a pool may be chosen from.
+
+    Attributes:
+        comparison: of all images of the run.
+        options: degrees, grid and precision of the bank.
+        scores: of the patches of the set in each layer and degree; l arrays [r, n, p].
+        allowed: patches that may serve [n, p].
+    """
+
+    comparison: Comparison
+    options: TileOptions
+    scores: list[Float[np.ndarray, "r n p"]]
+    allowed: Bool[np.ndarray, "n p"]
+
+    def pool(self, wanted: int, without: Bool[np.ndarray, " n"] | None = None) -> Pool:
+        """The patches that stand best for the others; in every process the same.
+
+        Args:
+            wanted: how many, at most.
+            without: images that give none.
+        """
+        able = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
+        chosen = np.sort(able[thin(self._vectors[able], self._own[able], wanted)])
+        images, patches = self._places[chosen].T
+        own = np.stack([layer[:, images, patches] for layer in self.scores])
+        parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]
+        layers, degrees, _ = own.shape
+        channels = self.comparison.features.layers[0].shape[-1]
+        rows = np.concatenate([np.zeros((0, layers, degrees, channels), np.float32), *map(_rows, parts)])
+        gathered = processes.gather_rows(rows.reshape(len(rows), -1)).reshape(-1, layers, degrees, channels)
+        return Pool(self.options, list(gathered.transpose(1, 2, 0, 3)), own.astype(np.float32))
+
+    def held_out_scores(self, wanted: int) -> Float[np.ndarray, "n p"]:
+        """Scores of the images of the set, each by a pool of `wanted` patches of other images."""
+        images, keys = len(self.allowed), self.comparison.features.keys
+        folds = np.zeros(images, int)
+        # by content: nothing must depend on how the images were listed
+        folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
+        judged = self.comparison.features.placement.judged
+        own = {}
+        for fold in range(int(folds.max()) + 1):
+            pool = self.pool(wanted, folds == fold)
+            for i in self._mine(np.flatnonzero(folds == fold)):
+                tokens = [layer[i - self._start] for layer in self.comparison.features.layers]
+                own[i] = pool.scores(tokens, None if judged is None else judged[i])
+        nothing = np.zeros((0, self.allowed.shape[1]), np.float32)
+        return processes.gather_rows(np.stack([own[i] for i in sorted(own)]) if own else nothing)
+
+    @cached_property
+    def _places(self) -> Int[np.ndarray, "m 2"]:
+        """Image and patch of each candidate, in ascending order."""
+        each = max(1, MOST_CANDIDATES // max(1, len(self.allowed)))
+        places = []
+        for i, allowed in enumerate(self.allowed):
+            patches = np.flatnonzero(allowed)
+            if len(patches) > each:
+                seed = int.from_bytes(self.comparison.features.keys[i][:8], "little")
+                patches = np.sort(np.random.default_rng(seed).permutation(patches)[:each])
+            places.append(np.stack([np.full(len(patches), i), patches], axis=1))
+        return np.concatenate(places)
+
+    @cached_property
+    def _own(self) -> Float[np.ndarray, " m"]:
+        """Mean square of each candidate's scores."""
+        images, patches = self._places.T
+        squares = [np.square(layer[:, images, patches]).mean(axis=0) for layer in self.scores]
+        return np.asarray(np.mean(squares, axis=0))
+
+    @cached_property
+    def _vectors(self) -> Float[np.ndarray, "m e"]:
+        """Candidates as they are compared: all degrees and layers in one vector, projected."""
+        layers, degrees = len(self.scores), len(self.options.degrees)
+        width = layers * degrees * self.comparison.features.layers[0].shape[-1]
+        matrix = projection(width) / np.float32(np.sqrt(layers * degrees))
+        images, patches = self._places.T
+        rows: list[np.ndarray] = [np.zeros((0, matrix.shape[1]), np.float32)]
+        for i, vectors in self._of_images(np.unique(images)):
+            rows.append(_rows(vectors[:, :, patches[images == i]]).reshape(-1, width) @ matrix)
+        return processes.gather_rows(np.concatenate(rows))
+
+    @property
+    def _start(self) -> int:
+        """The first image that this process holds."""
+        return sum(self.comparison.features.counts[: jax.process_index()])
+
+    def _mine(self, images: Int[np.ndarray, " b"]) -> list[int]:
+        """Those of some images that this process holds."""
+        end = self._start + self.comparison.features.counts[jax.process_index()]
+        return [i for i in images.tolist() if self._start <= i < end]
+
+    def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
+        """(image, its vectors) of those that this process holds."""
+        for i in self._mine(images):
+            layers = [jnp.asarray(layer[i - self._start]) for layer in self.comparison.features.layers]
+            vectors = [[np.asarray(x, np.float32) for x in degree_vectors(layer, self.options)] for layer in layers]
+            yield i, np.array(vectors)
+
+
+def _rows(vectors: Float[np.ndarray, "l r k c"]) -> Float[np.ndarray, "k l r c"]:
+    return vectors.transpose(2, 0, 1, 3)

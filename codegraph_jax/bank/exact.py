@@ -1,0 +1,92 @@
+"""References of the exact kind: whole images, held against a new one as detection holds images against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from codegraph_jax.consistency.duplicates import shown_by
+from codegraph_jax.consistency.filtered import bar
+from codegraph_jax.consistency.filtering import Dependence, recognise
+from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
+from codegraph_jax.similarity.comparison import mean_distances
+from codegraph_jax.similarity.judged import NOT_JUDGED
+from codegraph_jax.similarity.query import ReferencePatches, distances_to_references, prepare_references
+from codegraph_jax.similarity.tiles import TileOptions
+
+
+@dataclass(frozen=True)
+class ReferenceImages:
+    """All patches of some images.
+
+    Attributes:
+        options: degrees, grid and precision of the distances.
+        fraction: share of the references that a score averages.
+        layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
+        removed: patches that show a recurring defect and count for nothing [R, p].
+        tests: what makes a patch of a new image part of a recurring defect.
+    """
+
+    options: TileOptions
+    fraction: float
+    layers: list[np.ndarray]
+    removed: Bool[np.ndarray, "R p"]
+    tests: list[Dependence]
+
+    def __str__(self) -> str:
+        return f"{len(self.removed)} references"
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    def damage(self) -> str:
+        """What does not fit together; empty where everything does."""
+        outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])
+        if self.removed.ndim != 2 or not ((outside >= 0) & (outside < len(self.removed))).all():
+            return "its settings do not fit its tensors"
+        if not self.layers or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
+            return "its tensors do not fit together"
+        height, width = self.options.grid
+        return "" if self.removed.shape[1] == height * width else "its tensors do not fit its settings"
+
+    @cached_property
+    def _prepared(self) -> list[ReferencePatches]:
+        """The references as the kernel wants them."""
+        removed = jnp.asarray(self.removed)
+        return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
+
+    def scores(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+        """Scores of the patches of one image.
+
+        Args:
+            image: its patch tokens [p, c] in each layer.
+            judged: the patches that are judged; None: all. The others get `NOT_JUDGED`.
+        """
+        pending = [
+            distances_to_references(jnp.asarray(x), references, self.options)
+            for x, references in zip(image, self._prepared)
+        ]
+        full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
+        for table in (*full, *left):
+            if judged is not None:
+                table[..., ~judged] = NOT_JUDGED
+        mean = mean_distances(full)[None]
+        k = neighbour_count(len(self.removed), self.fraction)
+        same = shown_by(mean[0])
+        mean[0, same] = np.inf
+        everybody = np.arange(len(self.removed))
+        barred = [
+            (np.setdiff1d(everybody, test.outside), patches[0])
+            for test, patches in zip(self.tests, recognise(mean, self.tests, k))
+        ]
+        for table in left:
+            for distances in table:
+                bar(distances, same, barred)
+        scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
+        return np.asarray(scores[0])

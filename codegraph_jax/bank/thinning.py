@@ -1,0 +1,81 @@
+"""Which patches of a set a compact bank keeps. [ours]
+
+Greedy k-centre selection (Gonzalez 1985; for patch features PatchCore, arXiv:2106.08265, section 3.2) takes next what
+lies farthest from all that is taken. Here every patch has a score of its own, and next comes the patch whose score the
+pool would overstate most: min over kept y of |x - y|^2 + s(y)^2, less s(x)^2. A patch that is like nothing else has a
+high score by itself and gains little from being kept; BENCHMARKS.md, "Compact bank", holds it against plain k-centre.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from codegraph_jax.core.products import inner_products
+
+DIMENSIONS = 128
+"""To which vectors are projected at random before they are compared (Johnson and Lindenstrauss; PatchCore does too)."""
+SHORTLIST, TAKEN = 1024, 8
+"""In each round so many of the worst served patches are looked at, and so many of them taken one after the other: each
+round reads all patches once. TAKEN = 1 is the greedy selection itself."""
+
+
+def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
+    """A random matrix that nearly keeps distances of vectors of `width` numbers."""
+    drawn: np.ndarray = np.random.default_rng(seed).standard_normal((width, min(width, DIMENSIONS)))
+    return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)
+
+
+def thin(vectors: Float[np.ndarray, "m e"], own: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
+    """Which patches a pool of `wanted` keeps, the most ordinary one first; all where there are no more.
+
+    Args:
+        vectors: of m patches, perhaps projected.
+        own: square of each patch's own score, in the unit of the squared distances.
+        wanted: at least 1.
+    """
+    if len(vectors) <= wanted:
+        return np.argsort(own, kind="stable")
+    if wanted == 1:
+        return np.array([np.argmin(own)])
+    rounds = -(-(wanted - 1) // TAKEN)
+    return np.asarray(_thin(jnp.asarray(vectors), jnp.asarray(own, jnp.float32), rounds))[:wanted]
+
+
+@partial(jax.jit, static_argnames="rounds")
+def _thin(vectors: Float[Array, "m e"], own: Float[Array, " m"], rounds: int) -> Int[Array, " k"]:
+    lengths = jnp.square(vectors).sum(axis=1)
+    shortlist = min(SHORTLIST, len(own))
+
+    def costs(chosen: Int[Array, " t"]) -> Float[Array, "m t"]:
+        """What each patch scores by each of the chosen ones, squared."""
+        products = inner_products(vectors, vectors[chosen], "float32")
+        return jnp.maximum(lengths[:, None] + lengths[chosen] - 2 * products, 0) + own[chosen]
+
+    def one_round(_: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        best, kept, count = state
+        excess, worst = lax.top_k(best - own, shortlist)
+        near = vectors[worst]
+        among = jnp.maximum(lengths[worst][:, None] + lengths[worst] - 2 * inner_products(near, near, "float32"), 0) + (
+            own[worst] - own[worst][:, None]
+        )
+
+        def take(number: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+            excess, taken = state
+            place = jnp.argmax(excess)
+            excess = jnp.minimum(excess, among[:, place]).at[place].set(-jnp.inf)
+            return excess, taken.at[number].set(worst[place])
+
+        _, taken = lax.fori_loop(0, TAKEN, take, (excess, jnp.zeros(TAKEN, worst.dtype)))
+        best = jnp.minimum(best, costs(taken).min(axis=1)).at[taken].set(-jnp.inf)
+        kept = lax.dynamic_update_slice(kept, taken, (count,))
+        return best, kept, count + TAKEN
+
+    first = jnp.argmin(own)
+    best = costs(first[None])[:, 0].at[first].set(-jnp.inf)
+    kept = jnp.zeros(1 + rounds * TAKEN, first.dtype).at[0].set(first)
+    _, kept, _ = lax.fori_loop(0, rounds, one_round, (best, kept, jnp.asarray(1)))
+    return jnp.asarray(kept)

@@ -1,0 +1,395 @@
+"""What a line has judged, in one SQLite file: a row for each part, alarms, and what the monitors know.
+
+A part's row, the alarms that it raised and what the monitors have learnt of it are one transaction: after a crash
+either all of it is there or nothing is, and then the part is judged again. The file is in WAL mode, so that others may
+read while a line writes; it is synchronised with the disk at every part, so that a power cut loses none.
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import write_csv
+
+FILE = "line.sqlite"
+"""Name of a ledger in a workdir."""
+APPLICATION, VERSION = 0x436F4447, 1
+"""What the header of the file says of itself."""
+WAIT_SECONDS = 10.0
+"""How long a write waits for somebody else's lock before it gives up; the caller tries again."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS parts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    path TEXT NOT NULL,
+    received TEXT NOT NULL,
+    judged TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('judged', 'failed')),
+    reason TEXT NOT NULL DEFAULT '',
+    bank TEXT NOT NULL DEFAULT '',
+    score REAL, p_value REAL, threshold REAL, flagged INTEGER,
+    width INTEGER, height INTEGER,
+    shows TEXT NOT NULL DEFAULT '[]',
+    regions TEXT NOT NULL DEFAULT '[]',
+    statistics TEXT NOT NULL DEFAULT '{}',
+    seconds REAL,
+    layer BLOB
+);
+CREATE TABLE IF NOT EXISTS alarms (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    part INTEGER NOT NULL REFERENCES parts (id),
+    raised TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    message TEXT NOT NULL,
+    parts TEXT NOT NULL DEFAULT '[]'
+);
+CREATE TABLE IF NOT EXISTS standouts (
+    part INTEGER PRIMARY KEY REFERENCES parts (id),
+    vectors BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+"""
+COLUMNS = (
+    "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
+    "flagged", "width", "height", "shows", "seconds",
+)  # fmt: skip
+"""Of parts.csv."""
+
+
+class LedgerError(UserError):
+    """A file that is no ledger, or one that cannot be opened."""
+
+
+class LedgerUnavailable(UserError):
+    """The ledger cannot be written now: somebody holds it, or the disk is full. Nothing of the part is recorded."""
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Something that a person should look at.
+
+    Attributes:
+        kind: `drift` or `recurrence`.
+        subject: the statistic that has moved, or what recurs.
+        message: one sentence for a person.
+        parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
+        id, part, raised: as the ledger has them; 0 and empty before.
+    """
+
+    kind: str
+    subject: str
+    message: str
+    parts: tuple[int, ...] = ()
+    id: int = 0
+    part: int = 0
+    raised: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part and its verdict.
+
+    Attributes:
+        key: what makes it one part: a file's name and time, or what a request has named.
+        name: what people call it.
+        path: file of its picture.
+        received, judged: times, ISO 8601 in UTC.
+        status: `judged` or `failed`.
+        reason: why it failed.
+        bank: which bank has judged it.
+        score, p_value, threshold, flagged: as scores.json has them; None where it failed.
+        width, height: of the picture in pixels.
+        shows: what it shows of the patterns that the bank knows.
+        regions: as regions.json has them.
+        statistics: what the monitors look at.
+        seconds: from the picture at hand to the verdict.
+        layer: PNG of the anomaly map with transparency.
+        id: number of its row; 0 before it has one.
+        alarms: those that it has raised.
+    """
+
+    key: str
+    name: str
+    path: str
+    received: str
+    judged: str
+    status: str
+    reason: str = ""
+    bank: str = ""
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    flagged: bool | None = None
+    width: int | None = None
+    height: int | None = None
+    shows: tuple[str, ...] = ()
+    regions: tuple[Mapping[str, Any], ...] = ()
+    statistics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    layer: bytes | None = None
+    id: int = 0
+    alarms: tuple[Alarm, ...] = ()
+
+
+class Ledger:
+    """The ledger of one line; safe to use from several threads, each of which gets a connection of its own.
+
+    Args:
+        path: of the file, made where it is missing.
+
+    Raises:
+        LedgerError: it is something else, or cannot be opened.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._threads = threading.local()
+        self._writing = threading.Lock()
+        self._open: list[sqlite3.Connection] = []
+        try:
+            connection = self._connection
+            application, version = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+            )
+            empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not empty and application != APPLICATION:
+                raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
+            if version > VERSION:
+                raise LedgerError(f"{self.path}: was written by a later version of this program")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(SCHEMA)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
+
+    def find(self, key: str) -> Part | None:
+        """The part of this key, if it has been recorded."""
+        rows = self._select("SELECT * FROM parts WHERE key = ?", (key,))
+        return rows[0] if rows else None
+
+    def get(self, part: int) -> Part | None:
+        """The part of this number."""
+        rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
+        return rows[0] if rows else None
+
+    def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
+        """The last parts, the newest first.
+
+        Args:
+            count: how many at most.
+            before: only those of a lower number; 0: of any.
+            flagged: only those that are flagged.
+        """
+        where = "WHERE (? = 0 OR id < ?)" + (" AND flagged = 1" if flagged else "")
+        return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, count))
+
+    def count(self) -> dict[str, int]:
+        """How many parts there are: `judged`, `failed`, and `flagged` among the judged ones."""
+        row = self._read("SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts")[
+            0
+        ]
+        return {"judged": row[0] - row[1], "failed": row[1], "flagged": row[2]}
+
+    def keys(self) -> set[str]:
+        """The keys of all parts."""
+        return {row[0] for row in self._read("SELECT key FROM parts")}
+
+    def alarms(self, count: int, before: int = 0) -> list[Alarm]:
+        """The last alarms, the newest first; arguments as for `latest`."""
+        rows = self._read(
+            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
+        )
+        return [_alarm(row) for row in rows]
+
+    def alarm(self, number: int) -> Alarm | None:
+        """The alarm of this number."""
+        rows = self._read("SELECT * FROM alarms WHERE id = ?", (number,))
+        return _alarm(rows[0]) if rows else None
+
+    def monitor(self, name: str) -> Any:
+        """What a monitor has left; None where it has left nothing."""
+        rows = self._read("SELECT state FROM monitors WHERE name = ?", (name,))
+        return json.loads(rows[0][0]) if rows else None
+
+    def statistics_of_passed(self, after: int, most: int) -> Iterator[Mapping[str, float]]:
+        """What the monitors look at, of parts that were judged and not flagged, in their order.
+
+        Args:
+            after: only parts of a higher number.
+            most: how many.
+        """
+        for row in self._read(
+            "SELECT statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?", (after, most)
+        ):
+            yield json.loads(row[0])
+
+    def standouts(self, most: int) -> list[tuple[int, bytes]]:
+        """(part, vectors) of the last parts of which something was kept, in their order."""
+        rows = self._read("SELECT part, vectors FROM standouts ORDER BY part DESC LIMIT ?", (most,))
+        return [(row[0], row[1]) for row in reversed(rows)]
+
+    def record(
+        self,
+        part: Part,
+        standouts: bytes | None = None,
+        monitors: Mapping[str, Any] | None = None,
+        forget: int = 0,
+        replace: bool = False,
+    ) -> Part:
+        """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
+
+        Args:
+            part: with its alarms. Where its key is recorded already, nothing is written and that row is returned.
+            standouts: what stands out in it, for the search for what recurs.
+            monitors: state by name.
+            forget: standouts of parts up to this number are no longer needed.
+            replace: a row with the same key gives way, and keeps its number.
+
+        Raises:
+            LedgerUnavailable: it cannot be written now, and nothing was.
+        """
+        with self._writing, self._transaction() as cursor:
+            known = cursor.execute("SELECT * FROM parts WHERE key = ?", (part.key,)).fetchone()
+            if known and not replace:
+                return self._with_alarms(_part(known))
+            values = _values(part)
+            if known:
+                values = {"id": known["id"], **values}
+                cursor.execute("DELETE FROM alarms WHERE part = ?", (known["id"],))
+                cursor.execute("DELETE FROM standouts WHERE part = ?", (known["id"],))
+            names, marks = ", ".join(values), ", ".join("?" * len(values))
+            cursor.execute(f"INSERT OR REPLACE INTO parts ({names}) VALUES ({marks})", tuple(values.values()))
+            number = int(cursor.lastrowid or 0)
+            for alarm in part.alarms:
+                cursor.execute(
+                    "INSERT INTO alarms (part, raised, kind, subject, message, parts) VALUES (?, ?, ?, ?, ?, ?)",
+                    (number, part.judged, alarm.kind, alarm.subject, alarm.message,
+                     json.dumps([*alarm.parts, number])),
+                )  # fmt: skip
+            if standouts is not None:
+                cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, standouts))
+            if forget:
+                cursor.execute("DELETE FROM standouts WHERE part <= ?", (forget,))
+            for name, state in (monitors or {}).items():
+                cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
+            row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
+        return self._with_alarms(_part(row))
+
+    def next_number(self) -> int:
+        """The number that the next part will get, where nobody else writes."""
+        rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
+        return int(rows[0][0]) + 1 if rows else 1
+
+    def export(self, path: str | Path) -> int:
+        """Writes all parts as CSV, a line each in their order; returns how many."""
+        count = 0
+
+        def cells() -> Iterator[dict[str, object]]:
+            nonlocal count
+            cursor = self._connection.execute(f"SELECT {', '.join(COLUMNS)} FROM parts ORDER BY id")
+            for row in cursor:
+                count += 1
+                yield dict(row) | {"shows": "; ".join(json.loads(row["shows"]))}
+
+        write_csv(path, cells(), COLUMNS)
+        return count
+
+    def close(self) -> None:
+        """Closes all connections; the file is whole without its -wal and -shm files from then on."""
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+        self._threads = threading.local()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """That of this thread."""
+        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA synchronous = FULL")
+            self._threads.connection = connection
+            self._open.append(connection)
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Cursor]:
+        connection = self._connection
+        try:
+            cursor = connection.cursor()
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.rollback()
+                raise
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailable(f"{self.path}: cannot be written now ({error})") from None
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise LedgerUnavailable(f"{self.path}: cannot be read now ({error})") from None
+
+    def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
+        return [self._with_alarms(_part(row)) for row in self._read(query, values)]
+
+    def _with_alarms(self, part: Part) -> Part:
+        rows = self._read("SELECT * FROM alarms WHERE part = ? ORDER BY id", (part.id,))
+        return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
+
+
+def _values(part: Part) -> dict[str, Any]:
+    """The columns of a part."""
+    return {
+        "key": part.key,
+        "name": part.name,
+        "path": part.path,
+        "received": part.received,
+        "judged": part.judged,
+        "status": part.status,
+        "reason": part.reason,
+        "bank": part.bank,
+        "score": part.score,
+        "p_value": part.p_value,
+        "threshold": part.threshold,
+        "flagged": None if part.flagged is None else int(part.flagged),
+        "width": part.width,
+        "height": part.height,
+        "shows": json.dumps(list(part.shows)),
+        "regions": json.dumps(list(part.regions)),
+        "statistics": json.dumps(dict(part.statistics)),
+        "seconds": part.seconds,
+        "layer": part.layer,
+    }
+
+
+def _part(row: sqlite3.Row) -> Part:
+    values = dict(row)
+    flagged = values["flagged"]
+    return Part(
+        **values
+        | {
+            "flagged": None if flagged is None else bool(flagged),
+            "shows": tuple(json.loads(values["shows"])),
+            "regions": tuple(json.loads(values["regions"])),
+            "statistics": json.loads(values["statistics"]),
+        }
+    )
+
+
+def _alarm(row: sqlite3.Row) -> Alarm:
+    return Alarm(**dict(row) | {"parts": tuple(json.loads(row["parts"]))})

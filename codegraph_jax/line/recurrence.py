@@ -1,0 +1,162 @@
+"""Whether parts of a line stand out in the same way, one after the other: a tool mark, a worn mould. [ours]
+
+A patch that stands out has a distance s to all that is normal. Patches y and z of two parts that show the same thing
+are much nearer to each other than either is to normality: |y - z| / sqrt(s(y) s(z)) is about 0.7, and between unlike
+things above 1 (BENCHMARKS.md, "Recurrence on a line"). Two parts are linked where their most alike patches lie below a
+limit, and linked parts form groups.
+
+Unlike parts are linked by chance now and then, and the more parts there are, the more groups chance makes. Among M
+parts of which two are linked with probability q, chance makes
+
+    C(M, m) m^(m - 2) q^(m - 1)
+
+groups of m or fewer on average (trees over m of M parts; Cayley's formula). q is counted in the line itself, among all
+pairs that lie in no group; a group is announced when chance would make less than `CHANCE` of its size in a window. So
+many links by chance ask for larger groups, and nothing about the product has to be known.
+
+What parts of the set show that were not flagged is no news: patches that are like one of those do not come here.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.line.ledger import Alarm
+
+LIMITS = (0.6, 0.7, 0.8)
+"""Below these two patches may be linked; each is tried."""
+CHANCE = 0.05
+"""Groups that chance may make among the parts of a window, on average."""
+WINDOW = 2000
+"""Parts that are looked back at."""
+FEWEST = 3
+"""Parts that make a group."""
+
+
+def expected_groups(parts: int, size: int, chance: float) -> float:
+    """Groups of `size` that chance makes among some parts, on average, where two are linked with this probability."""
+    if parts < size:
+        return 0.0
+    ways = special.gammaln(parts + 1) - special.gammaln(size + 1) - special.gammaln(parts - size + 1)
+    return float(np.exp(ways + (size - 2) * np.log(size) + (size - 1) * np.log(min(chance, 1.0))))
+
+
+class Recurrence:
+    """Groups among the parts of a line that stand out.
+
+    Args:
+        state: what an earlier start has left, of `state`.
+        parts: (part, standouts) of the window, in their order.
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Any] | None = None,
+        parts: Iterable[tuple[int, Standouts]] = (),
+    ):
+        self._parts: deque[tuple[int, Standouts]] = deque()
+        self._links: dict[int, dict[int, float]] = {}
+        self._announced: set[int] = set((state or {}).get("announced", ()))
+        self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
+        for part, standouts in parts:
+            self._add(part, standouts)
+
+    def update(self, part: int, standouts: Standouts, defects: Sequence[str] = ()) -> list[Alarm]:
+        """Takes a part; returns the alarms that it raises.
+
+        Args:
+            part: its number.
+            standouts: of its patches that show no pattern that the bank knows; may be empty.
+            defects: names of the defects that it shows and the bank knows.
+        """
+        self._forget(part - WINDOW)
+        alarms = []
+        for name in defects:
+            seen = [*(p for p in self._named.get(name, ()) if p > part - WINDOW), part]
+            self._named[name] = seen
+            if len(seen) == FEWEST:
+                alarms.append(
+                    Alarm("recurrence", name, f"{name} is back: {len(seen)} of the last {WINDOW:,} parts show it.",
+                          tuple(seen[:-1]))
+                )  # fmt: skip
+        if not len(standouts.scores):
+            return alarms
+        self._add(part, standouts)
+        group = self._group(part)
+        if group and not self._announced & group:
+            members = tuple(sorted(group - {part}))
+            alarms.append(
+                Alarm("recurrence", f"group of part {min(group)}",
+                      f"{len(group)} parts stand out in the same way, the first of them part {min(group)}.", members)
+            )  # fmt: skip
+        if group:
+            self._announced |= group
+        return alarms
+
+    def state(self) -> dict[str, Any]:
+        """For the ledger; what stands out in the parts is kept there by itself."""
+        return {"announced": sorted(self._announced), "named": self._named}
+
+    def _group(self, part: int) -> set[int]:
+        """The parts that this one forms a group with that chance does not explain; empty without."""
+        best: set[int] = set()
+        for limit in LIMITS:
+            group = self._connected(part, limit)
+            if len(group) < FEWEST or len(group) <= len(best):
+                continue
+            if group & self._announced:
+                best = group
+                continue
+            parts, (links, pairs) = len(self._parts), self._chance_links(limit)
+            if len(LIMITS) * expected_groups(parts, len(group), (links + 1) / (pairs + 1)) <= CHANCE:
+                best = group
+        return best
+
+    def _connected(self, part: int, limit: float) -> set[int]:
+        """Parts that links below a limit lead to."""
+        group, pending = {part}, [part]
+        while pending:
+            for other, alike in self._links.get(pending.pop(), {}).items():
+                if alike <= limit and other not in group:
+                    group.add(other)
+                    pending.append(other)
+        return group
+
+    def _chance_links(self, limit: float) -> tuple[int, int]:
+        """(links, pairs) of parts that lie in no group."""
+        parts = [part for part, _ in self._parts]
+        left, links, within = set(parts), 0, 0
+        while left:
+            group = self._connected(next(iter(left)), limit)
+            left -= group
+            if len(group) >= FEWEST:
+                within += len(group) * (len(group) - 1) // 2
+            else:
+                links += len(group) - 1
+        return links, len(parts) * (len(parts) - 1) // 2 - within
+
+    def _add(self, part: int, standouts: Standouts) -> None:
+        if self._parts:
+            vectors = np.concatenate([other.vectors for _, other in self._parts])
+            scores = np.concatenate([other.scores for _, other in self._parts])
+            alike = standouts.alikeness(Standouts(vectors, scores)).min(axis=0)
+            starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
+            nearest = np.minimum.reduceat(alike, starts)
+            own = self._links.setdefault(part, {})
+            for place in np.flatnonzero(nearest <= LIMITS[-1]):
+                other = self._parts[int(place)][0]
+                own[other] = float(nearest[place])
+                self._links.setdefault(other, {})[part] = float(nearest[place])
+        self._parts.append((part, standouts))
+
+    def _forget(self, before: int) -> None:
+        """Parts up to this number no longer count."""
+        while self._parts and self._parts[0][0] <= before:
+            part, _ = self._parts.popleft()
+            for other in self._links.pop(part, {}):
+                self._links[other].pop(part, None)
+            self._announced.discard(part)

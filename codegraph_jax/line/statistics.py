@@ -1,0 +1,35 @@
+"""Figures of a picture that tell of the camera and the light, whatever the part is. [ours]"""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+SIDE = 512
+"""Pixels of the longer side at which pictures are measured: about what a backbone sees."""
+PICTURE = ("brightness", "sharpness", "left", "top")
+"""What `picture_statistics` gives."""
+
+
+def picture_statistics(image: Image.Image) -> dict[str, float]:
+    """Brightness, sharpness and position of a picture.
+
+    Args:
+        image: RGB or grey.
+
+    Returns:
+        brightness: mean grey value, in [0, 1];
+        sharpness: logarithm of the mean square of the Laplacian;
+        left, top: centre of what differs from the usual grey value of the picture, as shares of width and height.
+    """
+    scale = min(1.0, SIDE / max(image.size))
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    grey = np.asarray(image.convert("L").resize(size, Image.Resampling.BOX), np.float32) / 255
+    weights = np.abs(grey - np.median(grey)) + 1e-6
+    total = float(weights.sum())
+    columns, rows = (np.arange(n) + 0.5 for n in (grey.shape[1], grey.shape[0]))
+    return {
+        "brightness": float(grey.mean()),
+        "sharpness": float(np.log(np.square(ndimage.laplace(grey, mode="nearest")).mean() + 1e-9)),
+        "left": float(weights.sum(axis=0) @ columns / total / grey.shape[1]),
+        "top": float(weights.sum(axis=1) @ rows / total / grey.shape[0]),
+    }

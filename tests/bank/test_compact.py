@@ -1,0 +1,188 @@
+"""Compact banks: what a pool keeps, how it scores, and what a run makes of its set."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraph_jax.bank.file import BankError
+from codegraph_jax.bank.pool import Pool, degree_vectors
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.bank.thinning import thin
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.tensors import read_tensors, write_tensors
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.similarity.judged import NOT_JUDGED
+from codegraph_jax.similarity.tiles import TileOptions
+
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+OWN, NEW = 14, 5
+OPTIONS = TileOptions("direct", (1, 3), (4, 4), "float32")
+
+
+def configured(patches: int = 64, **fields) -> Config:
+    bank = BankConfig(kind="compact", patches=patches)
+    return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), bank=bank, **fields)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return list(draw_set(OWN + NEW, 56, 3, 0.2, (0.3,)).images)
+
+
+@pytest.fixture(scope="module")
+def made(images):
+    """A run, and the detector that made it."""
+    detector = CoDeGraph(configured())
+    return detector.detect(images[:OWN], bank_references=2), detector
+
+
+def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
+    """A pool of drawn vectors, and the tokens of an image."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(2, 2, patches, 6))
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    own = rng.uniform(0, 0.5, (2, 2, patches))
+    return Pool(OPTIONS, list(vectors.astype(np.float32)), own.astype(np.float32)), list(rng.normal(size=(2, 16, 6)))
+
+
+def test_scores_are_the_least_root_of_squared_distance_and_squared_own_score():
+    pool, image = drawn_pool(0)
+    want = np.zeros(16)
+    for tokens, layer, own in zip(image, pool.vectors, pool.own):
+        for x, y, s in zip(degree_vectors(jnp.asarray(tokens, jnp.float32), OPTIONS), layer, own):
+            squared = np.square(np.asarray(x)[:, None].astype(np.float64) - y[None]).sum(axis=-1)
+            want += np.sqrt(squared + s**2).min(axis=1) / 4
+    np.testing.assert_allclose(pool.scores([jnp.asarray(x, jnp.float32) for x in image], None), want, atol=1e-5)
+
+
+def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
+    pool, image = drawn_pool(1)
+    tokens = [jnp.asarray(x, jnp.float32) for x in image]
+    vectors = [np.stack([np.asarray(x)[[5]] for x in degree_vectors(layer, OPTIONS)]) for layer in tokens]
+    alone = Pool(OPTIONS, vectors, pool.own[:, :, :1])
+    assert alone.scores(tokens, None)[5] == pytest.approx(pool.own[:, :, 0].mean(), abs=2e-3)
+
+
+def test_more_patches_never_raise_a_score():
+    pool, image = drawn_pool(2, 9)
+    fewer = Pool(OPTIONS, [layer[:, :4] for layer in pool.vectors], pool.own[:, :, :4])
+    tokens = [jnp.asarray(x, jnp.float32) for x in image]
+    assert (pool.scores(tokens, None) <= fewer.scores(tokens, None) + 1e-6).all()
+
+
+def test_patches_that_are_not_judged_have_no_score():
+    pool, image = drawn_pool(3)
+    judged = np.arange(16) % 3 > 0
+    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], judged)
+    assert (scores[~judged] == NOT_JUDGED).all() and (scores[judged] >= 0).all()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 40))
+def test_thinning_gives_distinct_patches_and_begins_with_the_most_ordinary(seed, wanted):
+    rng = np.random.default_rng(seed)
+    vectors, own = rng.normal(size=(40, 3)).astype(np.float32), rng.uniform(size=40).astype(np.float32)
+    kept = thin(vectors, own, wanted)
+    assert len(kept) == wanted == len(set(kept.tolist()))
+    assert kept[0] == np.argmin(own)
+
+
+def test_thinning_covers_every_cluster_before_any_twice():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(20, 5)) * 10
+    vectors = (centres[np.arange(400) % 20] + rng.normal(size=(400, 5)) * 0.1).astype(np.float32)
+    kept = thin(vectors, np.full(400, 0.01), 20)
+    assert sorted(kept % 20) == list(range(20))
+
+
+def test_thinning_leaves_what_stands_out_by_itself():
+    # a hundred ordinary patches in two places, and ten that are like nothing and score so
+    rng = np.random.default_rng(1)
+    vectors = np.concatenate([rng.normal(size=(100, 8)) * 0.1, rng.normal(size=(10, 8)) * 3]).astype(np.float32)
+    own = np.concatenate([np.full(100, 0.1), np.square(vectors[100:]).sum(axis=1) * 1.5])
+    assert (thin(vectors, own, 10) < 100).all()
+
+
+def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
+    result, _ = made
+    pool = result.bank.references
+    assert str(pool) == "64 patches"
+    assert pool.own.shape == (2, 3, 64) and {layer.shape for layer in pool.vectors} == {(3, 64, 384)}
+    np.testing.assert_allclose(np.linalg.norm(pool.vectors[0], axis=-1), 1, atol=1e-5)
+    everything = CoDeGraph(configured(10_000)).detect(images[:OWN], bank_references=2).bank
+    assert everything.references.own.shape[2] < OWN * 16
+
+
+def test_the_order_of_the_images_changes_nothing(made, images):
+    result, detector = made
+    other = detector.detect(images[OWN - 1 :: -1], bank_references=2).bank
+    assert other.calibration.threshold == pytest.approx(result.bank.calibration.threshold, abs=1e-5)
+    np.testing.assert_allclose(other.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]), atol=1e-5)
+
+
+def test_a_saved_pool_scores_as_before(made, images, tmp_path):
+    result, detector = made
+    result.bank.save(str(tmp_path / "whole.safetensors"), "float32")
+    again = ReferenceBank.load(str(tmp_path / "whole.safetensors"), backbone=detector.backbone)
+    np.testing.assert_array_equal(again.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]))
+    assert again.calibration.threshold == result.bank.calibration.threshold
+    result.bank.save(str(tmp_path / "half.safetensors"))
+    half = ReferenceBank.load(str(tmp_path / "half.safetensors"), backbone=detector.backbone)
+    np.testing.assert_allclose(half.score_samples(images[OWN:]), result.bank.score_samples(images[OWN:]), atol=1e-3)
+
+
+def test_new_images_of_the_product_score_as_the_set_has_taught(made):
+    """The threshold is learnt from images that have given nothing to the pool that scores them."""
+    result, _ = made
+    fresh = list(draw_set(24, 56, 91, 0.0, ()).images)
+    scores = result.bank.score_samples(fresh)
+    law = result.bank.calibration.normal_scores
+    assert abs(np.median(scores) - law.location) < 2 * law.scale
+
+
+def test_recurring_defects_are_no_references(images):
+    detector = CoDeGraph(configured(10_000))
+    comparison = detector.compare(images[:OWN])
+    result = detector.judge(comparison, bank_references=2)
+    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.unusual
+    assert standing_out.any()
+    assert result.bank.references.own.shape[2] == (~standing_out).sum()
+
+
+def test_a_compact_bank_knows_no_places(images):
+    detector = CoDeGraph(configured(similarity=SimilarityConfig(radius=2)))
+    with pytest.raises(ConfigError, match="does not know where"):
+        detector.detect(images[:4], bank_references=2)
+
+
+@pytest.mark.parametrize("change", ["own", "layer", "scores", "missing"])
+def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
+    result, detector = made
+    path = tmp_path / "bank.safetensors"
+    result.bank.save(str(path))
+    tensors, about = read_tensors(path)
+    if change == "own":
+        tensors["own"] = tensors["own"][:, :1]
+    elif change == "layer":
+        tensors["layer1"] = tensors["layer1"][:, :5]
+    elif change == "scores":
+        tensors["own"] = tensors["own"] * np.nan
+    else:
+        del tensors["own"]
+    write_tensors(path, tensors, about)
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(path), backbone=detector.backbone)
+
+
+def test_products_in_bfloat16_come_close(images):
+    near = CoDeGraph(configured(similarity=SimilarityConfig(precision="bfloat16")))
+    exact = CoDeGraph(dataclasses.replace(near.config, similarity=SimilarityConfig()))
+    banks = [detector.detect(images[:OWN], bank_references=2).bank for detector in (near, exact)]
+    first, second = (bank.score_samples(images[OWN:]) for bank in banks)
+    np.testing.assert_allclose(first, second, rtol=0.05)
