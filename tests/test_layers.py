@@ -26,6 +26,7 @@ FLOORS = (
     "evaluation",
     "resume",
     "report",
+    "line",
     "benchmark",
     "tasks",
     "commands",

@@ -45,6 +45,10 @@ class ReferenceImages:
         """How many layers there are."""
         return len(self.layers)
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that an image is held against."""
+        return [*(np.asarray(layer) for layer in self.layers), self.removed]
+
     def damage(self) -> str:
         """What does not fit together; empty where everything does."""
         outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])

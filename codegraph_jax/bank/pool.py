@@ -46,6 +46,10 @@ class Pool:
         """How many layers there are."""
         return len(self.vectors)
 
+    def arrays(self) -> list[np.ndarray]:
+        """All that an image is held against."""
+        return [*self.vectors, self.own]
+
     def damage(self) -> str:
         """What does not fit together; empty where everything does."""
         fitting = self.own.ndim == 3 and self.own.shape[:2] == (len(self.vectors), len(self.options.degrees))

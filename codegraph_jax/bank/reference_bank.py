@@ -11,7 +11,7 @@ serve each other. A compact bank (`bank.pool`) comes close to that in a tenth of
 threshold is the one that the set's own scores gave, and what a person has called a harmless variant counts as normal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.file import BankError, StoredBank
+from codegraph_jax.bank.standouts import Standouts
 from codegraph_jax.config import DataConfig, DevicesConfig
 from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.filtered import excuse
@@ -52,6 +53,7 @@ class Inspection:
         shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
         inspected: what of each image is inspected; empty: everything.
         sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
+        standouts: what stands out in each image and shows no pattern; empty where it was not asked for.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -64,6 +66,7 @@ class Inspection:
     shows: Int[np.ndarray, "n h w"]
     sightings: tuple[Sighting, ...]
     inspected: Sequence[Inspected] = ()
+    standouts: Sequence[Standouts] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ class ReferenceBank(StoredBank):
     backbone: Backbone
 
     def inspect(
-        self, images: Sequence[Source], data: DataConfig | None = None, progress: Progress = lambda images: None
+        self,
+        images: Sequence[Source],
+        data: DataConfig | None = None,
+        progress: Progress = lambda images: None,
+        standouts: float | None = None,
     ) -> Inspection:
         """Scores new images, each by the references alone.
 
@@ -97,6 +104,7 @@ class ReferenceBank(StoredBank):
             images: files or uint8 arrays ([h, w], [h, w, 3]).
             data: how many threads decode, and what happens to unreadable images (default: they are skipped).
             progress: called with the number of images just done.
+            standouts: score from which patches are listed as standing out; None: they are not looked for.
 
         Raises:
             UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
@@ -104,11 +112,12 @@ class ReferenceBank(StoredBank):
         data = data or DataConfig()
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
-        extractor = replace(self._extractor, workers=data.workers, unreadable=data.unreadable)
+        extractor = self._extractor(data.workers, data.unreadable)
         grid = self.frame.grid
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
         shows = [np.zeros((len(self.patterns), 0, patches), bool)]
+        found: list[Standouts] = []
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, depth=self.depth)
@@ -123,6 +132,9 @@ class ReferenceBank(StoredBank):
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
+            if standouts is not None:
+                own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
+                found += self._standouts(features, own, shows[-1], standouts)
         shown = np.concatenate(shows, axis=1)
         verdicts = np.array([pattern.verdict for pattern in self.patterns], str)
         excused = np.asarray(shown[verdicts == "variant"].any(axis=0))
@@ -147,6 +159,7 @@ class ReferenceBank(StoredBank):
                 for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
+            standouts=found,
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -203,11 +216,18 @@ class ReferenceBank(StoredBank):
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
 
+    def _extractor(self, workers: int, unreadable: str) -> Extractor:
+        """Kept, since it holds a compiled program."""
+        if (workers, unreadable) not in self._extractors:
+            mesh, batch = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
+            self._extractors[workers, unreadable] = Extractor(
+                self.backbone, mesh, self.frame, batch, workers, unreadable, self.tokens
+            )
+        return self._extractors[workers, unreadable]
+
     @cached_property
-    def _extractor(self) -> Extractor:
-        """Made once, so that its program is compiled once."""
-        mesh, settings = device_mesh(DevicesConfig(devices=1)), self.settings
-        return Extractor(self.backbone, mesh, self.frame, settings.batch_size, dtype=self.tokens)
+    def _extractors(self) -> dict[tuple[int, str], Extractor]:
+        return {}
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Which patches of some images show which pattern."""
@@ -215,6 +235,22 @@ class ReferenceBank(StoredBank):
             return np.zeros((len(self.patterns), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)
         return np.stack([pattern.signature.shown(vectors) for pattern in self.patterns])
+
+    def _standouts(
+        self,
+        features: Features,
+        scores: Sequence[Float[np.ndarray, " p"]],
+        shows: Bool[np.ndarray, "s b p"],
+        least: float,
+    ) -> Iterator[Standouts]:
+        """What stands out in each of some images and shows no pattern."""
+        for i, own in enumerate(scores):
+            unknown = np.where(shows[:, i].any(axis=0), -1, own)
+            if unknown.max() < least:
+                yield Standouts.nothing(sum(layer.shape[-1] for layer in features.layers))
+            else:
+                (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
+                yield Standouts.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""

@@ -18,6 +18,9 @@ from codegraph_jax.core.errors import UserError
 TASKS = {
     "detect": "codegraph_jax.tasks.detect",
     "inspect": "codegraph_jax.tasks.inspect",
+    "watch": "codegraph_jax.tasks.watch",
+    "serve": "codegraph_jax.tasks.serve",
+    "parts": "codegraph_jax.tasks.parts",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
     "benchmark": "codegraph_jax.tasks.benchmark",
@@ -70,8 +73,10 @@ def launch(arguments: Sequence[str], tasks: Iterable[str] = TASKS) -> NoReturn:
 
 def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
     """Hands over to the config's task; returns the exit status."""
+    from codegraph_jax.core.programs import keep_programs
     from codegraph_jax.distributed.processes import joined
 
+    keep_programs()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value
     try:

@@ -99,7 +99,7 @@ def find_images(root: str) -> dict[str, str]:
     Raises:
         LayoutError: `root` itself cannot be listed.
     """
-    found, left_out = _walk(root)
+    found, left_out = walk(root)
     if refused := left_out.refused:
         logger.warning("%d directories cannot be listed and were left out, the first: %r", len(refused), refused[0])
     return found
@@ -110,7 +110,7 @@ def left_out_below(roots: Sequence[str]) -> LeftOut:
     total = LeftOut()
     for root in roots:
         try:
-            _, left_out = _walk(root)
+            _, left_out = walk(root)
         except LayoutError:
             continue
         total.suffixes += left_out.suffixes
@@ -125,8 +125,8 @@ def folder_name(root: str) -> str:
     return Path(os.path.realpath(root)).name or "images"
 
 
-def _walk(root: str) -> tuple[dict[str, str], LeftOut]:
-    """(images, what is left out)."""
+def walk(root: str) -> tuple[dict[str, str], LeftOut]:
+    """`find_images`, and what it leaves out; errors as there."""
     found: dict[str, str] = {}
     left_out = LeftOut()
     visited: set[tuple[int, int]] = set()

@@ -62,7 +62,7 @@ class Chart:
         seen: parts since then, those of the set included.
     """
 
-    values: array[float] = field(default_factory=lambda: array("d"))
+    values: "array[float]" = field(default_factory=lambda: array("d"))
     up: float = 0.0
     down: float = 0.0
     since_up: int = 0

@@ -5,6 +5,8 @@ either all of it is there or nothing is, and then the part is judged again. The 
 read while a line writes; it is synchronised with the disk at every part, so that a power cut loses none.
 """
 
+import csv
+import io
 import json
 import sqlite3
 import threading
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import write_csv
+from codegraph_jax.core.files import whole_file
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -36,6 +38,7 @@ CREATE TABLE IF NOT EXISTS parts (
     bank TEXT NOT NULL DEFAULT '',
     score REAL, p_value REAL, threshold REAL, flagged INTEGER,
     width INTEGER, height INTEGER,
+    peak TEXT NOT NULL DEFAULT '[]',
     shows TEXT NOT NULL DEFAULT '[]',
     regions TEXT NOT NULL DEFAULT '[]',
     statistics TEXT NOT NULL DEFAULT '{}',
@@ -55,6 +58,7 @@ CREATE TABLE IF NOT EXISTS standouts (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
     vectors BLOB NOT NULL
 );
+CREATE TABLE IF NOT EXISTS inbox (key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 """
 COLUMNS = (
@@ -107,6 +111,7 @@ class Part:
         bank: which bank has judged it.
         score, p_value, threshold, flagged: as scores.json has them; None where it failed.
         width, height: of the picture in pixels.
+        peak: where it scores highest, as shares of width and height.
         shows: what it shows of the patterns that the bank knows.
         regions: as regions.json has them.
         statistics: what the monitors look at.
@@ -130,6 +135,7 @@ class Part:
     flagged: bool | None = None
     width: int | None = None
     height: int | None = None
+    peak: tuple[float, ...] = ()
     shows: tuple[str, ...] = ()
     regions: tuple[Mapping[str, Any], ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
@@ -199,16 +205,21 @@ class Ledger:
         ]
         return {"judged": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
-    def keys(self) -> set[str]:
-        """The keys of all parts."""
-        return {row[0] for row in self._read("SELECT key FROM parts")}
-
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, the newest first; arguments as for `latest`."""
         rows = self._read(
             "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
+
+    def last_alarm(self) -> int:
+        """The number of the last alarm; 0 where there was none."""
+        return int(self._read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
+
+    def scores(self, count: int) -> list[tuple[int, float | None, float | None, bool | None]]:
+        """Number, score, threshold and flag of the last parts, the oldest first."""
+        rows = self._read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
+        return [(row[0], row[1], row[2], None if row[3] is None else bool(row[3])) for row in reversed(rows)]
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number."""
@@ -220,17 +231,15 @@ class Ledger:
         rows = self._read("SELECT state FROM monitors WHERE name = ?", (name,))
         return json.loads(rows[0][0]) if rows else None
 
-    def statistics_of_passed(self, after: int, most: int) -> Iterator[Mapping[str, float]]:
-        """What the monitors look at, of parts that were judged and not flagged, in their order.
+    def passed(self, after: int, most: int) -> list[tuple[int, Mapping[str, float]]]:
+        """(part, its statistics) of parts that were judged and not flagged, in their order.
 
         Args:
             after: only parts of a higher number.
             most: how many.
         """
-        for row in self._read(
-            "SELECT statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?", (after, most)
-        ):
-            yield json.loads(row[0])
+        query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
+        return [(row[0], json.loads(row[1])) for row in self._read(query, (after, most))]
 
     def standouts(self, most: int) -> list[tuple[int, bytes]]:
         """(part, vectors) of the last parts of which something was kept, in their order."""
@@ -258,6 +267,7 @@ class Ledger:
             LedgerUnavailable: it cannot be written now, and nothing was.
         """
         with self._writing, self._transaction() as cursor:
+            cursor.execute("DELETE FROM inbox WHERE key = ?", (part.key,))
             known = cursor.execute("SELECT * FROM parts WHERE key = ?", (part.key,)).fetchone()
             if known and not replace:
                 return self._with_alarms(_part(known))
@@ -284,24 +294,56 @@ class Ledger:
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
 
+    def receive(self, key: str, name: str, path: str) -> str:
+        """Notes a picture that has come and is to be judged; returns the path that is noted for this key.
+
+        Raises:
+            LedgerUnavailable: it cannot be written now.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", (key, name, path))
+            return str(cursor.execute("SELECT path FROM inbox WHERE key = ?", (key,)).fetchone()[0])
+
+    def drop(self, key: str) -> None:
+        """Forgets that a picture has come; errors as for `receive`."""
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("DELETE FROM inbox WHERE key = ?", (key,))
+
+    def inbox(self) -> list[tuple[str, str, str]]:
+        """(key, name, path) of what has come and is not judged yet, in the order in which it came."""
+        return [(row[0], row[1], row[2]) for row in self._read("SELECT key, name, path FROM inbox ORDER BY rowid")]
+
     def next_number(self) -> int:
         """The number that the next part will get, where nobody else writes."""
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
-    def export(self, path: str | Path) -> int:
-        """Writes all parts as CSV, a line each in their order; returns how many."""
-        count = 0
+    def csv(self) -> Iterator[str]:
+        """All parts as CSV, a line each in their order, under a heading."""
+        last = 0
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        while True:
+            rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
+            for row in rows:
+                writer.writerow(dict(row) | {"shows": "; ".join(json.loads(row["shows"]))})
+            yield stream.getvalue()
+            stream.seek(0)
+            stream.truncate()
+            if not rows:
+                return
+            last = rows[-1]["id"]
 
-        def cells() -> Iterator[dict[str, object]]:
-            nonlocal count
-            cursor = self._connection.execute(f"SELECT {', '.join(COLUMNS)} FROM parts ORDER BY id")
-            for row in cursor:
-                count += 1
-                yield dict(row) | {"shows": "; ".join(json.loads(row["shows"]))}
+    def export(self, path: str | Path) -> None:
+        """Writes `csv` to a file."""
+        with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
+            stream.writelines(self.csv())
 
-        write_csv(path, cells(), COLUMNS)
-        return count
+    def check(self) -> None:
+        """Tries whether a part could be recorded now; errors as for `record`."""
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("UPDATE monitors SET state = state WHERE name = ''")
 
     def close(self) -> None:
         """Closes all connections; the file is whole without its -wal and -shm files from then on."""
@@ -369,6 +411,7 @@ def _values(part: Part) -> dict[str, Any]:
         "flagged": None if part.flagged is None else int(part.flagged),
         "width": part.width,
         "height": part.height,
+        "peak": json.dumps(list(part.peak)),
         "shows": json.dumps(list(part.shows)),
         "regions": json.dumps(list(part.regions)),
         "statistics": json.dumps(dict(part.statistics)),
@@ -384,6 +427,7 @@ def _part(row: sqlite3.Row) -> Part:
         **values
         | {
             "flagged": None if flagged is None else bool(flagged),
+            "peak": tuple(json.loads(values["peak"])),
             "shows": tuple(json.loads(values["shows"])),
             "regions": tuple(json.loads(values["regions"])),
             "statistics": json.loads(values["statistics"]),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 
 from codegraph_jax.core.files import whole_file
@@ -17,6 +18,7 @@ from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
 from codegraph_jax.report.regions import flagged_regions, lower_limits, stretch
+from codegraph_jax.scoring.threshold import Calibration
 
 LARGEST, USUAL, SMALLEST = 1024, 512, 128
 """Sides in pixels of the pictures that a report carries; beyond the usual one none is larger than its photograph."""
@@ -62,6 +64,32 @@ def fit(width: int, height: int, side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
+def find_regions(
+    patch_scores: Float[np.ndarray, "h w"],
+    background: float,
+    calibration: Calibration,
+    shows: Int[np.ndarray, "h w"],
+    size: tuple[int, int],
+    inspected: Bool[np.ndarray, "height width"] | None,
+) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
+    """What of a flagged photograph is flagged: as a mask, and region by region.
+
+    Args:
+        patch_scores: of what belongs to the photograph.
+        background: usual score of the patches that are judged.
+        calibration: gives the thresholds.
+        shows: number of the recurring pattern that each patch shows; may be empty.
+        size: width and height of the photograph in pixels.
+        inspected: which pixels are; None: all.
+    """
+    scores = stretch(patch_scores, *size)
+    limits = lower_limits(patch_scores, background, calibration.patch_threshold)
+    mask = flagged_regions(scores, calibration.threshold, stretch(limits, *size))
+    if inspected is not None:
+        mask &= inspected
+    return mask, describe_regions(mask, scores, calibration, shows)
+
+
 def make_pictures(
     records: Sequence[Record], workdir: Path, scale: Scale, largest: int, workers: int, advance: Progress
 ) -> list[Picture]:
@@ -102,15 +130,15 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, sid
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
-        calibration, shows = result.calibration, result.consistency.shows
-        scores = stretch(patch_scores, own_width, own_height)
-        background = float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]])))
-        limits = lower_limits(patch_scores, background, calibration.patch_threshold)
-        mask = flagged_regions(scores, calibration.threshold, stretch(limits, own_width, own_height))
-        if inspected is not None:
-            mask &= inspected
-        shown = content.cut(shows[i]) if len(shows) else shows
-        regions = describe_regions(mask, scores, calibration, shown)
+        shows = result.consistency.shows
+        mask, regions = find_regions(
+            patch_scores,
+            float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]]))),
+            result.calibration,
+            content.cut(shows[i]) if len(shows) else shows,
+            (own_width, own_height),
+            inspected,
+        )
         if record.mask:
             _save(Image.fromarray(mask.astype(np.uint8) * 255), workdir / record.mask, compress_level=6)
     width, height = fit(own_width, own_height, min(side, max(longest, USUAL)))

@@ -1,0 +1,224 @@
+"""The inspector of a line: one picture in, one verdict out and in the ledger, and the monitors told."""
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.config import DataConfig
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.data.images import UnreadableImage, full_size, load_image
+from codegraph_jax.line import sheets
+from codegraph_jax.line.drift import MOST, Drift
+from codegraph_jax.line.ledger import Alarm, Ledger, Part
+from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
+from codegraph_jax.line.statistics import PICTURE, picture_statistics
+from codegraph_jax.report.heatmaps import Scale, layer_png
+from codegraph_jax.report.pictures import find_regions
+from codegraph_jax.report.region_data import rows_of
+
+ALARMS = "alarms"
+"""Directory below the workdir for contact sheets."""
+FIGURES = ("score", *PICTURE)
+"""What is watched for drift."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One picture as the bank sees it."""
+
+    part: Part
+    standouts: Standouts
+    defects: tuple[str, ...]
+
+
+class Inspector:
+    """Judges parts one at a time; `judge` may be called by several threads, which then take turns.
+
+    Args:
+        bank: that judges.
+        ledger: where the verdicts go.
+        workdir: where contact sheets go.
+        mean_run: parts between two false alarms of drift, on average.
+    """
+
+    def __init__(self, bank: ReferenceBank, ledger: Ledger, workdir: Path, mean_run: float = 10_000):
+        self.bank, self.ledger, self.workdir, self.mean_run = bank, ledger, workdir, mean_run
+        self._turn = threading.Lock()
+        self._monitors: tuple[Drift, Recurrence] | None = None
+        self._known = bank.taught.standouts if bank.taught else Standouts.nothing(0)
+
+    def warm_up(self) -> None:
+        """Compiles and loads everything that the first part would wait for."""
+        width, height = 640, 480
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
+        self._look(_blank("", "", ""), picture, always=True)
+        self._restored()
+
+    def judge(self, key: str, name: str, path: str, give_up: Callable[[], bool] = lambda: False) -> Part | None:
+        """Judges a part and records it; a part of the same key that is recorded already is returned as it is.
+
+        Args:
+            key: what makes it one part, see `ledger.Part`.
+            name: what people call it.
+            path: of its picture.
+            give_up: asked where the picture cannot be decoded: whether to leave the part alone, since it may come yet.
+                Then the result is None, and nothing is recorded.
+
+        Raises:
+            LedgerUnavailable: the verdict cannot be recorded now. Nothing is known of the part then; try again.
+        """
+        with self._turn:
+            if known := self.ledger.find(key):
+                return known
+            look = self._judged(_blank(key, name, path), path)
+            if look.part.status == "failed" and give_up():
+                return None
+            return self._record(look)
+
+    def fail(self, key: str, name: str, path: str, reason: str) -> Part:
+        """Records a part that cannot be judged; errors as for `judge`."""
+        with self._turn:
+            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason)
+            return self.ledger.record(failed)
+
+    def _judged(self, part: Part, source: str) -> _Look:
+        began = time.perf_counter()
+        nothing = Standouts.nothing(0)
+        try:
+            picture = load_image(source, self.bank.depth)
+            look = self._look(part, picture)
+        except UnreadableImage as error:
+            return _Look(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
+        except Exception as error:  # whatever it is, the line goes on, and the part is listed with its reason
+            logger.exception("%s: cannot be judged", part.name)
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            return _Look(replace(part, judged=now(), status="failed", reason=reason), nothing, ())
+        return replace(look, part=replace(look.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
+
+    def _look(self, part: Part, picture: Image.Image, always: bool = False) -> _Look:
+        bank = self.bank
+        least = 0.0 if always else bank.calibration.unusual
+        inspection = bank.inspect([picture], DataConfig(unreadable="error"), standouts=max(least, 1e-9))
+        width, height = full_size(picture)
+        calibration, placement = bank.calibration, inspection.placement
+        content = placement.content(0)
+        scores, shows = content.cut(inspection.patch_scores[0]), content.cut(inspection.shows[0])
+        flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
+        regions: list[dict[str, object]] = []
+        if flagged or always:
+            background = float(np.median(placement.judged_scores(inspection.patch_scores)))
+            inspected = inspection.inspected[0](width, height) if inspection.inspected else None
+            _, found = find_regions(scores, background, calibration, shows, (width, height), inspected)
+            regions = [
+                {key: value for key, value in row.items() if key not in ("path", "category", "width", "height")}
+                for row in rows_of(part.path, "", (width, height), found)
+            ]
+        row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+        seen = [sighting.pattern for sighting in inspection.sightings if sighting.images]
+        part = replace(
+            part,
+            status="judged",
+            bank=self.bank_name,
+            score=round(score, 6),
+            p_value=float(f"{inspection.p_values[0]:.4g}"),
+            threshold=float(calibration.threshold) if np.isfinite(calibration.threshold) else None,
+            flagged=flagged,
+            width=width,
+            height=height,
+            peak=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
+            shows=tuple(pattern.name or pattern.verdict for pattern in seen),
+            regions=tuple(regions),
+            statistics={"score": score, **picture_statistics(picture)},
+            layer=layer_png(Scale(*bank.scale).strength(scores)),
+        )
+        defects = tuple(pattern.name or "a known defect" for pattern in seen if pattern.verdict == "defect")
+        # what parts of the set show that passed is no news
+        return _Look(part, inspection.standouts[0].unlike(self._known, LIMITS[-1]), defects)
+
+    def _record(self, look: _Look) -> Part:
+        """Tells the monitors and writes everything, or nothing."""
+        part, number = look.part, self.ledger.next_number()
+        if part.status == "failed":
+            return self.ledger.record(part)
+        try:
+            drift, recurrence = self._restored()
+            alarms: list[Alarm] = []
+            if not part.flagged:
+                moved = drift.update(number, part.statistics)
+                for alarm in moved:
+                    alarms.append(alarm)
+                if moved:
+                    after = min(drift.changed_after(alarm.subject) for alarm in moved)
+                    recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
+                    drift.restart([alarm.subject for alarm in moved], recent)
+            alarms += recurrence.update(number, look.standouts, look.defects)
+            recorded = self.ledger.record(
+                replace(part, alarms=tuple(alarms)),
+                look.standouts.to_bytes() if len(look.standouts) else None,
+                {"drift": drift.state(), "recurrence": recurrence.state()},
+                forget=max(0, number - WINDOW),
+            )
+        except BaseException:
+            # the monitors may know of a part that the ledger does not: they are read anew
+            self._monitors = None
+            raise
+        for alarm in recorded.alarms:
+            with contextlib.suppress(OSError):  # a full disk; the sheet is made again when somebody asks for it
+                self.sheet(alarm)
+        return recorded
+
+    def _restored(self) -> tuple[Drift, Recurrence]:
+        """The monitors as the ledger knows them."""
+        if self._monitors is None:
+            ledger, taught = self.ledger, self.bank.taught
+            scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven] if taught else ()
+            state = ledger.monitor("drift")
+            starts = [chart["start"] for chart in (state or {}).values()]
+            drift = Drift(FIGURES, self.mean_run, {"score": scores}, state, ledger.passed(min(starts, default=0), MOST))
+            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW)]
+            self._monitors = drift, Recurrence(ledger.monitor("recurrence"), kept)
+        return self._monitors
+
+    @property
+    def bank_name(self) -> str:
+        """What the ledger calls the bank: the beginning of a digest of what it scores by."""
+        if not hasattr(self, "_bank_name"):
+            digest = hashlib.blake2b(digest_size=6)
+            for array in self.bank.references.arrays():
+                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+            self._bank_name = digest.hexdigest()
+        return self._bank_name
+
+    def sheet(self, alarm: Alarm) -> Path | None:
+        """The contact sheet of an alarm, made where it is missing; None where it has none."""
+        if alarm.kind != "recurrence":
+            return None
+        path = self.workdir / ALARMS / f"{alarm.id}.png"
+        if not path.exists():
+            parts = [part for part in map(self.ledger.get, alarm.parts) if part]
+            with whole_file(path) as name:
+                sheets.contact_sheet_of(alarm, parts).save(name, "PNG")
+        return path
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _blank(key: str, name: str, path: str) -> Part:
+    moment = now()
+    return Part(key=key, name=name, path=path, received=moment, judged=moment, status="judged")

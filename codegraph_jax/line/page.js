@@ -1,0 +1,213 @@
+"use strict";
+const SECONDS = 2, SHOWN = 24, CHARTED = 300;
+const $ = (id) => document.getElementById(id);
+let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
+const pictures = new Map();
+
+async function get(path) {
+  const headers = token ? {Authorization: "Bearer " + token} : {};
+  const answer = await fetch(path, {headers, cache: path.includes("/picture") || path.includes("/layer") ? "default" : "no-store"});
+  if (answer.status === 401) { ask(token ? "This token is refused." : ""); throw new Error("a token is needed"); }
+  if (!answer.ok) throw new Error("status " + answer.status);
+  return answer;
+}
+
+function ask(why) {
+  token = "";
+  sessionStorage.removeItem("token");
+  $("main").hidden = true;
+  $("refused").textContent = why;
+  if ($("ask").hidden) { $("ask").hidden = false; $("token").focus(); }
+}
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  token = $("token").value.trim();
+  sessionStorage.setItem("token", token);
+  last = -1;
+  tick();
+});
+
+// a picture of a part as something that an <img> can show; with a token it has to be fetched
+async function show(image, path) {
+  try {
+    if (!pictures.has(path)) {
+      pictures.set(path, URL.createObjectURL(await (await get(path)).blob()));
+      if (pictures.size > 400) {
+        const [first, url] = pictures.entries().next().value;
+        URL.revokeObjectURL(url);
+        pictures.delete(first);
+      }
+    }
+    image.src = pictures.get(path);
+  } catch { image.removeAttribute("src"); image.alt = ""; }
+}
+
+const number = (value, digits = 3) => value === null ? "–" : value.toFixed(digits);
+const verdict = (part) => part.status === "failed" ? "failed" : part.flagged ? "flagged" : "passed";
+const clock = (text) => new Date(text).toLocaleString();
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function card(part) {
+  const item = element("li"), button = element("button", verdict(part)), stack = element("span", "stack");
+  stack.style.display = "block";
+  button.dataset.part = part.id;
+  if (part.status === "failed") stack.append(element("span", "none", "no picture"));
+  else for (const kind of ["picture", "layer"]) {
+    const image = element("img");
+    image.alt = "";
+    image.loading = "lazy";
+    stack.append(image);
+    show(image, `/parts/${part.id}/${kind}`);
+  }
+  const words = element("span", "words"), said = verdict(part);
+  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + said, said));
+  words.append(` ${part.status === "failed" ? part.reason : number(part.score_raw)}`);
+  if (part.shows.length) words.append(element("span", "", ` · ${part.shows.join(", ")}`));
+  button.append(stack, words);
+  button.addEventListener("click", () => open(part));
+  item.append(button);
+  return item;
+}
+
+function open(part) {
+  opened = part;
+  $("large-title").textContent = `${part.id}: ${part.name}`;
+  $("large-picture").alt = `Picture of part ${part.id}`;
+  for (const kind of ["picture", "layer"]) {
+    $("large-" + kind).removeAttribute("src");
+    if (part.status !== "failed") show($("large-" + kind), `/parts/${part.id}/${kind}`);
+  }
+  const facts = {
+    Verdict: verdict(part) + (part.reason ? `: ${part.reason}` : ""),
+    Score: `${number(part.score_raw, 4)} (flagged from ${number(part.threshold, 4)})`,
+    "Normal parts that score so high": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
+    Shows: part.shows.join(", ") || "nothing that the bank knows",
+    Regions: part.regions.length,
+    Judged: clock(part.judged),
+    File: part.path,
+  };
+  $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
+  $("large").showModal();
+}
+$("map").addEventListener("change", () => { $("large-layer").hidden = !$("map").checked; });
+
+// left and right lead from part to part, in the list and in the large view
+addEventListener("keydown", (event) => {
+  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (!step || event.target.matches("input")) return;
+  const buttons = [...document.querySelectorAll("#parts button")];
+  const large = $("large").open;
+  const here = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
+  const there = buttons[here + step];
+  if (here < 0 || !there) return;
+  event.preventDefault();
+  if (large) { $("large").close(); there.click(); } else there.focus();
+});
+$("large").addEventListener("close", () => document.querySelector(`#parts button[data-part="${opened.id}"]`)?.focus());
+
+function chart(rows) {
+  const known = rows.filter((row) => row[1] !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.replaceChildren();
+  if (!known.length) { $("legend").textContent = "No part has been judged yet."; return; }
+  const values = known.flatMap((row) => row[2] === null ? [row[1]] : [row[1], row[2]]);
+  const low = Math.min(...values), high = Math.max(...values), first = known[0][0], end = known[known.length - 1][0];
+  const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
+  const y = (value) => height - edge - (height - 2 * edge) * (high === low ? 0.5 : (value - low) / (high - low));
+  const add = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    svg.append(made);
+    return made;
+  };
+  const limits = known.filter((row) => row[2] !== null);
+  if (limits.length) add("path", {d: limits.map((row, i) => `${i ? "L" : "M"}${x(row[0])} ${y(row[2])}`).join("") + (limits.length === 1 ? "h1" : "")});
+  for (const row of known) {
+    const dot = add("circle", {cx: x(row[0]), cy: y(row[1]), r: 4, class: row[3] ? "flagged" : ""});
+    const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    title.textContent = `part ${row[0]}: ${number(row[1])}`;
+    dot.append(title);
+  }
+  const over = known.filter((row) => row[3]).length;
+  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row[1])))} to `
+    + `${number(Math.max(...known.map((row) => row[1])))}; ${over} flagged. The dashed line is the threshold.`;
+}
+
+function alarmItem(alarm) {
+  const item = element("li"), time = element("time", "", clock(alarm.raised));
+  time.dateTime = alarm.raised;
+  item.append(time, alarm.message + " ");
+  if (alarm.sheet) {
+    const link = element("a", "", "Contact sheet");
+    link.href = alarm.sheet;
+    link.target = "_blank";
+    link.addEventListener("click", async (event) => {
+      if (!token) return;
+      event.preventDefault();
+      window.open(URL.createObjectURL(await (await get(alarm.sheet)).blob()));
+    });
+    item.append(link);
+  }
+  return item;
+}
+
+async function refresh() {
+  const [parts, scores, alarms] = await Promise.all([
+    get(`/parts?limit=${SHOWN}&flagged=${only}`), get(`/scores?limit=${CHARTED}`), get("/alarms?limit=10"),
+  ].map(async (answer) => (await answer).json()));
+  chart(scores);
+  $("alarms").replaceChildren(...(alarms.length ? alarms.map(alarmItem) : [element("li", "none", "None.")]));
+  const focused = document.activeElement?.dataset?.part, list = $("parts");
+  const known = new Map([...list.children].map((item) => [item.firstChild.dataset.part, item]));
+  if (!earlier) {
+    list.replaceChildren(...parts.map((part) => known.get(String(part.id)) || card(part)));
+    oldest = parts.length ? parts[parts.length - 1].id : 0;
+    $("more").hidden = parts.length < SHOWN;
+  } else {
+    list.prepend(...parts.filter((part) => !known.has(String(part.id))).map(card));
+  }
+  if (focused && document.activeElement?.dataset?.part !== focused) list.querySelector(`[data-part="${focused}"]`)?.focus();
+}
+
+$("more").addEventListener("click", async () => {
+  const parts = await (await get(`/parts?limit=${SHOWN}&before=${oldest}&flagged=${only}`)).json();
+  earlier = true;
+  $("parts").append(...parts.map(card));
+  if (parts.length) oldest = parts[parts.length - 1].id;
+  $("more").hidden = parts.length < SHOWN;
+});
+$("only").addEventListener("change", () => { only = $("only").checked; earlier = false; $("parts").replaceChildren(); refresh(); });
+$("csv").addEventListener("click", async (event) => {
+  if (!token) return;
+  event.preventDefault();
+  const link = element("a");
+  link.href = URL.createObjectURL(await (await get("/parts.csv")).blob());
+  link.download = "parts.csv";
+  link.click();
+});
+
+async function tick() {
+  try {
+    const summary = await (await get("/summary")).json();
+    $("ask").hidden = true;
+    $("main").hidden = false;
+    for (const name of ["judged", "flagged", "failed", "waiting"]) $(name).textContent = summary[name].toLocaleString();
+    if (summary.last !== last) { await refresh(); last = summary.last; }
+    $("state").textContent = last ? `Up to date: part ${last} is the last one.` : "Up to date: no part has come yet.";
+    $("state").className = "";
+  } catch (error) {
+    const asked = !$("ask").hidden;
+    $("state").textContent = asked ? "Give the token of this server." : `The server cannot be reached (${error.message}); trying again.`;
+    $("state").className = asked ? "" : "lost";
+  }
+}
+addEventListener("resize", () => { last = -1; });
+setInterval(() => { if ($("ask").hidden) tick(); }, 1000 * SECONDS);
+tick();

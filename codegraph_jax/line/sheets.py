@@ -1,0 +1,38 @@
+"""Contact sheets of alarms: the parts that show the same thing, side by side."""
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from codegraph_jax.core.names import shown
+from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.line.ledger import Alarm, Part
+from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
+from codegraph_jax.report.regions import Box
+
+AROUND = 0.06
+"""Half of the side of a box around a patch that has no region, as a share of the picture."""
+
+
+def contact_sheet_of(alarm: Alarm, parts: Sequence[Part]) -> Image.Image:
+    """The sheet of an alarm; pictures that are gone stay empty."""
+    tiles = [_tile(part) for part in parts]
+    return contact_sheet(alarm.message, tiles, [f"{part.id}: {shown(part.name)}" for part in parts])
+
+
+def boxes_of(part: Part) -> list[Box]:
+    """Where a part stands out: its regions, or else around its greatest score."""
+    if part.regions and part.width and part.height:
+        edges = [region["box"] for region in part.regions]
+        return [Box(a / part.width, b / part.height, c / part.width, d / part.height) for a, b, c, d in edges]
+    if part.peak:
+        x, y = part.peak
+        return [Box(max(x - AROUND, 0), max(y - AROUND, 0), min(x + AROUND, 1), min(y + AROUND, 1))]
+    return []
+
+
+def _tile(part: Part) -> Image.Image:
+    try:
+        return crop(load_image(part.path), boxes_of(part), TILE)
+    except UnreadableImage:
+        return Image.new("RGB", (TILE, TILE), BACKGROUND)

@@ -1,0 +1,116 @@
+"""The task `watch`: pictures that come into a folder, judged one by one until the command is interrupted."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.workdir import locked
+from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import FILE, Ledger, Part
+from codegraph_jax.line.settings import FolderSettings, ServeConfig, WatchConfig
+from codegraph_jax.line.watcher import Folder, Watcher
+from codegraph_jax.report.outcome import Outcome
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+    """Watches until it is interrupted.
+
+    Args:
+        values: a ConfigDict, see `codegraph_jax.line.settings.WatchConfig`.
+        workdir: holds the ledger and the contact sheets.
+
+    Raises:
+        ConfigError, BankError, LedgerError, MissingExtra, WorkdirError: with nothing judged.
+    """
+    config = read_config(WatchConfig, values)
+    if not config.watch.root:
+        raise ConfigError("config.watch.root: is empty; give the folder to watch, --config.watch.root=DIR")
+    require_folder(config.watch)
+    with opened_line(config, Path(workdir)) as inspector:
+        watcher = watcher_of(config.watch, inspector)
+        print(f"watching {config.watch.root}; end with Ctrl+C", flush=True)
+        with stopped_by_signals(watcher.stop):
+            watcher.run()
+        counts = inspector.ledger.count()
+        print(f"{counts['judged']} parts judged, {counts['flagged']} flagged, {counts['failed']} failed; "
+              f"ledger: {inspector.ledger.path}")  # fmt: skip
+    return []
+
+
+def require_folder(settings: FolderSettings) -> None:
+    """Refuses what is no folder."""
+    if not Path(settings.root).is_dir():
+        raise ConfigError(f"config.watch.root: {settings.root!r} is no directory")
+
+
+@contextmanager
+def opened_line(config: WatchConfig | ServeConfig, workdir: Path) -> Iterator[Inspector]:
+    """The inspector of a workdir, ready to judge; the workdir is held against a second one."""
+    if jax.process_count() > 1:
+        raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
+    if not config.bank.path:
+        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    allow_megapixels(config.data.max_megapixels)
+    with locked(workdir):
+        ledger = Ledger(workdir / FILE)
+        try:
+            clock = Clock()
+            with clock("ready"):
+                bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+                inspector = Inspector(bank, ledger, workdir, config.monitor.mean_run)
+                inspector.warm_up()
+            print(f"weights: {bank.weights}")
+            print(f"{bank.references}, flagged from {bank.calibration.threshold:.4f}; ready after "
+                  f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
+            yield inspector
+        finally:
+            ledger.close()
+
+
+def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
+    """The watcher of a folder, which says a line for each part."""
+    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say)
+
+
+def say(part: Part) -> None:
+    """One line for a part, and one for each alarm that it raised."""
+    if part.status == "failed":
+        print(f"{part.id} {shown(part.name)}: failed, {part.reason}", flush=True)
+    else:
+        verdict = "FLAGGED" if part.flagged else "passed"
+        shows = f", {', '.join(part.shows)}" if part.shows else ""
+        print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{shows}, "
+              f"{part.seconds:.2f} s", flush=True)  # fmt: skip
+    for alarm in part.alarms:
+        print(f"ALARM {alarm.id}: {alarm.message}", flush=True)
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Lets SIGINT and SIGTERM end the work at hand instead of breaking it off; a second one breaks it off."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for name, former in before.items():
+            signal.signal(name, former)
+        stop()
+
+    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, former in before.items():
+            signal.signal(name, former)
