@@ -2,10 +2,15 @@
 
 By mutual scoring a patch x is scored by the mean of its distances to the images that are nearest to it. Where y is a
 patch of the set whose own score is s(y), the triangle inequality bounds that by |x - y| + s(y); between vectors of many
-dimensions, whose differences are nearly at right angles, sqrt(|x - y|^2 + s(y)^2) is close to it. The least of these
-over a pool of patches is one product and one maximum a degree and layer, where the mean over R images needs R of each.
+dimensions, whose differences are nearly at right angles, sqrt(|x - y|^2 + s(y)^2) is close to it. Several patches of
+the pool that are near vouch for x more than one does; so the pool is a kernel density,
 
-A patch that is like a defect of the set gets the score of that defect: what stands out does no harm in a pool.
+    score(x)^2 = -2 / b log mean over y of exp(-b / 2 (|x - y|^2 + s(y)^2)),    b = SHARPNESS / median of s(y)^2,
+
+which lies above the least of the |x - y|^2 + s(y)^2 and near it. That is one product a degree and layer, where the mean
+over R images needs R. A patch that is like a defect of the set gets the score of that defect: what stands out does no
+harm in a pool. Held against the least alone, against other values of SHARPNESS and against distances without s(y):
+BENCHMARKS.md, "Compact bank".
 """
 
 from collections.abc import Sequence
@@ -16,12 +21,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Shaped
 
 from codegraph_jax.core.products import inner_products
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
+
+SHARPNESS = 10.0
+"""At 5 textures are told apart better and objects worse; from 40 on the nearest patch alone counts."""
+SMALLEST = 1e-6
+"""Squares are clamped here before something is divided by them."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +71,16 @@ class Pool:
         return "" if np.isfinite(self.own).all() and not self.options.radius else "its scores are no numbers"
 
     @cached_property
-    def _prepared(self) -> tuple[tuple[Array, ...], Array]:
-        """The pool on the device: vectors as products want them, and what each patch adds to a squared distance."""
-        dtype = _product_type(self.options)
+    def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
+        """What `pool_scores` takes of a pool, on the device."""
+        dtype, squares = _product_type(self.options), np.square(self.own)
+        sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), SMALLEST)
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.vectors)
-        return vectors, jnp.asarray(np.square(self.own), jnp.float32)
+        return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
     def scores(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
-        scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self._prepared, self.options))
+        scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
         if judged is not None:
             scores[~judged] = NOT_JUDGED
         return scores
@@ -83,7 +95,8 @@ def degree_vectors(tokens: Float[Array, "p c"], options: TileOptions) -> list[Sh
 def pool_scores(
     image: Sequence[Float[Array, "p c"]],
     vectors: Sequence[Shaped[Array, "r k c"]],
-    added: Float[Array, "l r k"],
+    squares: Float[Array, "l r k"],
+    sharpness: Float[Array, "l r"],
     options: TileOptions,
 ) -> Float[Array, " p"]:
     """Distances of the patches of one image to a pool, averaged over degrees and layers.
@@ -91,15 +104,17 @@ def pool_scores(
     Args:
         image: patch tokens of each layer.
         vectors: of the pool in each layer, in the type that the products want.
-        added: what each patch of the pool adds to a squared distance: the square of its own score.
+        squares: of the patches' own scores.
+        sharpness: b of each layer and degree.
         options: degrees, grid and precision.
     """
     distances = []
-    for tokens, layer, squares in zip(image, vectors, added):
-        for x, y, square in zip(degree_vectors(tokens, options), layer, squares):
+    for tokens, layer, layer_squares, layer_sharpness in zip(image, vectors, squares, sharpness):
+        for x, y, square, b in zip(degree_vectors(tokens, options), layer, layer_squares, layer_sharpness):
             # |x - y|^2 + s^2 = 2 - 2 (cos - s^2 / 2)
-            nearest = (inner_products(x, y, options.precision) - square / 2).max(axis=1)
-            distances.append(cosine_to_distance(nearest))
+            cosines = inner_products(x, y, options.precision) - square / 2
+            mean = logsumexp(b * cosines, axis=1) - jnp.log(cosines.shape[1])
+            distances.append(cosine_to_distance(mean / b))
     return jnp.stack(distances).mean(axis=0)
 
 

@@ -11,6 +11,7 @@ serve each other. A compact bank (`bank.pool`) comes close to that in a tenth of
 threshold is the one that the set's own scores gave, and what a person has called a harmless variant counts as normal.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -215,6 +216,15 @@ class ReferenceBank(StoredBank):
             raise BankError(f"{path}: no reference bank (its patches are not those of {backbone.preset.name})")
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
+
+    @cached_property
+    def name(self) -> str:
+        """The beginning of a digest of what the bank scores by: two banks of one name give the same verdicts."""
+        digest = hashlib.blake2b(digest_size=6)
+        for array in self.references.arrays():
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        digest.update(repr((self.weights, self.calibration.threshold)).encode())
+        return digest.hexdigest()
 
     def _extractor(self, workers: int, unreadable: str) -> Extractor:
         """Kept, since it holds a compiled program."""

@@ -20,7 +20,10 @@ def keep_programs() -> None:
     Whoever has set JAX_COMPILATION_CACHE_DIR, or JAX_ENABLE_COMPILATION_CACHE=false, is left alone; so is a directory
     that cannot be written.
     """
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    place_set, enabled = (
+        getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
+    )
+    if place_set or not enabled:
         return
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     place = home / "codegraph-jax" / "programs" / machine()

@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import shown
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable, Part
@@ -139,6 +140,10 @@ def part_out(part: Part) -> PartOut:
     return PartOut.model_validate(
         {name: getattr(part, name) for name in names}
         | {
+            # names of files need not be Unicode
+            "key": shown(part.key),
+            "name": shown(part.name),
+            "path": shown(part.path),
             "score_raw": part.score,
             "peak": list(part.peak),
             "shows": list(part.shows),

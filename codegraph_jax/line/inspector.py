@@ -1,14 +1,13 @@
 """The inspector of a line: one picture in, one verdict out and in the ledger, and the monitors told."""
 
 import contextlib
-import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,13 +18,13 @@ from codegraph_jax.config import DataConfig
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImage, full_size, load_image
 from codegraph_jax.line import sheets
+from codegraph_jax.line.batch import now, peak_of, region_values
 from codegraph_jax.line.drift import MOST, Drift
 from codegraph_jax.line.ledger import Alarm, Ledger, Part
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
-from codegraph_jax.report.region_data import rows_of
 
 ALARMS = "alarms"
 """Directory below the workdir for contact sheets."""
@@ -117,28 +116,24 @@ class Inspector:
         content = placement.content(0)
         scores, shows = content.cut(inspection.patch_scores[0]), content.cut(inspection.shows[0])
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
-        regions: list[dict[str, object]] = []
+        regions: list[Mapping[str, Any]] = []
         if flagged or always:
             background = float(np.median(placement.judged_scores(inspection.patch_scores)))
             inspected = inspection.inspected[0](width, height) if inspection.inspected else None
             _, found = find_regions(scores, background, calibration, shows, (width, height), inspected)
-            regions = [
-                {key: value for key, value in row.items() if key not in ("path", "category", "width", "height")}
-                for row in rows_of(part.path, "", (width, height), found)
-            ]
-        row, column = np.unravel_index(int(scores.argmax()), scores.shape)
+            regions = region_values(found)
         seen = [sighting.pattern for sighting in inspection.sightings if sighting.images]
         part = replace(
             part,
             status="judged",
-            bank=self.bank_name,
+            bank=self.bank.name,
             score=round(score, 6),
             p_value=float(f"{inspection.p_values[0]:.4g}"),
             threshold=float(calibration.threshold) if np.isfinite(calibration.threshold) else None,
             flagged=flagged,
             width=width,
             height=height,
-            peak=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
+            peak=peak_of(scores),
             shows=tuple(pattern.name or pattern.verdict for pattern in seen),
             regions=tuple(regions),
             statistics={"score": score, **picture_statistics(picture)},
@@ -192,16 +187,6 @@ class Inspector:
             self._monitors = drift, Recurrence(ledger.monitor("recurrence"), kept)
         return self._monitors
 
-    @property
-    def bank_name(self) -> str:
-        """What the ledger calls the bank: the beginning of a digest of what it scores by."""
-        if not hasattr(self, "_bank_name"):
-            digest = hashlib.blake2b(digest_size=6)
-            for array in self.bank.references.arrays():
-                digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-            self._bank_name = digest.hexdigest()
-        return self._bank_name
-
     def sheet(self, alarm: Alarm) -> Path | None:
         """The contact sheet of an alarm, made where it is missing; None where it has none."""
         if alarm.kind != "recurrence":
@@ -212,11 +197,6 @@ class Inspector:
             with whole_file(path) as name:
                 sheets.contact_sheet_of(alarm, parts).save(name, "PNG")
         return path
-
-
-def now() -> str:
-    """The time, ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _blank(key: str, name: str, path: str) -> Part:

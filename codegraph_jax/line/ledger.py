@@ -8,9 +8,10 @@ read while a line writes; it is synchronised with the disk at every part, so tha
 import csv
 import io
 import json
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import shown
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -179,7 +181,7 @@ class Ledger:
 
     def find(self, key: str) -> Part | None:
         """The part of this key, if it has been recorded."""
-        rows = self._select("SELECT * FROM parts WHERE key = ?", (key,))
+        rows = self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))
         return rows[0] if rows else None
 
     def get(self, part: int) -> Part | None:
@@ -252,7 +254,6 @@ class Ledger:
         standouts: bytes | None = None,
         monitors: Mapping[str, Any] | None = None,
         forget: int = 0,
-        replace: bool = False,
     ) -> Part:
         """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
 
@@ -261,24 +262,16 @@ class Ledger:
             standouts: what stands out in it, for the search for what recurs.
             monitors: state by name.
             forget: standouts of parts up to this number are no longer needed.
-            replace: a row with the same key gives way, and keeps its number.
 
         Raises:
             LedgerUnavailable: it cannot be written now, and nothing was.
         """
         with self._writing, self._transaction() as cursor:
-            cursor.execute("DELETE FROM inbox WHERE key = ?", (part.key,))
-            known = cursor.execute("SELECT * FROM parts WHERE key = ?", (part.key,)).fetchone()
-            if known and not replace:
-                return self._with_alarms(_part(known))
-            values = _values(part)
+            cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
+            known = cursor.execute("SELECT * FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
-                values = {"id": known["id"], **values}
-                cursor.execute("DELETE FROM alarms WHERE part = ?", (known["id"],))
-                cursor.execute("DELETE FROM standouts WHERE part = ?", (known["id"],))
-            names, marks = ", ".join(values), ", ".join("?" * len(values))
-            cursor.execute(f"INSERT OR REPLACE INTO parts ({names}) VALUES ({marks})", tuple(values.values()))
-            number = int(cursor.lastrowid or 0)
+                return self._with_alarms(_part(known))
+            number = _insert(cursor, _values(part))
             for alarm in part.alarms:
                 cursor.execute(
                     "INSERT INTO alarms (part, raised, kind, subject, message, parts) VALUES (?, ?, ?, ?, ?, ?)",
@@ -294,6 +287,16 @@ class Ledger:
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
 
+    def record_all(self, parts: Iterable[Part]) -> None:
+        """Writes parts that no monitor is told of, all or none; errors as for `record`.
+
+        Rows with the same keys give way, and keep their numbers.
+        """
+        with self._writing, self._transaction() as cursor:
+            for part in parts:
+                known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
+                _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
+
     def receive(self, key: str, name: str, path: str) -> str:
         """Notes a picture that has come and is to be judged; returns the path that is noted for this key.
 
@@ -301,17 +304,18 @@ class Ledger:
             LedgerUnavailable: it cannot be written now.
         """
         with self._writing, self._transaction() as cursor:
-            cursor.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", (key, name, path))
-            return str(cursor.execute("SELECT path FROM inbox WHERE key = ?", (key,)).fetchone()[0])
+            cursor.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", tuple(map(_stored, (key, name, path))))
+            return _text(cursor.execute("SELECT path FROM inbox WHERE key = ?", (_stored(key),)).fetchone()[0])
 
     def drop(self, key: str) -> None:
         """Forgets that a picture has come; errors as for `receive`."""
         with self._writing, self._transaction() as cursor:
-            cursor.execute("DELETE FROM inbox WHERE key = ?", (key,))
+            cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
     def inbox(self) -> list[tuple[str, str, str]]:
         """(key, name, path) of what has come and is not judged yet, in the order in which it came."""
-        return [(row[0], row[1], row[2]) for row in self._read("SELECT key, name, path FROM inbox ORDER BY rowid")]
+        rows = self._read("SELECT key, name, path FROM inbox ORDER BY rowid")
+        return [(_text(row[0]), _text(row[1]), _text(row[2])) for row in rows]
 
     def next_number(self) -> int:
         """The number that the next part will get, where nobody else writes."""
@@ -327,7 +331,8 @@ class Ledger:
         while True:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
-                writer.writerow(dict(row) | {"shows": "; ".join(json.loads(row["shows"]))})
+                names = {name: shown(_text(row[name])) for name in ("key", "name", "path")}
+                writer.writerow(dict(row) | names | {"shows": "; ".join(json.loads(row["shows"]))})
             yield stream.getvalue()
             stream.seek(0)
             stream.truncate()
@@ -394,12 +399,35 @@ class Ledger:
         return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
 
 
+def _stored(text: str) -> str | bytes:
+    """A name as SQLite takes it: bytes where it is no Unicode, as file names may be."""
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return os.fsencode(text)
+
+
+def _text(value: str | bytes) -> str:
+    return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
+    """Writes a row of parts; returns its number."""
+    names, marks = ", ".join(values), ", ".join("?" * len(values))
+    updates = ", ".join(f"{name} = excluded.{name}" for name in values)
+    cursor.execute(
+        f"INSERT INTO parts ({names}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {updates}", tuple(values.values())
+    )
+    return int(cursor.lastrowid or 0)
+
+
 def _values(part: Part) -> dict[str, Any]:
     """The columns of a part."""
     return {
-        "key": part.key,
-        "name": part.name,
-        "path": part.path,
+        "key": _stored(part.key),
+        "name": _stored(part.name),
+        "path": _stored(part.path),
         "received": part.received,
         "judged": part.judged,
         "status": part.status,
@@ -426,6 +454,9 @@ def _part(row: sqlite3.Row) -> Part:
     return Part(
         **values
         | {
+            "key": _text(values["key"]),
+            "name": _text(values["name"]),
+            "path": _text(values["path"]),
             "flagged": None if flagged is None else bool(flagged),
             "peak": tuple(json.loads(values["peak"])),
             "shows": tuple(json.loads(values["shows"])),

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.search import LayoutError, walk
+from codegraph_jax.line.batch import file_key
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable, Part
 from codegraph_jax.line.settings import FolderSettings
@@ -61,11 +62,6 @@ class _Waiting:
     look: tuple[int, int]
     seen: float
     changed: float
-
-
-def file_key(name: str, time_ns: int) -> str:
-    """The key of a file: of inspections and of watched folders alike."""
-    return f"{name}@{time_ns}"
 
 
 class Folder:

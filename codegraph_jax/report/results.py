@@ -45,7 +45,7 @@ def write_results(
     scale: Scale | None = None,
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
-) -> None:
+) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
     Where the manifest exists, the other files are of the same run.
@@ -58,6 +58,9 @@ def write_results(
         scale: of the heat maps; without it the run's own.
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
+
+    Returns:
+        what was written of each image, in the order of the data set.
     """
     # without a manifest while files of two runs lie side by side
     (workdir / "manifest.json").unlink(missing_ok=True)
@@ -96,6 +99,7 @@ def write_results(
         "peak_memory_bytes": peak_memory(),
     }
     write_json(workdir / "manifest.json", manifest | run)
+    return list(zip(records, pictures))
 
 
 def _write_regions(

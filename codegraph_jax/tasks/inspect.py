@@ -20,10 +20,15 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.line.batch import inspected_part, unreadable_part
+from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.pictures import Picture
+from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
@@ -75,7 +80,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)
 
-    outcomes = []
+    outcomes, unread = [], []
     for category, samples in categories.items():
         print(f"{shown(category)}: {len(samples)} images against {bank.references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
@@ -89,17 +94,41 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
+        unread += [(samples[i], reason) for i, reason in inspection.skipped]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
         outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
-        write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
+        _write_parts(workdir, bank, written, unread)
     print(_closing_table(outcomes))
     for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
         print(line)
     print(closing_line(workdir, config, outcomes))
     return outcomes
+
+
+def _write_parts(
+    workdir: Path,
+    bank: ReferenceBank,
+    written: Sequence[tuple[Record, Picture]],
+    unread: Sequence[tuple[Sample, str]],
+) -> None:
+    """Writes a row for each image into the ledger of the workdir, as a line does for each part."""
+    categories = {record.category for record, _ in written} | {sample.category for sample, _ in unread}
+
+    def name(of: Record | Sample) -> str:
+        return of.name if len(categories) == 1 else f"{of.category}/{of.name}"
+
+    ledger = Ledger(workdir / FILE)
+    try:
+        ledger.record_all(
+            [inspected_part(bank, record, picture, name(record)) for record, picture in written]
+            + [unreadable_part(sample.path, name(sample), reason) for sample, reason in unread]
+        )
+    finally:
+        ledger.close()
 
 
 def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:

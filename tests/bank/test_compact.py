@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.pool import Pool, degree_vectors
+from codegraph_jax.bank.pool import SHARPNESS, Pool, degree_vectors
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.thinning import thin
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
@@ -51,13 +51,15 @@ def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
     return Pool(OPTIONS, list(vectors.astype(np.float32)), own.astype(np.float32)), list(rng.normal(size=(2, 16, 6)))
 
 
-def test_scores_are_the_least_root_of_squared_distance_and_squared_own_score():
+def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores():
     pool, image = drawn_pool(0)
     want = np.zeros(16)
     for tokens, layer, own in zip(image, pool.vectors, pool.own):
         for x, y, s in zip(degree_vectors(jnp.asarray(tokens, jnp.float32), OPTIONS), layer, own):
             squared = np.square(np.asarray(x)[:, None].astype(np.float64) - y[None]).sum(axis=-1)
-            want += np.sqrt(squared + s**2).min(axis=1) / 4
+            b = SHARPNESS / np.median(s**2)
+            density = np.exp(-b / 2 * (squared + s**2)).mean(axis=1)
+            want += np.sqrt(-2 / b * np.log(density)) / 4
     np.testing.assert_allclose(pool.scores([jnp.asarray(x, jnp.float32) for x in image], None), want, atol=1e-5)
 
 
@@ -69,11 +71,14 @@ def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
     assert alone.scores(tokens, None)[5] == pytest.approx(pool.own[:, :, 0].mean(), abs=2e-3)
 
 
-def test_more_patches_never_raise_a_score():
-    pool, image = drawn_pool(2, 9)
-    fewer = Pool(OPTIONS, [layer[:, :4] for layer in pool.vectors], pool.own[:, :, :4])
-    tokens = [jnp.asarray(x, jnp.float32) for x in image]
-    assert (pool.scores(tokens, None) <= fewer.scores(tokens, None) + 1e-6).all()
+def test_company_lowers_a_score():
+    """Of two patches equally far from the pool, the one that several patches are near to is the more normal one."""
+    vectors = np.eye(4, dtype=np.float32)[[0, 1, 1, 1]][None]
+    own = np.full((1, 1, 4), 0.3, np.float32)
+    options = OPTIONS._replace(degrees=(1,), grid=(1, 2))
+    tokens = np.float32([[1, 0, 0.2, 0], [0, 1, 0.2, 0]])
+    alone, among = Pool(options, [vectors], own).scores([jnp.asarray(tokens)], None)
+    assert among < alone
 
 
 def test_patches_that_are_not_judged_have_no_score():
