@@ -319,3 +319,32 @@ class InspectConfig:
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+
+
+@dataclass(frozen=True)
+class ApprovedConfig:
+    """Where approved parts lie."""
+
+    root: str = field(default="", metadata=path_like())
+    """A directory of pictures that a person has approved; all of them are added."""
+    max_megapixels: float = field(default=179.0, metadata=at_least(1))
+    """The largest photograph that is decoded, in millions of pixels."""
+
+
+@dataclass(frozen=True)
+class ExtendConfig:
+    """Parts that a person has approved become references of a bank."""
+
+    task: str = field(default="extend", metadata=choice("extend"))
+    """The task that this config is for."""
+    bank: SavedBankConfig = field(default_factory=SavedBankConfig)
+    backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
+    data: ApprovedConfig = field(default_factory=ApprovedConfig)
+    line: str = field(default="", metadata=path_like())
+    """The workdir of a line that has judged the approved parts."""
+    parts: tuple[int, ...] = field(default=(), metadata=at_least(1))
+    """Numbers of the approved parts in that line."""
+    back_to: int = field(default=-1, metadata=at_least(-1))
+    """The chapter of its history to which the bank goes back, from 0, the set alone; -1: it does not."""
+    save: str = field(default="", metadata=path_like())
+    """The file to write; empty means that the bank's own is replaced."""

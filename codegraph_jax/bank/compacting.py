@@ -53,7 +53,9 @@ class Candidates:
         channels = self.comparison.features.layers[0].shape[-1]
         rows = np.concatenate([np.zeros((0, layers, degrees, channels), np.float32), *map(_rows, parts)])
         gathered = processes.gather_rows(rows.reshape(len(rows), -1)).reshape(-1, layers, degrees, channels)
-        return Pool(self.options, list(gathered.transpose(1, 2, 0, 3)), own.astype(np.float32))
+        return Pool(
+            self.options, list(gathered.transpose(1, 2, 0, 3)), own.astype(np.float32), np.zeros(own.shape[2], int)
+        )
 
     def held_out_scores(self, wanted: int) -> Float[np.ndarray, "n p"]:
         """Scores of the images of the set, each by a pool of `wanted` patches of other images."""

@@ -1,14 +1,15 @@
 """References of the exact kind: whole images, held against a new one as detection holds images against each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from codegraph_jax.bank.history import serving
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtered import bar
 from codegraph_jax.consistency.filtering import Dependence, recognise
@@ -28,7 +29,8 @@ class ReferenceImages:
         fraction: share of the references that a score averages.
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and count for nothing [R, p].
-        tests: what makes a patch of a new image part of a recurring defect.
+        tests: what makes a patch of a new image part of a recurring defect; they know the references of the set.
+        parts: number of the approved part that each reference shows; 0 of those of the set, which come first [R].
     """
 
     options: TileOptions
@@ -36,6 +38,7 @@ class ReferenceImages:
     layers: list[np.ndarray]
     removed: Bool[np.ndarray, "R p"]
     tests: list[Dependence]
+    parts: Int[np.ndarray, " R"]
 
     def __str__(self) -> str:
         return f"{len(self.removed)} references"
@@ -45,6 +48,35 @@ class ReferenceImages:
         """How many layers there are."""
         return len(self.layers)
 
+    def at(self, last: int, without: int = 0) -> "ReferenceImages":
+        """Those that serve once so many parts were approved, but for one of these."""
+        kept = serving(self.parts, last) & ((self.parts != without) | (self.parts == 0))
+        own, count = int((self.parts == 0).sum()), int(kept.sum())
+        approved = np.arange(own, count)
+        return replace(
+            self,
+            layers=[layer[kept] for layer in self.layers],
+            removed=self.removed[kept],
+            tests=[replace(test, outside=np.concatenate([test.outside, approved])) for test in self.tests],
+            parts=self.parts[kept],
+        )
+
+    def until(self, last: int, kept: int) -> "ReferenceImages":
+        """Without parts that were approved later, and with no more than `kept` of the others."""
+        chosen = (self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept))
+        layers = [layer[chosen] for layer in self.layers]
+        return replace(self, layers=layers, removed=self.removed[chosen], parts=self.parts[chosen])
+
+    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "ReferenceImages":
+        """With the tokens of n approved parts besides, the first of which has this number."""
+        count = len(layers[0])
+        return replace(
+            self,
+            layers=[np.concatenate([own, np.asarray(new)]) for own, new in zip(self.layers, layers)],
+            removed=np.concatenate([self.removed, np.zeros((count, self.removed.shape[1]), bool)]),
+            parts=np.concatenate([self.parts, np.arange(first, first + count)]),
+        )
+
     def arrays(self) -> list[np.ndarray]:
         """All that an image is held against."""
         return [*(np.asarray(layer) for layer in self.layers), self.removed]
@@ -52,10 +84,12 @@ class ReferenceImages:
     def damage(self) -> str:
         """What does not fit together; empty where everything does."""
         outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])
-        if self.removed.ndim != 2 or not ((outside >= 0) & (outside < len(self.removed))).all():
+        if self.removed.ndim != 2 or not ((outside >= 0) & (outside < (self.parts == 0).sum())).all():
             return "its settings do not fit its tensors"
         if not self.layers or any(x.ndim != 3 or x.shape[:2] != self.removed.shape for x in self.layers):
             return "its tensors do not fit together"
+        if self.parts.shape != self.removed.shape[:1] or not (np.diff(self.parts) >= 0).all() or self.parts.min() < 0:
+            return "its history does not fit its tensors"
         height, width = self.options.grid
         return "" if self.removed.shape[1] == height * width else "its tensors do not fit its settings"
 

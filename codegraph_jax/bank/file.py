@@ -1,7 +1,7 @@
 """The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
+from codegraph_jax.bank.history import Chapter
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.taught import Taught
 from codegraph_jax.config import BackboneConfig, DataConfig, FeatureConfig, SimilarityConfig
@@ -53,10 +54,12 @@ class StoredBank:
         patterns: what recurred in the set, what it is taken for, and how often it was seen.
         calibration: thresholds, p-values and flags of the set's n images as this bank scores them.
         taught: what it remembers of the set; None of banks up to format 4.
+        history: its beginning, and one chapter for each time that it was extended.
         scale: scores that heat maps draw as nothing and as full colour.
         depth: bits of 16-bit samples that images are read with.
         frame: how photographs become grids of patches.
         roi: what of every photograph is inspected, stretched over each; None: everything.
+        stored_as: type of the patch tokens in the file that it was read from.
     """
 
     settings: BackboneConfig
@@ -66,10 +69,12 @@ class StoredBank:
     patterns: list[Pattern]
     calibration: Calibration
     taught: Taught | None
+    history: tuple[Chapter, ...]
     scale: tuple[float, float]
     depth: int
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None
+    stored_as: str = field(default="float16", kw_only=True)
 
     def save(self, path: str, dtype: str = "float16") -> None:
         """Writes the bank.
@@ -96,6 +101,7 @@ class StoredBank:
             }
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
+        tensors["parts"] = references.parts
         if self.taught is not None:
             tensors |= self.taught.tensors()
         if self.roi is not None:
@@ -116,6 +122,7 @@ class StoredBank:
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
             "depth": self.depth,
+            "history": [chapter.as_json() for chapter in self.history],
             **of_kind,
         }
         write_tensors(path, tensors, about)
@@ -138,6 +145,9 @@ class StoredBank:
             _refuse(path, "its settings do not fit its tensors")
         if reason := bank.references.damage():
             _refuse(path, reason)
+        lasts = [chapter.last for chapter in bank.history]
+        if not lasts or lasts != sorted(lasts) or lasts[0] != 0 or bank.references.parts.max() > lasts[-1]:
+            _refuse(path, "its history does not fit its tensors")
         if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in bank.patterns):
             _refuse(path, "its patterns do not fit its tensors")
         return bank
@@ -157,7 +167,9 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     layers = [tensors[f"layer{k}"] for k in range(int(about.get("layers", len(tensors) - 3 - ("roi" in tensors))))]
     references: ReferenceImages | Pool
     if about.get("kind", "exact") == "compact":
-        references = Pool(options, [layer.astype(np.float32) for layer in layers], tensors["own"].astype(np.float32))
+        own = tensors["own"].astype(np.float32)
+        parts = tensors["parts"].astype(int)
+        references = Pool(options, [layer.astype(np.float32) for layer in layers], own, parts)
     else:
         references = ReferenceImages(
             options=options,
@@ -165,21 +177,26 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[Dependence.from_json(test) for test in about["tests"]],
+            parts=tensors.get("parts", np.zeros(len(tensors["removed"]))).astype(int),
         )
+    calibration = Calibration.from_json(
+        about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
+    )
+    beginning = Chapter("", (), (), 0, calibration).as_json()
     return StoredBank(
         settings=settings,
         weights=str(about["weights"]),
         references=references,
         tokens=np.dtype(feature_type(tokens, "float32")),
         patterns=[Pattern.from_json(pattern) for pattern in about.get("patterns", ())],
-        calibration=Calibration.from_json(
-            about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
-        ),
+        calibration=calibration,
         taught=Taught.read(tensors),
+        history=tuple(Chapter.from_json(chapter) for chapter in about.get("history", [beginning])),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
         depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
+        stored_as=str(layers[0].dtype) if layers else "float16",
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
+from codegraph_jax.bank.history import Chapter
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.standouts import PLACES, Standouts
@@ -72,7 +73,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
     raw = image_scores(maps, placement.frame.size, placement.contents())
     proven = lesson.found.proven(own)
     calibration = calibrate(raw, config.threshold, proven)
-    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, maps, ~calibration.flagged))
+    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, maps, ~calibration.flagged), np.zeros(0))
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
@@ -81,6 +82,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         patterns=_patterns(lesson.found, own),
         calibration=calibration,
         taught=taught,
+        history=(Chapter("", (), (), 0, calibration),),
         scale=scale_ends(placement.judged_scores(maps), [calibration.threshold]),
         depth=comparison.features.depth,
         frame=placement.frame,
@@ -104,6 +106,7 @@ def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImage
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
         removed=taken_out.removed[references],
         tests=_tests(comparison, panel, lesson.found, taken_out.pairs, lesson.consistency),
+        parts=np.zeros(len(references), int),
     )
     return images, patch_scores
 

@@ -22,8 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from codegraph_jax.bank.history import serving
+from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.core.products import inner_products
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.judged import NOT_JUDGED
@@ -31,6 +33,8 @@ from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
 
 SHARPNESS = 10.0
 """At 5 textures are told apart better and objects worse; from 40 on the nearest patch alone counts."""
+EACH = 64
+"""Patches that an approved part may add."""
 SMALLEST = 1e-6
 """Squares are clamped here before something is divided by them."""
 
@@ -43,11 +47,13 @@ class Pool:
         options: degrees, grid and precision of the distances.
         vectors: unit vectors of k patches in each layer and degree; l arrays [r, k, c].
         own: the score that each patch has in the set, a distance [l, r, k].
+        parts: number of the approved part that each patch comes from; 0 of those of the set, which come first [k].
     """
 
     options: TileOptions
     vectors: list[np.ndarray]
     own: Float[np.ndarray, "l r k"]
+    parts: Int[np.ndarray, " k"]
 
     def __str__(self) -> str:
         return f"{self.own.shape[2]:,} patches"
@@ -56,6 +62,44 @@ class Pool:
     def depth(self) -> int:
         """How many layers there are."""
         return len(self.vectors)
+
+    def at(self, last: int, without: int = 0) -> "Pool":
+        """Those that serve once so many parts were approved, but for those of one of these."""
+        return self._only(serving(self.parts, last) & ((self.parts != without) | (self.parts == 0)))
+
+    def until(self, last: int, kept: int) -> "Pool":
+        """Without parts that were approved later, and with no more than `kept` of the others."""
+        return self._only((self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept)))
+
+    def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
+        """With some patches of n approved parts besides, the first of which has this number.
+
+        Of each part those enter that the pool finds unusual, as far as they stand for the others. A person has said
+        that they are normal, so their own scores are those of an ordinary patch of the pool.
+        """
+        ordinary = np.median(self.own[:, :, self.parts == 0], axis=2)
+        added = []
+        for i in range(len(layers[0])):
+            tokens = [jnp.asarray(layer[i]) for layer in layers]
+            counted = np.asarray((tokens[0] != 0).any(axis=-1))
+            unusual = np.flatnonzero((self.scores(tokens, None) > ordinary.mean()) & counted)
+            vectors = np.array([[np.asarray(x, np.float32) for x in degree_vectors(t, self.options)] for t in tokens])
+            width = ordinary.size * vectors.shape[-1]
+            rows = vectors[:, :, unusual].transpose(2, 0, 1, 3).reshape(len(unusual), width)
+            near = rows @ projection(width) / np.float32(np.sqrt(ordinary.size))
+            chosen = unusual[thin(near, np.full(len(near), np.square(ordinary).mean(), np.float32), EACH)]
+            added.append(vectors[:, :, chosen])
+        counts = [vectors.shape[2] for vectors in added]
+        return Pool(
+            self.options,
+            list(np.concatenate([np.stack(self.vectors), *added], axis=2)),
+            np.concatenate([self.own, np.repeat(ordinary[:, :, None], sum(counts), axis=2)], axis=2, dtype=np.float32),
+            np.concatenate([self.parts, np.repeat(np.arange(first, first + len(counts)), counts)]),
+        )
+
+    def _only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
+        vectors = [layer[:, chosen] for layer in self.vectors]
+        return Pool(self.options, vectors, self.own[:, :, chosen], self.parts[chosen])
 
     def arrays(self) -> list[np.ndarray]:
         """All that an image is held against."""
@@ -68,6 +112,8 @@ class Pool:
             return "its settings do not fit its tensors"
         if any(x.ndim != 3 or x.shape != (*self.own.shape[1:], self.vectors[0].shape[-1]) for x in self.vectors):
             return "its tensors do not fit together"
+        if self.parts.shape != self.own.shape[2:] or not (np.diff(self.parts) >= 0).all() or self.parts.min() != 0:
+            return "its history does not fit its tensors"
         return "" if np.isfinite(self.own).all() and not self.options.radius else "its scores are no numbers"
 
     @cached_property

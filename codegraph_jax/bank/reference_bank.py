@@ -12,6 +12,7 @@ threshold is the one that the set's own scores gave, and what a person has calle
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -20,9 +21,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
+from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
+from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, Chapter
+from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.standouts import Standouts
-from codegraph_jax.config import DataConfig, DevicesConfig
+from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
 from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.filtered import excuse
 from codegraph_jax.consistency.recognition import numbered
@@ -34,6 +38,7 @@ from codegraph_jax.data.roi import Inspected, Roi
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
+from codegraph_jax.scoring.threshold import Calibration, calibrate
 
 CHUNK = 16
 """Images whose features wait in memory."""
@@ -129,7 +134,7 @@ class ReferenceBank(StoredBank):
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
                 judged = None if features.placement.judged is None else features.placement.judged[i]
-                scores.append(self.references.scores([layer[i] for layer in features.layers], judged)[None])
+                scores.append(self.serving.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
@@ -217,11 +222,105 @@ class ReferenceBank(StoredBank):
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
 
+    def extend(self, images: Sequence[Source], names: Sequence[str] = (), when: str = "") -> "ReferenceBank":
+        """The bank with parts besides that a person has approved: what they show is normal from now on.
+
+        Of more than `history.MOST_PARTS` approved parts the oldest leave; the set that made the bank stays. The
+        threshold follows: it is learnt from the scores of the set and those of the approved parts, each by the bank
+        without itself. Parts that are there already, pixel by pixel, are passed over.
+
+        Args:
+            images: as for `inspect`.
+            names: what the parts are called; default: their files.
+            when: ISO 8601.
+
+        Raises:
+            UnreadableImage: one cannot be decoded; nothing is added.
+            BankError: nothing is left to add.
+        """
+        names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
+        features = self._extractor(DataConfig().workers, "error").extract(images, depth=self.depth, once=True)
+        if inspected := self._inspected(images, ""):
+            features = features.where_inspected(inspected, images)
+        known = {key for chapter in self.history for key in chapter.keys}
+        new = [i for i, key in enumerate(features.keys) if key.hex() not in known]
+        if not new:
+            raise BankError("these parts are in the bank already")
+        first, last = self.history[-1].last + 1, self.history[-1].last + len(new)
+        layers = [np.asarray(layer)[new] for layer in features.layers]
+        references = self.references.extended(layers, first)
+        scores = np.array([self._score_of(features, i, references.at(last, n)) for n, i in enumerate(new, first)])
+        calibration = self._calibrated(scores)
+        chapter = Chapter(
+            when,
+            tuple(str(names[features.kept[i]]) for i in new),
+            tuple(features.keys[i].hex() for i in new),
+            last,
+            calibration,
+        )
+        taught = self.taught and replace(self.taught, approved=np.concatenate([self.taught.approved, scores]))
+        return replace(
+            self,
+            references=references.until(last, KEPT_PARTS),
+            calibration=calibration,
+            taught=taught,
+            history=(*self.history, chapter),
+        )
+
+    def back_to(self, chapter: int) -> "ReferenceBank":
+        """The bank as it was after a chapter of its history, from 0.
+
+        Raises:
+            BankError: there is none, or what served then is no longer kept.
+        """
+        if not 0 <= chapter < len(self.history):
+            raise BankError(f"the history of this bank has the chapters 0 to {len(self.history) - 1}, not {chapter}")
+        then = self.history[chapter]
+        needed = range(max(1, then.last - MOST_PARTS + 1), then.last + 1)
+        # an approved part that added nothing has no entry; those that were dropped were the oldest
+        oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
+        if needed and needed[0] < oldest:
+            raise BankError(f"what served after chapter {chapter} is no longer kept: the last {KEPT_PARTS} parts are")
+        taught = self.taught and replace(self.taught, approved=self.taught.approved[: then.last])
+        return replace(
+            self,
+            references=self.references.until(then.last, KEPT_PARTS),
+            calibration=then.calibration,
+            taught=taught,
+            history=self.history[: chapter + 1],
+        )
+
+    @cached_property
+    def serving(self) -> ReferenceImages | Pool:
+        """What of the references an image is held against now."""
+        last = self.history[-1].last
+        return self.references.at(last) if last else self.references
+
+    def _score_of(self, features: Features, image: int, references: ReferenceImages | Pool) -> float:
+        """The raw score of one image by some references."""
+        placement = features.placement.of([image])
+        judged = None if placement.judged is None else placement.judged[0]
+        scores = references.scores([layer[image] for layer in features.layers], judged)[None]
+        shown = self._recognise(replace(features, layers=[np.asarray(x[image])[None] for x in features.layers],
+                                        kept=np.arange(1)))  # fmt: skip
+        variants = np.array([pattern.verdict == "variant" for pattern in self.patterns], bool)
+        maps = np.maximum(excuse(scores, shown[variants].any(axis=0)), 0).reshape(-1, *self.frame.grid)
+        return float(image_scores(maps, self.frame.size, placement.contents())[0])
+
+    def _calibrated(self, approved: Float[np.ndarray, " k"]) -> Calibration:
+        """The thresholds learnt from the set, the approved parts so far that serve, and some more."""
+        if self.taught is None or self.calibration.rule != "rate":
+            return self.calibration
+        own = self.taught.scores if self.taught.proven.all() else self.taught.scores[~self.taught.proven]
+        scores = np.concatenate([own, np.concatenate([self.taught.approved, approved])[-MOST_PARTS:]])
+        rate = min(max(self.calibration.expected_rate, 1e-6), 0.5)
+        return calibrate(scores, ThresholdConfig(false_alarm_rate=rate))
+
     @cached_property
     def name(self) -> str:
         """The beginning of a digest of what the bank scores by: two banks of one name give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
-        for array in self.references.arrays():
+        for array in self.serving.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         digest.update(repr((self.weights, self.calibration.threshold)).encode())
         return digest.hexdigest()

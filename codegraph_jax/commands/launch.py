@@ -21,6 +21,7 @@ TASKS = {
     "watch": "codegraph_jax.tasks.watch",
     "serve": "codegraph_jax.tasks.serve",
     "parts": "codegraph_jax.tasks.parts",
+    "extend": "codegraph_jax.tasks.extend",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
     "benchmark": "codegraph_jax.tasks.benchmark",

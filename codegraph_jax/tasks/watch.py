@@ -71,7 +71,7 @@ def opened_line(config: WatchConfig | ServeConfig, workdir: Path) -> Iterator[In
                 inspector = Inspector(bank, ledger, workdir, config.monitor.mean_run)
                 inspector.warm_up()
             print(f"weights: {bank.weights}")
-            print(f"{bank.references}, flagged from {bank.calibration.threshold:.4f}; ready after "
+            print(f"{bank.serving}, flagged from {bank.calibration.threshold:.4f}; ready after "
                   f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
             yield inspector
         finally:

@@ -1,0 +1,62 @@
+"""What has happened to a bank since a run made it: which parts a person has approved, and when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from codegraph_jax.scoring.threshold import Calibration
+
+MOST_PARTS = 64
+"""Approved parts that serve; of more the oldest leave. The set that made the bank stays."""
+KEPT_PARTS = 3 * MOST_PARTS
+"""Approved parts that the file keeps, so that a bank can go back."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One extension of a bank, or its beginning.
+
+    Attributes:
+        when: ISO 8601, UTC; empty where it is not known.
+        names: what the approved parts are called; empty of the beginning.
+        keys: digests of their pixels, in hexadecimal digits.
+        last: number of the last part that was approved until then, from 1 over all extensions; 0 of the beginning.
+        calibration: from then on.
+    """
+
+    when: str
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    last: int
+    calibration: Calibration
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return {
+            "when": self.when,
+            "names": list(self.names),
+            "keys": list(self.keys),
+            "last": self.last,
+            "calibration": self.calibration.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Chapter":
+        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
+        calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
+        return cls(str(values["when"]), names, keys, int(values["last"]), calibration)
+
+
+def serving(parts: Int[np.ndarray, " k"], last: int) -> Bool[np.ndarray, " k"]:
+    """Which entries of a bank serve once so many parts were approved.
+
+    Args:
+        parts: number of the approved part that each entry comes from; 0: from the set.
+        last: of a chapter.
+    """
+    chosen: Bool[np.ndarray, " k"] = (parts == 0) | ((parts <= last) & (parts > last - MOST_PARTS))
+    return chosen

@@ -1,0 +1,86 @@
+"""The task `extend`: parts that a person has approved become references of a bank, or the bank goes back."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import ExtendConfig
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.workdir import obstacle, written_to
+from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data.search import find_images
+from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.report.outcome import Outcome
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+    """Extends a bank, or takes it back, and prints its history; without anything to do it prints the history alone.
+
+    Args:
+        values: a ConfigDict, see `codegraph_jax.config.ExtendConfig`.
+        workdir: nothing is written there.
+
+    Raises:
+        ConfigError, BankError, LedgerError, UnreadableImage, WorkdirError: the bank is as it was.
+    """
+    config = read_config(ExtendConfig, values)
+    if not config.bank.path:
+        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    images = _approved(config)
+    if images and config.back_to >= 0:
+        raise ConfigError("config.back_to: does not go together with approved parts; go back first, then extend")
+    target = config.save or config.bank.path
+    if reason := obstacle(Path(target)):
+        raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
+    allow_megapixels(config.data.max_megapixels)
+    bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    before = bank.calibration.threshold
+    if images:
+        bank = bank.extend(list(images.values()), list(images), datetime.now(UTC).isoformat(timespec="seconds"))
+    elif config.back_to >= 0:
+        bank = bank.back_to(config.back_to)
+    if images or config.back_to >= 0:
+        with written_to(target):
+            bank.save(target, bank.stored_as)
+        print(f"{target}: {bank.serving}; flagged from {bank.calibration.threshold:.4f} (before: {before:.4f})")
+        if images and bank.taught is None:
+            print("the threshold is as before: a bank of an earlier version does not remember how its set scored")
+    print(_history(bank))
+    return []
+
+
+def _approved(config: ExtendConfig) -> dict[str, str]:
+    """{name: file} of the parts to add."""
+    if config.parts and not config.line:
+        raise ConfigError("config.line: is empty; give the workdir of the line that has judged config.parts")
+    found = find_images(config.data.root) if config.data.root else {}
+    if config.line:
+        if not (Path(config.line) / FILE).is_file():
+            raise ConfigError(f"config.line: {config.line!r} holds no {FILE}; give the workdir of a line")
+        ledger = Ledger(Path(config.line) / FILE)
+        try:
+            for number in config.parts:
+                part = ledger.get(number)
+                if part is None or part.status == "failed":
+                    raise ConfigError(f"config.parts: the line has judged no part {number}")
+                if not Path(part.path).is_file():
+                    raise ConfigError(f"config.parts: the picture of part {number} is gone ({part.path!r})")
+                found[f"{number}: {part.name}"] = part.path
+        finally:
+            ledger.close()
+    if config.data.root and not found:
+        raise ConfigError(f"config.data.root: {config.data.root!r} holds no image")
+    return found
+
+
+def _history(bank: ReferenceBank) -> str:
+    rows = []
+    for number, chapter in enumerate(bank.history):
+        names = ", ".join(map(shown, chapter.names[:3])) + (" ..." if len(chapter.names) > 3 else "")
+        parts = f"{len(chapter.names)} approved: {names}" if chapter.names else "made from a set"
+        rows.append([str(number), chapter.when or "-", parts, f"{chapter.calibration.threshold:.4f}"])
+    return text_table(["chapter", "when", "parts", "threshold"], rows)
