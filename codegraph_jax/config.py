@@ -348,3 +348,15 @@ class ExtendConfig:
     """The chapter of its history to which the bank goes back, from 0, the set alone; -1: it does not."""
     save: str = field(default="", metadata=path_like())
     """The file to write; empty means that the bank's own is replaced."""
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """A compact bank as a program."""
+
+    task: str = field(default="export", metadata=choice("export"))
+    """The task that this config is for."""
+    bank: SavedBankConfig = field(default_factory=SavedBankConfig)
+    backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
+    save: str = field(default="", metadata=path_like())
+    """The file to write, such as parts.stablehlo."""

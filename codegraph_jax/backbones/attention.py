@@ -2,9 +2,11 @@
 
 CPU: a loop over heads of two-dimensional products, which XLA runs at matrix speed and in cache (`jax.nn`'s attention is
 about three times slower there). GPU: cuDNN's flash attention where the type allows it. Elsewhere, and for true float32
-on GPU: batched products with the precision named.
+on GPU: batched products with the precision named. A program that is to run anywhere chooses when it is compiled
+(`portable`).
 """
 
+from functools import partial
 from typing import Literal
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Route = Literal["by_head", "cudnn", "batched"]
+Route = Literal["by_head", "cudnn", "batched", "portable"]
 
 
 def fastest_route(dtype: jnp.dtype) -> Route:
@@ -46,15 +48,30 @@ def attention(
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
     query = query * query.shape[-1] ** -0.5
     query, key, value = (jnp.swapaxes(x, 1, 2) for x in (query, key, value))
-    if route == "by_head":
-        batch, heads, tokens, size = query.shape
-        flat = tuple(x.reshape(batch * heads, tokens, size) for x in (query, key, value))
-        mixed = lax.map(lambda one: _softmax_products(one[0], one[1], one[2], precision), flat).reshape(
-            batch, heads, tokens, size
+    if route == "portable":
+        mixed = lax.platform_dependent(
+            query,
+            key,
+            value,
+            cpu=partial(_by_head, precision=precision),
+            default=partial(_softmax_products, precision=precision),
         )
+    elif route == "by_head":
+        mixed = _by_head(query, key, value, precision)
     else:
         mixed = _softmax_products(query, key, value, precision)
     return jnp.swapaxes(mixed, 1, 2)
+
+
+def _by_head(
+    query: Float[Array, "b heads t d"],
+    key: Float[Array, "b heads t d"],
+    value: Float[Array, "b heads t d"],
+    precision: lax.Precision,
+) -> Float[Array, "b heads t d"]:
+    flat = tuple(x.reshape(-1, *x.shape[2:]) for x in (query, key, value))
+    mixed = lax.map(lambda one: _softmax_products(one[0], one[1], one[2], precision), flat)
+    return mixed.reshape(query.shape)
 
 
 def _softmax_products(

@@ -22,6 +22,7 @@ TASKS = {
     "serve": "codegraph_jax.tasks.serve",
     "parts": "codegraph_jax.tasks.parts",
     "extend": "codegraph_jax.tasks.extend",
+    "export": "codegraph_jax.tasks.export",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
     "benchmark": "codegraph_jax.tasks.benchmark",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.batch import file_key
 from codegraph_jax.line.inspector import Inspector
@@ -28,13 +28,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a ledger that cannot be written is tried again, doubled each time."""
 
 logger = logging.getLogger(__name__)
-
-
-class MissingExtra(UserError):
-    """A package that a task needs is not among those that are installed without asking."""
-
-    def __init__(self, task: str, package: str):
-        super().__init__(f"the task {task} needs {package}: pip install 'codegraph-jax[line]'")
 
 
 class File(NamedTuple):
@@ -217,7 +210,7 @@ class Watcher:
             from watchdog.events import FileSystemEventHandler
             from watchdog.observers import Observer
         except ImportError:
-            raise MissingExtra("watch", "watchdog") from None
+            raise MissingPackage("watch", "watchdog", "line") from None
 
         class Waking(FileSystemEventHandler):
             def on_any_event(handler, event: Any) -> None:  # noqa: N805

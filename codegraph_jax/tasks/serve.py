@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line.settings import ServeConfig, WebSettings
-from codegraph_jax.line.watcher import MissingExtra
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
@@ -23,7 +23,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: holds the ledger, pictures that were sent, and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingExtra, WorkdirError: with nothing judged.
+        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: with nothing judged.
     """
     config = read_config(ServeConfig, values)
     try:
@@ -31,7 +31,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 
         from codegraph_jax.line.app import LOOPBACK, create_app
     except ImportError as error:
-        raise MissingExtra("serve", (error.name or "fastapi").partition(".")[0]) from None
+        raise MissingPackage("serve", (error.name or "fastapi").partition(".")[0], "line") from None
     token = read_token(config.serve)
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(

@@ -31,7 +31,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: holds the ledger and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingExtra, WorkdirError: with nothing judged.
+        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: with nothing judged.
     """
     config = read_config(WatchConfig, values)
     if not config.watch.root:

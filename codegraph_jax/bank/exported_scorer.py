@@ -1,0 +1,39 @@
+"""Scores pictures with an exported bank: needs jax, flatbuffers (by which JAX reads such files) and numpy.
+
+    python exported_scorer.py parts.stablehlo picture.npy ...
+    score = load("parts.stablehlo"); greatest, flagged, patches = score(picture)
+
+A picture is uint8 [S, S, 3], RGB, resized with antialiasing as the bank's backbone wants it (Pillow: bicubic, for
+`bilinear` presets bilinear). `greatest` is its score, `flagged` whether it reaches the threshold, `patches` [h, w] the
+scores of its patches.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+
+def load(path: str) -> Callable[[np.ndarray], tuple[float, bool, np.ndarray]]:
+    """The scorer in a file; the first call compiles it for the device at hand."""
+    exported = export.deserialize(bytearray(Path(path).read_bytes()))
+    call, (wanted,) = jax.jit(exported.call), exported.in_avals
+
+    def score(picture: np.ndarray) -> tuple[float, bool, np.ndarray]:
+        picture = np.asarray(picture)
+        if picture.dtype != np.uint8 or picture.shape != wanted.shape:
+            raise ValueError(f"a picture must be uint8 {wanted.shape}, not {picture.dtype} {picture.shape}")
+        greatest, flagged, patches = call(picture)
+        return float(greatest), bool(flagged), np.asarray(patches)
+
+    return score
+
+
+if __name__ == "__main__":
+    scorer = load(sys.argv[1])
+    for file in sys.argv[2:]:
+        greatest, flagged, _ = scorer(np.load(file, allow_pickle=False))
+        print(f"{file}: {greatest:.4f}{' flagged' if flagged else ''}")

@@ -1,0 +1,109 @@
+"""A bank with its weights as one program that runs without this project: StableHLO, by `jax.export`.
+
+The program takes a picture that is resized already, uint8 [S, S, 3], and gives its score, whether it is flagged, and
+the scores of its patches. It runs on CPUs and on NVIDIA GPUs; what JAX promises of such files holds for it: a later
+version of JAX reads them for half a year at least.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jaxtyping import Array, Bool, Float, UInt8
+
+from codegraph_jax.bank.file import BankError
+from codegraph_jax.bank.pool import Pool, pool_scores
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.consistency.signature import DEGREE, Signature, directions
+from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.features.aggregation import aggregate
+from codegraph_jax.features.tokens import image_tokens
+from codegraph_jax.scoring.maps import anomaly_maps
+
+PLATFORMS = ("cpu", "cuda")
+LOADER = "exported_scorer.py"
+
+
+def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array, Array, Array]]:
+    """The bank as a pure function of a resized picture, for the default device.
+
+    Raises:
+        BankError: the bank holds whole images, whose scores are no pure function of a picture alone, or it is not for
+            squares of one size, or inspects a part of them.
+    """
+    pool = bank.serving
+    if not isinstance(pool, Pool):
+        raise BankError("an exact bank is not exported; make a compact one, --config.bank.kind=compact")
+    if bank.frame.fit != "squeeze":
+        raise BankError(
+            "a bank whose pictures keep their aspect is not exported; make it with config.backbone.fit=squeeze"
+        )
+    if bank.roi is not None:
+        raise BankError("a bank that inspects a part of each picture is not exported; make it without config.data.roi")
+    model = replace(bank.backbone.model, route="portable")
+    backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
+    prepared, grid = pool.prepared, bank.frame.grid
+    variants = [pattern.signature for pattern in bank.patterns if pattern.verdict == "variant"]
+
+    def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
+        mean, std = (jnp.asarray(values, jnp.float32) for values in (preset.mean, preset.std))
+        image = (picture.astype(jnp.float32) / 255 - mean) / std
+        layers, _ = image_tokens(backbone, bank.frame, backbone.params, image[None], None)
+        tokens = tuple(layer[0].astype(bank.tokens) for layer in layers)
+        scores = pool_scores(tokens, *prepared, pool.options)
+        if variants:
+            shown = jnp.stack([_shown(signature, tokens, grid) for signature in variants]).any(axis=0)
+            scores = jnp.where(shown, jnp.minimum(scores, jnp.median(scores)), scores)
+        maps = jnp.maximum(scores, 0).reshape(1, *grid)
+        greatest = anomaly_maps(maps, bank.frame.size).max()
+        return greatest, greatest >= bank.calibration.threshold, maps[0]
+
+    return score
+
+
+def export_bank(bank: ReferenceBank, path: str) -> Path:
+    """Writes the program, and beside it a module that loads it.
+
+    Args:
+        bank: a compact one.
+        path: of the program.
+
+    Returns:
+        the module.
+
+    Raises:
+        BankError: see `scorer`.
+        MissingPackage: JAX writes such files by flatbuffers, which is not installed.
+        OSError: it cannot be written.
+    """
+    function = scorer(bank)
+    try:
+        import flatbuffers  # noqa: F401, PLC0415
+    except ImportError:
+        raise MissingPackage("export", "flatbuffers", "line") from None
+    height, width = bank.frame.size
+    shape = jax.ShapeDtypeStruct((height, width, 3), jnp.uint8)
+    data = export.export(jax.jit(function), platforms=PLATFORMS)(shape).serialize()
+    with whole_file(path) as name:
+        Path(name).write_bytes(data)
+    loader = Path(path).with_name(LOADER)
+    with whole_file(loader) as name:
+        Path(name).write_bytes((files("codegraph_jax.bank") / LOADER).read_bytes())
+    return loader
+
+
+def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int]) -> Bool[Array, " p"]:
+    """`Signature.shown` as a part of a program."""
+    parts = [aggregate(layer[None], DEGREE, grid)[0] for layer in tokens]
+    vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
+    prototypes: Float[np.ndarray, "q d"] = directions(signature.prototypes)
+    products = jnp.matmul(vectors, prototypes.T, precision=jax.lax.Precision.HIGHEST)
+    near = (jnp.maximum(1 - products, 0) / signature.usual).min(axis=-1) <= signature.limit
+    return near & (near.sum() >= signature.patches)

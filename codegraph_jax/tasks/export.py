@@ -1,0 +1,37 @@
+"""The task `export`: a compact bank with its weights as one program."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax.bank.exporting import PLATFORMS, export_bank
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import ExportConfig
+from codegraph_jax.core.settings import ConfigError, read_config
+from codegraph_jax.core.workdir import obstacle, written_to
+from codegraph_jax.report.outcome import Outcome
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
+    """Writes the program and the module that loads it.
+
+    Args:
+        values: a ConfigDict, see `codegraph_jax.config.ExportConfig`.
+        workdir: nothing is written there.
+
+    Raises:
+        ConfigError, BankError, MissingPackage, WorkdirError: with nothing written.
+    """
+    config = read_config(ExportConfig, values)
+    for field, value in {"bank.path": config.bank.path, "save": config.save}.items():
+        if not value:
+            raise ConfigError(f"config.{field}: is empty; give the name of a file, --config.{field}=FILE")
+    if reason := obstacle(Path(config.save)):
+        raise ConfigError(f"config.save: {config.save!r} cannot be written ({reason})")
+    bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    with written_to(config.save):
+        loader = export_bank(bank, config.save)
+    height, width = bank.frame.size
+    resample, platforms = bank.backbone.preset.resample, " and ".join(PLATFORMS)
+    print(f"{config.save}: takes uint8 [{height}, {width}, 3], resized {resample}; for {platforms}; {loader} loads it")
+    return []
