@@ -118,7 +118,7 @@ class ReferenceBank(StoredBank):
         data = data or DataConfig()
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
-        extractor = self._extractor(data.workers, data.unreadable)
+        extractor = self.extractor(data.workers, data.unreadable)
         grid = self.frame.grid
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
@@ -239,7 +239,7 @@ class ReferenceBank(StoredBank):
             BankError: nothing is left to add.
         """
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
-        features = self._extractor(DataConfig().workers, "error").extract(images, depth=self.depth, once=True)
+        features = self.extractor().extract(images, depth=self.depth, once=True)
         if inspected := self._inspected(images, ""):
             features = features.where_inspected(inspected, images)
         known = {key for chapter in self.history for key in chapter.keys}
@@ -325,8 +325,8 @@ class ReferenceBank(StoredBank):
         digest.update(repr((self.weights, self.calibration.threshold)).encode())
         return digest.hexdigest()
 
-    def _extractor(self, workers: int, unreadable: str) -> Extractor:
-        """Kept, since it holds a compiled program."""
+    def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:
+        """What makes features of images as the bank wants them; kept, since it holds a compiled program."""
         if (workers, unreadable) not in self._extractors:
             mesh, batch = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
             self._extractors[workers, unreadable] = Extractor(

@@ -22,6 +22,13 @@ COLUMNS = {
     "error": "error",
     "rank_correlation": "rank corr.",
     "speedup": "x torch",
+    "median_ms": "median ms",
+    "p99_ms": "99 % ms",
+    "cpu_ms": "CPU ms",
+    "decode_ms": "decode",
+    "backbone_ms": "backbone",
+    "bank_ms": "bank",
+    "rest_ms": "rest",
     "peak_gib": "peak GiB",
 }
 
@@ -70,8 +77,11 @@ def measurement(
 
 
 def table(records: Sequence[Measurement]) -> str:
-    """The records of one part as people read them."""
-    return text_table(list(COLUMNS.values()), [[_cell(record, field) for field in COLUMNS] for record in records])
+    """The records of one part as people read them, without columns that say nothing of any."""
+    rows = [[_cell(record, field) for field in COLUMNS] for record in records]
+    used = [place for place in range(len(COLUMNS)) if any(row[place] != "-" for row in rows)]
+    titles = list(COLUMNS.values())
+    return text_table([titles[place] for place in used], [[row[place] for place in used] for row in rows])
 
 
 def _cell(record: Measurement, field: str) -> str:

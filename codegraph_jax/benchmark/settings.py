@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
-PARTS = ("kernel", "backbone", "end_to_end", "scaling")
+PARTS = ("kernel", "backbone", "end_to_end", "scaling", "inspect")
 """What can be measured."""
 
 
@@ -66,6 +66,26 @@ class ScalingSettings:
 
 
 @dataclass(frozen=True)
+class InspectSettings:
+    """Single parts, drawn, judged by banks of drawn sets, with random weights."""
+
+    parts: int = field(default=60, metadata=at_least(2))
+    """How many parts are judged."""
+    images: int = field(default=40, metadata=at_least(4))
+    """How many images the set has that makes the banks."""
+    references: int = field(default=32, metadata=at_least(2))
+    """How many images the exact bank holds."""
+    backbone: str = "dinov2-small"
+    """The preset that is used."""
+    image_size: int = field(default=448, metadata=at_least(14))
+    """The side of the images in pixels."""
+    blocks: tuple[int, ...] = field(default=(5, 8), metadata=at_least(0))
+    """The blocks whose outputs are the layers."""
+    precisions: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16"))
+    """The precisions of the banks' products to compare."""
+
+
+@dataclass(frozen=True)
 class BenchmarkConfig:
     """One run of the benchmark."""
 
@@ -83,4 +103,5 @@ class BenchmarkConfig:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    inspect: InspectSettings = field(default_factory=InspectSettings)
     parallel: DevicesConfig = field(default_factory=DevicesConfig)

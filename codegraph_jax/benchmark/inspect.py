@@ -1,0 +1,99 @@
+"""Single parts as a line judges them, by exact and by compact banks: how long a part takes, and with what."""
+
+import tempfile
+from pathlib import Path
+from time import perf_counter, process_time
+
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.benchmark.measurements import Measurement, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.core.timing import Timing
+from codegraph_jax.data.images import load_image
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import FILE, Ledger
+
+
+def measure(config: BenchmarkConfig) -> list[Measurement]:
+    """Makes banks of drawn images with random weights, and has each of them judge parts from files, one by one.
+
+    After each part its decoding, its backbone and its bank are timed apart, in CPU seconds; `rest` is what remains of the
+    whole: figures of the picture, regions of flagged parts, and the ledger. Medians over the parts.
+    """
+    settings = config.inspect
+    drawn = list(draw_set(settings.images + settings.parts, settings.image_size, 0, 0.1, ()).images)
+    found = []
+    with tempfile.TemporaryDirectory() as place:
+        files = []
+        for number, image in enumerate(drawn[settings.images :]):
+            files.append(str(Path(place) / f"{number}.jpg"))
+            Image.fromarray(image).save(files[-1], quality=92)
+        for precision in settings.precisions:
+            comparison = None
+            for kind in ("exact", "compact"):
+                detector = CoDeGraph(
+                    Config(
+                        backbone=BackboneConfig(
+                            name=settings.backbone,
+                            weights="random",
+                            image_size=settings.image_size,
+                            blocks=settings.blocks,
+                        ),
+                        similarity=SimilarityConfig(precision=precision),
+                        bank=BankConfig(kind=kind),
+                        parallel=ParallelConfig(config.parallel.backend, 1),
+                    )
+                )
+                comparison = comparison or detector.compare(drawn[: settings.images])
+                bank = detector.judge(comparison, bank_references=settings.references).bank
+                assert bank
+                name = f"{kind}, {precision}, {bank.serving}"
+                found.append(_one(name, bank, files, Path(place) / f"{kind}-{precision}"))
+    return found
+
+
+def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Measurement:
+    workdir.mkdir()
+    ledger = Ledger(workdir / FILE)
+    begin = perf_counter()
+    inspector = Inspector(bank, ledger, workdir)
+    inspector.warm_up()
+    ready = perf_counter() - begin
+    extractor = bank.extractor()
+    rows = []
+    for number, file in enumerate(files):
+        at, at_cpu = perf_counter(), process_time()
+        inspector.judge(f"{number}", file, file)
+        whole = perf_counter() - at, process_time() - at_cpu
+        at_cpu = process_time()
+        picture = load_image(file)
+        decoded = process_time()
+        features = extractor.extract([picture])
+        extracted = process_time()
+        bank.serving.scores([layer[0] for layer in features.layers], None)
+        scored = process_time()
+        rows.append([*whole, decoded - at_cpu, extracted - decoded, scored - extracted])
+    ledger.close()
+    times = np.array(rows)
+    wall, cpu, decode, backbone, scores = np.median(times, axis=0)
+    return measurement(
+        "inspect",
+        name,
+        Timing(ready, float(wall), float(cpu)),
+        1,
+        "parts",
+        median_ms=1e3 * float(wall),
+        p99_ms=1e3 * float(np.quantile(times[:, 0], 0.99)),
+        first_ms=1e3 * float(times[0, 0]),
+        parts_per_s=len(times) / float(times[:, 0].sum()),
+        cpu_ms=1e3 * float(cpu),
+        decode_ms=1e3 * float(decode),
+        backbone_ms=1e3 * float(backbone),
+        bank_ms=1e3 * float(scores),
+        rest_ms=1e3 * float(np.median(times[:, 1] - times[:, 2:].sum(axis=1))),
+    )
