@@ -22,8 +22,8 @@ from codegraph_jax.line.ledger import FILE, Ledger
 def measure(config: BenchmarkConfig) -> list[Measurement]:
     """Makes banks of drawn images with random weights, and has each of them judge parts from files, one by one.
 
-    After each part its decoding, its backbone and its bank are timed apart, in CPU seconds; `rest` is what remains of the
-    whole: figures of the picture, regions of flagged parts, and the ledger. Medians over the parts.
+    After each part its decoding, its backbone and its bank are timed apart, in CPU seconds; `rest` is what remains of
+    the whole: figures of the picture, regions of flagged parts, and the ledger. Medians over the parts.
     """
     settings = config.inspect
     drawn = list(draw_set(settings.images + settings.parts, settings.image_size, 0, 0.1, ()).images)

@@ -10,13 +10,15 @@ parts of which two are linked with probability q, chance makes
 
     C(M, m) m^(m - 2) q^(m - 1)
 
-groups of m or fewer on average (trees over m of M parts; Cayley's formula). q is counted in the line itself, among all
-pairs that lie in no group; a group is announced when chance would make less than `CHANCE` of its size in a window. So
-many links by chance ask for larger groups, and nothing about the product has to be known.
+groups of m on average (trees over m of M parts; Cayley's formula). q is counted in the line itself, among all pairs but
+those of the group in question and of groups that were announced; a group is announced when chance would make less than
+`CHANCE` of its size in a window. So many links by chance ask for larger groups, and nothing about the product has to be
+known.
 
 What parts of the set show that were not flagged is no news: patches that are like one of those do not come here.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -111,7 +113,7 @@ class Recurrence:
             if group & self._announced:
                 best = group
                 continue
-            parts, (links, pairs) = len(self._parts), self._chance_links(limit)
+            parts, (links, pairs) = len(self._parts), self._chance_links(limit, group)
             if len(LIMITS) * expected_groups(parts, len(group), (links + 1) / (pairs + 1)) <= CHANCE:
                 best = group
         return best
@@ -126,18 +128,17 @@ class Recurrence:
                     pending.append(other)
         return group
 
-    def _chance_links(self, limit: float) -> tuple[int, int]:
-        """(links, pairs) of parts that lie in no group."""
-        parts = [part for part, _ in self._parts]
-        left, links, within = set(parts), 0, 0
-        while left:
-            group = self._connected(next(iter(left)), limit)
-            left -= group
-            if len(group) >= FEWEST:
-                within += len(group) * (len(group) - 1) // 2
-            else:
-                links += len(group) - 1
-        return links, len(parts) * (len(parts) - 1) // 2 - within
+    def _chance_links(self, limit: float, group: set[int]) -> tuple[int, int]:
+        """(links, pairs) of parts, but for those within a group or among announced parts."""
+        within = (group, self._announced & {part for part, _ in self._parts})
+        links = sum(
+            alike <= limit
+            for part, others in self._links.items()
+            for other, alike in others.items()
+            if part < other and not any(part in one and other in one for one in within)
+        )
+        count = len(self._parts)
+        return links, math.comb(count, 2) - sum(math.comb(len(one), 2) for one in within)
 
     def _add(self, part: int, standouts: Standouts) -> None:
         if self._parts:
