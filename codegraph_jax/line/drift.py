@@ -28,6 +28,8 @@ SLACK = 0.5
 """Half of the smallest shift that is looked for, in standard deviations: one standard deviation."""
 OVERSHOOT = 1.166
 """By which Siegmund corrects the limit for sums that jump."""
+SAFETY = 2.0
+"""The limit is set for so many times the run that is asked for: parts of a real line are not quite independent."""
 MOST = 50_000
 """Parts that a figure is ranked among; later ones are ranked and not kept."""
 WORDS = {
@@ -95,7 +97,7 @@ class Drift:
 
     Args:
         figures: names of what is watched; each figure has two sums.
-        mean_run: parts between two false alarms on average, of all charts together.
+        mean_run: parts between two false alarms on average, or more, of all charts together.
         taught: figures of the set that made the bank, by name; figures without are learnt from the line alone.
         state: what an earlier start has left, of `state`.
         passed: figures of the parts that have passed since, in their order: (part, figures).
@@ -110,7 +112,7 @@ class Drift:
         passed: Iterable[tuple[int, Mapping[str, float]]] = (),
     ):
         self.charts = {name: Chart() for name in figures}
-        self.limit = limit_of(mean_run * 2 * len(self.charts))
+        self.limit = limit_of(SAFETY * mean_run * 2 * len(self.charts))
         for name, chart in self.charts.items():
             kept = (state or {}).get(name, {})
             for key, value in kept.items():

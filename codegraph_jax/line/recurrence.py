@@ -33,6 +33,9 @@ LIMITS = (0.6, 0.7, 0.8)
 """Below these two patches may be linked; each is tried."""
 CHANCE = 0.05
 """Groups that chance may make among the parts of a window, on average."""
+PRIOR_PAIRS = 1000
+"""Pairs of unlike parts, one of them linked, that count besides those of the line: what was seen on nine real sets, for
+lines on which nothing else stands out."""
 WINDOW = 2000
 """Parts that are looked back at."""
 FEWEST = 3
@@ -114,7 +117,7 @@ class Recurrence:
                 best = group
                 continue
             parts, (links, pairs) = len(self._parts), self._chance_links(limit, group)
-            if len(LIMITS) * expected_groups(parts, len(group), (links + 1) / (pairs + 1)) <= CHANCE:
+            if len(LIMITS) * expected_groups(parts, len(group), (links + 1) / (pairs + PRIOR_PAIRS)) <= CHANCE:
                 best = group
         return best
 

@@ -1,0 +1,57 @@
+"""A bank of a small drawn set, and pictures of further parts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import FILE, Ledger
+
+OWN, NEW = 14, 12
+
+
+@pytest.fixture(scope="session")
+def bank() -> ReferenceBank:
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
+    images = list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images)
+    made = CoDeGraph(config).detect(images, bank_references=2).bank
+    assert made
+    return made
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> list[Path]:
+    """Files of parts that the bank does not know."""
+    home = tmp_path_factory.mktemp("parts")
+    paths = []
+    for number, image in enumerate(draw_set(NEW, 64, 77, 0.2, ()).images):
+        paths.append(home / f"{number:02d}.png")
+        Image.fromarray(image).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    opened = Ledger(tmp_path / FILE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def inspector(bank, ledger, tmp_path) -> Inspector:
+    return Inspector(bank, ledger, tmp_path)
+
+
+def spoil(path: Path, size: int = 40) -> None:
+    """A part that stands out: a bright square over its picture."""
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).copy()
+    pixels[8 : 8 + size // 2, 8 : 8 + size // 2] = (255, 0, 255)
+    Image.fromarray(pixels).save(path)

@@ -1,0 +1,128 @@
+"""The inspector: a verdict is that of the bank, once, with its alarms, whatever happens to the ledger."""
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.line import inspector as module
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
+from tests.line.conftest import spoil
+
+
+def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
+    inspection = bank.inspect([str(path) for path in photographs])
+    for place, path in enumerate(photographs):
+        part = inspector.judge(path.name, path.name, str(path))
+        assert part.status == "judged" and part.id == place + 1
+        assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
+        assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
+        assert part.flagged == inspection.flagged[place] and part.threshold == bank.calibration.threshold
+        assert (part.width, part.height) == (64, 64) and part.bank == bank.name
+        assert bool(part.regions) == part.flagged and part.layer.startswith(b"\x89PNG")
+        row, column = np.unravel_index(inspection.patch_scores[place].argmax(), bank.frame.grid)
+        assert part.peak == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)
+    assert inspector.ledger.count()["judged"] == len(photographs)
+
+
+def test_a_key_is_judged_once(inspector, photographs, monkeypatch):
+    first = inspector.judge("k", "a", str(photographs[0]))
+    monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("judged again"))
+    assert inspector.judge("k", "b", str(photographs[1])) == first
+
+
+def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    failed = inspector.judge("t", "text.png", str(tmp_path / "text.png"))
+    assert failed.status == "failed" and failed.reason and failed.score is None and failed.flagged is None
+    gone = inspector.judge("g", "gone.png", str(tmp_path / "gone.png"))
+    assert gone.status == "failed" and "gone.png" not in gone.reason
+    assert inspector.judge("w", "w", str(tmp_path / "text.png"), give_up=lambda: True) is None
+    assert inspector.ledger.count() == {"judged": 0, "failed": 2, "flagged": 0}
+
+
+def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
+        failed = inspector.judge("a", "a", str(photographs[0]))
+    assert failed.status == "failed" and failed.reason.startswith("ZeroDivisionError")
+    assert inspector.judge("b", "b", str(photographs[0])).status == "judged"
+
+
+def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, monkeypatch, tmp_path):
+    """A part that could not be recorded counts once when it comes again."""
+    paths = [str(path) for path in photographs]
+    other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
+    for path in paths:
+        other.judge(path, path, path)
+    record = Ledger.record
+    for number, path in enumerate(paths):
+        if number % 3 == 1:
+            with monkeypatch.context() as full:
+                full.setattr(Ledger, "record", _full)
+                with pytest.raises(LedgerUnavailable):
+                    inspector.judge(path, path, path)
+            assert Ledger.record is record
+        inspector.judge(path, path, path)
+    for name in ("drift", "recurrence"):
+        assert inspector.ledger.monitor(name) == other.ledger.monitor(name)
+    assert inspector.ledger.standouts(99) == other.ledger.standouts(99)
+    other.ledger.close()
+
+
+def _full(*arguments, **fields):
+    raise LedgerUnavailable("full")
+
+
+def test_a_new_start_goes_on(inspector, bank, ledger, photographs, tmp_path):
+    whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
+    for place, path in enumerate(photographs):
+        whole.judge(str(path), path.name, str(path))
+        # a new inspector for every part
+        Inspector(bank, ledger, tmp_path).judge(str(path), path.name, str(path))
+        assert ledger.monitor("drift") == whole.ledger.monitor("drift"), place
+    assert ledger.monitor("recurrence") == whole.ledger.monitor("recurrence")
+    whole.ledger.close()
+
+
+def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photographs, tmp_path):
+    raised = []
+    for number in range(6):
+        path = tmp_path / f"marked{number}.png"
+        path.write_bytes(photographs[number].read_bytes())
+        spoil(path)
+        part = inspector.judge(path.name, path.name, str(path))
+        assert inspector.judge(photographs[number].name, "good", str(photographs[number])).status == "judged"
+        raised += part.alarms
+    recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
+    assert len(recurring) == 1 and len(recurring[0].parts) >= 3
+    names = [inspector.ledger.get(number).name for number in recurring[0].parts]
+    assert all(name.startswith("marked") for name in names)
+    sheet = tmp_path / module.ALARMS / f"{recurring[0].id}.png"
+    assert sheet.is_file() and inspector.sheet(recurring[0]) == sheet
+    sheet.unlink()
+    (tmp_path / names[0]).unlink()
+    assert inspector.sheet(recurring[0]).is_file()
+    assert inspector.sheet(Alarm("drift", "score", "m", id=9)) is None
+
+
+def test_parts_that_a_bank_without_memory_judges_stand_out_too(bank, ledger, photographs, tmp_path):
+    """Banks of earlier versions do not say what their sets showed."""
+    from dataclasses import replace
+
+    inspector = Inspector(replace(bank, taught=None), ledger, tmp_path)
+    assert inspector.judge("a", "a", str(photographs[0])).status == "judged"
+    assert isinstance(inspector._known, Standouts) and not len(inspector._known)
+
+
+def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photographs, tmp_path, caplog):
+    import jax
+
+    inspector = Inspector(bank, ledger, tmp_path)
+    inspector.warm_up()
+    path = tmp_path / "marked.png"
+    path.write_bytes(photographs[0].read_bytes())
+    spoil(path)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        inspector.judge("a", "a", str(path))
+    assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text

@@ -1,0 +1,184 @@
+"""The ledger: one row a part, whatever happens while it is written."""
+
+import csv
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from codegraph_jax.line import ledger as module
+from codegraph_jax.line.ledger import Alarm, Ledger, LedgerError, LedgerUnavailable, Part
+
+MOMENT = "2026-01-02T03:04:05.678+00:00"
+
+
+def part(key: str = "a", **fields) -> Part:
+    given = {
+        "score": 0.25, "p_value": 0.5, "threshold": 0.4, "flagged": False, "width": 8, "height": 6, "peak": (0.1, 0.9),
+        "shows": ("imprint",), "regions": ({"region": 1, "box": [1, 2, 3, 4]},), "statistics": {"score": 0.25},
+        "seconds": 0.01, "layer": b"png",
+    }  # fmt: skip
+    return Part(key, f"{key}.png", f"/x/{key}.png", MOMENT, MOMENT, "judged", **given | fields)
+
+
+def test_a_part_comes_back_as_it_was_recorded(ledger):
+    alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
+    recorded = ledger.record(part(alarms=(alarm,)), b"standouts", {"drift": {"up": 1.5}})
+    assert recorded.id == 1
+    assert replace(recorded, id=0, alarms=()) == part()
+    (known,) = recorded.alarms
+    assert (known.kind, known.parts, known.part, known.raised) == ("recurrence", (4, 5, 1), 1, MOMENT)
+    assert ledger.get(1) == ledger.find("a") == recorded
+    assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
+    assert ledger.standouts(10) == [(1, b"standouts")]
+    assert ledger.alarms(5) == [ledger.alarm(known.id)] == [known]
+
+
+def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
+    first = ledger.record(part())
+    assert ledger.record(part(score=9.0), monitors={"drift": {}}) == first
+    assert ledger.monitor("drift") is None
+    assert ledger.record(part("b")).id == 2
+    assert ledger.count() == {"judged": 2, "failed": 0, "flagged": 0}
+
+
+def test_pages_and_scores(ledger):
+    for number in range(7):
+        ledger.record(part(str(number), flagged=number % 3 == 0, score=number / 10))
+    assert [p.id for p in ledger.latest(3)] == [7, 6, 5]
+    assert [p.id for p in ledger.latest(3, before=5)] == [4, 3, 2]
+    assert [p.id for p in ledger.latest(9, flagged=True)] == [7, 4, 1]
+    assert ledger.scores(2) == [(6, 0.5, 0.4, False), (7, 0.6, 0.4, True)]
+    assert [number for number, _ in ledger.passed(2, 2)] == [3, 5]
+
+
+def test_what_was_received_waits_until_it_is_judged(ledger):
+    assert ledger.receive("k", "n", "/p") == "/p"
+    assert ledger.receive("k", "n", "/other") == "/p"
+    ledger.receive("l", "m", "/q")
+    assert ledger.inbox() == [("k", "n", "/p"), ("l", "m", "/q")]
+    ledger.record(part("k"))
+    ledger.drop("l")
+    assert ledger.inbox() == []
+
+
+def test_rows_of_inspections_give_way_and_keep_their_numbers(ledger):
+    ledger.record_all([part("a"), part("b")])
+    ledger.record_all([part("b", score=0.9), part("c")])
+    assert [(p.id, p.key, p.score) for p in ledger.latest(5)] == [(3, "c", 0.25), (2, "b", 0.9), (1, "a", 0.25)]
+
+
+def test_names_that_are_no_unicode_keep_their_bytes(ledger):
+    name = os.fsdecode(b"caf\xe9.png")
+    ledger.record(replace(part(), key=name, name=name, path=f"/x/{name}"))
+    found = ledger.find(name)
+    assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
+    ledger.receive(f"{name}2", name, name)
+    assert ledger.inbox() == [(f"{name}2", name, name)]
+    assert "caf\ufffd.png" in "".join(ledger.csv())
+
+
+def test_the_table_has_a_row_for_each_part(ledger, monkeypatch, tmp_path):
+    hostile = '=cmd(),"\n'
+    for number in range(5):
+        ledger.record(replace(part(str(number)), name=hostile))
+    ledger.export(tmp_path / "parts.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "parts.csv").read_text())))
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert "\n" not in rows[0]["name"] and rows[0]["shows"] == "imprint"
+    assert tuple(rows[0]) == module.COLUMNS
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "text").write_text("nothing of the kind " * 100)
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        Ledger(tmp_path / "text")
+    other = sqlite3.connect(tmp_path / "other")
+    other.execute("CREATE TABLE parts (x)")
+    other.commit()
+    other.close()
+    with pytest.raises(LedgerError, match="no ledger"):
+        Ledger(tmp_path / "other")
+    Ledger(tmp_path / "later").close()
+    later = sqlite3.connect(tmp_path / "later")
+    later.execute(f"PRAGMA user_version = {module.VERSION + 1}")
+    later.close()
+    with pytest.raises(LedgerError, match="later version"):
+        Ledger(tmp_path / "later")
+
+
+def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+    impatient = Ledger(ledger.path)
+    holder = sqlite3.connect(ledger.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerUnavailable, match="locked"):
+        impatient.record(part())
+    assert impatient.find("a") is None  # others may read meanwhile
+    with pytest.raises(LedgerUnavailable):
+        impatient.check()
+    holder.execute("ROLLBACK")
+    impatient.check()
+    assert impatient.record(part()).id == 1
+    impatient.close()
+
+
+def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
+    ledger.record(part())
+    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerUnavailable, match="full"):
+        ledger.record(part("b", layer=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
+    assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
+    ledger._connection.execute("PRAGMA max_page_count = 100000")
+    assert ledger.record(part("b")).id == 2
+
+
+def test_several_threads_write_and_read(ledger):
+    def work(name: str) -> None:
+        for number in range(20):
+            ledger.record(part(f"{name}{number}"))
+            ledger.latest(3)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.count()["judged"] == 60
+    assert ledger.next_number() == 61
+
+
+WRITER = """
+import sys
+from tests.line.test_ledger import part
+from codegraph_jax.line.ledger import Alarm, Ledger
+ledger = Ledger(sys.argv[1])
+number = ledger.count()["judged"]
+print("ready", flush=True)
+while True:
+    number += 1
+    ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
+"""
+
+
+def test_a_kill_leaves_whole_parts_alone(tmp_path):
+    path = tmp_path / "line.sqlite"
+    for delay in (0.05, 0.11, 0.2):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+        assert writer.stdout and writer.stdout.readline() == b"ready\n"
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        ledger = Ledger(path)
+        count = ledger.count()["judged"]
+        assert count == ledger.monitor("count") == ledger.last_alarm() == len(ledger.standouts(10**6)) > 0
+        assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(count, 0, -1)]
+        ledger.close()

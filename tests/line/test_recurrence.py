@@ -1,0 +1,127 @@
+"""Recurrence on a line: groups that chance does not explain are announced, early, once, and with their parts."""
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank.standouts import Standouts, peaks
+from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence, expected_groups
+
+WIDTH = 96
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+class Line:
+    """Parts whose patches stand out 0.4 from normality: unlike ones anywhere in a space of `dimensions`, planted ones
+    about 0.7 of that apart from each other, as measured on real sets (BENCHMARKS.md)."""
+
+    def __init__(self, seed: int, dimensions: int = 8):
+        self.rng = np.random.default_rng(seed)
+        self.basis = unit(self.rng.normal(size=(dimensions, WIDTH)))
+        self.centre = unit(self.rng.normal(size=dimensions) @ self.basis)
+
+    def draw(self, count: int = 1, planted: bool = False) -> Standouts:
+        own = unit(self.rng.normal(size=(count, len(self.basis))) @ self.basis)
+        centres = np.repeat(self.centre[None], count, axis=0) if planted else own
+        vectors = unit(centres + 0.21 * unit(self.rng.normal(size=(count, WIDTH))))
+        return Standouts(vectors.astype(np.float32), (0.4 * self.rng.uniform(0.85, 1.2, count)).astype(np.float32))
+
+    def run(self, share: float, parts: int, unlike: float = 0.12) -> tuple[int | None, int]:
+        """(occurrence by which the planted defect is announced, alarms that are false)."""
+        monitor, seen, found, false = Recurrence(), 0, None, 0
+        for part in range(1, parts + 1):
+            draw = self.rng.uniform()
+            planted = draw < share
+            seen += planted
+            if planted:
+                standouts = self.draw(planted=True)
+            elif draw < share + unlike:
+                standouts = self.draw(int(self.rng.integers(1, 4)))
+            else:
+                standouts = Standouts.nothing(WIDTH)
+            for _ in monitor.update(part, standouts):
+                if planted and found is None:
+                    found = seen
+                else:
+                    false += not planted
+        return found, false
+
+
+def test_a_defect_on_three_percent_of_two_thousand_parts_is_found_by_its_fifth_occurrence():
+    found = [Line(seed).run(0.03, 2000) for seed in range(10)]
+    assert sum(occurrence is not None and occurrence <= 5 for occurrence, _ in found) >= 9, found
+    assert sum(false for _, false in found) <= 1
+
+
+def test_without_any_there_is_no_alarm_in_two_thousand_parts():
+    assert sum(Line(100 + seed).run(0.0, 2000)[1] > 0 for seed in range(20)) <= 1
+
+
+def test_more_links_by_chance_ask_for_larger_groups():
+    assert expected_groups(100, 4, 1e-4) < 0.05 < expected_groups(100, 4, 1e-2)
+    assert expected_groups(100, 6, 1e-3) < expected_groups(100, 4, 1e-3)
+    assert expected_groups(3, 4, 1.0) == 0
+    # trees over all of three parts, each of two links
+    assert expected_groups(3, 3, 0.5) == pytest.approx(3 * 0.25)
+
+
+def announced(monitor: Recurrence, standouts: list[Standouts], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
+    return [(p, a.parts) for p, own in enumerate(standouts, first) for a in monitor.update(p, own)]
+
+
+def stream(seed: int = 3) -> list[Standouts]:
+    """Forty unlike parts with the planted defect on every eighth."""
+    line = Line(seed)
+    return [line.draw(planted=part % 8 == 0) for part in range(1, 61)]
+
+
+def test_a_group_is_announced_once_with_its_parts_and_later_ones_join_quietly():
+    raised = announced(Recurrence(), stream())
+    assert len(raised) == 1
+    part, others = raised[0]
+    assert part % 8 == 0 and part <= 48 and all(other % 8 == 0 for other in others)
+
+
+def test_a_restart_goes_on_where_it_was():
+    parts = stream()
+    whole = announced(Recurrence(), parts)
+    for cut in (20, whole[0][0], 55):
+        first = Recurrence()
+        raised = announced(first, parts[:cut])
+        again = Recurrence(first.state(), list(enumerate(parts[:cut], 1)))
+        assert raised + announced(again, parts[cut:], cut + 1) == whole
+
+
+def test_parts_leave_after_the_window():
+    line, monitor = Line(4), Recurrence()
+    raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW + 1), line.draw(planted=True))]
+    assert not raised
+
+
+def test_known_defects_are_called_by_their_names():
+    monitor, nothing = Recurrence(), Standouts.nothing(WIDTH)
+    raised = [(p, a) for p in range(1, 6) for a in monitor.update(p, nothing, ["scratch"])]
+    assert [(p, a.subject, a.parts) for p, a in raised] == [(3, "scratch", (1, 2))]
+    assert "scratch is back" in raised[0][1].message
+
+
+def test_what_the_set_shows_is_no_news():
+    line = Line(6)
+    known, planted = line.draw(3, planted=True), line.draw(5, planted=True)
+    assert len(planted.unlike(known, LIMITS[-1])) < 5
+    assert len(line.draw(5).unlike(known, LIMITS[-1])) == 5
+    assert len(planted.unlike(Standouts.nothing(0), LIMITS[-1])) == 5
+
+
+def test_standouts_survive_the_ledger_and_are_the_peaks_of_a_map():
+    scores = np.zeros((12, 12), np.float32)
+    scores[2, 3], scores[2, 4], scores[9, 9] = 0.9, 0.8, 0.5
+    assert peaks(scores, 0.4).tolist() == [2 * 12 + 3, 9 * 12 + 9]
+    vectors = unit(np.random.default_rng(0).normal(size=(144, WIDTH))).astype(np.float32)
+    found = Standouts.of(vectors, scores, 0.4)
+    again = Standouts.from_bytes(found.to_bytes())
+    np.testing.assert_allclose(again.vectors, found.vectors, atol=1e-3)
+    np.testing.assert_array_equal(again.scores, np.float32([0.9, 0.5]))
+    assert again.alikeness(again).diagonal() == pytest.approx([0, 0], abs=0.1)
