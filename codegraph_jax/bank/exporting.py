@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.pool import Pool, pool_scores
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.signature import DEGREE, Signature, directions
+from codegraph_jax.consistency.signature import DEGREE, Signature, unit_directions
 from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.features.aggregation import aggregate
@@ -103,7 +103,7 @@ def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int])
     """`Signature.shown` as a part of a program."""
     parts = [aggregate(layer[None], DEGREE, grid)[0] for layer in tokens]
     vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
-    prototypes: Float[np.ndarray, "q d"] = directions(signature.prototypes)
+    prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)
     products = jnp.matmul(vectors, prototypes.T, precision=jax.lax.Precision.HIGHEST)
     near = (jnp.maximum(1 - products, 0) / signature.usual).min(axis=-1) <= signature.limit
     return near & (near.sum() >= signature.patches)

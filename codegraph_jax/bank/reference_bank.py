@@ -15,7 +15,8 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -32,6 +33,7 @@ from codegraph_jax.consistency.filtered import excuse
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi
@@ -326,17 +328,9 @@ class ReferenceBank(StoredBank):
         return digest.hexdigest()
 
     def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:
-        """What makes features of images as the bank wants them; kept, since it holds a compiled program."""
-        if (workers, unreadable) not in self._extractors:
-            mesh, batch = device_mesh(DevicesConfig(devices=1)), self.settings.batch_size
-            self._extractors[workers, unreadable] = Extractor(
-                self.backbone, mesh, self.frame, batch, workers, unreadable, self.tokens
-            )
-        return self._extractors[workers, unreadable]
-
-    @cached_property
-    def _extractors(self) -> dict[tuple[int, str], Extractor]:
-        return {}
+        """What makes features of images as the bank wants them."""
+        settings = (self.frame, self.settings.batch_size, workers, unreadable, self.tokens)
+        return _extractor(self.backbone, *settings)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Which patches of some images show which pattern."""
@@ -365,3 +359,11 @@ class ReferenceBank(StoredBank):
         """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""
         known = roi if roi else self.roi
         return () if known is None else Roi.of(known).each([str(image) for image in images])
+
+
+@lru_cache(maxsize=4)
+def _extractor(
+    backbone: Backbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
+) -> Extractor:
+    """Kept, since it holds a compiled program, which all banks of a backbone share."""
+    return Extractor(backbone, device_mesh(DevicesConfig(devices=1)), frame, batch_size, workers, unreadable, tokens)

@@ -63,7 +63,7 @@ class Signature:
         Args:
             vectors: of `patch_vectors`, d = l * c.
         """
-        return (_distances(vectors, directions(self.prototypes)) / self.usual).min(axis=-1)
+        return (_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
 
     def shown(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in an image of which too few do."""
@@ -173,7 +173,7 @@ class _Draft:
     def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
         """How near a member is that has taught nothing; `usual` are distances to the prototypes of either half."""
         values = [
-            _at((_distances(patches.reshape(len(patches), -1), directions(half)) / own).min(axis=1), self.patches)
+            _at((_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1), self.patches)
             for half, own, members in zip(self.halves, usual, self.held_out)
             for patches in members
         ]
@@ -185,7 +185,7 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
     if not drafts:
         return
     every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
-    directions = np.concatenate([directions(part) for part in every])
+    directions = np.concatenate([unit_directions(part) for part in every])
     least = _of_images(features, grid, outside, lambda vectors: _distances(vectors, directions).min(axis=0))
     usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
     parts = iter(np.split(usual, np.cumsum([len(part) for part in every])[:-1]))
@@ -221,7 +221,7 @@ def _prototypes(members: Sequence[Float[np.ndarray, "k l c"]]) -> Int8[np.ndarra
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)
 
 
-def directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:
+def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:
     """Unit vectors, each layer with the same weight."""
     layers = prototypes.astype(np.float32)
     layers /= np.maximum(np.linalg.norm(layers, axis=-1, keepdims=True), SMALLEST)

@@ -50,8 +50,8 @@ class RegionOut(BaseModel):
     """One flagged region, as in regions.json; pixels of the upright picture."""
 
     region: int = Field(description="number, from 1; that of the greatest peak first")
-    box: tuple[int, int, int, int] = Field(description="left, top, right, bottom; right and bottom are exclusive")
-    polygon: list[list[tuple[float, float]]] = Field(description="outer edges: rings of (x, y)")
+    box: list[int] = Field(description="left, top, right, bottom; right and bottom are exclusive")
+    polygon: list[list[list[float]]] = Field(description="outer edges: rings of [x, y]")
     area: int = Field(description="pixels")
     share: float = Field(description="of the picture's pixels")
     peak: float = Field(description="greatest score in it")
@@ -96,6 +96,15 @@ class PartOut(BaseModel):
     regions: list[RegionOut]
     seconds: float | None = Field(description="that judging took")
     alarms: list[AlarmOut]
+
+
+class ScoreOut(BaseModel):
+    """A point of a chart."""
+
+    id: int
+    score_raw: float | None
+    threshold: float | None
+    flagged: bool | None
 
 
 class Problem(BaseModel):
@@ -324,10 +333,11 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         """The last parts, the newest first."""
         return [part_out(part) for part in ledger.latest(limit, before, flagged)]
 
-    @app.get("/scores", response_model=list[tuple[int, float | None, float | None, bool | None]], responses=refusals)
-    def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> list[tuple[Any, ...]]:
-        """Number, score, threshold and flag of the last parts, the oldest first: for charts."""
-        return ledger.scores(limit)
+    @app.get("/scores", response_model=list[ScoreOut], responses=refusals)
+    def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> list[ScoreOut]:
+        """The scores of the last parts, the oldest first: for charts."""
+        names = ("id", "score_raw", "threshold", "flagged")
+        return [ScoreOut.model_validate(dict(zip(names, row))) for row in ledger.scores(limit)]
 
     @app.get("/parts.csv", responses=refusals | {200: {"content": {"text/csv": {}}}}, response_class=StreamingResponse)
     def table() -> Response:

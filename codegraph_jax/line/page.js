@@ -94,31 +94,31 @@ function open(part) {
     File: part.path,
   };
   $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
-  $("large").showModal();
+  if (!$("large").open) $("large").showModal();
 }
 $("map").addEventListener("change", () => { $("large-layer").hidden = !$("map").checked; });
 
 // left and right lead from part to part, in the list and in the large view
 addEventListener("keydown", (event) => {
   const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-  if (!step || event.target.matches("input")) return;
+  if (!step || event.target.matches("input:not([type=checkbox])")) return;
   const buttons = [...document.querySelectorAll("#parts button")];
   const large = $("large").open;
   const here = large ? buttons.findIndex((button) => Number(button.dataset.part) === opened.id) : buttons.indexOf(document.activeElement);
   const there = buttons[here + step];
   if (here < 0 || !there) return;
   event.preventDefault();
-  if (large) { $("large").close(); there.click(); } else there.focus();
+  if (large) there.click(); else there.focus();
 });
 $("large").addEventListener("close", () => document.querySelector(`#parts button[data-part="${opened.id}"]`)?.focus());
 
 function chart(rows) {
-  const known = rows.filter((row) => row[1] !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
+  const known = rows.filter((row) => row.score_raw !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   if (!known.length) { $("legend").textContent = "No part has been judged yet."; return; }
-  const values = known.flatMap((row) => row[2] === null ? [row[1]] : [row[1], row[2]]);
-  const low = Math.min(...values), high = Math.max(...values), first = known[0][0], end = known[known.length - 1][0];
+  const values = known.flatMap((row) => row.threshold === null ? [row.score_raw] : [row.score_raw, row.threshold]);
+  const low = Math.min(...values), high = Math.max(...values), first = known[0].id, end = known[known.length - 1].id;
   const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
   const y = (value) => height - edge - (height - 2 * edge) * (high === low ? 0.5 : (value - low) / (high - low));
   const add = (name, attributes) => {
@@ -127,17 +127,17 @@ function chart(rows) {
     svg.append(made);
     return made;
   };
-  const limits = known.filter((row) => row[2] !== null);
-  if (limits.length) add("path", {d: limits.map((row, i) => `${i ? "L" : "M"}${x(row[0])} ${y(row[2])}`).join("") + (limits.length === 1 ? "h1" : "")});
+  const limits = known.filter((row) => row.threshold !== null);
+  if (limits.length) add("path", {d: limits.map((row, i) => `${i ? "L" : "M"}${x(row.id)} ${y(row.threshold)}`).join("") + (limits.length === 1 ? "h1" : "")});
   for (const row of known) {
-    const dot = add("circle", {cx: x(row[0]), cy: y(row[1]), r: 4, class: row[3] ? "flagged" : ""});
+    const dot = add("circle", {cx: x(row.id), cy: y(row.score_raw), r: 4, class: row.flagged ? "flagged" : ""});
     const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = `part ${row[0]}: ${number(row[1])}`;
+    title.textContent = `part ${row.id}: ${number(row.score_raw)}`;
     dot.append(title);
   }
-  const over = known.filter((row) => row[3]).length;
-  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row[1])))} to `
-    + `${number(Math.max(...known.map((row) => row[1])))}; ${over} flagged. The dashed line is the threshold.`;
+  const over = known.filter((row) => row.flagged).length;
+  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row.score_raw)))} to `
+    + `${number(Math.max(...known.map((row) => row.score_raw)))}; ${over} flagged. The dashed line is the threshold.`;
 }
 
 function alarmItem(alarm) {

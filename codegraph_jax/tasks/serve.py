@@ -40,7 +40,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         )
     if config.watch.root:
         require_folder(config.watch)
-    place = _listening(config.serve)
+    place = listening(config.serve)
     with place, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token)
         if late := app.state.line.catch_up():
@@ -86,7 +86,7 @@ def read_token(settings: WebSettings) -> str:
     return token
 
 
-def _listening(settings: WebSettings) -> socket.socket:
+def listening(settings: WebSettings) -> socket.socket:
     """The socket, taken before anything slow happens."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     place = socket.socket(family, socket.SOCK_STREAM)

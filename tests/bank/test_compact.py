@@ -48,7 +48,8 @@ def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
     vectors = rng.normal(size=(2, 2, patches, 6))
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     own = rng.uniform(0, 0.5, (2, 2, patches))
-    return Pool(OPTIONS, list(vectors.astype(np.float32)), own.astype(np.float32)), list(rng.normal(size=(2, 16, 6)))
+    pool = Pool(OPTIONS, list(vectors.astype(np.float32)), own.astype(np.float32), np.zeros(patches, int))
+    return pool, list(rng.normal(size=(2, 16, 6)))
 
 
 def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores():
@@ -67,7 +68,7 @@ def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
     pool, image = drawn_pool(1)
     tokens = [jnp.asarray(x, jnp.float32) for x in image]
     vectors = [np.stack([np.asarray(x)[[5]] for x in degree_vectors(layer, OPTIONS)]) for layer in tokens]
-    alone = Pool(OPTIONS, vectors, pool.own[:, :, :1])
+    alone = Pool(OPTIONS, vectors, pool.own[:, :, :1], np.zeros(1, int))
     assert alone.scores(tokens, None)[5] == pytest.approx(pool.own[:, :, 0].mean(), abs=2e-3)
 
 
@@ -77,7 +78,7 @@ def test_company_lowers_a_score():
     own = np.full((1, 1, 4), 0.3, np.float32)
     options = OPTIONS._replace(degrees=(1,), grid=(1, 2))
     tokens = np.float32([[1, 0, 0.2, 0], [0, 1, 0.2, 0]])
-    alone, among = Pool(options, [vectors], own).scores([jnp.asarray(tokens)], None)
+    alone, among = Pool(options, [vectors], own, np.zeros(4, int)).scores([jnp.asarray(tokens)], None)
     assert among < alone
 
 

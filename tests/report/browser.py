@@ -77,12 +77,16 @@ class Browser:
 
     def open(self, file: Path, fragment: str = "") -> None:
         """Loads a file from disk and waits until it is complete."""
+        self.visit(file.absolute().as_uri() + fragment)
+
+    def visit(self, address: str) -> None:
+        """Loads a page of a server and waits until it is complete."""
         self._loaded = False
         self.send("Page.navigate", url="about:blank")
         self._wait_for_load()
         self.problems.clear()
         self._loaded = False
-        self.send("Page.navigate", url=file.absolute().as_uri() + fragment)
+        self.send("Page.navigate", url=address)
         self._wait_for_load()
 
     def evaluate(self, expression: str) -> Any:

@@ -1,0 +1,105 @@
+"""A bank as one program: the same scores, in a process that has nothing of this project."""
+
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.bank.exporting import export_bank, scorer
+from codegraph_jax.bank.file import BankError
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.signature import Signature, patch_vectors
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+
+SIZE = 56
+
+
+@pytest.fixture(scope="module")
+def images():
+    return list(draw_set(12, SIZE, 8, 0.3, ()).images)
+
+
+@pytest.fixture(scope="module")
+def bank(images):
+    config = Config(
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
+        parallel=ParallelConfig(devices=1),
+        bank=BankConfig(kind="compact", patches=64),
+    )
+    return CoDeGraph(config).detect(images[:9], bank_references=2).bank
+
+
+def with_variant(bank, image):
+    """The bank with a harmless variant: what the middle of an image shows."""
+    features = bank.extractor().extract([image])
+    vectors = patch_vectors(features.layers, bank.frame.grid)[0]
+    middle = vectors[[5, 6]].reshape(2, 2, -1)
+    prototypes = np.round(middle / np.abs(middle).max(axis=-1, keepdims=True) * 127).astype(np.int8)
+    signature = Signature(prototypes, np.full(2, 0.2, np.float32), 0.9, 1)
+    product = Product.of(np.asarray(features.image_features))
+    return dataclasses.replace(bank, patterns=[Pattern("imprint", "variant", signature, product, 3, 9)])
+
+
+@pytest.mark.parametrize("variant", [False, True])
+def test_the_program_gives_the_scores_of_the_bank(bank, images, variant):
+    own = with_variant(bank, images[0]) if variant else bank
+    inspection = own.inspect(images)
+    if variant:
+        assert inspection.shows.any() and not (inspection.shows > 0).all()
+    score = jax.jit(scorer(own))
+    for image, want, flagged, patches in zip(images, inspection.scores, inspection.flagged, inspection.patch_scores):
+        greatest, above, own_patches = score(image)
+        assert float(greatest) == pytest.approx(want, abs=1e-5) and bool(above) == flagged
+        np.testing.assert_allclose(own_patches, patches, atol=1e-5)
+
+
+def test_the_file_is_read_without_this_project(bank, images, tmp_path):
+    loader = export_bank(bank, str(tmp_path / "parts.stablehlo"))
+    assert len(loader.read_text().splitlines()) < 50
+    for number, image in enumerate(images[9:]):
+        np.save(tmp_path / f"{number}.npy", np.asarray(Image.fromarray(image)))
+    program = (
+        "import sys, runpy; sys.modules['codegraph_jax'] = None; sys.argv = sys.argv[1:]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(loader), "parts.stablehlo", "0.npy", "1.npy", "2.npy"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    printed = [float(line.split()[1]) for line in said.stdout.splitlines()]
+    np.testing.assert_allclose(printed, bank.score_samples(images[9:]), atol=1e-4)
+
+
+def test_pictures_of_another_size_are_refused(bank, tmp_path):
+    loader = export_bank(bank, str(tmp_path / "parts.stablehlo"))
+    namespace: dict = {"__name__": "loader"}
+    exec(compile(loader.read_text(), str(loader), "exec"), namespace)
+    score = namespace["load"](str(tmp_path / "parts.stablehlo"))
+    with pytest.raises(ValueError, match="uint8"):
+        score(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="uint8"):
+        score(np.zeros((SIZE, SIZE, 3), np.float32))
+
+
+def test_what_cannot_be_exported_is_said(bank, images):
+    exact = CoDeGraph(
+        Config(
+            backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3)),
+            parallel=ParallelConfig(devices=1),
+        )
+    ).detect(images[:4], bank_references=2)
+    with pytest.raises(BankError, match="compact"):
+        scorer(exact.bank)
+    wide = Frame("pad", (4, 4), 14, 56, 0, 0)
+    with pytest.raises(BankError, match="aspect"):
+        scorer(dataclasses.replace(bank, frame=wide))
+    with pytest.raises(BankError, match="roi"):
+        scorer(dataclasses.replace(bank, roi=np.ones((4, 4), bool)))

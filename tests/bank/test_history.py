@@ -1,0 +1,159 @@
+"""Banks that grow by approved parts: what these show is normal then, old ones leave, and a bank can go back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank import history as module
+from codegraph_jax.bank import reference_bank
+from codegraph_jax.bank.file import BankError
+from codegraph_jax.bank.history import serving
+from codegraph_jax.bank.pool import Pool
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
+from codegraph_jax.core.tensors import read_tensors, write_tensors
+from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+
+OWN = 14
+
+
+@pytest.fixture(scope="module", params=["exact", "compact"])
+def made(request):
+    """A bank of either kind, and further images."""
+    config = Config(
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
+        parallel=ParallelConfig(devices=1),
+        bank=BankConfig(kind=request.param, patches=64),
+    )
+    images = list(draw_set(OWN + 10, 56, 3, 0.0, ()).images)
+    result = CoDeGraph(config).detect(images[:OWN], bank_references=8)
+    assert result.bank
+    return result.bank, images[OWN:]
+
+
+def variant(image: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The part with an imprint, whose place varies a little."""
+    changed, shift = image.copy(), int(np.random.default_rng(seed).integers(0, 3))
+    changed[10 + shift : 30 + shift, 10:30] = (250, 240, 20)
+    return changed
+
+
+def test_what_was_approved_is_normal(made):
+    bank, images = made
+    variants = [variant(image, seed) for seed, image in enumerate(images)]
+    before = bank.score_samples(variants)
+    after = bank.extend(variants[:6])
+    np.testing.assert_array_less(after.score_samples(variants[6:]), before[6:])
+    # what was normal stays so
+    assert (after.score_samples(images) <= bank.score_samples(images) + 0.05).all()
+    assert len(bank.history) == 1 and after.history[-1].last == 6
+
+
+def test_a_part_that_was_approved_is_nearer_to_what_is_normal(made):
+    bank, images = made
+    part = variant(images[0])
+    before, after = bank.score_samples([part])[0], bank.extend([part]).score_samples([part])[0]
+    assert before > bank.calibration.unusual
+    if isinstance(bank.references, Pool):
+        # each of its patches is there; whole images score by the mean over many
+        assert after < bank.calibration.threshold
+    else:
+        assert after <= before
+
+
+def test_the_threshold_follows(made):
+    bank, images = made
+    higher = [variant(image, seed) for seed, image in enumerate(images)]
+    after = bank.extend(higher)
+    assert after.calibration.threshold != bank.calibration.threshold
+    assert after.calibration.images == bank.calibration.images + len(images)
+    assert after.taught.approved.shape == (len(images),)
+    same = dataclasses.replace(bank, taught=None).extend(higher)
+    assert same.calibration.threshold == bank.calibration.threshold
+
+
+def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
+    for place in (module, reference_bank):
+        monkeypatch.setattr(place, "MOST_PARTS", 2)
+        monkeypatch.setattr(place, "KEPT_PARTS", 4, raising=False)
+    bank, images = made
+    grown = bank
+    for image in images[:5]:
+        grown = grown.extend([image])
+    served = set(grown.serving.parts.tolist())
+    assert 0 in served and served <= {0, 4, 5}
+    assert (grown.serving.parts == 0).sum() == (bank.references.parts == 0).sum()
+    assert set(grown.references.parts.tolist()) <= {0, 2, 3, 4, 5}
+    four = bank.extend(images[:2]).extend(images[2:4])
+    np.testing.assert_allclose(grown.back_to(4).score_samples(images), four.score_samples(images), atol=1e-5)
+    with pytest.raises(BankError, match="no longer kept"):
+        grown.back_to(2)
+
+
+def test_a_bank_goes_back(made):
+    bank, images = made
+    twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
+    assert [chapter.last for chapter in twice.history] == [0, 2, 4]
+    assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
+    once = twice.back_to(1)
+    assert once.history == twice.history[:2] and once.calibration.threshold == twice.history[1].calibration.threshold
+    np.testing.assert_allclose(once.score_samples(images), bank.extend(images[:2]).score_samples(images), atol=1e-6)
+    np.testing.assert_allclose(twice.back_to(0).score_samples(images), bank.score_samples(images), atol=1e-6)
+    for chapter in (3, -1):
+        with pytest.raises(BankError, match="chapters 0 to 2"):
+            twice.back_to(chapter)
+
+
+def test_a_grown_bank_survives_its_file(made, tmp_path):
+    bank, images = made
+    grown = bank.extend(images[:3], ["x", "y", "z"], "2026-02-03")
+    grown.save(str(tmp_path / "bank.safetensors"), "float32")
+    again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
+    np.testing.assert_array_equal(again.score_samples(images), grown.score_samples(images))
+    assert again.name == grown.name != bank.name
+    assert again.stored_as == "float32"
+    for mine, theirs in zip(again.history, grown.history):
+        assert dataclasses.replace(mine, calibration=None) == dataclasses.replace(theirs, calibration=None)
+        assert mine.calibration.threshold == theirs.calibration.threshold
+    np.testing.assert_array_equal(again.taught.approved, grown.taught.approved)
+    first, second = (bank.extend(images[3:4]).score_samples(images) for bank in (again, grown))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_parts_count_once_and_unreadable_ones_change_nothing(made):
+    bank, images = made
+    grown = bank.extend([images[0], images[0], images[1]])
+    assert grown.history[-1].last == 2
+    with pytest.raises(BankError, match="already"):
+        grown.extend([images[1]])
+    with pytest.raises(UnreadableImage):
+        bank.extend([images[2], "absent.png"])
+
+
+@pytest.mark.parametrize("damage", ["parts", "order", "history", "last"])
+def test_a_history_that_does_not_fit_is_refused(made, tmp_path, damage):
+    bank, images = made
+    path = tmp_path / "bank.safetensors"
+    bank.extend(images[:2]).save(str(path))
+    tensors, about = read_tensors(path)
+    if damage == "parts":
+        tensors["parts"] = tensors["parts"][:-1]
+    elif damage == "order":
+        tensors["parts"] = tensors["parts"][::-1].copy()
+    elif damage == "history":
+        about["history"] = []
+    else:
+        about["history"][-1]["last"] = 1
+    write_tensors(path, tensors, about)
+    with pytest.raises(BankError, match="no reference bank"):
+        ReferenceBank.load(str(path), backbone=bank.backbone)
+
+
+def test_which_entries_serve():
+    parts = np.array([0, 0, 1, 5, 70])
+    assert serving(parts, 0).tolist() == [True, True, False, False, False]
+    assert serving(parts, 64).tolist() == [True, True, True, True, False]
+    assert serving(parts, 70).tolist() == [True, True, False, False, True]

@@ -1,0 +1,45 @@
+"""Compiled programs are kept in the user's cache, unless somebody has said where or that they are not."""
+
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from codegraph_jax.core import programs
+programs.LEAST_SECONDS = 0.0
+programs.keep_programs()
+print(jax.config.jax_compilation_cache_dir)
+jax.jit(lambda x: jnp.linalg.norm(x @ x.T))(jnp.ones((9, 9))).block_until_ready()
+"""
+
+
+def run(home, **environment) -> str:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    said = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**inherited, "XDG_CACHE_HOME": str(home), "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    return said.stdout.strip()
+
+
+def test_programs_are_kept_by_kind_of_machine(tmp_path):
+    place = run(tmp_path)
+    assert place.startswith(str(tmp_path / "codegraph-jax" / "programs"))
+    kept = {path.name for path in (tmp_path / "codegraph-jax").rglob("*-cache")}
+    assert kept
+    run(tmp_path)
+    assert {path.name for path in (tmp_path / "codegraph-jax").rglob("*-cache")} == kept
+
+
+def test_what_the_user_has_set_counts(tmp_path):
+    assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")) == str(tmp_path / "own")
+    assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false") == "None"
+    assert not (tmp_path / "codegraph-jax").exists()
+
+
+def test_a_home_that_cannot_be_written_is_no_reason_to_fail(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(tmp_path / "file") == "None"

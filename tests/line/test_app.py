@@ -1,0 +1,199 @@
+"""The server: verdicts as scores.json and regions.json have them, limits, the token, and what its description says."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from schemathesis.specs.openapi.checks import ignored_auth, missing_required_header, positive_data_acceptance
+
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.line import app as module
+from codegraph_jax.line.app import create_app
+from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
+from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.tasks.serve import read_token
+from tests.line.conftest import spoil
+
+TOKEN = "a token that is long enough"
+
+
+def client_of(inspector, token: str = "", **fields) -> TestClient:
+    return TestClient(create_app(inspector, WebSettings(**fields), token), base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture
+def client(inspector):
+    with client_of(inspector) as opened:
+        yield opened
+
+
+def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_path):
+    path = tmp_path / "marked.png"
+    path.write_bytes(photographs[0].read_bytes())
+    spoil(path)
+    answer = client.post("/parts?name=left side", content=path.read_bytes(), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+    part = answer.json()
+    inspection = bank.inspect([str(path)])
+    assert part["score_raw"] == pytest.approx(inspection.scores[0], abs=1e-6)
+    assert part["flagged"] is True is bool(inspection.flagged[0])
+    assert part["name"] == "left side" and part["path"].endswith(".png") and part["status"] == "judged"
+    (region,) = part["regions"]
+    left, top, right, bottom = region["box"]
+    assert 0 <= left < right <= 64 and 0 <= top < bottom <= 64 and region["peak"] >= part["threshold"] - 1e-3
+    assert client.get(f"/parts/{part['id']}").json() == part
+    assert client.get("/parts").json() == [part]
+    assert client.get("/parts?flagged=true&before=1").json() == []
+    assert client.get("/scores").json() == [{name: part[name] for name in ("id", "score_raw", "threshold", "flagged")}]
+    assert client.get(f"/parts/{part['id']}/picture").content.startswith(b"\xff\xd8")
+    assert client.get(f"/parts/{part['id']}/layer").content.startswith(b"\x89PNG")
+    assert client.get("/summary").json() | {"judged": 1, "flagged": 1, "last": 1} == client.get("/summary").json()
+    assert "left side" in client.get("/parts.csv").text
+    assert 'codegraph_parts_total{verdict="flagged"} 1.0' in client.get("/metrics").text
+    assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, inspector):
+    headers = {"Idempotency-Key": "4711"}
+    first = client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json()
+    assert client.post("/parts", content=photographs[1].read_bytes(), headers=headers).json() == first
+    without = [client.post("/parts", content=photographs[0].read_bytes()).json()["id"] for _ in range(2)]
+    assert without == [2, 3]
+    assert len(list((inspector.workdir / module.PICTURES).rglob("*.*"))) == 3
+    assert inspector.ledger.inbox() == []
+
+
+def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector):
+    answers = []
+
+    def send() -> None:
+        answer = client.post("/parts", content=photographs[2].read_bytes(), headers={"Idempotency-Key": "k"})
+        answers.append(answer.json()["id"])
+
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [1] * 6
+    assert len(list((inspector.workdir / module.PICTURES).rglob("*.*"))) == 1
+    assert inspector.ledger.inbox() == []
+
+
+def test_what_is_no_picture_is_recorded_as_failed(client):
+    answer = client.post("/parts", content=b"no picture")
+    assert answer.status_code == 422 and answer.json()["status"] == "failed" and answer.json()["reason"]
+    assert client.get("/parts/1/layer").status_code == client.get("/parts/1/picture").status_code == 404
+    assert client.post("/parts", content=b"").status_code == 400
+    assert client.get("/parts/99").json() == {"detail": "there is no part 99"}
+    assert client.get("/alarms/99/sheet").status_code == 404
+
+
+def test_limits_of_size_queue_and_time(inspector, photographs):
+    with client_of(inspector, max_megabytes=0.001, queue=1) as client:
+        assert client.post("/parts", content=b"x" * 2000).status_code == 413
+        assert client.post("/parts", content=iter([b"x" * 600] * 3)).status_code == 413
+        client.app.state.line.waiting = 1
+        refused = client.post("/parts", content=b"x")
+        assert refused.status_code == 503 and refused.headers["Retry-After"]
+    assert inspector.ledger.count()["failed"] == 0
+
+
+def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, photographs, inspector, monkeypatch):
+    def full(*arguments, **fields):
+        raise LedgerUnavailable("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Ledger, "record", full)
+        refused = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"})
+        assert refused.status_code == 503 and "full" in refused.json()["detail"]
+    assert [key for key, _, _ in inspector.ledger.inbox()] == ["request:k"]
+    # the next start goes on, and so does a client that sends it again
+    assert client.app.state.line.catch_up() == 1
+    again = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"})
+    assert again.status_code == 200 and again.json()["id"] == 1
+
+
+def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
+    with client_of(inspector, keep="flagged") as client:
+        parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
+    kept = {str(path) for path in (inspector.workdir / module.PICTURES).rglob("*.*")}
+    assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
+
+
+def test_a_token_is_asked_for(inspector):
+    with client_of(inspector, TOKEN, host="0.0.0.0") as client:
+        for place in ("/parts", "/summary", "/metrics", "/openapi.json", "/alarms", "/parts.csv"):
+            assert client.get(place).status_code == 401
+            assert client.get(place, headers={"Authorization": f"Bearer {TOKEN} "}).status_code == 401
+            assert client.get(place, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert client.post("/parts", content=b"x").status_code == 401
+        for place in ("/", "/page.js", "/page.css", "/health"):
+            assert client.get(place).status_code == 200
+        assert TOKEN not in client.get("/page.js").text
+
+
+def test_pages_elsewhere_reach_nothing(client):
+    assert client.get("/summary", headers={"Host": "attacker.example"}).status_code == 400
+    other = client.post("/parts", content=b"x", headers={"Origin": "http://attacker.example"})
+    assert other.status_code == 403
+    page = client.get("/")
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 15, "päss" * 10])
+def test_weak_tokens_are_refused(tmp_path, text):
+    (tmp_path / "token").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="token_file"):
+        read_token(WebSettings(token_file=str(tmp_path / "token")))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_token(WebSettings(token_file=str(tmp_path / "absent")))
+
+
+def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
+    first = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
+    alarm = Alarm("recurrence", "g", "Two parts stand out in the same way.", (first,))
+    part = inspector.ledger.get(first)
+    inspector.ledger.record(replace(part, key="other", alarms=(alarm,)))
+    (told,) = client.get("/alarms").json()
+    assert told["parts"] == [1, 2] and told["sheet"] == "/alarms/1/sheet"
+    assert client.get(told["sheet"]).content.startswith(b"\x89PNG")
+
+
+def test_the_server_does_what_its_description_says(inspector, photographs):
+    """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
+    app = create_app(inspector, WebSettings(max_megabytes=0.01))
+    for path in photographs[:2]:
+        inspector.judge(path.name, path.name, str(path))
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
+    checked = set()
+    # the body of a picture is any bytes, most of which are none; and a name that is missing is no mistake
+    excluded = [positive_data_acceptance, missing_required_header, ignored_auth]
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        _check_operation(operation, excluded)
+        checked.add(f"{operation.method.upper()} {operation.path}")
+    assert {"POST /parts", "GET /parts", "GET /parts/{part}", "GET /health", "GET /metrics"} <= checked
+
+
+def _check_operation(operation, excluded) -> None:
+    @settings(max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(case=operation.as_strategy())
+    def check(case) -> None:
+        case.call_and_validate(headers={"Host": "127.0.0.1"}, excluded_checks=excluded)
+
+    check()
+
+
+def test_the_description_is_complete(client):
+    described = client.get("/openapi.json").json()
+    assert described["openapi"].startswith("3.1")
+    fields = described["components"]["schemas"]["PartOut"]["properties"]
+    assert {"score_raw", "p_value", "flagged", "regions", "status", "reason"} <= set(fields)
+    assert described["paths"]["/parts"]["post"]["requestBody"]["content"] == {
+        "image/*": {"schema": {"type": "string", "format": "binary"}}
+    }

@@ -1,0 +1,141 @@
+"""The live page in a real browser: what comes is shown, by keyboard too, in the dark too, and with a token."""
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+import uvicorn
+
+from codegraph_jax.line.app import create_app
+from codegraph_jax.line.ledger import Alarm, Ledger
+from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.tasks.serve import listening
+from tests.line.conftest import spoil
+from tests.report.browser import Browser, find_browser
+
+TOKEN = "a token that is long enough"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    opened = Browser(program)
+    yield opened
+    opened.close()
+
+
+@contextmanager
+def served(inspector, token: str = ""):
+    """The address of a running server."""
+    settings = WebSettings(port=0)
+    place = listening(settings)
+    server = uvicorn.Server(uvicorn.Config(create_app(inspector, settings, token), log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        place.close()
+
+
+def until(browser: Browser, expression: str) -> None:
+    """Waits until a JavaScript expression is true."""
+    end = time.monotonic() + 20
+    while not browser.evaluate(expression):
+        assert time.monotonic() < end, f"never: {expression}"
+        time.sleep(0.05)
+
+
+def text(browser: Browser, selector: str) -> str:
+    return browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+
+
+@pytest.fixture
+def judged(inspector, photographs, tmp_path):
+    """An inspector that has judged five parts, of which one is flagged and one could not be read."""
+    for path in photographs[:3]:
+        inspector.judge(path.name, path.name, str(path))
+    marked = tmp_path / "<b>marked.png"
+    marked.write_bytes(photographs[3].read_bytes())
+    spoil(marked)
+    inspector.judge("m", marked.name, str(marked))
+    inspector.fail("f", "cut.png", str(tmp_path / "cut.png"), "image file is truncated")
+    return inspector
+
+
+def test_shows_what_has_come_and_what_comes(browser, judged, photographs):
+    with served(judged) as address:
+        browser.view(1200, 900)
+        browser.visit(address)
+        until(browser, "document.querySelectorAll('#parts li').length === 5")
+        assert [text(browser, f"#{name}") for name in ("judged", "flagged", "failed")] == ["4", "1", "1"]
+        assert browser.evaluate("document.querySelectorAll('#chart circle').length") == 4
+        assert browser.evaluate("document.querySelectorAll('#chart circle.flagged').length") == 1
+        assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
+        assert "truncated" in text(browser, "#parts li:nth-child(1)")
+        until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
+        judged.judge("new", "new.png", str(photographs[5]))
+        until(browser, "document.querySelectorAll('#parts li').length === 6")
+        assert "new.png" in text(browser, "#parts li:nth-child(1)")
+        assert browser.problems == []
+
+
+def test_works_by_keyboard_in_the_dark_on_a_phone(browser, judged):
+    with served(judged) as address:
+        browser.view(400, 800, dark=True, phone=True)
+        browser.visit(address)
+        until(browser, "document.querySelectorAll('#parts li').length === 5")
+        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 22, 26)"
+        browser.evaluate("document.querySelector('#parts button').focus()")
+        browser.press("ArrowRight")
+        browser.press("Enter")
+        until(browser, "document.querySelector('#large').open")
+        assert "marked" in text(browser, "#large-title") and "flagged" in text(browser, "#facts")
+        browser.press("ArrowRight")
+        until(browser, "document.querySelector('#large-title').textContent.startsWith('3:')")
+        browser.press("Escape")
+        until(browser, "!document.querySelector('#large').open")
+        until(browser, "document.activeElement.dataset.part === '3'")
+        assert browser.problems == []
+
+
+def test_shows_alarms_and_says_when_the_server_is_gone(browser, judged):
+    part = judged.ledger.get(1)
+    alarm = Alarm("drift", "brightness", "The brightness has fallen.")
+    with served(judged) as address:
+        browser.view(1200, 900)
+        browser.visit(address)
+        until(browser, "!!document.querySelector('#alarms li.none')")
+        judged.ledger.record(replace(part, key="other", alarms=(alarm,)))
+        until(browser, "document.querySelector('#alarms').textContent.includes('has fallen')")
+    until(browser, "document.querySelector('#state').className === 'lost'")
+
+
+def test_asks_for_the_token_and_keeps_it(browser, judged):
+    with served(judged, TOKEN) as address:
+        browser.view(1200, 900)
+        browser.visit(address)
+        until(browser, "!document.querySelector('#ask').hidden")
+        assert browser.evaluate("document.activeElement.id") == "token"
+        for given in ("wrong", TOKEN):
+            browser.evaluate(f"document.querySelector('#token').value = {json.dumps(given)}")
+            browser.evaluate("document.querySelector('#ask button').click()")
+            if given == "wrong":
+                until(browser, "document.querySelector('#refused').textContent.includes('refused')")
+        until(browser, "document.querySelectorAll('#parts li').length === 5")
+        until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
+        assert browser.evaluate("document.querySelector('#ask').hidden")
+
+
+def test_a_ledger_is_read_while_a_line_writes_it(judged):
+    other = Ledger(judged.ledger.path)
+    assert other.count() == judged.ledger.count()
+    other.close()
