@@ -1,0 +1,211 @@
+"""A line for a day: two thousand parts by folder and by HTTP, killed in between. Every part is one row."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, FeatureConfig, ParallelConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.line.ledger import FILE, Ledger
+
+ROOT = Path(__file__).parents[2]
+PARTS, KILLS, VARIETY = 2000, 4, 40
+GROWTH = 1.05
+"""Memory after the second half, as a share of that after the first."""
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("bank") / "parts.safetensors"
+    config = Config(
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(0, 1)),
+        features=FeatureConfig(degrees=(1,)),
+        parallel=ParallelConfig(devices=1),
+        bank=BankConfig(kind="compact", patches=32),
+    )
+    made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank_references=2).bank
+    assert made
+    made.save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[bytes]:
+    home = tmp_path_factory.mktemp("pictures")
+    contents = []
+    for number, image in enumerate(draw_set(VARIETY, 56, 9, 0.1, (0.1,)).images):
+        Image.fromarray(image).save(home / f"{number}.png")
+        contents.append((home / f"{number}.png").read_bytes())
+    return contents
+
+
+class Line:
+    """A process of the task, started again after each kill."""
+
+    def __init__(self, workdir: Path, *flags: str):
+        self.workdir, self.flags = workdir, flags
+        self.address = ""
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "main.py", *self.flags, f"--workdir={self.workdir}"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if "; end with Ctrl+C" in line:
+                self.address = line.split()[2].rstrip(";")
+                break
+        else:
+            pytest.fail("the line has not started")
+        # what is said of each part must go somewhere
+        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def kill(self) -> None:
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> int:
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def memory(self) -> int:
+        assert self.process
+        return psutil.Process(self.process.pid).memory_info().rss
+
+    def count(self) -> int:
+        try:
+            ledger = Ledger(self.workdir / FILE)
+        except ValueError:
+            return 0
+        try:
+            counts = ledger.count()
+            return counts["judged"] + counts["failed"]
+        finally:
+            ledger.close()
+
+    def wait_for(self, count: int, seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while self.count() < count:
+            assert time.monotonic() < end, f"{self.count()} of {count} parts"
+            time.sleep(0.1)
+
+
+def check(line: Line, names: list[str]) -> None:
+    """Every part is one row, and the failed ones say why."""
+    ledger = Ledger(line.workdir / FILE)
+    parts = ledger.latest(10**6)
+    assert sorted(part.name for part in parts) == sorted(names)
+    assert len({part.key for part in parts}) == PARTS
+    failed = [part for part in parts if part.status == "failed"]
+    assert len(failed) == PARTS // 100 and all(part.reason for part in failed)
+    assert ledger.inbox() == []
+    # the monitors have counted each part that passes once
+    passed = sum(part.flagged is False for part in parts)
+    state = ledger.monitor("drift")["brightness"]
+    assert state["seen"] == passed or state["start"] > 0
+    ledger.close()
+
+
+def content(number: int, pictures: list[bytes]) -> bytes:
+    """The picture of a part; one in a hundred is cut off."""
+    data = pictures[number % VARIETY]
+    return data[: len(data) // 2] if number % 100 == 7 else data
+
+
+@pytest.mark.slow
+def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
+    place = tmp_path / "in"
+    place.mkdir()
+    names = [f"{number:04d}.png" for number in range(PARTS)]
+
+    def fill(first: int, last: int, pause: float) -> None:
+        for number in range(first, last):
+            (place / names[number]).write_bytes(content(number, pictures))
+            time.sleep(pause)
+
+    line = Line(
+        tmp_path / "line", "--config=configs/watch.py", f"--config.bank.path={bank}", f"--config.watch.root={place}",
+        "--config.watch.patience=0.2",
+    )  # fmt: skip
+    half = PARTS // 2
+    writer = threading.Thread(target=fill, args=(0, half, 0.01))
+    writer.start()
+    for number in range(KILLS):
+        line.start()
+        line.wait_for(half * (number + 1) // (KILLS + 1))
+        line.kill()
+    writer.join()
+    line.start()
+    line.wait_for(half)
+    first = line.memory()
+    fill(half, PARTS, 0.0)  # a burst
+    line.wait_for(PARTS)
+    assert line.memory() <= GROWTH * first
+    assert line.end() == 0
+    check(line, names)
+
+
+@pytest.mark.slow
+def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
+    line = Line(
+        tmp_path / "line", "--config=configs/serve.py", f"--config.bank.path={bank}", "--config.serve.port=0",
+    )  # fmt: skip
+
+    def send(number: int) -> None:
+        """Until it is answered, as a client does that must not lose a part."""
+        for _ in range(3000):
+            request = urllib.request.Request(
+                f"{line.address}/parts?name={number:04d}.png",
+                content(number, pictures),
+                {"Idempotency-Key": str(number), "Content-Type": "image/png"},
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=20) as answer:
+                    assert answer.status == 200
+                return
+            except urllib.error.HTTPError as error:
+                if error.code == 422:
+                    return
+                assert error.code == 503, error.read()
+            except OSError:  # killed: not there, or gone while it judged
+                pass
+            time.sleep(0.1)
+        pytest.fail(f"part {number} was never judged")
+
+    def send_all(first: int, last: int) -> None:
+        for number in range(first, last):
+            send(number)
+
+    half = PARTS // 2
+    line.start()
+    clients = [threading.Thread(target=send_all, args=(k * half // 4, (k + 1) * half // 4)) for k in range(4)]
+    for client in clients:
+        client.start()
+    for number in range(KILLS):
+        line.wait_for(half * (number + 1) // (KILLS + 1))
+        line.kill()
+        line.start()
+    for client in clients:
+        client.join()
+    assert line.count() == half
+    send_all(half, half + 100)
+    first = line.memory()
+    send_all(half + 100, PARTS)
+    assert line.memory() <= GROWTH * first
+    assert line.end() == 0
+    check(line, [f"{number:04d}.png" for number in range(PARTS)])
