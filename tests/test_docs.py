@@ -14,8 +14,9 @@ from ml_collections import config_flags
 
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.commands.launch import TASKS
-from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
+from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.tasks.recurring import StudyConfig
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
@@ -27,6 +28,11 @@ CONFIGS = sorted((ROOT / "configs").glob("[!_]*.py"))
 CHECKS = {
     "detect": lambda values: read_config(Config, values),
     "inspect": lambda values: read_config(InspectConfig, values),
+    "watch": lambda values: read_config(WatchConfig, values),
+    "serve": lambda values: read_config(ServeConfig, values),
+    "parts": lambda values: read_config(PartsConfig, values),
+    "extend": lambda values: read_config(ExtendConfig, values),
+    "export": lambda values: read_config(ExportConfig, values),
     "recurring": lambda values: read_config(StudyConfig, values),
     "thresholds": lambda values: read_config(ThresholdStudyConfig, values),
     "benchmark": lambda values: read_config(BenchmarkConfig, values),

@@ -41,6 +41,31 @@ COMMANDS = {
         ("inspect",),
         (("BANK", "--config.bank.path"), ("PHOTOS", "--config.data.root")),
     ),
+    "watch": Command(
+        "judges photographs as they come into a folder",
+        "watch",
+        ("watch",),
+        (("BANK", "--config.bank.path"), ("FOLDER", "--config.watch.root")),
+    ),
+    "serve": Command(
+        "judges photographs that are sent over HTTP, and shows them on a page",
+        "serve",
+        ("serve",),
+        (("BANK", "--config.bank.path"),),
+    ),
+    "parts": Command("what a line has judged, as a table", "parts", ("parts",), (("LINE", "--config.line"),)),
+    "extend": Command(
+        "adds approved photographs to a bank, or takes it back",
+        "extend",
+        ("extend",),
+        (("BANK", "--config.bank.path"), ("PHOTOS", "--config.data.root")),
+    ),
+    "export": Command(
+        "writes a compact bank as one program",
+        "export",
+        ("export",),
+        (("BANK", "--config.bank.path"), ("FILE", "--config.save")),
+    ),
     "train": Command(
         "trains a network for out-of-distribution detection (OECL)",
         "folder_oecl",

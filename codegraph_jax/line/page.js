@@ -59,12 +59,17 @@ function card(part) {
   stack.style.display = "block";
   button.dataset.part = part.id;
   if (part.status === "failed") stack.append(element("span", "none", "no picture"));
-  else for (const kind of ["picture", "layer"]) {
-    const image = element("img");
-    image.alt = "";
-    image.loading = "lazy";
-    stack.append(image);
-    show(image, `/parts/${part.id}/${kind}`);
+  else {
+    // the map covers the picture whatever its aspect is
+    const frame = element("span"), aspect = part.width / part.height;
+    frame.style.cssText = aspect > 4 / 3 ? `width: 100%; aspect-ratio: ${aspect}` : `height: 100%; aspect-ratio: ${aspect}`;
+    for (const kind of ["picture", "layer"]) {
+      const image = element("img");
+      image.alt = "";
+      frame.append(image);
+      show(image, `/parts/${part.id}/${kind}`);
+    }
+    stack.append(frame);
   }
   const words = element("span", "words"), said = verdict(part);
   words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + said, said));

@@ -9,10 +9,13 @@ from typing import Any
 from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line.settings import ServeConfig, WebSettings
+from codegraph_jax.line.watcher import Watcher
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_signals, watcher_of
 
 SHORTEST_TOKEN = 16
+BACKLOG = 128
+"""Connections that wait to be taken."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -45,24 +48,36 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         app = create_app(inspector, config.serve, token)
         if late := app.state.line.catch_up():
             print(f"{late} parts of an earlier start judged", flush=True)
+        options = uvicorn.Config(
+            app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=30, server_header=False
+        )
+        server = uvicorn.Server(options)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
-        thread = threading.Thread(target=watcher.run, name="watcher") if watcher else None
-        if thread:
+        thread: threading.Thread | None = None
+        if watcher:
+            thread = threading.Thread(target=_watch, args=(watcher, server), name="watcher")
             thread.start()
+        place.listen(BACKLOG)
         host, port = place.getsockname()[:2]
         print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
         try:
-            options = uvicorn.Config(
-                app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=30, server_header=False
-            )
             # the server ends by itself when it is interrupted, and passes the signal on when it has
             with stopped_by_signals(lambda: None):
-                uvicorn.Server(options).run(sockets=[place])
+                server.run(sockets=[place])
         finally:
             if watcher and thread:
                 watcher.stop()
                 thread.join()
     return []
+
+
+def _watch(watcher: Watcher, server: Any) -> None:
+    """Watches; a server whose watcher has died must not look as if it were watching."""
+    try:
+        watcher.run()
+    except BaseException:
+        server.should_exit = True
+        raise
 
 
 def read_token(settings: WebSettings) -> str:

@@ -10,6 +10,7 @@ from codegraph_jax.benchmark.settings import (
     BackboneSettings,
     BenchmarkConfig,
     EndToEndSettings,
+    InspectSettings,
     KernelSettings,
     ScalingSettings,
 )
@@ -25,6 +26,7 @@ SMALL = BenchmarkConfig(
     backbone=BackboneSettings(names=("dinov2-small",), image_size=28),
     end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
     scaling=ScalingSettings(images=5, devices=(1, 3)),
+    inspect=InspectSettings(parts=3, images=5, references=3, image_size=28, blocks=(0,)),
 )
 
 
@@ -38,7 +40,7 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
     records, workdir = measured
     written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
     assert [r["name"] for r in written] == [r["name"] for r in records]
-    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling"}
+    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling", "inspect"}
     machine = json.loads((workdir / "machine.json").read_text())
     assert machine["product_flop_per_s"]["float32"] > 0
     assert machine["copy_bytes_per_s"] > 0
@@ -48,6 +50,14 @@ def test_errors_are_those_of_the_precision(measured):
     errors = {r["name"]: r["error"] for r in measured[0] if r["part"] == "kernel" and "error" in r}
     assert errors["aggregation + scores, reuse float32"] < 1e-5
     assert 1e-5 < errors["aggregation + scores, reuse bfloat16"] < 0.02
+
+
+def test_single_parts_are_judged_by_both_kinds_of_banks(measured):
+    parts = [r for r in measured[0] if r["part"] == "inspect"]
+    assert [r["name"].split(",")[0] for r in parts] == ["exact", "compact"] * 2
+    for record in parts:
+        assert 0 < record["median_ms"] <= record["p99_ms"] and record["parts_per_s"] > 0
+        assert min(record["decode_ms"], record["backbone_ms"], record["bank_ms"]) > 0
 
 
 def test_several_devices_give_the_table_of_one(measured):
