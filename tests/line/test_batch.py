@@ -1,0 +1,146 @@
+"""The tasks around a ledger: inspections write its rows, tables are made of it, and banks grow by its parts."""
+
+import csv
+import json
+import shutil
+
+import pytest
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
+from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.ledger import FILE, Ledger, LedgerError
+from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
+from codegraph_jax.line.watcher import Folder, FolderSettings
+from codegraph_jax.tasks import export, extend, inspect, parts, serve, watch
+from tests.line.conftest import spoil
+
+
+@pytest.fixture
+def saved(bank, tmp_path):
+    bank.save(str(tmp_path / "bank.safetensors"))
+    return tmp_path / "bank.safetensors"
+
+
+@pytest.fixture
+def folder(photographs, tmp_path):
+    """Three pictures, one of which is marked, and one that is none."""
+    place = tmp_path / "photos"
+    place.mkdir()
+    for path in photographs[:3]:
+        shutil.copy2(path, place)
+    spoil(place / photographs[2].name)
+    (place / "text.png").write_text("no picture")
+    return place
+
+
+def values(config, **groups):
+    made = to_config_dict(config())
+    for name, value in groups.items():
+        group, _, field = name.partition("__")
+        if field:
+            made[group][field] = value
+        else:
+            made[group] = value
+    return made
+
+
+def inspected(saved, folder, workdir):
+    inspect.run(values(InspectConfig, bank__path=str(saved), data__root=str(folder)), str(workdir))
+    return Ledger(workdir / FILE)
+
+
+def test_an_inspection_writes_the_rows_of_a_line(saved, folder, tmp_path):
+    ledger = inspected(saved, folder, tmp_path / "out")
+    rows = {part.name: part for part in ledger.latest(9)}
+    scores = {row["path"]: row for row in json.loads((tmp_path / "out" / "scores.json").read_text())}
+    regions = json.loads((tmp_path / "out" / "regions.json").read_text())
+    assert rows.keys() == {"00.png", "01.png", "02.png", "text.png"}
+    assert rows["text.png"].status == "failed" and rows["text.png"].reason
+    for name in ("00.png", "01.png", "02.png"):
+        part, row = rows[name], scores[str(folder / name)]
+        assert (part.score, part.p_value, part.flagged) == (row["score_raw"], row["p_value"], row["flagged"])
+        assert len(part.regions) == sum(region["path"] == part.path for region in regions)
+    assert rows["02.png"].flagged and rows["02.png"].regions
+    ledger.close()
+
+
+def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, folder, tmp_path):
+    """What was inspected is not judged again by a line in the same workdir, and inspecting again changes no number."""
+    inspected(saved, folder, tmp_path / "out").close()
+    again = inspected(saved, folder, tmp_path / "out")
+    assert sorted(part.id for part in again.latest(9)) == [1, 2, 3, 4]
+    assert Folder(FolderSettings(root=str(folder), settle=0.0), again, tmp_path / "out").ready() == []
+    line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
+    for part in again.latest(9):
+        other = line.judge(part.key, part.name, part.path)
+        for field in ("score", "p_value", "flagged", "threshold", "bank", "width", "height", "peak", "shows", "layer"):
+            if part.status == "judged":
+                assert getattr(other, field) == getattr(part, field), field
+        assert json.loads(json.dumps(other.regions)) == json.loads(json.dumps(part.regions))
+    line.ledger.close()
+    again.close()
+
+
+def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tmp_path, capsys):
+    inspector.judge("a", "a.png", str(photographs[0]))
+    parts.run(values(PartsConfig, line=str(tmp_path)), str(tmp_path / "table"))
+    rows = list(csv.DictReader((tmp_path / "table" / "parts.csv").open()))
+    assert [row["name"] for row in rows] == ["a.png"] and "1 parts" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="holds no"):
+        parts.run(values(PartsConfig, line=str(tmp_path / "absent")), str(tmp_path / "table"))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / FILE).write_text("no ledger")
+    with pytest.raises(LedgerError):
+        parts.run(values(PartsConfig, line=str(tmp_path / "bad")), str(tmp_path / "table"))
+
+
+def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photographs, folder, tmp_path, capsys):
+    for path in photographs[:3]:
+        inspector.judge(path.name, path.name, str(path))
+    inspector.fail("f", "f", "/gone.png", "gone")
+    before = ReferenceBank.load(str(saved))
+
+    def run(**groups) -> str:
+        extend.run(values(ExtendConfig, bank__path=str(saved), **groups), str(tmp_path / "unused"))
+        return capsys.readouterr().out
+
+    assert "2 approved: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), parts=(1, 3))
+    (folder / "text.png").unlink()
+    assert ReferenceBank.load(str(saved)).history[-1].last == 2
+    run(data__root=str(folder), save=str(tmp_path / "other.safetensors"))
+    assert ReferenceBank.load(str(saved)).history[-1].last == 2
+    assert "made from a set" in run(back_to=0)
+    assert ReferenceBank.load(str(saved)).name == before.name
+    for number, reason in ((4, "judged no part 4"), (9, "judged no part 9")):
+        with pytest.raises(ConfigError, match=reason):
+            run(line=str(tmp_path), parts=(number,))
+    with pytest.raises(ConfigError, match="config.line"):
+        run(parts=(1,))
+    with pytest.raises(ConfigError, match="back_to"):
+        run(line=str(tmp_path), parts=(1,), back_to=0)
+    assert not (tmp_path / "unused").exists()
+
+
+def test_missing_settings_are_named(saved, tmp_path):
+    for task, config, field in (
+        (watch, WatchConfig, "watch.root"),
+        (serve, ServeConfig, "bank.path"),
+        (extend, ExtendConfig, "bank.path"),
+        (export, ExportConfig, "bank.path"),
+    ):
+        with pytest.raises(ConfigError, match=f"config.{field}"):
+            task.run(values(config), str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="no directory"):
+        watch.run(values(WatchConfig, watch__root=str(tmp_path / "absent")), str(tmp_path / "out"))
+    with pytest.raises(ConfigError, match="needs a token"):
+        serve.run(values(ServeConfig, bank__path=str(saved), serve__host="0.0.0.0"), str(tmp_path / "out"))
+    elsewhere = values(ServeConfig, bank__path=str(saved), serve__host="192.0.2.1", serve__token_file=token(tmp_path))
+    with pytest.raises(ConfigError, match="cannot listen"):
+        serve.run(elsewhere, str(tmp_path / "out"))
+
+
+def token(tmp_path) -> str:
+    (tmp_path / "token").write_text("a token that is long enough\n")
+    return str(tmp_path / "token")
