@@ -74,6 +74,10 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
     proven = lesson.found.proven(own)
     calibration = calibrate(raw, config.threshold, proven)
     taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, maps, ~calibration.flagged), np.zeros(0))
+    low, high = scale_ends(placement.judged_scores(maps), [calibration.threshold])
+    if isinstance(references, Pool):
+        # a density lies higher above its own median than a mean of distances: usual peaks would look like something
+        low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
@@ -83,7 +87,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         calibration=calibration,
         taught=taught,
         history=(Chapter("", (), (), 0, calibration),),
-        scale=scale_ends(placement.judged_scores(maps), [calibration.threshold]),
+        scale=(low, high),
         depth=comparison.features.depth,
         frame=placement.frame,
         roi=comparison.roi,

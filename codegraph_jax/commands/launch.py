@@ -33,6 +33,9 @@ TASKS = {
 FLAGGING = ("detect", "inspect")
 """The tasks whose outcomes say which images are flagged."""
 
+GOING_ON = ("oecl", "watch", "serve")
+"""The tasks that keep what they have done whatever the settings."""
+
 FINE, SOMETHING_FLAGGED, TO_MEND, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses; the second only where it is asked for."""
 
@@ -140,7 +143,7 @@ def _check_task(task: str, tasks: Iterable[str]) -> None:
 
 def _how_to_go_on(config: Any) -> str:
     """What to do after an interruption."""
-    if config.task == "oecl" or config.get("resume", False):
+    if config.task in GOING_ON or config.get("resume", False):
         return "start the same command again to go on from what has been kept"
     return "nothing is kept of this run; start it again"
 
