@@ -223,15 +223,15 @@ class BankConfig:
 
     save: str = field(default="", metadata=path_like())
     """The .safetensors file to write; empty means none."""
+    references: int = field(default=32, metadata=at_least(2))
+    """How many images an exact bank holds, chosen by their content; time and size are proportional."""
+    dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
+    """The type of the patch tokens in the file."""
     kind: str = field(default="exact", metadata=choice("exact", "compact"))
     """What the bank holds: `exact` whole images, by which a new one is scored as by a set; `compact` some patches of
     the whole set, each with its own score, which takes a tenth of the time or less (docs/line.md has both measured)."""
-    references: int = field(default=32, metadata=at_least(2))
-    """How many images an exact bank holds, chosen by their content; time and size are proportional."""
     patches: int = field(default=1024, metadata=at_least(1))
     """How many patches a compact bank holds; time and size are proportional."""
-    dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
-    """The type of the patch tokens in the file."""
 
 
 @dataclass(frozen=True)

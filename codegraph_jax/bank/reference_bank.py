@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import maximum_filter
 
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, Chapter
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.bank.standouts import APART, Standouts
 from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
 from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.filtered import excuse
@@ -61,7 +62,7 @@ class Inspection:
         shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
         inspected: what of each image is inspected; empty: everything.
         sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
-        standouts: what stands out in each image and shows no pattern; empty where it was not asked for.
+        standouts: what stands out in each image, away from what shows a pattern; empty where it was not asked for.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -346,9 +347,10 @@ class ReferenceBank(StoredBank):
         shows: Bool[np.ndarray, "s b p"],
         least: float,
     ) -> Iterator[Standouts]:
-        """What stands out in each of some images and shows no pattern."""
+        """What stands out in each of some images, away from patches that show a pattern: their neighbours tell of it."""
         for i, own in enumerate(scores):
-            unknown = np.where(shows[:, i].any(axis=0), -1, own)
+            known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
+            unknown = np.where(known, -1, own)
             if unknown.max() < least:
                 yield Standouts.nothing(sum(layer.shape[-1] for layer in features.layers))
             else:

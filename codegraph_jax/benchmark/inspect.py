@@ -90,7 +90,7 @@ def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Mea
         median_ms=1e3 * float(wall),
         p99_ms=1e3 * float(np.quantile(times[:, 0], 0.99)),
         first_ms=1e3 * float(times[0, 0]),
-        parts_per_s=len(times) / float(times[:, 0].sum()),
+        rate=len(times) / float(times[:, 0].sum()),
         cpu_ms=1e3 * float(cpu),
         decode_ms=1e3 * float(decode),
         backbone_ms=1e3 * float(backbone),

@@ -19,7 +19,6 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Str
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import shown
@@ -253,13 +252,10 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         redoc_url=None,
     )
     app.state.line = line
-    if settings.host in LOOPBACK:
-        # a page elsewhere may point a name of its own at this machine
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
 
     @app.middleware("http")
     async def guard(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        refused = _refusal(request, token)
+        refused = _refusal(request, token, settings.host in LOOPBACK)
         response = refused or await go_on(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -423,8 +419,11 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
     return app
 
 
-def _refusal(request: Request, token: str) -> Response | None:
+def _refusal(request: Request, token: str, local: bool) -> Response | None:
     """Whatever speaks against a request before it is looked at."""
+    # a page elsewhere may point a name of its own at this machine
+    if local and request.url.hostname not in LOOPBACK:
+        return JSONResponse({"detail": "this server is known by the names of this machine alone"}, 400)
     origin = request.headers.get("origin")
     if origin and request.method != "GET" and origin.partition("://")[2] != request.headers.get("host"):
         return JSONResponse({"detail": "requests of other pages are refused"}, 403)

@@ -3,11 +3,13 @@
 import csv
 import json
 import shutil
+import sys
 
 import pytest
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
+from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger, LedgerError
@@ -139,6 +141,21 @@ def test_missing_settings_are_named(saved, tmp_path):
     elsewhere = values(ServeConfig, bank__path=str(saved), serve__host="192.0.2.1", serve__token_file=token(tmp_path))
     with pytest.raises(ConfigError, match="cannot listen"):
         serve.run(elsewhere, str(tmp_path / "out"))
+
+
+def test_a_package_that_is_missing_is_named_with_the_extra(saved, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(MissingPackage, match=r"serve needs uvicorn: pip install 'codegraph-jax\[line\]'"):
+        serve.run(values(ServeConfig, bank__path=str(saved)), str(tmp_path / "out"))
+    monkeypatch.setitem(sys.modules, "watchdog.events", None)
+    (tmp_path / "in").mkdir()
+    with pytest.raises(MissingPackage, match="watch needs watchdog"):
+        watch.run(values(WatchConfig, bank__path=str(saved), watch__root=str(tmp_path / "in")), str(tmp_path / "out"))
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    with pytest.raises(MissingPackage, match="export needs flatbuffers"):
+        export.run(
+            values(ExportConfig, bank__path=str(saved), save=str(tmp_path / "x.stablehlo")), str(tmp_path / "out")
+        )
 
 
 def token(tmp_path) -> str:

@@ -1,9 +1,14 @@
 """The inspector: a verdict is that of the bank, once, with its alarms, whatever happens to the ledger."""
 
+from dataclasses import replace
+
+import jax
 import numpy as np
 import pytest
 
 from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
@@ -108,16 +113,12 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
 
 def test_parts_that_a_bank_without_memory_judges_stand_out_too(bank, ledger, photographs, tmp_path):
     """Banks of earlier versions do not say what their sets showed."""
-    from dataclasses import replace
-
     inspector = Inspector(replace(bank, taught=None), ledger, tmp_path)
     assert inspector.judge("a", "a", str(photographs[0])).status == "judged"
     assert isinstance(inspector._known, Standouts) and not len(inspector._known)
 
 
 def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photographs, tmp_path, caplog):
-    import jax
-
     inspector = Inspector(bank, ledger, tmp_path)
     inspector.warm_up()
     path = tmp_path / "marked.png"
@@ -126,3 +127,30 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photogr
     with jax.log_compiles(), caplog.at_level("WARNING"):
         inspector.judge("a", "a", str(path))
     assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text
+
+
+def known_mark(bank, path, verdict: str):
+    """The bank with a pattern of the name `tool mark`: what stands out in a picture most."""
+    features = bank.extractor().extract([str(path)])
+    (vectors,) = patch_vectors(features.layers, bank.frame.grid)
+    inspection = bank.inspect([str(path)])
+    own = vectors[[inspection.patch_scores[0].argmax()]].reshape(1, 2, -1)
+    prototypes = np.round(own / np.abs(own).max(axis=-1, keepdims=True) * 127).astype(np.int8)
+    signature = Signature(prototypes, np.full(1, 0.1, np.float32), 0.9, 1)
+    pattern = Pattern("tool mark", verdict, signature, Product.of(np.asarray(features.image_features)), 3, 14)
+    return replace(bank, patterns=[pattern])
+
+
+@pytest.mark.parametrize("verdict", ["defect", "variant"])
+def test_what_a_person_has_named_is_recognised_and_a_variant_is_quiet(bank, ledger, photographs, tmp_path, verdict):
+    marked = []
+    for number in range(5):
+        marked.append(tmp_path / f"marked{number}.png")
+        marked[-1].write_bytes(photographs[number].read_bytes())
+        spoil(marked[-1])
+    inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
+    parts = [inspector.judge(path.name, path.name, str(path)) for path in marked]
+    assert all(part.shows == ("tool mark",) for part in parts)
+    raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
+    assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
+    assert inspector.judge("good", "good", str(photographs[6])).shows == ()
