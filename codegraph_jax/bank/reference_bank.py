@@ -347,7 +347,7 @@ class ReferenceBank(StoredBank):
         shows: Bool[np.ndarray, "s b p"],
         least: float,
     ) -> Iterator[Standouts]:
-        """What stands out in each of some images, away from patches that show a pattern: their neighbours tell of it."""
+        """What stands out in each of some images, away from patches that show a pattern: neighbours tell of it too."""
         for i, own in enumerate(scores):
             known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
