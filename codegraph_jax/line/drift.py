@@ -61,6 +61,7 @@ class Chart:
         up, down: the two sums.
         since_up, since_down: last part at which each of them was 0: the change is after it.
         start: parts up to this one no longer count.
+        taught: whether the figures of the set count.
         seen: parts since then, those of the set included.
     """
 
@@ -70,6 +71,7 @@ class Chart:
     since_up: int = 0
     since_down: int = 0
     start: int = 0
+    taught: bool = True
     seen: int = 0
 
     def learn(self, value: float) -> float:
@@ -82,6 +84,11 @@ class Chart:
             self.values.insert(equal, value)
         self.seen += 1
         return float(special.ndtri(min(max(rank, 1e-12), 1 - 1e-12)))
+
+    def state(self) -> dict[str, Any]:
+        """For the ledger, in whose rows the figures themselves stand."""
+        names = ("up", "down", "since_up", "since_down", "start", "taught", "seen")
+        return {name: getattr(self, name) for name in names}
 
     def test(self, z: float, part: int) -> None:
         """Adds a number to the sums."""
@@ -117,7 +124,7 @@ class Drift:
             kept = (state or {}).get(name, {})
             for key, value in kept.items():
                 setattr(chart, key, value)
-            if not chart.start:
+            if chart.taught:
                 before = chart.seen
                 chart.seen = 0
                 for value in taught.get(name, ()):
@@ -146,7 +153,7 @@ class Drift:
             chart = self.charts[name]
             start = chart.since_up if chart.up > chart.down else chart.since_down
             own = sorted(values[name] for part, values in parts if part > start and name in values)
-            self.charts[name] = Chart(array("d", own), since_up=start, since_down=start, start=start, seen=len(own))
+            self.charts[name] = Chart(array("d", own), 0.0, 0.0, start, start, start, False, len(own))
 
     def changed_after(self, subject: str) -> int:
         """The last part before the change that a chart has found."""
@@ -154,9 +161,8 @@ class Drift:
         return chart.since_up if chart.up > chart.down else chart.since_down
 
     def state(self) -> dict[str, Any]:
-        """For the ledger; the figures themselves stand in its rows."""
-        names = ("up", "down", "since_up", "since_down", "start", "seen")
-        return {name: {key: getattr(chart, key) for key in names} for name, chart in self.charts.items()}
+        """For the ledger."""
+        return {name: chart.state() for name, chart in self.charts.items()}
 
     def _alarm(self, name: str, chart: Chart, part: int) -> Alarm:
         what, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))

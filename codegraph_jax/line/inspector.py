@@ -19,7 +19,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImage, full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.batch import now, peak_of, region_values
-from codegraph_jax.line.drift import MOST, Drift
+from codegraph_jax.line.drift import MOST, Chart, Drift
 from codegraph_jax.line.ledger import Alarm, Ledger, Part
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
@@ -66,15 +66,17 @@ class Inspector:
         self._look(_blank("", "", ""), picture, always=True)
         self._restored()
 
-    def judge(self, key: str, name: str, path: str, give_up: Callable[[], bool] = lambda: False) -> Part | None:
+    def judge(
+        self, key: str, name: str, path: str, give_up: Callable[[bool], bool] = lambda failed: False
+    ) -> Part | None:
         """Judges a part and records it; a part of the same key that is recorded already is returned as it is.
 
         Args:
             key: what makes it one part, see `ledger.Part`.
             name: what people call it.
             path: of its picture.
-            give_up: asked where the picture cannot be decoded: whether to leave the part alone, since it may come yet.
-                Then the result is None, and nothing is recorded.
+            give_up: asked once the picture was looked at, and told whether it could not be decoded: whether to leave
+                the part alone, since it may come yet. Then the result is None, and nothing is recorded.
 
         Raises:
             LedgerUnavailable: the verdict cannot be recorded now. Nothing is known of the part then; try again.
@@ -83,7 +85,7 @@ class Inspector:
             if known := self.ledger.find(key):
                 return known
             look = self._judged(_blank(key, name, path), path)
-            if look.part.status == "failed" and give_up():
+            if give_up(look.part.status == "failed"):
                 return None
             return self._record(look)
 
@@ -152,18 +154,16 @@ class Inspector:
             drift, recurrence = self._restored()
             alarms: list[Alarm] = []
             if not part.flagged:
-                moved = drift.update(number, part.statistics)
-                for alarm in moved:
-                    alarms.append(alarm)
-                if moved:
-                    after = min(drift.changed_after(alarm.subject) for alarm in moved)
+                alarms += drift.update(number, part.statistics)
+                if alarms:
+                    after = min(drift.changed_after(alarm.subject) for alarm in alarms)
                     recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
-                    drift.restart([alarm.subject for alarm in moved], recent)
+                    drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, look.standouts, look.defects)
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
                 look.standouts.to_bytes() if len(look.standouts) else None,
-                {"drift": drift.state(), "recurrence": recurrence.state()},
+                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name},
                 forget=max(0, number - WINDOW),
             )
         except BaseException:
@@ -180,10 +180,18 @@ class Inspector:
         if self._monitors is None:
             ledger, taught = self.ledger, self.bank.taught
             scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven] if taught else ()
-            state = ledger.monitor("drift")
-            starts = [chart["start"] for chart in (state or {}).values()]
+            state = ledger.monitor("drift") or {}
+            if ledger.monitor("bank") not in (None, self.bank.name):
+                # another bank scores otherwise: what the one before it gave says nothing of this one
+                last = ledger.next_number() - 1
+                state["score"] = Chart(start=last, since_up=last, since_down=last).state()
+            starts = [chart["start"] for chart in state.values()]
             drift = Drift(FIGURES, self.mean_run, {"score": scores}, state, ledger.passed(min(starts, default=0), MOST))
+            backbone = self.bank.backbone
+            width = len(backbone.blocks) * backbone.preset.width
             kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW)]
+            # those of another backbone cannot be compared
+            kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
             self._monitors = drift, Recurrence(ledger.monitor("recurrence"), kept)
         return self._monitors
 

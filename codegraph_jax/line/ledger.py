@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS parts (
     seconds REAL,
     layer BLOB
 );
+CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     part INTEGER NOT NULL REFERENCES parts (id),

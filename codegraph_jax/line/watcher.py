@@ -189,7 +189,9 @@ class Watcher:
         pause = FIRST_PAUSE
         while not self._stopped.is_set():
             try:
-                part = self.inspector.judge(file.key, file.name, file.path, give_up=lambda: self._is_unfinished(file))
+                part = self.inspector.judge(
+                    file.key, file.name, file.path, give_up=lambda failed: self._is_unfinished(file, failed)
+                )
                 if part is not None:
                     self.folder.done(file)
                     self.told(part)
@@ -199,8 +201,9 @@ class Watcher:
                 self._stopped.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _is_unfinished(self, file: File) -> bool:
-        return self.folder.has_changed(file) or self.folder.is_young(file)
+    def _is_unfinished(self, file: File, failed: bool) -> bool:
+        """Whether a file is to be looked at again: it has changed meanwhile, or may still be being written."""
+        return self.folder.has_changed(file) or (failed and self.folder.is_young(file))
 
     def _observed(self) -> Any:
         """What tells of new files; None where the folder is to be looked through instead."""

@@ -42,7 +42,7 @@ def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
     assert failed.status == "failed" and failed.reason and failed.score is None and failed.flagged is None
     gone = inspector.judge("g", "gone.png", str(tmp_path / "gone.png"))
     assert gone.status == "failed" and "gone.png" not in gone.reason
-    assert inspector.judge("w", "w", str(tmp_path / "text.png"), give_up=lambda: True) is None
+    assert inspector.judge("w", "w", str(tmp_path / "text.png"), give_up=lambda failed: failed) is None
     assert inspector.ledger.count() == {"judged": 0, "failed": 2, "flagged": 0}
 
 
@@ -88,6 +88,24 @@ def test_a_new_start_goes_on(inspector, bank, ledger, photographs, tmp_path):
         assert ledger.monitor("drift") == whole.ledger.monitor("drift"), place
     assert ledger.monitor("recurrence") == whole.ledger.monitor("recurrence")
     whole.ledger.close()
+
+
+def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs, tmp_path):
+    for place, path in enumerate(photographs):
+        Inspector(bank, ledger, tmp_path).judge(f"first {place}", path.name, str(path))
+    first = ledger.monitor("drift")
+    other = bank.extend([str(photographs[0])])
+    drift, _ = Inspector(other, ledger, tmp_path)._restored()
+    assert len(drift.charts["score"].values) == (~other.calibration.of(other.taught.scores).flagged).sum()
+    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].up == 0
+    assert drift.charts["brightness"].state() == first["brightness"]
+    Inspector(other, ledger, tmp_path).judge("then", "then", str(photographs[1]))
+    again, _ = Inspector(other, ledger, tmp_path)._restored()
+    assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
+    # of another backbone nothing can be compared
+    wider = replace(bank.backbone, blocks=(0, 1, 2))
+    _, recurrence = Inspector(replace(bank, backbone=wider), ledger, tmp_path)._restored()
+    assert not recurrence._parts
 
 
 def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photographs, tmp_path):

@@ -24,11 +24,11 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def judge(self, key, name, path, give_up=lambda: False):
+    def judge(self, key, name, path, give_up=lambda failed: False):
         if known := self.ledger.find(key):
             return known
         good = Path(path).read_bytes().endswith(b"END")
-        if not good and give_up():
+        if give_up(not good):
             return None
         self.order.append(name)
         status, reason = ("judged", "") if good else ("failed", "truncated")
@@ -140,6 +140,23 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
     writer.join()
     names = [part.name for part in quick.ledger.latest(2000)]
     assert len(names) == len(set(names)) == 1000 == len(quick.order)
+
+
+def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place, quick):
+    judge, (first, second) = quick.judge, (b"firstEND", b"secondEND")
+    (place / "a.png").write_bytes(first)
+
+    def changing(key, name, path, give_up):
+        if Path(path).read_bytes() == first:
+            Path(path).write_bytes(second)
+        return judge(key, name, path, give_up)
+
+    quick.judge = changing
+    with watching(place, quick):
+        wait_for(lambda: total(quick) == 1)
+        time.sleep(0.2)
+    (part,) = quick.ledger.latest(9)
+    assert part.key.endswith(f"@{(place / 'a.png').stat().st_mtime_ns}")
 
 
 def test_what_the_line_itself_writes_is_no_part(place, quick):
