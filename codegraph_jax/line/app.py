@@ -23,13 +23,11 @@ from pydantic import BaseModel, Field
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import shown
 from codegraph_jax.data.images import UnreadableImage, load_image
-from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.inspector import PICTURES, Inspector
 from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable, Part
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import REGION_P_VALUE
 
-PICTURES = "pictures"
-"""Directory below the workdir for pictures that were sent."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SHOWN = 1024
 """Longest side in pixels of a picture on the page."""
@@ -172,7 +170,7 @@ class Line:
     def keep(self, data: bytes, kind: str) -> Path:
         """Writes a picture that was sent; it is on the disk when this returns."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        path = self.inspector.workdir / PICTURES / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
+        path = self.inspector.workdir.absolute() / PICTURES / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
         with whole_file(path) as name, Path(name).open("wb") as stream:
             stream.write(data)
             stream.flush()
@@ -354,7 +352,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         """Its picture, reduced."""
         found = _part(ledger, part)
         try:
-            image = load_image(found.path)
+            image = load_image(found.path, inspector.bank.depth)
         except UnreadableImage:
             raise Refused(404, f"the picture of part {part} is gone or cannot be read") from None
         image.thumbnail((SHOWN, SHOWN))

@@ -1,5 +1,6 @@
 """Rows of a ledger for images that were inspected together."""
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,7 +47,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     return Part(
         key=_key_of(name, record.path),
         name=name,
-        path=record.path,
+        path=_place(record.path),
         received=moment,
         judged=moment,
         status="judged",
@@ -67,7 +68,12 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
 def unreadable_part(path: str, name: str, reason: str) -> Part:
     """The row of an image that cannot be read."""
     moment = now()
-    return Part(_key_of(name, path), name, path, moment, moment, "failed", reason)
+    return Part(_key_of(name, path), name, _place(path), moment, moment, "failed", reason)
+
+
+def _place(path: str) -> str:
+    """Where a picture is, wherever the ledger is read from; the name of one that no file holds."""
+    return os.path.abspath(path) if os.path.isfile(path) else path  # noqa: PTH100, PTH113
 
 
 def _key_of(name: str, path: str) -> str:

@@ -90,6 +90,11 @@ class Chart:
         names = ("up", "down", "since_up", "since_down", "start", "taught", "seen")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def changed_after(self) -> int:
+        """The last part before the change that the greater sum tells of."""
+        return self.since_up if self.up > self.down else self.since_down
+
     def test(self, z: float, part: int) -> None:
         """Adds a number to the sums."""
         self.up, self.down = max(0.0, self.up + z - SLACK), max(0.0, self.down - z - SLACK)
@@ -143,29 +148,27 @@ class Drift:
                 continue
             chart.test(chart.learn(values[name]), part)
             if max(chart.up, chart.down) > self.limit:
-                alarms.append(self._alarm(name, chart, part))
+                alarms.append(_alarm(name, chart))
         return alarms
 
     def restart(self, subjects: Iterable[str], passed: Iterable[tuple[int, Mapping[str, float]]]) -> None:
         """Charts that have raised an alarm begin anew with the parts since the change."""
         parts = list(passed)
         for name in subjects:
-            chart = self.charts[name]
-            start = chart.since_up if chart.up > chart.down else chart.since_down
+            start = self.charts[name].changed_after
             own = sorted(values[name] for part, values in parts if part > start and name in values)
             self.charts[name] = Chart(array("d", own), 0.0, 0.0, start, start, start, False, len(own))
 
     def changed_after(self, subject: str) -> int:
         """The last part before the change that a chart has found."""
-        chart = self.charts[subject]
-        return chart.since_up if chart.up > chart.down else chart.since_down
+        return self.charts[subject].changed_after
 
     def state(self) -> dict[str, Any]:
         """For the ledger."""
         return {name: chart.state() for name, chart in self.charts.items()}
 
-    def _alarm(self, name: str, chart: Chart, part: int) -> Alarm:
-        what, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))
-        rising = chart.up > chart.down
-        since = chart.since_up if rising else chart.since_down
-        return Alarm("drift", name, f"The {what} has {risen if rising else fallen}; it began after part {since}.")
+
+def _alarm(name: str, chart: Chart) -> Alarm:
+    what, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))
+    moved = risen if chart.up > chart.down else fallen
+    return Alarm("drift", name, f"The {what} has {moved}; it began after part {chart.changed_after}.")

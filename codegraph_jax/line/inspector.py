@@ -26,8 +26,8 @@ from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 
-ALARMS = "alarms"
-"""Directory below the workdir for contact sheets."""
+ALARMS, PICTURES = OWN = ("alarms", "pictures")
+"""Directories below the workdir for contact sheets and for pictures that were sent."""
 FIGURES = ("score", *PICTURE)
 """What is watched for drift."""
 
@@ -57,6 +57,7 @@ class Inspector:
         self.bank, self.ledger, self.workdir, self.mean_run = bank, ledger, workdir, mean_run
         self._turn = threading.Lock()
         self._monitors: tuple[Drift, Recurrence] | None = None
+        self._unusual = bank.calibration.unusual
         self._known = bank.taught.standouts if bank.taught else Standouts.nothing(0)
 
     def warm_up(self) -> None:
@@ -111,7 +112,7 @@ class Inspector:
 
     def _look(self, part: Part, picture: Image.Image, always: bool = False) -> _Look:
         bank = self.bank
-        least = 0.0 if always else bank.calibration.unusual
+        least = 0.0 if always else self._unusual
         inspection = bank.inspect([picture], DataConfig(unreadable="error"), standouts=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
@@ -203,7 +204,7 @@ class Inspector:
         if not path.exists():
             parts = [part for part in map(self.ledger.get, alarm.parts) if part]
             with whole_file(path) as name:
-                sheets.contact_sheet_of(alarm, parts).save(name, "PNG")
+                sheets.contact_sheet_of(alarm, parts, self.bank.depth).save(name, "PNG")
         return path
 
 

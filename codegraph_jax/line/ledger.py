@@ -203,9 +203,8 @@ class Ledger:
 
     def count(self) -> dict[str, int]:
         """How many parts there are: `judged`, `failed`, and `flagged` among the judged ones."""
-        row = self._read("SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts")[
-            0
-        ]
+        query = "SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts"
+        (row,) = self._read(query)
         return {"judged": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:

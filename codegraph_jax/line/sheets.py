@@ -14,9 +14,15 @@ AROUND = 0.06
 """Half of the side of a box around a patch that has no region, as a share of the picture."""
 
 
-def contact_sheet_of(alarm: Alarm, parts: Sequence[Part]) -> Image.Image:
-    """The sheet of an alarm; pictures that are gone stay empty."""
-    tiles = [_tile(part) for part in parts]
+def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], depth: int) -> Image.Image:
+    """The sheet of an alarm; pictures that are gone stay empty.
+
+    Args:
+        alarm: that something recurs.
+        parts: that show it.
+        depth: bits of 16-bit samples, see `load_image`.
+    """
+    tiles = [_tile(part, depth) for part in parts]
     return contact_sheet(alarm.message, tiles, [f"{part.id}: {shown(part.name)}" for part in parts])
 
 
@@ -31,8 +37,8 @@ def boxes_of(part: Part) -> list[Box]:
     return []
 
 
-def _tile(part: Part) -> Image.Image:
+def _tile(part: Part, depth: int) -> Image.Image:
     try:
-        return crop(load_image(part.path), boxes_of(part), TILE)
+        return crop(load_image(part.path, depth), boxes_of(part), TILE)
     except UnreadableImage:
         return Image.new("RGB", (TILE, TILE), BACKGROUND)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.batch import file_key
-from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.inspector import OWN, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable, Part
 from codegraph_jax.line.settings import FolderSettings
 
@@ -63,11 +63,12 @@ class Folder:
     Args:
         settings: the folder, and when a file counts as whole.
         ledger: of the line.
-        own: directory of the line itself; what lies in it is no new picture.
+        workdir: of the line; the pictures that it keeps there are no new ones.
     """
 
-    def __init__(self, settings: FolderSettings, ledger: Ledger, own: Path):
-        self.settings, self.ledger, self.own = settings, ledger, own.resolve()
+    def __init__(self, settings: FolderSettings, ledger: Ledger, workdir: Path):
+        self.settings, self.ledger = settings, ledger
+        self._own = {workdir.resolve() / name for name in OWN}
         self._waiting: dict[str, _Waiting] = {}
         self._done: dict[str, tuple[int, int]] = {}
 
@@ -82,14 +83,13 @@ class Folder:
         self._done = {path: look for path, look in self._done.items() if path in there}
         present, ready = set(), []
         for name, path in found.items():
-            if self._is_own(path):
-                continue
             try:
                 status = Path(path).stat()
             except OSError:
                 continue  # gone again, or a link that leads nowhere yet
             look, now = (status.st_mtime_ns, status.st_size), time.monotonic()
-            if self._done.get(path) == look:
+            # what lies in the workdir is looked up last, since it costs most
+            if self._done.get(path) == look or self._is_own(path):
                 continue
             present.add(path)
             file = File(file_key(name, status.st_mtime_ns), name, path, status.st_mtime_ns, status.st_size)
@@ -130,7 +130,7 @@ class Folder:
         self._done[file.path] = (file.time, file.size)
 
     def _is_own(self, path: str) -> bool:
-        return self.own in Path(os.path.realpath(path)).parents
+        return not self._own.isdisjoint(Path(os.path.realpath(path)).parents)
 
 
 class Watcher:

@@ -1,9 +1,11 @@
 """The task `watch`: pictures that come into a folder, judged one by one until the command is interrupted."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -80,6 +82,8 @@ def opened_line(config: WatchConfig | ServeConfig, workdir: Path) -> Iterator[In
 
 def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
     """The watcher of a folder, which says a line for each part."""
+    # rows name their pictures wherever the ledger is read from
+    settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100
     return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say)
 
 

@@ -1,17 +1,21 @@
 """The server: verdicts as scores.json and regions.json have them, limits, the token, and what its description says."""
 
+import io
 import threading
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
+from PIL import Image
 from schemathesis.specs.openapi.checks import ignored_auth, missing_required_header, positive_data_acceptance
 
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.line import app as module
 from codegraph_jax.line.app import create_app
+from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import read_token
@@ -197,3 +201,13 @@ def test_the_description_is_complete(client):
     assert described["paths"]["/parts"]["post"]["requestBody"]["content"] == {
         "image/*": {"schema": {"type": "string", "format": "binary"}}
     }
+
+
+def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, tmp_path):
+    """Cameras leave the upper bits empty: read as sixteen, such a picture is nearly black."""
+    grey = np.full((40, 40), 2000, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    with client_of(Inspector(replace(bank, depth=12), ledger, tmp_path)) as client:
+        part = client.post("/parts", content=(tmp_path / "deep.png").read_bytes()).json()
+        shown = Image.open(io.BytesIO(client.get(f"/parts/{part['id']}/picture").content))
+    assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,15 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
         assert json.loads(json.dumps(other.regions)) == json.loads(json.dumps(part.regions))
     line.ledger.close()
     again.close()
+
+
+def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder, inspector, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    ledger = inspected(saved, Path(folder.name), tmp_path / "out")
+    watcher = watch.watcher_of(FolderSettings(root=folder.name, settle=0.0), inspector)
+    paths = {file.path for file in watcher.folder.ready()}
+    assert paths == {part.path for part in ledger.latest(9)} == {str(path) for path in folder.iterdir()}
+    ledger.close()
 
 
 def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tmp_path, capsys):
