@@ -12,19 +12,19 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
-from pydantic import BaseModel, Field
 
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import shown
 from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.line.answers import AlarmOut, PartOut, Problem, ScoreOut, Summary, alarm_out, part_out
 from codegraph_jax.line.inspector import PICTURES, Inspector
-from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable, Part
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import REGION_P_VALUE
 
@@ -43,120 +43,11 @@ SUFFIXES = {
 POLICY = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
-class RegionOut(BaseModel):
-    """One flagged region, as in regions.json; pixels of the upright picture."""
-
-    region: int = Field(description="number, from 1; that of the greatest peak first")
-    box: list[int] = Field(description="left, top, right, bottom; right and bottom are exclusive")
-    polygon: list[list[list[float]]] = Field(description="outer edges: rings of [x, y]")
-    area: int = Field(description="pixels")
-    share: float = Field(description="of the picture's pixels")
-    peak: float = Field(description="greatest score in it")
-    mean: float = Field(description="mean score in it")
-    p_value: float = Field(description="how often a normal part has such a peak anywhere")
-    community: int | None = Field(description="number of the bank's pattern that most of it shows")
-
-
-class AlarmOut(BaseModel):
-    """Something that a person should look at."""
-
-    id: int
-    part: int = Field(description="the part that raised it")
-    raised: str = Field(description="ISO 8601, UTC")
-    kind: Literal["drift", "recurrence"]
-    subject: str
-    message: str
-    parts: list[int] = Field(description="the parts that show it")
-    sheet: str | None = Field(description="where its contact sheet is")
-
-
-class PartOut(BaseModel):
-    """One part and its verdict; fields of the same name as in scores.json mean the same."""
-
-    id: int
-    key: str = Field(description="what makes it one part: sent again, it is the same")
-    name: str
-    path: str = Field(description="file of its picture, on the server")
-    received: str = Field(description="ISO 8601, UTC")
-    judged: str = Field(description="ISO 8601, UTC")
-    status: Literal["judged", "failed"]
-    reason: str = Field(description="why it failed")
-    bank: str = Field(description="which bank has judged it")
-    score_raw: float | None
-    p_value: float | None = Field(description="how often a normal part scores so high")
-    threshold: float | None = Field(description="scores from it on are flagged; none: nothing is flagged")
-    flagged: bool | None
-    width: int | None
-    height: int | None
-    peak: list[float] = Field(description="where it scores highest, as shares of width and height")
-    shows: list[str] = Field(description="what it shows of what the bank knows")
-    regions: list[RegionOut]
-    seconds: float | None = Field(description="that judging took")
-    alarms: list[AlarmOut]
-
-
-class ScoreOut(BaseModel):
-    """A point of a chart."""
-
-    id: int
-    score_raw: float | None
-    threshold: float | None
-    flagged: bool | None
-
-
-class Problem(BaseModel):
-    """Why a request came to nothing."""
-
-    detail: str
-
-
-class Summary(BaseModel):
-    """How the line stands."""
-
-    judged: int
-    flagged: int
-    failed: int
-    waiting: int = Field(description="pictures that have come and are not judged yet")
-    alarms: int = Field(description="number of the last alarm")
-    last: int = Field(description="number of the last part")
-
-
 class Refused(Exception):
     """A request that is answered with a status and a reason."""
 
     def __init__(self, status: int, reason: str, **headers: str):
         self.status, self.reason, self.headers = status, reason, headers
-
-
-def alarm_out(alarm: Alarm) -> AlarmOut:
-    """An alarm as the server tells it."""
-    sheet = f"/alarms/{alarm.id}/sheet" if alarm.kind == "recurrence" else None
-    return AlarmOut.model_validate(
-        {name: getattr(alarm, name) for name in ("id", "part", "raised", "kind", "subject", "message")}
-        | {"parts": list(alarm.parts), "sheet": sheet}
-    )
-
-
-def part_out(part: Part) -> PartOut:
-    """A part as the server tells it."""
-    names = (
-        "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "p_value", "threshold",
-        "flagged", "width", "height", "seconds",
-    )  # fmt: skip
-    return PartOut.model_validate(
-        {name: getattr(part, name) for name in names}
-        | {
-            # names of files need not be Unicode
-            "key": shown(part.key),
-            "name": shown(part.name),
-            "path": shown(part.path),
-            "score_raw": part.score,
-            "peak": list(part.peak),
-            "shows": list(part.shows),
-            "regions": list(part.regions),
-            "alarms": [alarm_out(alarm) for alarm in part.alarms],
-        }
-    )
 
 
 class Line:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
-from codegraph_jax.line.ledger import Alarm
+from codegraph_jax.line.part import Alarm
 
 SLACK = 0.5
 """Half of the smallest shift that is looked for, in standard deviations: one standard deviation."""

@@ -4,10 +4,9 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,13 +17,14 @@ from codegraph_jax.config import DataConfig
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImage, full_size, load_image
 from codegraph_jax.line import sheets
-from codegraph_jax.line.batch import now, peak_of, region_values
 from codegraph_jax.line.drift import MOST, Chart, Drift
-from codegraph_jax.line.ledger import Alarm, Ledger, Part
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.part import Alarm, Part, judged_part, now
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
+from codegraph_jax.report.region_data import Region
 
 ALARMS, PICTURES = OWN = ("alarms", "pictures")
 """Directories below the workdir for contact sheets and for pictures that were sent."""
@@ -119,26 +119,15 @@ class Inspector:
         content = placement.content(0)
         scores, shows = content.cut(inspection.patch_scores[0]), content.cut(inspection.shows[0])
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
-        regions: list[Mapping[str, Any]] = []
+        regions: list[Region] = []
         if flagged or always:
             background = float(np.median(placement.judged_scores(inspection.patch_scores)))
             inspected = inspection.inspected[0](width, height) if inspection.inspected else None
-            _, found = find_regions(scores, background, calibration, shows, (width, height), inspected)
-            regions = region_values(found)
+            _, regions = find_regions(scores, background, calibration, shows, (width, height), inspected)
         seen = [sighting.pattern for sighting in inspection.sightings if sighting.images]
+        verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
-            part,
-            status="judged",
-            bank=self.bank.name,
-            score=round(score, 6),
-            p_value=float(f"{inspection.p_values[0]:.4g}"),
-            threshold=float(calibration.threshold) if np.isfinite(calibration.threshold) else None,
-            flagged=flagged,
-            width=width,
-            height=height,
-            peak=peak_of(scores),
-            shows=tuple(pattern.name or pattern.verdict for pattern in seen),
-            regions=tuple(regions),
+            judged_part(part, bank, verdict, (width, height), scores, seen, regions),
             statistics={"score": score, **picture_statistics(picture)},
             layer=layer_png(Scale(*bank.scale).strength(scores)),
         )

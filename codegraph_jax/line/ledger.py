@@ -13,13 +13,14 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import shown
+from codegraph_jax.line.part import Alarm, Part
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -77,75 +78,6 @@ class LedgerError(UserError):
 
 class LedgerUnavailable(UserError):
     """The ledger cannot be written now: somebody holds it, or the disk is full. Nothing of the part is recorded."""
-
-
-@dataclass(frozen=True)
-class Alarm:
-    """Something that a person should look at.
-
-    Attributes:
-        kind: `drift` or `recurrence`.
-        subject: the statistic that has moved, or what recurs.
-        message: one sentence for a person.
-        parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
-        id, part, raised: as the ledger has them; 0 and empty before.
-    """
-
-    kind: str
-    subject: str
-    message: str
-    parts: tuple[int, ...] = ()
-    id: int = 0
-    part: int = 0
-    raised: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part and its verdict.
-
-    Attributes:
-        key: what makes it one part: a file's name and time, or what a request has named.
-        name: what people call it.
-        path: file of its picture.
-        received, judged: times, ISO 8601 in UTC.
-        status: `judged` or `failed`.
-        reason: why it failed.
-        bank: which bank has judged it.
-        score, p_value, threshold, flagged: as scores.json has them; None where it failed.
-        width, height: of the picture in pixels.
-        peak: where it scores highest, as shares of width and height.
-        shows: what it shows of the patterns that the bank knows.
-        regions: as regions.json has them.
-        statistics: what the monitors look at.
-        seconds: from the picture at hand to the verdict.
-        layer: PNG of the anomaly map with transparency.
-        id: number of its row; 0 before it has one.
-        alarms: those that it has raised.
-    """
-
-    key: str
-    name: str
-    path: str
-    received: str
-    judged: str
-    status: str
-    reason: str = ""
-    bank: str = ""
-    score: float | None = None
-    p_value: float | None = None
-    threshold: float | None = None
-    flagged: bool | None = None
-    width: int | None = None
-    height: int | None = None
-    peak: tuple[float, ...] = ()
-    shows: tuple[str, ...] = ()
-    regions: tuple[Mapping[str, Any], ...] = ()
-    statistics: Mapping[str, float] = field(default_factory=dict)
-    seconds: float | None = None
-    layer: bytes | None = None
-    id: int = 0
-    alarms: tuple[Alarm, ...] = ()
 
 
 class Ledger:

@@ -27,7 +27,7 @@ import numpy as np
 from scipy import special
 
 from codegraph_jax.bank.standouts import Standouts
-from codegraph_jax.line.ledger import Alarm
+from codegraph_jax.line.part import Alarm
 
 LIMITS = (0.6, 0.7, 0.8)
 """Below these two patches may be linked; each is tried."""

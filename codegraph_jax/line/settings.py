@@ -74,17 +74,12 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
-class ServeConfig:
+class ServeConfig(WatchConfig):
     """A server, which may watch a folder too."""
 
     task: str = field(default="serve", metadata=choice("serve"))
     """The task that this config is for."""
-    bank: SavedBankConfig = field(default_factory=SavedBankConfig)
-    backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     serve: WebSettings = field(default_factory=WebSettings)
-    watch: FolderSettings = field(default_factory=FolderSettings)
-    monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    data: ImageSettings = field(default_factory=ImageSettings)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from codegraph_jax.core.names import shown
 from codegraph_jax.data.images import UnreadableImage, load_image
-from codegraph_jax.line.ledger import Alarm, Part
+from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
 from codegraph_jax.report.regions import Box
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from codegraph_jax.core.errors import MissingPackage
 from codegraph_jax.data.search import LayoutError, walk
-from codegraph_jax.line.batch import file_key
 from codegraph_jax.line.inspector import OWN, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable, Part
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.part import Part, file_key
 from codegraph_jax.line.settings import FolderSettings
 
 LOOK_SECONDS = 30.0

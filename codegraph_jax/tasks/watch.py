@@ -19,8 +19,9 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import FILE, Ledger, Part
-from codegraph_jax.line.settings import FolderSettings, ServeConfig, WatchConfig
+from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.part import Part
+from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
 
@@ -57,7 +58,7 @@ def require_folder(settings: FolderSettings) -> None:
 
 
 @contextmanager
-def opened_line(config: WatchConfig | ServeConfig, workdir: Path) -> Iterator[Inspector]:
+def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     """The inspector of a workdir, ready to judge; the workdir is held against a second one."""
     if jax.process_count() > 1:
         raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")

@@ -16,7 +16,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.line import app as module
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import read_token
 from tests.line.conftest import spoil

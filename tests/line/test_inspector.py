@@ -11,7 +11,8 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import Alarm, Ledger, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.part import Alarm
 from tests.line.conftest import spoil
 
 

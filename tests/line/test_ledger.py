@@ -14,7 +14,8 @@ from dataclasses import replace
 import pytest
 
 from codegraph_jax.line import ledger as module
-from codegraph_jax.line.ledger import Alarm, Ledger, LedgerError, LedgerUnavailable, Part
+from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailable
+from codegraph_jax.line.part import Alarm, Part
 
 MOMENT = "2026-01-02T03:04:05.678+00:00"
 
@@ -159,7 +160,8 @@ def test_several_threads_write_and_read(ledger):
 WRITER = """
 import sys
 from tests.line.test_ledger import part
-from codegraph_jax.line.ledger import Alarm, Ledger
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.part import Alarm
 ledger = Ledger(sys.argv[1])
 number = ledger.count()["judged"]
 print("ready", flush=True)

@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.ledger import Alarm, Ledger
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import listening
 from tests.line.conftest import spoil

@@ -13,7 +13,8 @@ import pytest
 from codegraph_jax.line import ledger as ledger_module
 from codegraph_jax.line import watcher as module
 from codegraph_jax.line.inspector import Inspector
-from codegraph_jax.line.ledger import Ledger, Part
+from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import FolderSettings
 from codegraph_jax.line.watcher import Folder, Watcher
 
