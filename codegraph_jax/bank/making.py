@@ -19,13 +19,13 @@ from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
-from codegraph_jax.consistency.filtering import Dependence, dependences
+from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
-from codegraph_jax.scoring.mutual import mean_over_layers
+from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
@@ -118,18 +118,33 @@ def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImage
 def _pool(config: Config, lesson: Lesson) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """Some patches of the set, and how its images score by pools of the others' patches."""
     comparison, taken_out, own = lesson.comparison, lesson.taken_out, lesson.comparison.own
-    everybody = Panel.of(comparison, config.scoring.fraction)
-    layers = rescored(comparison, everybody, panel_scores(comparison, everybody), taken_out)
+    layers = _own_scores(comparison, lesson.found, taken_out, config.scoring.fraction)
     scores = [np.stack([excuse(degree, taken_out.excused) for degree in layer])[:, :own] for layer in layers]
     mean, judged = mean_over_layers(scores), comparison.features.placement.judged
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
-    # what stands out is no reference, and around a recurring defect patches have company too; where that leaves
-    # nothing, there is nothing else
+    # what stands out is no reference; where that leaves nothing, there is nothing else
     allowed = usable & ~taken_out.removed[:own] & (mean < lesson.calibration.unusual)
     allowed &= ~lesson.found.proven(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
     return pool, excuse(candidates.held_out_scores(config.bank.patches), taken_out.excused[:own])
+
+
+def _own_scores(
+    comparison: Comparison, found: Consistency, taken_out: Filter, fraction: float
+) -> list[Float[np.ndarray, "r n p"]]:
+    """Scores of the patches as a pool takes them: no lower than the images give them that show no recurring defect.
+
+    The members of a recurring defect vouch for it, and for what is around it, also in images that are not known as
+    members. As they give no patches, they must not make those of others look ordinary either.
+    """
+    everybody = Panel.of(comparison, fraction)
+    columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
+    panels = [everybody]
+    if FEWEST_OUTSIDE <= len(columns) < len(everybody.columns):
+        panels.append(Panel(columns, neighbour_count(len(columns), fraction)))
+    scores = [rescored(comparison, panel, panel_scores(comparison, panel), taken_out) for panel in panels]
+    return [np.maximum.reduce(layer) for layer in zip(*scores)]
 
 
 def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> Standouts:

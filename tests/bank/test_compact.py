@@ -1,6 +1,7 @@
 """Compact banks: what a pool keeps, how it scores, and what a run makes of its set."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.bank.file import BankError
+from codegraph_jax.bank.making import _own_scores
 from codegraph_jax.bank.pool import SHARPNESS, Pool, degree_vectors
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.thinning import thin
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -159,6 +163,24 @@ def test_recurring_defects_are_no_references(images):
     standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.unusual
     assert standing_out.any()
     assert result.bank.references.own.shape[2] == (~standing_out).sum()
+
+
+def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
+    comparison = CoDeGraph(configured()).compare(images[:OWN])
+    member = np.arange(OWN) < 5
+    tables = [np.array(table) for table in comparison.tables]
+    for table in tables:
+        table[:, :, member] *= 0.01
+    comparison = dataclasses.replace(comparison, tables=tables)
+
+    def own(defects):
+        found = SimpleNamespace(proven=lambda n: np.isin(np.arange(n), defects))
+        return np.stack(_own_scores(comparison, found, Filter.nothing(comparison), 0.3))  # type: ignore[arg-type]
+
+    k = neighbour_count(OWN - 5, 0.3)
+    by_others = np.stack([mutual_scores(table, k, np.flatnonzero(~member)) for table in tables])
+    assert (own(np.flatnonzero(member)) >= by_others).all()
+    assert (own([]) < 0.1 * by_others).all()
 
 
 def test_a_compact_bank_knows_no_places(images):
