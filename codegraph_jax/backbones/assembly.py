@@ -1,7 +1,10 @@
 """Checkpoint tensors -> parameters: every parameter filled exactly once, every leftover named."""
 
 import functools
+import math
 import re
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -11,19 +14,20 @@ from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.naming import NAMINGS, WHOLE, Naming, Part, Target
+from codegraph_jax.backbones.naming import KEY, NAMINGS, Naming, Part, Target, unwrapped
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
 SHOWN = 5
-DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2}
+DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
+ABSENT_BIAS = Target("projection/bias")
 
 
 @functools.cache
 def parameter_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
     """The shape of every parameter of `VisionTransformer(architecture)` by its path."""
     model = VisionTransformer(architecture, blocks=(), final_norm=False)
-    side = architecture.grid * architecture.patch_size
+    side = max(architecture.grid, 1) * architecture.patch_size
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     tree = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     return {path: leaf.shape for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
@@ -36,52 +40,94 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         CheckpointError: a parameter is missing or filled twice, a shape differs, or a tensor is left over that
             `preset.ignored` does not name.
     """
-    keys = list(checkpoint.readers)
-    naming = max(NAMINGS, key=lambda n: sum(n.target(key) is not None for key in keys))
+    naming, targets = recognised(preset, checkpoint)
     shapes = parameter_shapes(architecture)
-    targets = {key: naming.target(key) for key in keys}
-    if not any(targets.values()):
-        known = ", ".join(n.name for n in NAMINGS)
-        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; none is a name of {known}")
-    leftover = [
-        key
-        for key, target in targets.items()
-        if (target is None or target.path not in shapes) and not any(re.fullmatch(p, key) for p in preset.ignored)
-    ]
-    filled: dict[str, dict[Part, tuple[str, np.ndarray]]] = {}
+    leftover = [key for key, target in targets.items() if target is None or target.path not in shapes]
+    leftover = [key for key in leftover if not any(re.fullmatch(p, unwrapped(key)) for p in preset.ignored)]
+    # timm's heads have a bias that CLIP has not
+    leftover = [key for key in leftover if targets[key] != ABSENT_BIAS or np.any(checkpoint.readers[key]())]
+    filled: dict[str, list[tuple[Part, str, np.ndarray]]] = {}
     for key, target in targets.items():
         if target is None or target.path not in shapes:
             continue
-        parts = filled.setdefault(target.path, {})
-        for part, (other, _) in parts.items():
-            if part == target.part or part.of != target.part.of:
+        parts = filled.setdefault(target.path, [])
+        for part, other, _ in parts:
+            if part.of != target.part.of or set(part.places) & set(target.part.places):
                 raise CheckpointError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
         tensor = _oriented(target.path, key, checkpoint.readers[key]())
         shape = _part_shape(shapes[target.path], target.part)
+        if target.path == "positions" and architecture.class_token and tensor.shape == (shape[0] - 1, *shape[1:]):
+            # timm adds the class token's position to the token itself, where there are registers
+            tensor = np.concatenate([np.zeros((1, shape[1]), np.float32), tensor])
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{checkpoint.origin}: {key!r} has shape {tensor.shape} (as inputs by outputs), {preset.name} needs "
-                f"{shape}{_looks_like(checkpoint, naming)}"
+                f"{shape}{_looks_like(preset, checkpoint, naming)}"
             )
-        parts[target.part] = key, tensor
-    missing = [path for path in shapes if path not in filled]
-    for path, parts in filled.items():
-        count = next(iter(parts)).of
-        missing += [f"{path} (part {i + 1} of {count})" for i in range(count) if Part(i, count) not in parts]
+        parts.append((target.part, key, tensor))
+    missing = []
+    flat = {}
+    for path, shape in shapes.items():
+        parts = filled.get(path, [])
+        keys_bias = not architecture.key_bias and path.endswith("attention/qkv/bias")
+        of = parts[0][0].of if parts else 3 if keys_bias else 1
+        columns: dict[int, np.ndarray] = {part.number: tensor for part, _, tensor in parts}
+        for place in set(range(of)) - {place for part, _, _ in parts for place in part.places}:
+            if (keys_bias and Part(place, of) == KEY) or (naming.without and re.fullmatch(naming.without, path)):
+                columns[place] = np.zeros(_part_shape(shape, Part(place, of)), np.float32)
+            else:
+                missing.append(f"{path} (part {place + 1} of {of})" if parts else path)
+        if columns:
+            flat[path] = np.concatenate([columns[place] for place in sorted(columns)], axis=-1)
+        if columns and keys_bias:
+            # the original keeps numbers here that a mask hides
+            flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
     if missing or leftover:
         problems = []
         if missing:
-            problems.append(f"no tensor for {_list(missing)}")
+            problems.append(f"no tensor for {_list(dict.fromkeys(missing))}")
         if leftover:
             problems.append(f"nothing takes {_list(leftover)}")
-        raise CheckpointError(
-            f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{_looks_like(checkpoint, naming)}"
-        )
-    flat = {
-        path: np.concatenate([parts[part][1] for part in sorted(parts)], axis=-1) if len(parts) > 1 else parts[WHOLE][1]
-        for path, parts in filled.items()
-    }
+        looks = _looks_like(preset, checkpoint, naming)
+        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{looks}")
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def recognised(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
+    """The convention that knows most of a checkpoint's keys, and what each of them is by it.
+
+    Raises:
+        CheckpointError: no convention knows any.
+    """
+    keys = list(checkpoint.readers)
+
+    def fit(naming: Naming) -> tuple[int, bool]:
+        return sum(naming.target(unwrapped(key)) is not None for key in keys), naming.family == preset.family
+
+    naming = max(NAMINGS, key=fit)
+    targets = {key: naming.target(unwrapped(key)) for key in keys}
+    if not any(targets.values()):
+        known = ", ".join(n.name for n in NAMINGS)
+        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; none is a name of {known}")
+    return naming, targets
+
+
+def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpoint) -> Architecture:
+    """The architecture with the grid of positions that the checkpoint has learned: that of its training's image size.
+
+    Raises:
+        CheckpointError: no convention knows any of the checkpoint's keys.
+    """
+    naming, targets = recognised(preset, checkpoint)
+    if architecture.rotary or naming.family != preset.family:
+        return architecture
+    for key, target in targets.items():
+        if target == Target("positions"):
+            tensor = _oriented(target.path, key, checkpoint.readers[key]())
+            for rows in (len(tensor) - architecture.class_token, len(tensor)):
+                if rows > 0 and math.isqrt(rows) ** 2 == rows:
+                    return replace(architecture, grid=math.isqrt(rows))
+    return architecture
 
 
 def random_parameters(architecture: Architecture, seed: int) -> dict[str, Any]:
@@ -104,7 +150,7 @@ def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
     if path == "patch/kernel" and tensor.ndim == 4:
         return np.ascontiguousarray(tensor.transpose(2, 3, 1, 0).reshape(-1, tensor.shape[0]))
     # OpenAI keeps its projection as a bare [inputs, outputs] parameter
-    if path.endswith("/kernel") and tensor.ndim == 2 and key != "visual.proj":
+    if path.endswith("/kernel") and tensor.ndim == 2 and unwrapped(key) != "visual.proj":
         return np.ascontiguousarray(tensor.T)
     while tensor.ndim > DIMENSIONS.get(path, tensor.ndim) and tensor.shape[0] == 1:
         tensor = tensor[0]
@@ -112,30 +158,31 @@ def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
 
 
 def _part_shape(shape: tuple[int, ...], part: Part) -> tuple[int, ...]:
-    return (*shape[:-1], shape[-1] // part.of)
+    return (*shape[:-1], shape[-1] // part.of * part.taken)
 
 
-def _looks_like(checkpoint: Checkpoint, naming: Naming) -> str:
-    """`; it looks like ...` where the tensors are those of another preset."""
+def _looks_like(preset: Preset, checkpoint: Checkpoint, naming: Naming) -> str:
+    """`; it looks like ...` where the tensors are those of another preset, or of another family."""
     found = {}
     for key, reader in checkpoint.readers.items():
-        target = naming.target(key)
-        if target is not None:
+        target = naming.target(unwrapped(key))
+        if target is not None and target != ABSENT_BIAS:
             found[target] = _oriented(target.path, key, reader()).shape
-    positions = found.get(Target("positions"))
-    for preset in PRESETS.values():
-        a = preset.architecture
-        if preset.family != naming.family or positions != (1 + a.grid**2, a.width):
+    for other in PRESETS.values():
+        if other.family != naming.family or other.name == preset.name:
             continue
-        shapes = parameter_shapes(preset.architecture)
+        a = other.architecture
+        if not a.rotary and (rows := found.get(Target("positions"), (0,))[0] - a.class_token) > 0:
+            a = replace(a, grid=math.isqrt(rows))
+        shapes = parameter_shapes(a)
         if {t.path for t in found} == set(shapes) and all(
             _part_shape(shapes[t.path], t.part) == s for t, s in found.items()
         ):
-            return f"; it looks like {preset.name}"
-    return ""
+            return f"; it looks like {other.name}"
+    return f"; its names are those of {naming.name}" if naming.family != preset.family else ""
 
 
-def _list(names: list[str]) -> str:
+def _list(names: Iterable[str]) -> str:
     names = sorted(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(repr(name) for name in names[:SHOWN]) + more

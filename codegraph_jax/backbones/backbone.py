@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from codegraph_jax.backbones.assembly import assemble, random_parameters
+from codegraph_jax.backbones.assembly import assemble, random_parameters, with_grid_of
 from codegraph_jax.backbones.attention import fastest_route
 from codegraph_jax.backbones.checkpoints import Checkpoint, find_checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
@@ -48,10 +48,11 @@ class Backbone:
         """Multiplications and additions of the products of one image of so many patches."""
         a = self.model.architecture
         patches = rows * columns
-        tokens = 1 + a.registers + patches
+        tokens = a.special_tokens + patches
         inputs = 2 if a.activation == "swiglu" else 1
         block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
-        return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width)
+        pooling = 3 * tokens * a.width**2 if a.pooling else 0
+        return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
 
 
 def weights_identity(weights: str) -> str:
@@ -100,7 +101,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
             checkpoint = find_checkpoint(preset, config.weights)
-            architecture = _with_activation(preset, config, checkpoint)
+            architecture = with_grid_of(preset, _with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             weights = checkpoint.origin
     except CheckpointError as error:

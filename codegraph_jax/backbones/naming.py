@@ -1,7 +1,8 @@
 """How checkpoints name their tensors, and which parameter of `VisionTransformer` each one is.
 
 A rule is (pattern of the checkpoint's key, parameter, which part of the parameter's columns). `{}` in a parameter is
-the number of the block, which the pattern captures.
+the number of the block, which the pattern captures. What a larger model or a way of training puts before all names is
+taken off first (`unwrapped`).
 """
 
 import re
@@ -10,13 +11,32 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """One of `of` equal parts of a parameter's columns: query, key and value, or the two halves of a SwiGLU."""
+    """`taken` of `of` equal parts of a parameter's columns: query, key and value, or the two halves of a SwiGLU."""
 
     number: int = 0
     of: int = 1
+    taken: int = 1
+
+    @property
+    def places(self) -> range:
+        """The numbers of the parts."""
+        return range(self.number, self.number + self.taken)
 
 
 WHOLE, QUERY, KEY, VALUE, GATE, UP = Part(), Part(0, 3), Part(1, 3), Part(2, 3), Part(0, 2), Part(1, 2)
+KEY_VALUE = Part(1, 3, 2)
+
+WRAPPERS = re.compile(r"((_orig_mod|module|model|backbone|teacher|dinov2|dinov2_with_registers|dinov3|dinov3_vit)\.)+")
+
+
+def unwrapped(key: str) -> str:
+    """The key without what a larger model, data parallelism, compilation or distillation puts before it.
+
+    Examples:
+        >>> unwrapped("module.teacher.backbone.cls_token")
+        'cls_token'
+    """
+    return WRAPPERS.sub("", key, count=1) if WRAPPERS.match(key) else key
 
 
 @dataclass(frozen=True)
@@ -29,11 +49,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Naming:
-    """One convention."""
+    """One convention.
+
+    Attributes:
+        name: whose it is.
+        family: of the networks that have it, see `Preset.family`.
+        rules: see above.
+        without: a pattern of the parameters that files of this convention leave out where they are zero.
+    """
 
     name: str
     family: str
     rules: tuple[tuple[re.Pattern[str], str, Part], ...]
+    without: str = ""
 
     def target(self, key: str) -> Target | None:
         """The parameter that `key` fills, or None where this convention does not know it."""
@@ -43,17 +71,17 @@ class Naming:
         return None
 
 
-def _naming(
-    name: str, family: str, prefix: str, top: dict[str, str], block: str, inner: dict[str, str | tuple[str, Part]]
-) -> Naming:
-    """Rules from tables of key -> parameter; a trailing `.*` on both sides stands for weight and bias."""
+Table = dict[str, str | tuple[str, Part]]
+
+
+def _naming(name: str, family: str, prefix: str, top: Table, block: str, inner: Table, without: str = "") -> Naming:
+    """Rules from tables of key -> parameter; a trailing `.*` of a key stands for weight and bias."""
     rules = []
-    for key, path in top.items():
-        rules += _pair(prefix + re.escape(key), path, WHOLE)
-    for key, entry in inner.items():
-        path, part = entry if isinstance(entry, tuple) else (entry, WHOLE)
-        rules += _pair(prefix + block + re.escape(key), "block_{}/" + path, part)
-    return Naming(name, family, tuple((re.compile(k), p, part) for k, p, part in rules))
+    for table, before, within in ((top, prefix, ""), (inner, prefix + block, "block_{}/")):
+        for key, entry in table.items():
+            path, part = entry if isinstance(entry, tuple) else (entry, WHOLE)
+            rules += _pair(before + re.escape(key), within + path, part)
+    return Naming(name, family, tuple((re.compile(k), p, part) for k, p, part in rules), without)
 
 
 def _pair(key: str, path: str, part: Part) -> list[tuple[str, str, Part]]:
@@ -65,34 +93,57 @@ def _pair(key: str, path: str, part: Part) -> list[tuple[str, str, Part]]:
     return [(stem + r"\.weight", f"{path}/{weight}", part), (stem + r"\.bias", f"{path}/bias", part)]
 
 
+_HUB_TOWER: Table = {
+    "embeddings.position_embedding.weight": "positions",
+    "embeddings.patch_embedding.*": "patch",
+    "post_layernorm.*": "norm",
+}
+_HUB_TOWER_BLOCK: Table = {
+    "layer_norm1.*": "norm1",
+    "self_attn.q_proj.*": ("attention/qkv", QUERY),
+    "self_attn.k_proj.*": ("attention/qkv", KEY),
+    "self_attn.v_proj.*": ("attention/qkv", VALUE),
+    "self_attn.out_proj.*": "attention/out",
+    "layer_norm2.*": "norm2",
+    "mlp.fc1.*": "mlp/in",
+    "mlp.fc2.*": "mlp/out",
+}
+
 CLIP_HUB = _naming(
     "Hugging Face CLIP",
     "clip",
     # transformers 5 saves CLIPVisionModel without the prefix
     r"(?:vision_model\.)?",
-    {
+    _HUB_TOWER
+    | {
         "embeddings.class_embedding": "class_token",
-        "embeddings.position_embedding.weight": "positions",
-        "embeddings.patch_embedding.*": "patch",
         "pre_layrnorm.*": "pre_norm",
-        "post_layernorm.*": "norm",
         "visual_projection.weight": "projection/kernel",
     },
     r"encoder\.layers\.(\d+)\.",
-    {
-        "layer_norm1.*": "norm1",
-        "self_attn.q_proj.*": ("attention/qkv", QUERY),
-        "self_attn.k_proj.*": ("attention/qkv", KEY),
-        "self_attn.v_proj.*": ("attention/qkv", VALUE),
-        "self_attn.out_proj.*": "attention/out",
-        "layer_norm2.*": "norm2",
-        "mlp.fc1.*": "mlp/in",
-        "mlp.fc2.*": "mlp/out",
+    _HUB_TOWER_BLOCK,
+)
+
+SIGLIP_HUB = _naming(
+    "Hugging Face SigLIP",
+    "siglip",
+    r"(?:vision_model\.)?",
+    _HUB_TOWER
+    | {
+        "head.probe": "pooling/probe",
+        "head.attention.in_proj_weight": "pooling/qkv/kernel",
+        "head.attention.in_proj_bias": "pooling/qkv/bias",
+        "head.attention.out_proj.*": "pooling/out",
+        "head.layernorm.*": "pooling/norm",
+        "head.mlp.fc1.*": "pooling/mlp/in",
+        "head.mlp.fc2.*": "pooling/mlp/out",
     },
+    r"encoder\.layers\.(\d+)\.",
+    _HUB_TOWER_BLOCK,
 )
 
 CLIP_ORIGINAL = _naming(
-    "OpenAI CLIP",
+    "OpenAI CLIP or open_clip",
     "clip",
     r"visual\.",
     {
@@ -118,7 +169,7 @@ CLIP_ORIGINAL = _naming(
 DINOV2_HUB = _naming(
     "Hugging Face DINOv2",
     "dinov2",
-    r"(?:dinov2\.|dinov2_with_registers\.|backbone\.)?",
+    "",
     {
         "embeddings.cls_token": "class_token",
         "embeddings.position_embeddings": "positions",
@@ -151,31 +202,134 @@ DINOV2_HUB = _naming(
     },
 )
 
+_DINOV3_HUB: Table = {
+    "embeddings.cls_token": "class_token",
+    "embeddings.register_tokens": "registers",
+    "embeddings.patch_embeddings.*": "patch",
+    "norm.*": "norm",
+}
+_DINOV3_HUB_BLOCK: Table = {
+    "norm1.*": "norm1",
+    "attention.q_proj.*": ("attention/qkv", QUERY),
+    "attention.k_proj.*": ("attention/qkv", KEY),
+    "attention.v_proj.*": ("attention/qkv", VALUE),
+    "attention.o_proj.*": "attention/out",
+    "layer_scale1.lambda1": "scale1",
+    "norm2.*": "norm2",
+    "mlp.down_proj.*": "mlp/out",
+    "layer_scale2.lambda1": "scale2",
+}
+_DINOV3_MLP: Table = {"mlp.up_proj.*": "mlp/in"}
+# the same name for half of what it is in the other
+_DINOV3_GATED: Table = {"mlp.gate_proj.*": ("mlp/in", GATE), "mlp.up_proj.*": ("mlp/in", UP)}
+DINOV3_HUB, DINOV3_HUB_GATED = (
+    _naming(name, "dinov3", "", _DINOV3_HUB, r"layer\.(\d+)\.", _DINOV3_HUB_BLOCK | mlp)
+    for name, mlp in (
+        ("Hugging Face DINOv3", _DINOV3_MLP),
+        ("Hugging Face DINOv3 with SwiGLU", _DINOV3_GATED),
+    )
+)
+
+# what the original repositories and timm have in common
+_PLAIN: Table = {"patch_embed.proj.*": "patch", "norm.*": "norm"}
+_PLAIN_BLOCK: Table = {
+    "norm1.*": "norm1",
+    "attn.qkv.*": "attention/qkv",
+    "attn.proj.*": "attention/out",
+    "norm2.*": "norm2",
+    "mlp.fc1.*": "mlp/in",
+    "mlp.fc2.*": "mlp/out",
+}
+_SCALES: Table = {"ls1.gamma": "scale1", "ls2.gamma": "scale2"}
+# a model that was cut into chunks for training has the chunk's number before the block's
+_CHUNKED = r"blocks\.(?:\d+\.)?(\d+)\."
+
 DINOV2_ORIGINAL = _naming(
-    "facebookresearch/dinov2",
+    "facebookresearch/dinov2 or timm",
     "dinov2",
     "",
-    {
+    _PLAIN
+    | {
         "cls_token": "class_token",
         "pos_embed": "positions",
         "register_tokens": "registers",
-        "patch_embed.proj.*": "patch",
-        "norm.*": "norm",
+        "reg_token": "registers",
     },
-    # a model that was cut into chunks for training has the chunk's number before the block's
-    r"blocks\.(?:\d+\.)?(\d+)\.",
-    {
-        "norm1.*": "norm1",
-        "attn.qkv.*": "attention/qkv",
-        "attn.proj.*": "attention/out",
-        "ls1.gamma": "scale1",
-        "norm2.*": "norm2",
-        "mlp.fc1.*": "mlp/in",
-        "mlp.fc2.*": "mlp/out",
-        "mlp.w12.*": "mlp/in",
-        "mlp.w3.*": "mlp/out",
-        "ls2.gamma": "scale2",
-    },
+    _CHUNKED,
+    _PLAIN_BLOCK | _SCALES | {"mlp.w12.*": "mlp/in", "mlp.w3.*": "mlp/out"},
 )
 
-NAMINGS = (CLIP_HUB, CLIP_ORIGINAL, DINOV2_HUB, DINOV2_ORIGINAL)
+DINOV3_ORIGINAL = _naming(
+    "facebookresearch/dinov3",
+    "dinov3",
+    "",
+    _PLAIN | {"cls_token": "class_token", "storage_tokens": "registers"},
+    _CHUNKED,
+    _PLAIN_BLOCK | _SCALES | {"mlp.w1.*": ("mlp/in", GATE), "mlp.w2.*": ("mlp/in", UP), "mlp.w3.*": "mlp/out"},
+)
+
+DINOV3_TIMM = _naming(
+    "timm DINOv3",
+    "dinov3",
+    "",
+    _PLAIN | {"cls_token": "class_token", "reg_token": "registers"},
+    r"blocks\.(\d+)\.",
+    _PLAIN_BLOCK
+    | {
+        "gamma_1": "scale1",
+        "gamma_2": "scale2",
+        "attn.q_bias": ("attention/qkv/bias", QUERY),
+        "attn.v_bias": ("attention/qkv/bias", VALUE),
+        "mlp.fc1_g.*": ("mlp/in", GATE),
+        "mlp.fc1_x.*": ("mlp/in", UP),
+    },
+    without=r"block_\d+/attention/qkv/bias",
+)
+
+CLIP_TIMM = _naming(
+    "timm CLIP",
+    "clip",
+    r"(?:visual\.trunk\.)?",
+    _PLAIN
+    | {
+        "cls_token": "class_token",
+        "pos_embed": "positions",
+        "norm_pre.*": "pre_norm",
+        "head.*": "projection",
+    },
+    r"blocks\.(\d+)\.",
+    _PLAIN_BLOCK,
+)
+
+SIGLIP_TIMM = _naming(
+    "timm SigLIP",
+    "siglip",
+    r"(?:visual\.trunk\.)?",
+    _PLAIN
+    | {
+        "pos_embed": "positions",
+        "attn_pool.latent": "pooling/probe",
+        "attn_pool.q.*": ("pooling/qkv", QUERY),
+        "attn_pool.kv.*": ("pooling/qkv", KEY_VALUE),
+        "attn_pool.proj.*": "pooling/out",
+        "attn_pool.norm.*": "pooling/norm",
+        "attn_pool.mlp.fc1.*": "pooling/mlp/in",
+        "attn_pool.mlp.fc2.*": "pooling/mlp/out",
+    },
+    r"blocks\.(\d+)\.",
+    _PLAIN_BLOCK,
+)
+
+NAMINGS = (
+    CLIP_HUB,
+    CLIP_ORIGINAL,
+    CLIP_TIMM,
+    SIGLIP_HUB,
+    SIGLIP_TIMM,
+    DINOV2_HUB,
+    DINOV2_ORIGINAL,
+    DINOV3_HUB,
+    DINOV3_HUB_GATED,
+    DINOV3_ORIGINAL,
+    DINOV3_TIMM,
+)

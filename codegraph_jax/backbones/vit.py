@@ -1,8 +1,9 @@
-"""One vision transformer for CLIP's image tower and DINOv2, any input size that the patch divides.
+"""One vision transformer for the image towers of CLIP and SigLIP, DINOv2 and DINOv3; any size that the patch divides.
 
-CLIP: Radford et al. 2021 (arXiv:2103.00020), section 2.4. DINOv2: Oquab et al. 2023 (arXiv:2304.07193); registers:
-Darcet et al. 2023 (arXiv:2309.16588). Both are pre-norm ViTs (Dosovitskiy et al. 2020,
-arXiv:2010.11929); `Architecture` holds where they differ.
+CLIP: Radford et al. 2021 (arXiv:2103.00020), section 2.4. SigLIP 2: Tschannen et al. 2025 (arXiv:2502.14786). DINOv2:
+Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.16588). DINOv3: Simeoni et al. 2025
+(arXiv:2508.10104). All are pre-norm ViTs (Dosovitskiy et al. 2020, arXiv:2010.11929); `Architecture` holds where they
+differ.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from codegraph_jax.backbones.attention import Route, attention
-from codegraph_jax.backbones.positions import resampling_matrix
+from codegraph_jax.backbones.positions import resampling_matrix, rotary_angles
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,34 @@ class Architecture:
     depth: int
     heads: int
     grid: int
-    """Side of the learned grid of positions."""
+    """Side of the learned grid of positions; 0 where they are rotary."""
     mlp_width: int
     """Hidden units of an MLP; for SwiGLU, of each of the two halves."""
     activation: str = "gelu"
-    """`gelu` (by erf), `quick_gelu` (x sigmoid(1.702 x)) or `swiglu`."""
+    """`gelu` (by erf), `gelu_pytorch_tanh` (its usual approximation), `quick_gelu` (x sigmoid(1.702 x)) or `swiglu`."""
+    class_token: bool = True
+    """A learned token before those of the patches; SigLIP has none."""
     registers: int = 0
+    rotary: float = 0.0
+    """Base period of rotary positions (DINOv3), which turn queries and keys; 0: positions are learned and added."""
+    key_bias: bool = True
+    """Keys have a bias; DINOv3's is always zero."""
     patch_bias: bool = True
     pre_norm: bool = False
     """A LayerNorm before the first block (CLIP)."""
     layer_scale: bool = True
     projection: int = 0
     """Width of the projection of the class token (CLIP); 0: none."""
+    pooling: bool = False
+    """Attention by a learned query gives the image feature (SigLIP), not the class token."""
     norm_epsilon: float = 1e-6
     antialias: bool = False
     """Positions are interpolated with antialiasing (DINOv2 with registers)."""
+
+    @property
+    def special_tokens(self) -> int:
+        """How many tokens come before those of the patches."""
+        return int(self.class_token) + self.registers
 
 
 class Dense(nn.Module):
@@ -74,12 +88,34 @@ class Attention(nn.Module):
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], turn: "Turn | None" = None) -> Float[Array, "b t c"]:
         batch, tokens, width = x.shape
-        qkv = Dense(3 * width, self.dtype, name="qkv")(x).astype(self.dtype)
+        qkv = Dense(3 * width, self.dtype, name="qkv")(x)
         query, key, value = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, width // self.heads), 2, 0)
+        if turn:
+            query, key = turned(query, turn), turned(key, turn)
+        query, key, value = (y.astype(self.dtype) for y in (query, key, value))
         mixed = attention(query, key, value, self.route, precision_of(self.dtype))
         return Dense(width, self.dtype, name="out")(mixed.reshape(batch, tokens, width))
+
+
+class AttentionPooling(nn.Module):
+    """One token from all: a learned query attends to them, and an MLP follows (Zhai et al. 2022, arXiv:2106.04560)."""
+
+    architecture: Architecture
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b c"]:
+        a, (batch, tokens, width) = self.architecture, x.shape
+        probe = self.param("probe", nn.initializers.normal(0.02), (width,))
+        # the query goes through the product of all tokens: one of a thousand, and their queries are not read
+        rows = jnp.concatenate([jnp.broadcast_to(probe, (batch, 1, width)), x], axis=1)
+        qkv = Dense(3 * width, self.dtype, name="qkv")(rows).astype(self.dtype)
+        query, key, value = jnp.moveaxis(qkv.reshape(batch, 1 + tokens, 3, a.heads, width // a.heads), 2, 0)
+        mixed = attention(query[:, :1], key[:, 1:], value[:, 1:], "batched", precision_of(self.dtype))
+        y = Dense(width, self.dtype, name="out")(mixed.reshape(batch, width))
+        return y + Mlp(a.mlp_width, a.activation, self.dtype, name="mlp")(_norm(a, "norm")(y))
 
 
 class Mlp(nn.Module):
@@ -88,7 +124,7 @@ class Mlp(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
         if self.activation == "swiglu":
             gate, linear = jnp.split(Dense(2 * self.hidden, self.dtype, name="in")(x), 2, axis=-1)
             y = jax.nn.silu(gate) * linear
@@ -105,9 +141,9 @@ class Block(nn.Module):
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], turn: "Turn | None" = None) -> Float[Array, "b t c"]:
         a = self.architecture
-        y = Attention(a.heads, self.dtype, self.route, name="attention")(_norm(a, "norm1")(x))
+        y = Attention(a.heads, self.dtype, self.route, name="attention")(_norm(a, "norm1")(x), turn)
         x = x + self._scaled(y, "scale1")
         y = Mlp(a.mlp_width, a.activation, self.dtype, name="mlp")(_norm(a, "norm2")(x))
         return x + self._scaled(y, "scale2")
@@ -143,21 +179,26 @@ class VisionTransformer(nn.Module):
 
         Returns:
             `blocks`: a list of float32 [b, p, c], one for each of `blocks` in that order, the p patches in row order,
-            class token and registers dropped. `image`: float32 [b, d]; with a projection (CLIP) the projected class
-            token after the last norm, scaled to length 1; without (DINOv2) the normed class token as it is.
+            class token and registers dropped. `image`: float32 [b, d]; the class token after the last norm, as it is
+            (DINOv2, DINOv3), or projected and scaled to length 1 (CLIP); the pooled patches scaled to length 1
+            (SigLIP).
         """
         a = self.architecture
         x = self._embed(images)
+        turn = self._turn(images.shape[1] // a.patch_size, images.shape[2] // a.patch_size)
         last_norm = _norm(a, "norm")
-        special = 1 + a.registers
         outputs = {}
         for i in range(a.depth):
-            x = Block(a, self.dtype, self.route, name=f"block_{i}")(x)
+            x = Block(a, self.dtype, self.route, name=f"block_{i}")(x, turn)
             if i in self.blocks:
-                outputs[i] = x[:, special:]
-        image = last_norm(x[:, 0])
+                outputs[i] = x[:, a.special_tokens :]
+        if a.pooling:
+            image = AttentionPooling(a, self.dtype, name="pooling")(last_norm(x))
+        else:
+            image = last_norm(x[:, 0])
         if a.projection:
             image = Dense(a.projection, jnp.float32, use_bias=False, name="projection")(image)
+        if a.projection or a.pooling:
             image = image / jnp.linalg.norm(image, axis=-1, keepdims=True)
         patches = [last_norm(outputs[i]) if self.final_norm else outputs[i] for i in self.blocks]
         return {"blocks": patches, "image": image}
@@ -170,15 +211,27 @@ class VisionTransformer(nn.Module):
         cells = jnp.moveaxis(cells, 3, 2).reshape(batch, h * w, a.patch_size * a.patch_size * 3)
         patches = Dense(a.width, self.dtype, use_bias=a.patch_bias, name="patch")(cells)
 
-        token = self.param("class_token", nn.initializers.normal(0.02), (a.width,))
-        positions = self.param("positions", nn.initializers.normal(0.02), (1 + a.grid**2, a.width))
-        first = jnp.broadcast_to(token + positions[0], (batch, 1, a.width))
-        rows = [first, patches + self._positions(positions[1:], h, w)]
+        first = self.param("class_token", nn.initializers.normal(0.02), (a.width,)) if a.class_token else None
+        if not a.rotary:
+            positions = self.param("positions", nn.initializers.normal(0.02), (a.class_token + a.grid**2, a.width))
+            if first is not None:
+                first, positions = first + positions[0], positions[1:]
+            patches = patches + self._positions(positions, h, w)
+        rows = [] if first is None else [jnp.broadcast_to(first, (batch, 1, a.width))]
         if a.registers:
             registers = self.param("registers", nn.initializers.normal(0.02), (a.registers, a.width))
-            rows.insert(1, jnp.broadcast_to(registers, (batch, *registers.shape)))
-        x = jnp.concatenate(rows, axis=1)
+            rows.append(jnp.broadcast_to(registers, (batch, *registers.shape)))
+        x = jnp.concatenate([*rows, patches], axis=1)
         return _norm(a, "pre_norm")(x) if a.pre_norm else x
+
+    def _turn(self, h: int, w: int) -> "Turn | None":
+        """The rotation of every token of an image of h x w patches; those that are no patches stay as they are."""
+        a = self.architecture
+        if not a.rotary:
+            return None
+        angles = rotary_angles(h, w, a.width // a.heads, a.rotary)
+        angles = np.concatenate([np.zeros((a.special_tokens, angles.shape[1])), angles])
+        return jnp.asarray(np.cos(angles), jnp.float32), jnp.asarray(np.sin(angles), jnp.float32)
 
     def _positions(self, learned: Float[Array, "q c"], h: int, w: int) -> Float[Array, "p c"]:
         a = self.architecture
@@ -190,6 +243,17 @@ class VisionTransformer(nn.Module):
         learned = learned.reshape(a.grid, a.grid, a.width)
         rows = jnp.einsum("hi,ijc->hjc", down, learned, precision=lax.Precision.HIGHEST)
         return jnp.einsum("wj,hjc->hwc", across, rows, precision=lax.Precision.HIGHEST).reshape(h * w, a.width)
+
+
+Turn = tuple[Float[Array, "t d"], Float[Array, "t d"]]
+"""Cosines and sines of the angles by which the channels of each token turn."""
+
+
+def turned(x: Float[Array, "b t heads d"], turn: Turn) -> Float[Array, "b t heads d"]:
+    """Each token's channels i and i + d / 2, taken as a point of the plane, turned by angle i of that token."""
+    cosine, sine = (y[:, None] for y in turn)
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cosine + jnp.concatenate([-second, first], axis=-1) * sine
 
 
 def precision_of(dtype: Any) -> lax.Precision:
@@ -210,5 +274,13 @@ def _quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"gelu": _gelu, "quick_gelu": _quick_gelu}
+def _gelu_tanh(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    return jax.nn.gelu(x, approximate=True)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": _gelu,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "quick_gelu": _quick_gelu,
+}
 """MLP activations by the names that checkpoints' configurations use."""

@@ -1,8 +1,14 @@
 """Where weights come from: files, shards, directories, the hub's cache; and what is said where they cannot be read."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -135,6 +141,48 @@ def test_without_the_hub_the_error_tells_the_way_by_hand(offline: Path) -> None:
     assert "backbone.weights" in str(error.value)
 
 
+class _Gate(BaseHTTPRequestHandler):
+    """A hub that refuses as Hugging Face's does for gated files, and notes who asks."""
+
+    tokens: ClassVar[list[str | None]] = []
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        self.tokens.append(self.headers["Authorization"])
+        self.send_response(403)
+        self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("X-Error-Message", "Access to model is restricted. You must be authenticated to access it.")
+        self.end_headers()
+
+    do_GET = do_HEAD  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_gated_weights_say_which_licence_to_accept_and_tell_no_token(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Gate)
+    Thread(target=server.serve_forever, daemon=True).start()
+    code = (
+        "from codegraph_jax.backbones.checkpoints import find_checkpoint\n"
+        "from codegraph_jax.backbones.presets import PRESETS\n"
+        "find_checkpoint(PRESETS['dinov3-small'])"
+    )
+    secret = "hf_" + "s3cret" * 5
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": secret}
+    environment.pop("HF_HUB_OFFLINE", None)
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    server.shutdown()
+    assert run.returncode == 1
+    assert f"Bearer {secret}" in _Gate.tokens
+    message = run.stderr.strip().splitlines()[-1]
+    assert "accept its DINOv3 License" in message
+    assert "https://huggingface.co/facebook/dinov3-vits16-pretrain-lvd1689m" in message
+    assert "HF_TOKEN" in message
+    assert secret not in run.stdout + run.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+
+
 def _cache(cache: Path, repository: str, commit: str, branch: str = "") -> Path:
     folder = cache / ("models--" + repository.replace("/", "--"))
     snapshot = folder / "snapshots" / commit
@@ -165,11 +213,3 @@ def test_a_branch_is_recorded_as_the_commit_that_it_was(offline: Path) -> None:
     assert commit in find_checkpoint(DINOV2, f"someone/model@{commit}").origin
     with pytest.raises(CheckpointError, match="someone/model@v2 cannot be fetched"):
         find_checkpoint(DINOV2, "someone/model@v2")
-
-
-def test_every_hub_source_is_pinned() -> None:
-    for preset in PRESETS.values():
-        for source in preset.sources:
-            if isinstance(source, HubSource):
-                assert len(source.revision) == 40
-                assert source.file.endswith(".safetensors")

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones.assembly import assemble
+from codegraph_jax.backbones.assembly import assemble, with_grid_of
 from codegraph_jax.backbones.checkpoints import Checkpoint, open_file
 from codegraph_jax.backbones.errors import CheckpointError
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import GOLDEN, TIMM, TINY
 
 Tensors = dict[str, np.ndarray]
 
@@ -38,6 +39,15 @@ DINOV2_ORIGINAL = [
     (r"layer_scale(\d)\.lambda1", r"ls\1.gamma"),
     (r"mlp\.weights_in", "mlp.w12"),
     (r"mlp\.weights_out", "mlp.w3"),
+]
+DINOV3_ORIGINAL = [
+    (r"embeddings\.cls_token", "cls_token"),
+    (r"embeddings\.mask_token", "mask_token"),
+    (r"embeddings\.register_tokens", "storage_tokens"),
+    (r"embeddings\.patch_embeddings\.", "patch_embed.proj."),
+    (r"^layer\.", "blocks."),
+    (r"attention\.o_proj", "attn.proj"),
+    (r"layer_scale(\d)\.lambda1", r"ls\1.gamma"),
 ]
 
 
@@ -80,6 +90,22 @@ def _dinov2_original(name: str) -> Tensors:
     return _rename(tensors, DINOV2_ORIGINAL)
 
 
+def _dinov3_original(name: str) -> Tensors:
+    """With the bias of the keys that the original keeps and a mask hides."""
+    tensors = _golden(name)
+    for i in range(3):
+        place = f"layer.{i}.attention."
+        weights = [tensors.pop(f"{place}{third}_proj.weight") for third in "qkv"]
+        query, value = (tensors.pop(f"{place}{third}_proj.bias") for third in "qv")
+        tensors[f"blocks.{i}.attn.qkv.weight"] = np.concatenate(weights)
+        tensors[f"blocks.{i}.attn.qkv.bias"] = np.concatenate([query, np.full_like(query, 7), value])
+        tensors[f"blocks.{i}.attn.qkv.bias_mask"] = np.repeat(np.array([1, 0, 1], np.float16), 32)
+    mlp = [(r"mlp\.gate_proj", "mlp.w1"), (r"mlp\.up_proj", "mlp.w2"), (r"mlp\.down_proj", "mlp.w3")]
+    if "gated" not in name:
+        mlp = [(r"mlp\.up_proj", "mlp.fc1"), (r"mlp\.down_proj", "mlp.fc2")]
+    return _rename(tensors, DINOV3_ORIGINAL + mlp) | {"rope_embed.periods": np.ones(4)}
+
+
 def _in_memory_names(name: str) -> Tensors:
     tensors = _rename(
         _golden(name),
@@ -99,7 +125,8 @@ def _in_memory_names(name: str) -> Tensors:
 
 def _assemble(name: str, tensors: Tensors) -> dict:
     checkpoint = Checkpoint({key: (lambda t=tensor: t) for key, tensor in tensors.items()}, "here")
-    return assemble(TINY[name], TINY[name].architecture, checkpoint)
+    preset = (TINY | TIMM)[name]
+    return assemble(preset, preset.architecture, checkpoint)
 
 
 def _same(a: dict, b: dict) -> bool:
@@ -110,6 +137,7 @@ def _same(a: dict, b: dict) -> bool:
 
 CLIPS = [name for name in TINY if name.startswith("clip")]
 DINOV2S = [name for name in TINY if name.startswith("dinov2")]
+DINOV3S = [name for name in TINY if name.startswith("dinov3")]
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -139,10 +167,91 @@ def test_names_that_transformers_5_has_in_memory(name: str) -> None:
     assert _same(_assemble(name, _in_memory_names(name)), _assemble(name, _golden(name)))
 
 
-@pytest.mark.parametrize("prefix", ["dinov2.", "dinov2_with_registers.", "backbone."])
-def test_names_inside_a_larger_model(prefix: str) -> None:
+@pytest.mark.parametrize("name", DINOV3S)
+def test_names_of_the_original_dinov3(name: str) -> None:
+    assert _same(_assemble(name, _dinov3_original(name)), _assemble(name, _golden(name)))
+
+
+@pytest.mark.parametrize("name", [*TINY, *TIMM])
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "teacher.backbone.", "model.", "_orig_mod.module."])
+def test_names_inside_a_larger_model(name: str, prefix: str) -> None:
+    tensors = {prefix + key: tensor for key, tensor in _golden(name).items()}
+    assert _same(_assemble(name, tensors), _assemble(name, _golden(name)))
+
+
+@pytest.mark.parametrize("prefix", ["dinov2.", "dinov2_with_registers."])
+def test_names_of_a_classifier_on_dinov2(prefix: str) -> None:
     tensors = {prefix + key: tensor for key, tensor in _golden("dinov2_registers").items()}
     assert _same(_assemble("dinov2_registers", tensors), _assemble("dinov2_registers", _golden("dinov2_registers")))
+
+
+@pytest.mark.parametrize("name", ["timm_clip", "timm_siglip"])
+def test_towers_of_timm_inside_open_clip(name: str) -> None:
+    tensors = {f"visual.trunk.{key}": tensor for key, tensor in _golden(name).items()}
+    tensors |= {
+        "text.transformer.resblocks.0.ln_1.bias": np.ones(3),
+        "logit_scale": np.ones(()),
+        "logit_bias": np.ones(()),
+    }
+    assert _same(_assemble(name, tensors), _assemble(name, _golden(name)))
+
+
+def test_the_bias_of_a_clip_head_must_be_zero() -> None:
+    assert not _golden("timm_clip")["head.bias"].any()
+    with pytest.raises(CheckpointError, match=r"nothing takes 'head\.bias'"):
+        _assemble("timm_clip", _golden("timm_clip") | {"head.bias": np.ones(24)})
+
+
+def test_only_timm_leaves_out_a_bias_that_is_zero() -> None:
+    assert not _assemble("timm_dinov3_gated", _golden("timm_dinov3_gated"))["block_1"]["attention"]["qkv"]["bias"].any()
+    tensors = {key: t for key, t in _golden("dinov3").items() if not key.endswith("q_proj.bias")}
+    with pytest.raises(CheckpointError, match=r"block_0/attention/qkv/bias \(part 1 of 3\)"):
+        _assemble("dinov3", tensors)
+    with pytest.raises(CheckpointError, match="no tensor for"):
+        _assemble("dinov3", {key: t for key, t in tensors.items() if not key.endswith("v_proj.bias")})
+
+
+def test_heads_of_pretraining_may_be_left_over() -> None:
+    tensors = {f"teacher.backbone.{key}": tensor for key, tensor in _golden("dinov3").items()}
+    tensors |= {"teacher.dino_head.mlp.0.weight": np.ones((3, 3)), "teacher.ibot_head.last_layer.weight": np.ones(3)}
+    assert _same(_assemble("dinov3", tensors), _assemble("dinov3", _golden("dinov3")))
+    with pytest.raises(CheckpointError, match=r"student\.backbone\.norm\.bias"):
+        _assemble("dinov3", tensors | {"student.backbone.norm.bias": np.ones(32)})
+
+
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_types_of_files_are_read_into_float32(dtype: type) -> None:
+    tensors = {key: tensor.astype(dtype) for key, tensor in _golden("siglip").items()}
+    leaves = jax.tree.leaves(_assemble("siglip", tensors))
+    assert all(leaf.dtype == np.float32 for leaf in leaves)
+    exact = jax.tree.leaves(_assemble("siglip", _golden("siglip")))
+    assert all(np.abs(a - b).max() <= 2**-7 * np.abs(b).max() for a, b in zip(leaves, exact, strict=True))
+
+
+@pytest.mark.parametrize("name", ["clip_gelu", "dinov2", "timm_dinov2_registers", "siglip"])
+def test_the_grid_of_positions_is_the_checkpoints(name: str) -> None:
+    """A file that was trained at another image size has another grid; nothing else of it differs."""
+    preset, tensors = (TINY | TIMM)[name], _golden(name)
+    [key] = [key for key in tensors if "pos_embed" in key or "position_embedding" in key]
+    positions = tensors[key].reshape(-1, 32)
+    first = len(positions) - 25
+    grown = np.concatenate([positions[:first], np.repeat(positions[first:], 2, axis=0)[:49]])
+    tensors[key] = grown.reshape(*tensors[key].shape[:-2], -1, 32)
+    checkpoint = Checkpoint({key: (lambda t=tensor: t) for key, tensor in tensors.items()}, "here")
+    architecture = with_grid_of(preset, preset.architecture, checkpoint)
+    assert architecture.grid == 7
+    assert assemble(preset, architecture, checkpoint)["positions"].shape[0] == 49 + preset.architecture.class_token
+
+
+def test_a_file_of_another_family_is_called_by_its_name() -> None:
+    for name, other, called in (
+        ("dinov3", "dinov2", "its names are those of Hugging Face DINOv2"),
+        ("dinov2", "timm_siglip", "its names are those of timm SigLIP"),
+        ("siglip", "clip_gelu", "its names are those of Hugging Face CLIP"),
+        ("clip_gelu", "timm_dinov3", "its names are those of timm DINOv3"),
+    ):
+        with pytest.raises(CheckpointError, match=called):
+            _assemble(name, _golden(other))
 
 
 def test_clip_without_its_prefix_and_with_its_text_tower() -> None:

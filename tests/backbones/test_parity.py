@@ -11,19 +11,19 @@ import pytest
 from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.checkpoints import open_file
 from codegraph_jax.backbones.vit import VisionTransformer
-from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
+from tests.backbones.tiny import GOLDEN, PATCH, TIMM, TINY, drawn_image
 
 SIZES = ((5, 5), (8, 7), (3, 4))
 
 
 @functools.cache
 def _params(name: str) -> dict[str, Any]:
-    preset = TINY[name]
+    preset = (TINY | TIMM)[name]
     return assemble(preset, preset.architecture, open_file(GOLDEN / f"{name}.safetensors"))
 
 
 def _features(name: str, rows: int, columns: int, **model: object) -> tuple[np.ndarray, np.ndarray]:
-    preset = TINY[name]
+    preset = (TINY | TIMM)[name]
     vit = VisionTransformer(preset.architecture, preset.blocks, preset.final_norm, **model)  # type: ignore[arg-type]
     image = drawn_image(rows * PATCH, columns * PATCH)
     features = jax.jit(vit.apply)({"params": _params(name)}, jnp.asarray(np.stack([image, image[::-1]])))
@@ -41,7 +41,16 @@ def test_blocks_and_image_feature_equal_transformers(name: str, rows: int, colum
     assert np.abs(image - golden[f"image_{rows}x{columns}"]).max() <= 1e-4
 
 
-@pytest.mark.parametrize("name", ["clip_gelu", "dinov2_swiglu_registers"])
+@pytest.mark.parametrize("name", TIMM)
+def test_files_of_timm_give_what_timm_gives(name: str) -> None:
+    golden = np.load(GOLDEN / f"{name}.npz")
+    for size in sorted(key.removeprefix("image_") for key in golden if key.startswith("image_")):
+        blocks, image = _features(name, *map(int, size.split("x")))
+        assert np.abs(blocks - golden[f"blocks_{size}"]).max() <= 1e-4
+        assert np.abs(image - golden[f"image_{size}"]).max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["clip_gelu", "dinov2_swiglu_registers", "dinov3", "siglip"])
 def test_attention_by_head_is_exact(name: str) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
     blocks, image = _features(name, 8, 7, route="by_head")
@@ -50,7 +59,7 @@ def test_attention_by_head_is_exact(name: str) -> None:
 
 
 @pytest.mark.parametrize("route", ["by_head", "batched"])
-@pytest.mark.parametrize("name", ["clip_quick_gelu", "dinov2_swiglu"])
+@pytest.mark.parametrize("name", ["clip_quick_gelu", "dinov2_swiglu", "dinov3", "siglip"])
 def test_bfloat16_stays_close(name: str, route: str) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")["blocks_8x7"]
     blocks, _ = _features(name, 8, 7, dtype=jnp.bfloat16, route=route)

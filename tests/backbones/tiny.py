@@ -15,6 +15,9 @@ _SHAPE = {"patch_size": PATCH, "width": 32, "depth": 3, "heads": 2, "grid": GRID
 _CLIP = {"patch_bias": False, "pre_norm": True, "layer_scale": False, "projection": 24, "norm_epsilon": 1e-5}
 # two thirds of 64 hidden units, rounded up to a multiple of 8
 _GATED = {"activation": "swiglu", "mlp_width": 48}
+_REGISTERS = {"registers": 4, "antialias": True}
+_DINOV3 = {"grid": 0, "registers": 4, "rotary": 100.0, "key_bias": False, "norm_epsilon": 1e-5}
+_SIGLIP = {"activation": "gelu_pytorch_tanh", "class_token": False, "layer_scale": False, "pooling": True}
 
 
 def _preset(base: str, **changes: object) -> Preset:
@@ -27,9 +30,20 @@ TINY = {
     "clip_gelu": _preset("clip-vit-l14-336", activation="gelu", **_CLIP),
     "dinov2": _preset("dinov2-small"),
     "dinov2_swiglu": _preset("dinov2-giant", **_GATED),
-    "dinov2_registers": _preset("dinov2-small-registers", registers=4, antialias=True),
-    "dinov2_swiglu_registers": _preset("dinov2-giant-registers", registers=4, antialias=True, **_GATED),
+    "dinov2_registers": _preset("dinov2-small-registers", **_REGISTERS),
+    "dinov2_swiglu_registers": _preset("dinov2-giant-registers", **_REGISTERS, **_GATED),
+    "dinov3": _preset("dinov3-small", **_DINOV3),
+    "dinov3_gated": _preset("dinov3-small-plus", activation="swiglu", **_DINOV3),
+    "siglip": _preset("siglip2-base", **_SIGLIP),
 }
+TIMM = {
+    "timm_clip": TINY["clip_quick_gelu"],
+    "timm_dinov2_registers": TINY["dinov2_registers"],
+    "timm_dinov3": TINY["dinov3"],
+    "timm_dinov3_gated": TINY["dinov3_gated"],
+    "timm_siglip": TINY["siglip"],
+}
+"""The same networks from files that timm has written."""
 
 
 def drawn_image(height: int, width: int) -> np.ndarray:
