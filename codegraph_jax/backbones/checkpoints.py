@@ -146,7 +146,7 @@ def _gated(source: HubSource) -> str:
     return (
         f"{source.repository} is gated: log in at https://huggingface.co, accept its {source.licence or 'licence'} at "
         f"https://huggingface.co/{source.repository}, make a token that may read it at "
-        "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). Without a token: copy "
+        "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). Without one: copy "
         "the file from where you have it and set config.backbone.weights to it"
     )
 
@@ -271,14 +271,22 @@ def _shards(index: Path, check: bool = True) -> list[Path]:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        return {}
-    try:
-        settings = _read_json(path)
-    except (ValueError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{path}: no JSON ({error})") from None
-    return settings if isinstance(settings, dict) else {}
+    """What config.json says; without one, the activation that open_clip's own file states."""
+    for name in ("config.json", "open_clip_config.json"):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            settings = _read_json(path)
+        except (ValueError, RecursionError, OSError) as error:
+            raise CheckpointError(f"{path}: no JSON ({error})") from None
+        if not isinstance(settings, dict):
+            return {}
+        model = settings.get("model_cfg")
+        if name != "config.json" and isinstance(model, dict) and "timm_model_name" not in model.get("vision_cfg", ()):
+            return {"hidden_act": "quick_gelu" if model.get("quick_gelu") else "gelu"}
+        return settings
+    return {}
 
 
 def _sha256(files: list[Path]) -> str:

@@ -85,6 +85,21 @@ def test_the_checkpoint_states_its_activation(tmp_path: Path, stated: dict | Non
     assert backbone.model.architecture.activation == used
 
 
+@pytest.mark.parametrize(
+    ("stated", "used"),
+    [
+        ({"model_cfg": {"quick_gelu": True}}, "quick_gelu"),
+        ({"model_cfg": {"vision_cfg": {"layers": 12}}}, "gelu"),
+        ({"model_cfg": {"vision_cfg": {"timm_model_name": "vit"}}}, "quick_gelu"),
+    ],
+)
+def test_open_clip_states_its_activation_in_a_file_of_its_own(tmp_path: Path, stated: dict, used: str) -> None:
+    shutil.copy(GOLDEN / "clip_quick_gelu.safetensors", tmp_path / "model.safetensors")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(stated))
+    backbone = load_backbone(_config("clip_quick_gelu", weights=str(tmp_path)))
+    assert backbone.model.architecture.activation == used
+
+
 def test_an_activation_that_is_not_known_is_an_error(tmp_path: Path) -> None:
     shutil.copy(GOLDEN / "clip_gelu.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"hidden_act": "relu6"}')
