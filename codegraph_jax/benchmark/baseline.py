@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from jaxtyping import Float
 
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones.positions import rotary_angles
 from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
 
 
@@ -53,13 +53,21 @@ class Vit:
 
     Args:
         backbone: its architecture, blocks and parameters.
+        side: of the grid of patches.
         dtype: of everything.
     """
 
-    def __init__(self, backbone: Backbone, positions: Float[np.ndarray, "p c"], dtype: torch.dtype):
+    def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype):
         self.backbone, self.a = backbone, backbone.model.architecture
         self.parameters = _as_tensors(backbone.params, dtype)
-        self.positions = torch.from_numpy(np.array(positions)).to(dtype)
+        self.positions, self.angles = torch.zeros((), dtype=dtype), torch.zeros(0, dtype=dtype)
+        if self.a.rotary:
+            angles = rotary_angles(side, side, self.a.width // self.a.heads, self.a.rotary)
+            self.angles = torch.from_numpy(angles).to(dtype)
+        else:
+            learned = backbone.params["positions"][int(self.a.class_token) :]
+            positions = backbone.model.apply({"params": backbone.params}, learned, side, side, method="_positions")
+            self.positions = torch.from_numpy(np.array(positions)).to(dtype)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -68,16 +76,18 @@ class Vit:
         b, s, size = len(images), images.shape[1] // a.patch_size, a.patch_size
         cells = images.reshape(b, s, size, s, size, 3).permute(0, 1, 3, 2, 4, 5).reshape(b, s * s, -1)
         x = _dense(cells, parameters["patch"]) + self.positions
-        first = (parameters["class_token"] + parameters["positions"][0]).expand(b, 1, -1)
-        registers = parameters["registers"].expand(b, -1, -1) if a.registers else first[:, :0]
-        x = torch.cat([first, registers, x], dim=1)
+        first = parameters["registers"].expand(b, -1, -1) if a.registers else x[:, :0]
+        if a.class_token:
+            token = parameters["class_token"] + (0 if a.rotary else parameters["positions"][0])
+            first = torch.cat([token.expand(b, 1, -1), first], dim=1)
+        x = torch.cat([first, x], dim=1)
         if a.pre_norm:
             x = self._norm(x, parameters["pre_norm"])
         outputs = {}
         # a user asks for blocks only; what lies behind the last of them serves the image feature alone
         for i in range(a.depth):
             x = self._block(x, parameters[f"block_{i}"])
-            outputs[i] = x[:, 1 + a.registers :]
+            outputs[i] = x[:, a.special_tokens :]
         chosen = [outputs[i] for i in self.backbone.blocks]
         return [self._norm(y, parameters["norm"]) for y in chosen] if self.backbone.preset.final_norm else chosen
 
@@ -88,15 +98,26 @@ class Vit:
         b, t, c = x.shape
         qkv = _dense(self._norm(x, parameters["norm1"]), parameters["attention"]["qkv"])
         query, key, value = qkv.reshape(b, t, 3, self.a.heads, -1).permute(2, 0, 3, 1, 4)
+        if self.a.rotary:
+            query, key = self._turned(query), self._turned(key)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, t, c)
         x = x + _dense(mixed, parameters["attention"]["out"]) * parameters.get("scale1", 1.0)
         y = _dense(self._norm(x, parameters["norm2"]), parameters["mlp"]["in"])
         if self.a.activation == "swiglu":
             gate, linear = y.chunk(2, dim=-1)
             y = F.silu(gate) * linear
+        elif self.a.activation == "quick_gelu":
+            y = y * torch.sigmoid(1.702 * y)
         else:
-            y = F.gelu(y) if self.a.activation == "gelu" else y * torch.sigmoid(1.702 * y)
+            y = F.gelu(y, approximate="tanh" if self.a.activation == "gelu_pytorch_tanh" else "none")
         return x + _dense(y, parameters["mlp"]["out"]) * parameters.get("scale2", 1.0)
+
+    def _turned(self, x: torch.Tensor) -> torch.Tensor:
+        special = self.a.special_tokens
+        patches = x[:, :, special:]
+        first, second = patches.chunk(2, dim=-1)
+        patches = patches * self.angles.cos() + torch.cat([-second, first], dim=-1) * self.angles.sin()
+        return torch.cat([x[:, :, :special], patches], dim=2)
 
 
 def _dense(x: torch.Tensor, parameters: Any) -> torch.Tensor:

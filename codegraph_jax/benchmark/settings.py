@@ -34,7 +34,7 @@ class BackboneSettings:
     names: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")
     """The presets to measure."""
     image_size: int = field(default=518, metadata=at_least(14))
-    """The side of the images in pixels."""
+    """The side of the images in pixels; each preset takes the largest multiple of its patch up to it."""
     dtypes: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "bfloat16"))
     """The types of the products to compare."""
     batch_size: int = field(default=0, metadata=at_least(0))

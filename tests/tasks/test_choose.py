@@ -1,0 +1,143 @@
+"""The task `choose`: what is compared, on what, and what is said of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.config import DataConfig, to_config_dict
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.folders import read_auto
+from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.tasks import choose
+from codegraph_jax.tasks.choose import ChooseConfig, ChooseSettings
+from tests.backbones.tiny import GOLDEN, PATCH, TINY
+
+NAMES = ("tiny-dinov2", "tiny-dinov3", "tiny-siglip")
+
+
+@pytest.fixture(autouse=True)
+def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, preset in TINY.items():
+        monkeypatch.setitem(PRESETS, f"tiny-{name}", preset)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    write_set(draw_set(10, 40, 0, 0.3, (0.0,)), str(root / "part"))
+    return root
+
+
+def _run(root: Path, workdir: Path, names: tuple[str, ...], size: int = 5 * PATCH + 3) -> list[choose.Trial]:
+    config = ChooseConfig(data=DataConfig(layout="auto", root=str(root)), choose=ChooseSettings(names))
+    values = to_config_dict(config)
+    values.backbone.image_size = size
+    return choose.run(values, str(workdir))
+
+
+def _weights(name: str) -> str:
+    return f"{name}={GOLDEN / (name.removeprefix('tiny-') + '.safetensors')}"
+
+
+def test_backbones_are_compared_on_labelled_images(home: Path, tmp_path: Path, capsys) -> None:
+    trials = _run(home, tmp_path, tuple(map(_weights, NAMES)))
+    said = capsys.readouterr().out
+    assert {trial.name.partition("=")[0] for trial in trials} == set(NAMES)
+    for trial in trials:
+        assert 0 <= trial.metrics["image_auroc"] <= 1
+        assert trial.metrics["pixel_ap"] is not None
+        assert -1 <= trial.agreement <= 1
+        assert trial.image_size == 5 * PATCH
+        assert 0 < trial.backbone_seconds < trial.seconds
+        assert trial.memory > 10e6
+        assert "sha256" in trial.weights
+        assert trial.name in said
+    best = max(trials, key=lambda trial: trial.metrics["image_auroc"])
+    assert f"best image AUROC: {best.name}" in said
+    assert best.as_good
+    kept = json.loads((tmp_path / "choose.json").read_text())
+    assert [row["name"] for row in kept["backbones"]] == [trial.name for trial in trials]
+    assert kept["images"] == 10
+
+
+def test_without_labels_agreement_is_all_that_is_said(home: Path, tmp_path: Path, capsys) -> None:
+    trials = _run(home / "part" / "test" / "good", tmp_path, tuple(map(_weights, NAMES[:2])))
+    said = capsys.readouterr().out
+    assert all(trial.metrics["image_auroc"] is None and trial.as_good is None for trial in trials)
+    assert trials[0].agreement == pytest.approx(trials[1].agreement)
+    assert "no labels: agreement tells which backbones rank the images alike, not which are right" in said
+    assert "image AUROC" not in said
+
+
+def test_one_that_cannot_be_run_does_not_end_the_others(home: Path, tmp_path: Path, capsys) -> None:
+    names = ("tiny-dinov2=nowhere.safetensors", _weights("tiny-dinov3"))
+    trials = {trial.name.partition("=")[0]: trial for trial in _run(home, tmp_path, names)}
+    assert "no such file" in trials["tiny-dinov2"].problem
+    assert trials["tiny-dinov3"].metrics["image_auroc"] is not None
+    assert trials["tiny-dinov3"].agreement is None
+    assert "tiny-dinov2=nowhere.safetensors: config.backbone.weights: nowhere.safetensors: no such file" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("dinov4",), "unknown preset 'dinov4'; presets: "),
+        (("dinov2-small", "dinov2-small"), "names 'dinov2-small' twice"),
+    ],
+)
+def test_names_that_cannot_be_compared_are_refused(home: Path, tmp_path: Path, names, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _run(home, tmp_path, names)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(choose, "at_hand", lambda preset: False)
+    with pytest.raises(ConfigError, match="no weights are installed or in the hub's cache; name presets"):
+        _run(home, tmp_path, ())
+
+
+def test_weights_in_the_hubs_cache_are_at_hand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    preset = PRESETS["siglip2-base"]
+    assert not at_hand(preset)
+    source = preset.sources[0]
+    folder = tmp_path / ("models--" + source.repository.replace("/", "--")) / "snapshots" / source.revision
+    folder.mkdir(parents=True)
+    (folder / source.file).write_bytes(b"x")
+    assert at_hand(preset)
+    assert not at_hand(PRESETS["siglip2-large"])
+
+
+def test_a_difference_that_chance_makes_is_no_difference() -> None:
+    labels = [0] * 30 + [1] * 30
+    names = [str(i) for i in range(60)]
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=60) + np.array(labels)
+
+    def scores(values: np.ndarray) -> dict[str, choose._Scores]:
+        return {"part": choose._Scores(names, labels, values)}
+
+    signal = base + np.array(labels)
+    good, alike = scores(signal), scores(signal + 0.1 * rng.normal(size=60))
+    bad = scores(rng.normal(size=60))
+    assert choose._as_good(alike, good)
+    assert not choose._as_good(bad, good)
+
+
+def test_the_form_of_a_set_is_seen(home: Path, tmp_path: Path) -> None:
+    assert list(read_auto(str(home))) == ["part"]
+    assert list(read_auto(str(home / "part"))) == ["part"]
+    assert {sample.label for sample in read_auto(str(home))["part"]()} == {0, 1}
+    plain = home / "part" / "test" / "good"
+    assert list(read_auto(str(plain))) == ["good"]
+    assert {sample.label for sample in read_auto(str(plain))["good"]()} == {None}
+    file = next(plain.iterdir())
+    assert [sample.path for sample in read_auto(str(file))["good"]()] == [str(file)]
