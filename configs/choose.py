@@ -12,7 +12,7 @@ measured elsewhere.
 Others are fetched when they are named, and one's own weights follow a preset's name:
 
     python main.py --config=configs/choose.py --config.data.root=DIR \
-        --config.choose.names="('dinov3-small', 'siglip2-base', 'dinov2-base=/models/ours.safetensors')"
+        --config.choose.names="('dinov3-small','siglip2-base','dinov2-base=/models/ours.safetensors')"
 """
 
 from ml_collections import ConfigDict

@@ -251,9 +251,10 @@ Turn = tuple[Float[Array, "t d"], Float[Array, "t d"]]
 
 def turned(x: Float[Array, "b t heads d"], turn: Turn) -> Float[Array, "b t heads d"]:
     """Each token's channels i and i + d / 2, taken as a point of the plane, turned by angle i of that token."""
-    cosine, sine = (y[:, None] for y in turn)
-    first, second = jnp.split(x, 2, axis=-1)
-    return x * cosine + jnp.concatenate([-second, first], axis=-1) * sine
+    half = x.shape[-1] // 2
+    cosine, sine = (y[:, None, :half] for y in turn)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 def precision_of(dtype: Any) -> lax.Precision:
