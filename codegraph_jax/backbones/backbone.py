@@ -97,7 +97,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     try:
         if config.weights == "random":
             architecture = _with_activation(preset, config, None)
-            weights = f"random numbers (seed {RANDOM_SEED}), not trained: no result means anything"
+            weights = f"random numbers (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
             checkpoint = find_checkpoint(preset, config.weights)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.backbones.backbone import features_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
@@ -120,6 +121,15 @@ def test_random_weights_are_repeatable_and_say_so() -> None:
     first, second = (load_backbone(_config(weights="random")) for _ in range(2))
     assert "random" in first.weights
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first.params), jax.tree.leaves(second.params)))
+
+
+def test_features_of_two_backbones_are_never_held_against_each_other() -> None:
+    identities = []
+    for name in sorted(set(TINY) - {"clip_gelu"}):
+        for weights in ("random", str(GOLDEN / f"{name}.safetensors")):
+            config = _config(name, weights=weights)
+            identities.append(json.dumps(features_identity(load_backbone(config), config), sort_keys=True))
+    assert len(set(identities)) == len(identities)
 
 
 @pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
