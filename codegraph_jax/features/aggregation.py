@@ -65,9 +65,13 @@ def _inverse_norm(vectors: Float[Array, "n p c"]) -> Float[Array, "n p"]:
     return lax.rsqrt(jnp.maximum(jnp.square(vectors).sum(axis=-1), 1e-24))
 
 
-@partial(jax.jit, static_argnames=("degree", "grid", "dtype"))
+@partial(jax.jit, static_argnames=("degree", "grid", "dtype", "rounded"))
 def aggregate(
-    normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int], dtype: Any = jnp.float32
+    normalised: Float[Array, "n p c"],
+    degree: int,
+    grid: tuple[int, int],
+    dtype: Any = jnp.float32,
+    rounded: Any = jnp.float32,
 ) -> Float[Array, "n p c"]:
     """Features of one degree: the mean over degree x degree patches (zero padding, counted), as unit vectors.
 
@@ -76,12 +80,17 @@ def aggregate(
         degree: odd side r of the neighbourhood; 1 leaves the patches alone.
         grid: (h, w).
         dtype: of the unit vectors; sums and lengths are float32.
+        rounded: to what tokens are rounded before they are summed, but not for the lengths: a kernel that derives
+            degree r from products of rounded tokens divides by the lengths of `inverse_norms`.
     """
 
     def one_image(bits: Shaped[Array, "p c"]) -> Float[Array, "p c"]:
         tokens = from_bits(bits)
         sums = _neighbourhood_sums(tokens[None], degree, grid)
-        return (sums * _inverse_norm(sums)[..., None])[0].astype(dtype)
+        scale = _inverse_norm(sums)[..., None]
+        if rounded != jnp.float32:
+            sums = _neighbourhood_sums(tokens[None].astype(rounded), degree, grid)
+        return (sums * scale)[0].astype(dtype)
 
     # one image at a time: how a sum is rounded must not depend on how many images a device holds
     return lax.map(one_image, as_bits(normalised))

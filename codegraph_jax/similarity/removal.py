@@ -108,9 +108,6 @@ def changes_in_columns(
     """
     if not len(columns):
         return [_joined([])] * len(table)
-    if options.kernel == "reuse" and normalised.dtype == jnp.bfloat16:
-        # the kernel's products of rounded tokens were exact, as those of rounded unit vectors would not be
-        options = options._replace(precision="float32")
     n, p, c = normalised.shape
     size = at_once(4 * p * max(c, table.shape[2]))
     counts = np.ones_like(removed)
@@ -133,7 +130,7 @@ def changes_in_columns(
                 # the device works on these while the host looks at the others
                 upcoming = unit(normalised[after : after + size]).reshape(-1, c)
             some = distances[start : start + size]
-            rows = Rows(flat, some[:, columns], references, centres, options.precision, reach)
+            rows = Rows(flat, some[:, columns], references, centres, _precision(options), reach)
             if neighbours:
                 _look_at_neighbours(rows, some, columns, neighbours, start)
             else:
@@ -195,8 +192,16 @@ def _joined(parts: Sequence[Changes]) -> Changes:
 def _unit_vectors(
     normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: TileOptions
 ) -> Float[Array, "b p c"]:
-    dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
-    return aggregate(jnp.asarray(normalised), degree, options.grid, dtype)
+    """As the kernel has rounded them: `reuse` rounds tokens, the others round unit vectors."""
+    narrow = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
+    if options.kernel == "reuse":
+        return aggregate(jnp.asarray(normalised), degree, options.grid, rounded=narrow)
+    return aggregate(jnp.asarray(normalised), degree, options.grid, narrow)
+
+
+def _precision(options: TileOptions) -> str:
+    """Of the products here: those of rounded tokens were exact, as those of rounded unit vectors would not be."""
+    return "float32" if options.kernel == "reuse" and options.precision == "bfloat16" else options.precision
 
 
 def _first(unit: Callable[[Any], Array], tokens: Float[Array | np.ndarray, "p c"]) -> Float[Array, "p c"]:

@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.removal import changes_by_removal
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import TileOptions, _tile_maxima, cosine_to_distance, prepare
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
 from tests.support import reference
 
@@ -47,6 +48,41 @@ def test_removal_equals_computing_everything_anew(seed, share):
     np.testing.assert_array_equal(np.isinf(got), np.isinf(want))
     finite = np.isfinite(want)
     np.testing.assert_allclose(got[finite] ** 2, want[finite] ** 2, atol=6e-6)
+
+
+def by_the_kernel(normalised, removed, options):
+    """Every distance anew by the kernel itself, to references that have lost patches."""
+    patches = prepare(normalised, options)
+    lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
+    masked = options._replace(masked=True)
+    n = len(removed)
+    out = np.full((len(options.degrees), n, n, removed.shape[1]), np.inf, np.float32)
+    for i in range(n):
+        for j in range(n):
+            if i != j:
+                out[:, i, j] = cosine_to_distance(_tile_maxima(patches.of(i), lost.of(j), masked)[0])
+    return out
+
+
+@pytest.mark.parametrize("features", [np.float32, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "tf32"])
+@pytest.mark.parametrize("kernel", ["reuse", "direct"])
+def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
+    tokens = draw(5, seed=3, c=96)
+    tokens[1] = tokens[0] + 0.01 * tokens[2]
+    normalised = normalise(jnp.asarray(tokens)).astype(features)
+    removed = np.random.default_rng(3).uniform(size=tokens.shape[:2]) < 0.3
+    options = TileOptions(kernel, DEGREES, GRID, precision)
+    nothing = np.zeros_like(removed)
+    before = by_the_kernel(normalised, nothing, options)
+    after, found = before.copy(), 0
+    for degree, changes in zip(after, changes_by_removal(before, normalised, removed, np.arange(5), options)):
+        changes.apply(degree)
+        found += len(changes.image)
+    want = by_the_kernel(normalised, removed, options)
+    finite = np.isfinite(want)
+    np.testing.assert_allclose(after[finite] ** 2, want[finite] ** 2, atol=6e-6)
+    assert found >= (want[finite] > before[finite] + 1e-3).sum() > 100
 
 
 def test_an_image_without_patches_left_is_no_reference():
