@@ -89,8 +89,9 @@ class ModelConfig:
     """How many channels the first stage has; the published network has 64."""
     head_dim: int = field(default=128, metadata=at_least(1))
     """The width of the head's output (1 logit in the mode `bce`, whatever stands here)."""
-    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
-    """The type of activations and products; parameters, BatchNorm statistics and the loss are float32 either way."""
+    dtype: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
+    """The type of activations and products; `tf32` keeps float32 and lets GPUs round what they multiply. Parameters,
+    BatchNorm statistics and the loss are float32 in any case."""
 
 
 @dataclass(frozen=True)

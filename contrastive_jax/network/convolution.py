@@ -18,12 +18,14 @@ class Conv(nn.Module):
         kernel: side of the kernel.
         stride: of both axes.
         dtype: of the product.
+        precision: of the product.
     """
 
     width: int
     kernel: int
     stride: int
     dtype: jnp.dtype
+    precision: jax.lax.Precision
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c2"]:
@@ -32,13 +34,21 @@ class Conv(nn.Module):
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         pad = self.kernel // 2
         if -(-x.shape[1] // self.stride) < self.kernel and self.kernel > 1:
-            return _by_patches(jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0))), kernel, self.stride)
+            padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+            return _by_patches(padded, kernel, self.stride, self.precision)
         return jax.lax.conv_general_dilated(
-            x, kernel, (self.stride,) * 2, ((pad, pad),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x,
+            kernel,
+            (self.stride,) * 2,
+            ((pad, pad),) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=self.precision,
         )
 
 
-def _by_patches(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], stride: int) -> Float[Array, "n h2 w2 d"]:
+def _by_patches(
+    x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], stride: int, precision: jax.lax.Precision
+) -> Float[Array, "n h2 w2 d"]:
     """The convolution of a padded map, smaller than its kernel, as one product of patches.
 
     XLA exchanges the operands of such a convolution, and on CPU the result takes eight times as long as this product.
@@ -53,4 +63,4 @@ def _by_patches(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], str
         ],
         axis=-1,
     )
-    return jnp.matmul(patches, kernel.reshape(side * side * channels, width))
+    return jnp.matmul(patches, kernel.reshape(side * side * channels, width), precision=precision)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from codegraph_jax.core.products import product_precision
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.convolution import Conv, kernel_init
@@ -31,6 +32,7 @@ class BasicBlock(nn.Module):
     stride: int
     dtype: jnp.dtype
     axis_name: str | None
+    precision: jax.lax.Precision
 
     @nn.compact
     def __call__(
@@ -39,11 +41,12 @@ class BasicBlock(nn.Module):
         def norm(name: str, y: Array) -> Array:
             return BatchNorm(self.axis_name, name=name)(y, train, valid)
 
-        y = Conv(self.width, 3, self.stride, self.dtype, name="conv1")(x)
+        y = Conv(self.width, 3, self.stride, self.dtype, self.precision, name="conv1")(x)
         y = nn.relu(norm("norm1", y))
-        y = norm("norm2", Conv(self.width, 3, 1, self.dtype, name="conv2")(y))
+        y = norm("norm2", Conv(self.width, 3, 1, self.dtype, self.precision, name="conv2")(y))
         if self.stride != 1 or x.shape[-1] != self.width:
-            x = norm("shortcut_norm", Conv(self.width, 1, self.stride, self.dtype, name="shortcut_conv")(x))
+            shortcut = Conv(self.width, 1, self.stride, self.dtype, self.precision, name="shortcut_conv")
+            x = norm("shortcut_norm", shortcut(x))
         return nn.relu(x + y)
 
 
@@ -56,6 +59,7 @@ class ContrastiveResNet(nn.Module):
         head_dim: width of the head's output.
         dtype: of activations and products.
         axis_name: mesh axis over which the batch is split, or None.
+        precision: of products; true float32 unless something else is said, since a GPU would take TF32.
     """
 
     stem: str = "cifar"
@@ -63,6 +67,7 @@ class ContrastiveResNet(nn.Module):
     head_dim: int = 128
     dtype: jnp.dtype = jnp.float32
     axis_name: str | None = None
+    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST
 
     @nn.compact
     def __call__(
@@ -81,24 +86,23 @@ class ContrastiveResNet(nn.Module):
         """
         x = images.astype(self.dtype)
         if self.stem == "cifar":
-            x = Conv(self.width, 3, 1, self.dtype, name="stem_conv")(x)
+            x = Conv(self.width, 3, 1, self.dtype, self.precision, name="stem_conv")(x)
         else:
-            x = Conv(self.width, 7, 2, self.dtype, name="stem_conv")(x)
+            x = Conv(self.width, 7, 2, self.dtype, self.precision, name="stem_conv")(x)
         x = nn.relu(BatchNorm(self.axis_name, name="stem_norm")(x, train, valid))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for stage, blocks in enumerate(BLOCKS):
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                x = BasicBlock(
-                    self.width * 2**stage, stride, self.dtype, self.axis_name, name=f"stage{stage + 1}_block{block + 1}"
-                )(x, train, valid)
+                width, name = self.width * 2**stage, f"stage{stage + 1}_block{block + 1}"
+                x = BasicBlock(width, stride, self.dtype, self.axis_name, self.precision, name=name)(x, train, valid)
         wide = jnp.promote_types(jnp.float32, self.dtype)
         pooled = x.astype(wide).mean((1, 2))
         features = pooled.shape[-1]
-        y = _dense(features, features, self.dtype, "head_hidden")(pooled.astype(self.dtype))
+        y = _dense(features, features, self.dtype, self.precision, "head_hidden")(pooled.astype(self.dtype))
         y = nn.relu(BatchNorm(self.axis_name, name="head_norm")(y, train, valid))
-        y = _dense(features, self.head_dim, self.dtype, "head_out")(y)
+        y = _dense(features, self.head_dim, self.dtype, self.precision, "head_out")(y)
         return {"pooled": pooled, "head": y.astype(wide)}
 
 
@@ -108,8 +112,9 @@ def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) 
         stem=config.stem,
         width=config.width,
         head_dim=OBJECTIVES[mode].head_dim or config.head_dim,
-        dtype=jnp.dtype(config.dtype),
+        dtype=jnp.dtype("float32" if config.dtype == "tf32" else config.dtype),
         axis_name=axis_name,
+        precision=product_precision(config.dtype),
     )
 
 
@@ -135,5 +140,6 @@ def forward_flops(config: ModelConfig, image_size: int) -> int:
     return 2 * (operations + channels * (channels + config.head_dim))
 
 
-def _dense(fan_in: int, width: int, dtype: jnp.dtype, name: str) -> nn.Dense:
-    return nn.Dense(width, dtype=dtype, kernel_init=kernel_init, bias_init=bias_init(fan_in), name=name)
+def _dense(fan_in: int, width: int, dtype: jnp.dtype, precision: jax.lax.Precision, name: str) -> nn.Dense:
+    biases = bias_init(fan_in)
+    return nn.Dense(width, dtype=dtype, precision=precision, kernel_init=kernel_init, bias_init=biases, name=name)

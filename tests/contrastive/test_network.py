@@ -1,6 +1,8 @@
 """The parts of the network that the golden arrays do not reach."""
 
 import dataclasses
+import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def test_small_maps_are_convolved_as_large_ones(side, stride):
     """Maps smaller than the kernel take another way to the same numbers."""
     x = jax.random.normal(jax.random.key(0), (3, side, side, 4))
-    conv = Conv(5, 3, stride, jnp.float32)
+    conv = Conv(5, 3, stride, jnp.float32, jax.lax.Precision.HIGHEST)
     variables = conv.init(jax.random.key(1), x)
     expected = jax.lax.conv_general_dilated(
         x,
@@ -86,3 +88,20 @@ def test_weight_decay_joins_the_gradient_of_every_parameter():
     moved = optax.apply_updates(params, updates)
     np.testing.assert_allclose(moved["scale"], 2 - 0.1 * 0.5 * 2)
     np.testing.assert_allclose(moved["kernel"], 4 - 0.1 * 0.5 * 4)
+
+
+@pytest.mark.parametrize(("dtype", "stated"), [("float32", "HIGHEST"), ("tf32", "HIGH"), ("bfloat16", "DEFAULT")])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_no_product_leaves_its_precision_to_the_platform(dtype, stated, stem):
+    """A GPU would take TF32 for float32, and no test on a CPU would see it."""
+    network = build_network(ModelConfig(stem=stem, width=4, dtype=dtype), "oecl")
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    shapes = jax.eval_shape(partial(network.init, train=False), jax.random.key(0), images)
+
+    def loss(parameters, images):
+        return network.apply(parameters, images, train=False)["head"].sum()
+
+    text = jax.jit(jax.grad(loss)).lower(shapes, images).as_text()
+    products = re.findall(r"stablehlo\.(?:convolution|dot_general|dot).*", text)
+    assert len(products) > 40
+    assert all(line.count(f"precision {stated}>") or f"[{stated}, {stated}]" in line for line in products), products[0]
