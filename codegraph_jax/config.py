@@ -119,9 +119,11 @@ class SimilarityConfig:
 
     kernel: str = field(default="auto", metadata=choice("auto", "reuse", "direct", "fused"))
     """`reuse` derives every degree from one product (fastest on CPU), `direct` computes one product a degree,
-    `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` takes what is fastest here."""
-    precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
-    """The precision of the products; maxima, box sums and distances are float32."""
+    `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
+    faster of the first two by a short timing, which the run tells of."""
+    precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16", "auto"))
+    """The precision of the products; maxima, box sums and distances are float32. `auto` is bfloat16 where a short
+    timing finds it clearly faster, which the run tells of."""
     references: int = field(default=0, metadata=at_least(0))
     """How many images each image is compared with, chosen by their content as if at random; 0 means all of them."""
     radius: int = field(default=0, metadata=at_least(0))

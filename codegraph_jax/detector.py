@@ -46,6 +46,7 @@ from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
+from codegraph_jax.similarity.choosing import choose
 from codegraph_jax.similarity.comparison import Comparison, TableStore
 from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.judged import mark_not_judged
@@ -86,6 +87,9 @@ class CoDeGraph:
         >>> result.scores.shape, result.maps().shape
         ((6,), (6, 56, 56))
 
+    Attributes:
+        choice: in words which kernel and precision `auto` has become by a timing; empty where nothing was timed.
+
     See Also:
         ReferenceBank: judges single new images by what a set has taught.
     """
@@ -98,7 +102,12 @@ class CoDeGraph:
             config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        self._set_up(config, device_mesh(config.parallel), load_backbone(config.backbone))
+        mesh, loaded = device_mesh(config.parallel), load_backbone(config.backbone)
+        cells = config.backbone.image_size // loaded.preset.patch_size
+        similarity, self.choice = choose(
+            config.similarity, config.features.degrees, (cells, cells), loaded.preset.width
+        )
+        self._set_up(dataclasses.replace(config, similarity=similarity), mesh, loaded)
 
     def detect(
         self,
@@ -280,6 +289,7 @@ class CoDeGraph:
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """The same detector with its parameters on one device, all of its work there, and `memory` bytes for arrays."""
         other = object.__new__(CoDeGraph)
+        other.choice = self.choice
         storage = dataclasses.replace(self.config.storage, memory_gib=memory / GIB)
         backbone = dataclasses.replace(self.backbone, params=jax.device_put(self.backbone.params, device))
         config = dataclasses.replace(self.config, storage=storage)

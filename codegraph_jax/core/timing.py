@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter, process_time
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Timing:
         return self.cpu if jax.default_backend() == "cpu" else self.wall
 
 
-def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, Timing]:
+def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, Timing]:
     """Times functions against each other: in every round each runs once, so that all see the same machine.
 
     Args:

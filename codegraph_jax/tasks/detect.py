@@ -99,6 +99,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     check_agreement(config, everything, detector.backbone.weights, review)
     if processes.is_first():
         print(f"weights: {detector.backbone.weights}", flush=True)
+        if detector.choice:
+            print(detector.choice, flush=True)
 
     with clock("data"), processes.together():
         sets = {
