@@ -3,9 +3,9 @@
 import functools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,14 @@ from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.naming import KEY, NAMINGS, Naming, Part, Target, unwrapped
+from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, Part, Target, unwrapped
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
 SHOWN = 5
 DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
 ABSENT_BIAS = Target("projection/bias")
+"""Of no network here: it must be zero where a file has it."""
 
 
 @functools.cache
@@ -42,11 +43,60 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     """
     naming, targets = recognised(preset, checkpoint)
     shapes = parameter_shapes(architecture)
-    leftover = [key for key, target in targets.items() if target is None or target.path not in shapes]
-    leftover = [key for key in leftover if not any(re.fullmatch(p, unwrapped(key)) for p in preset.ignored)]
-    # timm's heads have a bias that CLIP has not
-    leftover = [key for key in leftover if targets[key] != ABSENT_BIAS or np.any(checkpoint.readers[key]())]
-    filled: dict[str, list[tuple[Part, str, np.ndarray]]] = {}
+    leftover = [
+        key
+        for key, target in targets.items()
+        if (target is None or target.path not in shapes)
+        and not any(re.fullmatch(pattern, unwrapped(key)) for pattern in preset.ignored)
+        # timm's heads have a bias that CLIP has not
+        and (target != ABSENT_BIAS or np.any(checkpoint.readers[key]()))
+    ]
+    filled = _filled(preset, architecture, checkpoint, naming, targets)
+    flat, missing = {}, []
+    for path, shape in shapes.items():
+        parts = filled.get(path, [])
+        zero = _may_be_absent(path, architecture, naming)
+        of = parts[0].part.of if parts else KEY.of if zero else 1
+        columns = {tensor.part.number: tensor.values for tensor in parts}
+        for place in set(range(of)) - {place for tensor in parts for place in tensor.part.places}:
+            if Part(place, of) in zero:
+                columns[place] = np.zeros(_part_shape(shape, Part(place, of)), np.float32)
+            else:
+                missing.append(f"{path} (part {place + 1} of {of})" if parts else path)
+        if columns:
+            flat[path] = np.concatenate([columns[place] for place in sorted(columns)], axis=-1)
+            if KEY in zero:
+                # the original keeps numbers here that a mask hides
+                flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
+    problems = []
+    if missing:
+        problems.append(f"no tensor for {_list(dict.fromkeys(missing))}")
+    if leftover:
+        problems.append(f"nothing takes {_list(leftover)}")
+    if problems:
+        looks = _looks_like(preset, checkpoint, naming)
+        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{looks}")
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+class _Tensor(NamedTuple):
+    """What a key of a checkpoint fills."""
+
+    part: Part
+    key: str
+    values: np.ndarray
+
+
+def _filled(
+    preset: Preset,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    naming: Naming,
+    targets: Mapping[str, Target | None],
+) -> dict[str, list[_Tensor]]:
+    """The tensors of each parameter, in their shapes and none over another."""
+    shapes = parameter_shapes(architecture)
+    filled: dict[str, list[_Tensor]] = {}
     for key, target in targets.items():
         if target is None or target.path not in shapes:
             continue
@@ -56,41 +106,27 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
                 raise CheckpointError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
         tensor = _oriented(target.path, key, checkpoint.readers[key]())
         shape = _part_shape(shapes[target.path], target.part)
-        if target.path == "positions" and architecture.class_token and tensor.shape == (shape[0] - 1, *shape[1:]):
-            # timm adds the class token's position to the token itself, where there are registers
+        if _lacks_class_position(target, targets) and tensor.shape == (shape[0] - 1, *shape[1:]):
             tensor = np.concatenate([np.zeros((1, shape[1]), np.float32), tensor])
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{checkpoint.origin}: {key!r} has shape {tensor.shape} (as inputs by outputs), {preset.name} needs "
                 f"{shape}{_looks_like(preset, checkpoint, naming)}"
             )
-        parts.append((target.part, key, tensor))
-    missing = []
-    flat = {}
-    for path, shape in shapes.items():
-        parts = filled.get(path, [])
-        keys_bias = not architecture.key_bias and path.endswith("attention/qkv/bias")
-        of = parts[0][0].of if parts else 3 if keys_bias else 1
-        columns: dict[int, np.ndarray] = {part.number: tensor for part, _, tensor in parts}
-        for place in set(range(of)) - {place for part, _, _ in parts for place in part.places}:
-            if (keys_bias and Part(place, of) == KEY) or (naming.without and re.fullmatch(naming.without, path)):
-                columns[place] = np.zeros(_part_shape(shape, Part(place, of)), np.float32)
-            else:
-                missing.append(f"{path} (part {place + 1} of {of})" if parts else path)
-        if columns:
-            flat[path] = np.concatenate([columns[place] for place in sorted(columns)], axis=-1)
-        if columns and keys_bias:
-            # the original keeps numbers here that a mask hides
-            flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
-    if missing or leftover:
-        problems = []
-        if missing:
-            problems.append(f"no tensor for {_list(dict.fromkeys(missing))}")
-        if leftover:
-            problems.append(f"nothing takes {_list(leftover)}")
-        looks = _looks_like(preset, checkpoint, naming)
-        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{looks}")
-    return traverse_util.unflatten_dict(flat, sep="/")
+        parts.append(_Tensor(target.part, key, tensor))
+    return filled
+
+
+def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tuple[Part, ...]:
+    """The parts of a parameter that are zero where a checkpoint does not hold them."""
+    if naming.without and re.fullmatch(naming.without, path):
+        return QUERY, KEY, VALUE
+    return (KEY,) if not architecture.key_bias and path.endswith("attention/qkv/bias") else ()
+
+
+def _lacks_class_position(target: Target, targets: Mapping[str, Target | None]) -> bool:
+    """Whether these may be positions of timm, which adds that of the class token to the token beside registers."""
+    return target.path == "positions" and any(unwrapped(key) == "reg_token" for key in targets)
 
 
 def recognised(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
@@ -124,9 +160,11 @@ def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpo
     for key, target in targets.items():
         if target == Target("positions"):
             tensor = _oriented(target.path, key, checkpoint.readers[key]())
-            for rows in (len(tensor) - architecture.class_token, len(tensor)):
-                if rows > 0 and math.isqrt(rows) ** 2 == rows:
-                    return replace(architecture, grid=math.isqrt(rows))
+            rows = len(tensor) - architecture.class_token
+            if _lacks_class_position(target, targets) and math.isqrt(rows) ** 2 != rows:
+                rows = len(tensor)
+            if rows > 0 and math.isqrt(rows) ** 2 == rows:
+                return replace(architecture, grid=math.isqrt(rows))
     return architecture
 
 
