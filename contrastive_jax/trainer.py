@@ -22,7 +22,7 @@ from codegraph_jax.core.written import note_written
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
-from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, measure
+from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
@@ -96,7 +96,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     network = build_network(config.model, config.train.mode, AXIS)
     checkpoints = Checkpoints(home)
     try:
-        state, training = _train(config, data, network, mesh, checkpoints, home)
+        state, training = train_network(config, data, network, mesh, checkpoints, home)
     finally:
         checkpoints.close()
     results = {**_test(config, data, network, mesh, state, home), **training}
@@ -108,15 +108,29 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     return results
 
 
-def _train(
+def train_network(
     config: OeclConfig,
     data: RunData,
     network: ContrastiveResNet,
     mesh: Mesh,
     checkpoints: Checkpoints,
     home: Path,
+    shown: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Runs the epochs that are left; returns the last state and the speed."""
+    """Runs the epochs that are left; returns the last state and the speed.
+
+    Args:
+        config: what to train.
+        data: on what, and on what it is tested meanwhile.
+        network: `build_network` of the config.
+        mesh: devices.
+        checkpoints: where an earlier start may have left some, and where this one keeps them.
+        home: where metrics.jsonl goes.
+        shown: print a line now and then.
+
+    Raises:
+        TrainingDiverged: a loss became infinite or NaN.
+    """
     feeder = Feeder(config, data.normal, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
@@ -125,14 +139,14 @@ def _train(
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
     first = int(state.step) // steps
-    if first:
+    if first and shown:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(home / "metrics.jsonl", first)
-    progress = Progress(epochs, first)
+    progress = Progress(epochs, first, shown=shown)
     history = _History(config, steps, log, progress, checkpoints)
     seed = np.uint32(config.seed)
     try:
@@ -147,11 +161,11 @@ def _train(
                 logged.append((int(count), values))
             test_now = data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0
             save_now = epoch % checkpoint_every == 0 or epoch == epochs
-            shown = {}
+            tested = {}
             if test_now:
-                shown["auroc"] = _clean_auroc(clean_scorer, state, data)
+                tested["auroc"] = _clean_auroc(clean_scorer, state, data)
             # the numbers of an epoch are read while the device works on the next one, unless a checkpoint needs them
-            history.add(epoch, logged, shown, wait=bool(test_now or save_now))
+            history.add(epoch, logged, tested, wait=bool(test_now or save_now))
             if save_now:
                 history.require_finite(state, epoch)
                 checkpoints.save(state, {"config": dataclasses.asdict(config)})
@@ -233,10 +247,11 @@ class _History:
 
 def _clean_auroc(scorer: Scorer, state: TrainState, data: RunData) -> float | None:
     assert data.test is not None
-    return auroc(data.test.normal, scorer(_variables(state), data.test.images)["clean"])
+    return auroc(data.test.normal, scorer(variables_of(state), data.test.images)["clean"])
 
 
-def _variables(state: TrainState) -> dict[str, Any]:
+def variables_of(state: TrainState) -> dict[str, Any]:
+    """What the network takes of a state."""
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
@@ -247,7 +262,7 @@ def _test(
     save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
     if data.test is None:
         return {}
-    variables = _variables(state)
+    variables = variables_of(state)
     scores = build_scorer(network, config, mesh, config.evaluation.views)(variables, data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise TrainingDiverged(f"{home}: the scores of test images are not finite")
@@ -261,4 +276,8 @@ def _test(
         exposed = build_scorer(network, config, mesh, views=0)(variables, data.oe[spread])["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
     save_histogram(home / NORMS, groups, OBJECTIVES[config.train.mode].label)
-    return {"auroc": measure(data.test, scores), "clean_score_means": mean_norms(normal, exposed, unseen)}
+    return {
+        "auroc": measure(data.test, scores),
+        "metrics": intervals(data.test, scores),
+        "clean_score_means": mean_norms(normal, exposed, unseen),
+    }

@@ -6,10 +6,13 @@ import importlib
 import pytest
 
 MODULES = (
+    "codegraph_jax.backbones.naming",
+    "codegraph_jax.backbones.presets",
     "codegraph_jax.bank.reference_bank",
     "codegraph_jax.core.settings",
     "codegraph_jax.detector",
     "codegraph_jax.evaluation.metrics",
+    "contrastive_jax.model",
 )
 
 

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, TestSet
+from contrastive_jax.evaluation.metrics import detection_metrics
 from contrastive_jax.evaluation.scores import view_scores
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.training.step import AXIS
@@ -85,6 +86,15 @@ def _shard_scores(
     if views:
         features = jnp.concatenate([features, jax.lax.map(augmented, jnp.arange(views))])
     return view_scores(features, config.train.mode)
+
+
+def intervals(data: TestSet, scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
+    """For each score its metrics over the whole test set, each with value, low and high; None where undefined."""
+    found = {name: detection_metrics(data.normal, values) for name, values in scores.items()}
+    return {
+        name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
+        for name, metrics in found.items()
+    }
 
 
 def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> float | None:

@@ -65,15 +65,15 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 class Progress:
     """Prints a line at about fifty moments of a run."""
 
-    def __init__(self, epochs: int, first: int, lines: int = 50):
-        """Starts the clock at epoch `first` of `epochs`."""
-        self._epochs, self._first = epochs, first
+    def __init__(self, epochs: int, first: int, lines: int = 50, shown: bool = True):
+        """Starts the clock at epoch `first` of `epochs`; prints nothing unless `shown`."""
+        self._epochs, self._first, self._shown = epochs, first, shown
         self._every = max(1, epochs // lines)
         self._started = time.monotonic()
 
     def show(self, epoch: int, values: dict[str, Any]) -> None:
         """Prints a line if this epoch has one; `values` are shown in order, an AUROC as a percentage."""
-        if epoch % self._every and epoch != self._epochs and "auroc" not in values:
+        if not self._shown or epoch % self._every and epoch != self._epochs and "auroc" not in values:
             return
         left = ""
         if epoch > self._first:

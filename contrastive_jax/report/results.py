@@ -1,5 +1,6 @@
 """What a finished run leaves: results.json, scores.csv and the table that is printed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.tables import text_table
 from contrastive_jax.data.protocols import TestSet
 from contrastive_jax.evaluation.evaluate import Scores
+from contrastive_jax.evaluation.metrics import COVERAGE, METRICS
 from contrastive_jax.evaluation.scores import SCORES
 
 
@@ -36,7 +38,7 @@ def mean_norms(normal: np.ndarray, oe: np.ndarray | None, unseen: np.ndarray) ->
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Prints AUROC in percent by score, pooled and by class."""
+    """Prints AUROC in percent by score, pooled and by class, and the other metrics with their intervals."""
     if "auroc" not in results:
         print("trained without a test set")
         return
@@ -53,6 +55,17 @@ def print_results(results: dict[str, Any]) -> None:
         for name in SCORES
     ]
     print(text_table(["AUROC %", "pooled", "class mean", *classes], rows))
+    # runs of earlier versions have none
+    if metrics := results.get("metrics"):
+        rows = [[name, *(_with_interval(metrics[name], metric) for metric in METRICS)] for name in SCORES]
+        print("\n" + text_table([f"{COVERAGE:.0%} intervals", *METRICS.values()], rows))
+
+
+def _with_interval(metrics: Mapping[str, Mapping[str, float]] | None, metric: str) -> str:
+    if metrics is None:
+        return "-"
+    value, low, high = (100 * metrics[metric][key] for key in ("value", "low", "high"))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _percent(value: float | None) -> str:

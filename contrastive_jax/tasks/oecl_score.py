@@ -5,9 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
@@ -17,14 +15,11 @@ from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.catalog import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.search import find_images
-from contrastive_jax.config import OeclConfig, ScoreConfig, read_oecl_config
+from contrastive_jax.config import ScoreConfig
 from contrastive_jax.data.protocols import Images
-from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.evaluation.scores import SCORES
-from contrastive_jax.network.resnet import build_network
-from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
-from contrastive_jax.training.state import build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS
+from contrastive_jax.model import OECL
+from contrastive_jax.training.checkpoints import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +41,16 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     """
     config = read_config(ScoreConfig, values)
     files = _files(config)
-    trained, variables = _trained(config.run)
-    network = build_network(trained.model, trained.train.mode, AXIS)
-    scorer = build_scorer(network, trained, _mesh(), config.views, min(config.batch_size, len(files)))
+    model = OECL.load(config.run)
+    batch_size = min(config.batch_size, len(files))
     names: list[str] = []
     parts: list[dict[str, np.ndarray]] = []
     listed = list(files.items())
     for start in range(0, len(listed), AT_ONCE):
-        kept, images = _read(listed[start : start + AT_ONCE], trained.data.stored_size, config.unreadable)
+        kept, images = _read(listed[start : start + AT_ONCE], model.config.data.stored_size, config.unreadable)
         if kept:
             names += kept
-            parts.append(scorer(variables, images))
+            parts.append(model.scores(images, config.views, batch_size))
     if not names:
         raise UnreadableImage(config.images, f"none of the {len(files)} images below can be read")
     if skipped := len(files) - len(names):
@@ -75,24 +69,6 @@ def _files(config: ScoreConfig) -> dict[str, str]:
     if not files:
         raise ConfigError(f"config.images: no image below {config.images!r}")
     return files
-
-
-def _mesh() -> Mesh:
-    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-def _trained(run: str) -> tuple[OeclConfig, dict[str, Any]]:
-    """The settings of a training run, and the parameters and statistics of its newest checkpoint."""
-    checkpoints = Checkpoints(run, read_only=True)
-    try:
-        trained = read_oecl_config(checkpoints.describe()["config"])
-        network = build_network(trained.model, trained.train.mode, AXIS)
-        like = initial_state(network, build_optimizer(trained.train, 1), trained.data.image_size, trained.seed)
-        state = checkpoints.restore(jax.device_put(like, NamedSharding(_mesh(), PartitionSpec())))
-    finally:
-        checkpoints.close()
-    assert state is not None  # describe() has found a checkpoint
-    return trained, {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> None:

@@ -1,0 +1,98 @@
+"""How well a score tells in-distribution from out-of-distribution images: what such papers report, with intervals.
+
+Larger scores mean more normal. In-distribution ("normal") images are the positives of AUROC, AUPR-in and of the true
+positive rate of FPR95; out-of-distribution ones those of AUPR-out (Hendrycks and Gimpel 2017, arXiv:1610.02136, section
+2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+METRICS = {"auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out", "fpr95": "FPR95"}
+"""Names, and as people write them. FPR95 is better the smaller it is."""
+RATE = 0.95
+"""The true positive rate of FPR95."""
+DRAWS, COVERAGE = 1000, 0.95
+"""Resampled sets of an interval, and how many of them lie in it."""
+CELLS = 1 << 21
+"""Draws are made in parts of about so many numbers."""
+
+
+class Interval(NamedTuple):
+    """A metric and where chance may have put it.
+
+    Attributes:
+        value: of the images at hand.
+        low, high: percentiles of resampled sets (bootstrap), each side resampled by itself.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def detection_metrics(
+    normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], seed: int = 0, draws: int = DRAWS
+) -> dict[str, Interval] | None:
+    """Every metric with its interval; None where a side is empty or a score not finite.
+
+    Args:
+        normal: which images are in distribution.
+        scores: of the images, larger = more normal.
+        seed: of the resampling.
+        draws: resampled sets.
+    """
+    if normal.all() or not normal.any() or not np.isfinite(scores).all():
+        return None
+    order = np.argsort(-scores, kind="stable")
+    descending = scores[order]
+    starts = np.flatnonzero(np.concatenate([[True], descending[1:] != descending[:-1]]))
+    sides = np.stack([normal[order], ~normal[order]])
+    exact = _metrics(*(np.add.reduceat(side[None].astype(int), starts, axis=1) for side in sides))
+    rng = np.random.default_rng(seed)
+    drawn: list[dict[str, np.ndarray]] = []
+    size = max(1, CELLS // len(scores))
+    for start in range(0, draws, size):
+        count = min(size, draws - start)
+        drawn.append(_metrics(*(_resampled(rng, side, starts, count) for side in sides)))
+    tail = 50 * (1 - COVERAGE)
+    found = {}
+    for name in METRICS:
+        low, high = np.percentile(np.concatenate([part[name] for part in drawn]), [tail, 100 - tail])
+        found[name] = Interval(float(exact[name][0]), float(low), float(high))
+    return found
+
+
+def _resampled(
+    rng: np.random.Generator, side: Bool[np.ndarray, " n"], starts: Int[np.ndarray, " u"], draws: int
+) -> Int[np.ndarray, "d u"]:
+    """How often each threshold's images of one side are drawn, in sets as large as that side."""
+    count = int(side.sum())
+    counts = np.zeros((draws, len(side)), np.int32)
+    counts[:, side] = rng.multinomial(count, np.full(count, 1 / count), draws)
+    return np.add.reduceat(counts, starts, axis=1)
+
+
+def _metrics(normal: Int[np.ndarray, "d u"], anomalous: Int[np.ndarray, "d u"]) -> dict[str, Float[np.ndarray, " d"]]:
+    """The metrics of d sets, given how many images of each side have each of u scores, the largest first."""
+    accepted_normal, accepted_anomalous = normal.cumsum(axis=1), anomalous.cumsum(axis=1)
+    # true and false positive rates: shares that are taken as normal
+    tpr, fpr = accepted_normal / accepted_normal[:, -1:], accepted_anomalous / accepted_anomalous[:, -1:]
+    steps = np.diff(fpr, axis=1, prepend=0.0)
+    before = np.concatenate([np.zeros((len(tpr), 1)), tpr[:, :-1]], axis=1)
+    reached = (tpr >= RATE - 1e-12).argmax(axis=1)
+    return {
+        "auroc": (steps * (tpr + before) / 2).sum(axis=1),
+        "aupr_in": _average_precision(normal, anomalous),
+        "aupr_out": _average_precision(anomalous[:, ::-1], normal[:, ::-1]),
+        "fpr95": fpr[np.arange(len(fpr)), reached],
+    }
+
+
+def _average_precision(positive: Int[np.ndarray, "d u"], negative: Int[np.ndarray, "d u"]) -> Float[np.ndarray, " d"]:
+    """Mean precision over the positives, thresholds in the order in which they are taken."""
+    taken = positive.cumsum(axis=1)
+    precision = taken / np.maximum(taken + negative.cumsum(axis=1), 1)
+    return np.asarray((positive * precision).sum(axis=1) / taken[:, -1])

@@ -1,0 +1,241 @@
+"""OECL as an object: fitted on arrays, scoring arrays, kept in a directory (arXiv:2312.15288)."""
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from codegraph_jax.core.files import finite_or_none, write_json
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.workdir import WorkdirError
+from codegraph_jax.data.catalog import square
+from codegraph_jax.data.images import load_image
+from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.data.protocols import Images, ProtocolError
+from contrastive_jax.data.sources import RunData, check_overlap
+from contrastive_jax.evaluation.evaluate import Scorer, Scores, build_scorer
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.network.resnet import build_network
+from contrastive_jax.objectives import OBJECTIVES
+from contrastive_jax.report.manifest import environment, fingerprint, require_same_run
+from contrastive_jax.trainer import train_network, variables_of
+from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
+from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS
+
+SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
+"""Groups of settings in which a field is looked for, in this order."""
+
+
+class OECL:
+    """A network that has learnt what normal images look like, and says of others how normal they are.
+
+    Args:
+        config: settings of the training; what concerns sources and tests is not read.
+        **fields: fields of the config's groups by their names, such as `epochs`, `mode`, `width`, `stem`, `image_size`,
+            `batch_size` (of the training), `alpha` or `dtype`, and `seed`.
+
+    Raises:
+        ConfigError: an unknown field, or a value that cannot work.
+
+    Attributes:
+        config: the settings.
+        state: what training has made; None before `fit`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from contrastive_jax import OECL
+        >>> draw = np.random.default_rng(0)
+        >>> discs = draw.integers(0, 255, (8, 16, 16, 3), np.uint8)
+        >>> noise = draw.integers(0, 255, (8, 16, 16, 3), np.uint8)
+        >>> model = OECL(image_size=16, width=2, epochs=1, batch_size=4).fit(discs, noise)
+        >>> model.score(discs[:3], views=2).shape
+        (3,)
+
+    See Also:
+        contrastive_jax.trainer.train: the same with sources, a test, and a workdir from which a run goes on.
+    """
+
+    def __init__(self, config: OeclConfig | None = None, **fields: Any):
+        self.config = configured(config or OeclConfig(), fields)
+        self.state: TrainState | None = None
+        self._scorers: dict[tuple[int, int], Scorer] = {}
+
+    def fit(
+        self,
+        images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"],
+        outliers: Sequence[Any] | UInt8[np.ndarray, "m h w 3"] | None = None,
+        workdir: str | Path | None = None,
+        progress: bool = False,
+    ) -> "OECL":
+        """Trains on normal images, with outlier exposure where the mode has it.
+
+        Args:
+            images: normal ones, uint8 arrays ([n, h, w, 3], or a list of [h, w, 3] or [h, w]) or paths of files; what
+                has not the stored size is resized, its shorter side, and its centre kept.
+            outliers: other images (OE); only the modes `oecl`, `hsc` and `bce` take them.
+            workdir: keeps checkpoints and metrics.jsonl, and goes on from an earlier start with the same arguments;
+                None: a temporary one.
+            progress: print a line now and then.
+
+        Returns:
+            Itself.
+
+        Raises:
+            ProtocolError: too few images, or outliers that are missing, not wanted, or all normal images too.
+            WorkdirError: `workdir` holds another run.
+            TrainingDiverged: a loss became infinite or NaN.
+        """
+        objective = OBJECTIVES[self.config.train.mode]
+        if objective.needs_oe != (outliers is not None):
+            what = "needs outliers" if objective.needs_oe else "takes no outliers"
+            raise ProtocolError(f"fit: the mode {self.config.train.mode} {what}")
+        normal = self._stored(images)
+        if len(normal) < self.config.train.batch_size:
+            raise ProtocolError(f"fit: batch_size {self.config.train.batch_size} is more than {len(normal)} images")
+        exposed = None if outliers is None else self._stored(outliers)
+        if exposed is not None:
+            check_overlap(exposed, normal, None)
+        self._scorers = {}
+        if workdir is not None:
+            self.state = self._trained(RunData(normal, exposed, None), Path(workdir), progress)
+        else:
+            with TemporaryDirectory(prefix="oecl-") as home:
+                self.state = self._trained(RunData(normal, exposed, None), Path(home), progress)
+        return self
+
+    def score(
+        self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None
+    ) -> Float[np.ndarray, " n"]:
+        """How normal images are, larger = more normal: the norm of the mean feature of their views.
+
+        Args:
+            images: as for `fit`.
+            views: augmented views beside the clean one; None: `config.evaluation.views`.
+
+        Raises:
+            ProtocolError: nothing has been fitted.
+        """
+        return self.scores(images, views)[SCORES[0]]
+
+    def scores(
+        self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None, batch_size: int = 0
+    ) -> Scores:
+        """Every score by its name, see `evaluation.scores.view_scores`; arguments and errors as for `score`.
+
+        Args:
+            images: as for `fit`.
+            views: as for `score`.
+            batch_size: images a call over all devices; 0: `config.evaluation.batch_size`.
+        """
+        if self.state is None:
+            raise ProtocolError("score: nothing has been fitted; call fit, or load what was saved")
+        stored = self._stored(images)
+        wanted = self.config.evaluation.views if views is None else views, batch_size
+        if wanted not in self._scorers:
+            network = build_network(self.config.model, self.config.train.mode, AXIS)
+            # kept, since it holds a compiled program
+            self._scorers[wanted] = build_scorer(network, self.config, _mesh(), *wanted)
+        return self._scorers[wanted](variables_of(self.state), stored)
+
+    def save(self, directory: str | Path) -> None:
+        """Writes network and settings into a directory of their own, as a run's workdir has them.
+
+        Raises:
+            ProtocolError: nothing has been fitted.
+            WorkdirError: the directory holds checkpoints already.
+        """
+        if self.state is None:
+            raise ProtocolError("save: nothing has been fitted")
+        home = Path(directory)
+        if (home / "checkpoints").exists():
+            raise WorkdirError(f"{home}: holds a network already; choose another directory")
+        home.mkdir(parents=True, exist_ok=True)
+        checkpoints = Checkpoints(home)
+        try:
+            checkpoints.save(self.state, {"config": dataclasses.asdict(self.config)})
+        finally:
+            checkpoints.close()
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "OECL":
+        """What `save` wrote, or the newest checkpoint of a run's workdir.
+
+        Raises:
+            CheckpointError: there is none that can be read.
+        """
+        if not (Path(directory) / "checkpoints").is_dir():
+            raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
+        checkpoints = Checkpoints(directory, read_only=True)
+        try:
+            model = cls(read_oecl_config(checkpoints.describe()["config"]))
+            config = model.config
+            network = build_network(config.model, config.train.mode, AXIS)
+            like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
+            model.state = checkpoints.restore(jax.device_put(like, NamedSharding(_mesh(), PartitionSpec())))
+        finally:
+            checkpoints.close()
+        return model
+
+    def _trained(self, data: RunData, home: Path, progress: bool) -> TrainState:
+        home.mkdir(parents=True, exist_ok=True)
+        settings = dataclasses.asdict(dataclasses.replace(self.config, resume=True))
+        identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
+        require_same_run(home, identity)
+        write_json(home / "manifest.json", finite_or_none({**identity, **environment()}))
+        network = build_network(self.config.model, self.config.train.mode, AXIS)
+        checkpoints = Checkpoints(home)
+        try:
+            return train_network(self.config, data, network, _mesh(), checkpoints, home, progress)[0]
+        finally:
+            checkpoints.close()
+
+    def _stored(self, images: Sequence[Any] | np.ndarray) -> Images:
+        """The images at the stored size."""
+        size = self.config.data.stored_size
+        if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
+            return images
+        if not len(images):
+            raise ProtocolError("there are no images")
+        return np.stack([square(_picture(image), size) for image in images])
+
+
+def configured(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
+    """The settings with some fields of their groups replaced, and checked.
+
+    Raises:
+        ConfigError: an unknown field, or a value that cannot work.
+    """
+    groups: dict[str, dict[str, Any]] = dataclasses.asdict(config)
+    if "image_size" in fields and "stored_size" not in fields:
+        fields = {**fields, "stored_size": max(config.data.stored_size, fields["image_size"])}
+    for name, value in fields.items():
+        places = [groups, *(groups[section] for section in SECTIONS)]
+        holder = next((place for place in places if name in place and not isinstance(place[name], dict)), None)
+        if holder is None:
+            known = sorted({field for section in SECTIONS for field in groups[section]} | {"seed"})
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
+            raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
+        holder[name] = value
+    return read_oecl_config(groups)
+
+
+def _picture(image: Any) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+            raise ProtocolError(f"an image must be uint8 [h, w, 3] or [h, w], not {image.dtype} {list(image.shape)}")
+        return Image.fromarray(image).convert("RGB")
+    return load_image(image)
+
+
+def _mesh() -> Mesh:
+    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))

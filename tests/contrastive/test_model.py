@@ -1,0 +1,131 @@
+"""OECL as an object: the training of the task, on arrays and files, saved and loaded."""
+
+import csv
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.core.settings import ConfigError, to_config_dict
+from codegraph_jax.core.workdir import WorkdirError
+from contrastive_jax import OECL
+from contrastive_jax.data.patterns import draw_patterns
+from contrastive_jax.data.protocols import ProtocolError
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.tasks import oecl
+from contrastive_jax.training.checkpoints import CheckpointError
+from tests.contrastive.meshes import small_config
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
+SIZE = CONFIG.data.stored_size
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Normal images, outliers, and others."""
+    train, other = draw_patterns("train", SIZE), draw_patterns("oe", SIZE)
+    disc = train.class_names.index("disc")
+    return train.images[train.labels == disc][:40], other.images[:48], train.images[train.labels != disc][:12]
+
+
+@pytest.fixture(scope="module")
+def fitted(images, quick_compile):
+    return OECL(CONFIG).fit(images[0], images[1])
+
+
+def test_it_trains_as_the_task_does(images, fitted, tmp_path):
+    normal, outliers, others = images
+    np.savez(
+        tmp_path / "set.npz",
+        x_train=normal,
+        y_train=np.zeros(len(normal), int),
+        x_test=np.concatenate([normal[:4], others[:4]]),
+        y_test=np.repeat([0, 1], 4),
+    )
+    np.save(tmp_path / "oe.npy", outliers)
+    data = dataclasses.replace(CONFIG.data, train=str(tmp_path / "set.npz"), target="0")
+    exposure = dataclasses.replace(CONFIG.oe, source=str(tmp_path / "oe.npy"), split="")
+    oecl.run(to_config_dict(dataclasses.replace(CONFIG, data=data, oe=exposure)), str(tmp_path / "run"))
+    loaded = OECL.load(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, loaded.state.params, fitted.state.params)
+    with (tmp_path / "run" / "scores.csv").open() as file:
+        written = np.array([[float(row[name]) for name in SCORES] for row in csv.DictReader(file)])
+    found = fitted.scores(np.concatenate([normal[:4], others[:4]]))
+    np.testing.assert_allclose(np.stack([found[name] for name in SCORES], axis=1), written, rtol=1e-6)
+
+
+def test_what_is_saved_scores_as_before(fitted, images, tmp_path):
+    fitted.save(tmp_path / "kept")
+    loaded = OECL.load(tmp_path / "kept")
+    assert loaded.config == fitted.config
+    np.testing.assert_array_equal(loaded.score(images[2]), fitted.score(images[2]))
+    with pytest.raises(WorkdirError, match="holds a network already"):
+        fitted.save(tmp_path / "kept")
+
+
+def test_files_and_arrays_of_any_size_score_alike(fitted, images, tmp_path):
+    picture = Image.fromarray(images[2][0]).resize((3 * SIZE, 2 * SIZE), Image.Resampling.NEAREST)
+    picture.save(tmp_path / "one.png")
+    grey = np.asarray(picture.convert("L"))
+    found = fitted.score([tmp_path / "one.png", np.asarray(picture), grey, np.stack([grey] * 3, axis=-1)], views=1)
+    assert found.shape == (4,)
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+
+
+def test_views_are_counted(fitted, images):
+    assert not np.array_equal(fitted.score(images[2], views=0), fitted.score(images[2], views=2))
+    np.testing.assert_array_equal(fitted.score(images[2], views=0), fitted.scores(images[2], views=0)["clean"])
+
+
+def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path):
+    normal, outliers, _ = images
+    first = OECL(CONFIG).fit(normal, outliers, tmp_path)
+    assert (tmp_path / "metrics.jsonl").exists()
+    again = OECL(CONFIG).fit(normal, outliers, tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, first.state.params, again.state.params)
+    with pytest.raises(WorkdirError):
+        OECL(CONFIG).fit(normal[::-1], outliers, tmp_path)
+
+
+def test_nothing_is_printed_unless_asked(images, capsys):
+    OECL(CONFIG).fit(images[0], images[1])
+    assert capsys.readouterr().out == ""
+    OECL(CONFIG).fit(images[0], images[1], progress=True)
+    assert "epoch 2/2" in capsys.readouterr().out
+
+
+def test_fields_find_their_groups():
+    model = OECL(epochs=3, width=4, image_size=48, alpha=0.1, seed=7, mode="simclr", batch_size=8)
+    config = model.config
+    assert (config.train.epochs, config.model.width, config.oe.alpha, config.seed) == (3, 4, 0.1, 7)
+    assert (config.data.image_size, config.data.stored_size) == (48, 48)
+    assert (config.train.batch_size, config.evaluation.batch_size) == (8, 256)
+    with pytest.raises(ConfigError, match="there is no field 'epoch'; did you mean 'epochs'"):
+        OECL(epoch=3)
+    with pytest.raises(ConfigError, match=r"train\.mode"):
+        OECL(mode="oecll")
+
+
+def test_what_cannot_work_is_refused(images, fitted, tmp_path):
+    normal, outliers, _ = images
+    with pytest.raises(ProtocolError, match="the mode oecl needs outliers"):
+        OECL(CONFIG).fit(normal)
+    with pytest.raises(ProtocolError, match="the mode simclr takes no outliers"):
+        OECL(CONFIG, mode="simclr").fit(normal, outliers)
+    with pytest.raises(ProtocolError, match="batch_size 16 is more than 5 images"):
+        OECL(CONFIG).fit(normal[:5], outliers)
+    with pytest.raises(ProtocolError, match="every OE image is also a normal"):
+        OECL(CONFIG).fit(normal, normal[:20])
+    with pytest.raises(ProtocolError, match="nothing has been fitted"):
+        OECL(CONFIG).score(normal)
+    with pytest.raises(ProtocolError, match="nothing has been fitted"):
+        OECL(CONFIG).save(tmp_path)
+    with pytest.raises(ProtocolError, match=r"must be uint8 \[h, w, 3\] or \[h, w\], not float64"):
+        fitted.score(np.zeros((2, 8, 8, 3)))
+    with pytest.raises(CheckpointError, match="holds no checkpoints"):
+        OECL.load(tmp_path)
