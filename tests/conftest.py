@@ -10,6 +10,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
+import pytest
 from hypothesis import settings
 
 # eight devices on one host, so that everything which is split over devices is tested as such
@@ -17,3 +18,11 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # for `--hypothesis-profile=large`; tests that state their own number keep it
 settings.register_profile("large", max_examples=2_000)
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Compiles with few optimisations: where training steps are only a means, compiling them is what takes time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

@@ -12,7 +12,6 @@ MODULES = (
     "codegraph_jax.core.settings",
     "codegraph_jax.detector",
     "codegraph_jax.evaluation.metrics",
-    "contrastive_jax.model",
 )
 
 

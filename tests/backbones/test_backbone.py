@@ -19,6 +19,8 @@ from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 @pytest.fixture(autouse=True)
 def tiny_presets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from codegraph_jax.backbones.checkpoints import open_file
 from codegraph_jax.backbones.vit import VisionTransformer
 from tests.backbones.tiny import GOLDEN, PATCH, TIMM, TINY, drawn_image
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 SIZES = ((5, 5), (8, 7), (3, 4))
 
 

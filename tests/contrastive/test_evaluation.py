@@ -3,10 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrastive_jax.compare import table
+from codegraph_jax.core.errors import UserError
+from contrastive_jax.compare import class_names, table
+from contrastive_jax.config import DataConfig, OeclConfig
 from contrastive_jax.data.protocols import test_set as make_test_set
 from contrastive_jax.evaluation.evaluate import auroc, measure
 from contrastive_jax.evaluation.scores import SCORES
@@ -43,8 +46,19 @@ def test_table_of_runs(tmp_path):
             home = tmp_path / f"oecl_{target}_{seed}"
             home.mkdir()
             results = {"auroc": {name: {"pooled": value + shift} for name in SCORES}}
+            if seed == 0:
+                results["metrics"] = {name: {"fpr95": {"value": value / 2}} for name in SCORES}
             (home / "results.json").write_text(json.dumps(results))
     rows = table(tmp_path, ["oecl", "simclr"], ["0", "3"], [0, 1])
     assert rows[0] == ("mode, score", "class 0", "class 3", "mean", "sd of seeds")
     assert rows[1] == ("oecl, mean_feature", "61.0", "81.0", "71.0", "1.4")
     assert rows[4][1:] == ("nan", "nan", "nan", "nan")
+    assert table(tmp_path, ["oecl"], ["0", "3"], [0], "fpr95")[1] == ("oecl, mean_feature", "30.0", "40.0", "35.0", "-")
+    with pytest.raises(UserError, match="was written by an earlier version"):
+        table(tmp_path, ["oecl"], ["0", "3"], [1], "fpr95")
+
+
+def test_all_classes_are_those_of_the_training_set():
+    config = OeclConfig(data=DataConfig(train="patterns", stored_size=8))
+    names = class_names(config)
+    assert "disc" in names and len(names) == len(set(names)) > 4

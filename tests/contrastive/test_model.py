@@ -2,6 +2,9 @@
 
 import csv
 import dataclasses
+import doctest
+import importlib.util
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError
-from contrastive_jax import OECL
+from contrastive_jax import OECL, model
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
 from contrastive_jax.evaluation.scores import SCORES
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +86,36 @@ def test_views_are_counted(fitted, images):
     np.testing.assert_array_equal(fitted.score(images[2], views=0), fitted.scores(images[2], views=0)["clean"])
 
 
-def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path):
+def test_a_workdir_keeps_the_run_and_refuses_another(images, tmp_path, capsys):
     normal, outliers, _ = images
     first = OECL(CONFIG).fit(normal, outliers, tmp_path)
     assert (tmp_path / "metrics.jsonl").exists()
-    again = OECL(CONFIG).fit(normal, outliers, tmp_path)
+    assert capsys.readouterr().out == "", "nothing is printed unless asked"
+    again = OECL(CONFIG).fit(normal, outliers, tmp_path, progress=True)
+    assert "resuming after epoch 2 of 2" in capsys.readouterr().out
     jax.tree.map(np.testing.assert_array_equal, first.state.params, again.state.params)
     with pytest.raises(WorkdirError):
         OECL(CONFIG).fit(normal[::-1], outliers, tmp_path)
 
 
-def test_nothing_is_printed_unless_asked(images, capsys):
-    OECL(CONFIG).fit(images[0], images[1])
-    assert capsys.readouterr().out == ""
-    OECL(CONFIG).fit(images[0], images[1], progress=True)
-    assert "epoch 2/2" in capsys.readouterr().out
+@pytest.mark.slow
+def test_the_example_of_the_docstring():
+    outcome = doctest.testmod(model)
+    assert outcome.attempted and not outcome.failed
+
+
+def test_the_example_on_arrays(capsys):
+    spec = importlib.util.spec_from_file_location("oecl_arrays", EXAMPLES / "oecl_arrays.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    metrics = module.main(["--epochs", "1", "--width", "2", "--count", "16"])
+    assert set(metrics) == {"auroc", "aupr_in", "aupr_out", "fpr95"}
+    out = capsys.readouterr().out
+    assert "epoch 1/1" in out and "the same after loading: True" in out
 
 
 def test_fields_find_their_groups():
-    model = OECL(epochs=3, width=4, image_size=48, alpha=0.1, seed=7, mode="simclr", batch_size=8)
-    config = model.config
+    config = OECL(epochs=3, width=4, image_size=48, alpha=0.1, seed=7, mode="simclr", batch_size=8).config
     assert (config.train.epochs, config.model.width, config.oe.alpha, config.seed) == (3, 4, 0.1, 7)
     assert (config.data.image_size, config.data.stored_size) == (48, 48)
     assert (config.train.batch_size, config.evaluation.batch_size) == (8, 256)

@@ -122,13 +122,6 @@ def test_added_images(capsys):
     assert out.count("added ") == 4
 
 
-def test_oecl_arrays(capsys):
-    metrics = example("oecl_arrays")(["--epochs", "1", "--width", "2", "--count", "16"])
-    assert set(metrics) == {"auroc", "aupr_in", "aupr_out", "fpr95"}
-    out = capsys.readouterr().out
-    assert "epoch 1/1" in out and "the same after loading: True" in out
-
-
 @pytest.mark.slow
 def test_choose_backbone(capsys):
     settings = ["dinov2-small:28:1", "dinov2-small:56"]

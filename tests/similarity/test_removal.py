@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
@@ -55,20 +56,21 @@ def by_the_kernel(normalised, removed, options):
     patches = prepare(normalised, options)
     lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
     masked = options._replace(masked=True)
+    rows = jax.jit(lambda i, j: cosine_to_distance(_tile_maxima(patches.of(i), lost.of(j), masked)[0]))
     n = len(removed)
     out = np.full((len(options.degrees), n, n, removed.shape[1]), np.inf, np.float32)
     for i in range(n):
         for j in range(n):
             if i != j:
-                out[:, i, j] = cosine_to_distance(_tile_maxima(patches.of(i), lost.of(j), masked)[0])
+                out[:, i, j] = rows(i, j)
     return out
 
 
 @pytest.mark.parametrize("features", [np.float32, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kernel", ["reuse", "direct"])
 def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
-    tokens = draw(5, seed=3, c=96)
+    tokens = draw(4, seed=3, c=96)
     tokens[1] = tokens[0] + 0.01 * tokens[2]
     normalised = normalise(jnp.asarray(tokens)).astype(features)
     removed = np.random.default_rng(3).uniform(size=tokens.shape[:2]) < 0.3
@@ -76,7 +78,7 @@ def test_removal_rounds_as_the_kernel_does(kernel, precision, features):
     nothing = np.zeros_like(removed)
     before = by_the_kernel(normalised, nothing, options)
     after, found = before.copy(), 0
-    for degree, changes in zip(after, changes_by_removal(before, normalised, removed, np.arange(5), options)):
+    for degree, changes in zip(after, changes_by_removal(before, normalised, removed, np.arange(4), options)):
         changes.apply(degree)
         found += len(changes.image)
     want = by_the_kernel(normalised, removed, options)
