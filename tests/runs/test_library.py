@@ -130,6 +130,8 @@ def test_choose_backbone(capsys):
 
 
 def test_every_example_is_tested():
-    text = Path(__file__).read_text() + (Path(__file__).parents[1] / "test_extras.py").read_text()
+    tests = Path(__file__).parents[1]
+    files = (Path(__file__), tests / "test_extras.py", tests / "contrastive" / "test_model.py")
+    text = "".join(file.read_text() for file in files)
     for path in EXAMPLES.glob("*.py"):
         assert f'example("{path.stem}")' in text or f'"{path.name}"' in text, path.name
