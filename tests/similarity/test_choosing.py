@@ -84,6 +84,11 @@ def test_the_timing_is_real_and_both_kernels_give_the_same() -> None:
     assert all(timing.decisive > 0 for timing in times.values())
 
 
+def test_accelerators_get_more_pairs_in_batches(on_accelerator) -> None:
+    candidates = [SimilarityConfig(kernel=kernel) for kernel in ("direct", "reuse")]
+    assert list(timed(candidates, DEGREES, (8, 8), CHANNELS)) == candidates
+
+
 def test_what_fails_or_gives_other_distances_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     true = choosing.pair_distances
 
