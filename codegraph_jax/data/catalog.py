@@ -44,7 +44,8 @@ def load_image_set(source: str, split: str = "", size: int | None = None) -> Ima
                 with a split, `x_<split>` and `y_<split>`;
             "path.npy": the array `x` alone;
             "tfds:<name>": a tensorflow-datasets set of images and labels that has been prepared as array_record or
-                parquet (`TFDS_DATA_DIR` or ~/tensorflow_datasets); TensorFlow is not needed to read it;
+                parquet (`TFDS_DATA_DIR` or ~/tensorflow_datasets); TensorFlow is not needed to read it; "#<feature>"
+                behind the name says which of its features is the class (`tfds:cifar100#coarse_label`);
             a directory: a folder of images for each class, in natural order, or images without classes; with a split,
                 the directory's folder of that name.
         split: which part, "" for all (tensorflow-datasets: for "train").
@@ -160,6 +161,8 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
     import tensorflow_datasets as tfds  # noqa: PLC0415  takes seconds, and only this source needs it
 
+    name, _, chosen = name.partition("#")
+    label = chosen or "label"
     try:
         builder = tfds.builder(name)
         source = builder.as_data_source(split)
@@ -168,7 +171,10 @@ def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
     features = builder.info.features
     if "image" not in features or len(source) == 0:
         raise CatalogError(f"tfds:{name}, split {split!r}: holds no images; its features are {', '.join(features)}")
-    labelled = "label" in features
+    labelled = label in features and isinstance(features[label], tfds.features.ClassLabel)
+    if chosen and not labelled:
+        classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+        raise CatalogError(f"tfds:{name}#{chosen}: no such classes; it has {', '.join(sorted(classes)) or 'none'}")
     images: list[np.ndarray] = []
     labels: list[int] = []
     for i, record in enumerate(source):
@@ -177,8 +183,8 @@ def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
         images.append(np.asarray(image) if size is None else square(image, size))
         _require_same_size(images[0].shape[:2], images[i].shape[:2], f"record 0 of {name}", f"record {i}")
         if labelled:
-            labels.append(int(record["label"]))
-    names = tuple(features["label"].names) if labelled else ()
+            labels.append(int(record[label]))
+    names = tuple(features[label].names) if labelled else ()
     return ImageSet(np.stack(images), np.array(labels, np.int32) if labelled else None, names)
 
 

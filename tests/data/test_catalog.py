@@ -145,7 +145,11 @@ class Dots(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        features = {"image": tfds.features.Image(shape=(6, 8, 3)), "label": tfds.features.ClassLabel(names=["a", "b"])}
+        features = {
+            "image": tfds.features.Image(shape=(6, 8, 3)),
+            "label": tfds.features.ClassLabel(names=["a", "b"]),
+            "coarse": tfds.features.ClassLabel(names=["all"]),
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, downloads):
@@ -156,12 +160,20 @@ class Dots(tfds.core.GeneratorBasedBuilder):
             file = io.BytesIO()
             Image.new("RGB", (8, 6), (i,) * 3).save(file, "PNG")
             file.seek(0)
-            yield i, {"image": file, "label": i % 2}
+            yield i, {"image": file, "label": i % 2, "coarse": 0}
 
 Dots(file_format="array_record").download_and_prepare()
 read = load_image_set("tfds:dots", "test")
 assert read.images.shape == (3, 6, 8, 3) and read.class_names == ("a", "b")
 assert [v % 2 for v in read.images[:, 0, 0, 0]] == read.labels.tolist()
+coarse = load_image_set("tfds:dots#coarse", "test")
+assert coarse.class_names == ("all",) and coarse.labels.tolist() == [0, 0, 0]
+try:
+    load_image_set("tfds:dots#fine", "test")
+except CatalogError as error:
+    assert str(error) == "tfds:dots#fine: no such classes; it has coarse, label", error
+else:
+    raise AssertionError("tfds:dots#fine")
 for source, split in (("tfds:dots", "train"), ("tfds:cifar10", ""), ("tfds:nothing_like_it", "")):
     try:
         load_image_set(source, split)
