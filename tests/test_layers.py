@@ -1,7 +1,9 @@
 """The plan of the house: imports run downwards, and nothing imports its caller (CONTRIBUTING.md draws it)."""
 
 import ast
+import builtins
 import importlib
+import symtable
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +89,31 @@ def test_every_task_has_a_module_of_its_name(task):
     module = importlib.import_module(TASKS[task])
     assert callable(module.run)
     assert TASKS[task] in (f"codegraph_jax.tasks.{task}", f"contrastive_jax.tasks.{task}")
+
+
+def undefined(file: Path) -> set[str]:
+    """Names that a file's functions take from the module, and that nothing there defines.
+
+    The linter's rule for it is off, since it reads jaxtyping's shape strings as names.
+    """
+    table = symtable.symtable(file.read_text(), str(file), "exec")
+    known = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    known |= {*dir(builtins), "__file__", "__name__", "__doc__"}
+    found = {s.get_name() for s in table.get_symbols() if s.is_referenced()} - known
+    inner = list(table.get_children())
+    while inner:
+        scope = inner.pop()
+        inner += scope.get_children()
+        found |= {s.get_name() for s in scope.get_symbols() if s.is_global() and s.is_referenced()} - known
+    return found
+
+
+@pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax", "configs", "examples", "tests"])
+def test_every_name_is_defined(folder):
+    missing = {str(file.relative_to(ROOT)): undefined(file) for file in sorted((ROOT / folder).rglob("*.py"))}
+    assert not {file: names for file, names in missing.items() if names}
+
+
+def test_a_name_that_nothing_defines_is_seen(tmp_path):
+    (tmp_path / "m.py").write_text('import os\n\n\ndef f(x: "n p") -> str:\n    return os.sep + misspelt(x)\n')
+    assert undefined(tmp_path / "m.py") == {"misspelt"}
