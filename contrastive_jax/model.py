@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 from PIL import Image
 
@@ -29,7 +29,7 @@ from contrastive_jax.report.manifest import environment, fingerprint, require_sa
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS
+from contrastive_jax.training.step import AXIS, local_mesh
 
 SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
 """Groups of settings in which a field is looked for, in this order."""
@@ -104,7 +104,6 @@ class OECL:
         exposed = None if outliers is None else self._stored(outliers)
         if exposed is not None:
             check_overlap(exposed, normal, None)
-        self._scorers = {}
         if workdir is not None:
             self.state = self._trained(RunData(normal, exposed, None), Path(workdir), progress)
         else:
@@ -143,7 +142,7 @@ class OECL:
         if wanted not in self._scorers:
             network = build_network(self.config.model, self.config.train.mode, AXIS)
             # kept, since it holds a compiled program
-            self._scorers[wanted] = build_scorer(network, self.config, _mesh(), *wanted)
+            self._scorers[wanted] = build_scorer(network, self.config, local_mesh(), *wanted)
         return self._scorers[wanted](variables_of(self.state), stored)
 
     def save(self, directory: str | Path) -> None:
@@ -180,7 +179,7 @@ class OECL:
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
-            model.state = checkpoints.restore(jax.device_put(like, NamedSharding(_mesh(), PartitionSpec())))
+            model.state = checkpoints.restore(jax.device_put(like, NamedSharding(local_mesh(), PartitionSpec())))
         finally:
             checkpoints.close()
         return model
@@ -194,7 +193,7 @@ class OECL:
         network = build_network(self.config.model, self.config.train.mode, AXIS)
         checkpoints = Checkpoints(home)
         try:
-            return train_network(self.config, data, network, _mesh(), checkpoints, home, progress)[0]
+            return train_network(self.config, data, network, local_mesh(), checkpoints, home, progress)[0]
         finally:
             checkpoints.close()
 
@@ -235,7 +234,3 @@ def _picture(image: Any) -> Image.Image:
             raise ProtocolError(f"an image must be uint8 [h, w, 3] or [h, w], not {image.dtype} {list(image.shape)}")
         return Image.fromarray(image).convert("RGB")
     return load_image(image)
-
-
-def _mesh() -> Mesh:
-    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
@@ -31,7 +31,7 @@ from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read
 from contrastive_jax.report.results import mean_norms, print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call
+from contrastive_jax.training.step import AXIS, build_train_call, local_mesh
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     write_json(home / "manifest.json", manifest)
     note_written(home, PICTURES)
 
-    mesh = jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+    mesh = local_mesh()
     network = build_network(config.model, config.train.mode, AXIS)
     checkpoints = Checkpoints(home)
     try:

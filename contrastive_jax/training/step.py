@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
@@ -24,6 +24,12 @@ from contrastive_jax.views.augment import augment_batch, turn
 
 AXIS = "data"
 """Name of the mesh axis over which the batch is split."""
+
+
+def local_mesh() -> Mesh:
+    """All devices of this process, over which batches are split."""
+    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
 
 Batch = dict[str, Array]
 """Images of a step on a device: "normal" and, where the mode uses OE, "oe"; uint8 [b, h, w, 3]."""

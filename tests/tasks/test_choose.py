@@ -12,6 +12,7 @@ from codegraph_jax.config import DataConfig, to_config_dict
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.evaluation.rivals import ImageScores, as_good_as
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig, ChooseSettings
 from tests.backbones.tiny import GOLDEN, PATCH, TINY
@@ -118,18 +119,17 @@ def test_weights_in_the_hubs_cache_are_at_hand(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_difference_that_chance_makes_is_no_difference() -> None:
     labels = [0] * 30 + [1] * 30
-    names = [str(i) for i in range(60)]
     rng = np.random.default_rng(0)
     base = rng.normal(size=60) + np.array(labels)
 
-    def scores(values: np.ndarray) -> dict[str, choose._Scores]:
-        return {"part": choose._Scores(names, labels, values)}
+    def scores(values: np.ndarray) -> dict[str, ImageScores]:
+        return {"part": ImageScores(labels, values)}
 
     signal = base + np.array(labels)
     good, alike = scores(signal), scores(signal + 0.1 * rng.normal(size=60))
     bad = scores(rng.normal(size=60))
-    assert choose._as_good(alike, good)
-    assert not choose._as_good(bad, good)
+    assert as_good_as(alike, good)
+    assert not as_good_as(bad, good)
 
 
 def test_the_form_of_a_set_is_seen(home: Path, tmp_path: Path) -> None:

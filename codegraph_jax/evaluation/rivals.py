@@ -1,0 +1,55 @@
+"""Several ways to score the same images held against each other: how alike they rank, and which is better by chance."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata, spearmanr
+
+DRAWS = 1000
+"""Resampled sets by which two are told apart."""
+CERTAIN = 0.95
+"""Share of resampled sets in which the best must stay better for the difference to count."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Of one category.
+
+    Attributes:
+        labels: 0 normal, 1 anomalous, None where it is not known.
+        values: their scores.
+    """
+
+    labels: list[int | None]
+    values: Float[np.ndarray, " n"]
+
+
+def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
+    """Spearman's rank correlation of the images' scores, the mean over categories; NaN where scores are all equal."""
+    return float(np.mean([spearmanr(own.values, other[name].values).statistic for name, own in one.items()]))
+
+
+def as_good_as(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
+    """Whether chance may have made the difference of two image AUROC: a paired bootstrap over the images."""
+    rng = np.random.default_rng(0)
+    differences = np.zeros(DRAWS)
+    for name, own in one.items():
+        known = [i for i, label in enumerate(own.labels) if label is not None]
+        labels = np.array([own.labels[i] for i in known])
+        if len(set(labels)) < 2:
+            continue
+        kinds = [np.flatnonzero(labels == kind) for kind in (0, 1)]
+        drawn = [rng.choice(kind, (DRAWS, len(kind))) for kind in kinds]
+        values = [_aurocs(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
+        differences += values[0] - values[1]
+    return bool((differences > 0).mean() < CERTAIN)
+
+
+def _aurocs(normal: Float[np.ndarray, "d a"], anomalous: Float[np.ndarray, "d b"]) -> Float[np.ndarray, " d"]:
+    """Area under the ROC curve of each of d sets, from the ranks of the anomalous scores (Mann and Whitney)."""
+    (_, a), (_, b) = normal.shape, anomalous.shape
+    ranks = rankdata(np.concatenate([normal, anomalous], axis=1), axis=1)[:, a:]
+    found: Float[np.ndarray, " d"] = (ranks.sum(axis=1) - b * (b + 1) / 2) / (a * b)
+    return found
