@@ -88,7 +88,7 @@ def aggregate(
         tokens = from_bits(bits)
         sums = _neighbourhood_sums(tokens[None], degree, grid)
         scale = _inverse_norm(sums)[..., None]
-        if rounded != jnp.float32:
+        if tokens.dtype != rounded and rounded != jnp.float32:
             sums = _neighbourhood_sums(tokens[None].astype(rounded), degree, grid)
         return (sums * scale)[0].astype(dtype)
 
