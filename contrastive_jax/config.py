@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.settings import ConfigError, at_least, choice, path_like, read_config, within
 from contrastive_jax.objectives import OBJECTIVES
+
+PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
+"""Which images are normal; see `DataConfig.protocol`."""
 
 
 @dataclass(frozen=True)
@@ -14,18 +18,24 @@ class DataConfig:
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
     """The source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
-    .npz file, or the demo's `patterns` (see `contrastive_jax.data.sources`)."""
+    .npz file, `csv:` and a table of classes, `voc:` and a set of boxes, or the demo's `patterns` (see
+    `codegraph_jax.data.catalog`)."""
     train_split: str = "train"
     """The split of `train`, where the source has splits."""
     test: str = field(default="", metadata=path_like())
     """The source of the test images; empty means that of `train`, and `none` trains without a test."""
     test_split: str = "test"
     """The split of `test`, where the source has splits."""
-    protocol: str = field(default="one_vs_rest", metadata=choice("one_vs_rest", "leave_one_class_out", "unlabelled"))
+    protocol: str = field(default="one_vs_rest", metadata=choice(*PROTOCOLS))
     """`one_vs_rest`: class `target` is normal. `leave_one_class_out`: every class but `target` is. `unlabelled`: all
-    training images are, and `target` names the normal class of the test set."""
+    training images are, and `target` names the normal class of the test set. `multimodal`: every class is normal, and
+    `evaluation.ood` names the sets that are not."""
     target: str = "0"
     """The number or name of the class that the protocol singles out."""
+    classes: tuple[str, ...] = ()
+    """The classes of training and test images that take part, by name or number; empty takes all."""
+    least_side: int = field(default=0, metadata=at_least(0))
+    """The least side in pixels of the boxes that count, in `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))
     """The side in pixels at which images are kept; augmentation crops from there."""
     image_size: int = field(default=32, metadata=at_least(8))
@@ -44,6 +54,10 @@ class ExposureConfig:
     """The source of the OE images, as for `data.train`; it is not read in the modes that need none."""
     split: str = "train"
     """The split of `source`, where the source has splits."""
+    classes: tuple[str, ...] = ()
+    """The classes of `source` that are used, by name or number; empty uses all."""
+    without: tuple[str, ...] = ()
+    """The classes of `source` that are left out, such as those that also occur in the test."""
     few_shot: int = field(default=0, metadata=at_least(0))
     """How many OE images are used, sampled with replacement; 0 means all of them."""
     resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
@@ -130,6 +144,8 @@ class EvaluationConfig:
     """How many images a call has over all devices."""
     images: int = field(default=0, metadata=at_least(0))
     """How many test images are used, half of them normal; 0 means all."""
+    ood: tuple[str, ...] = ()
+    """The sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
     every: int = field(default=0, metadata=at_least(0))
     """How many epochs lie between tests during training, by the clean view alone; 0 tests only at the end."""
 
@@ -208,6 +224,27 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
         )
     if not config.data.train:
         raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
+    if (config.data.protocol == "multimodal" and config.data.test != "none") != bool(config.evaluation.ood):
+        raise ConfigError(
+            "config.evaluation.ood: goes with data.protocol=multimodal and a test, and is needed there; name sets that "
+            f"are out of distribution, NAME=SOURCE, got {config.evaluation.ood!r}"
+        )
+    names = [ood_entry(entry)[0] for entry in config.evaluation.ood]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"config.evaluation.ood: two sets of one name in {config.evaluation.ood!r}")
     if objective.needs_oe and not config.oe.source:
         raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
     return config
+
+
+def ood_entry(entry: str) -> tuple[str, str, str]:
+    """Name, split and source of an entry of `evaluation.ood`.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    heading, equals, source = entry.partition("=")
+    name, _, split = heading.partition("@")
+    if not (name and equals and source):
+        raise ConfigError(f"config.evaluation.ood: expected NAME=SOURCE or NAME@SPLIT=SOURCE, got {entry!r}")
+    return name, split, str(Path(source).expanduser()) if source.startswith("~") else source

@@ -9,14 +9,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Float, UInt8
 from PIL import Image
 
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
-from codegraph_jax.data.catalog import square
+from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images, ProtocolError
@@ -29,7 +28,7 @@ from contrastive_jax.report.manifest import environment, fingerprint, require_sa
 from contrastive_jax.trainer import train_network, variables_of
 from contrastive_jax.training.checkpoints import CheckpointError, Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, local_mesh
+from contrastive_jax.training.step import AXIS, placed, run_mesh
 
 SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
 """Groups of settings in which a field is looked for, in this order."""
@@ -90,10 +89,13 @@ class OECL:
             Itself.
 
         Raises:
+            ConfigError: several processes.
             ProtocolError: too few images, or outliers that are missing, not wanted, or all normal images too.
             WorkdirError: `workdir` holds another run.
             TrainingDiverged: a loss became infinite or NaN.
         """
+        if jax.process_count() > 1:
+            raise ConfigError("fit: trains in one process; several are what the task `oecl` is for")
         objective = OBJECTIVES[self.config.train.mode]
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
@@ -142,7 +144,7 @@ class OECL:
         if wanted not in self._scorers:
             network = build_network(self.config.model, self.config.train.mode, AXIS)
             # kept, since it holds a compiled program
-            self._scorers[wanted] = build_scorer(network, self.config, local_mesh(), *wanted)
+            self._scorers[wanted] = build_scorer(network, self.config, run_mesh(), *wanted)
         return self._scorers[wanted](variables_of(self.state), stored)
 
     def save(self, directory: str | Path) -> None:
@@ -179,7 +181,7 @@ class OECL:
             config = model.config
             network = build_network(config.model, config.train.mode, AXIS)
             like = initial_state(network, build_optimizer(config.train, 1), config.data.image_size, config.seed)
-            model.state = checkpoints.restore(jax.device_put(like, NamedSharding(local_mesh(), PartitionSpec())))
+            model.state = checkpoints.restore(placed(like, run_mesh()))
         finally:
             checkpoints.close()
         return model
@@ -193,7 +195,7 @@ class OECL:
         network = build_network(self.config.model, self.config.train.mode, AXIS)
         checkpoints = Checkpoints(home)
         try:
-            return train_network(self.config, data, network, local_mesh(), checkpoints, home, progress)[0]
+            return train_network(self.config, data, network, run_mesh(), checkpoints, home, progress)[0]
         finally:
             checkpoints.close()
 

@@ -5,24 +5,26 @@ import json
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.peaks import peak_share
-from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.core.written import note_written
+from codegraph_jax.distributed.processes import agree, gather, is_first, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.sources import RunData, describe, read_run_data
-from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure
+from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.report.figures import save_histogram, save_learning_curves
@@ -31,7 +33,7 @@ from contrastive_jax.report.metrics_log import MetricsLog, Progress, clock, read
 from contrastive_jax.report.results import mean_norms, print_results, write_test_scores
 from contrastive_jax.training.checkpoints import Checkpoints
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
-from contrastive_jax.training.step import AXIS, build_train_call, local_mesh
+from contrastive_jax.training.step import AXIS, build_train_call, placed, run_mesh
 
 logger = logging.getLogger(__name__)
 
@@ -53,19 +55,23 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
     Args:
         config: what to train.
         workdir: receives manifest.json, metrics.jsonl, events for TensorBoard, checkpoints/, results.json, scores.csv,
-            norms.png and learning_curve.png.
+            norms.png and learning_curve.png. Several processes share it: all read the checkpoints, process 0 writes
+            the rest.
 
     Raises:
-        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: bad input, named.
+        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: bad input, named, in every process.
+        UserError: processes that do not have the same settings or images.
         TrainingDiverged: a loss became infinite or NaN.
     """
-    if jax.process_count() > 1:
-        raise ConfigError("--coordinator: OECL trains in one process, on all devices of its host; leave the flag out")
     home = Path(workdir)
-    data = read_run_data(config)
+    with together():
+        data = read_run_data(config)
     try:
-        with locked(home):
-            return _run_in(home, config, data)
+        with held(home):
+            results = _run_in(home, config, data)
+            # nobody leaves while process 0 still writes
+            wait("the results are written")
+            return results
     except OSError as error:
         raise WorkdirError(
             f"{home}: reading or writing failed ({error}); mend it and start again with the same --workdir: the run "
@@ -73,13 +79,57 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         ) from error
 
 
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """`locked` by process 0; the others enter when it has succeeded, and fail with it."""
+    with ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(locked(home))
+        yield
+
+
 def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     """Trains and tests in a workdir that is this run's alone."""
     started = time.monotonic()
+    settings = dataclasses.asdict(dataclasses.replace(config, resume=True))
     identity = {
-        "config": dataclasses.asdict(dataclasses.replace(config, resume=True)),
+        "config": settings,
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
     }
+    agree({**{f"config.{name}": value for name, value in settings.items()}, "the images": identity["data"]})
+    manifest = finite_or_none({**identity, "seed": config.seed, "images": describe(data), **environment()})
+    finished: dict[str, Any] | None = None
+    with together():
+        if is_first():
+            finished = _begin(home, config, identity, manifest)
+    finished = gather(finished)[0]
+    if finished is not None:
+        return finished
+
+    mesh = run_mesh()
+    network = build_network(config.model, config.train.mode, AXIS)
+    checkpoints = Checkpoints(home)
+    try:
+        state, training = train_network(config, data, network, mesh, checkpoints, home)
+    finally:
+        checkpoints.close()
+    results = {**_test(config, data, network, mesh, state, home), **training}
+    if is_first():
+        # the manifest first: results.json says that all the rest is there
+        write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
+        write_json(home / "results.json", finite_or_none(results))
+        print_results(results)
+        print(f"\n{clock(time.monotonic() - started)} in all; results in {home}", flush=True)
+    return results
+
+
+def _begin(home: Path, config: OeclConfig, identity: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """Writes the manifest, or returns what a finished run has left.
+
+    Raises:
+        WorkdirError: the workdir holds another run, or this one and must not go on.
+    """
     if not config.resume and (home / "manifest.json").exists():
         raise WorkdirError(f"{home}: holds a run, and config.resume is off; choose another --workdir")
     require_same_run(home, identity)
@@ -88,24 +138,9 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         print(f"{home} holds this run, finished:", flush=True)
         print_results(results)
         return results
-    manifest = finite_or_none({**identity, "seed": config.seed, "images": describe(data), **environment()})
     write_json(home / "manifest.json", manifest)
     note_written(home, PICTURES)
-
-    mesh = local_mesh()
-    network = build_network(config.model, config.train.mode, AXIS)
-    checkpoints = Checkpoints(home)
-    try:
-        state, training = train_network(config, data, network, mesh, checkpoints, home)
-    finally:
-        checkpoints.close()
-    results = {**_test(config, data, network, mesh, state, home), **training}
-    # the manifest first: results.json says that all the rest is there
-    write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
-    write_json(home / "results.json", finite_or_none(results))
-    print_results(results)
-    print(f"\n{clock(time.monotonic() - started)} in all; results in {home}", flush=True)
-    return results
+    return None
 
 
 def train_network(
@@ -135,17 +170,17 @@ def train_network(
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
     optimizer = build_optimizer(config.train, epochs * steps)
     state = initial_state(network, optimizer, config.data.image_size, config.seed)
-    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+    state = placed(state, mesh)
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
-    first = int(state.step) // steps
+    first, shown = int(state.step) // steps, shown and is_first()
     if first and shown:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
     call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
-    log = MetricsLog(home / "metrics.jsonl", first)
+    log = MetricsLog(home / "metrics.jsonl" if is_first() else None, first)
     progress = Progress(epochs, first, shown=shown)
     history = _History(config, steps, log, progress, checkpoints)
     seed = np.uint32(config.seed)
@@ -259,14 +294,14 @@ def _test(
     config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
 ) -> dict[str, Any]:
     """Scores the test set over all views, writes scores and figures; returns AUROC and mean norms."""
-    save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
+    if is_first():
+        save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
     if data.test is None:
         return {}
     variables = variables_of(state)
     scores = build_scorer(network, config, mesh, config.evaluation.views)(variables, data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise TrainingDiverged(f"{home}: the scores of test images are not finite")
-    write_test_scores(home / "scores.csv", data.test, scores)
     normal, unseen = scores["clean"][data.test.normal], scores["clean"][~data.test.normal]
     groups = {"normal": normal, "unseen": unseen}
     exposed = None
@@ -275,9 +310,13 @@ def _test(
         spread = np.linspace(0, len(data.oe) - 1, min(len(data.oe), HISTOGRAM_IMAGES)).astype(int)
         exposed = build_scorer(network, config, mesh, views=0)(variables, data.oe[spread])["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
-    save_histogram(home / NORMS, groups, OBJECTIVES[config.train.mode].label)
+    if is_first():
+        write_test_scores(home / "scores.csv", data.test, scores)
+        save_histogram(home / NORMS, groups, OBJECTIVES[config.train.mode].label)
+    sets = {"ood": set_metrics(data.test, scores)} if config.data.protocol == "multimodal" else {}
     return {
         "auroc": measure(data.test, scores),
         "metrics": intervals(data.test, scores),
+        **sets,
         "clean_score_means": mean_norms(normal, exposed, unseen),
     }

@@ -1,41 +1,21 @@
-"""Whole image sets in memory, with class labels where they have them: arrays, class folders, tensorflow-datasets."""
+"""Whole image sets in memory by the name of their source: arrays, folders, annotated sets, tensorflow-datasets."""
 
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, UInt8
 from PIL import Image
 
-from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.annotated import from_boxes, from_table
+from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded_files, require_same_size, square
+from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
 
 MAX_CLASSES = 100_000
 
 
-class CatalogError(UserError):
-    """An image set cannot be read; the message names the source and what to do."""
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Images of one size, all in memory."""
-
-    images: UInt8[np.ndarray, "n h w 3"]
-    labels: Int32[np.ndarray, " n"] | None
-    """Index into `class_names`; None where the source has no labels."""
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-def load_image_set(source: str, split: str = "", size: int | None = None) -> ImageSet:
+def load_image_set(
+    source: str, split: str = "", size: int | None = None, choose: Choice | None = None, least_side: int = 0
+) -> ImageSet:
     """Reads a whole image set.
 
     Args:
@@ -46,11 +26,15 @@ def load_image_set(source: str, split: str = "", size: int | None = None) -> Ima
             "tfds:<name>": a tensorflow-datasets set of images and labels that has been prepared as array_record or
                 parquet (`TFDS_DATA_DIR` or ~/tensorflow_datasets); TensorFlow is not needed to read it; "#<feature>"
                 behind the name says which of its features is the class (`tfds:cifar100#coarse_label`);
+            "csv:<table>": images beside a table of their classes, see `annotated.from_table`;
+            "voc:<directory>": objects cut out of images, see `annotated.from_boxes`;
             a directory: a folder of images for each class, in natural order, or images without classes; with a split,
                 the directory's folder of that name.
         split: which part, "" for all (tensorflow-datasets: for "train").
         size: None asks for images of one size; else the shorter side is resized to `size` (bilinear, antialiased) and
             the square in the centre is kept.
+        choose: which of the images; None: all. What is not chosen is not decoded.
+        least_side: pixels; smaller objects of a "voc:" source are left out.
 
     Raises:
         CatalogError: no such source, images of several sizes without `size`, unreadable files, or malformed arrays.
@@ -58,14 +42,18 @@ def load_image_set(source: str, split: str = "", size: int | None = None) -> Ima
     if size is not None and size < 1:
         raise CatalogError(f"size must be 1 or more, got {size}")
     if source.startswith("tfds:"):
-        return _from_tfds(source.removeprefix("tfds:"), split or "train", size)
+        return _from_tfds(source.removeprefix("tfds:"), split or "train", size, choose)
+    if source.startswith("csv:"):
+        return from_table(source.removeprefix("csv:"), split, size, choose)
+    if source.startswith("voc:"):
+        return from_boxes(source.removeprefix("voc:"), split, size, choose, least_side)
     suffix = Path(source).suffix.lower()
     if suffix in (".npz", ".npy"):
-        return _from_arrays(source, split, size)
-    return _from_folder(source, split, size)
+        return _from_arrays(source, split, size, choose)
+    return _from_folder(source, split, size, choose)
 
 
-def _from_arrays(file: str, split: str, size: int | None) -> ImageSet:
+def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
     try:
         with Path(file).open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
@@ -92,22 +80,28 @@ def _from_arrays(file: str, split: str, size: int | None) -> ImageSet:
         x = x[..., None]
     if x.dtype != np.uint8 or x.ndim != 4 or x.shape[3] not in (1, 3) or x.size == 0:
         raise CatalogError(f"{file!r}: images must be uint8 [n, h, w, 3], got {x.dtype} {list(x.shape)}")
-    images = np.broadcast_to(x, (*x.shape[:3], 3))
-    if size is not None and images.shape[1:3] != (size, size):
+    labels, names = _array_labels(file, len(x), y)
+    rows = slice(None) if choose is None else choose(len(x), labels, names)
+    images = np.broadcast_to(x, (*x.shape[:3], 3))[rows]
+    if len(images) and size is not None and images.shape[1:3] != (size, size):
         images = np.stack([square(Image.fromarray(np.ascontiguousarray(image)), size) for image in images])
-    images = np.ascontiguousarray(images)
+    return ImageSet(np.ascontiguousarray(images), None if labels is None else labels[rows], names)
+
+
+def _array_labels(file: str, count: int, y: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Labels of `count` images and the names of their classes."""
     if y is None:
-        return ImageSet(images, None, ())
+        return None, ()
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.shape != (len(x),) or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= MAX_CLASSES:
+    if y.shape != (count,) or y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= MAX_CLASSES:
         raise CatalogError(
-            f"{file!r}: labels must be {len(x)} whole numbers in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
+            f"{file!r}: labels must be {count} whole numbers in [0, {MAX_CLASSES}), got {y.dtype} {list(y.shape)}"
         )
-    return ImageSet(images, y.astype(np.int32), tuple(str(i) for i in range(int(y.max()) + 1)))
+    return y.astype(np.int32), tuple(str(i) for i in range(int(y.max()) + 1))
 
 
-def _from_folder(root: str, split: str, size: int | None) -> ImageSet:
+def _from_folder(root: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
     home = str(Path(root) / split) if split else root
     try:
         files = find_images(home)
@@ -121,44 +115,10 @@ def _from_folder(root: str, split: str, size: int | None) -> ImageSet:
     names = () if loose else tuple(sorted({name.split("/", 1)[0] for name in files}, key=natural_key))
     index = {name: i for i, name in enumerate(names)}
     labels = None if loose else np.array([index[name.split("/", 1)[0]] for name in files], np.int32)
-    return ImageSet(_read_files(list(files.values()), size), labels, names)
+    return decoded_files(list(files.values()), labels, names, size, choose)
 
 
-def _read_files(files: Sequence[str], size: int | None) -> np.ndarray:
-    images: np.ndarray | None = None
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        try:
-            for i, image in enumerate(pool.map(partial(_read_file, size=size), files)):
-                if images is None:
-                    images = np.empty((len(files), *image.shape), np.uint8)
-                _require_same_size(images.shape[1:3], image.shape[:2], files[0], files[i])
-                images[i] = image
-        except UnreadableImage as error:
-            raise CatalogError(f"{error}; remove or replace the file") from None
-        finally:
-            pool.shutdown(cancel_futures=True)
-    assert images is not None
-    return images
-
-
-def _read_file(file: str, size: int | None) -> np.ndarray:
-    image = load_image(file)
-    return np.asarray(image) if size is None else square(image, size)
-
-
-def square(image: Image.Image, size: int) -> np.ndarray:
-    """The shorter side resized to `size`, the centre kept: torchvision's Resize(size) and CenterCrop(size)."""
-    width, height = image.size
-    shorter = min(width, height)
-    if shorter != size:
-        # the longer side is cut down, not rounded, as torchvision does
-        width, height = (size * side // shorter for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
-
-
-def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
+def _from_tfds(name: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
     import tensorflow_datasets as tfds  # noqa: PLC0415  takes seconds, and only this source needs it
 
     name, _, chosen = name.partition("#")
@@ -175,17 +135,21 @@ def _from_tfds(name: str, split: str, size: int | None) -> ImageSet:
     if chosen and not labelled:
         classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
         raise CatalogError(f"tfds:{name}#{chosen}: no such classes; it has {', '.join(sorted(classes)) or 'none'}")
+    names = tuple(features[label].names) if labelled else ()
+    labels = None
+    if labelled:
+        undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        labels = np.array([int(record[label]) for record in undecoded], np.int32)
+    rows = np.arange(len(source)) if choose is None else choose(len(source), labels, names)
     images: list[np.ndarray] = []
-    labels: list[int] = []
-    for i, record in enumerate(source):
+    for i in rows.tolist():
+        record = source[i]
         array = np.asarray(record["image"])
         image = load_image(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
         images.append(np.asarray(image) if size is None else square(image, size))
-        _require_same_size(images[0].shape[:2], images[i].shape[:2], f"record 0 of {name}", f"record {i}")
-        if labelled:
-            labels.append(int(record[label]))
-    names = tuple(features[label].names) if labelled else ()
-    return ImageSet(np.stack(images), np.array(labels, np.int32) if labelled else None, names)
+        require_same_size(images[0].shape[:2], images[-1].shape[:2], f"record {rows[0]} of {name}", f"record {i}")
+    stacked = np.stack(images) if images else np.zeros((0, size or 1, size or 1, 3), np.uint8)
+    return ImageSet(stacked, None if labels is None else labels[rows], names)
 
 
 def one_line(error: Exception) -> str:
@@ -200,11 +164,3 @@ def how_to_prepare(name: str) -> str:
         f"python -c \"import tensorflow_datasets as tfds; tfds.builder({name!r}, file_format='array_record')"
         '.download_and_prepare()"'
     )
-
-
-def _require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:
-    if tuple(first) != tuple(other):
-        raise CatalogError(
-            f"images of several sizes: {first_name!r} is {first[1]} x {first[0]}, {other_name!r} is "
-            f"{other[1]} x {other[0]}; give a size to resize and crop them to"
-        )

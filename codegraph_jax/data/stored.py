@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from codegraph_jax.data.catalog import CatalogError, how_to_prepare, one_line
+from codegraph_jax.data.catalog import how_to_prepare, one_line
+from codegraph_jax.data.image_set import CatalogError
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError
 

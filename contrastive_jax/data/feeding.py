@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
-from contrastive_jax.training.step import AXIS
+from contrastive_jax.training.step import AXIS, placed
 
 RESIDENT_BYTES = 2 << 30
 """Sets up to this size live on the device under `data.residence = auto`."""
@@ -35,7 +35,7 @@ class Feeder:
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
         if self.resident:
-            self._placed = jax.device_put(self._sets, NamedSharding(mesh, PartitionSpec()))
+            self._placed = placed(self._sets, mesh)
 
     def _default_steps(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
@@ -68,7 +68,7 @@ class Feeder:
 
     def _call(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
         count = min(self.steps_per_call, self.steps_per_epoch - start)
-        split = NamedSharding(self._mesh, PartitionSpec(None, AXIS))
+        split = PartitionSpec(None, AXIS)
         # padding rows are image 0; the step masks them
         rows = {
             name: np.pad(
@@ -78,6 +78,16 @@ class Feeder:
             for name, steps in order.items()
         }
         if self.resident:
-            return self._placed, jax.device_put(rows, split), np.int32(count)
-        images = {name: self._sets[name][rows[name]] for name in rows}
-        return jax.device_put(images, split), {}, np.int32(count)
+            return self._placed, placed(rows, self._mesh, split), np.int32(count)
+        sharding = NamedSharding(self._mesh, split)
+
+        def gathered(name: str) -> jax.Array:
+            images, wanted = self._sets[name], rows[name]
+
+            def part_of(part: Any) -> np.ndarray:
+                # nothing but the rows of this process's devices
+                return images[wanted[part[:2]]]
+
+            return jax.make_array_from_callback((*wanted.shape, *images.shape[1:]), sharding, part_of)
+
+        return {name: gathered(name) for name in rows}, {}, np.int32(count)

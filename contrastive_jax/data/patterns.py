@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from codegraph_jax.data.catalog import CatalogError, ImageSet
+from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet
 
 Grid = tuple[np.ndarray, np.ndarray]
 Pattern = Callable[[np.random.Generator, np.ndarray, np.ndarray], Float[np.ndarray, "s s"]]
@@ -120,7 +120,7 @@ COUNTS = {"train": 384, "test": 64, "oe": 256}
 """Images a class."""
 
 
-def draw_patterns(split: str, size: int) -> ImageSet:
+def draw_patterns(split: str, size: int, choose: Choice | None = None) -> ImageSet:
     """Draws a split: `train` and `test` hold the shapes of `CLASSES` with labels, `oe` the textures of `EXPOSURE`.
 
     Every image has its own place, size, angle, two colours and noise. The same split and size give the same bytes.
@@ -136,7 +136,9 @@ def draw_patterns(split: str, size: int) -> ImageSet:
     y, x = np.meshgrid(axis, axis, indexing="ij")
     images = np.stack([_coloured(rng, draw(rng, y, x)) for draw in generators.values() for _ in range(COUNTS[split])])
     labels = np.repeat(np.arange(len(generators), dtype=np.int32), COUNTS[split])
-    return ImageSet(images, labels, tuple(generators))
+    names = tuple(generators)
+    rows = slice(None) if choose is None else choose(len(images), labels, names)
+    return ImageSet(images[rows], labels[rows], names)
 
 
 def _turned(angle: float, y: np.ndarray, x: np.ndarray) -> Grid:

@@ -7,6 +7,9 @@ from jaxtyping import Bool, Int, UInt8
 
 from codegraph_jax.core.errors import UserError
 
+IN_DISTRIBUTION = "in distribution"
+"""What the images are called that the network was trained on, where it saw all classes."""
+
 Images = UInt8[np.ndarray, "n h w 3"]
 
 
@@ -34,7 +37,7 @@ class TestSet:
 
 
 def find_class(target: str, class_names: tuple[str, ...], field: str = "config.data.target") -> int:
-    """The number of the class that `target` names; a name goes before a number.
+    """The number of the class that `target` names; a name goes before a number, and capitals do not count.
 
     Raises:
         ProtocolError: no such class.
@@ -43,7 +46,42 @@ def find_class(target: str, class_names: tuple[str, ...], field: str = "config.d
         return class_names.index(target)
     if target.isdecimal() and int(target) < len(class_names):
         return int(target)
+    alike = [i for i, name in enumerate(class_names) if name.casefold() == target.casefold()]
+    if len(alike) == 1:
+        return alike[0]
     raise ProtocolError(f"{field}: there is no class {target!r}; classes: {', '.join(class_names)}")
+
+
+def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...]) -> str:
+    """The class of the training set that `target` singles out, as the test set calls it.
+
+    Sets may order their classes differently, so that a number holds for both only where one of them has no names.
+
+    Raises:
+        ProtocolError: no such class.
+    """
+    number = find_class(target, trained)
+    nameless = [all(name.isdecimal() for name in names) for names in (trained, tested)]
+    return str(number) if any(nameless) else trained[number]
+
+
+def rows_of_classes(
+    wanted: tuple[str, ...],
+    count: int,
+    labels: Int[np.ndarray, "n"] | None,
+    class_names: tuple[str, ...],
+    field: str,
+) -> Bool[np.ndarray, "n"]:
+    """True for the rows of the classes that are wanted; of all, where none are named.
+
+    Raises:
+        ProtocolError: the set has no labels, or a class is missing.
+    """
+    if not wanted:
+        return np.ones(count, bool)
+    if labels is None:
+        raise ProtocolError(f"{field}: the source has no class labels to choose by")
+    return np.isin(labels, [find_class(name, class_names, field) for name in wanted])
 
 
 def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Bool[np.ndarray, "n"]:
@@ -51,20 +89,20 @@ def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Boo
     return labels != target if protocol == "leave_one_class_out" else labels == target
 
 
-def training_images(
-    protocol: str, images: Images, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
-) -> Images:
-    """The normal training images; the labels play no further part.
+def training_rows(
+    protocol: str, count: int, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
+) -> Bool[np.ndarray, "n"]:
+    """True for the normal training images; the labels play no further part.
 
     Raises:
         ProtocolError: labels are needed and missing, the class is unknown, or none of its images are there.
     """
-    if protocol == "unlabelled":
-        return images
+    if protocol in ("unlabelled", "multimodal"):
+        return np.ones(count, bool)
     if labels is None:
         raise ProtocolError(f"config.data.protocol: {protocol} needs class labels and config.data.train has none")
-    chosen = images[normal_rows(protocol, labels, find_class(target, class_names))]
-    if not len(chosen):
+    chosen = normal_rows(protocol, labels, find_class(target, class_names))
+    if not chosen.any():
         raise ProtocolError(f"config.data.target: no training image is normal under {protocol} of class {target!r}")
     return chosen
 
@@ -89,6 +127,19 @@ def test_set(
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
+def against_sets(images: Images, others: dict[str, Images]) -> TestSet:
+    """A test of images that are all in distribution against named sets that are not; each set is a class.
+
+    Raises:
+        ProtocolError: a set is empty.
+    """
+    for name, unseen in others.items():
+        if not len(unseen):
+            raise ProtocolError(f"config.evaluation.ood: {name} holds no images")
+    labels = np.repeat(np.arange(1 + len(others)), [len(images), *map(len, others.values())])
+    return TestSet(np.concatenate([images, *others.values()]), labels == 0, labels, (IN_DISTRIBUTION, *others))
+
+
 def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
     """A random subset of `count` images, half of them normal, as far as there are so many."""
     rng = np.random.default_rng([seed, 1])
@@ -100,17 +151,15 @@ def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
     return TestSet(data.images[chosen], data.normal[chosen], data.labels[chosen], data.class_names)
 
 
-def few_shot(images: Images, count: int, seed: int) -> Images:
-    """A random choice of `count` OE images (all of them, if 0), the same for a seed wherever it is drawn.
+def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, "k"]:
+    """Rows of a random choice of OE images (of all, if 0 are wanted), the same for a seed wherever it is drawn.
 
     Raises:
         ProtocolError: there are not so many.
     """
-    if not count:
-        return images
-    if count > len(images):
-        raise ProtocolError(f"config.oe.few_shot: asks for {count} OE images, there are {len(images)}")
-    return images[np.sort(np.random.default_rng([seed, 2]).permutation(len(images))[:count])]
+    if wanted > count:
+        raise ProtocolError(f"config.oe.few_shot: asks for {wanted} OE images, there are {count}")
+    return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
 
 
 def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:

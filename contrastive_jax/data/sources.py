@@ -3,20 +3,26 @@
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from codegraph_jax.data.catalog import ImageSet, load_image_set
-from contrastive_jax.config import OeclConfig
+from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.image_set import Choice, ImageSet, Labels
+from contrastive_jax.config import OeclConfig, ood_entry
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import (
     Images,
     ProtocolError,
     TestSet,
+    against_sets,
     balanced_subset,
     few_shot,
+    find_class,
+    rows_of_classes,
+    target_in_test,
     test_set,
-    training_images,
+    training_rows,
 )
 from contrastive_jax.objectives import OBJECTIVES
 
@@ -38,39 +44,88 @@ class RunData:
     test: TestSet | None
 
 
-def read_source(source: str, split: str, size: int) -> ImageSet:
+def read_source(source: str, split: str, size: int, choose: Choice | None = None, least_side: int = 0) -> ImageSet:
     """An image set at `size` x `size` pixels; `patterns` is drawn, everything else comes from the shared catalogue."""
     if source == "patterns":
-        return draw_patterns(split, size)
-    return load_image_set(source, split, size)
+        return draw_patterns(split, size, choose)
+    return load_image_set(source, split, size, choose, least_side)
+
+
+def class_names(config: OeclConfig) -> list[str]:
+    """The classes of the training set, each of which can be `data.target`; no image is decoded.
+
+    Raises:
+        CatalogError: the source cannot be read.
+        ProtocolError: a class of `data.classes` is missing.
+    """
+    data = config.data
+
+    def none(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+        return np.zeros(0, int)
+
+    names = read_source(data.train, data.train_split, data.stored_size, none, data.least_side).class_names
+    return [names[find_class(name, names, "config.data.classes")] for name in data.classes] or list(names)
 
 
 def read_run_data(config: OeclConfig) -> RunData:
-    """Reads and checks everything that a run trains and tests on.
+    """Reads and checks everything that a run trains and tests on; what plays no part is not decoded.
 
     Raises:
         CatalogError: a source cannot be read.
         ProtocolError: the data cannot serve the protocol, or the OE images are the normal images.
     """
-    data = config.data
-    train = read_source(data.train, data.train_split, data.stored_size)
-    normal = training_images(data.protocol, train.images, train.labels, data.target, train.class_names)
+    data, size = config.data, config.data.stored_size
+
+    def normal_ones(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+        wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
+        return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
+
+    train = read_source(data.train, data.train_split, size, normal_ones, data.least_side)
+    normal = train.images
     if len(normal) < config.train.batch_size:
         raise ProtocolError(
             f"config.train.batch_size: {config.train.batch_size} is more than the {len(normal)} normal training images"
         )
-    test = None
-    if data.test != "none":
-        source = read_source(data.test or data.train, data.test_split, data.stored_size)
-        test = test_set(data.protocol, source.images, source.labels, data.target, source.class_names)
-        if config.evaluation.images:
-            test = balanced_subset(test, config.evaluation.images, config.seed)
+    test = None if data.test == "none" else _read_test(config, train.class_names)
     oe = None
     if OBJECTIVES[config.train.mode].needs_oe:
-        exposed = read_source(config.oe.source, config.oe.split, data.stored_size).images
-        oe = few_shot(exposed, config.oe.few_shot, config.seed)
+        oe = read_source(config.oe.source, config.oe.split, size, partial(_exposed, config)).images
         check_overlap(oe, normal, test)
     return RunData(normal, oe, test)
+
+
+def _read_test(config: OeclConfig, trained: tuple[str, ...]) -> TestSet:
+    """The test images; `trained` are the classes of the training set."""
+    data, size = config.data, config.data.stored_size
+
+    def wanted(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+        return np.flatnonzero(rows_of_classes(data.classes, count, labels, names, "config.data.classes"))
+
+    source = read_source(data.test or data.train, data.test_split, size, wanted, data.least_side)
+    if data.protocol == "multimodal":
+        others = {}
+        for entry in config.evaluation.ood:
+            name, split, place = ood_entry(entry)
+            others[name] = read_source(place, split, size).images
+        test = against_sets(source.images, others)
+    else:
+        target = data.target
+        if data.protocol != "unlabelled":
+            target = target_in_test(target, trained, source.class_names)
+        test = test_set(data.protocol, source.images, source.labels, target, source.class_names)
+    if config.evaluation.images:
+        test = balanced_subset(test, config.evaluation.images, config.seed)
+    return test
+
+
+def _exposed(config: OeclConfig, count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+    """Rows of the OE images that take part."""
+    oe = config.oe
+    kept = rows_of_classes(oe.classes, count, labels, names, "config.oe.classes")
+    if oe.without:
+        kept &= ~rows_of_classes(oe.without, count, labels, names, "config.oe.without")
+    rows = np.flatnonzero(kept)
+    return rows[few_shot(len(rows), oe.few_shot, config.seed)]
 
 
 def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:

@@ -17,7 +17,7 @@ from contrastive_jax.data.protocols import Images, TestSet
 from contrastive_jax.evaluation.metrics import detection_metrics
 from contrastive_jax.evaluation.scores import view_scores
 from contrastive_jax.network.resnet import ContrastiveResNet
-from contrastive_jax.training.step import AXIS
+from contrastive_jax.training.step import AXIS, placed
 from contrastive_jax.views.augment import augment_batch, clean_batch
 
 Scores = dict[str, Float[np.ndarray, "n"]]
@@ -48,7 +48,9 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             mesh=mesh,
             in_specs=(PartitionSpec(), split, PartitionSpec()),
             out_specs=split,
-        )
+        ),
+        # every process gets the scores of all
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
 
     def score(variables: Any, images: Images) -> Scores:
@@ -56,8 +58,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
-            placed = jax.device_put(np.pad(batch, padding), NamedSharding(mesh, split))
-            parts.append(call(variables, placed, np.uint32(config.seed)))
+            parts.append(call(variables, placed(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
         return {name: np.concatenate([np.asarray(part[name]) for part in parts])[: len(images)] for name in parts[0]}
 
     return score
@@ -95,6 +96,16 @@ def intervals(data: TestSet, scores: Scores) -> dict[str, dict[str, dict[str, fl
         name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
         for name, metrics in found.items()
     }
+
+
+def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
+    """`intervals` of each set that is out of distribution, alone against the images that are in distribution."""
+    found = {}
+    for label in np.unique(data.labels[~data.normal]):
+        kept = data.normal | (data.labels == label)
+        alone = TestSet(data.images[:0], data.normal[kept], data.labels[kept], data.class_names)
+        found[data.class_names[label]] = intervals(alone, {name: values[kept] for name, values in scores.items()})
+    return found
 
 
 def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> float | None:

@@ -19,11 +19,15 @@ def clock(seconds: float) -> str:
 class MetricsLog:
     """metrics.jsonl of a workdir, and beside it the same numbers for TensorBoard."""
 
-    def __init__(self, path: Path, last_epoch: int):
+    def __init__(self, path: Path | None, last_epoch: int):
         """Opens the file; lines of epochs after `last_epoch`, and a last line that a kill cut short, are dropped.
 
+        Without a path (in a process that does not write) nothing is kept.
         A run that begins anew (`last_epoch` 0) tests the untrained network again, so nothing is kept.
         """
+        self._events: EventFile | None = None
+        if path is None:
+            return
         kept = [line for line in read_log(path) if line["epoch"] <= last_epoch] if last_epoch else []
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream: TextIO = path.open("a", encoding="utf-8")
@@ -33,6 +37,8 @@ class MetricsLog:
 
     def add(self, kind: str, epoch: int, step: int, values: dict[str, Any]) -> None:
         """Appends one line; it is on its way to the disk when this returns."""
+        if self._events is None:
+            return
         rounded = {k: float(f"{v:.8g}") if isinstance(v, float) else v for k, v in values.items()}
         line = {"kind": kind, "epoch": epoch, "step": step, **rounded}
         self._stream.write(json.dumps(line) + "\n")
@@ -41,10 +47,12 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the files."""
-        self._stream.close()
-        self._events.close()
+        if self._events is not None:
+            self._stream.close()
+            self._events.close()
 
     def _show(self, line: dict[str, Any]) -> None:
+        assert self._events is not None
         numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
         self._events.add(line["step"], numbers)
 

@@ -59,6 +59,11 @@ def print_results(results: dict[str, Any]) -> None:
     if metrics := results.get("metrics"):
         rows = [[name, *(_with_interval(metrics[name], metric) for metric in METRICS)] for name in SCORES]
         print("\n" + text_table([f"{COVERAGE:.0%} intervals", *METRICS.values()], rows))
+    if sets := results.get("ood"):
+        rows = [
+            [name, *(_with_interval(found[SCORES[0]], metric) for metric in METRICS)] for name, found in sets.items()
+        ]
+        print("\n" + text_table([f"{SCORES[0]}, by set", *METRICS.values()], rows))
 
 
 def _with_interval(metrics: Mapping[str, Mapping[str, float]] | None, metric: str) -> str:

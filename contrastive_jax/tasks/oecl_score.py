@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from codegraph_jax.core.files import write_csv
@@ -12,7 +13,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.core.written import replace_written
-from codegraph_jax.data.catalog import square
+from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.search import find_images
 from contrastive_jax.config import ScoreConfig
@@ -40,6 +41,8 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         ConfigError, LayoutError, CheckpointError, UnreadableImage: bad input, named, with nothing written.
     """
     config = read_config(ScoreConfig, values)
+    if jax.process_count() > 1:
+        raise ConfigError("--coordinator: scoring runs in one process; leave the flag out")
     files = _files(config)
     model = OECL.load(config.run)
     batch_size = min(config.batch_size, len(files))

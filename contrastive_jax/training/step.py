@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
@@ -26,9 +27,26 @@ AXIS = "data"
 """Name of the mesh axis over which the batch is split."""
 
 
-def local_mesh() -> Mesh:
-    """All devices of this process, over which batches are split."""
-    return jax.make_mesh((jax.local_device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def run_mesh() -> Mesh:
+    """All devices of all processes, over which batches are split."""
+    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+
+
+def placed(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
+    """Arrays that every process of a run has whole, each device taking its part; without `spec` each takes all.
+
+    Args:
+        arrays: a tree of them.
+        mesh: devices of all processes.
+        spec: how they are split.
+    """
+    sharding = NamedSharding(mesh, spec or PartitionSpec())
+
+    def place(array: Any) -> Array:
+        whole = np.asarray(array)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
+
+    return jax.tree.map(place, arrays)
 
 
 Batch = dict[str, Array]

@@ -21,26 +21,51 @@ NAMES = ("cat", "dog", "7")
 
 
 def test_one_vs_rest_and_leave_one_class_out():
-    one = protocols.training_images("one_vs_rest", IMAGES, LABELS, "dog", NAMES)
-    np.testing.assert_array_equal(one, IMAGES[[1, 4]])
-    rest = protocols.training_images("leave_one_class_out", IMAGES, LABELS, "1", NAMES)
-    np.testing.assert_array_equal(rest, IMAGES[[0, 2, 3, 5]])
-    assert protocols.test_set("one_vs_rest", IMAGES, LABELS, "dog", NAMES).normal.tolist() == [False, True, False] * 2
-    assert (
-        protocols.test_set("leave_one_class_out", IMAGES, LABELS, "dog", NAMES).normal.tolist()
-        == [
-            True,
-            False,
-            True,
-        ]
-        * 2
-    )
-    assert protocols.training_images("unlabelled", IMAGES, None, "dog", ()) is IMAGES
+    one = protocols.training_rows("one_vs_rest", 6, LABELS, "dog", NAMES)
+    assert one.tolist() == [False, True, False] * 2
+    rest = protocols.training_rows("leave_one_class_out", 6, LABELS, "1", NAMES)
+    assert rest.tolist() == [True, False, True] * 2
+    assert protocols.test_set("one_vs_rest", IMAGES, LABELS, "dog", NAMES).normal.tolist() == one.tolist()
+    assert protocols.test_set("leave_one_class_out", IMAGES, LABELS, "dog", NAMES).normal.tolist() == rest.tolist()
+    for protocol in ("unlabelled", "multimodal"):
+        assert protocols.training_rows(protocol, 6, None, "cat", ()).all()
 
 
 def test_a_class_name_goes_before_its_number():
     assert protocols.find_class("7", NAMES) == 2
     assert protocols.find_class("0", NAMES) == 0
+    assert protocols.find_class("Dog", NAMES) == 1
+    assert protocols.find_class("NV", ("NV", "nv")) == 0
+
+
+def test_a_number_means_the_class_of_the_training_set():
+    """Sets that list their classes in another order, or lack one, are not mixed up."""
+    trained, tested = ("akiec", "mel", "nv"), ("MEL", "NV")
+    found = protocols.target_in_test("1", trained, tested)
+    assert protocols.find_class(found, tested) == 0
+    with pytest.raises(ProtocolError, match="no class 'akiec'; classes: MEL, NV"):
+        protocols.find_class(protocols.target_in_test("0", trained, tested), tested)
+    assert protocols.target_in_test("nv", trained, ("0", "1", "2")) == "2"
+    assert protocols.target_in_test("1", ("0", "1"), ("cat", "dog")) == "1"
+
+
+def test_classes_are_chosen_by_name():
+    chosen = protocols.rows_of_classes(("DOG", "7"), 6, LABELS, NAMES, "config.data.classes")
+    assert chosen.tolist() == [False, True, True] * 2
+    assert protocols.rows_of_classes((), 6, None, (), "config.data.classes").all()
+    with pytest.raises(ProtocolError, match="config.data.classes: there is no class 'bird'"):
+        protocols.rows_of_classes(("bird",), 6, LABELS, NAMES, "config.data.classes")
+    with pytest.raises(ProtocolError, match="config.oe.without: the source has no class labels"):
+        protocols.rows_of_classes(("dog",), 6, None, (), "config.oe.without")
+
+
+def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
+    data = protocols.against_sets(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
+    assert data.class_names == ("in distribution", "svhn", "textures")
+    assert data.labels.tolist() == [0] * 6 + [1] * 2 + [2] * 3
+    assert data.normal.sum() == 6 and len(data.images) == 11
+    with pytest.raises(ProtocolError, match="config.evaluation.ood: svhn holds no images"):
+        protocols.against_sets(IMAGES, {"svhn": IMAGES[:0]})
 
 
 @pytest.mark.parametrize("target", ["3", "bird", "-1", ""])
@@ -51,9 +76,9 @@ def test_unknown_class(target):
 
 def test_missing_labels_and_empty_sides():
     with pytest.raises(ProtocolError, match="needs class labels"):
-        protocols.training_images("one_vs_rest", IMAGES, None, "0", ())
+        protocols.training_rows("one_vs_rest", 6, None, "0", ())
     with pytest.raises(ProtocolError, match="no training image is normal"):
-        protocols.training_images("one_vs_rest", IMAGES[:2], LABELS[:2], "7", NAMES)
+        protocols.training_rows("one_vs_rest", 2, LABELS[:2], "7", NAMES)
     with pytest.raises(ProtocolError, match="no anomalous image"):
         protocols.test_set("one_vs_rest", IMAGES[:1], LABELS[:1], "cat", NAMES)
     with pytest.raises(ProtocolError, match="no class labels"):
@@ -89,11 +114,11 @@ def test_exposure_is_fixed_or_fresh_and_repeats_only_if_it_must():
 
 
 def test_few_shot():
-    chosen = protocols.few_shot(IMAGES, 2, seed=1)
-    np.testing.assert_array_equal(chosen, protocols.few_shot(IMAGES, 2, seed=1))
-    assert len(chosen) == 2 and protocols.few_shot(IMAGES, 0, 0) is IMAGES
+    chosen = protocols.few_shot(6, 2, seed=1)
+    np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
+    assert len(chosen) == 2 and protocols.few_shot(6, 0, 0).tolist() == [0, 1, 2, 3, 4, 5]
     with pytest.raises(ProtocolError, match="few_shot.*7 OE images, there are 6"):
-        protocols.few_shot(IMAGES, 7, 0)
+        protocols.few_shot(6, 7, 0)
 
 
 def test_overlap_warns_and_equality_is_refused(caplog):
@@ -172,6 +197,10 @@ def test_patterns_are_disjoint_and_repeatable():
         ({"data": {"image_size": 64}}, "data.image_size"),
         ({"train": {"mode": "self_oecl"}, "oe": {"oe_rotations": (90, 180)}}, "oe.oe_rotations"),
         ({"oe": {"source": ""}}, "oe.source"),
+        ({"data": {"protocol": "multimodal"}}, "evaluation.ood"),
+        ({"evaluation": {"ood": ("svhn=tfds:svhn_cropped",)}}, "evaluation.ood"),
+        ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("svhn",)}}, "expected NAME=SOURCE"),
+        ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("a=b", "a@c=d")}}, "two sets of one name"),
         ({"data": {"train": ""}}, "data.train"),
         ({"train": {"mode": "oce"}}, "train.mode"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate"),

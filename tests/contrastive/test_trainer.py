@@ -15,7 +15,8 @@ from PIL import Image
 
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.data.catalog import load_image_set, square
+from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.image_set import square
 from contrastive_jax import trainer
 from contrastive_jax.config import ScoreConfig
 from contrastive_jax.data.patterns import draw_patterns
@@ -210,13 +211,6 @@ def test_scoring_touches_nothing_of_a_run_at_work(finished, tmp_path):
     assert checkpoints.describe()["config"]["seed"] == 0
     checkpoints.close()
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
-
-
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer.jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="--coordinator: OECL trains in one process"):
-        trainer.train(CONFIG, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_begins_anew_keeps_no_records(tmp_path):

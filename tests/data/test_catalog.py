@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.catalog import CatalogError, load_image_set
+from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.image_set import CatalogError
 from tests.data.files import write_image
 
 RNG = np.random.default_rng(0)
@@ -139,7 +140,8 @@ PREPARE_AND_READ = """
 import io
 import tensorflow_datasets as tfds
 from PIL import Image
-from codegraph_jax.data.catalog import CatalogError, load_image_set
+from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.image_set import CatalogError
 
 class Dots(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")

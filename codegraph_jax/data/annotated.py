@@ -1,0 +1,226 @@
+"""Image sets whose classes stand in files beside the images: a table of labels, or boxes of objects (Pascal VOC)."""
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded, decoded_files
+from codegraph_jax.data.images import load_image
+from codegraph_jax.data.search import find_images, natural_key
+
+logger = logging.getLogger(__name__)
+
+NAME_COLUMNS = ("image_id", "image", "image_name", "filename", "file", "path", "name")
+"""Columns that may hold the images' names, the first that is there; else the first column does."""
+LABEL_COLUMNS = ("dx", "label", "labels", "class", "class_name", "target", "category", "diagnosis")
+"""Columns that may hold the class, the first that is there."""
+SPLIT_COLUMN = "split"
+LISTED = 3
+"""Images that a message names."""
+
+
+def from_table(source: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+    """Images below the folder of a table (CSV, or separated by tabs), with the class that the table gives them.
+
+    Args:
+        source: the table, and "#COLUMN" behind it where the class stands in none of `LABEL_COLUMNS`. Without a column
+            of classes, columns of 0 and 1 of which each row has a single 1 name them.
+        split: rows whose column `split` says so; "" takes all.
+        size, choose: see `catalog.load_image_set`.
+
+    Raises:
+        CatalogError: no such table, column or image.
+    """
+    place, column = source, ""
+    if "#" in source and not Path(source).is_file():
+        place, _, column = source.rpartition("#")
+    heading, rows = _read_table(place)
+    if split:
+        if SPLIT_COLUMN not in heading:
+            raise CatalogError(f"{place!r}: has no column {SPLIT_COLUMN!r} that could say which rows are {split!r}")
+        at = heading.index(SPLIT_COLUMN)
+        rows = [row for row in rows if row[at] == split]
+    if not rows:
+        raise CatalogError(f"{place!r}: holds no rows" + (f" of split {split!r}" if split else ""))
+    lower = [name.lower() for name in heading]
+    name_at = next((lower.index(name) for name in NAME_COLUMNS if name in lower), 0)
+    classes = _classes_of(place, heading, rows, name_at, column)
+    files = _files_by_name(place, [row[name_at] for row in rows])
+    names = tuple(sorted(set(classes), key=_class_key))
+    index = {name: i for i, name in enumerate(names)}
+    return decoded_files(files, np.array([index[name] for name in classes], np.int32), names, size, choose)
+
+
+def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, least_side: int = 0) -> ImageSet:
+    """Objects cut out of images along the boxes of a set in the layout of Pascal VOC, each with its class.
+
+    Args:
+        root: holds `Annotations` (XML files, also in a folder below, of which one of horizontal boxes is preferred),
+            the images anywhere else, and `ImageSets/Main/SPLIT.txt` (or `Main/SPLIT.txt`) with the names of a split.
+        split: which; "" takes all that are annotated.
+        size, choose: see `catalog.load_image_set`.
+        least_side: objects of which a side is shorter, in pixels, are left out.
+
+    Raises:
+        CatalogError: a file is missing or malformed, or no object is left.
+    """
+    annotations = _annotations(root)
+    names = sorted(annotations, key=natural_key) if not split else _names_of_split(root, split)
+    if absent := [name for name in names if name not in annotations]:
+        raise CatalogError(f"{root!r}: {_several(absent)} of split {split!r} have no file below Annotations")
+    files = _by_stem(find_images(root))
+    boxes: list[tuple[str, tuple[int, int, int, int]]] = []
+    classes: list[str] = []
+    left_out = 0
+    for name in names:
+        found = _objects(annotations[name])
+        if found and name not in files:
+            raise CatalogError(f"{root!r}: no image of the name {name!r}, which {annotations[name]} describes")
+        for label, box in found:
+            if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
+                left_out += 1
+                continue
+            boxes.append((files[name], box))
+            classes.append(label)
+    if not boxes:
+        raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
+    if left_out:
+        logger.info("%s: %d objects are smaller than %d pixels and left out", root, left_out, least_side)
+    class_names = tuple(sorted(set(classes), key=_class_key))
+    index = {name: i for i, name in enumerate(class_names)}
+    labels = np.array([index[name] for name in classes], np.int32)
+    shown = [f"{file} {box}" for file, box in boxes]
+    return decoded(lambda row: _cut(*boxes[row]), shown, labels, class_names, size, choose)
+
+
+def _class_key(name: str) -> tuple[object, ...]:
+    """The order of classes, whether written in capitals or not."""
+    return (natural_key(name.casefold()), name)
+
+
+def _several(names: Sequence[str]) -> str:
+    """Some names, and how many there are."""
+    shown = ", ".join(repr(name) for name in names[:LISTED])
+    return shown if len(names) <= LISTED else f"{shown} and {len(names) - LISTED} more"
+
+
+def _read_table(place: str) -> tuple[list[str], list[list[str]]]:
+    """The heading and the rows."""
+    try:
+        with Path(place).open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            read = [row for row in csv.reader(stream, delimiter="\t" if "\t" in first else ",") if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CatalogError(f"{place!r}: is no table that can be read: {error}") from None
+    if not read:
+        raise CatalogError(f"{place!r}: is empty")
+    heading, rows = [name.strip() for name in read[0]], [[cell.strip() for cell in row] for row in read[1:]]
+    for number, row in enumerate(rows, 2):
+        if len(row) != len(heading):
+            raise CatalogError(f"{place!r}: line {number} has {len(row)} cells, the heading {len(heading)}")
+    return heading, rows
+
+
+def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: int, column: str) -> list[str]:
+    """The class of each row."""
+    lower = [name.lower() for name in heading]
+    if column:
+        if column not in heading:
+            raise CatalogError(f"{place!r}: has no column {column!r}; it has {', '.join(heading)}")
+        return [row[heading.index(column)] for row in rows]
+    found = next((lower.index(name) for name in LABEL_COLUMNS if name in lower and lower.index(name) != name_at), None)
+    if found is not None:
+        return [row[found] for row in rows]
+    marks = [i for i in range(len(heading)) if i != name_at]
+    try:
+        values = np.array([[float(row[i]) for i in marks] for row in rows])
+    except ValueError:
+        values = np.zeros((len(rows), 0))
+    if not values.size or not (np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all()):
+        raise CatalogError(
+            f"{place!r}: which column holds the classes? It has {', '.join(heading)}; put #COLUMN behind the file"
+        )
+    return [heading[marks[k]] for k in values.argmax(1)]
+
+
+def _files_by_name(place: str, names: list[str]) -> list[str]:
+    """The image file below the table's folder that each row means: by its path there, or by its name alone."""
+    home = str(Path(place).parent)
+    found = find_images(home)
+    by_stem = _by_stem(found)
+    files, absent = [], []
+    for name in names:
+        wanted = PurePosixPath(name.replace("\\", "/"))
+        file = found.get(str(wanted)) or by_stem.get(wanted.name) or by_stem.get(wanted.stem)
+        if file:
+            files.append(file)
+        else:
+            absent.append(name)
+    if absent:
+        raise CatalogError(
+            f"{place!r}: {len(absent)} of {len(names)} images are not below {home!r}: {_several(absent)}; unpack them "
+            "there"
+        )
+    return files
+
+
+def _by_stem(files: Mapping[str, str]) -> dict[str, str]:
+    """Files by their name without folder and suffix."""
+    return {PurePosixPath(name).stem: file for name, file in files.items()}
+
+
+def _annotations(root: str) -> dict[str, Path]:
+    """The annotation file of each image; horizontal boxes go before others."""
+    home = Path(root) / "Annotations"
+    if not home.is_dir():
+        raise CatalogError(f"{root!r}: has no folder Annotations; give the root of a set in Pascal VOC's layout")
+    found: dict[str, Path] = {}
+    for path in sorted(home.rglob("*.xml"), key=lambda path: "horizontal" in str(path.relative_to(home)).lower()):
+        found[path.stem] = path
+    if not found:
+        raise CatalogError(f"{str(home)!r}: holds no .xml files")
+    return found
+
+
+def _names_of_split(root: str, split: str) -> list[str]:
+    """The names that a split lists."""
+    places = [Path(root) / folder / f"{split}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
+    for place in places:
+        if place.is_file():
+            return [line.split()[0] for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    raise CatalogError(f"{str(places[0])!r}: no such file, which would list the images of split {split!r}")
+
+
+def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
+    """Class and box (left, top, right, bottom; right and bottom outside) of each object of an image."""
+    objects = []
+    try:
+        for element in ElementTree.parse(path).getroot().iter("object"):
+            box = element.find("bndbox")
+            name = (element.findtext("name") or "").strip()
+            if box is None or not name:
+                raise ValueError("an object without name or bndbox")
+            left, top, right, bottom = (
+                round(float(box.findtext(side) or "")) for side in ("xmin", "ymin", "xmax", "ymax")
+            )
+            # counted from 1, the last pixel included
+            objects.append((name, (max(left - 1, 0), max(top - 1, 0), right, bottom)))
+    except (OSError, ElementTree.ParseError, ValueError, OverflowError) as error:
+        raise CatalogError(f"{str(path)!r}: is no annotation in Pascal VOC's form: {error}") from None
+    return objects
+
+
+def _cut(file: str, box: tuple[int, int, int, int]) -> Image.Image:
+    """The object in a box, as far as it lies in the image."""
+    image = load_image(file)
+    left, top, right, bottom = box
+    right, bottom = min(right, image.width), min(bottom, image.height)
+    if left >= right or top >= bottom:
+        raise CatalogError(f"{file!r}: the box {box} lies outside of the image, {image.width} x {image.height}")
+    return image.crop((left, top, right, bottom))

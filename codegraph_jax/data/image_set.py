@@ -1,0 +1,115 @@
+"""What a whole image set in memory is, and how its files become arrays of one size."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int32, UInt8
+from PIL import Image
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.images import UnreadableImage, load_image
+
+Labels = Int32[np.ndarray, " n"]
+Choice = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
+"""Says which rows of a set are wanted, of their number, their labels and the names of the classes: rows not chosen are
+not decoded. An error that it raises ends the reading."""
+
+
+class CatalogError(UserError):
+    """An image set cannot be read; the message names the source and what to do."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one size, all in memory."""
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Labels | None
+    """Index into `class_names`; None where the source has no labels."""
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def decoded(
+    load: Callable[[int], Image.Image],
+    names: Sequence[str],
+    labels: Labels | None,
+    class_names: tuple[str, ...],
+    size: int | None,
+    choose: Choice | None,
+) -> ImageSet:
+    """The chosen images of a set, decoded by several threads.
+
+    Args:
+        load: gives the image of a row.
+        names: of the images, for messages.
+        labels: of the images, or None.
+        class_names: of the labels.
+        size: see `catalog.load_image_set`.
+        choose: which rows; None: all.
+
+    Raises:
+        CatalogError: an image cannot be decoded, or without `size` they are of several sizes.
+    """
+    rows = np.arange(len(names)) if choose is None else choose(len(names), labels, class_names)
+
+    def read(row: int) -> np.ndarray:
+        image = load(row)
+        return np.asarray(image) if size is None else square(image, size)
+
+    images: np.ndarray | None = None
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        try:
+            for i, image in enumerate(pool.map(read, rows.tolist())):
+                if images is None:
+                    images = np.empty((len(rows), *image.shape), np.uint8)
+                require_same_size(images.shape[1:3], image.shape[:2], names[rows[0]], names[rows[i]])
+                images[i] = image
+        except UnreadableImage as error:
+            raise CatalogError(f"{error}; remove or replace the file") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if images is None:
+        images = np.zeros((0, size or 1, size or 1, 3), np.uint8)
+    return ImageSet(images, None if labels is None else labels[rows], class_names)
+
+
+def decoded_files(
+    files: Sequence[str],
+    labels: Labels | None,
+    class_names: tuple[str, ...],
+    size: int | None,
+    choose: Choice | None,
+) -> ImageSet:
+    """`decoded` of image files."""
+    return decoded(lambda row: load_image(files[row]), files, labels, class_names, size, choose)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The shorter side resized to `size`, the centre kept: torchvision's Resize(size) and CenterCrop(size)."""
+    width, height = image.size
+    shorter = min(width, height)
+    if shorter != size:
+        # the longer side is cut down, not rounded, as torchvision does
+        width, height = (size * side // shorter for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:
+    """Refuses images of two sizes.
+
+    Raises:
+        CatalogError: naming both.
+    """
+    if tuple(first) != tuple(other):
+        raise CatalogError(
+            f"images of several sizes: {first_name!r} is {first[1]} x {first[0]}, {other_name!r} is "
+            f"{other[1]} x {other[0]}; give a size to resize and crop them to"
+        )

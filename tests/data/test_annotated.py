@@ -1,0 +1,164 @@
+"""Sets whose classes stand beside the images: tables of labels, and boxes in Pascal VOC's form."""
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from codegraph_jax.data.catalog import load_image_set
+from codegraph_jax.data.image_set import CatalogError
+
+
+def grey(path, value, size=(12, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (value,) * 3).save(path)
+
+
+def values_of(read):
+    return [int(image[0, 0, 0]) for image in read.images]
+
+
+@pytest.fixture
+def lesions(tmp_path):
+    """As HAM10000 is unpacked: two folders of images, one table; and the challenge's test with columns of marks."""
+    home = tmp_path / "ham"
+    grey(home / "HAM10000_images_part_1" / "ISIC_1.jpg", 10)
+    grey(home / "HAM10000_images_part_2" / "ISIC_2.jpg", 20)
+    grey(home / "HAM10000_images_part_2" / "ISIC_3.jpg", 30)
+    (home / "HAM10000_metadata.csv").write_text(
+        "lesion_id,image_id,dx,age\nH1,ISIC_2,nv,30\nH2,ISIC_1,mel,40\nH3,ISIC_3,nv,\n"
+    )
+    grey(home / "test" / "Test_Input" / "ISIC_9.jpg", 90)
+    (home / "test" / "GroundTruth.csv").write_text("\ufeffimage,MEL,NV\nISIC_9,0.0,1.0\n", encoding="utf-8")
+    return home
+
+
+def test_a_table_gives_the_classes(lesions):
+    read = load_image_set(f"csv:{lesions}/HAM10000_metadata.csv", size=8)
+    assert read.class_names == ("mel", "nv") and read.labels.tolist() == [1, 0, 1]
+    assert np.allclose(values_of(read), [20, 10, 30], atol=2)
+    assert load_image_set(f"csv:{lesions}/HAM10000_metadata.csv#lesion_id", size=8).class_names == ("H1", "H2", "H3")
+
+
+def test_columns_of_marks_are_classes(lesions):
+    read = load_image_set(f"csv:{lesions}/test/GroundTruth.csv", size=8)
+    assert [read.class_names[label] for label in read.labels] == ["NV"]
+
+
+def test_what_is_not_chosen_is_not_decoded(lesions):
+    (lesions / "HAM10000_images_part_1" / "ISIC_1.jpg").write_bytes(b"no image")
+    source = f"csv:{lesions}/HAM10000_metadata.csv"
+    read = load_image_set(source, size=8, choose=lambda count, labels, names: np.flatnonzero(labels == 1))
+    assert len(read) == 2 and read.labels.tolist() == [1, 1]
+    with pytest.raises(CatalogError, match="ISIC_1.jpg.*remove or replace"):
+        load_image_set(source, size=8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("image,label\n", "holds no rows"),
+        ("image,label\nISIC_1,a,b\n", "line 2 has 3 cells, the heading 2"),
+        ("image,label\nISIC_1,a\nISIC_7,b\n", "1 of 2 images are not below .*'ISIC_7'"),
+        ("image,A,B\nISIC_1,1,1\n", "which column holds the classes.*image, A, B"),
+        ("image,note\nISIC_1,blue\n", "which column holds the classes"),
+    ],
+)
+def test_tables_that_cannot_serve(lesions, text, message):
+    (lesions / "a.csv").write_text(text)
+    with pytest.raises(CatalogError, match=message):
+        load_image_set(f"csv:{lesions}/a.csv", size=8)
+
+
+def test_a_table_may_name_splits_paths_and_columns(tmp_path):
+    grey(tmp_path / "a" / "1.png", 10)
+    grey(tmp_path / "b" / "1.png", 20)
+    (tmp_path / "t.tsv").write_text("file\tkind\tsplit\na/1.png\tx\ttrain\nb/1.png\ty\ttest\n")
+    read = load_image_set(f"csv:{tmp_path}/t.tsv#kind", "test")
+    assert values_of(read) == [20] and read.class_names == ("y",)
+    with pytest.raises(CatalogError, match="has no column 'sort'; it has file, kind, split"):
+        load_image_set(f"csv:{tmp_path}/t.tsv#sort")
+    with pytest.raises(CatalogError, match="holds no rows of split 'val'"):
+        load_image_set(f"csv:{tmp_path}/t.tsv#kind", "val")
+    with pytest.raises(CatalogError, match="no table"):
+        load_image_set(f"csv:{tmp_path}/absent.csv")
+
+
+def annotation(*objects):
+    written = "".join(
+        f"<object><name>{name}</name><bndbox>"
+        + "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box))
+        + "</bndbox></object>"
+        for name, box in objects
+    )
+    return f"<annotation><filename>x</filename>{written}</annotation>"
+
+
+@pytest.fixture
+def aerial(tmp_path):
+    """As DIOR is unpacked: boxes of two kinds, images of two splits in two folders."""
+    home = tmp_path / "dior"
+    horizontal, oriented = (home / "Annotations" / f"{kind} Bounding Boxes" for kind in ("Horizontal", "Oriented"))
+    for folder in (horizontal, oriented):
+        folder.mkdir(parents=True)
+    for name, folder in (("00001", "JPEGImages-trainval"), ("00002", "JPEGImages-test")):
+        pixels = np.zeros((20, 30, 3), np.uint8)
+        pixels[4:12, 5:20] = 200
+        (home / folder).mkdir()
+        Image.fromarray(pixels).save(home / folder / f"{name}.png")
+        (oriented / f"{name}.xml").write_text("<annotation><object><name>ship</name></object></annotation>")
+    (horizontal / "00001.xml").write_text(annotation(("ship", (6, 5, 20, 12)), ("vehicle", (1, 1, 3, 3))))
+    (horizontal / "00002.xml").write_text(annotation(("airplane", (6.2, 5, 20, 12)), ("ship", (25, 10, 40, 20))))
+    (home / "ImageSets" / "Main").mkdir(parents=True)
+    (home / "ImageSets" / "Main" / "train.txt").write_text("00001\n")
+    (home / "ImageSets" / "Main" / "test.txt").write_text("00002 1\n\n")
+    return home
+
+
+def test_objects_are_cut_along_their_boxes(aerial):
+    read = load_image_set(f"voc:{aerial}", "train", size=8, least_side=8)
+    assert read.class_names == ("ship",) and (read.images == 200).all()
+    read = load_image_set(f"voc:{aerial}", "test", size=8, least_side=0)
+    assert [read.class_names[label] for label in read.labels] == ["airplane", "ship"]
+    assert (read.images[0] == 200).all() and (read.images[1] == 0).all()
+    whole = load_image_set(f"voc:{aerial}", size=4)
+    assert whole.class_names == ("airplane", "ship", "vehicle") and len(whole) == 4
+
+
+def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
+    for split, message in (("val", "val.txt.*no such file"), ("train", "no object with sides of 50 pixels")):
+        with pytest.raises(CatalogError, match=message):
+            load_image_set(f"voc:{aerial}", split, size=8, least_side=50)
+    with pytest.raises(CatalogError, match="has no folder Annotations"):
+        load_image_set(f"voc:{tmp_path}", size=8)
+    broken = aerial / "Annotations" / "Horizontal Bounding Boxes" / "00001.xml"
+    for text in ("<annotation>", annotation(("ship", ("a", 1, 2, 3))), "<annotation><object/></annotation>"):
+        broken.write_text(text)
+        with pytest.raises(CatalogError, match="00001.xml.*is no annotation"):
+            load_image_set(f"voc:{aerial}", "train", size=8)
+    broken.write_text(annotation(("ship", (100, 100, 120, 120))))
+    with pytest.raises(CatalogError, match="lies outside of the image, 30 x 20"):
+        load_image_set(f"voc:{aerial}", "train", size=8)
+    (aerial / "ImageSets" / "Main" / "train.txt").write_text("00003\n")
+    with pytest.raises(CatalogError, match="'00003' of split 'train' have no file below Annotations"):
+        load_image_set(f"voc:{aerial}", "train", size=8)
+    (aerial / "JPEGImages-test" / "00002.png").unlink()
+    with pytest.raises(CatalogError, match="no image of the name '00002'"):
+        load_image_set(f"voc:{aerial}", "test", size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_any_text_is_a_set_or_an_error(tmp_path_factory, text):
+    home = tmp_path_factory.mktemp("any")
+    grey(home / "1.png", 10)
+    (home / "Annotations").mkdir()
+    (home / "Annotations" / "1.xml").write_text(text, encoding="utf-8", errors="replace")
+    (home / "t.csv").write_text(text, encoding="utf-8", errors="replace")
+    for source in (f"csv:{home}/t.csv", f"voc:{home}"):
+        with contextlib.suppress(CatalogError):
+            assert len(load_image_set(source, size=4)) > 0

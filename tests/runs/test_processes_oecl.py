@@ -1,0 +1,113 @@
+"""Training over real processes that find each other over the loopback address."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegraph_jax.distributed import processes
+from contrastive_jax import OECL, trainer
+from contrastive_jax.data.sources import read_run_data
+from tests.runs.test_processes import free_port
+from tests.support.training_worker import config
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(workdir, *words):
+    """Two processes of two devices each; `words` are process 1's own."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.training_worker", str(port), "2", str(k), str(workdir)]
+            + list(words if k else ()),
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for k in range(2)
+    ]
+
+
+def finished(started):
+    """What the processes printed, when all have ended well."""
+    printed = []
+    for process in started:
+        output, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-2000:]
+        printed.append(output)
+    return printed
+
+
+def losses(workdir):
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return np.array([[line["loss"], line["normal_norm"], line["oe_norm"]] for line in lines if line["kind"] == "train"])
+
+
+def assert_trained_as_one(workdir, alone):
+    # ReLU passes or stops the gradient of an activation near 0 as the order of additions has it
+    np.testing.assert_allclose(losses(workdir), losses(alone), rtol=3e-4)
+    written = np.genfromtxt(workdir / "scores.csv", delimiter=",", names=True, dtype=None, encoding=None)
+    want = np.genfromtxt(alone / "scores.csv", delimiter=",", names=True, dtype=None, encoding=None)
+    np.testing.assert_allclose(written["mean_feature"], want["mean_feature"], rtol=2e-2)
+    # the checkpoint of several processes is one that a single one reads
+    images = read_run_data(config()).test.images
+    np.testing.assert_allclose(OECL.load(workdir).score(images), written["mean_feature"], rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    home = tmp_path_factory.mktemp("alone")
+    trainer.train(config(), home)
+    return home
+
+
+def test_processes_train_as_one(tmp_path, alone):
+    started = launch(tmp_path / "run")
+    first, second = finished(started)
+    assert "AUROC %" in first and not [line for line in second.splitlines() if line and "Gloo" not in line]
+    assert_trained_as_one(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_lost_process_ends_the_other_and_the_run_goes_on_from_the_checkpoint(tmp_path, alone, victim):
+    """Process 1 stops between the first checkpoint and the second."""
+    started = launch(tmp_path / "run", "1")
+    survivor = started[1 - victim]
+    try:
+        while started[1].stdout.readline().strip() != "ready":
+            assert started[1].poll() is None, started[1].stderr.read()[-2000:]
+        started[victim].send_signal(signal.SIGKILL)
+        begin = time.monotonic()
+        _, errors = survivor.communicate(timeout=120)
+    finally:
+        for process in started:
+            process.kill()
+    assert survivor.returncode not in (0, None)
+    assert time.monotonic() - begin < processes.HEARTBEAT_SECONDS + processes.LEAVE_SECONDS + 20
+    # the process that coordinates takes the runtime's own message with it
+    assert "another process has ended" in errors or "another task died" in errors, errors[-3000:]
+    assert not (tmp_path / "run" / "results.json").exists()
+    first, _ = finished(launch(tmp_path / "run"))
+    assert "resuming after epoch 1 of 2" in first
+    assert_trained_as_one(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_a_workdir_of_another_run_ends_both(tmp_path):
+    held = tmp_path / "run"
+    held.mkdir()
+    (held / "manifest.json").write_text(json.dumps({"config": {}, "data": "other"}))
+    for process in launch(held):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0
+        assert "holds a run with other settings or data" in errors
