@@ -11,16 +11,17 @@ images as in cifar10_oecl.py.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import DataConfig, ExposureConfig, ModelConfig, OeclConfig, left_out
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     return to_config_dict(
-        OeclConfig(
-            data=DataConfig(train="tfds:cifar10", protocol="leave_one_class_out"),
-            oe=ExposureConfig(source="tfds:cifar100"),
-            model=ModelConfig(dtype="bfloat16"),
-            train=TrainConfig(epochs=500),
+        left_out(
+            OeclConfig(
+                data=DataConfig(train="tfds:cifar10"),
+                oe=ExposureConfig(source="tfds:cifar100"),
+                model=ModelConfig(dtype="bfloat16"),
+            )
         )
     )

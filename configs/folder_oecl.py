@@ -19,15 +19,7 @@ projected from that count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 pe
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import (
-    AugmentConfig,
-    DataConfig,
-    EvaluationConfig,
-    ExposureConfig,
-    ModelConfig,
-    OeclConfig,
-    ScoreConfig,
-)
+from contrastive_jax.config import DataConfig, ExposureConfig, ScoreConfig, at_224
 
 
 def get_config(variant: str = "train") -> ml_collections.ConfigDict:
@@ -37,22 +29,8 @@ def get_config(variant: str = "train") -> ml_collections.ConfigDict:
     if variant != "train":
         raise ValueError(f"configs/folder_oecl.py: no variant {variant!r}; there are train and score")
     return to_config_dict(
-        OeclConfig(
-            data=DataConfig(
-                train="",
-                train_split="",
-                test="none",
-                test_split="",
-                protocol="unlabelled",
-                target="good",
-                stored_size=256,
-                image_size=224,
-                clean_view="center_crop",
-            ),
-            oe=ExposureConfig(source="", split=""),
-            # the network's input is (x - 0.5) / 0.5
-            augment=AugmentConfig(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-            model=ModelConfig(stem="imagenet", dtype="bfloat16"),
-            evaluation=EvaluationConfig(),
+        at_224(
+            DataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),
+            ExposureConfig(source="", split=""),
         )
     )

@@ -1,8 +1,8 @@
 """Settings of a training run and of a scoring run; `codegraph_jax.core.settings.read_config` checks them."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.settings import ConfigError, at_least, choice, path_like, read_config, within
@@ -144,7 +144,7 @@ class EvaluationConfig:
     """How many images a call has over all devices."""
     images: int = field(default=0, metadata=at_least(0))
     """How many test images are used, half of them normal; 0 means all."""
-    ood: tuple[str, ...] = ()
+    ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """The sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
     every: int = field(default=0, metadata=at_least(0))
     """How many epochs lie between tests during training, by the clean view alone; 0 tests only at the end."""
@@ -184,6 +184,40 @@ class ScoreConfig:
     """How many images a call has over all devices."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
+
+
+def at_224(
+    data: DataConfig,
+    oe: ExposureConfig,
+    augment: AugmentConfig = AugmentConfig(),
+    batch_size: int = TrainConfig.batch_size,
+) -> OeclConfig:
+    """The paper's settings for images of 224 px (arXiv:2312.15288, released code), around what a set has of its own.
+
+    Images are resized to 256 px and cropped, the network's input is (x - 0.5) / 0.5, and its stem ImageNet's.
+
+    Args:
+        data: where the images are, and which of them are normal.
+        oe: the exposure.
+        augment: of which the crops may be the set's own.
+        batch_size: normal images a step.
+    """
+    return OeclConfig(
+        data=dataclasses.replace(data, stored_size=256, image_size=224, clean_view="center_crop"),
+        oe=oe,
+        augment=dataclasses.replace(augment, mean=(0.5,) * 3, std=(0.5,) * 3),
+        model=ModelConfig(stem="imagenet", dtype="bfloat16"),
+        train=TrainConfig(batch_size=batch_size),
+    )
+
+
+def left_out(config: OeclConfig) -> OeclConfig:
+    """The same set with one class left out instead of one against the rest: half the epochs, as the paper has it."""
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, protocol="leave_one_class_out"),
+        train=dataclasses.replace(config.train, epochs=TrainConfig.epochs // 2),
+    )
 
 
 def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
@@ -247,4 +281,4 @@ def ood_entry(entry: str) -> tuple[str, str, str]:
     name, _, split = heading.partition("@")
     if not (name and equals and source):
         raise ConfigError(f"config.evaluation.ood: expected NAME=SOURCE or NAME@SPLIT=SOURCE, got {entry!r}")
-    return name, split, str(Path(source).expanduser()) if source.startswith("~") else source
+    return name, split, source

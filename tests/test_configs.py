@@ -90,7 +90,20 @@ def test_every_setting_is_explained_in_a_sentence(module):
     assert not [name for name, text in said.items() if not re.fullmatch(r"(?s)[`A-Z0-9].* .* .*\.", text)]
 
 
-NO_FILES = {"law", "fallback", "layout", "categories", "normal", "name", "train_split", "test_split", "split", "target"}
+NO_FILES = {
+    "law",
+    "fallback",
+    "layout",
+    "categories",
+    "normal",
+    "name",
+    "train_split",
+    "test_split",
+    "split",
+    "target",
+    "classes",
+    "without",
+}
 """Settings that take any text and never name a file."""
 
 
@@ -106,3 +119,5 @@ def test_every_setting_that_names_files_knows_the_home_directory(module):
     home = read_config(Config, {"data": {"root": "~/photos", "add": ("~", "/a~b", "~nobody-of-this-name/x")}}).data
     assert home.root == str(Path.home() / "photos")
     assert home.add == (str(Path.home()), "/a~b", "~nobody-of-this-name/x")
+    kinds = read_config(Config, {"data": {"add": ("csv:~/a.csv#x=~", "near@test=~/b", "a:/c~d", "")}}).data.add
+    assert kinds == (f"csv:{Path.home()}/a.csv#x=~", f"near@test={Path.home()}/b", "a:/c~d", "")

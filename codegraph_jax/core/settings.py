@@ -6,6 +6,7 @@ Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` an
 
 import dataclasses
 import difflib
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -91,11 +92,13 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
 
 
 def _expanded(value: Any) -> Any:
-    """Texts with `~` or `~NAME` at their beginning as the home that it stands for; an unknown name stays."""
+    """Texts with `~` or `~NAME` at their beginning, or behind a kind or name (`csv:~/a.csv`, `a=~/b`), as the home that
+    it stands for; an unknown name stays."""
     if isinstance(value, tuple):
         return tuple(_expanded(element) for element in value)
+    kind, path = re.fullmatch(r"((?:[^/~]*[:=])?)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr]
     try:
-        return str(Path(value).expanduser()) if value.startswith("~") else value
+        return kind + str(Path(path).expanduser()) if path.startswith("~") else value
     except RuntimeError:
         return value
 

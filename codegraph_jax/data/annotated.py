@@ -62,7 +62,7 @@ def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, l
     Args:
         root: holds `Annotations` (XML files, also in a folder below, of which one of horizontal boxes is preferred),
             the images anywhere else, and `ImageSets/Main/SPLIT.txt` (or `Main/SPLIT.txt`) with the names of a split.
-        split: which; "" takes all that are annotated.
+        split: which, several joined by "+"; "" takes all that are annotated.
         size, choose: see `catalog.load_image_set`.
         least_side: objects of which a side is shorter, in pixels, are left out.
 
@@ -189,12 +189,15 @@ def _annotations(root: str) -> dict[str, Path]:
 
 
 def _names_of_split(root: str, split: str) -> list[str]:
-    """The names that a split lists."""
-    places = [Path(root) / folder / f"{split}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
-    for place in places:
-        if place.is_file():
-            return [line.split()[0] for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
-    raise CatalogError(f"{str(places[0])!r}: no such file, which would list the images of split {split!r}")
+    """The names that the lists of a split hold."""
+    names: list[str] = []
+    for part in split.split("+"):
+        places = [Path(root) / folder / f"{part}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
+        place = next((place for place in places if place.is_file()), None)
+        if place is None:
+            raise CatalogError(f"{str(places[0])!r}: no such file, which would list the images of split {part!r}")
+        names += [line.split()[0] for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return names
 
 
 def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:

@@ -151,7 +151,7 @@ def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
         load_image_set(f"voc:{aerial}", "test", size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_a_set_or_an_error(tmp_path_factory, text):
     home = tmp_path_factory.mktemp("any")
