@@ -58,6 +58,8 @@ class ExposureConfig:
     """The classes of `source` that are used, by name or number; empty uses all."""
     without: tuple[str, ...] = ()
     """The classes of `source` that are left out, such as those that also occur in the test."""
+    class_count: int = field(default=0, metadata=at_least(0))
+    """How many classes of those are used, drawn by the seed; 0 uses all."""
     few_shot: int = field(default=0, metadata=at_least(0))
     """How many OE images are used, sampled with replacement; 0 means all of them."""
     resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))

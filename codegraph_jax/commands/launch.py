@@ -29,12 +29,13 @@ TASKS = {
     "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
+    "oecl_study": "contrastive_jax.tasks.oecl_study",
 }
 """The module whose `run(config, workdir)` does the task that a config names."""
 FLAGGING = ("detect", "inspect")
 """The tasks whose outcomes say which images are flagged."""
 
-GOING_ON = ("oecl", "watch", "serve")
+GOING_ON = ("oecl", "oecl_study", "watch", "serve")
 """The tasks that keep what they have done whatever the settings."""
 
 FINE, SOMETHING_FLAGGED, TO_MEND, INTERRUPTED = 0, 1, 2, 130

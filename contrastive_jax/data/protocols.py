@@ -84,6 +84,24 @@ def rows_of_classes(
     return np.isin(labels, [find_class(name, class_names, field) for name in wanted])
 
 
+def some_classes(
+    count: int, labels: Int[np.ndarray, "n"] | None, kept: Bool[np.ndarray, "n"], seed: int
+) -> Bool[np.ndarray, "n"]:
+    """True for the rows of `count` classes, drawn by the seed from those of the rows that are `kept`.
+
+    More classes hold those that fewer classes have.
+
+    Raises:
+        ProtocolError: the set has no labels, or not so many classes.
+    """
+    if labels is None:
+        raise ProtocolError("config.oe.class_count: config.oe.source has no class labels")
+    present = np.unique(labels[kept])
+    if count > len(present):
+        raise ProtocolError(f"config.oe.class_count: asks for {count} classes of OE images, there are {len(present)}")
+    return np.isin(labels, np.random.default_rng([seed, 5]).permutation(present)[:count])
+
+
 def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Bool[np.ndarray, "n"]:
     """True for the rows that are normal under the protocol (`leave_one_class_out`: every class but `target`)."""
     return labels != target if protocol == "leave_one_class_out" else labels == target

@@ -20,6 +20,7 @@ from contrastive_jax.data.protocols import (
     few_shot,
     find_class,
     rows_of_classes,
+    some_classes,
     target_in_test,
     test_set,
     training_rows,
@@ -124,6 +125,8 @@ def _exposed(config: OeclConfig, count: int, labels: Labels | None, names: tuple
     kept = rows_of_classes(oe.classes, count, labels, names, "config.oe.classes")
     if oe.without:
         kept &= ~rows_of_classes(oe.without, count, labels, names, "config.oe.without")
+    if oe.class_count:
+        kept &= some_classes(oe.class_count, labels, kept, config.seed)
     rows = np.flatnonzero(kept)
     return rows[few_shot(len(rows), oe.few_shot, config.seed)]
 

@@ -60,6 +60,32 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     _save(figure, path)
 
 
+def save_study(
+    path: Path, name: str, values: list[str], curves: dict[str, Float[np.ndarray, "v s"]], label: str
+) -> None:
+    """A number of several runs against the values of a setting: a line for each mode, and its least and largest seed.
+
+    Args:
+        path: PNG file.
+        name: of the setting.
+        values: in their order.
+        curves: by mode, for each value and seed.
+        label: what the number is.
+    """
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(values))
+    for mode, numbers in curves.items():
+        (line,) = axes.plot(places, numbers.mean(1), marker="o", label=mode)
+        if numbers.shape[1] > 1:
+            axes.fill_between(places, numbers.min(1), numbers.max(1), alpha=0.15, color=line.get_color())
+    axes.set_xticks(places, ["all" if value == "0" else value for value in values])
+    axes.set_xlabel(name)
+    axes.set_ylabel(label)
+    axes.legend()
+    _save(figure, path)
+
+
 def _save(figure: Figure, path: Path) -> None:
     with whole_file(path) as part:
         figure.savefig(part, dpi=120)

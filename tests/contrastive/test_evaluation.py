@@ -1,18 +1,16 @@
 """AUROC pooled and by class, and the table over runs."""
 
-import json
+import dataclasses
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.core.errors import UserError
-from contrastive_jax.compare import class_names, table
 from contrastive_jax.config import DataConfig, OeclConfig
+from contrastive_jax.data.protocols import against_sets
 from contrastive_jax.data.protocols import test_set as make_test_set
-from contrastive_jax.evaluation.evaluate import auroc, measure
-from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.data.sources import class_names
+from contrastive_jax.evaluation.evaluate import auroc, measure, set_metrics
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=30))
@@ -40,25 +38,19 @@ def test_classes_stand_alone_against_the_other_side():
     assert rest == {"pooled": 0.5, "class_mean": 0.5, "per_class": {"b": 0.0, "c": 1.0}}
 
 
-def test_table_of_runs(tmp_path):
-    for seed, shift in ((0, 0.0), (1, 0.02)):
-        for target, value in (("0", 0.6), ("3", 0.8)):
-            home = tmp_path / f"oecl_{target}_{seed}"
-            home.mkdir()
-            results = {"auroc": {name: {"pooled": value + shift} for name in SCORES}}
-            if seed == 0:
-                results["metrics"] = {name: {"fpr95": {"value": value / 2}} for name in SCORES}
-            (home / "results.json").write_text(json.dumps(results))
-    rows = table(tmp_path, ["oecl", "simclr"], ["0", "3"], [0, 1])
-    assert rows[0] == ("mode, score", "class 0", "class 3", "mean", "sd of seeds")
-    assert rows[1] == ("oecl, mean_feature", "61.0", "81.0", "71.0", "1.4")
-    assert rows[4][1:] == ("nan", "nan", "nan", "nan")
-    assert table(tmp_path, ["oecl"], ["0", "3"], [0], "fpr95")[1] == ("oecl, mean_feature", "30.0", "40.0", "35.0", "-")
-    with pytest.raises(UserError, match="was written by an earlier version"):
-        table(tmp_path, ["oecl"], ["0", "3"], [1], "fpr95")
-
-
 def test_all_classes_are_those_of_the_training_set():
     config = OeclConfig(data=DataConfig(train="patterns", stored_size=8))
     names = class_names(config)
     assert "disc" in names and len(names) == len(set(names)) > 4
+    few = dataclasses.replace(config, data=dataclasses.replace(config.data, classes=("ring", "0")))
+    assert class_names(few) == ["ring", "disc"]
+
+
+def test_each_named_set_is_measured_alone():
+    data = against_sets(
+        np.zeros((2, 1, 1, 3), np.uint8),
+        {"near": np.zeros((2, 1, 1, 3), np.uint8), "far": np.zeros((1, 1, 1, 3), np.uint8)},
+    )
+    found = set_metrics(data, {"clean": np.array([3.0, 2.0, 2.5, 0.0, 1.0])})
+    assert found["near"]["clean"]["auroc"]["value"] == 0.75
+    assert found["far"]["clean"]["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}

@@ -59,6 +59,18 @@ def test_classes_are_chosen_by_name():
         protocols.rows_of_classes(("dog",), 6, None, (), "config.oe.without")
 
 
+def test_more_classes_hold_those_of_fewer():
+    labels = np.repeat(np.arange(10), 3).astype(np.int32)
+    everything = np.ones(30, bool)
+    few, more = (protocols.some_classes(count, labels, everything, seed=0) for count in (2, 5))
+    assert few.sum() == 6 and more.sum() == 15 and (more | ~few).all()
+    assert not protocols.some_classes(2, labels, labels > 4, seed=0)[:15].any()
+    with pytest.raises(ProtocolError, match="class_count: asks for 6 classes of OE images, there are 5"):
+        protocols.some_classes(6, labels, labels > 4, seed=0)
+    with pytest.raises(ProtocolError, match="class_count: config.oe.source has no class labels"):
+        protocols.some_classes(1, None, everything, seed=0)
+
+
 def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
     data = protocols.against_sets(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
     assert data.class_names == ("in distribution", "svhn", "textures")
