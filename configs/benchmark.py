@@ -1,13 +1,15 @@
-"""What the machine reaches: the distance kernel, the backbones, a whole run, and several devices.
+"""What the machine reaches: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
 
     python main.py --config=configs/benchmark.py               (all parts)
-    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling, inspect)
+    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling, inspect, oecl)
 
 Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
 The first call, which compiles, is timed apart; of the rounds that follow the median counts. Speeds are from the
 process's CPU time on CPUs and from wall time elsewhere. Shares are of a matrix product's speed in the same run, errors
 are against float64. Where torch can be imported, the same work in PyTorch is timed in the same rounds. BENCHMARKS.md
-lists results. All parts take about half an hour on two CPU cores; `:kernel` about five minutes.
+lists results. `:oecl` times the step of the short runs on a CPU, augmentation and network apart; the published one is
+`--config.oecl.width=64 --config.oecl.image_size=32 --config.oecl.batch_size=256`. All parts take about half an hour on
+two CPU cores; `:kernel` about five minutes.
 """
 
 from ml_collections import ConfigDict

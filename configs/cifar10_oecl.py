@@ -23,11 +23,30 @@ makes; it goes on where it was stopped.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, EvaluationConfig, ExposureConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import (
+    AugmentConfig,
+    DataConfig,
+    EvaluationConfig,
+    ExposureConfig,
+    ModelConfig,
+    OeclConfig,
+    TrainConfig,
+)
 
 
 def get_config(variant: str = "published") -> ml_collections.ConfigDict:
-    """`published` or `small`."""
+    """`published`, `laptop` or `small`."""
+    if variant == "laptop":
+        return to_config_dict(
+            OeclConfig(
+                data=DataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
+                oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
+                augment=AugmentConfig(crop_scale=(0.3, 1.0)),
+                model=ModelConfig(width=16),
+                train=TrainConfig(epochs=36, batch_size=64),
+                evaluation=EvaluationConfig(views=8, every=4),
+            )
+        )
     if variant == "small":
         return to_config_dict(
             OeclConfig(
@@ -39,7 +58,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
             )
         )
     if variant != "published":
-        raise ValueError(f"configs/cifar10_oecl.py: no variant {variant!r}; there are published and small")
+        raise ValueError(f"configs/cifar10_oecl.py: no variant {variant!r}; there are published, laptop and small")
     return to_config_dict(
         OeclConfig(
             data=DataConfig(train="tfds:cifar10"),

@@ -23,6 +23,7 @@ from codegraph_jax.core.written import note_written
 from codegraph_jax.distributed.processes import agree, gather, is_first, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.data.protocols import Images
 from contrastive_jax.data.sources import RunData, describe, read_run_data
 from contrastive_jax.evaluation.evaluate import Scorer, auroc, build_scorer, intervals, measure, set_metrics
 from contrastive_jax.network.resnet import ContrastiveResNet, build_network, forward_flops
@@ -37,8 +38,8 @@ from contrastive_jax.training.step import AXIS, build_train_call, placed, run_me
 
 logger = logging.getLogger(__name__)
 
-HISTOGRAM_IMAGES = 2000
-"""OE images whose scores join the histogram."""
+SHOWN_IMAGES = 2000
+"""OE images whose scores join the figures."""
 
 
 NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
@@ -186,9 +187,9 @@ def train_network(
     seed = np.uint32(config.seed)
     try:
         if data.test is not None and config.evaluation.every and not first:
-            untrained = {"auroc": _clean_auroc(clean_scorer, state, data)}
+            untrained = _clean_test(clean_scorer, state, data)
             log.add("test", 0, 0, untrained)
-            progress.show(0, untrained)
+            progress.show(0, {"auroc": untrained["auroc"]})
         for epoch in range(first + 1, epochs + 1):
             logged = []
             for images, rows, count in feeder.epoch(epoch - 1):
@@ -196,9 +197,7 @@ def train_network(
                 logged.append((int(count), values))
             test_now = data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0
             save_now = epoch % checkpoint_every == 0 or epoch == epochs
-            tested = {}
-            if test_now:
-                tested["auroc"] = _clean_auroc(clean_scorer, state, data)
+            tested = _clean_test(clean_scorer, state, data) if test_now else {}
             # the numbers of an epoch are read while the device works on the next one, unless a checkpoint needs them
             history.add(epoch, logged, tested, wait=bool(test_now or save_now))
             if save_now:
@@ -219,13 +218,13 @@ class _History:
         self._clock = time.monotonic()
         self._seconds: list[float] = []
 
-    def add(self, epoch: int, logged: list[tuple[int, Any]], shown: dict[str, Any], wait: bool) -> None:
+    def add(self, epoch: int, logged: list[tuple[int, Any]], tested: dict[str, Any], wait: bool) -> None:
         """Takes an epoch's numbers (still on the device) and reads those of the epochs before; all, if `wait`."""
-        self._waiting.append((epoch, logged, shown))
+        self._waiting.append((epoch, logged, tested))
         while len(self._waiting) > (0 if wait else 1):
             self._read(*self._waiting.pop(0))
 
-    def _read(self, epoch: int, logged: list[tuple[int, Any]], shown: dict[str, Any]) -> None:
+    def _read(self, epoch: int, logged: list[tuple[int, Any]], tested: dict[str, Any]) -> None:
         values = {
             name: np.concatenate([np.asarray(part[name])[:count] for count, part in logged]) for name in logged[0][1]
         }
@@ -238,9 +237,9 @@ class _History:
         self._clock = now
         speed = self._steps * self._config.train.batch_size / self._seconds[-1]
         self._log.add("train", epoch, epoch * self._steps, {**means, "normal_images_per_s": speed})
-        if "auroc" in shown:
-            self._log.add("test", epoch, epoch * self._steps, shown)
-        self._progress.show(epoch, {**means, **shown})
+        if tested:
+            self._log.add("test", epoch, epoch * self._steps, tested)
+        self._progress.show(epoch, {**means, **({"auroc": tested["auroc"]} if tested else {})})
 
     def require_finite(self, state: TrainState, epoch: int) -> None:
         """Refuses to keep a state that is not finite."""
@@ -280,9 +279,22 @@ class _History:
         )
 
 
-def _clean_auroc(scorer: Scorer, state: TrainState, data: RunData) -> float | None:
+def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, float | None]:
+    """AUROC of the clean view, and its mean score over normal, OE and unseen images."""
     assert data.test is not None
-    return auroc(data.test.normal, scorer(variables_of(state), data.test.images)["clean"])
+    variables = variables_of(state)
+    scores = scorer(variables, data.test.images)["clean"]
+    normal, unseen = scores[data.test.normal], scores[~data.test.normal]
+    exposed = None if data.oe is None else scorer(variables, _some(data.oe))["clean"]
+    means = {f"clean_{name}": mean for name, mean in mean_norms(normal, exposed, unseen).items()}
+    return {"auroc": auroc(data.test.normal, scores), **means}
+
+
+def _some(images: Images) -> Images:
+    """A part of the OE images, from all over the set, which may be in the order of its classes."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), SHOWN_IMAGES)).astype(int)
+    some: Images = images[rows]
+    return some
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
@@ -306,9 +318,7 @@ def _test(
     groups = {"normal": normal, "unseen": unseen}
     exposed = None
     if data.oe is not None:
-        # from all over the set, which may be in the order of its classes
-        spread = np.linspace(0, len(data.oe) - 1, min(len(data.oe), HISTOGRAM_IMAGES)).astype(int)
-        exposed = build_scorer(network, config, mesh, views=0)(variables, data.oe[spread])["clean"]
+        exposed = build_scorer(network, config, mesh, views=0)(variables, _some(data.oe))["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
     if is_first():
         write_test_scores(home / "scores.csv", data.test, scores)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
-PARTS = ("kernel", "backbone", "end_to_end", "scaling", "inspect")
+PARTS = ("kernel", "backbone", "end_to_end", "scaling", "inspect", "oecl")
 """What can be measured."""
 
 
@@ -86,6 +86,26 @@ class InspectSettings:
 
 
 @dataclass(frozen=True)
+class OeclSettings:
+    """Training with outlier exposure, on drawn images."""
+
+    mode: str = "oecl"
+    """The training mode."""
+    stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
+    """How the network begins."""
+    width: int = field(default=16, metadata=at_least(1))
+    """How many channels the first stage has; the published network has 64."""
+    stored_size: int = field(default=32, metadata=at_least(8))
+    """The side in pixels of the images that views are cut from."""
+    image_size: int = field(default=16, metadata=at_least(8))
+    """The side in pixels of a view."""
+    batch_size: int = field(default=64, metadata=at_least(2))
+    """How many normal images a step has."""
+    dtypes: tuple[str, ...] = field(default=("float32", "bfloat16"), metadata=choice("float32", "tf32", "bfloat16"))
+    """The types of the products to compare."""
+
+
+@dataclass(frozen=True)
 class BenchmarkConfig:
     """One run of the benchmark."""
 
@@ -104,4 +124,5 @@ class BenchmarkConfig:
     end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
     inspect: InspectSettings = field(default_factory=InspectSettings)
+    oecl: OeclSettings = field(default_factory=OeclSettings)
     parallel: DevicesConfig = field(default_factory=DevicesConfig)

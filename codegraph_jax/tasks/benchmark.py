@@ -1,5 +1,6 @@
 """The task `benchmark`: a table on the terminal, `benchmark.jsonl` and `machine.json` in the workdir."""
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 
 from codegraph_jax.benchmark import backbone, end_to_end, inspect, kernel, scaling
-from codegraph_jax.benchmark.measurements import Measurement, table
+from codegraph_jax.benchmark.measurements import Measurement, measurement, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
@@ -24,8 +25,37 @@ MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
     "end_to_end": partial(end_to_end.measure, run=detect.run),
     "scaling": scaling.measure,
     "inspect": inspect.measure,
+    "oecl": lambda config: measure_training(config),
 }
 """What each part of `BenchmarkConfig.parts` measures."""
+
+
+def measure_training(config: BenchmarkConfig) -> list[Measurement]:
+    """Steps of OECL, whose package is beside this one and is looked for only here."""
+    training, settings = (importlib.import_module(f"contrastive_jax.{name}") for name in ("benchmark", "config"))
+    wanted = config.oecl
+    model = settings.ModelConfig(stem=wanted.stem, width=wanted.width)
+    data = settings.DataConfig(stored_size=wanted.stored_size, image_size=wanted.image_size)
+    found = training.measure(wanted.mode, model, data, wanted.batch_size, wanted.dtypes, config.repeats, config.torch)
+    baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
+    records = []
+    for work in found:
+        records.append(
+            measurement(
+                "oecl",
+                work.name,
+                work.timing,
+                work.items,
+                work.unit,
+                flop=work.flop or None,
+                peak=product_peak(work.precision) if work.precision else None,
+                devices=work.devices,
+                speedup=baseline.decisive / work.timing.decisive
+                if baseline and work.name.startswith("network")
+                else None,
+            )
+        )
+    return records
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
@@ -37,7 +67,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
     """
     config = read_config(BenchmarkConfig, values)
     out = Path(workdir)
-    precisions = dict.fromkeys([*config.kernel.precisions, *config.backbone.dtypes])
+    precisions = dict.fromkeys([*config.kernel.precisions, *config.backbone.dtypes, *config.oecl.dtypes])
     machine = {
         **device_summary(),
         **package_versions(),

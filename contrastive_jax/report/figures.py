@@ -38,10 +38,16 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
 
 
 def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
-    """Loss, mean norms and, where it was measured on the way, AUROC against the epoch."""
+    """Loss, mean norms of training views and, where a test was made on the way, of clean views, and AUROC.
+
+    Args:
+        path: PNG file.
+        records: lines of metrics.jsonl.
+    """
     train = [record for record in records if record["kind"] == "train"]
     tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
-    panels = ["loss", "norms"] + (["auroc"] if tested else [])
+    grown = [record for record in tested if "clean_normal" in record]
+    panels = ["loss", "norms"] + (["clean"] if grown else []) + (["auroc"] if tested else [])
     figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
     axes = dict(zip(panels, figure.subplots(1, len(panels))))
     epochs = [record["epoch"] for record in train]
@@ -52,6 +58,13 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
             axes["norms"].plot(epochs, [record[key] for record in train], label=name, color=COLOURS[name])
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
+    if grown:
+        for key, name in (("clean_normal", "normal"), ("clean_oe", "OE"), ("clean_unseen", "unseen")):
+            if grown[0][key] is not None:
+                values = [record[key] for record in grown]
+                axes["clean"].plot([r["epoch"] for r in grown], values, marker=".", label=name, color=COLOURS[name])
+        axes["clean"].set_title("mean score of clean test views")
+        axes["clean"].legend()
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")

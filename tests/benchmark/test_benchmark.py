@@ -12,12 +12,15 @@ from codegraph_jax.benchmark.settings import (
     EndToEndSettings,
     InspectSettings,
     KernelSettings,
+    OeclSettings,
     ScalingSettings,
 )
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.tasks import benchmark as task
+from contrastive_jax.config import ModelConfig
+from contrastive_jax.network.resnet import forward_flops
 from tests.support import reference
 
 SMALL = BenchmarkConfig(
@@ -27,6 +30,7 @@ SMALL = BenchmarkConfig(
     end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
     scaling=ScalingSettings(images=5, devices=(1, 3)),
     inspect=InspectSettings(parts=3, images=5, references=3, image_size=56, blocks=(0,), precisions=("bfloat16",)),
+    oecl=OeclSettings(width=2, image_size=8, stored_size=8, batch_size=4, dtypes=("float32",)),
 )
 
 
@@ -40,7 +44,7 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
     records, workdir = measured
     written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
     assert [r["name"] for r in written] == [r["name"] for r in records]
-    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling", "inspect"}
+    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling", "inspect", "oecl"}
     machine = json.loads((workdir / "machine.json").read_text())
     assert machine["product_flop_per_s"]["float32"] > 0
     assert machine["copy_bytes_per_s"] > 0
@@ -58,6 +62,15 @@ def test_single_parts_are_judged_by_both_kinds_of_banks(measured):
     for record in parts:
         assert 0 < record["median_ms"] <= record["p99_ms"] and record["rate"] > 0
         assert min(record["decode_ms"], record["backbone_ms"], record["bank_ms"]) > 0
+
+
+def test_a_training_step_is_timed_whole_and_in_parts(measured):
+    parts = {r["name"]: r for r in measured[0] if r["part"] == "oecl"}
+    assert set(parts) - {"network, torch float32"} == {"step, float32", "network, float32", "augmentation"}
+    step, network = parts["step, float32"], parts["network, float32"]
+    # four normal and four OE images, two views each, forward and twice as much backward
+    assert step["flop_per_s"] / step["rate"] == pytest.approx(3 * 4 * forward_flops(ModelConfig(width=2), 8))
+    assert network["rate"] > 0 and parts["augmentation"]["unit"] == "views/s"
 
 
 def test_several_devices_give_the_table_of_one(measured):

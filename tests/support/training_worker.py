@@ -1,46 +1,66 @@
-"""One process of several: `python -m tests.support.training_worker PORT PROCESSES PROCESS_ID WORKDIR [EPOCH]`.
+"""One process of several: `python -m tests.support.training_worker PORT PROCESSES PROCESS_ID WORKDIR [stop]`.
 
-It trains; with EPOCH it says `ready` when the epoch after that is trained and not yet kept, and goes no further.
+It trains; with `stop` it says `ready` when the first checkpoint is kept, and goes no further.
 """
 
 import dataclasses
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 
 from codegraph_jax.distributed import processes
 from contrastive_jax import trainer
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.training.checkpoints import Checkpoints
 from tests.contrastive.meshes import small_config
 
 
 def config() -> OeclConfig:
     """A batch that does not divide by the devices, from the host, as images are that are too many; alpha counts."""
-    small = small_config(batch_size=95, epochs=2, checkpoint_every=1, learning_rate=0.01)
+    small = small_config(batch_size=95, epochs=2, checkpoint_every=1)
     return dataclasses.replace(
         small,
         data=dataclasses.replace(small.data, residence="host"),
         oe=dataclasses.replace(small.oe, warmup=0.0),
-        evaluation=dataclasses.replace(small.evaluation, every=1),
     )
 
 
-def main(port: str, count: str, number: str, workdir: str, after: str = "") -> None:
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Training in float64: in float32 now and then the order of additions decides whether ReLU passes a gradient."""
+    build, begin = trainer.build_network, trainer.initial_state
+
+    def wide(*arguments: Any) -> Any:
+        state = begin(*arguments)
+        return jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
+
+    with (
+        jax.enable_x64(True),
+        mock.patch.object(trainer, "build_network", lambda *arguments: build(*arguments).clone(dtype=jnp.float64)),
+        mock.patch.object(trainer, "initial_state", wide),
+    ):
+        yield
+
+
+def main(port: str, count: str, number: str, workdir: str, stop: str = "") -> None:
     jax.config.update("jax_num_cpu_devices", 2)
-    if after:
-        measured, clean = [], trainer._clean_auroc
+    jax.config.update("jax_disable_most_optimizations", True)
+    keep = Checkpoints.save
 
-        def measure(*arguments: Any) -> float | None:
-            if len(measured) == int(after) + 1:
-                print("ready", flush=True)
-                time.sleep(300)
-            measured.append(clean(*arguments))
-            return measured[-1]
+    def keep_and_stop(*arguments: Any) -> None:
+        keep(*arguments)
+        print("ready", flush=True)
+        time.sleep(300)
 
-        trainer._clean_auroc = measure
-    with processes.joined(f"127.0.0.1:{port}", int(count), int(number)):
+    if stop:
+        Checkpoints.save = keep_and_stop  # type: ignore[method-assign]
+    with processes.joined(f"127.0.0.1:{port}", int(count), int(number)), exactly():
         trainer.train(config(), workdir)
 
 

@@ -1,0 +1,167 @@
+"""How fast training is: the whole step, its augmentation and its network apart, and the same network in PyTorch."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from codegraph_jax.core.timing import Timing, interleaved
+from contrastive_jax.config import DataConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.network.resnet import build_network, forward_flops
+from contrastive_jax.objectives import OBJECTIVES
+from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
+from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, placed, run_mesh
+from contrastive_jax.views.augment import augment_batch
+
+STEPS = 1 << 20
+"""Of a run that never ends here: the learning rate stays what it is."""
+STORED = 2048
+"""Drawn images of either kind."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing that was timed.
+
+    Attributes:
+        name: what it is.
+        timing: its times.
+        items, unit: what a call does.
+        flop: operations of a call, 0 where they are not counted.
+        precision: of the products, where they are this project's.
+        devices: how many took part.
+    """
+
+    name: str
+    timing: Timing
+    items: int
+    unit: str
+    flop: float = 0.0
+    precision: str | None = None
+    devices: int = 1
+
+
+def measure(
+    mode: str, model: ModelConfig, data: DataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
+) -> list[Work]:
+    """Times training on drawn images, each type in turn, and PyTorch's ResNet-18 where it can be imported.
+
+    Args:
+        mode: of the training.
+        model: the network; its `dtype` is replaced by each of `dtypes`.
+        data: sizes of the images.
+        batch_size: normal images a step.
+        dtypes: to compare.
+        repeats: timed rounds.
+        torch: whether PyTorch is measured.
+    """
+    functions: dict[str, Callable[[], Any]] = {}
+    configs = {}
+    for dtype in dtypes:
+        typed = dataclasses.replace(model, dtype=dtype)
+        config = OeclConfig(data=data, model=typed, train=TrainConfig(mode=mode, batch_size=batch_size))
+        configs[dtype] = config
+        functions[f"step, {dtype}"], steps = _step(config)
+        functions[f"network, {dtype}"] = _network(config)
+    first = configs[dtypes[0]]
+    functions["augmentation"] = _augmentation(first)
+    objective = OBJECTIVES[mode]
+    views = 2 * batch_size * objective.instances(len(first.oe.normal_rotations), len(first.oe.oe_rotations))
+    if torch and (baseline := _torch(first, views)):
+        functions["network, torch float32"] = baseline
+    times = interleaved(functions, repeats)
+    # the backward pass costs twice the forward pass
+    flop = 3.0 * views * forward_flops(model, data.image_size)
+    devices = jax.device_count()
+    found = []
+    for name, timing in times.items():
+        what, _, precision = name.partition(", ")
+        if what == "step":
+            found.append(Work(name, timing, steps * batch_size, "normal images", steps * flop, precision, devices))
+        elif what == "network":
+            ours = precision if precision in dtypes else None
+            found.append(Work(name, timing, batch_size, "normal images", flop, ours, devices))
+        else:
+            found.append(Work(name, timing, views, "views", devices=devices))
+    return found
+
+
+def _drawn(config: OeclConfig, seed: int) -> np.ndarray:
+    size = config.data.stored_size
+    return np.random.default_rng(seed).integers(0, 256, (STORED, size, size, 3), np.uint8)
+
+
+def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, TrainState]:
+    """Network, optimiser and first state on the devices."""
+    network = build_network(config.model, config.train.mode, AXIS)
+    optimizer = build_optimizer(config.train, STEPS)
+    return network, optimizer, placed(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
+
+
+def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:
+    """A call of the trainer's own program on images that live on the device, and the steps that it takes."""
+    network, optimizer, state = _start(config)
+    oe = _drawn(config, 1) if OBJECTIVES[config.train.mode].needs_oe else None
+    feeder = Feeder(config, _drawn(config, 0), oe, run_mesh())
+    call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.resident)
+    images, rows, count = next(iter(feeder.epoch(0)))
+    held = [state]
+
+    def step() -> Any:
+        held[0], logged = call(held[0], images, rows, count, np.uint32(0))
+        return logged
+
+    return step, int(count)
+
+
+def _network(config: OeclConfig) -> Callable[[], Any]:
+    """Loss and gradient of views that are made already, on one device."""
+    network = build_network(config.model, config.train.mode)
+    state = initial_state(network, build_optimizer(config.train, STEPS), config.data.image_size, 0)
+    objective, size = OBJECTIVES[config.train.mode], config.data.image_size
+    instances = objective.instances(len(config.oe.normal_rotations), len(config.oe.oe_rotations))
+    rng = np.random.default_rng(2)
+
+    def views(count: int) -> list[jax.Array]:
+        return [jnp.asarray(rng.normal(size=(count, size, size, 3)), jnp.float32) for _ in range(2 if count else 0)]
+
+    batch = config.train.batch_size
+    normal, oe = views(max(batch, batch * instances // 2)), views(batch * instances // 2 if instances > 1 else 0)
+
+    @jax.jit
+    def gradient(params: Any, normal: list[jax.Array], oe: list[jax.Array]) -> Any:
+        def loss(params: Any) -> Any:
+            return loss_of_views(config, network, params, state.batch_stats, normal, oe, jnp.float32(1))
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    return lambda: gradient(state.params, normal, oe)
+
+
+def _augmentation(config: OeclConfig) -> Callable[[], Any]:
+    """The views of a step."""
+    objective = OBJECTIVES[config.train.mode]
+    count = 2 * config.train.batch_size * (2 if objective.needs_oe else 1)
+    images, keys = jnp.asarray(_drawn(config, 0)), jax.random.split(jax.random.key(0), count)
+
+    @jax.jit
+    def draw(images: jax.Array, keys: jax.Array) -> jax.Array:
+        taken = images[jnp.arange(count) % len(images)]
+        return augment_batch(keys, taken, config.augment, config.data.image_size)
+
+    return lambda: draw(images, keys)
+
+
+def _torch(config: OeclConfig, views: int) -> Callable[[], Any] | None:
+    """Loss and gradient of as many views by PyTorch, as plainly as it is written there; None without torch."""
+    try:
+        from contrastive_jax.network import baseline
+    except ImportError:
+        return None
+    return baseline.gradient(config.model, config.data.image_size, views, config.train.batch_size)
