@@ -21,6 +21,7 @@ from codegraph_jax.tasks.choose import ChooseConfig
 from codegraph_jax.tasks.recurring import StudyConfig
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
+from contrastive_jax.study import read_study_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for p in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if p.is_file())
@@ -40,6 +41,7 @@ CHECKS = {
     "benchmark": lambda values: read_config(BenchmarkConfig, values),
     "oecl": read_oecl_config,
     "oecl_score": lambda values: read_config(ScoreConfig, values),
+    "oecl_study": read_study_config,
 }
 """How each task reads its settings."""
 

@@ -55,13 +55,13 @@ def losses(workdir):
 def assert_trained_as_one(workdir, alone):
     np.testing.assert_allclose(losses(workdir), losses(alone), rtol=1e-7)
     written, want = (
-        np.genfromtxt(home / "scores.csv", delimiter=",", names=True, dtype=None, encoding=None)["mean_feature"]
+        np.genfromtxt(home / "scores.csv", delimiter=",", names=True, dtype=None, encoding=None)["clean"]
         for home in (workdir, alone)
     )
     np.testing.assert_allclose(written, want, rtol=1e-5)
     # the checkpoint of several processes is one that a single one reads, in float32
     images = read_run_data(config()).test.images
-    np.testing.assert_allclose(OECL.load(workdir).score(images), written, rtol=1e-3)
+    np.testing.assert_allclose(OECL.load(workdir).scores(images)["clean"], written, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ def config() -> OeclConfig:
         small,
         data=dataclasses.replace(small.data, residence="host"),
         oe=dataclasses.replace(small.oe, warmup=0.0),
+        evaluation=dataclasses.replace(small.evaluation, views=0),
     )
 
 
