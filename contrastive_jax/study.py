@@ -25,10 +25,11 @@ from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.objectives import OBJECTIVES
-from contrastive_jax.report.figures import save_study
+from contrastive_jax.report.figures import CLEAN, save_growth, save_study
+from contrastive_jax.report.metrics_log import read_log
 from contrastive_jax.trainer import train
 
-TABLE, CURVE = "study.json", "study.png"
+TABLE, CURVE, GROWTH = "study.json", "study.png", "growth.png"
 """What a table leaves beside its runs."""
 
 
@@ -107,7 +108,7 @@ def run_study(config: StudyConfig, workdir: str | Path) -> list[tuple[str, ...]]
         train(run.config, home / run.name)
     rows = table(config, home, targets)
     if is_first():
-        note_written(home, [CURVE])
+        note_written(home, [CURVE, GROWTH])
         _write(config, home, runs)
         print(f"\n{METRICS[config.metric]}, percent\n" + text_table(rows[0], rows[1:]), flush=True)
     return rows
@@ -205,5 +206,26 @@ def _write(config: StudyConfig, workdir: Path, runs: Sequence[Run]) -> None:
                         run = {"mode": mode, "target": target, "seed": seed, "score": score}
                         kept.append({**place, **run, config.metric: float(rows[i, j])})
     write_json(workdir / TABLE, finite_or_none({"vary": config.vary, "metric": config.metric, "runs": kept}))
+    grown = (
+        {}
+        if config.vary
+        else {mode: _grown(workdir, [run for run in runs if run.mode == mode]) for mode in config.modes}
+    )
+    if grown and all(grown.values()):
+        save_growth(workdir / GROWTH, grown)
     if config.vary:
         save_study(workdir / CURVE, config.vary, list(config.values), curves, f"{METRICS[config.metric]}, percent")
+
+
+def _grown(workdir: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The tests along the way, their mean scores averaged over runs; none, where a run has made none."""
+    logs = [[line for line in read_log(workdir / run.name / "metrics.jsonl") if "clean_normal" in line] for run in runs]
+    epochs = [[line["epoch"] for line in log] for log in logs]
+    if not epochs[0] or any(other != epochs[0] for other in epochs):
+        return []
+
+    def mean(name: str, lines: Sequence[dict[str, Any]]) -> float | None:
+        values = [line[name] for line in lines]
+        return None if None in values else float(np.mean(values))
+
+    return [{"epoch": epoch, **{name: mean(name, lines) for name in CLEAN}} for epoch, *lines in zip(epochs[0], *logs)]

@@ -10,7 +10,11 @@ from jaxtyping import Float
 from codegraph_jax.core.files import whole_file
 
 matplotlib.use("Agg", force=False)
+from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first
+
+CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
+"""Means of a test, and whose they are."""
 
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
@@ -59,18 +63,39 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
     if grown:
-        for key, name in (("clean_normal", "normal"), ("clean_oe", "OE"), ("clean_unseen", "unseen")):
-            if grown[0][key] is not None:
-                values = [record[key] for record in grown]
-                axes["clean"].plot([r["epoch"] for r in grown], values, marker=".", label=name, color=COLOURS[name])
+        _draw_clean(axes["clean"], grown)
         axes["clean"].set_title("mean score of clean test views")
-        axes["clean"].legend()
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")
     for panel in axes.values():
         panel.set_xlabel("epoch")
     _save(figure, path)
+
+
+def save_growth(path: Path, records: dict[str, list[dict[str, Any]]]) -> None:
+    """How the norms of clean views of normal, OE and unseen images grow or shrink along the training of each mode.
+
+    Args:
+        path: PNG file.
+        records: by mode, lines of metrics.jsonl with the means of a test.
+    """
+    figure = Figure(figsize=(4.2 * len(records), 3.2), layout="constrained")
+    for axes, (mode, tested) in zip(np.atleast_1d(figure.subplots(1, len(records))), records.items()):
+        _draw_clean(axes, tested)
+        axes.set_title(f"{mode}: norm of clean views")
+        axes.set_xlabel("epoch")
+    _save(figure, path)
+
+
+def _draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
+    """The mean scores of clean views against the epoch."""
+    for key, name in CLEAN.items():
+        if tested[0][key] is not None:
+            values = [record[key] for record in tested]
+            axes.plot([record["epoch"] for record in tested], values, marker=".", label=name, color=COLOURS[name])
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+    axes.legend()
 
 
 def save_study(

@@ -84,6 +84,28 @@ def test_a_study_varies_a_field_and_goes_on(tmp_path, monkeypatch, capsys):
     ]
 
 
+def test_the_growth_of_norms_is_that_of_all_runs(tmp_path):
+    both = settings(modes=("oecl", "simclr"), classes=("0", "3"))
+    for run in study._runs(both, ["0", "3"]):
+        finish(tmp_path / run.name, 0.5)
+        shift = float(run.target)
+        lines = [
+            {"kind": "test", "epoch": epoch, "step": epoch, "clean_normal": epoch + shift, "clean_unseen": 1.0}
+            | {"clean_oe": 0.5 if run.mode == "oecl" else None}
+            for epoch in (0, 2)
+        ]
+        (tmp_path / run.name / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = [run for run in study._runs(both, ["0", "3"]) if run.mode == "simclr"]
+    assert study._grown(tmp_path, rows) == [
+        {"epoch": 0, "clean_normal": 1.5, "clean_oe": None, "clean_unseen": 1.0},
+        {"epoch": 2, "clean_normal": 3.5, "clean_oe": None, "clean_unseen": 1.0},
+    ]
+    run_study(both, tmp_path)
+    assert (tmp_path / "growth.png").stat().st_size > 5000
+    (tmp_path / rows[0].name / "metrics.jsonl").write_text("")
+    assert study._grown(tmp_path, rows) == []
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
