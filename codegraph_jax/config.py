@@ -61,8 +61,8 @@ class DataConfig:
     roi: str = field(default="", metadata=path_like())
     """What is inspected: an image whose black parts are not, a directory with one for each photograph, or a .json file
     of polygons; patches outside neither judge nor are judged (docs/large.md). Empty means everything."""
-    workers: int = field(default=2, metadata=at_least(1))
-    """How many threads decode images while the device computes."""
+    workers: int = field(default=0, metadata=at_least(0))
+    """How many threads decode images while the device computes; 0: one for each core, at most 8."""
     cache: str = field(default="", metadata=path_like())
     """The directory where features are kept for later runs (`codegraph_jax.features.cache`); empty means nowhere."""
     draw: DrawConfig = field(default_factory=DrawConfig)

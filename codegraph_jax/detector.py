@@ -29,6 +29,7 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.depth import brightest, depth_of
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
@@ -269,7 +270,7 @@ class CoDeGraph:
         if settings.fit == "squeeze":
             return self.extractor.frame
         mine = images[share(len(images))]
-        with ThreadPoolExecutor(self.config.data.workers) as pool:
+        with ThreadPoolExecutor(decoding_threads(self.config.data.workers)) as pool:
             known = [size for part in gather(list(pool.map(size_of, mine))) for size in part if size]
         sizes = [(width, height) for width, height in known]
         how = settings.image_size, patch, settings.scale, settings.overlap
@@ -383,7 +384,7 @@ class CoDeGraph:
         if self.config.data.depth:
             return self.config.data.depth
         with together():
-            mine = brightest(images[share(len(images))], self.config.data.workers)
+            mine = brightest(images[share(len(images))], decoding_threads(self.config.data.workers))
         grey, colour = (max(values) for values in zip(*gather(mine)))
         if not grey and not colour:
             return DEEP

@@ -5,7 +5,6 @@ Backbone: a pre-norm ViT with `scaled_dot_product_attention`, on the parameters 
 in float64, gives the numbers that errors are measured against. Imported only where torch is.
 """
 
-import os
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ import torch.nn.functional as F  # noqa: N812
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.backbones.positions import rotary_angles
+from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
 
 
 def use_these_cores() -> None:
     """As many threads as the process may use cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(cores or 1)
+    torch.set_num_threads(usable_cores())
 
 
 @torch.inference_mode()

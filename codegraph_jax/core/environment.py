@@ -1,5 +1,6 @@
 """The machine and the packages: what a result was made with, and how much memory there is."""
 
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -60,3 +61,8 @@ def _peak_resident() -> int:
         return int(getattr(memory, "peak_wset", memory.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,12 +4,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from hashlib import blake2b
 
 import numpy as np
 from jaxtyping import Float, Int
 from PIL import Image
 
+from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.images import DEEP, Source, UnreadableImage, full_size, load_image
+
+MOST_THREADS = 8
+"""Threads that decode where nobody says how many; each may hold a whole photograph."""
 
 Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 
@@ -24,6 +29,7 @@ class ImageBatches:
     Attributes:
         skipped: (index, reason) of every source that could not be read so far.
         sizes: (width, height) in pixels of every image that has been read so far, by its index.
+        keys: `image_key` of every image that has been read so far, by its index.
     """
 
     def __init__(
@@ -40,7 +46,7 @@ class ImageBatches:
             sources: files, uint8 arrays or Pillow images.
             preprocess: RGB image to array; runs in the threads.
             batch_size: b.
-            workers: threads; decoders release Python's lock.
+            workers: threads; decoders and digests release Python's lock.
             unreadable: "skip" leaves an unreadable image out and notes it, "error" raises its UnreadableImage.
             depth: see `load_image`.
 
@@ -56,6 +62,7 @@ class ImageBatches:
         self._depth = depth
         self.skipped: list[tuple[int, str]] = []
         self.sizes: dict[int, tuple[int, int]] = {}
+        self.keys: dict[int, bytes] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         indices: list[int] = []
@@ -97,7 +104,19 @@ class ImageBatches:
     def _read(self, index: int) -> np.ndarray:
         image = load_image(self._sources[index], self._depth)
         self.sizes[index] = full_size(image)
-        return self._preprocess(image)
+        ready = np.ascontiguousarray(self._preprocess(image), np.float32)
+        self.keys[index] = image_key(ready)
+        return ready
+
+
+def image_key(image: Float[np.ndarray, "h w 3"]) -> bytes:
+    """Digest of an image's pixels as the backbone sees them; equal for equal images, whatever their names."""
+    return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
+def decoding_threads(workers: int) -> int:
+    """The threads that decode images: `workers`, or for 0 one for each core, and `MOST_THREADS` at most."""
+    return workers or min(usable_cores(), MOST_THREADS)
 
 
 def image_batches(

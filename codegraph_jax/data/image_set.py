@@ -1,6 +1,5 @@
 """What a whole image set in memory is, and how its files become arrays of one size."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from jaxtyping import Int, Int32, UInt8
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import UnreadableImage, load_image
 
 Labels = Int32[np.ndarray, " n"]
@@ -63,7 +63,7 @@ def decoded(
         return np.asarray(image) if size is None else square(image, size)
 
     images: np.ndarray | None = None
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(decoding_threads(0)) as pool:
         try:
             for i, image in enumerate(pool.map(read, rows.tolist())):
                 if images is None:

@@ -1,6 +1,6 @@
 """From image files to the normalised patch tokens of every layer, on one device or many."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.batches import Batch, image_batches
+from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_batches
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP, Source, StoredImage
 from codegraph_jax.data.placement import Placement
@@ -22,7 +22,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.buffer import FeatureBuffer
-from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures, image_key
+from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
 from codegraph_jax.features.tokens import image_tokens
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
@@ -116,7 +116,7 @@ class Extractor:
         mesh: the devices; batches are split over those of this process.
         frame: how photographs become grids of patches.
         batch_size: images a device sees at once; 0 takes `default_batch_size`.
-        workers: threads that decode.
+        workers: threads that decode; 0: see `data.batches.decoding_threads`.
         unreadable: what happens to images that cannot be decoded: `skip` or `error`.
         dtype: to which the normalised patch tokens are rounded.
     """
@@ -125,7 +125,7 @@ class Extractor:
     mesh: DeviceMesh
     frame: Frame
     batch_size: int = 0
-    workers: int = 2
+    workers: int = 0
     unreadable: str = "skip"
     dtype: Any = np.float32
 
@@ -161,7 +161,7 @@ class Extractor:
             sources[mine],
             partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
-            self.workers,
+            decoding_threads(self.workers),
             self.unreadable,
             depth,
         )
@@ -362,14 +362,14 @@ class _Gathered:
 
 
 def _unknown(
-    batches: Iterable[Batch], stores: Sequence[FeatureStore], gathered: _Gathered, progress: Progress
+    batches: ImageBatches, stores: Sequence[FeatureStore], gathered: _Gathered, progress: Progress
 ) -> Iterator[_Batch]:
     """Full batches of those images that no store has; what one has goes to `gathered`."""
     places: list[int] = []
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
     for indices, images, valid in batches:
-        batch_keys = [image_key(image) for image in images[:valid]]
+        batch_keys = [batches.keys[i] for i in indices.tolist()]
         new = [i for i, key in enumerate(batch_keys) if gathered.is_new(int(indices[i]), key)]
         entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
         known = [i for i, entry in entries.items() if entry is not None]

@@ -1,11 +1,10 @@
 """What a place must do that has the features of images already, or keeps them for later."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 
 class BatchFeatures(NamedTuple):
@@ -39,12 +38,7 @@ class FeatureStore(Protocol):
     """
 
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-        """What the place has of the images with these keys (see `image_key`), None for those that it lacks."""
+        """What the place has of the images with these keys (`data.batches.image_key`), None for those that it lacks."""
 
     def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
         """Takes the features of images, known by their places in the run and by their keys."""
-
-
-def image_key(image: Float[np.ndarray, "s s 3"]) -> bytes:
-    """Digest of an image's pixels as the backbone sees them; equal for equal images, whatever their names."""
-    return blake2b(image.tobytes(), digest_size=16).digest()

@@ -19,6 +19,7 @@ from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
 from codegraph_jax.core.written import RESULTS, replace_written
+from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import LeftOut
 from codegraph_jax.evaluation.evaluate import where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
@@ -86,7 +87,9 @@ def write_results(
         judged = [result.placement.judged_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
-            pictures = make_pictures(records, workdir, scale, config.report.heatmap_size, config.data.workers, advance)
+            pictures = make_pictures(
+                records, workdir, scale, config.report.heatmap_size, decoding_threads(config.data.workers), advance
+            )
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())

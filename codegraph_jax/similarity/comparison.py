@@ -15,7 +15,7 @@ from codegraph_jax.similarity.tiles import TileOptions
 class TableStore(Protocol):
     """A place that may have the distances of a layer already, or keeps those that are computed.
 
-    They are known by the number of the layer, the keys of all images (`stores.image_key`) and the references.
+    They are known by the number of the layer, the keys of all images (`data.batches.image_key`) and the references.
     """
 
     def find_table(

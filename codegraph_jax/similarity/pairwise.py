@@ -54,7 +54,7 @@ def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"
     alternates in a listing (views, cameras, shifts) has its share among them.
 
     Args:
-        keys: digests of the images' pixels (`features.stores.image_key`).
+        keys: digests of the images' pixels (`data.batches.image_key`).
         limit: 0 for all.
     """
     n = len(keys)

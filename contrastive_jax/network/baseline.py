@@ -1,6 +1,5 @@
 """The same network and loss in PyTorch, for the benchmark alone; imported only where torch is."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
+from codegraph_jax.core.environment import usable_cores
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.resnet import BLOCKS
 
@@ -53,8 +53,7 @@ def gradient(config: ModelConfig, size: int, views: int, batch_size: int) -> Cal
         views: in a step.
         batch_size: normal images of the step.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads(cores or 1)
+    torch.set_num_threads(usable_cores())
     net = network(config).to(memory_format=torch.channels_last)
     images = torch.randn(views, 3, size, size).to(memory_format=torch.channels_last)
     pair = torch.arange(2 * batch_size).roll(batch_size)

@@ -4,7 +4,8 @@ import time
 import numpy as np
 import pytest
 
-from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data import batches as batches_module
+from codegraph_jax.data.batches import decoding_threads, image_batches, image_key
 from codegraph_jax.data.images import UnreadableImage
 from tests.data.files import write_image
 
@@ -88,3 +89,23 @@ def test_arguments_are_checked():
         image_batches([], tiny, 0)
     with pytest.raises(ValueError, match="skip or error"):
         image_batches([], tiny, 1, unreadable="ignore")
+
+
+def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
+    """Digests of large images would hold the main thread, and with it the device, up."""
+    seen = []
+    monkeypatch.setattr(
+        batches_module, "image_key", lambda image: seen.append(threading.current_thread().name) or image_key(image)
+    )
+    batches = image_batches([constant(i) for i in range(5)], tiny, 2, workers=2)
+    for indices, images, valid in batches:
+        assert [batches.keys[i] for i in indices] == [image_key(image) for image in images[:valid]]
+    assert len(set(batches.keys.values())) == 5 == len(seen)
+    assert all(name.startswith("decode") for name in seen)
+
+
+def test_as_many_threads_as_cores_unless_said_otherwise(monkeypatch):
+    assert decoding_threads(3) == 3
+    for cores, threads in ((2, 2), (64, 8)):
+        monkeypatch.setattr(batches_module, "usable_cores", lambda cores=cores: cores)
+        assert decoding_threads(0) == threads

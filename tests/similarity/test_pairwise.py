@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
-from codegraph_jax.features.stores import image_key
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances, schedule
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 from tests.support import reference
