@@ -16,6 +16,7 @@ COLUMNS = {
     "first_call_s": "first call s",
     "wall_s": "wall s",
     "cpu_s": "CPU s",
+    "predicted_s": "predicted s",
     "rate": "rate",
     "gflop_per_s": "GFLOP/s",
     "share_of_peak": "of peak",

@@ -47,6 +47,8 @@ def take_steps(config, devices):
             taken += int(count)
             if taken == STEPS:
                 break
+        # whole calls and one cut short, the first state and those that follow: one program
+        assert call._cache_size() == 1
         joined = {name: np.concatenate([part[name] for part in logged]) for name in logged[0]}
         assert joined["loss"].dtype == np.float64
         return jax.tree.map(np.asarray, (state.params, state.batch_stats, joined))

@@ -1,0 +1,165 @@
+"""How long a run should take on a machine, from counted work: what docs/performance.md tabulates.
+
+Operations and bytes are counted; what share of a machine's speed they reach, and what the host takes for a unit of its
+work, was measured on CPUs (BENCHMARKS.md). For accelerators the shares are assumptions, since none was at hand, and say
+so in their names. Stages are added up as if none ran beside another.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.backbones.backbone import image_flop
+from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.core.environment import usable_cores
+from codegraph_jax.core.peaks import copy_peak, product_peak
+from codegraph_jax.similarity.pairwise import schedule_length
+
+STAGES = ("decoding", "backbone", "pairs", "scores", "consistency", "metrics and report")
+"""What a run is made of, in order."""
+
+BACKBONE, TILES = 0.85, 0.65
+"""Shares of the speed of plain products that the two device stages reach on CPUs (BENCHMARKS.md: 87 and 71 %, 76 and
+61 %)."""
+ASSUMED_BACKBONE, ASSUMED_TILES = 0.5, 0.6
+"""The same on accelerators: not measured."""
+DECODING = 0.04
+"""Core seconds of a photograph of a megapixel: decoding, resizing, normalising and its digest."""
+SCORING, CONSISTENCY = 6.4e-9, 3.2e-8
+"""Core seconds of a distance in the tables [n, p, references]: its part in the scores, and in all later stages."""
+REPORTING = 0.042
+"""Core seconds of an image in metrics, maps and report."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine can do.
+
+    Attributes:
+        name: as people call it.
+        flop: operations a second of plain products, in the precision that is asked for.
+        copied: bytes a second that its memory moves.
+        cores: of the host.
+        accelerator: whether device and host work apart.
+    """
+
+    name: str
+    flop: float
+    copied: float
+    cores: int
+    accelerator: bool = True
+
+
+MACHINES = (
+    Machine("2 cores, AMD EPYC (Zen 5)", 2 * 208e9, 2 * 3.3e9, 2, accelerator=False),
+    Machine("L4", 121e12, 0.30e12, 8),
+    Machine("A100 80 GB", 312e12, 2.0e12, 12),
+    Machine("H100 SXM", 989e12, 3.35e12, 16),
+    Machine("H200", 989e12, 4.8e12, 16),
+    Machine("TPU v5e", 197e12, 0.82e12, 24),
+)
+"""bfloat16 products: measured on the CPU, the vendors' data sheets otherwise; hosts as clouds rent them out."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done.
+
+    Attributes:
+        images: of each category.
+        image_flop: of the backbone, for one image.
+        patches, channels: of an image's features.
+        layers, degrees: of the comparison.
+        references: of each image; 0: all.
+        products: of a tile for each pair and layer: 1 for `reuse`, one a degree for `direct` and `fused`.
+        tiles_written: how often a tile goes to memory and comes back for each pair and layer; 0 for `fused`.
+    """
+
+    images: Sequence[int]
+    image_flop: float
+    patches: int
+    channels: int
+    layers: int
+    degrees: int
+    references: int = 0
+    products: int = 1
+    tiles_written: int = 1
+
+
+def predict(machine: Machine, work: Work) -> dict[str, float]:
+    """Seconds of each of `STAGES`, with one device."""
+    total = sum(work.images)
+    references = [min(work.references or n, n) for n in work.images]
+    pairs = work.layers * sum(schedule_length(n, r) for n, r in zip(work.images, references))
+    distances = work.layers * work.degrees * work.patches * sum(n * r for n, r in zip(work.images, references))
+    backbone, tiles = (ASSUMED_BACKBONE, ASSUMED_TILES) if machine.accelerator else (BACKBONE, TILES)
+    product = 2.0 * work.patches**2 * work.channels * work.products
+    # on CPUs the tile stays in the cache, and its sums are part of the share
+    moved = 2 * 4 * work.patches**2 * work.tiles_written / machine.copied if machine.accelerator else 0.0
+    return {
+        "decoding": DECODING * total / machine.cores,
+        "backbone": work.image_flop * total / (backbone * machine.flop),
+        "pairs": pairs * (product / (tiles * machine.flop) + moved),
+        "scores": SCORING * distances / machine.cores,
+        "consistency": CONSISTENCY * distances / machine.cores,
+        "metrics and report": REPORTING * total / machine.cores,
+    }
+
+
+def work_of(config: Config, images: Sequence[int], kernel: str) -> Work:
+    """The work of a run with square images and a known kernel.
+
+    Args:
+        config: of the run.
+        images: of each category.
+        kernel: `reuse`, `direct` or `fused`.
+    """
+    preset = PRESETS[config.backbone.name]
+    side = config.backbone.image_size // preset.patch_size
+    degrees = len(config.features.degrees)
+    return Work(
+        images=images,
+        image_flop=image_flop(preset.architecture, side, side),
+        patches=side * side,
+        channels=preset.width,
+        layers=len(config.backbone.blocks or preset.blocks),
+        degrees=degrees,
+        references=config.similarity.references,
+        products=1 if kernel == "reuse" else degrees,
+        # `reuse` writes the tile and, degree by degree, its sums
+        tiles_written={"reuse": 1 + degrees, "direct": degrees, "fused": 0}[kernel],
+    )
+
+
+MVTEC_AD = (83, 150, 132, 117, 78, 110, 124, 115, 167, 160, 117, 42, 100, 79, 151)
+"""Test images of the fifteen categories of MVTec AD (Bergmann et al. 2019)."""
+
+
+def published_run() -> dict[str, tuple[Machine, Work]]:
+    """MVTec AD with ViT-L/14 at 518 px and four layers on every machine, by the kernels that it has."""
+    config = Config(backbone=BackboneConfig(name="clip-vit-l14-336", image_size=518, blocks=(5, 11, 17, 23)))
+    return {
+        f"{machine.name}, {kernel}": (machine, work_of(config, MVTEC_AD, kernel))
+        for machine in MACHINES
+        for kernel in (("reuse", "fused") if machine.accelerator else ("reuse",))
+    }
+
+
+def this_machine(precision: str) -> Machine:
+    """What this machine can do by itself, measured, with one of its devices."""
+    on_cpu, cores = jax.default_backend() == "cpu", usable_cores()
+    # a CPU's speed is measured by the core
+    each = cores if on_cpu else 1
+    return Machine("this machine", product_peak(precision) * each, copy_peak(), cores, accelerator=not on_cpu)
+
+
+def markdown(works: Mapping[str, tuple[Machine, Work]]) -> str:
+    """A table of predictions: a row for each, seconds of the stages and of the whole."""
+    lines = [f"| | {' | '.join(STAGES)} | whole |", "|---" * (len(STAGES) + 2) + "|"]
+    for name, (machine, work) in works.items():
+        seconds = predict(machine, work)
+        cells = [f"{value:.3g}" for value in (*seconds.values(), sum(seconds.values()))]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
