@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 
 SHOWN_IMAGES = 2000
 """OE images whose scores join the figures."""
-
-
+SHARED_SECONDS = 60
+"""How long a network disk may take to show one process what another has written."""
 NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
 """Pictures that a run leaves, which must not be taken for photographs."""
 
@@ -105,6 +105,8 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         if is_first():
             finished = _begin(home, config, identity, manifest)
     finished = gather(finished)[0]
+    with together():
+        _require_shared(home)
     if finished is not None:
         return finished
 
@@ -144,6 +146,22 @@ def _begin(home: Path, config: OeclConfig, identity: dict[str, Any], manifest: d
     return None
 
 
+def _require_shared(home: Path) -> None:
+    """Checks that this process sees what process 0 has written into the workdir.
+
+    Raises:
+        WorkdirError: it does not, for longer than network disks take.
+    """
+    deadline = time.monotonic() + SHARED_SECONDS
+    while not (home / "manifest.json").exists():
+        if time.monotonic() > deadline:
+            raise WorkdirError(
+                f"{home}: does not hold what process 0 has written there; several processes need a --workdir that all "
+                "of them share"
+            )
+        time.sleep(1)
+
+
 def train_network(
     config: OeclConfig,
     data: RunData,
@@ -174,6 +192,7 @@ def train_network(
     state = placed(state, mesh)
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
+    agree({"the checkpoint that it goes on from": int(state.step)})
     first, shown = int(state.step) // steps, shown and is_first()
     if first and shown:
         print(f"resuming after epoch {first} of {epochs}", flush=True)

@@ -64,14 +64,12 @@ def test_processes_give_the_scores_of_one(tmp_path, count, devices, backend):
                 np.testing.assert_array_equal(got[name], value, err_msg=name)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("victim", [0, 1])
-def test_the_death_of_one_process_ends_the_other_with_an_error(tmp_path, victim):
-    started = launch(2, 1, "shard_map", tmp_path, "forever")
+def require_that_a_loss_ends_both(started, victim, speaker):
+    """Kills one of two processes when the speaker says `ready`; the other has to end with an error, in bounded time."""
     survivor = started[1 - victim]
     try:
-        while started[victim].stdout.readline().strip() != "ready":
-            assert started[victim].poll() is None, started[victim].stderr.read()[-2000:]
+        while started[speaker].stdout.readline().strip() != "ready":
+            assert started[speaker].poll() is None, started[speaker].stderr.read()[-2000:]
         started[victim].send_signal(signal.SIGKILL)
         begin = time.monotonic()
         _, errors = survivor.communicate(timeout=120)
@@ -82,6 +80,12 @@ def test_the_death_of_one_process_ends_the_other_with_an_error(tmp_path, victim)
     assert time.monotonic() - begin < processes.HEARTBEAT_SECONDS + processes.LEAVE_SECONDS + 20
     # the process that coordinates takes the runtime's own message with it
     assert "another process has ended" in errors or "another task died" in errors, errors[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_the_death_of_one_process_ends_the_other_with_an_error(tmp_path, victim):
+    require_that_a_loss_ends_both(launch(2, 1, "shard_map", tmp_path, "forever"), victim, victim)
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,17 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from codegraph_jax.distributed import processes
+from codegraph_jax.core.workdir import WorkdirError
 from contrastive_jax import OECL, trainer
 from contrastive_jax.data.sources import read_run_data
-from tests.runs.test_processes import free_port
+from tests.runs.test_processes import free_port, require_that_a_loss_ends_both
 from tests.support.training_worker import config, exactly
 
 ROOT = Path(__file__).parents[2]
@@ -83,25 +81,17 @@ def test_processes_train_as_one(tmp_path, alone):
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_lost_process_ends_the_other_and_the_run_goes_on_from_the_checkpoint(tmp_path, alone, victim):
     """Process 1 stops when the first of two checkpoints is kept."""
-    started = launch(tmp_path / "run", "stop")
-    survivor = started[1 - victim]
-    try:
-        while started[1].stdout.readline().strip() != "ready":
-            assert started[1].poll() is None, started[1].stderr.read()[-2000:]
-        started[victim].send_signal(signal.SIGKILL)
-        begin = time.monotonic()
-        _, errors = survivor.communicate(timeout=120)
-    finally:
-        for process in started:
-            process.kill()
-    assert survivor.returncode not in (0, None)
-    assert time.monotonic() - begin < processes.HEARTBEAT_SECONDS + processes.LEAVE_SECONDS + 20
-    # the process that coordinates takes the runtime's own message with it
-    assert "another process has ended" in errors or "another task died" in errors, errors[-3000:]
+    require_that_a_loss_ends_both(launch(tmp_path / "run", "stop"), victim, speaker=1)
     assert not (tmp_path / "run" / "results.json").exists()
     first, _ = finished(launch(tmp_path / "run"))
     assert "resuming after epoch 1 of 2" in first
     assert_trained_as_one(tmp_path / "run", alone)
+
+
+def test_a_workdir_that_is_not_shared_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "SHARED_SECONDS", 0)
+    with pytest.raises(WorkdirError, match="a --workdir that all of them share"):
+        trainer._require_shared(tmp_path)
 
 
 @pytest.mark.slow
