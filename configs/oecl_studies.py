@@ -11,8 +11,8 @@ mode, go to the workdir; an interrupted study goes on where it stopped.
 
 All ten classes: 150 runs of `few_shot`, by count 2.7 minutes each on an H100 or H200 (cifar10_oecl.py). On a laptop,
 `configs/oecl_studies.py:few_shot_small` and `configs/oecl_studies.py:diversity_small`: class 7 by a third of the runs
-that cifar10_oecl.py has for laptops, five minutes each. Sources as there: `--config.run.data.train=cifar10.npz --config.run.oe.source=cifar100.npz`;
-`diversity` needs labels of the OE source.
+that cifar10_oecl.py has for laptops, five minutes each. Sources as there: `--config.run.data.train=cifar10.npz
+--config.run.oe.source=cifar100.npz`; `diversity` needs labels of the OE source.
 """
 
 from dataclasses import replace
