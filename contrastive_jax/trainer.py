@@ -330,14 +330,16 @@ def _test(
     if data.test is None:
         return {}
     variables = variables_of(state)
-    scores = build_scorer(network, config, mesh, config.evaluation.views)(variables, data.test.images)
+    clean_scorer = build_scorer(network, config, mesh, views=0)
+    scorer = build_scorer(network, config, mesh, config.evaluation.views) if config.evaluation.views else clean_scorer
+    scores = scorer(variables, data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
         raise TrainingDiverged(f"{home}: the scores of test images are not finite")
     normal, unseen = scores["clean"][data.test.normal], scores["clean"][~data.test.normal]
     groups = {"normal": normal, "unseen": unseen}
     exposed = None
     if data.oe is not None:
-        exposed = build_scorer(network, config, mesh, views=0)(variables, _some(data.oe))["clean"]
+        exposed = clean_scorer(variables, _some(data.oe))["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
     if is_first():
         write_test_scores(home / "scores.csv", data.test, scores)

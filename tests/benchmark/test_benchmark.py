@@ -35,7 +35,7 @@ SMALL = BenchmarkConfig(
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(tmp_path_factory, quick_compile):
     workdir = tmp_path_factory.mktemp("benchmark")
     return task.run(to_config_dict(SMALL), str(workdir)), Path(workdir)
 

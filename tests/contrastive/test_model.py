@@ -25,6 +25,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
