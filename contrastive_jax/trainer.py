@@ -5,8 +5,6 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,9 @@ from jax.sharding import Mesh
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.peaks import peak_share
-from codegraph_jax.core.workdir import WorkdirError, locked
+from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.core.written import note_written
-from codegraph_jax.distributed.processes import agree, gather, is_first, together, wait
+from codegraph_jax.distributed.processes import agree, gather, held, is_first, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.protocols import Images
@@ -78,16 +76,6 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
             f"{home}: reading or writing failed ({error}); mend it and start again with the same --workdir: the run "
             "goes on from its newest checkpoint"
         ) from error
-
-
-@contextmanager
-def held(home: Path) -> Iterator[None]:
-    """`locked` by process 0; the others enter when it has succeeded, and fail with it."""
-    with ExitStack() as stack:
-        with together():
-            if is_first():
-                stack.enter_context(locked(home))
-        yield
 
 
 def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:

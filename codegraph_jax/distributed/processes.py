@@ -9,7 +9,8 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.workdir import locked
 from codegraph_jax.distributed.rendezvous import rendezvous
 from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
 
@@ -187,6 +189,20 @@ def together() -> Iterator[None]:
     except UserError as error:
         problem = error
     fail_together(problem)
+
+
+@contextmanager
+def held(workdir: Path) -> Iterator[None]:
+    """A workdir that process 0 holds against a second run (`core.workdir.locked`), for all processes of this one.
+
+    Raises:
+        WorkdirError: in every process, where it cannot be held.
+    """
+    with ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(locked(workdir))
+        yield
 
 
 def agree(what: dict[str, Any]) -> None:

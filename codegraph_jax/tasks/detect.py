@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ import numpy as np
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import GIB
-from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
-from codegraph_jax.core.workdir import locked, obstacle, written_to
+from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP, Source, source_of
@@ -113,20 +113,31 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             one.effort.require(config)
 
     state = _state(workdir, config, detector, everything, review, roi)
-    outcomes = []
-    for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
-        if processes.is_first():
-            _say(category, result, config, review)
-        _warn_skipped(category, samples, result)
-        kept = [samples[i] for i in result.kept]
+
+    def measured(category: str, result: DetectionResult) -> Outcome:
+        kept = [everything[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        for stage, seconds in result.seconds.items():
-            clock.seconds[stage] += seconds
         law = result.consistency.spacing_law
         diagnostics = (spacing_diagnostic(law),) if law else ()
         inspected = [sets[category].inspected[i] for i in result.kept] if roi else []
-        outcomes.append(Outcome(category, kept, result, metrics, diagnostics, inspected))
+        return Outcome(category, kept, result, metrics, diagnostics, inspected)
+
+    # a category is measured while the next one is detected
+    with ThreadPoolExecutor(1, thread_name_prefix="metrics") as behind:
+        waiting: list[Future[Outcome]] = []
+        for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
+            if processes.is_first():
+                _say(category, result, config, review)
+            _warn_skipped(category, samples, result)
+            for stage, seconds in result.seconds.items():
+                clock.seconds[stage] += seconds
+            waiting.append(behind.submit(measured, category, result))
+            for future in waiting:
+                # what has gone wrong is not kept for the end
+                if future.done():
+                    future.result()
+        outcomes = [future.result() for future in waiting]
 
     if processes.is_first():
         with written_to(workdir):
@@ -201,17 +212,13 @@ def _state(
 @contextmanager
 def _claimed(workdir: Path, bank: str) -> Iterator[None]:
     """The first process holds the workdir, and makes sure that results can be written before hours go into them."""
-    with ExitStack() as stack:
-        problem: UserError | None = None
-        if processes.is_first():
-            try:
-                if bank and (reason := obstacle(Path(bank))):
-                    raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
-                stack.enter_context(locked(workdir))
+    with processes.together():
+        if processes.is_first() and bank and (reason := obstacle(Path(bank))):
+            raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
+    with processes.held(workdir):
+        with processes.together():
+            if processes.is_first():
                 require_own(workdir, RESULTS)
-            except UserError as error:
-                problem = error
-        processes.fail_together(problem)
         yield
 
 

@@ -1,5 +1,6 @@
 """One category a device: the results of one device, in the order of the categories."""
 
+import threading
 import time
 
 import jax
@@ -89,3 +90,26 @@ def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ConfigError, match=r"config\.parallel\.split"):
         run(root, tmp_path / "run", split="categories")
+
+
+def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
+    """The first one's metrics wait for the second one's detection to begin: in one thread they would wait in vain."""
+    second, compared, threads = threading.Event(), [], []
+    measure, compare = job.evaluate, CoDeGraph._compare
+
+    def watched(*arguments):
+        assert second.wait(60)
+        threads.append(threading.current_thread().name)
+        return measure(*arguments)
+
+    def noted(self, *arguments):
+        compared.append(1)
+        if len(compared) == 2:
+            second.set()
+        return compare(self, *arguments)
+
+    monkeypatch.setattr(job, "evaluate", watched)
+    monkeypatch.setattr(CoDeGraph, "_compare", noted)
+    outcomes = run(root, tmp_path / "run", devices=1)
+    assert [outcome.category for outcome in outcomes] == NAMES
+    assert len(threads) == 3 and all(name.startswith("metrics") for name in threads)
