@@ -43,7 +43,8 @@ class DataConfig:
     clean_view: str = field(default="whole", metadata=choice("whole", "center_crop"))
     """How a stored image becomes a view without augmentation: resized, or cut out of its middle."""
     residence: str = field(default="auto", metadata=choice("auto", "device", "host"))
-    """Where the training images live; `auto` puts up to 2 GiB on the device and streams more from the host."""
+    """Where the training images live; `auto` puts up to a quarter of the device's memory there (2 GiB
+    where that is not known) and streams more from the host."""
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,24 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
 from contrastive_jax.training.step import AXIS, placed
 
-RESIDENT_BYTES = 2 << 30
-"""Sets up to this size live on the device under `data.residence = auto`."""
+RESIDENT_BYTES, RESIDENT_SHARE = 2 << 30, 4
+"""Sets up to this size, or to this part of a device's memory, live on it under `data.residence = auto`."""
 STREAMED_BYTES = 256 << 20
 """Most bytes that one streamed call holds."""
 STEPS_PER_CALL = 64
 """Steps in one call where the device's time for them hides the host's."""
+
+
+def resident_bytes(mesh: Mesh) -> int:
+    """How large sets may be that live on every device of the mesh; the same for all processes."""
+    own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    known = min((device.memory_stats() or {}).get("bytes_limit", 0) for device in own)
+    return int(min(gather(max(known // RESIDENT_SHARE, RESIDENT_BYTES))))
 
 
 class Feeder:
@@ -31,7 +39,7 @@ class Feeder:
         self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
         residence = config.data.residence
         total = sum(images.nbytes for images in self._sets.values())
-        self.resident = residence == "device" or (residence == "auto" and total <= RESIDENT_BYTES)
+        self.resident = residence == "device" or (residence == "auto" and total <= resident_bytes(mesh))
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
         if self.resident:

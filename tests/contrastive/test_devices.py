@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive_jax import losses
-from contrastive_jax.data.feeding import Feeder
+from contrastive_jax.data.feeding import Feeder, resident_bytes
 from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.network.batch_norm import BatchNorm
@@ -92,6 +93,16 @@ def test_streamed_images_and_several_steps_in_a_call():
         train=dataclasses.replace(CONFIG.train, steps_per_call=2),
     )
     assert_same(take_steps(CONFIG, 1), take_steps(streamed, 1), 1e-9)
+
+
+def test_large_memory_holds_large_sets():
+    def mesh(*limits):
+        devices = [SimpleNamespace(process_index=0, memory_stats=lambda limit=limit: limit) for limit in limits]
+        return SimpleNamespace(devices=np.array(devices, object))
+
+    assert resident_bytes(mesh_of(2)) == 2 << 30
+    assert resident_bytes(mesh({"bytes_limit": 80 << 30}, {"bytes_limit": 64 << 30})) == 16 << 30
+    assert resident_bytes(mesh({"bytes_limit": 80 << 30}, {})) == 2 << 30
 
 
 def run_sharded(function, devices, *arrays):
