@@ -66,3 +66,8 @@ def _peak_resident() -> int:
 def usable_cores() -> int:
     """The cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_bytes(devices: Sequence[jax.Device]) -> int:
+    """The memory of the smallest of some devices of this process; 0 where it is not known."""
+    return min(int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices)

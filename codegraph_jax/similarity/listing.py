@@ -71,3 +71,8 @@ def pairs_between(
         sequences = [s[s % 2 == odd] for s in sequences for odd in (0, 1)]
         kind = 2 * kind + (rows + parity) % 2
     return list_pairs(sequences, kind, np.zeros(n, int))
+
+
+def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
+    """Bounds of `parts` contiguous shards of n images whose sizes differ by one at most."""
+    return np.arange(parts + 1) * n // parts

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.arrays import Allocate, in_memory
+from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.distributed.chunks import Chunks
+from codegraph_jax.distributed.chunks import Chunks, OutOfMemory, is_out_of_memory
 from codegraph_jax.similarity import fused, fused_gpu
-from codegraph_jax.similarity.listing import PairListing, pairs_within
+from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within, split
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,9 @@ MOST_TILES, TILE_BYTES = 8, 2**29
 
 BLOCKS = 64
 """Blocks in one product on accelerators, where patches are compared within a radius."""
+
+DEVICE_SHARE = 0.7
+"""The part of a device's memory that the patches of a layer may take."""
 
 ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
 
@@ -118,7 +123,7 @@ def tile_options(
 
 
 def pairwise_distances(
-    normalised: Float[Array, "n p c"],
+    normalised: Float[Array | np.ndarray, "n p c"],
     options: TileOptions,
     references: Int[np.ndarray, " m"],
     progress: Progress = lambda pairs: None,
@@ -127,22 +132,112 @@ def pairwise_distances(
     """Distance of every patch of every image to every reference image, for each degree, of one layer.
 
     Args:
-        normalised: patch tokens of one layer, see `features.normalise`.
+        normalised: patch tokens of one layer, see `features.normalise`; what a device cannot hold at once passes in
+            blocks of images.
         options: kernel, degrees, grid and precision.
         references: indices of the images that serve as references.
         progress: called as pairs are done.
         allocate: makes the table.
 
+    Raises:
+        OutOfMemory: a device cannot hold the patches of two images.
+
     Returns:
         float32 distances in [0, 2] on the host; infinite where the reference is the image itself.
     """
-    n, p, _ = normalised.shape
-    patches = prepare(normalised, options)
-    pairs = schedule(n, references)
+    n, p, c = normalised.shape
     distances = allocate((len(options.degrees), n, len(references), p))
     distances.fill(np.inf)
-    fill(distances, patches, pairs, options, progress)
-    return distances
+    most = layers_at_once(options)
+    if not most.images and (room := device_bytes(jax.local_devices()[:1])):
+        most.images = images_that_fit(room, n, p * c, normalised.dtype.itemsize, options)
+    while True:
+        done: list[int] = []
+
+        def advance(pairs: int) -> None:
+            done.append(pairs)  # noqa: B023  the loop's own
+            progress(pairs)
+
+        blocks = -(-n // min(most.images or n, n))
+        try:
+            _fill_in_blocks(distances, normalised, references, blocks, options, advance)
+            return distances
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if blocks == n:
+                problem = "a device has too little memory for the patches of one image and those of another"
+                raise OutOfMemory(f"{problem}; {ADVICE}") from error
+        progress(-sum(done))
+        most.images = -(-n // min(2 * blocks, n))
+        logger.warning("a device is out of memory with the patches of %d images; trying blocks of %d", n, most.images)
+
+
+@dataclass
+class LayersAtOnce:
+    """What has been learnt of a device's memory: of how many images the patches of a layer fit; 0: nothing yet."""
+
+    images: int = 0
+
+
+@lru_cache(maxsize=4)
+def layers_at_once(options: TileOptions) -> LayersAtOnce:
+    """Kept for the layers and categories that follow."""
+    return LayersAtOnce()
+
+
+def images_that_fit(room: int, n: int, numbers: int, itemsize: int, options: TileOptions) -> int:
+    """Of how many images a device should hold the patches of a layer at once: all, or two blocks of so many.
+
+    Args:
+        room: bytes of the device.
+        n: images.
+        numbers: of an image's tokens.
+        itemsize: bytes of such a number as it comes.
+        options: say what the kernel keeps of it.
+    """
+    kept = (1 if options.kernel == "reuse" else len(options.degrees)) * (2 if options.precision == "bfloat16" else 4)
+    # while they are made, tokens exist in float32 beside both
+    image = numbers * (itemsize + 4 + kept)
+    fitting = int(DEVICE_SHARE * room / image)
+    return n if n <= fitting else max(1, fitting // 2)
+
+
+def _fill_in_blocks(
+    distances: Float[np.ndarray, "r n m p"],
+    normalised: Float[Array | np.ndarray, "n p c"],
+    references: Int[np.ndarray, " m"],
+    blocks: int,
+    options: TileOptions,
+    progress: Progress,
+) -> None:
+    """All pairs, the patches of two blocks of images being on the device at once; one block holds all images."""
+    n = len(normalised)
+    if blocks == 1:
+        fill(distances, prepare(jnp.asarray(normalised), options), schedule(n, references), options, progress)
+        return
+    bounds = split(n, blocks)
+    longest = int(np.diff(bounds).max())
+    column = np.full(n, -1)
+    column[references] = np.arange(len(references))
+
+    def block(k: int) -> PatchSet:
+        some = np.asarray(normalised[bounds[k] : bounds[k + 1]])
+        # blocks of one length, so that one program serves
+        return prepare(jnp.asarray(np.pad(some, ((0, longest - len(some)), (0, 0), (0, 0)))), options)
+
+    for a in range(blocks):
+        left = block(a)
+        for b in range(a, blocks):
+            own, other = (
+                references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k] for k in (a, b)
+            )
+            rows, columns = (int(bounds[k + 1] - bounds[k]) for k in (a, b))
+            listing = pairs_within(rows, own) if a == b else pairs_between(rows, columns, own, other)
+            if len(listing):
+                right = left if a == b else block(b)
+                places = int(bounds[a]), int(bounds[b])
+                fill(distances, left, Pairs(listing, column), options, progress, right, places)
 
 
 def fill(
@@ -151,23 +246,35 @@ def fill(
     pairs: Pairs,
     options: TileOptions,
     progress: Progress,
+    others: PatchSet | None = None,
+    places: tuple[int, int] = (0, 0),
 ) -> None:
-    """Computes `pairs` and writes both directions of each into `distances`."""
+    """Computes `pairs` and writes both directions of each into `distances`.
+
+    Args:
+        distances: the whole table.
+        patches: of the first image of each pair.
+        pairs: whose listing counts images within their blocks.
+        options: see `TileOptions`.
+        progress: called as pairs are done.
+        others: patches of the second image; None: the same.
+        places: where the two blocks begin in the table.
+    """
     count = len(pairs)
     chunks = max(1, -(-count // CHUNK_TILES))
-    size = whole_batches(-(-count // chunks), options.batch)
+    size = whole_batches(CHUNK_TILES if others else -(-count // chunks), options.batch)
     in_chunks = pair_chunks(options)
     # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
     waiting: tuple[slice, tuple[Array, Array]] | None = None
     for start in range(0, count, size):
         chosen = np.minimum(np.arange(start, start + size), count - 1)
         first, second = pairs.listing.at(chosen)
-        pending = in_chunks(partial(_some_pairs, patches, first, second, options), size)
+        pending = in_chunks(partial(_some_pairs, patches, others or patches, first, second, options), size)
         if waiting:
-            _store(distances, pairs, *waiting, progress)
+            _store(distances, pairs, places, *waiting, progress)
         waiting = slice(start, min(start + size, count)), pending
     if waiting:
-        _store(distances, pairs, *waiting, progress)
+        _store(distances, pairs, places, *waiting, progress)
 
 
 @lru_cache(maxsize=4)
@@ -177,11 +284,11 @@ def pair_chunks(options: TileOptions) -> Chunks:
 
 
 def _some_pairs(
-    patches: PatchSet, first: np.ndarray, second: np.ndarray, options: TileOptions, part: slice
+    left: PatchSet, right: PatchSet, first: np.ndarray, second: np.ndarray, options: TileOptions, part: slice
 ) -> tuple[Array, Array]:
     """Distances of a part of the pairs; a part that is smaller than a batch is one."""
     fitting = options._replace(batch=min(options.batch, part.stop - part.start))
-    return pair_distances(patches, patches, first[part], second[part], fitting)
+    return pair_distances(left, right, first[part], second[part], fitting)
 
 
 def whole_batches(pairs: int, batch: int) -> int:
@@ -189,11 +296,19 @@ def whole_batches(pairs: int, batch: int) -> int:
     return -(-pairs // batch) * batch
 
 
-def _store(distances: np.ndarray, pairs: Pairs, done: slice, tiles: tuple[Array, Array], progress: Progress) -> None:
+def _store(
+    distances: np.ndarray,
+    pairs: Pairs,
+    places: tuple[int, int],
+    done: slice,
+    tiles: tuple[Array, Array],
+    progress: Progress,
+) -> None:
     """Waits for a chunk and copies it to its places. The next chunk is computed meanwhile."""
     rows, columns = (np.asarray(side) for side in jax.device_get(tiles))
     valid = done.stop - done.start
-    store(distances, pairs.column, *pairs.listing.at(np.arange(done.start, done.stop)), rows[:valid], columns[:valid])
+    first, second = pairs.listing.at(np.arange(done.start, done.stop))
+    store(distances, pairs.column, first + places[0], second + places[1], rows[:valid], columns[:valid])
     progress(valid)
 
 

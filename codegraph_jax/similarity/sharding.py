@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within
+from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within, split
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_chunks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
@@ -41,11 +41,6 @@ class Meeting:
     own: Int[np.ndarray, "d b"]
     visitor: Int[np.ndarray, "d b"]
     valid: Int[np.ndarray, "d b"]
-
-
-def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
-    """Bounds of `parts` contiguous shards of n images whose sizes differ by one at most."""
-    return np.arange(parts + 1) * n // parts
 
 
 def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"], batch: int = 1) -> Iterator[Meeting]:
@@ -118,7 +113,7 @@ def all_distances(
         The whole table, in every process, the same as on one device bit for bit.
     """
     if len(mesh) == 1:
-        return pairwise_distances(jax.numpy.asarray(normalised), options, references, progress, allocate)
+        return pairwise_distances(normalised, options, references, progress, allocate)
     bounds = _shard_bounds(mesh, counts)
     n, p = int(bounds[-1]), normalised.shape[1]
     own = _local_shards(mesh, normalised, bounds, counts, options)

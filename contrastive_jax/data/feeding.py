@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.distributed.processes import gather
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
@@ -24,8 +25,7 @@ STEPS_PER_CALL = 64
 def resident_bytes(mesh: Mesh) -> int:
     """How large sets may be that live on every device of the mesh; the same for all processes."""
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    known = min((device.memory_stats() or {}).get("bytes_limit", 0) for device in own)
-    return int(min(gather(max(known // RESIDENT_SHARE, RESIDENT_BYTES))))
+    return int(min(gather(max(device_bytes(own) // RESIDENT_SHARE, RESIDENT_BYTES))))
 
 
 class Feeder:

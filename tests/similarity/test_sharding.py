@@ -9,8 +9,9 @@ from codegraph_jax.config import ParallelConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.similarity.listing import split
 from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances
-from codegraph_jax.similarity.sharding import all_distances, meetings, split
+from codegraph_jax.similarity.sharding import all_distances, meetings
 from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
 
