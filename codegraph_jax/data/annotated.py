@@ -61,7 +61,8 @@ def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, l
 
     Args:
         root: holds `Annotations` (XML files, also in a folder below, of which one of horizontal boxes is preferred),
-            the images anywhere else, and `ImageSets/Main/SPLIT.txt` (or `Main/SPLIT.txt`) with the names of a split.
+            the images in folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
+            `Main/SPLIT.txt`) with the names of a split.
         split: which, several joined by "+"; "" takes all that are annotated.
         size, choose: see `catalog.load_image_set`.
         least_side: objects of which a side is shorter, in pixels, are left out.
@@ -73,19 +74,24 @@ def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, l
     names = sorted(annotations, key=natural_key) if not split else _names_of_split(root, split)
     if absent := [name for name in names if name not in annotations]:
         raise CatalogError(f"{root!r}: {_several(absent)} of split {split!r} have no file below Annotations")
-    files = _by_stem(find_images(root))
+    images = find_images(root)
+    # beside them lie masks of the same names
+    named = {name: file for name, file in images.items() if name.lower().startswith("jpegimages")}
+    files = _by_stem(named or images)
     boxes: list[tuple[str, tuple[int, int, int, int]]] = []
     classes: list[str] = []
     left_out = 0
     for name in names:
         found = _objects(annotations[name])
-        if found and name not in files:
-            raise CatalogError(f"{root!r}: no image of the name {name!r}, which {annotations[name]} describes")
+        places = files.get(name, [])
+        if found and len(places) != 1:
+            which = f"{len(places)} images" if places else "no image"
+            raise CatalogError(f"{root!r}: {which} of the name {name!r}, which {annotations[name]} describes")
         for label, box in found:
             if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
                 left_out += 1
                 continue
-            boxes.append((files[name], box))
+            boxes.append((places[0], box))
             classes.append(label)
     if not boxes:
         raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
@@ -157,9 +163,13 @@ def _files_by_name(place: str, names: list[str]) -> list[str]:
     files, absent = [], []
     for name in names:
         wanted = PurePosixPath(name.replace("\\", "/"))
-        file = found.get(str(wanted)) or by_stem.get(wanted.name) or by_stem.get(wanted.stem)
-        if file:
-            files.append(file)
+        hits = by_stem.get(wanted.name) or by_stem.get(wanted.stem) or []
+        if str(wanted) in found:
+            files.append(found[str(wanted)])
+        elif len(hits) > 1:
+            raise CatalogError(f"{place!r}: {name!r} may be {_several(hits)}; the table has to give paths")
+        elif hits:
+            files.append(hits[0])
         else:
             absent.append(name)
     if absent:
@@ -170,9 +180,12 @@ def _files_by_name(place: str, names: list[str]) -> list[str]:
     return files
 
 
-def _by_stem(files: Mapping[str, str]) -> dict[str, str]:
+def _by_stem(files: Mapping[str, str]) -> dict[str, list[str]]:
     """Files by their name without folder and suffix."""
-    return {PurePosixPath(name).stem: file for name, file in files.items()}
+    found: dict[str, list[str]] = {}
+    for name, file in files.items():
+        found.setdefault(PurePosixPath(name).stem, []).append(file)
+    return found
 
 
 def _annotations(root: str) -> dict[str, Path]:

@@ -77,6 +77,9 @@ def test_tables_that_cannot_serve(lesions, text, message):
 def test_a_table_may_name_splits_paths_and_columns(tmp_path):
     grey(tmp_path / "a" / "1.png", 10)
     grey(tmp_path / "b" / "1.png", 20)
+    (tmp_path / "names.csv").write_text("file,label\n1,x\n")
+    with pytest.raises(CatalogError, match=r"'1' may be '.*a/1.png', '.*b/1.png'; the table has to give paths"):
+        load_image_set(f"csv:{tmp_path}/names.csv")
     (tmp_path / "t.tsv").write_text("file\tkind\tsplit\na/1.png\tx\ttrain\nb/1.png\ty\ttest\n")
     read = load_image_set(f"csv:{tmp_path}/t.tsv#kind", "test")
     assert values_of(read) == [20] and read.class_names == ("y",)
@@ -125,6 +128,8 @@ def test_objects_are_cut_along_their_boxes(aerial):
     read = load_image_set(f"voc:{aerial}", "test", size=8, least_side=0)
     assert [read.class_names[label] for label in read.labels] == ["airplane", "ship"]
     assert (read.images[0] == 200).all() and (read.images[1] == 0).all()
+    # as VOC has masks
+    grey(aerial / "SegmentationClass" / "00001.png", 50)
     whole = load_image_set(f"voc:{aerial}", size=4)
     assert whole.class_names == ("airplane", "ship", "vehicle") and len(whole) == 4
 
@@ -146,6 +151,10 @@ def test_boxes_that_cannot_be_read_are_named(aerial, tmp_path):
     (aerial / "ImageSets" / "Main" / "train.txt").write_text("00003\n")
     with pytest.raises(CatalogError, match="'00003' of split 'train' have no file below Annotations"):
         load_image_set(f"voc:{aerial}", "train", size=8)
+    grey(aerial / "JPEGImages-trainval" / "00002.png", 50)
+    with pytest.raises(CatalogError, match="2 images of the name '00002'"):
+        load_image_set(f"voc:{aerial}", "test", size=8)
+    (aerial / "JPEGImages-trainval" / "00002.png").unlink()
     (aerial / "JPEGImages-test" / "00002.png").unlink()
     with pytest.raises(CatalogError, match="no image of the name '00002'"):
         load_image_set(f"voc:{aerial}", "test", size=8)
