@@ -22,7 +22,10 @@ settings.register_profile("large", max_examples=2_000)
 
 @pytest.fixture(scope="module")
 def quick_compile():
-    """Compiles with few optimisations: where training steps are only a means, compiling them is what takes time."""
+    """Compiles with few optimisations: where training steps are only a means, compiling them is what takes time.
+
+    For programs of the trainer alone: they stay compiled, and a detector's would round otherwise in a later test.
+    """
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -26,7 +26,7 @@ from tests.support import reference
 SMALL = BenchmarkConfig(
     repeats=1,
     kernel=KernelSettings(images=4, grid=5, channels=16),
-    backbone=BackboneSettings(names=("dinov2-small",), image_size=28),
+    backbone=BackboneSettings(names=("dinov2-small",), image_size=28, dtypes=("float32",)),
     end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
     scaling=ScalingSettings(images=5, devices=(1, 3)),
     inspect=InspectSettings(parts=3, images=5, references=3, image_size=56, blocks=(0,), precisions=("bfloat16",)),
@@ -35,7 +35,7 @@ SMALL = BenchmarkConfig(
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory, quick_compile):
+def measured(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("benchmark")
     return task.run(to_config_dict(SMALL), str(workdir)), Path(workdir)
 

@@ -18,7 +18,7 @@ PROGRAM = """
 import sys
 from tests.contrastive.meshes import small_config
 from contrastive_jax import trainer
-trainer.train(small_config("oecl", batch_size=16, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
+trainer.train(small_config("oecl", batch_size=64, epochs=int(sys.argv[2]), checkpoint_every=1), sys.argv[1])
 """
 
 
@@ -68,8 +68,9 @@ def check(tmp_path: Path, epochs: int, kills: int, least: int) -> None:
     assert not [path for path in (tmp_path / "killed").rglob("*tmp*")]
 
 
+@pytest.mark.slow
 def test_a_kill(tmp_path):
-    check(tmp_path, epochs=4, kills=1, least=1)
+    check(tmp_path, epochs=3, kills=1, least=1)
 
 
 @pytest.mark.slow
