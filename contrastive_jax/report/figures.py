@@ -90,11 +90,15 @@ def save_growth(path: Path, records: dict[str, list[dict[str, Any]]]) -> None:
 
 def _draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
     """The mean scores of clean views against the epoch."""
+    least = 1.0
     for key, name in CLEAN.items():
         if tested[0][key] is not None:
             values = [record[key] for record in tested]
             axes.plot([record["epoch"] for record in tested], values, marker=".", label=name, color=COLOURS[name])
-    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+            least = min(least, *values)
+    if least > 0:
+        # norms rise and fall by orders of magnitude, and their ratio is what counts
+        axes.set_yscale("log")
     axes.legend()
 
 
