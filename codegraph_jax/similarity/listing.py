@@ -76,3 +76,23 @@ def pairs_between(
 def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
     """Bounds of `parts` contiguous shards of n images whose sizes differ by one at most."""
     return np.arange(parts + 1) * n // parts
+
+
+def pairs_of_shards(
+    bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"], d: int, v: int, parity: int | None = None
+) -> PairListing:
+    """Places (in shard d, in shard v) of the pairs of two shards, or of one with itself, that have a reference.
+
+    Args:
+        bounds: shard d holds the images bounds[d] ... bounds[d+1] - 1.
+        references: indices of the images that serve as references.
+        d, v: the shards.
+        parity: see `pairs_between`.
+    """
+    (own, serves_own), (other, serves_other) = (
+        (bounds[k + 1] - bounds[k], references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k])
+        for k in (d, v)
+    )
+    if d == v:
+        return pairs_within(own, serves_own)
+    return pairs_between(own, other, serves_own, serves_other, parity)

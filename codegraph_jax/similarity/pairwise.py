@@ -16,7 +16,7 @@ from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.chunks import Chunks, OutOfMemory, is_out_of_memory
 from codegraph_jax.similarity import fused, fused_gpu
-from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within, split
+from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, pairs_within, split
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
@@ -148,17 +148,19 @@ def pairwise_distances(
     n, p, c = normalised.shape
     distances = allocate((len(options.degrees), n, len(references), p))
     distances.fill(np.inf)
-    most = layers_at_once(options)
-    if not most.images and (room := device_bytes(jax.local_devices()[:1])):
-        most.images = images_that_fit(room, n, p * c, normalised.dtype.itemsize, options)
+    learnt, done = layers_at_once(options), 0
+
+    def advance(pairs: int) -> None:
+        nonlocal done
+        done += pairs
+        progress(pairs)
+
+    most = n
+    if room := device_bytes(jax.local_devices()[:1]):
+        most = images_that_fit(room, n, p * c, normalised.dtype.itemsize, options)
     while True:
-        done: list[int] = []
-
-        def advance(pairs: int) -> None:
-            done.append(pairs)  # noqa: B023  the loop's own
-            progress(pairs)
-
-        blocks = -(-n // min(most.images or n, n))
+        most, done = min(most, learnt.images or n), 0
+        blocks = -(-n // most)
         try:
             _fill_in_blocks(distances, normalised, references, blocks, options, advance)
             return distances
@@ -168,14 +170,14 @@ def pairwise_distances(
             if blocks == n:
                 problem = "a device has too little memory for the patches of one image and those of another"
                 raise OutOfMemory(f"{problem}; {ADVICE}") from error
-        progress(-sum(done))
-        most.images = -(-n // min(2 * blocks, n))
-        logger.warning("a device is out of memory with the patches of %d images; trying blocks of %d", n, most.images)
+        progress(-done)
+        learnt.images = -(-n // min(2 * blocks, n))
+        logger.warning("a device is out of memory with the patches of %d images; trying blocks of %d", n, learnt.images)
 
 
 @dataclass
 class LayersAtOnce:
-    """What has been learnt of a device's memory: of how many images the patches of a layer fit; 0: nothing yet."""
+    """Of how many images the patches fit, as a device that ran out of memory has taught; 0: none has."""
 
     images: int = 0
 
@@ -213,13 +215,12 @@ def _fill_in_blocks(
 ) -> None:
     """All pairs, the patches of two blocks of images being on the device at once; one block holds all images."""
     n = len(normalised)
+    pairs = schedule(n, references)
     if blocks == 1:
-        fill(distances, prepare(jnp.asarray(normalised), options), schedule(n, references), options, progress)
+        fill(distances, prepare(jnp.asarray(normalised), options), pairs, options, progress)
         return
     bounds = split(n, blocks)
     longest = int(np.diff(bounds).max())
-    column = np.full(n, -1)
-    column[references] = np.arange(len(references))
 
     def block(k: int) -> PatchSet:
         some = np.asarray(normalised[bounds[k] : bounds[k + 1]])
@@ -229,15 +230,11 @@ def _fill_in_blocks(
     for a in range(blocks):
         left = block(a)
         for b in range(a, blocks):
-            own, other = (
-                references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k] for k in (a, b)
-            )
-            rows, columns = (int(bounds[k + 1] - bounds[k]) for k in (a, b))
-            listing = pairs_within(rows, own) if a == b else pairs_between(rows, columns, own, other)
+            listing = pairs_of_shards(bounds, references, a, b)
             if len(listing):
                 right = left if a == b else block(b)
                 places = int(bounds[a]), int(bounds[b])
-                fill(distances, left, Pairs(listing, column), options, progress, right, places)
+                fill(distances, left, Pairs(listing, pairs.column), options, progress, right, places)
 
 
 def fill(
@@ -261,8 +258,10 @@ def fill(
         places: where the two blocks begin in the table.
     """
     count = len(pairs)
-    chunks = max(1, -(-count // CHUNK_TILES))
-    size = whole_batches(CHUNK_TILES if others else -(-count // chunks), options.batch)
+    # blocks have the same size in all of their calls, so that one program serves; small ones less than a chunk
+    longest = len(others.vectors[0]) ** 2 if others else count
+    chunks = max(1, -(-longest // CHUNK_TILES))
+    size = whole_batches(-(-longest // chunks), options.batch)
     in_chunks = pair_chunks(options)
     # Every call has the same size, so that one program serves; the last one repeats a pair to be full.
     waiting: tuple[slice, tuple[Array, Array]] | None = None

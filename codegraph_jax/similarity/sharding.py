@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.similarity.listing import PairListing, pairs_between, pairs_within, split
+from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, split
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_chunks, pairwise_distances, store, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
@@ -71,15 +71,9 @@ def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"],
 
 def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> PairListing:
     """Places (in shard d, in shard v) of the pairs that device d computes when shard v visits it."""
-    (own, serves_own), (visitor, serves_visitor) = (
-        (bounds[k + 1] - bounds[k], references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k])
-        for k in (d, v)
-    )
-    if step == 0:
-        return pairs_within(own, serves_own)
     # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
-    twice = 2 * step == len(bounds) - 1
-    return pairs_between(own, visitor, serves_own, serves_visitor, (0 if d < v else 1) if twice else None)
+    twice = step > 0 and 2 * step == len(bounds) - 1
+    return pairs_of_shards(bounds, references, d, v, (0 if d < v else 1) if twice else None)
 
 
 def _chunk_size(lengths: list[int], batch: int) -> int:

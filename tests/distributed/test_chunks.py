@@ -159,6 +159,17 @@ def test_blocks_of_any_size_give_the_same_distances(monkeypatch, most, kernel):
     assert sum(done) == pairwise.schedule_length(11, 4)
 
 
+def test_a_small_category_teaches_nothing_of_a_large_one(monkeypatch):
+    """Where a device's memory is known, all of four images and then of eleven are on it at once."""
+    rng, options = np.random.default_rng(0), TileOptions("reuse", (1,), (3, 4), "float32")
+    monkeypatch.setattr(pairwise, "device_bytes", lambda devices: 10**9)
+    sizes: list[int] = []
+    monkeypatch.setattr(pairwise, "prepare", limited(pairwise.prepare, lambda tokens, options: len(tokens), 99, sizes))
+    for n in (4, 11):
+        pairwise.pairwise_distances(rng.normal(size=(n, 12, 8)).astype(np.float32), options, np.arange(n))
+    assert sizes == [4, 11]
+
+
 def test_blocks_follow_from_the_memory_of_the_device():
     """ViT-L/14 at 518 px, unit vectors of three degrees in bfloat16 on 80 GB."""
     options = TileOptions("direct", (1, 3, 5), (37, 37), "bfloat16")
