@@ -14,7 +14,6 @@ from codegraph_jax.core.timing import Timing, interleaved
 from contrastive_jax.config import DataConfig, ModelConfig, OeclConfig, TrainConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.network.resnet import build_network, forward_flops
-from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views, placed, run_mesh
 from contrastive_jax.views.augment import augment_batch
@@ -48,12 +47,13 @@ class Work:
 
 
 def measure(
-    mode: str, model: ModelConfig, data: DataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
+    model: ModelConfig, data: DataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
 ) -> list[Work]:
     """Times training on drawn images, each type in turn, and PyTorch's ResNet-18 where it can be imported.
 
+    A step takes all devices; its parts are timed on one.
+
     Args:
-        mode: of the training.
         model: the network; its `dtype` is replaced by each of `dtypes`.
         data: sizes of the images.
         batch_size: normal images a step.
@@ -62,33 +62,31 @@ def measure(
         torch: whether PyTorch is measured.
     """
     functions: dict[str, Callable[[], Any]] = {}
-    configs = {}
     for dtype in dtypes:
         typed = dataclasses.replace(model, dtype=dtype)
-        config = OeclConfig(data=data, model=typed, train=TrainConfig(mode=mode, batch_size=batch_size))
-        configs[dtype] = config
+        config = OeclConfig(data=data, model=typed, train=TrainConfig(batch_size=batch_size))
         functions[f"step, {dtype}"], steps = _step(config)
         functions[f"network, {dtype}"] = _network(config)
-    first = configs[dtypes[0]]
-    functions["augmentation"] = _augmentation(first)
-    objective = OBJECTIVES[mode]
-    views = 2 * batch_size * objective.instances(len(first.oe.normal_rotations), len(first.oe.oe_rotations))
-    if torch and (baseline := _torch(first, views)):
+    functions["augmentation"] = _augmentation(config)
+    # two of each normal and each OE image
+    views = 4 * batch_size
+    if torch and (baseline := _torch(config, views)):
         functions["network, torch float32"] = baseline
     times = interleaved(functions, repeats)
     # the backward pass costs twice the forward pass
     flop = 3.0 * views * forward_flops(model, data.image_size)
-    devices = jax.device_count()
     found = []
     for name, timing in times.items():
         what, _, precision = name.partition(", ")
         if what == "step":
-            found.append(Work(name, timing, steps * batch_size, "normal images", steps * flop, precision, devices))
+            found.append(
+                Work(name, timing, steps * batch_size, "normal images", steps * flop, precision, jax.device_count())
+            )
         elif what == "network":
             ours = precision if precision in dtypes else None
-            found.append(Work(name, timing, batch_size, "normal images", flop, ours, devices))
+            found.append(Work(name, timing, batch_size, "normal images", flop, ours))
         else:
-            found.append(Work(name, timing, views, "views", devices=devices))
+            found.append(Work(name, timing, views, "views"))
     return found
 
 
@@ -107,8 +105,7 @@ def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, Train
 def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:
     """A call of the trainer's own program on images that live on the device, and the steps that it takes."""
     network, optimizer, state = _start(config)
-    oe = _drawn(config, 1) if OBJECTIVES[config.train.mode].needs_oe else None
-    feeder = Feeder(config, _drawn(config, 0), oe, run_mesh())
+    feeder = Feeder(config, _drawn(config, 0), _drawn(config, 1), run_mesh())
     call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.resident)
     images, rows, count = next(iter(feeder.epoch(0)))
     held = [state]
@@ -124,15 +121,9 @@ def _network(config: OeclConfig) -> Callable[[], Any]:
     """Loss and gradient of views that are made already, on one device."""
     network = build_network(config.model, config.train.mode)
     state = initial_state(network, build_optimizer(config.train, STEPS), config.data.image_size, 0)
-    objective, size = OBJECTIVES[config.train.mode], config.data.image_size
-    instances = objective.instances(len(config.oe.normal_rotations), len(config.oe.oe_rotations))
-    rng = np.random.default_rng(2)
-
-    def views(count: int) -> list[jax.Array]:
-        return [jnp.asarray(rng.normal(size=(count, size, size, 3)), jnp.float32) for _ in range(2 if count else 0)]
-
-    batch = config.train.batch_size
-    normal, oe = views(max(batch, batch * instances // 2)), views(batch * instances // 2 if instances > 1 else 0)
+    rng, size = np.random.default_rng(2), config.data.image_size
+    shape = (2, config.train.batch_size, size, size, 3)
+    normal, oe = (list(jnp.asarray(rng.normal(size=shape), jnp.float32)) for _ in range(2))
 
     @jax.jit
     def gradient(params: Any, normal: list[jax.Array], oe: list[jax.Array]) -> Any:
@@ -146,8 +137,7 @@ def _network(config: OeclConfig) -> Callable[[], Any]:
 
 def _augmentation(config: OeclConfig) -> Callable[[], Any]:
     """The views of a step."""
-    objective = OBJECTIVES[config.train.mode]
-    count = 2 * config.train.batch_size * (2 if objective.needs_oe else 1)
+    count = 4 * config.train.batch_size
     images, keys = jnp.asarray(_drawn(config, 0)), jax.random.split(jax.random.key(0), count)
 
     @jax.jit

@@ -335,7 +335,7 @@ def _test(
     sets = {"ood": set_metrics(data.test, scores)} if config.data.protocol == "multimodal" else {}
     return {
         "auroc": measure(data.test, scores),
-        "metrics": intervals(data.test, scores),
+        "metrics": intervals(data.test.normal, scores),
         **sets,
         "clean_score_means": mean_norms(normal, exposed, unseen),
     }

@@ -5,6 +5,7 @@ work, was measured on CPUs (BENCHMARKS.md). For accelerators the shares are assu
 so in their names. Stages are added up as if none ran beside another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,10 @@ import jax
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.backbone import image_flop
 from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.peaks import copy_peak, product_peak
+from codegraph_jax.data.batches import MOST_THREADS
 from codegraph_jax.similarity.pairwise import schedule_length
 
 STAGES = ("decoding", "backbone", "pairs", "scores", "consistency", "metrics and report")
@@ -40,9 +43,10 @@ class Machine:
     Attributes:
         name: as people call it.
         flop: operations a second of plain products, in the precision that is asked for.
-        copied: bytes a second that its memory moves.
+        copied: bytes a second that its memory moves; infinite where tiles stay in a cache, as on CPUs.
         cores: of the host.
-        accelerator: whether device and host work apart.
+        accelerator: whether the shares of its speed are assumptions.
+        kernels: that it has (docs/jobs.md).
     """
 
     name: str
@@ -50,15 +54,16 @@ class Machine:
     copied: float
     cores: int
     accelerator: bool = True
+    kernels: tuple[str, ...] = ("reuse", "direct")
 
 
 MACHINES = (
-    Machine("2 cores, AMD EPYC (Zen 5)", 2 * 208e9, 2 * 3.3e9, 2, accelerator=False),
+    Machine("2 cores, AMD EPYC (Zen 5)", 2 * 208e9, math.inf, 2, False, ("reuse",)),
     Machine("L4", 121e12, 0.30e12, 8),
     Machine("A100 80 GB", 312e12, 2.0e12, 12),
-    Machine("H100 SXM", 989e12, 3.35e12, 16),
-    Machine("H200", 989e12, 4.8e12, 16),
-    Machine("TPU v5e", 197e12, 0.82e12, 24),
+    Machine("H100 SXM", 989e12, 3.35e12, 16, kernels=("reuse", "direct", "fused")),
+    Machine("H200", 989e12, 4.8e12, 16, kernels=("reuse", "direct", "fused")),
+    Machine("TPU v5e", 197e12, 0.82e12, 24, kernels=("reuse", "direct", "fused")),
 )
 """bfloat16 products: measured on the CPU, the vendors' data sheets otherwise; hosts as clouds rent them out."""
 
@@ -96,15 +101,15 @@ def predict(machine: Machine, work: Work) -> dict[str, float]:
     distances = work.layers * work.degrees * work.patches * sum(n * r for n, r in zip(work.images, references))
     backbone, tiles = (ASSUMED_BACKBONE, ASSUMED_TILES) if machine.accelerator else (BACKBONE, TILES)
     product = 2.0 * work.patches**2 * work.channels * work.products
-    # on CPUs the tile stays in the cache, and its sums are part of the share
-    moved = 2 * 4 * work.patches**2 * work.tiles_written / machine.copied if machine.accelerator else 0.0
+    moved = 2 * 4 * work.patches**2 * work.tiles_written / machine.copied
+    threads = min(machine.cores, MOST_THREADS)
     return {
-        "decoding": DECODING * total / machine.cores,
+        "decoding": DECODING * total / threads,
         "backbone": work.image_flop * total / (backbone * machine.flop),
         "pairs": pairs * (product / (tiles * machine.flop) + moved),
-        "scores": SCORING * distances / machine.cores,
-        "consistency": CONSISTENCY * distances / machine.cores,
-        "metrics and report": REPORTING * total / machine.cores,
+        "scores": SCORING * distances / min(machine.cores, CPU_THREADS),
+        "consistency": CONSISTENCY * distances / min(machine.cores, CPU_THREADS),
+        "metrics and report": REPORTING * total / threads,
     }
 
 
@@ -114,7 +119,7 @@ def work_of(config: Config, images: Sequence[int], kernel: str) -> Work:
     Args:
         config: of the run.
         images: of each category.
-        kernel: `reuse`, `direct` or `fused`.
+        kernel: `reuse`, `direct`, `fused` or `fused_gpu`.
     """
     preset = PRESETS[config.backbone.name]
     side = config.backbone.image_size // preset.patch_size
@@ -129,7 +134,7 @@ def work_of(config: Config, images: Sequence[int], kernel: str) -> Work:
         references=config.similarity.references,
         products=1 if kernel == "reuse" else degrees,
         # `reuse` writes the tile and, degree by degree, its sums
-        tiles_written={"reuse": 1 + degrees, "direct": degrees, "fused": 0}[kernel],
+        tiles_written=0 if kernel.startswith("fused") else degrees + (kernel == "reuse"),
     )
 
 
@@ -143,7 +148,7 @@ def published_run() -> dict[str, tuple[Machine, Work]]:
     return {
         f"{machine.name}, {kernel}": (machine, work_of(config, MVTEC_AD, kernel))
         for machine in MACHINES
-        for kernel in (("reuse", "fused") if machine.accelerator else ("reuse",))
+        for kernel in machine.kernels
     }
 
 
@@ -151,8 +156,8 @@ def this_machine(precision: str) -> Machine:
     """What this machine can do by itself, measured, with one of its devices."""
     on_cpu, cores = jax.default_backend() == "cpu", usable_cores()
     # a CPU's speed is measured by the core
-    each = cores if on_cpu else 1
-    return Machine("this machine", product_peak(precision) * each, copy_peak(), cores, accelerator=not on_cpu)
+    flop, copied = (product_peak(precision) * cores, math.inf) if on_cpu else (product_peak(precision), copy_peak())
+    return Machine("this machine", flop, copied, cores, accelerator=not on_cpu)
 
 
 def markdown(works: Mapping[str, tuple[Machine, Work]]) -> str:

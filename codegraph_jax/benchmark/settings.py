@@ -89,8 +89,6 @@ class InspectSettings:
 class OeclSettings:
     """Training with outlier exposure, on drawn images."""
 
-    mode: str = "oecl"
-    """The training mode."""
     stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
     """How the network begins."""
     width: int = field(default=16, metadata=at_least(1))

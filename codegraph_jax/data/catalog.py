@@ -136,20 +136,25 @@ def _from_tfds(name: str, split: str, size: int | None, choose: Choice | None) -
         classes = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
         raise CatalogError(f"tfds:{name}#{chosen}: no such classes; it has {', '.join(sorted(classes)) or 'none'}")
     names = tuple(features[label].names) if labelled else ()
-    labels = None
-    if labelled:
-        undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-        labels = np.array([int(record[label]) for record in undecoded], np.int32)
-    rows = np.arange(len(source)) if choose is None else choose(len(source), labels, names)
+    rows = np.arange(len(source))
+    if choose is not None:
+        labels_of_all = None
+        if labelled:
+            undecoded = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            labels_of_all = np.array([int(record[label]) for record in undecoded], np.int32)
+        rows = choose(len(source), labels_of_all, names)
     images: list[np.ndarray] = []
+    labels: list[int] = []
     for i in rows.tolist():
         record = source[i]
         array = np.asarray(record["image"])
         image = load_image(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
         images.append(np.asarray(image) if size is None else square(image, size))
         require_same_size(images[0].shape[:2], images[-1].shape[:2], f"record {rows[0]} of {name}", f"record {i}")
+        if labelled:
+            labels.append(int(record[label]))
     stacked = np.stack(images) if images else np.zeros((0, size or 1, size or 1, 3), np.uint8)
-    return ImageSet(stacked, None if labels is None else labels[rows], names)
+    return ImageSet(stacked, np.array(labels, np.int32) if labelled else None, names)
 
 
 def one_line(error: Exception) -> str:

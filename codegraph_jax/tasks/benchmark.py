@@ -36,7 +36,7 @@ def measure_training(config: BenchmarkConfig) -> list[Measurement]:
     wanted = config.oecl
     model = settings.ModelConfig(stem=wanted.stem, width=wanted.width)
     data = settings.DataConfig(stored_size=wanted.stored_size, image_size=wanted.image_size)
-    found = training.measure(wanted.mode, model, data, wanted.batch_size, wanted.dtypes, config.repeats, config.torch)
+    found = training.measure(model, data, wanted.batch_size, wanted.dtypes, config.repeats, config.torch)
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []
     for work in found:

@@ -89,9 +89,9 @@ def _shard_scores(
     return view_scores(features, config.train.mode)
 
 
-def intervals(data: TestSet, scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
-    """For each score its metrics over the whole test set, each with value, low and high; None where undefined."""
-    found = {name: detection_metrics(data.normal, values) for name, values in scores.items()}
+def intervals(normal: Bool[np.ndarray, "n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
+    """For each score its metrics over all images, each with value, low and high; None where undefined."""
+    found = {name: detection_metrics(normal, values) for name, values in scores.items()}
     return {
         name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
         for name, metrics in found.items()
@@ -103,8 +103,9 @@ def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
     found = {}
     for label in np.unique(data.labels[~data.normal]):
         kept = data.normal | (data.labels == label)
-        alone = TestSet(data.images[:0], data.normal[kept], data.labels[kept], data.class_names)
-        found[data.class_names[label]] = intervals(alone, {name: values[kept] for name, values in scores.items()})
+        found[data.class_names[label]] = intervals(
+            data.normal[kept], {name: values[kept] for name, values in scores.items()}
+        )
     return found
 
 

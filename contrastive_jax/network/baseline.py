@@ -63,9 +63,7 @@ def gradient(config: ModelConfig, size: int, views: int, batch_size: int) -> Cal
         features = net(images)
         unit = F.normalize(features[: 2 * batch_size])
         logits = (unit @ unit.T / 0.5).fill_diagonal_(float("-inf"))
-        loss = F.cross_entropy(logits, pair)
-        if views > 2 * batch_size:
-            loss = loss + features[2 * batch_size :].norm(dim=1).mean()
+        loss = F.cross_entropy(logits, pair) + features[2 * batch_size :].norm(dim=1).mean()
         loss.backward()
 
     return call

@@ -1,5 +1,6 @@
 """Predicted times: counts that can be checked by hand, the documented table, and a run that was measured."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def test_the_documented_table_is_what_the_counts_give():
 def test_a_measured_run_is_predicted():
     """BENCHMARKS.md, "A whole run": 160 images, two free cores, matrix product of 104 GFLOP/s a core in float32."""
     config = Config(backbone=BackboneConfig(name="dinov2-small", image_size=448, blocks=(5, 8)))
-    two_cores = Machine("two cores", 2 * 104e9, 6e9, 2, accelerator=False)
+    two_cores = Machine("two cores", 2 * 104e9, math.inf, 2, accelerator=False)
     seconds = predict(two_cores, work_of(config, [160], "reuse"))
     assert seconds["backbone"] + seconds["decoding"] == pytest.approx(61.9, rel=0.1)
     assert seconds["pairs"] == pytest.approx(164.4, rel=0.1)
@@ -48,9 +49,11 @@ def test_counts_by_hand():
     assert fewer["pairs"] / seconds["pairs"] == pytest.approx((4 * 3 / 2 + 4 * 6) / 45)
     assert fewer["scores"] / seconds["scores"] == pytest.approx(4 / 10)
     twice = predict(replace(DEVICE, cores=2), WORK)
+    many, more = (predict(replace(DEVICE, cores=cores), WORK) for cores in (16, 96))
+    assert many == more, "threads are not as many as cores"
     assert twice["decoding"] == pytest.approx(seconds["decoding"] / 2) and twice["pairs"] == seconds["pairs"]
 
 
 def test_this_machine_is_measured():
     here = this_machine("float32")
-    assert here.flop > 1e9 and here.copied > 1e8 and here.cores >= 1 and not here.accelerator
+    assert here.flop > 1e9 and here.copied == math.inf and here.cores >= 1 and not here.accelerator
