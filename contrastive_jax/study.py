@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
@@ -31,6 +32,10 @@ from contrastive_jax.trainer import train
 
 TABLE, CURVE, GROWTH = "study.json", "study.png", "growth.png"
 """What a table leaves beside its runs."""
+
+
+Numbers = dict[tuple[str, str, str], Float[np.ndarray, "seeds classes"]]
+"""A metric by value of the varied field, mode and score."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,11 @@ def run_study(config: StudyConfig, workdir: str | Path) -> list[tuple[str, ...]]
         if is_first():
             print(f"== {run.name}", flush=True)
         train(run.config, home / run.name)
-    rows = table(config, home, targets)
+    numbers = measured(config, home, targets)
+    rows = table(config, numbers, targets)
     if is_first():
         note_written(home, [CURVE, GROWTH])
-        _write(config, home, runs)
+        _write(config, home, numbers, runs)
         print(f"\n{METRICS[config.metric]}, percent\n" + text_table(rows[0], rows[1:]), flush=True)
     return rows
 
@@ -146,38 +152,36 @@ def _set(settings: dict[str, Any], path: str, value: str) -> None:
         raise ConfigError(f"config.values: {value!r} is no value of {path}") from None
 
 
-def table(config: StudyConfig, workdir: Path, targets: Sequence[str]) -> list[tuple[str, ...]]:
+def measured(config: StudyConfig, workdir: Path, targets: Sequence[str]) -> Numbers:
+    """The metric in percent by value, mode and score, for each seed and class; NaN where a run is not finished."""
+    shape = len(config.seeds), len(targets)
+    keys = itertools.product(config.values or ("",), config.modes, SCORES)
+    numbers = {key: np.full(shape, np.nan) for key in keys}
+    for run in _runs(config, targets):
+        path = workdir / run.name / "results.json"
+        if path.exists():
+            results = json.loads(path.read_text(encoding="utf-8"))
+            place = config.seeds.index(run.seed), list(targets).index(run.target)
+            for score in SCORES:
+                numbers[run.value, run.mode, score][place] = 100 * _metric(results, score, config.metric, path)
+    return numbers
+
+
+def table(config: StudyConfig, numbers: Numbers, targets: Sequence[str]) -> list[tuple[str, ...]]:
     """Rows of the metric in percent: each class (mean over seeds), the mean over classes, its spread over seeds.
 
     Where a field is varied, each value and mode is a row, by the default score; else each mode and score is.
     """
-    first = (config.vary,) if config.vary else ()
-    rows: list[tuple[str, ...]] = [
-        (*first, "mode" if config.vary else "mode, score", *(f"class {c}" for c in targets), "mean", "sd of seeds")
-    ]
-    runs = list(_runs(config, targets))
-    for value, mode in itertools.product(config.values or ("",), config.modes):
-        for score in SCORES[:1] if config.vary else SCORES:
-            numbers = _numbers(config, workdir, runs, targets, value, mode, score)
-            means = numbers.mean(1)
-            spread = f"{means.std(ddof=1):.1f}" if len(config.seeds) > 1 else "-"
-            heading = (value, mode) if config.vary else (f"{mode}, {score}",)
-            rows.append((*heading, *(f"{v:.1f}" for v in numbers.mean(0)), f"{means.mean():.1f}", spread))
+    first = (config.vary, "mode") if config.vary else ("mode, score",)
+    rows: list[tuple[str, ...]] = [(*first, *(f"class {c}" for c in targets), "mean", "sd of seeds")]
+    for (value, mode, score), values in numbers.items():
+        if config.vary and score != SCORES[0]:
+            continue
+        means = values.mean(1)
+        spread = f"{means.std(ddof=1):.1f}" if len(config.seeds) > 1 else "-"
+        heading = (value, mode) if config.vary else (f"{mode}, {score}",)
+        rows.append((*heading, *(f"{v:.1f}" for v in values.mean(0)), f"{means.mean():.1f}", spread))
     return rows
-
-
-def _numbers(
-    config: StudyConfig, workdir: Path, runs: Sequence[Run], targets: Sequence[str], value: str, mode: str, score: str
-) -> np.ndarray:
-    """The metric of each seed and class in percent, NaN where a run is not finished."""
-    numbers = np.full((len(config.seeds), len(targets)), np.nan)
-    for run in runs:
-        path = workdir / run.name / "results.json"
-        if (run.value, run.mode) == (value, mode) and path.exists():
-            results = json.loads(path.read_text(encoding="utf-8"))
-            place = config.seeds.index(run.seed), list(targets).index(run.target)
-            numbers[place] = 100 * _metric(results, score, config.metric, path)
-    return numbers
 
 
 def _metric(results: Mapping[str, Any], score: str, metric: str, path: Path) -> float:
@@ -188,33 +192,29 @@ def _metric(results: Mapping[str, Any], score: str, metric: str, path: Path) -> 
     return float(results["metrics"][score][metric]["value"])
 
 
-def _write(config: StudyConfig, workdir: Path, runs: Sequence[Run]) -> None:
-    """The numbers of every run, and the curve where a field is varied."""
+def _write(config: StudyConfig, workdir: Path, numbers: Numbers, runs: Sequence[Run]) -> None:
+    """The numbers of every run, and a curve where a field is varied, else the growth of norms."""
     targets = list(dict.fromkeys(run.target for run in runs))
-    kept = []
-    curves: dict[str, np.ndarray] = {}
-    for mode in config.modes:
-        values = config.values or ("",)
-        for score in SCORES:
-            numbers = [_numbers(config, workdir, runs, targets, value, mode, score) for value in values]
-            if score == SCORES[0]:
-                curves[mode] = np.stack([rows.mean(1) for rows in numbers])
-            for value, rows in zip(values, numbers):
-                for i, seed in enumerate(config.seeds):
-                    for j, target in enumerate(targets):
-                        place = {config.vary: value} if config.vary else {}
-                        run = {"mode": mode, "target": target, "seed": seed, "score": score}
-                        kept.append({**place, **run, config.metric: float(rows[i, j])})
+    kept = [
+        {
+            **({config.vary: value} if config.vary else {}),
+            **{"mode": mode, "target": target, "seed": seed, "score": score, config.metric: float(values[i, j])},
+        }
+        for (value, mode, score), values in numbers.items()
+        for i, seed in enumerate(config.seeds)
+        for j, target in enumerate(targets)
+    ]
     write_json(workdir / TABLE, finite_or_none({"vary": config.vary, "metric": config.metric, "runs": kept}))
-    grown = (
-        {}
-        if config.vary
-        else {mode: _grown(workdir, [run for run in runs if run.mode == mode]) for mode in config.modes}
-    )
-    if grown and all(grown.values()):
-        save_growth(workdir / GROWTH, grown)
     if config.vary:
+        curves = {
+            mode: np.stack([numbers[value, mode, SCORES[0]].mean(1) for value in config.values])
+            for mode in config.modes
+        }
         save_study(workdir / CURVE, config.vary, list(config.values), curves, f"{METRICS[config.metric]}, percent")
+        return
+    grown = {mode: _grown(workdir, [run for run in runs if run.mode == mode]) for mode in config.modes}
+    if all(grown.values()):
+        save_growth(workdir / GROWTH, grown)
 
 
 def _grown(workdir: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:

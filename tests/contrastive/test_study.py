@@ -3,19 +3,22 @@
 import dataclasses
 import json
 
-import numpy as np
 import pytest
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError
 from contrastive_jax import study
 from contrastive_jax.evaluation.scores import SCORES
-from contrastive_jax.study import read_study_config, run_study, table
+from contrastive_jax.study import measured, read_study_config, run_study, table
 from tests.contrastive.meshes import small_config
 
 
 def settings(**values):
     return read_study_config({"run": dataclasses.asdict(small_config()), **values})
+
+
+def rows_of(config, home, targets):
+    return table(config, measured(config, home, targets), targets)
 
 
 def finish(home, value):
@@ -28,7 +31,7 @@ def test_table_of_modes(tmp_path):
         for target, value in (("0", 0.6), ("3", 0.8)):
             finish(tmp_path / f"oecl_{target}_{seed}", value + shift)
     both = settings(modes=("oecl", "simclr"), seeds=(0, 1), classes=("0", "3"))
-    rows = table(both, tmp_path, ["0", "3"])
+    rows = rows_of(both, tmp_path, ["0", "3"])
     assert rows[0] == ("mode, score", "class 0", "class 3", "mean", "sd of seeds")
     assert rows[1] == ("oecl, mean_feature", "61.0", "81.0", "71.0", "1.4")
     assert rows[4][1:] == ("nan", "nan", "nan", "nan")
@@ -37,9 +40,9 @@ def test_table_of_modes(tmp_path):
     results["metrics"] = {name: {"fpr95": {"value": 0.3}} for name in SCORES}
     (home / "results.json").write_text(json.dumps(results))
     rates = settings(modes=("oecl",), classes=("0",), metric="fpr95")
-    assert table(rates, tmp_path, ["0"])[1] == ("oecl, mean_feature", "30.0", "30.0", "-")
+    assert rows_of(rates, tmp_path, ["0"])[1] == ("oecl, mean_feature", "30.0", "30.0", "-")
     with pytest.raises(UserError, match="was written by an earlier version"):
-        table(rates, tmp_path, ["3"])
+        rows_of(rates, tmp_path, ["3"])
 
 
 def test_a_study_varies_a_field_and_goes_on(tmp_path, monkeypatch, capsys):
@@ -129,4 +132,3 @@ def test_values_take_the_type_of_the_field():
     assert next(study._runs(varied, ["0"])).config.augment.crop_scale == (0.5, 1.0)
     named = settings(vary="oe.classes", values=("fish,bears",), classes=("0",))
     assert next(study._runs(named, ["0"])).config.oe.classes == ("fish", "bears")
-    assert np.isnan(study._numbers(named, study.Path("absent"), [], ["0"], "", "oecl", "clean")).all()
