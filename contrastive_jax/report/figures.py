@@ -16,6 +16,9 @@ from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
 """Means of a test, and whose they are."""
 
+COUNTS = ("oe.few_shot", "oe.class_count")
+"""Settings of which 0 means all."""
+
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
@@ -121,7 +124,7 @@ def save_study(
         (line,) = axes.plot(places, numbers.mean(1), marker="o", label=mode)
         if numbers.shape[1] > 1:
             axes.fill_between(places, numbers.min(1), numbers.max(1), alpha=0.15, color=line.get_color())
-    axes.set_xticks(places, ["all" if value == "0" else value for value in values])
+    axes.set_xticks(places, ["all" if value == "0" and name in COUNTS else value for value in values])
     axes.set_xlabel(name)
     axes.set_ylabel(label)
     axes.legend()
