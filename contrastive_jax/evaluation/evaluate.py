@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
 from sklearn.metrics import roc_auc_score
 
@@ -48,9 +49,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             mesh=mesh,
             in_specs=(PartitionSpec(), split, PartitionSpec()),
             out_specs=split,
-        ),
-        # every process gets the scores of all
-        out_shardings=NamedSharding(mesh, PartitionSpec()),
+        )
     )
 
     def score(variables: Any, images: Images) -> Scores:
@@ -59,9 +58,19 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             batch = images[start : start + batch_size]
             padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
             parts.append(call(variables, placed(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
-        return {name: np.concatenate([np.asarray(part[name]) for part in parts])[: len(images)] for name in parts[0]}
+        # every process gets the scores of all, one call's after the other: while several are on their way, programs
+        # that wait for each other would wait for threads too
+        whole = [{name: _of_all(scores) for name, scores in part.items()} for part in parts]
+        return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
 
     return score
+
+
+def _of_all(scores: Float[Array, "b"]) -> Float[np.ndarray, "b"]:
+    """What lies on the devices of all processes."""
+    if scores.is_fully_addressable:
+        return np.asarray(scores)
+    return np.asarray(multihost_utils.process_allgather(scores, tiled=True))
 
 
 def _shard_scores(
