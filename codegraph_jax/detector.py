@@ -34,6 +34,7 @@ from codegraph_jax.data.depth import brightest, depth_of
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
 from codegraph_jax.data.roi import Inspected, Roi, shared_roi
+from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -43,15 +44,17 @@ from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
 from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers
+from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.choosing import choose
-from codegraph_jax.similarity.comparison import Comparison, TableStore
+from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableStore
 from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
+from codegraph_jax.similarity.residency import tables_on_device
+from codegraph_jax.similarity.resident import ResidentTables
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -347,12 +350,14 @@ class CoDeGraph:
                     "config.similarity.radius has no meaning for it; leave one of them out"
                 )
         sources = [*images, *added]
+        resident = tables_on_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks))
         with clock("backbone"):
             depth = self._depth(images)
-            features = self._features(sources, frame, progress, earlier, plan, depth)
+            on_device = resident is not None
+            features = self._features(sources, frame, progress, earlier, plan, depth, True, on_device)
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
-                features = self._features(sources, frame, progress, earlier, plan, depth, once=False)
+                features = self._features(sources, frame, progress, earlier, plan, depth, False, on_device)
             if inspected:
                 with together():
                     features = features.where_inspected(inspected, sources)
@@ -365,7 +370,7 @@ class CoDeGraph:
         options = tile_options(self.config.similarity, self.config.features.degrees, frame.grid, masked)
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
-            tables = self._tables(features, options, references, progress, earlier, plan)
+            tables = self._tables(features, options, references, progress, earlier, plan, resident)
             products = find_products(features, options.grid, own)
         return Comparison(
             features,
@@ -406,8 +411,12 @@ class CoDeGraph:
         plan: MemoryPlan,
         depth: int,
         once: bool = True,
+        on_device: bool = False,
     ) -> Features:
-        """Features of all images, equal ones once, of which the cache or an earlier start may have some."""
+        """Features of all images, equal ones once, of which the cache or an earlier start may have some.
+
+        They stay on the device where distances do, unless they wait for each other in a buffer.
+        """
         cache: FeatureCache | None = None
         extractor = self._extractor_of(frame)
         with together():
@@ -419,7 +428,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once, depth)
+            features = extractor.extract(sources, stores, buffer, advance, once, depth, on_device and buffer is None)
         if cache:
             cache.warn_of_damage()
         return features
@@ -432,11 +441,27 @@ class CoDeGraph:
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
-    ) -> list[Float[np.ndarray, "r n m p"]]:
-        """Distances of every layer, of which an earlier start may have some."""
+        resident: int | None,
+    ) -> list[Float[np.ndarray, "r n m p"]] | ResidentTables:
+        """Distances of every layer, of which an earlier start may have some.
+
+        Args:
+            features, options, references, progress, earlier, plan: of the run.
+            resident: of how many layers the device keeps the distances; None: the host keeps them.
+        """
         pairs = len(schedule(len(features.kept), references))
         tables = []
         with bar(pairs * len(features.layers), "distances", "pair", progress) as advance:
+            if resident is not None:
+                k = neighbour_count(len(references), self.config.scoring.fraction)
+                store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
+                kept, judged, device = features.layers, features.placement.judged, self.mesh.devices[0]
+                try:
+                    return ResidentTables(kept, references, options, device, k, judged, resident, advance, store)
+                except jax.errors.JaxRuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                logger.warning("a device has too little memory for the distances; the host keeps them")
             for number, layer in enumerate(features.layers):
                 counts, allocate = features.counts, plan.allocate_tables
                 table = earlier.find_table(number, features.keys, references, allocate) if earlier else None

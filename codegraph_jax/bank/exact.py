@@ -116,7 +116,7 @@ class ReferenceImages:
                 table[..., ~judged] = NOT_JUDGED
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
-        same = shown_by(mean[0])
+        same = shown_by(mean)[0]
         mean[0, same] = np.inf
         everybody = np.arange(len(self.removed))
         barred = [

@@ -1,6 +1,6 @@
 """How a run makes a reference bank."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -188,7 +188,7 @@ def _patterns(found: Consistency, images: int) -> list[Pattern]:
 
 def _mean_distances(comparison: Comparison, panel: Panel) -> Iterator[Float[np.ndarray, "b R p"]]:
     """Of some images of the set at a time: a copy of all tables would be large."""
-    tables: Sequence[np.ndarray] = comparison.tables
+    tables = comparison.host_tables()
     size = at_once(sum(4 * len(table) * len(panel.columns) * table.shape[3] for table in tables))
     for start in range(0, comparison.own, size):
         yield mean_distances([table[:, start : min(start + size, comparison.own), panel.columns] for table in tables])

@@ -8,7 +8,8 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.similarity.judged import judged_patches
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 
 RANK, QUANTILE, RATIO = 5, 0.9, 0.5
 """Two images are duplicates where nine tenths of the patches of each are at most half as far from the other image as
@@ -19,7 +20,7 @@ references. Held against the usual mutual score instead of the fifth nearest, hu
 
 
 def duplicate_pairs(
-    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"]
+    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"]
 ) -> Bool[np.ndarray, "n m"]:
     """Which references show the same part as an image, without the image itself.
 
@@ -27,28 +28,26 @@ def duplicate_pairs(
         distances: mean over layers and degrees; infinite where a reference is the image itself.
         references: image of each column.
     """
-    n, m, _ = distances.shape
+    held = as_distances(distances)
+    n, m, _ = held.shape
     if m <= RANK:
         return np.zeros((n, m), bool)
-    agreement = np.empty((n, m))
-    for i, to_references in enumerate(distances):
-        agreement[i] = _agreement(to_references)
+    agreement = held.agreement(RANK, QUANTILE)
     # both must agree with each other; an image that is no reference can only be asked itself
     other = agreement.copy()
     other[references] = agreement[references].T
     return np.maximum(agreement, other) < RATIO
 
 
-def shown_by(distances: Float[np.ndarray, "m p"]) -> Bool[np.ndarray, " m"]:
+def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
     """Which references show the same part as an image that is not of the set; only this image can be asked."""
-    if len(distances) <= RANK:
-        return np.zeros(len(distances), bool)
-    return _agreement(distances) < RATIO
+    held = as_distances(distances)
+    if held.shape[1] <= RANK:
+        return np.zeros(held.shape[:2], bool)
+    return held.agreement(RANK, QUANTILE) < RATIO
 
 
-def same_part(
-    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], added: int = 0
-) -> Bool[np.ndarray, "n m"]:
+def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
     """Which references show the same part as an image, of the set (`duplicate_pairs`) or added to it (`shown_by`).
 
     Args:
@@ -57,25 +56,8 @@ def same_part(
         added: the last so many images do not belong to the set.
     """
     own = len(distances) - added
-    pairs = np.zeros(distances.shape[:2], bool)
-    pairs[:own] = duplicate_pairs(distances[:own], references)
-    for i in range(own, len(distances)):
-        pairs[i] = shown_by(distances[i])
-    return pairs
-
-
-def _agreement(distances: Float[np.ndarray, "m p"]) -> Float[np.ndarray, " m"]:
-    """How near each reference is to nine tenths of an image's patches, their fifth nearest counting as 1."""
-    judged = judged_patches(distances)
-    if not judged.any():
-        return np.full(len(distances), np.inf)
-    if not judged.all():
-        distances = distances[:, judged]
-    place = int(QUANTILE * (distances.shape[1] - 1))
-    usual = np.maximum(np.partition(distances, RANK - 1, axis=0)[RANK - 1], 1e-12)
-    # a patch that has hardly anybody to be judged by says nothing
-    usual[~np.isfinite(usual)] = 1e-12
-    return np.partition(distances / usual, place, axis=1)[:, place]
+    of_set = duplicate_pairs(distances.some(slice(own)), references)
+    return np.concatenate([of_set, shown_by(distances.some(slice(own, None)))]) if added else of_set
 
 
 def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:

@@ -7,7 +7,6 @@ it or has lost the patch that was nearest; all other scores stay as they were.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,18 +17,7 @@ from codegraph_jax.scoring.panel import Panel
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.multihost import changes_everywhere
 from codegraph_jax.similarity.removal import Changes, Neighbours
-
-
-class Barred(NamedTuple):
-    """References that must not serve some patches.
-
-    Attributes:
-        columns: of the references [c].
-        patches: the patches [n, p].
-    """
-
-    columns: Int[np.ndarray, " c"]
-    patches: Bool[np.ndarray, "n p"]
+from codegraph_jax.similarity.resident import Barred, ResidentTables
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Filter:
     @classmethod
     def nothing(cls, comparison: Comparison) -> "Filter":
         """Takes nothing out."""
-        n, m, p = comparison.tables[0].shape[1:]
+        n, m, p = comparison.shape
         return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
 
 
@@ -79,14 +67,19 @@ def rescored(
         scores: of `panel_scores`.
         taken_out: what must not serve.
     """
-    features, references = comparison.features, comparison.references
+    features, references, tables = comparison.features, comparison.references, comparison.tables
+    if isinstance(tables, ResidentTables):
+        pairs = taken_out.pairs if comparison.barred is None else taken_out.pairs | comparison.barred
+        if not (pairs.any() or taken_out.removed.any() or taken_out.barred):
+            return [layer.copy() for layer in scores]
+        return tables.scores_without(panel.k, panel.columns, pairs, taken_out.barred, taken_out.removed)
     removed = np.zeros_like(taken_out.removed)
     serving = references[panel.columns]
     removed[serving] = taken_out.removed[serving]
-    barring = _Barring(taken_out, panel, comparison.barred, comparison.tables[0].shape[2])
+    barring = _Barring(taken_out, panel, comparison.barred, comparison.shape[1])
     neighbours = Neighbours(panel.columns, panel.k, barring.bar)
     found = [layer.copy() for layer in scores]
-    for layer, table, tokens in zip(found, comparison.tables, features.layers):
+    for layer, table, tokens in zip(found, tables, features.layers):
         counts, options = features.counts, comparison.options
         changes = changes_everywhere(table, tokens, counts, removed, references, options, neighbours)
         for degree, changed in enumerate(changes):

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
-from codegraph_jax.core.arrays import at_once
-from codegraph_jax.scoring.mutual import mutual_scores
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.similarity.judged import usual
 
 FEWEST_OUTSIDE = 5
@@ -50,7 +50,7 @@ class Dependence:
 
 
 def dependences(
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     k: int,
@@ -65,10 +65,11 @@ def dependences(
         k: neighbours that a score averages.
         config: the two quantiles.
     """
-    outside = np.setdiff1d(np.arange(len(distances)), [i for community in communities for i in community])
+    held = as_distances(distances)
+    outside = np.setdiff1d(np.arange(len(held)), [i for community in communities for i in community])
     if len(outside) < FEWEST_OUTSIDE:
         return []
-    scores = _scores(distances, outside, slice(None), k)
+    scores = held.scores(k, images=outside)
     standout = float(np.quantile(usual(scores), config.standout))
     tests = []
     for community in communities:
@@ -76,38 +77,27 @@ def dependences(
         if len(rest) < FEWEST_OUTSIDE:
             tests.append(Dependence(rest, 0.0, standout))
             continue
-        without = _scores(distances, outside, rest, min(k, len(rest)))
+        without = held.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), config.dependency)
         tests.append(Dependence(rest, float(limit), standout))
     return tests
 
 
-def _parts(images: Int[np.ndarray, " b"], distances: Float[np.ndarray, "n m p"]) -> list[Int[np.ndarray, " c"]]:
-    """Images whose distances are copied at once: all of them may be a good part of the memory."""
-    size = at_once(distances.itemsize * distances.shape[1] * distances.shape[2])
-    return np.split(images, range(size, len(images), size))
-
-
-def _scores(
-    distances: Float[np.ndarray, "n m p"], images: Int[np.ndarray, " b"], columns: Int[np.ndarray, " o"] | slice, k: int
-) -> Float[np.ndarray, "b p"]:
-    """Mutual scores of some images against some references."""
-    parts = _parts(images, distances)
-    return np.concatenate([mutual_scores(distances[None, part][:, :, columns], k)[0] for part in parts])
-
-
-def depends(distances: Float[np.ndarray, "b m p"], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
+def depends(distances: Distances, images: Sequence[int], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
     """Which patches of some images, of the set or not, show what a community shares; `distances` as above."""
     if len(test.outside) < FEWEST_OUTSIDE:
-        return np.zeros((len(distances), distances.shape[2]), bool)
-    scores = mutual_scores(distances[None], k)[0]
-    without = mutual_scores(distances[None, :, test.outside], min(k, len(test.outside)))[0]
+        return np.zeros((len(images), distances.shape[2]), bool)
+    scores = distances.scores(k, images=images)
+    without = distances.scores(min(k, len(test.outside)), test.outside, images)
     depending = without / np.maximum(scores, 1e-12) > test.dependency
     return depending & (without > test.standout) & np.isfinite(without)
 
 
 def members_patches(
-    distances: Float[np.ndarray, "n m p"], communities: Sequence[Sequence[int]], tests: Sequence[Dependence], k: int
+    distances: Distances | Float[np.ndarray, "n m p"],
+    communities: Sequence[Sequence[int]],
+    tests: Sequence[Dependence],
+    k: int,
 ) -> Bool[np.ndarray, "n p"]:
     """Patches of members that show what their community shares; False for all other images.
 
@@ -117,15 +107,16 @@ def members_patches(
         tests: of `dependences`, for each community.
         k: neighbours that a score averages.
     """
-    shown = np.zeros((len(distances), distances.shape[2]), bool)
+    held = as_distances(distances)
+    shown = np.zeros(held.shape[::2], bool)
     for community, test in zip(communities, tests):
-        for members in _parts(np.asarray(community), distances):
-            shown[members] = depends(distances[members], test, k)
+        members = list(community)
+        shown[members] = depends(held, members, test, k)
     return shown
 
 
 def recognise(
-    distances: Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
+    distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
 ) -> list[Bool[np.ndarray, "b p"]]:
     """Patches of images that are not of the set which show what each community shares.
 
@@ -134,9 +125,8 @@ def recognise(
         tests: of `dependences`, for each community.
         k: neighbours that a score averages.
     """
-    parts = _parts(np.arange(len(distances)), distances)
-    nothing = np.zeros((0, distances.shape[2]), bool)
-    return [np.concatenate([nothing, *(depends(distances[part], test, k) for part in parts)]) for test in tests]
+    held = as_distances(distances)
+    return [depends(held, range(len(held)), test, k) for test in tests]
 
 
 def community_boxes(

@@ -5,7 +5,6 @@ model (CPM). [ours] The weights, the resolution and the test.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import graspologic_native
 import networkx as nx
@@ -15,8 +14,8 @@ from scipy.sparse import csr_array
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
-from codegraph_jax.core.arrays import CPU_THREADS
-from codegraph_jax.similarity.judged import judged_patches
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 
 LEAST_MEMBERS = 3
 """Two images that share a defect are two one-off defects that happen to look alike."""
@@ -52,21 +51,18 @@ def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarr
     return weights
 
 
-def likeness(distances: Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
+def likeness(distances: Distances | Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
     """How far every image is from each reference, by the patches that no link starts from: their median distance.
 
     What the images of a group share does not count, or they would be alike by that alone.
     """
-    linked = np.zeros(distances.shape[::2], bool)
-    linked[links.image, links.patch] = True
-
-    def of(i: int) -> Float[np.ndarray, " m"]:
-        judged = judged_patches(distances[i])
-        unlinked = judged & ~linked[i]
-        return np.median(distances[i][:, unlinked if unlinked.any() else judged | ~judged.any()], axis=1)
-
-    with ThreadPoolExecutor(CPU_THREADS) as pool:
-        return np.stack(list(pool.map(of, range(len(distances)))))
+    held = as_distances(distances)
+    judged = held.judged()
+    unlinked = judged.copy()
+    unlinked[links.image, links.patch] = False
+    # where nothing is left, what there is
+    everything = judged | ~judged.any(axis=1, keepdims=True)
+    return held.medians(np.where(unlinked.any(axis=1, keepdims=True), unlinked, everything))
 
 
 def nearest_first(

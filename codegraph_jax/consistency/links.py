@@ -10,25 +10,17 @@ windows, so that the burnout's place is free; a patch gives links only up to its
 it, since a part that was photographed twice agrees everywhere without being anomalous anywhere.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import fdtrc
+from scipy.special import fdtrc, fdtri
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.similarity.judged import serving, usual
-
-T = TypeVar("T")
-
-SMALLEST_DISTANCE = 1e-4
-"""Distances are clamped here before their logarithm is taken; float32 products leave no more near zero."""
-
-FARTHEST = 2.0
-"""Of unit vectors."""
+from codegraph_jax.scoring.distances import FARTHEST, SMALLEST_DISTANCE, Distances
+from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.similarity.judged import usual
 
 SMALLEST_WINDOW = 8
 """References in a window: below this, neither half holds enough spacings for a test."""
@@ -36,7 +28,8 @@ SMALLEST_WINDOW = 8
 LINKS_KEPT = 4000
 """Best links of an image that are remembered for the ratio statistics, which have no level of their own."""
 
-THREADS = 4
+SLACK = 0.99
+"""Share of a ratio that a device, which adds up in float32, must find for the host to look again."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
 
 
 def find_links(
-    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], config: ConsistencyConfig
+    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], config: ConsistencyConfig
 ) -> Links:
     """All links whose statistic is suspicious enough to be considered, the most suspicious first.
 
@@ -112,13 +105,14 @@ def find_links(
         config: statistic, windows, level and the quantile beyond which a patch stands out.
     """
     # the image itself and its duplicates serve no image
-    others = int(serving(distances).min())
+    held = as_distances(distances)
+    others = int(held.serves().sum(axis=1).min())
     windows = window_sizes(others, config.windows)
     if not windows:
         return _nothing()
     if config.statistic == "f_test":
-        return _burnout_links(distances, references, windows, config)
-    return _ratio_links(distances, references, windows[len(windows) // 2], config)
+        return _burnout_links(held, references, windows, config)
+    return _ratio_links(held, references, windows[len(windows) // 2], config)
 
 
 def select_by_coverage(links: Links, images: int, coverage: float) -> Links:
@@ -135,20 +129,18 @@ def select_by_coverage(links: Links, images: int, coverage: float) -> Links:
 
 
 def _burnout_links(
-    distances: Float[np.ndarray, "n m p"],
-    references: Int[np.ndarray, " m"],
-    windows: list[int],
-    config: ConsistencyConfig,
+    distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], config: ConsistencyConfig
 ) -> Links:
-    ends = [window - 1 for window in windows]
-    beyond = np.stack(_each_image(lambda i: np.partition(distances[i], ends, axis=0)[ends], len(distances)))
+    beyond = distances.smallest([window - 1 for window in windows])
     # one threshold a window: the quantile of d(omega) over all patches of the set
     limits = np.array([np.quantile(usual(beyond[:, k]), config.standout) for k in range(len(windows))])
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
-    def links_of(i: int) -> Links:
-        patches = np.flatnonzero(outstanding[i].any(axis=0))
-        columns = distances[i][:, patches].T
+    # many stand out and few burn out: a device finds these, so that the others need not come to the host
+    reaching = distances.reaching(windows, [_least_ratios(window, config.level / len(windows)) for window in windows])
+    chosen = outstanding if reaching is None else outstanding & reaching
+
+    def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
         # beyond the references that a patch has within a radius, windows that reach so far are left out above
         spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), FARTHEST))
@@ -165,18 +157,23 @@ def _burnout_links(
         rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
 
-    return Links.join(_each_image(links_of, len(distances)))
+    return Links.join(distances.each(chosen.any(axis=1), links_of))
+
+
+def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
+    """The ratio of spacings whose p-value is the level, for k = 1 ... window // 2; a little less, for rounding."""
+    middle = window // 2
+    return SLACK * fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
 
 
 def _ratio_links(
-    distances: Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], window: int, config: ConsistencyConfig
+    distances: Distances, references: Int[np.ndarray, " m"], window: int, config: ConsistencyConfig
 ) -> Links:
     """[paper] The endurance ratio d(k) / d(omega), in the middle window, and its weighted form [ours]."""
-    ends = _each_image(lambda i: np.partition(distances[i], window - 1, axis=0)[window - 1], len(distances))
-    typical = float(np.median(usual(np.stack(ends))))
+    ends = distances.smallest([window - 1])[:, 0]
+    typical = float(np.median(usual(ends)))
 
-    def links_of(i: int) -> Links:
-        columns = distances[i].T
+    def links_of(i: int, columns: Float[np.ndarray, "p m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : window - 1]
         near = np.maximum(np.take_along_axis(columns, order, axis=1), SMALLEST_DISTANCE)
         end = np.maximum(ends[i], SMALLEST_DISTANCE)[:, None]
@@ -190,13 +187,8 @@ def _ratio_links(
         patch, rank = np.divmod(best, window - 1)
         return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])
 
-    return Links.join(_each_image(links_of, len(distances)))
-
-
-def _each_image(work: Callable[[int], T], images: int) -> list[T]:
-    """`work` on every image; numpy's sorting releases the interpreter."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, range(images)))
+    everything = np.ones(distances.shape[::2], bool)
+    return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))
 
 
 def _nothing() -> Links:

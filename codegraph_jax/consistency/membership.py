@@ -5,7 +5,7 @@ stands, the question is easier: is there a patch of the image that is far from t
 members by a fifth? And is it as near as a further member's would be?
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,7 +13,8 @@ from scipy import stats
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.filtering import dependences
-from codegraph_jax.similarity.judged import usual
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 
 NEARER = 0.8
 """Most affinity of a member that joins. Measured over the sets of BENCHMARKS.md: images that show the defect 0.54 to
@@ -25,31 +26,36 @@ MEMBERS, OUTSIDE = 0.75, 4
 all, so that up to three images whose membership is unknown do not hide it."""
 
 
-def affinity(
-    distances: Float[np.ndarray, "m p"], inside: Int[np.ndarray, " a"], outside: Int[np.ndarray, " b"], standout: float
-) -> float:
-    """How much nearer the members are than the images outside, at the patch of an image where they are nearest.
+def affinities(
+    distances: Distances | Float[np.ndarray, "n m p"],
+    images: Sequence[int],
+    inside: Int[np.ndarray, " a"],
+    outside: Int[np.ndarray, " b"],
+    standout: float,
+) -> Float[np.ndarray, " i"]:
+    """How much nearer the members are than the images outside, at the patch of each image where they are nearest.
 
     Args:
-        distances: of one image, mean over layers and degrees; infinite where a reference must not serve.
+        distances: mean over layers and degrees; infinite where a reference must not serve, as no image serves itself.
+        images: of which it is asked.
         inside, outside: columns of the references that are members, and that belong to no community.
         standout: what the distance to the images outside must exceed for a patch to count.
 
     Returns:
         The least ratio of the two distances; infinite where no patch counts.
     """
-    near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
-    if not len(near) or len(far) < OUTSIDE:
-        return np.inf
-    elsewhere = np.partition(far, OUTSIDE - 1, axis=0)[OUTSIDE - 1]
-    # what is infinitely far, because it meets nobody within the radius, is not near
-    ratios = (np.quantile(near, MEMBERS, axis=0) / np.maximum(elsewhere, 1e-12))[elsewhere > standout]
-    return float(min(usual(ratios), default=np.inf))
+    held = as_distances(distances)
+    near, elsewhere = held.quantile(MEMBERS, inside, images), held.kth(OUTSIDE, outside, images)
+    # what is infinitely far, because it meets nobody within the radius, is not near, and nothing is near beside it
+    counts = np.isfinite(near) & np.isfinite(elsewhere) & (elsewhere > standout)
+    ratios = np.full(near.shape, np.inf)
+    np.divide(near, np.maximum(elsewhere, 1e-12), out=ratios, where=counts)
+    return np.where(ratios >= 0, ratios, np.inf).min(axis=1, initial=np.inf)
 
 
 def with_missed_members(
     communities: Sequence[Sequence[int]],
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     k: int,
     config: ConsistencyConfig,
@@ -67,16 +73,16 @@ def with_missed_members(
         config: the quantiles and the significance.
     """
     grown = [list(members) for members in communities]
-    tests = dependences(distances, references, communities, k, config)
+    held = as_distances(distances)
+    tests = dependences(held, references, communities, k, config)
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
-    others = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
+    others = np.setdiff1d(np.arange(len(held)), [i for members in communities for i in members])
     found = np.full((len(tests), len(others)), np.inf)
     for c, (members, test) in enumerate(zip(communities, tests)):
         inside = np.flatnonzero(np.isin(references, members))
         own, values = (
-            _affinities(images, distances, references, inside, outside, test.standout)
-            for images in (members, others.tolist())
+            affinities(held, images, inside, outside, test.standout) for images in (members, others.tolist())
         )
         limit = min(NEARER, _further(own[np.isfinite(own)], config.significance))
         found[c] = np.where(values < limit, values, np.inf)
@@ -84,19 +90,6 @@ def with_missed_members(
         if len(tests) and np.isfinite(found[:, place]).any():
             grown[int(found[:, place].argmin())].append(int(i))
     return [tuple(members) for members in grown]
-
-
-def _affinities(
-    images: Iterable[int],
-    distances: Float[np.ndarray, "n m p"],
-    references: Int[np.ndarray, " m"],
-    inside: Int[np.ndarray, " a"],
-    outside: Int[np.ndarray, " b"],
-    standout: float,
-) -> Float[np.ndarray, " i"]:
-    """Of each image, to the members other than itself."""
-    others = ((i, inside[references[inside] != i]) for i in images)
-    return np.array([affinity(distances[i], columns, outside, standout) for i, columns in others])
 
 
 def _further(values: Float[np.ndarray, " v"], chance: float) -> float:

@@ -15,6 +15,7 @@ from scipy.spatial.distance import squareform
 from codegraph_jax.core.arrays import at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.on_device import DeviceLayer
 from codegraph_jax.similarity.pairwise import choose_references
 
 SIDE = 4
@@ -65,14 +66,15 @@ def coarse_parts(
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 parts, of unit length in each layer."""
     start = sum(features.counts[: jax.process_index()])
-    weights = _part_weights(grid)
-    shape = (len(features.layers), len(weights), features.layers[0].shape[2])
-    parts = np.zeros((len(images), *shape), np.float32)
-    for place, image in enumerate(images):
-        if (judged := features.placement.judged) is not None:
-            weights = _part_weights(grid, judged[start + int(image)].reshape(grid))
-        for number, layer in enumerate(features.layers):
-            parts[place, number] = weights @ np.asarray(layer[int(image)], np.float32)
+    weights, judged = _part_weights(grid), features.placement.judged
+    of_image = [weights if judged is None else _part_weights(grid, judged[start + i].reshape(grid)) for i in images]
+    parts = np.zeros((len(images), len(features.layers), len(weights), features.layers[0].shape[2]), np.float32)
+    for number, layer in enumerate(features.layers):
+        if isinstance(layer, DeviceLayer):
+            parts[:, number] = layer.weighted(images, np.array(of_image).reshape(-1, *weights.shape))
+            continue
+        for own, image, some in zip(parts, images, of_image):
+            own[number] = some @ np.asarray(layer[int(image)], np.float32)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 

@@ -11,17 +11,20 @@ import base64
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Array, Bool, Float, Int8
 from scipy.cluster.vq import kmeans2
 
+from codegraph_jax.core.transfers import to_host
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.on_device import DeviceLayer
 
 DEGREE = 3
 """Side of the neighbourhoods that the vectors average: alone, patches are told from others less well."""
@@ -106,11 +109,13 @@ def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndar
 
     Those of patches that do not count, whose tokens are 0, are 0 too: they are like nothing.
     """
-    parts = [
-        np.asarray(aggregate(tokens, DEGREE, grid) * (tokens != 0).any(axis=-1, keepdims=True))
-        for tokens in map(jnp.asarray, layers)
-    ]
+    parts = [to_host(_unit_vectors(jnp.asarray(tokens), grid)) for tokens in layers]
     return np.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
+
+
+@partial(jax.jit, static_argnames="grid")
+def _unit_vectors(tokens: Float[Array, "b p c"], grid: tuple[int, int]) -> Float[Array, "b p c"]:
+    return aggregate(tokens, DEGREE, grid) * (tokens != 0).any(axis=-1, keepdims=True)
 
 
 def recognise_all(
@@ -272,7 +277,10 @@ def _in_chunks(
     for place in range(0, len(own), CHUNK):
         chunk = own[place : place + CHUNK]
         rows = np.array(chunk) - start
-        yield chunk, patch_vectors([np.asarray(layer[rows]) for layer in features.layers], grid)
+        # from a device as many as serve again: what fills them up is cut off here
+        layers = features.layers
+        tokens = [layer.of(rows) if isinstance(layer, DeviceLayer) else np.asarray(layer[rows]) for layer in layers]
+        yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 
 def _evenly(items: list[int], most: int) -> list[int]:

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
-from codegraph_jax.similarity.judged import serving
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 
 WINDOW = 0.5
 """Share of the references whose distances are looked at."""
@@ -47,7 +48,9 @@ class SpacingLaw:
 
 
 def measure_spacing_law(
-    distances: Float[np.ndarray, "n m p"], scores: Float[np.ndarray, "n p"], flagged: Bool[np.ndarray, "n p"]
+    distances: Distances | Float[np.ndarray, "n m p"],
+    scores: Float[np.ndarray, "n p"],
+    flagged: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
     """Measures the law on patches that look normal, that stand out alone, and that were flagged as recurring.
 
@@ -59,7 +62,8 @@ def measure_spacing_law(
     Returns:
         None where the set is too small for a window.
     """
-    others = int(serving(distances).min())
+    held = as_distances(distances)
+    others = int(held.serves().sum(axis=1).min())
     window = int(WINDOW * others)
     if window < SMALLEST_WINDOW:
         return None
@@ -67,7 +71,7 @@ def measure_spacing_law(
     outstanding = scores > np.quantile(scores[judged], STANDOUT)
     normal_patches, one_off = ~flagged & ~outstanding & judged, ~flagged & outstanding & judged
     masks = {"normal": normal_patches, "one-off": one_off, "recurring": flagged}
-    spacings = {kind: _spacings(distances, mask, window) for kind, mask in masks.items() if mask.any()}
+    spacings = {kind: _spacings(held, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
     steps = np.arange(1, len(p_values) + 1) / len(p_values)
@@ -81,10 +85,10 @@ def measure_spacing_law(
     )
 
 
-def _spacings(distances: Float[np.ndarray, "n m p"], mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
+def _spacings(distances: Distances, mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
     """i tau(i) of up to `SAMPLE` of the chosen patches."""
     image, patch = np.nonzero(mask)
     chosen = np.linspace(0, len(image) - 1, min(len(image), SAMPLE)).astype(int)
-    nearest = np.sort(distances[image[chosen], :, patch[chosen]], axis=1)[:, :window]
+    nearest = np.sort(distances.rows(image[chosen], patch[chosen]), axis=1)[:, :window]
     # within a radius a patch may have fewer references than the window has
     return log_spacings(nearest[np.isfinite(nearest[:, -1])])

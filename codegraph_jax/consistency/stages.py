@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.consistency.duplicates import groups, same_part
-from codegraph_jax.consistency.filtered import Barred, Filter
+from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
     FEWEST_OUTSIDE,
     Dependence,
@@ -37,8 +37,10 @@ from codegraph_jax.consistency.recognition import numbered, with_signatures, wit
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.verdicts import decide, weigh
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
-from codegraph_jax.scoring.mutual import mutual_scores
-from codegraph_jax.similarity.comparison import Comparison, mean_distances
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import mean_of
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.resident import Barred
 
 
 def find_consistent(
@@ -58,17 +60,17 @@ def find_consistent(
         patterns: what a person has judged.
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
-    distances = mean_distances(comparison.tables)
+    distances = mean_of(comparison)
     if comparison.barred is not None:
-        distances[comparison.barred] = np.inf
+        distances = distances.without(comparison.barred)
     duplicates = same_part(distances, references, comparison.added)
-    distances[duplicates] = np.inf
+    distances = distances.without(duplicates)
     keys = comparison.features.keys[:own]
-    found, tests = find_communities(distances[:own], references, duplicates[:own], keys, k, grid, config)
+    found, tests = find_communities(distances.some(slice(own)), references, duplicates[:own], keys, k, grid, config)
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
     # members show what their community shares, added images what its test says, others what is recognised
-    added = recognise(distances[own:], tests, k)
+    added = recognise(distances.some(slice(own, None)), tests, k) if comparison.added else []
     members = found.shows.reshape(own, -1)
     shows = dict(elsewhere)
     for number in range(1, len(found.communities) + 1):
@@ -81,7 +83,7 @@ def find_consistent(
 
 
 def find_communities(
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
     keys: Sequence[bytes],
@@ -127,7 +129,7 @@ def find_communities(
         views,
         image_graph(weights, links),
         shows.reshape(images, *grid),
-        measure_spacing_law(distances, mutual_scores(distances[None], k)[0], shown),
+        measure_spacing_law(distances, distances.scores(k), shown),
     )
     return consistency, tests
 
@@ -154,7 +156,7 @@ def _filter(
 def _without_views(
     found: Sequence[tuple[Members, float]],
     links: Links,
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances,
     references: Int[np.ndarray, " m"],
     k: int,
     grid: tuple[int, int],

@@ -26,8 +26,9 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.filtering import Dependence
-from codegraph_jax.consistency.links import SMALLEST_DISTANCE
 from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.scoring.distances import SMALLEST_DISTANCE, Distances
+from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.scoring.mutual import mean_of_smallest
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
 from codegraph_jax.similarity.judged import judged_patches, usual
@@ -45,7 +46,7 @@ FAR = 0.75
 
 
 def weigh(
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     shown: Bool[np.ndarray, "n p"],
@@ -62,14 +63,16 @@ def weigh(
         tests: of `dependences`, for each community.
         k: neighbours that a score averages.
     """
-    outside = np.setdiff1d(np.arange(len(distances)), [i for members in communities for i in members])
-    highest = np.array([max(usual(mean_of_smallest(distances[i], k)), default=0.0) for i in outside])
+    held = as_distances(distances)
+    outside = np.setdiff1d(np.arange(len(held)), [i for members in communities for i in members])
+    highest = np.array([max(usual(scores), default=0.0) for scores in held.scores(k, images=outside)])
     normal = fit_normal_scores(highest)
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))
         witnesses = [
-            _witness(distances[i], inside[references[inside] != i], test.outside, shown[i], normal, k) for i in members
+            _witness(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
+            for i, to_references in zip(members, held.images(members))
         ]
         known = np.array([witness for witness in witnesses if witness])
         found.append(Evidence(*np.median(known, axis=0).tolist()) if len(known) else None)

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from codegraph_jax.scoring.distances import Distances
+from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.similarity.judged import judged_patches
 
 VIEW = 0.92
@@ -22,7 +24,7 @@ MARGIN = 2
 
 
 def agreement_elsewhere(
-    distances: Float[np.ndarray, "n m p"],
+    distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     members: Sequence[int],
     tied: Bool[np.ndarray, "n p"],
@@ -41,13 +43,13 @@ def agreement_elsewhere(
     """
     inside = np.isin(references, members)
     areas = []
-    for i in members:
+    for i, to_references in zip(members, as_distances(distances).images(members)):
         covered = ndimage.binary_dilation(tied[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
-        usable = np.isfinite(distances[i]).any(axis=1)
-        covered |= ~judged_patches(distances[i]) | ~np.isfinite(distances[i][usable]).all(axis=0)
+        usable = np.isfinite(to_references).any(axis=1)
+        covered |= ~judged_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)
         if covered.all() or len(set(inside[usable])) < 2:
             continue
-        to_image = distances[i][usable][:, ~covered].mean(axis=1, dtype=np.float64)
+        to_image = to_references[usable][:, ~covered].mean(axis=1, dtype=np.float64)
         areas.append(roc_auc_score(inside[usable], -to_image))
     # where nothing is left to look at, they agree everywhere
     return float(np.mean(areas)) if areas else 1.0

@@ -22,6 +22,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.buffer import FeatureBuffer
+from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
 from codegraph_jax.features.tokens import image_tokens
 
@@ -39,7 +40,7 @@ class Features:
     Attributes:
         layers: for each layer the patch tokens [k, p, c], normalised over each image (`aggregation.normalise`) and
             rounded to the type that the run keeps them in: of the k images that this process has read; on the device
-            where one does all the work and no buffer was given, else on the host.
+            where one does all the work and no buffer was given (an array, or a `DeviceLayer`), else on the host.
         counts: images of each process; they follow one another.
         image_features: [n, d], for the re-scoring of images.
         keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
@@ -53,7 +54,7 @@ class Features:
         depth: bits of 16-bit samples that the images were read with.
     """
 
-    layers: list[Float[Array | np.ndarray, "k p c"]]
+    layers: list[Any]
     counts: tuple[int, ...]
     image_features: Float[np.ndarray, "n d"]
     keys: list[bytes]
@@ -84,7 +85,9 @@ class Features:
         own = judged[start : start + self.counts[rank]]
         layers = []
         for layer in self.layers:
-            if isinstance(layer, np.ndarray):
+            if isinstance(layer, DeviceLayer):
+                layer = layer.where(own)
+            elif isinstance(layer, np.ndarray):
                 # in place, image by image: a layer may be a mapped file
                 for tokens, patches in zip(layer, own):
                     tokens[~patches] = 0
@@ -137,6 +140,7 @@ class Extractor:
         progress: Progress = lambda images: None,
         once: bool = False,
         depth: int = DEEP,
+        on_device: bool = False,
     ) -> Features:
         """The features of some images; with several processes each reads a share of them, and all but the layers is
         gathered.
@@ -150,6 +154,7 @@ class Extractor:
             progress: called with the number of images just done.
             once: images that are the same, pixel by pixel, become one.
             depth: bits of 16-bit samples, see `load_image`.
+            on_device: the layers stay on the one device as `DeviceLayer`; for runs without a buffer.
 
         Raises:
             UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
@@ -165,7 +170,8 @@ class Extractor:
             self.unreadable,
             depth,
         )
-        gathered = _Gathered(buffer, once)
+        stay = DeviceLayers(len(sources[mine]), self.mesh.devices[0]) if on_device else None
+        gathered = _Gathered(buffer, once, stay)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
@@ -178,7 +184,7 @@ class Extractor:
 
         with processes.together():
             for batch in _unknown(batches, stores, gathered, progress):
-                started = self._start(batch, batches.sizes)
+                started = self._start(batch, batches.sizes, on_device)
                 # only now is the batch before this one waited for, so that the device always has work
                 if running:
                     finish(*running)
@@ -209,8 +215,15 @@ class Extractor:
         given = [x.reshape(len(devices), -1, *x.shape[1:]) for x in given]
         return chunks(lambda part: compiled(*(x[:, part] for x in given)), given[0].shape[1], axis=1)
 
-    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]]) -> tuple[BatchFeatures, Array]:
-        """Begins the work on a batch; nothing is waited for."""
+    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]], whole: bool) -> tuple[BatchFeatures, Array]:
+        """Begins the work on a batch; nothing is waited for.
+
+        Args:
+            batch: its images.
+            sizes: of the photographs.
+            whole: what fills the batch up stays in the results of one device: to cut it off is a program for every
+                number of images.
+        """
         covered = []
         if self.frame.keeps_aspect:
             contents = [self.frame.content(*sizes[place]) for place in batch.places.tolist()]
@@ -219,7 +232,7 @@ class Extractor:
             filled[: len(contents)] = self.frame.covered(contents)
             covered.append(filled)
         layers, image_features, finite = self.forward(batch.images, *covered)
-        if len(self.mesh.local) == 1:
+        if len(self.mesh.local) == 1 and not whole:
             valid = len(batch.places)
             layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
         return BatchFeatures([layer.astype(self.dtype) for layer in layers], image_features), finite
@@ -253,10 +266,12 @@ class Extractor:
 
 @dataclass
 class _Gathered:
-    """The features that are there so far, batch by batch; with a buffer in any order, else in that of the sources."""
+    """The features that are there so far, batch by batch; with a buffer, or on a device, in any order, else in that of
+    the sources."""
 
     buffer: FeatureBuffer | None
     once: bool
+    on_device: DeviceLayers | None = None
     places: list[np.ndarray] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     batches: list[BatchFeatures] = field(default_factory=list)
@@ -275,6 +290,9 @@ class _Gathered:
         """Takes the features of some images."""
         if self.buffer:
             self.buffer.keep(places, keys, features)
+            features = features._replace(layers=[])
+        elif self.on_device:
+            self.on_device.keep(places, features.layers)
             features = features._replace(layers=[])
         self.places.append(places)
         self.keys += keys
@@ -303,7 +321,10 @@ class _Gathered:
         """
         places = np.concatenate(self.places) if self.places else np.zeros(0, int)
         order = np.argsort(places)
-        image_features = np.concatenate([np.asarray(b.image_features) for b in self.batches] or [np.zeros((0, 0))])
+        image_features = np.concatenate(
+            [np.asarray(b.image_features)[: len(some)] for b, some in zip(self.batches, self.places)]
+            or [np.zeros((0, 0))]
+        )
         copies = [(i + start, first + start) for i, first in self.copies]
         first = self._first_anywhere(places[order] + start, [self.keys[i] for i in order])
         if (new := first == places[order] + start).all():
@@ -347,6 +368,8 @@ class _Gathered:
     def _layers(self, places: Int[np.ndarray, " k"]) -> list[Any]:
         if self.buffer:
             return list(self.buffer.joined(places))
+        if self.on_device:
+            return list(self.on_device.joined(places))
         order = np.argsort([part[0] for part in self.places])
         batches = [self.batches[i].layers for i in order]
         layers = []

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from codegraph_jax.core.sizes import padded
 from codegraph_jax.data.frame import Content
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
@@ -58,13 +59,27 @@ def image_scores(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
 ) -> Float[np.ndarray, " n"]:
     """Greatest value of each image's anomaly map of `size`; the maps never exist all at once."""
+    if not len(patch_scores):
+        return np.zeros(0, np.float32)
+    grid = patch_scores.shape[1:]
+    if all((content.height, content.width) == grid for content in contents):
+        return _greatest_values(patch_scores, size)
+    parts = [_greatest_values(content.cut(own)[None], size) for own, content in zip(patch_scores, contents)]
+    return np.concatenate(parts)
+
+
+def _greatest_values(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, " n"]:
+    count = len(patch_scores)
+    filled = np.zeros((padded(count), *patch_scores.shape[1:]), np.float32)
+    filled[:count] = patch_scores
+    return np.asarray(_greatest(filled, size))[:count]
+
+
+@partial(jax.jit, static_argnames="size")
+def _greatest(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Float[Array, " n"]:
     pixels = size * size if isinstance(size, int) else size[0] * size[1]
     step = max(1, min(MAPS_AT_ONCE, PIXELS_AT_ONCE // pixels))
-    parts = [
-        content_maps(patch_scores[a : a + step], size, contents[a : a + step]).max(axis=(1, 2))
-        for a in range(0, len(patch_scores), step)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return lax.map(lambda own: anomaly_maps(own[None], size).max(), scores, batch_size=min(step, len(scores)))
 
 
 def scale_ends(patch_scores: Float[np.ndarray, " v"], thresholds: Sequence[float] = ()) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.resident import ResidentTables
 
 
 class Panel(NamedTuple):
@@ -30,6 +31,8 @@ class Panel(NamedTuple):
 
 def panel_scores(comparison: Comparison, panel: Panel) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores by the references of a panel, layer by layer."""
+    if isinstance(comparison.tables, ResidentTables):
+        return comparison.tables.scores(panel.k, panel.columns, comparison.barred)
     whole = len(panel.columns) == len(comparison.references)
     columns = slice(None) if whole else panel.columns
     return [mutual_scores(table, panel.k, columns, comparison.barred) for table in comparison.tables]

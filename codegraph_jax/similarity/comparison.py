@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.features.extraction import Features
+from codegraph_jax.similarity.resident import HostView, ResidentTables
 from codegraph_jax.similarity.tiles import TileOptions
 
 
@@ -28,9 +29,25 @@ class TableStore(Protocol):
         layer: int,
         keys: Sequence[bytes],
         references: Int[np.ndarray, " m"],
-        table: Float[np.ndarray, "r n m p"],
+        table: Float[np.ndarray, "r n m p"] | HostView,
     ) -> None:
         """Takes the distances of a layer."""
+
+
+@dataclass(frozen=True)
+class StoredLayers:
+    """A `TableStore` as it is asked for the layers of one set, see there."""
+
+    store: TableStore
+    keys: Sequence[bytes]
+    references: Int[np.ndarray, " m"]
+    allocate: Allocate
+
+    def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
+        return self.store.find_table(layer, self.keys, self.references, self.allocate)
+
+    def keep(self, layer: int, table: HostView) -> None:
+        self.store.keep_table(layer, self.keys, self.references, table)
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,9 @@ class Comparison:
 
     Attributes:
         features: of the n images.
-        tables: distances of each layer [r, n, m, p]; infinite where a reference is the image itself, and where within
-            the radius it has no patch that counts; of patches that are not judged `judged.NOT_JUDGED`.
+        tables: distances of each layer [r, n, m, p], or the place on a device where they are; infinite where a
+            reference is the image itself, and where within the radius it has no patch that counts; of patches that are
+            not judged `judged.NOT_JUDGED`.
         references: which images the m references are, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.
@@ -54,7 +72,7 @@ class Comparison:
     """
 
     features: Features
-    tables: Sequence[Float[np.ndarray, "r n m p"]]
+    tables: Sequence[Float[np.ndarray, "r n m p"]] | ResidentTables
     references: Int[np.ndarray, " m"]
     options: TileOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -69,10 +87,26 @@ class Comparison:
         """Images of the set, which come first."""
         return len(self.features.kept) - self.added
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(images n, references m, patches p)."""
+        if isinstance(self.tables, ResidentTables):
+            return self.tables.shape
+        n, m, p = self.tables[0].shape[1:]
+        return n, m, p
+
+    def host_tables(self) -> Sequence[Float[np.ndarray, "r n m p"]]:
+        """The tables in the memory of the host; copies where they are on a device."""
+        return self.tables.host() if isinstance(self.tables, ResidentTables) else self.tables
+
+    def on_host(self) -> "Comparison":
+        """The comparison with its tables in the memory of the host."""
+        return replace(self, tables=self.host_tables())
+
     def with_references(self, columns: Int[np.ndarray, " k"]) -> "Comparison":
         """The comparison with fewer references; a copy of a part of the tables."""
         barred = None if self.barred is None else self.barred[:, columns]
-        tables = [table[:, :, columns] for table in self.tables]
+        tables = [table[:, :, columns] for table in self.host_tables()]
         return replace(self, tables=tables, references=self.references[columns], barred=barred)
 
 

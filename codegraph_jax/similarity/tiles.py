@@ -74,12 +74,17 @@ def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet
         narrow = jnp.bfloat16 in (dtype, normalised.dtype)
         return PatchSet((_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32),), scales, penalty)
     vectors = tuple(_unit_vectors(normalised, r, options.grid, dtype, options.kernel) for r in options.degrees)
-    return PatchSet(vectors, jnp.zeros((0, *normalised.shape[:2]), jnp.float32), penalty)
+    return PatchSet(vectors, _no_scales(normalised), penalty)
 
 
 @jax.jit
 def _penalty(normalised: Float[Array, "n p c"]) -> Float[Array, "1 n p"]:
     return jnp.where((normalised != 0).any(axis=-1), 0.0, -jnp.inf)[None]
+
+
+@jax.jit
+def _no_scales(normalised: Float[Array, "n p c"]) -> Float[Array, "0 n p"]:
+    return jnp.zeros((0, *normalised.shape[:2]), jnp.float32)
 
 
 @partial(jax.jit, static_argnames="dtype")

@@ -163,7 +163,7 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
     detector = CoDeGraph(config.detect)
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
-            comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+            comparison = detector.compare([source_of(sample) for sample in samples], progress=True).on_host()
             labels = np.array([samples[i].label for i in comparison.features.kept])
             good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
             for share in config.real_shares:
@@ -182,7 +182,7 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     """Raw scores of some images by themselves alone."""
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
-    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables])
+    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.host_tables()])
     placement = comparison.features.placement.of(images)
     maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
     return image_scores(maps, placement.frame.size, placement.contents())

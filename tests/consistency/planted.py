@@ -8,6 +8,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -33,19 +34,24 @@ def draw(n=48, group=10, one_off=5, seed=0, channels=96, rough=1.2):
     return tokens.astype(np.float32)
 
 
-def table(tokens, references=None):
+def table(tokens, references=None, options=OPTIONS):
     """(normalised tokens, distances [1, n, m, p])."""
     references = np.arange(len(tokens)) if references is None else references
     normalised = normalise(jnp.asarray(tokens))
-    return normalised, pairwise_distances(normalised, OPTIONS, references)
+    return normalised, pairwise_distances(normalised, options, references)
 
 
-def compare(tokens, references=None):
-    """The comparison of a set of one layer."""
+def compare(tokens, references=None, options=OPTIONS, judged=None):
+    """The comparison of a set of one layer; where not all patches are judged, tokens are taken as they are."""
     references = np.arange(len(tokens)) if references is None else references
-    normalised, distances = table(tokens, references)
     n = len(tokens)
-    keys = [image.tobytes() for image in tokens]
     placement = Placement(Frame("squeeze", GRID, 14), np.ones((n, 2), int))
+    if judged is None:
+        normalised, distances = table(tokens, references, options)
+    else:
+        normalised, placement = jnp.asarray(tokens), placement.within(judged)
+        distances = pairwise_distances(normalised, options, references)
+        mark_not_judged(distances, judged)
+    keys = [image.tobytes() for image in tokens]
     features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
-    return Comparison(features, [distances], references, OPTIONS)
+    return Comparison(features, [distances], references, options)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.membership import NEARER, affinity, with_missed_members
+from codegraph_jax.consistency.membership import NEARER, affinities, with_missed_members
 from codegraph_jax.scoring.mutual import neighbour_count
 from tests.consistency.planted import REGION, draw, table
 
@@ -41,7 +41,7 @@ def test_of_two_communities_the_nearer_one_is_joined():
 def test_affinity_is_the_least_ratio_at_patches_that_stand_out():
     distances = np.array([[0.4, 0.1], [0.4, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2]], np.float32)
     inside, outside = np.arange(2), np.arange(2, 6)
-    assert affinity(distances, inside, outside, 0.5) == pytest.approx(0.5)
-    assert affinity(distances, inside, outside, 0.9) == np.inf
-    assert affinity(distances, inside, outside[:3], 0.5) == np.inf
+    assert affinities(distances[None], [0], inside, outside, 0.5) == pytest.approx([0.5])
+    assert affinities(distances[None], [0], inside, outside, 0.9) == [np.inf]
+    assert affinities(distances[None], [0], inside, outside[:3], 0.5) == [np.inf]
     assert 0 < NEARER < 1

@@ -1,0 +1,134 @@
+"""Distances that stay on a device: the same tables, the same scores and the same findings as on the host."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.core.transfers import counting
+from codegraph_jax.features.on_device import DeviceLayers
+from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.similarity.resident import ResidentTables
+from tests.consistency import planted
+from tests.support.programs import compiled_programs
+
+CLOSE = 2e-6
+FRACTION = 0.3
+
+
+def on_device(comparison, kept=None, batch=8):
+    """The same comparison with features and tables on a device, the features put together batch by batch."""
+    features, (device, *_) = comparison.features, jax.devices()
+    layers = DeviceLayers(len(features.kept), device)
+    for start in range(0, len(features.kept), batch):
+        places = np.arange(start, min(start + batch, len(features.kept)))
+        filled = np.resize(places, batch)
+        layers.keep(places, [np.asarray(layer)[filled] for layer in features.layers])
+    features = dataclasses.replace(features, layers=layers.joined(np.arange(len(features.kept))))
+    k = Panel.of(comparison, FRACTION).k
+    judged = features.placement.judged
+    arguments = (features.layers, comparison.references, comparison.options, device, k, judged, kept)
+    return dataclasses.replace(comparison, features=features, tables=ResidentTables(*arguments))
+
+
+FILTERING = ConsistencyConfig(unsure="filter")
+"""Whatever recurs is taken out, so that there is something to take out."""
+
+
+def judge(comparison, config=FILTERING):
+    """(scores before, what recurs, what is taken out, scores after)."""
+    panel = Panel.of(comparison, FRACTION)
+    scores = panel_scores(comparison, panel)
+    found, taken_out = find_consistent(comparison, panel.k, config)
+    return scores, found, taken_out, filtered_scores(comparison, panel, scores, taken_out)
+
+
+def assert_same(here, there):
+    for mine, theirs in zip(here[0], there[0]):
+        np.testing.assert_allclose(mine, theirs, atol=CLOSE)
+    for mine, theirs in zip(here[1].communities, there[1].communities, strict=True):
+        assert (mine.members, mine.boxes, mine.verdict) == (theirs.members, theirs.boxes, theirs.verdict)
+        np.testing.assert_allclose(mine.p_value, theirs.p_value)
+    np.testing.assert_array_equal(here[1].shows, there[1].shows)
+    assert (here[1].duplicates, here[1].views) == (there[1].duplicates, there[1].views)
+    np.testing.assert_array_equal(here[2].removed, there[2].removed)
+    np.testing.assert_allclose(here[3], there[3], atol=CLOSE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"kernel": "reuse", "degrees": (1, 3)}, {"precision": "bfloat16"}, {"radius": 5}, {"batch": 4}],
+    ids=str,
+)
+def test_a_recurring_defect_is_found_and_filtered_the_same(change):
+    comparison = planted.compare(planted.draw(n=40, group=8, one_off=4), options=planted.OPTIONS._replace(**change))
+    resident = on_device(comparison)
+    for mine, theirs in zip(resident.host_tables(), comparison.tables):
+        np.testing.assert_array_equal(mine, theirs)
+    here, there = judge(comparison), judge(resident)
+    assert_same(here, there)
+    assert here[2].removed.any()
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed):
+    tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
+    tokens[30] = tokens[31] + 0.01 * tokens[30]
+    normalised = planted.table(tokens)[0]
+    judged = np.ones((60, 64), bool)
+    judged[::3, 5:9] = judged[7, 40:] = False
+    references = np.setdiff1d(np.arange(55), [9, 20, 33])
+    barred = np.zeros((60, len(references)), bool)
+    barred[3, 5] = barred[12, 7] = True
+    options = planted.OPTIONS._replace(masked=True)
+    comparison = planted.compare(np.where(judged[..., None], normalised, 0), references, options, judged)
+    comparison = dataclasses.replace(comparison, added=5, barred=barred)
+    here, there = judge(comparison), judge(on_device(comparison))
+    assert_same(here, there)
+    assert here[1].duplicates and here[2].removed.any()
+
+
+def test_tables_without_room_are_made_again():
+    comparison = planted.compare(planted.draw(n=40, group=8, one_off=4))
+    kept, again = judge(on_device(comparison)), judge(on_device(comparison, kept=0))
+    for mine, theirs in zip((*kept[0], kept[3]), (*again[0], again[3])):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("statistic", ["ratio", "weighted"])
+def test_the_ratio_statistics(statistic):
+    comparison = planted.compare(planted.draw(n=40, group=8, one_off=4))
+    config = dataclasses.replace(FILTERING, statistic=statistic)
+    assert_same(judge(comparison, config), judge(on_device(comparison), config))
+
+
+def test_copies_do_not_grow_with_the_images():
+    """Neither their number nor, beyond scores, their size; implicit copies to the device are refused."""
+
+    def copies(n):
+        comparison = planted.compare(planted.draw(n=n, group=8, one_off=4))
+        with counting() as transfers, jax.transfer_guard_host_to_device("disallow"):
+            resident = on_device(comparison, batch=190)
+            made = dataclasses.replace(transfers)
+            judge(resident)
+        return made, transfers
+
+    few, many = copies(130), copies(190)
+    assert (many[0].to_device, many[0].to_host) == (few[0].to_device, few[0].to_host)
+    assert (many[1].to_device, many[1].to_host) == (few[1].to_device, few[1].to_host)
+
+
+def test_sets_of_many_sizes_share_their_programs():
+    def all_of_it(n):
+        judge(on_device(planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)), batch=8))
+
+    all_of_it(64)
+    inputs = {n: planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)) for n in (35, 50, 63)}
+    with compiled_programs() as programs:
+        for comparison in inputs.values():
+            judge(on_device(comparison))
+    assert not programs

@@ -1,0 +1,133 @@
+"""Whole detections whose distances stay on the device."""
+
+import dataclasses
+import logging
+
+import jax
+import numpy as np
+import pytest
+
+from codegraph_jax import detector as story
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
+from codegraph_jax.similarity import residency
+from codegraph_jax.similarity.residency import tables_on_device
+from codegraph_jax.similarity.resident import ResidentTables
+from tests.backbones.tiny import GOLDEN, TINY
+from tests.support.programs import compiled_programs
+
+
+@pytest.fixture(autouse=True)
+def tiny_preset(monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+
+
+def tiny(where="device", batch_size=4, **changes):
+    backbone = BackboneConfig(
+        name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
+    )
+    parallel = ParallelConfig(devices=1)
+    return Config(backbone=backbone, storage=StorageConfig(tables=where), parallel=parallel, **changes)
+
+
+def photographs(n=24, seed=0):
+    return list(draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
+
+
+def assert_same(there, here):
+    np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
+    np.testing.assert_allclose(there.scores, here.scores, atol=1e-4)
+    np.testing.assert_array_equal(there.consistency.shows, here.consistency.shows)
+    assert [c.members for c in there.consistency.communities] == [c.members for c in here.consistency.communities]
+    np.testing.assert_array_equal(there.kept, here.kept)
+
+
+def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
+    """With what makes places and numbers of images differ: a copy, an unreadable file, added images, a mask, a bank."""
+    images = photographs()
+    images[7] = images[2]
+    images[11] = str(tmp_path / "nothing.png")
+    roi = np.ones((8, 8), bool)
+    roi[:2] = False
+    results = [
+        CoDeGraph(tiny(where)).detect(images, added=photographs(5, seed=1), roi=roi, bank_references=6)
+        for where in ("device", "host")
+    ]
+    assert_same(*results)
+    there, here = (result.bank.inspect(images[:3]) for result in results)
+    np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_features_from_a_cache(tmp_path, precision):
+    """Which come to the host first."""
+    changes = {"data": DataConfig(cache=str(tmp_path))}
+    similarity = dataclasses.replace(tiny().similarity, precision=precision)
+    first, second = (CoDeGraph(tiny(**changes, similarity=similarity)).detect(photographs(12)) for _ in range(2))
+    assert second.from_cache == 12
+    np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
+
+
+def test_the_categories_of_a_run_share_their_programs():
+    detector = CoDeGraph(tiny())
+    detector.detect(photographs(31))
+    with compiled_programs() as programs:
+        for n in (17, 22, 30):
+            detector.detect(photographs(n, seed=n))
+    assert not programs
+
+
+def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(story, "ResidentTables", exhausted)
+    with caplog.at_level(logging.WARNING):
+        there = CoDeGraph(tiny()).detect(photographs())
+    assert "the host keeps them" in caplog.text
+    assert_same(there, CoDeGraph(tiny("host")).detect(photographs()))
+
+
+def test_what_stays_follows_from_the_room(monkeypatch):
+    detector = CoDeGraph(tiny("auto"))
+    comparison = CoDeGraph(tiny()).compare(photographs(12))
+    assert isinstance(comparison.tables, ResidentTables)
+    assert not isinstance(detector.compare(photographs(12)).tables, ResidentTables)  # a CPU
+
+    plan = story.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
+    found = []
+    for share in (0.5, 1, 1.5, 2, 4, 8):
+        room = share * (plan.features + plan.working + plan.tables) / residency.DEVICE_SHARE
+        monkeypatch.setattr(residency, "device_bytes", lambda devices, room=room: int(room))
+        found.append(tables_on_device(tiny(), plan, detector.mesh, 1000, 2))
+    assert found[0] == 0 and found[-1] == 2 and found == sorted(found)
+
+
+def test_several_devices_and_the_host_on_request():
+    plan = story.plan_run(tiny(), CoDeGraph(tiny()).backbone, 12, CoDeGraph(tiny()).extractor.frame)
+    mesh = CoDeGraph(dataclasses.replace(tiny(), parallel=ParallelConfig(devices=2))).mesh
+    assert tables_on_device(tiny(), plan, mesh, 12, 2) is None
+    assert tables_on_device(tiny("host"), plan, mesh.local, 12, 2) is None
+
+
+def test_layers_on_a_device_are_read_as_arrays_are():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(11, 6, 3)).astype(np.float32)
+    layers = DeviceLayers(12, jax.devices()[1])
+    # out of order, a place left free, and a batch that is filled up
+    for places in ([8, 9, 10, 11], [0, 1, 2, 3], [4, 6, 7]):
+        batch = np.full((4, 6, 3), np.nan, np.float32)
+        batch[: len(places)] = values[[place - (place > 5) for place in places]]
+        layers.keep(np.array(places), [batch])
+    (layer,) = layers.joined(np.setdiff1d(np.arange(12), [5]))
+    assert isinstance(layer, DeviceLayer) and (len(layer), layer.shape, layer.nbytes) == (11, (11, 6, 3), values.nbytes)
+    np.testing.assert_array_equal(np.asarray(layer), values)
+    for some in (3, np.array([7, 2, 2]), slice(2, 9), slice(None), np.arange(11) % 2 == 0):
+        np.testing.assert_array_equal(np.asarray(layer[some]), values[some])
+    weights = rng.normal(size=(3, 2, 6)).astype(np.float32)
+    np.testing.assert_allclose(layer.weighted(np.array([1, 5, 9]), weights), weights @ values[[1, 5, 9]], atol=1e-5)
+    judged = rng.uniform(size=(11, 6)) < 0.5
+    np.testing.assert_array_equal(np.asarray(layer.where(judged)), values * judged[..., None])
