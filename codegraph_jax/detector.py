@@ -53,7 +53,7 @@ from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableS
 from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
-from codegraph_jax.similarity.residency import tables_on_device
+from codegraph_jax.similarity.residency import DevicePlan, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.tiles import TileOptions
@@ -328,6 +328,7 @@ class CoDeGraph:
         earlier: EarlierStart | None = None,
         frame: Frame | None = None,
         plan: MemoryPlan | None = None,
+        sets: int = 1,
     ) -> Comparison:
         """`compare`, with what only a task has.
 
@@ -337,6 +338,7 @@ class CoDeGraph:
             earlier: what need not be computed again; None: nothing is known, and nothing is kept.
             frame: of `frame_of` the images; None: made here.
             plan: of `plan_run` for all of these images; None: made here.
+            sets: comparisons that are on the device at once.
         """
         clock = Clock()
         frame = frame or self.frame_of(images)
@@ -350,14 +352,13 @@ class CoDeGraph:
                     "config.similarity.radius has no meaning for it; leave one of them out"
                 )
         sources = [*images, *added]
-        resident = tables_on_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks))
+        on_device = plan_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks), sets)
         with clock("backbone"):
             depth = self._depth(images)
-            on_device = resident is not None
-            features = self._features(sources, frame, progress, earlier, plan, depth, True, on_device)
+            features = self._features(sources, frame, progress, earlier, plan, depth, True, bool(on_device))
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
-                features = self._features(sources, frame, progress, earlier, plan, depth, False, on_device)
+                features = self._features(sources, frame, progress, earlier, plan, depth, False, bool(on_device))
             if inspected:
                 with together():
                     features = features.where_inspected(inspected, sources)
@@ -370,7 +371,7 @@ class CoDeGraph:
         options = tile_options(self.config.similarity, self.config.features.degrees, frame.grid, masked)
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
-            tables = self._tables(features, options, references, progress, earlier, plan, resident)
+            tables = self._tables(features, options, references, progress, earlier, plan, on_device)
             products = find_products(features, options.grid, own)
         return Comparison(
             features,
@@ -441,23 +442,25 @@ class CoDeGraph:
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
-        resident: int | None,
+        on_device: DevicePlan | None,
     ) -> list[Float[np.ndarray, "r n m p"]] | ResidentTables:
         """Distances of every layer, of which an earlier start may have some.
 
         Args:
             features, options, references, progress, earlier, plan: of the run.
-            resident: of how many layers the device keeps the distances; None: the host keeps them.
+            on_device: what the device keeps; None: the host keeps the distances.
         """
         pairs = len(schedule(len(features.kept), references))
         tables = []
         with bar(pairs * len(features.layers), "distances", "pair", progress) as advance:
-            if resident is not None:
+            if on_device:
                 k = neighbour_count(len(references), self.config.scoring.fraction)
                 store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
-                kept, judged, device = features.layers, features.placement.judged, self.mesh.devices[0]
+                judged, device = features.placement.judged, self.mesh.devices[0]
                 try:
-                    return ResidentTables(kept, references, options, device, k, judged, resident, advance, store)
+                    return ResidentTables(
+                        features.layers, references, options, device, k, judged, on_device.kept, advance, store
+                    )
                 except jax.errors.JaxRuntimeError as error:
                     if not is_out_of_memory(error):
                         raise

@@ -5,9 +5,12 @@ removed), and the mean of all. What is left holds tables of layers; those that f
 something is taken out of the references.
 """
 
+from dataclasses import dataclass
+
 import jax
 
 from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -15,8 +18,29 @@ from codegraph_jax.features.memory import MemoryPlan
 from codegraph_jax.similarity.pairwise import DEVICE_SHARE
 
 
-def tables_on_device(config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int) -> int | None:
-    """How many layers' tables stay on the device; None where the host keeps and scores them.
+@dataclass(frozen=True)
+class DevicePlan:
+    """What stays on the device.
+
+    Attributes:
+        kept: layers whose distances do.
+        layers: that are compared.
+        bytes: that everything takes, about.
+    """
+
+    kept: int
+    layers: int
+    bytes: int
+
+    def __str__(self) -> str:
+        which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
+        return f"{which} stay on the device, {self.bytes / GIB:.1f} GiB with features and work"
+
+
+def plan_device(
+    config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int, sets: int = 1
+) -> DevicePlan | None:
+    """What stays on the device; None where the host keeps and scores the distances.
 
     Args:
         config: of the run.
@@ -24,21 +48,20 @@ def tables_on_device(config: Config, plan: MemoryPlan, mesh: DeviceMesh, images:
         mesh: its devices.
         images: of the set, added ones included.
         layers: that are compared.
+        sets: that are on the device at once.
     """
     (device, *others), where = mesh.devices, config.storage.tables
-    on_cpu = device.platform == "cpu"
-    if where == "host" or others or jax.process_count() > 1 or (where == "auto" and on_cpu):
+    if where == "host" or others or jax.process_count() > 1 or (where == "auto" and device.platform == "cpu"):
         return None
-    room = int(DEVICE_SHARE * device_bytes([device]))
-    if not room:
-        # a device that does not tell what it has
-        return layers if where == "device" else None
     filling = padded(images) / images
-    table = plan.table * filling * padded(plan.references) / plan.references
-    degrees = len(config.features.degrees)
+    table = len(config.features.degrees) * plan.table * filling * padded(plan.references) / plan.references
     # the work of the plan is a layer, prepared, and the mean, twice where images are added
-    needed = (plan.features + plan.working) * filling + 2 * degrees * table
-    left = room - needed
-    if left < 0:
-        return 0 if where == "device" else None
-    return min(layers, int(left / (degrees * table)))
+    needed = (plan.features + plan.working) * filling + 2 * table
+    room = DEVICE_SHARE * device_bytes([device]) / sets
+    if not room and where == "device":
+        # it does not tell what it has
+        return DevicePlan(layers, layers, int(needed + layers * table))
+    if room < needed and where == "auto":
+        return None
+    kept = max(0, min(layers, int((room - needed) / table)))
+    return DevicePlan(kept, layers, int(needed + kept * table))

@@ -1,13 +1,14 @@
-"""Many categories on several devices of one host: each device takes a whole category, then the next that waits.
+"""Many categories: several devices, each with one of its own, or one device that compares one and judges another.
 
-The other way, all devices on one category after the other, moves features between devices and waits for the slowest at
-every step. Here nothing is shared, so there is nothing to wait for, as long as there are more categories than devices;
-but every category in work needs its own memory.
+All devices on one category after the other move features between them and wait for the slowest at every step. Where
+each device takes a whole category, then the next that waits, there is nothing to wait for, as long as there are more
+categories than devices; but every category in work needs its own memory.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from queue import SimpleQueue
+from threading import Thread
 from typing import TypeVar
 
 import jax
@@ -17,6 +18,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.memory import memory_limit
 
 K = TypeVar("K")
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -64,3 +66,30 @@ def on_each_device(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [result.result() for result in results]
+
+
+def in_two_halves(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Sequence[K]) -> Iterator[T]:
+    """`quick(item, slow(item))` of every item in order; the slow half of the next one runs beside the quick half.
+
+    Whoever stops asking need not wait: what has begun ends with the process.
+    """
+    upcoming = _begun(slow, items[0]) if items else None
+    for item, following in zip(items, [*items[1:], None]):
+        assert upcoming
+        made = upcoming.result()
+        upcoming = None if following is None else _begun(slow, following)
+        yield quick(item, made)
+
+
+def _begun(work: Callable[[K], S], item: K) -> "Future[S]":
+    """`work` in a thread that nobody waits for at the end, as those of a pool are."""
+    outcome: Future[S] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work(item))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    Thread(target=run, name="next category", daemon=True).start()
+    return outcome

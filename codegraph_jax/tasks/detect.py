@@ -39,9 +39,11 @@ from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
+from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.effort import Effort, estimate
+from codegraph_jax.similarity.residency import DevicePlan, plan_device
 from codegraph_jax.tasks.agreement import check_agreement
-from codegraph_jax.tasks.categories import on_each_device
+from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.products import by_product
 from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
@@ -102,9 +104,10 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if detector.choice:
             print(detector.choice, flush=True)
 
+    at_once = 2 if _looks_ahead(config, len(categories)) else 1
     with clock("data"), processes.together():
         sets = {
-            category: _set_of(detector, category, categories[category], further[category], roi)
+            category: _set_of(detector, category, categories[category], further[category], roi, at_once)
             for category in categories
         }
         # all of them, before the first one takes its hours
@@ -166,6 +169,7 @@ class _Set:
         frame: how they become grids of patches.
         plan: what memory they need.
         effort: what time they take.
+        device: what stays on the device; None: distances go to the host.
     """
 
     images: list[Source]
@@ -174,10 +178,16 @@ class _Set:
     frame: Frame
     plan: MemoryPlan
     effort: Effort
+    device: DevicePlan | None
 
 
 def _set_of(
-    detector: CoDeGraph, category: str, samples: Sequence[Sample], further: Sequence[Sample], roi: Roi | None
+    detector: CoDeGraph,
+    category: str,
+    samples: Sequence[Sample],
+    further: Sequence[Sample],
+    roi: Roi | None,
+    sets: int,
 ) -> _Set:
     def say(text: str) -> None:
         if processes.is_first():
@@ -188,7 +198,10 @@ def _set_of(
     plan = plan_run(detector.config, detector.backbone, len(images) + len(added), frame)
     inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
     effort = estimate(detector.config, detector.backbone, len(images) + len(added), frame, len(detector.mesh))
-    return _Set(images, added, inspected, frame, plan, effort)
+    device = plan_device(
+        detector.config, plan, detector.mesh, len(images) + len(added), len(detector.backbone.blocks), sets
+    )
+    return _Set(images, added, inspected, frame, plan, effort, device)
 
 
 def _state(
@@ -222,6 +235,19 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class _Compared:
+    """A category after the slow half."""
+
+    comparison: Comparison
+    unfinished: Unfinished | None
+
+
+def _looks_ahead(config: Config, categories: int) -> bool:
+    """Whether the next category is compared while one is judged: where the device has both, so that neither waits."""
+    return categories > 1 and config.storage.tables != "host" and jax.default_backend() != "cpu"
+
+
 def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) -> None:
     images, tables = unfinished.found_images, unfinished.found_layers
     if images or tables:
@@ -237,28 +263,45 @@ def _results(
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
+    ahead = all(one.device for one in sets.values()) and _looks_ahead(detector.config, len(sets))
 
-    def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
+    def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         (category, one), config = item, own.config
         # a device of its own has a share of the memory
         plan = plan_run(config, own.backbone, len(one.images) + len(one.added), one.frame)
         if first:
             kept = f", kept in the workdir {plan.kept / GIB:.1f} GiB" if state and config.keep else ""
-            print(f"{shown(category)}: {len(one.images)} images; {plan}{kept}\n{one.effort}", flush=True)
+            there = f"; {one.device}" if one.device else ""
+            print(f"{shown(category)}: {len(one.images)} images; {plan}{kept}{there}\n{one.effort}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
         unfinished = state.unfinished(category, one.frame) if state else None
-        comparison = own._compare(one.images, progress, one.added, one.inspected, unfinished, one.frame, plan)
+        sets_at_once = 2 if ahead else 1
+        comparison = own._compare(
+            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, sets_at_once
+        )
+        return _Compared(comparison, unfinished)
+
+    def judge(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
+        if isinstance(made, DetectionResult):
+            return made
         bank_references = config.bank.references if config.bank.save else 0
-        result = own.judge(comparison, bank_references=bank_references, review=review)
-        if state and unfinished:
-            _tell_found(unfinished, result, len(own.backbone.blocks))
-            state.finish(category, result)
+        result = own.judge(made.comparison, bank_references=bank_references, review=review)
+        if state and made.unfinished:
+            _tell_found(made.unfinished, result, len(own.backbone.blocks))
+            state.finish(item[0], result)
         return result
 
-    if not _by_category(detector.config, sets):
-        return (detect(detector, item, first) for item in sets.items())
+    def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
+        return judge(own, item, compare(own, item, progress))
+
+    config = detector.config
+    if not _by_category(config, sets):
+        if not ahead:
+            return (detect(detector, item, first) for item in sets.items())
+        slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: judge(detector, item, made))
+        return in_two_halves(slow, quick, list(sets.items()))
     # one bar for all, since those of several threads would write over each other
     with bar(len(sets), "categories", "category", first) as advance:
         return on_each_device(detector, detect, list(sets.items()), advance)

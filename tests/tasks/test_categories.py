@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks.categories import on_each_device
+from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from tests.test_main import photographs
 
 BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
@@ -31,11 +31,10 @@ def detector():
     return CoDeGraph(Config(backbone=BACKBONE, parallel=ParallelConfig(devices=3, split="categories")))
 
 
-def run(root, workdir, **parallel):
+def run(root, workdir, tables="auto", **parallel):
     data = DataConfig(layout="mvtec", root=str(root))
-    return job.run(
-        to_config_dict(Config(data=data, backbone=BACKBONE, parallel=ParallelConfig(**parallel))), str(workdir)
-    )
+    parts = {"parallel": ParallelConfig(**parallel), "storage": StorageConfig(tables=tables)}
+    return job.run(to_config_dict(Config(data=data, backbone=BACKBONE, **parts)), str(workdir))
 
 
 def test_a_run_gives_the_results_of_one_device(root, tmp_path):
@@ -113,3 +112,43 @@ def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monke
     outcomes = run(root, tmp_path / "run", devices=1)
     assert [outcome.category for outcome in outcomes] == NAMES
     assert len(threads) == 3 and all(name.startswith("metrics") for name in threads)
+
+
+def test_the_next_category_is_compared_while_one_is_judged():
+    begun, compared = [threading.Event() for _ in range(4)], []
+
+    def slow(item):
+        begun[item].set()
+        compared.append(item)
+        return -item
+
+    def quick(item, made):
+        # it would wait for ever if the next one began afterwards
+        assert item == 3 or begun[item + 1].wait(10)
+        return item, made
+
+    assert list(in_two_halves(slow, quick, range(4))) == [(0, 0), (1, -1), (2, -2), (3, -3)]
+    assert compared == [0, 1, 2, 3]
+    assert list(in_two_halves(slow, quick, [])) == []
+
+
+def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
+    def slow(item):
+        if item == 2:
+            raise ValueError("the third")
+        return item
+
+    found = []
+    with pytest.raises(ValueError, match="the third"):
+        for made in in_two_halves(slow, lambda item, made: made, range(4)):
+            found.append(made)
+    assert found == [0, 1]
+
+
+def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
+    straight = run(root, tmp_path / "straight", tables="device", devices=1)
+    monkeypatch.setattr(job, "_looks_ahead", lambda config, categories: True)
+    ahead = run(root, tmp_path / "ahead", tables="device", devices=1)
+    for mine, theirs in zip(ahead, straight, strict=True):
+        assert mine.category == theirs.category
+        np.testing.assert_array_equal(mine.result.patch_scores, theirs.result.patch_scores)
