@@ -1,7 +1,8 @@
 """What the machine reaches: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
 
     python main.py --config=configs/benchmark.py               (all parts)
-    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling, inspect, oecl)
+    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling,
+                                                               residency, inspect, oecl)
 
 Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
 The first call, which compiles, is timed apart; of the rounds that follow the median counts. Speeds are from the

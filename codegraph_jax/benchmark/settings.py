@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
-PARTS = ("kernel", "backbone", "end_to_end", "scaling", "inspect", "oecl")
+PARTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
 """What can be measured."""
 
 
@@ -66,6 +66,22 @@ class ScalingSettings:
 
 
 @dataclass(frozen=True)
+class ResidencySettings:
+    """Distances that stay on the device or go to the host, of made-up tokens with few channels."""
+
+    images: tuple[int, ...] = field(default=(50, 200), metadata=at_least(20))
+    """The numbers of images N to compare."""
+    grid: int = field(default=37, metadata=at_least(5))
+    """The side of the grid of patches: P = grid * grid."""
+    channels: int = field(default=16, metadata=at_least(8))
+    """How many channels C a patch has: few, since the host's work does not depend on them."""
+    layers: int = field(default=2, metadata=at_least(1))
+    """How many layers are compared."""
+    degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1))
+    """The aggregation degrees."""
+
+
+@dataclass(frozen=True)
 class InspectSettings:
     """Single parts, drawn, judged by banks of drawn sets, with random weights."""
 
@@ -121,6 +137,7 @@ class BenchmarkConfig:
     backbone: BackboneSettings = field(default_factory=BackboneSettings)
     end_to_end: EndToEndSettings = field(default_factory=EndToEndSettings)
     scaling: ScalingSettings = field(default_factory=ScalingSettings)
+    residency: ResidencySettings = field(default_factory=ResidencySettings)
     inspect: InspectSettings = field(default_factory=InspectSettings)
     oecl: OeclSettings = field(default_factory=OeclSettings)
     parallel: DevicesConfig = field(default_factory=DevicesConfig)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from time import perf_counter
 from typing import Any
 
 import jax
@@ -26,12 +27,14 @@ class Transfers:
     Attributes:
         to_device, to_host: how many; each of the latter waits for the device.
         bytes_to_device, bytes_to_host: their size.
+        waited: seconds that the host has waited for the device, copies included.
     """
 
     to_device: int = 0
     to_host: int = 0
     bytes_to_device: int = 0
     bytes_to_host: int = 0
+    waited: float = 0.0
 
 
 _counted: ContextVar[Transfers | None] = ContextVar("counted", default=None)
@@ -71,7 +74,18 @@ def _filled(shape: tuple[int, ...], value: float, dtype: np.dtype, device: jax.D
 
 def to_host(values: Array) -> np.ndarray:
     """A copy of an array in the memory of the host, which waits for it."""
+    begin = perf_counter()
+    copied = np.asarray(jax.device_get(values))
     if transfers := _counted.get():
         transfers.to_host += 1
         transfers.bytes_to_host += values.nbytes
-    return np.asarray(jax.device_get(values))
+        transfers.waited += perf_counter() - begin
+    return copied
+
+
+def wait(values: Array) -> None:
+    """Waits until an array is computed."""
+    begin = perf_counter()
+    jax.block_until_ready(values)
+    if transfers := _counted.get():
+        transfers.waited += perf_counter() - begin

@@ -79,20 +79,16 @@ def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
 
 
 def pairs_of_shards(
-    bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"], d: int, v: int, parity: int | None = None
+    own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None = None
 ) -> PairListing:
-    """Places (in shard d, in shard v) of the pairs of two shards, or of one with itself, that have a reference.
+    """Places (in the one, in the other) of the pairs of two shards, or of one with itself, that have a reference.
 
     Args:
-        bounds: shard d holds the images bounds[d] ... bounds[d+1] - 1.
+        own, other: the images that a shard holds, from the first to before the second.
         references: indices of the images that serve as references.
-        d, v: the shards.
         parity: see `pairs_between`.
     """
-    (own, serves_own), (other, serves_other) = (
-        (bounds[k + 1] - bounds[k], references[(bounds[k] <= references) & (references < bounds[k + 1])] - bounds[k])
-        for k in (d, v)
+    (length, serves), (others, others_serve) = (
+        (stop - start, references[(start <= references) & (references < stop)] - start) for start, stop in (own, other)
     )
-    if d == v:
-        return pairs_within(own, serves_own)
-    return pairs_between(own, other, serves_own, serves_other, parity)
+    return pairs_within(length, serves) if own == other else pairs_between(length, others, serves, others_serve, parity)

@@ -198,11 +198,15 @@ def images_that_fit(room: int, n: int, numbers: int, itemsize: int, options: Til
         itemsize: bytes of such a number as it comes.
         options: say what the kernel keeps of it.
     """
-    kept = (1 if options.kernel == "reuse" else len(options.degrees)) * (2 if options.precision == "bfloat16" else 4)
-    # while they are made, tokens exist in float32 beside both
-    image = numbers * (itemsize + 4 + kept)
-    fitting = int(DEVICE_SHARE * room / image)
+    fitting = int(DEVICE_SHARE * room / image_bytes(numbers, itemsize, options))
     return n if n <= fitting else max(1, fitting // 2)
+
+
+def image_bytes(numbers: int, itemsize: int, options: TileOptions) -> int:
+    """Bytes of an image's tokens on a device, while they are made; arguments as for `images_that_fit`."""
+    kept = (1 if options.kernel == "reuse" else len(options.degrees)) * (2 if options.precision == "bfloat16" else 4)
+    # they exist in float32 beside what is given and what is kept
+    return numbers * (itemsize + 4 + kept)
 
 
 def _fill_in_blocks(
@@ -230,10 +234,11 @@ def _fill_in_blocks(
     for a in range(blocks):
         left = block(a)
         for b in range(a, blocks):
-            listing = pairs_of_shards(bounds, references, a, b)
+            mine, theirs = ((int(bounds[k]), int(bounds[k + 1])) for k in (a, b))
+            listing = pairs_of_shards(mine, theirs, references)
             if len(listing):
                 right = left if a == b else block(b)
-                places = int(bounds[a]), int(bounds[b])
+                places = mine[0], theirs[0]
                 fill(distances, left, Pairs(listing, pairs.column), options, progress, right, places)
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.sizes import padded
-from codegraph_jax.core.transfers import filled, to_device, to_host
+from codegraph_jax.core.transfers import filled, to_device, to_host, wait
 from codegraph_jax.features.on_device import DeviceLayer
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
@@ -225,11 +225,11 @@ class ResidentTables:
             ends = to_device(np.array([start, stop], np.int32), self._device)
             table, done = _fill(table, patches, self._listing, self._column, ends, self._options)
             if waiting is not None:
-                jax.block_until_ready(waiting[0])
+                wait(waiting[0])
                 progress(waiting[1])
             waiting = done, stop - start
         if waiting is not None:
-            jax.block_until_ready(waiting[0])
+            wait(waiting[0])
             progress(waiting[1])
         return table if self._judged is None else _mark(table, self._judged)
 

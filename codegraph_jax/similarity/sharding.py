@@ -4,11 +4,15 @@ Each device holds a shard of the images. In step s it meets the shard of the dev
 turn every two shards have met, since one tile serves both directions. Where the number of devices is even, two shards
 meet twice in the last step, once on either device, and each takes half of the pairs.
 
+Where devices cannot hold three shards at once (its own, the visitor and the next one), every shard is cut into parts:
+part a of all devices meets part a in half a turn, and part b in a whole one.
+
 A pair is computed by the same function as on one device, with the image of lower index on the left, so the distances
 are the same bit for bit, on any number of devices and processes. Chunks are padded to equal length; what is padding
 appears in no pair.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,14 +21,34 @@ from typing import Any
 import jax
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate, in_memory
+from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.distributed import processes
+from codegraph_jax.distributed.chunks import OutOfMemory, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, split
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, pair_chunks, pairwise_distances, store, whole_batches
+from codegraph_jax.similarity.pairwise import (
+    ADVICE,
+    CHUNK_TILES,
+    DEVICE_SHARE,
+    image_bytes,
+    pair_chunks,
+    pairwise_distances,
+    store,
+    whole_batches,
+)
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
+
+logger = logging.getLogger(__name__)
+
+SHARDS_AT_ONCE = 3
+"""On a device: its own, the one that visits it, and the one that arrives."""
+
+Shards = Int[np.ndarray, "d 2"]
+"""The images that each device holds, from the first to before the second; they follow one another."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +67,17 @@ class Meeting:
     valid: Int[np.ndarray, "d b"]
 
 
-def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"], batch: int = 1) -> Iterator[Meeting]:
+def meetings(mine: Shards, theirs: Shards, references: Int[np.ndarray, " m"], batch: int = 1) -> Iterator[Meeting]:
     """The schedule: each pair of images of which one is a reference, once, on one device.
 
     Args:
-        bounds: device d holds the images bounds[d] ... bounds[d+1] - 1.
+        mine: shards that stay.
+        theirs: shards that travel, the same or others.
         references: indices of the images that serve as references.
         batch: pairs in one product.
     """
-    devices = len(bounds) - 1
-    steps = [
-        [_pairs(bounds, references, d, (d + step) % devices, step) for d in range(devices)]
-        for step in range(devices // 2 + 1)
-    ]
+    devices = len(mine)
+    steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in _steps(mine, theirs)]
     longest = [max(len(pairs) for pairs in lists) for lists in steps]
     size = _chunk_size(longest, batch)
     for step, (lists, length) in enumerate(zip(steps, longest)):
@@ -69,11 +91,18 @@ def meetings(bounds: Int[np.ndarray, " d+1"], references: Int[np.ndarray, " m"],
             yield Meeting(step, own, visitor, valid)
 
 
-def _pairs(bounds: np.ndarray, references: np.ndarray, d: int, v: int, step: int) -> PairListing:
-    """Places (in shard d, in shard v) of the pairs that device d computes when shard v visits it."""
+def _steps(mine: Shards, theirs: Shards) -> range:
+    """Half a turn of the ring where the shards are the same, else a whole one."""
+    return range(len(mine) // 2 + 1 if np.array_equal(mine, theirs) else len(mine))
+
+
+def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> PairListing:
+    """Places (in its own shard, in that of the visitor) of the pairs that device d computes in a step."""
+    v = (d + step) % len(mine)
     # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
-    twice = step > 0 and 2 * step == len(bounds) - 1
-    return pairs_of_shards(bounds, references, d, v, (0 if d < v else 1) if twice else None)
+    twice = np.array_equal(mine, theirs) and step > 0 and 2 * step == len(mine)
+    own, visitor = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
+    return pairs_of_shards(own, visitor, references, (0 if d < v else 1) if twice else None)
 
 
 def _chunk_size(lengths: list[int], batch: int) -> int:
@@ -108,25 +137,83 @@ def all_distances(
     """
     if len(mesh) == 1:
         return pairwise_distances(normalised, options, references, progress, allocate)
-    bounds = _shard_bounds(mesh, counts)
-    n, p = int(bounds[-1]), normalised.shape[1]
-    own = _local_shards(mesh, normalised, bounds, counts, options)
-    visiting, arriving = own, own
+    shards = _shards(mesh, counts)
+    n = int(shards[-1, 1])
+    _, p, c = normalised.shape
     column = np.full(n, -1)
     column[references] = np.arange(len(references))
     distances = allocate((len(options.degrees), n, len(references), p))
     distances.fill(np.inf)
+    longest, done = int((shards[:, 1] - shards[:, 0]).max()), 0
 
-    last_step = len(mesh) // 2
-    at_step, waiting = 0, None
-    in_chunks = pair_chunks(options)
-    for meeting in meetings(bounds, references, options.batch):
+    def advance(pairs: int) -> None:
+        nonlocal done
+        done += pairs
+        progress(pairs)
+
+    learnt = parts_at_once(mesh, options)
+    if room := min(processes.gather(device_bytes(mesh.local.devices))):
+        fitting = int(DEVICE_SHARE * room / image_bytes(p * c, normalised.dtype.itemsize, options))
+        learnt.parts = max(learnt.parts, -(-longest // max(1, fitting // SHARDS_AT_ONCE)))
+    while True:
+        parts, done = min(learnt.parts, max(longest, 1)), 0
+        cut = [_part(shards, parts, part) for part in range(parts)]
+        place = partial(_placed, mesh, normalised, sum(counts[: jax.process_index()]), options)
+        try:
+            for a, mine in enumerate(cut):
+                own = place(mine)
+                for theirs in cut[a:]:
+                    visiting = own if theirs is mine else place(theirs)
+                    _fill(distances, column, mesh, options, references, (mine, own), (theirs, visiting), advance)
+            return distances
+        except jax.errors.JaxRuntimeError as error:
+            # of several processes the others would wait for this one
+            if not is_out_of_memory(error) or mesh.spans_processes:
+                raise
+            if parts >= longest:
+                raise OutOfMemory(
+                    f"a device has too little memory for the patches of three images; {ADVICE}"
+                ) from error
+        progress(-done)
+        learnt.parts = 2 * parts
+        logger.warning("a device is out of memory with its share of the patches; trying %d parts of it", learnt.parts)
+
+
+@dataclass
+class PartsAtOnce:
+    """Into how many parts each device's shard is cut, as a device that ran out of memory has taught."""
+
+    parts: int = 1
+
+
+@lru_cache(maxsize=4)
+def parts_at_once(mesh: DeviceMesh, options: TileOptions) -> PartsAtOnce:
+    """Kept for the layers and categories that follow."""
+    return PartsAtOnce()
+
+
+def _fill(
+    distances: Float[np.ndarray, "r n m p"],
+    column: Int[np.ndarray, " n"],
+    mesh: DeviceMesh,
+    options: TileOptions,
+    references: Int[np.ndarray, " m"],
+    staying: tuple[Shards, PatchSet],
+    travelling: tuple[Shards, PatchSet],
+    progress: Progress,
+) -> None:
+    """Computes the pairs of shards that stay with shards that travel, and writes both directions of each."""
+    (mine, own), (theirs, visiting) = staying, travelling
+    arriving, at_step, waiting = visiting, 0, None
+    last_step, in_chunks = _steps(mine, theirs)[-1], pair_chunks(options)
+    for meeting in meetings(mine, theirs, references, options.batch):
         begins = meeting.step > at_step or waiting is None
         if meeting.step > at_step:
             visiting, at_step = arriving, meeting.step
         pass_on = begins and meeting.step < last_step
         passed: list[PatchSet] = []
-        meet = partial(_meet, mesh, options, own, visiting, meeting, pass_on, passed)
+        lower = mine[:, 0] <= np.roll(theirs[:, 0], -meeting.step)
+        meet = partial(_meet, mesh, options, own, visiting, meeting, lower, pass_on, passed)
         if mesh.spans_processes:
             # the others are in the same call and would not come along
             rows, columns = meet(slice(None))
@@ -135,35 +222,44 @@ def all_distances(
         if pass_on:
             arriving = passed[-1]
         if waiting:
-            _keep(distances, column, bounds, mesh, *waiting, progress)
+            _keep(distances, column, mine, theirs, mesh, *waiting, progress)
         waiting = meeting, rows, columns
     if waiting:
-        _keep(distances, column, bounds, mesh, *waiting, progress)
-    return distances
+        _keep(distances, column, mine, theirs, mesh, *waiting, progress)
 
 
-def _shard_bounds(mesh: DeviceMesh, counts: tuple[int, ...]) -> Int[np.ndarray, " d+1"]:
+def _shards(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
     """Which images each device holds: those of its process, evenly."""
     first_image = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0]
     for process, count in enumerate(counts):
         devices = sum(d.process_index == process for d in mesh.devices) if len(counts) > 1 else len(mesh)
         bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
-    return np.array(bounds)
+    return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
-def _local_shards(
-    mesh: DeviceMesh, normalised: Any, bounds: Int[np.ndarray, " d+1"], counts: tuple[int, ...], options: TileOptions
-) -> PatchSet:
-    """Puts each device's images on it, padded with zeros to the longest shard, in the form that the kernel reads."""
-    longest = int(np.diff(bounds).max())
-    offset = sum(counts[: jax.process_index()])
-    shards = []
+def _part(shards: Shards, parts: int, part: int) -> Shards:
+    """One of so many parts of every shard."""
+    length = shards[:, 1] - shards[:, 0]
+    return shards[:, :1] + np.stack([part * length // parts, (part + 1) * length // parts], axis=1)
+
+
+def _placed(mesh: DeviceMesh, normalised: Any, offset: int, options: TileOptions, shards: Shards) -> PatchSet:
+    """Puts each device's images on it, padded with zeros to the longest shard, in the form that the kernel reads.
+
+    Args:
+        mesh, options: see `all_distances`.
+        normalised: tokens of the images of this process, the first of which is number `offset`.
+        offset: see above.
+        shards: of all devices.
+    """
+    longest = max(1, int((shards[:, 1] - shards[:, 0]).max()))
+    placed = []
     for device in mesh.local.devices:
-        d = mesh.devices.index(device)
-        shard = np.asarray(normalised[bounds[d] - offset : bounds[d + 1] - offset])
-        shards.append(np.pad(shard, ((0, longest - len(shard)), (0, 0), (0, 0))))
-    return _prepare(mesh, options)(mesh.place(shards))
+        start, stop = shards[mesh.devices.index(device)] - offset
+        shard = np.asarray(normalised[start:stop])
+        placed.append(np.pad(shard, ((0, longest - len(shard)), (0, 0), (0, 0))))
+    return _prepare(mesh, options)(mesh.place(placed))
 
 
 def _meet(
@@ -172,25 +268,21 @@ def _meet(
     own: PatchSet,
     visiting: PatchSet,
     meeting: Meeting,
+    lower: Bool[np.ndarray, " d"],
     pass_on: bool,
     passed: list[PatchSet],
     part: slice,
 ) -> tuple[Array, Array]:
     """A part of what a meeting asks for; the first part also passes the visiting shard on, to `passed`."""
     some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
-    inputs = mesh.place([_device_inputs(mesh, some, d) for d in mesh.local.devices])
+    members = [mesh.devices.index(device) for device in mesh.local.devices]
+    inputs = mesh.place([(some.own[d], some.visitor[d], lower[d]) for d in members])
     fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
     first = pass_on and not part.start
     rows, columns, arrived = _step(mesh, fitting, first)(own, visiting, inputs)
     if first:
         passed.append(arrived)
     return rows, columns
-
-
-def _device_inputs(mesh: DeviceMesh, meeting: Meeting, device: jax.Device) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    d = mesh.devices.index(device)
-    lower = d <= (d + meeting.step) % len(mesh)
-    return meeting.own[d], meeting.visitor[d], np.array(lower)
 
 
 @lru_cache(maxsize=8)
@@ -228,7 +320,8 @@ def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
 def _keep(
     distances: Float[np.ndarray, "r n m p"],
     column: Int[np.ndarray, " n"],
-    bounds: Int[np.ndarray, " d+1"],
+    mine: Shards,
+    theirs: Shards,
     mesh: DeviceMesh,
     meeting: Meeting,
     rows: Float[Array | np.ndarray, "d b r p"],
@@ -237,9 +330,8 @@ def _keep(
 ) -> None:
     """Waits for a call and copies its distances to their places. The next call is computed meanwhile."""
     rows_here, columns_here = (_fetch(mesh, x) for x in (rows, columns))
-    start = bounds[:-1]
-    first = start[:, None] + meeting.own
-    second = np.roll(start, -meeting.step)[:, None] + meeting.visitor
+    first = mine[:, :1] + meeting.own
+    second = np.roll(theirs[:, :1], -meeting.step, axis=0) + meeting.visitor
     valid = meeting.valid
     store(distances, column, first[valid], second[valid], rows_here[valid], columns_here[valid])
     progress(int(valid.sum()))

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.benchmark import backbone, end_to_end, inspect, kernel, scaling
+from codegraph_jax.benchmark import backbone, end_to_end, inspect, kernel, residency, scaling
 from codegraph_jax.benchmark.measurements import Measurement, measurement, table
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.core.environment import device_summary, package_versions
@@ -24,6 +24,7 @@ MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
     "backbone": backbone.measure,
     "end_to_end": partial(end_to_end.measure, run=detect.run),
     "scaling": scaling.measure,
+    "residency": residency.measure,
     "inspect": inspect.measure,
     "oecl": lambda config: measure_training(config),
 }

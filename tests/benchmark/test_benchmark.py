@@ -7,12 +7,14 @@ import pytest
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.benchmark import exact, kernel
 from codegraph_jax.benchmark.settings import (
+    PARTS,
     BackboneSettings,
     BenchmarkConfig,
     EndToEndSettings,
     InspectSettings,
     KernelSettings,
     OeclSettings,
+    ResidencySettings,
     ScalingSettings,
 )
 from codegraph_jax.config import BackboneConfig
@@ -29,6 +31,7 @@ SMALL = BenchmarkConfig(
     backbone=BackboneSettings(names=("dinov2-small",), image_size=28, dtypes=("float32",)),
     end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
     scaling=ScalingSettings(images=5, devices=(1, 3)),
+    residency=ResidencySettings(images=(20,), grid=5, channels=8, layers=1, degrees=(1,)),
     inspect=InspectSettings(parts=3, images=5, references=3, image_size=56, blocks=(0,), precisions=("bfloat16",)),
     oecl=OeclSettings(width=2, image_size=8, stored_size=8, batch_size=4, dtypes=("float32",)),
 )
@@ -44,7 +47,7 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
     records, workdir = measured
     written = [json.loads(line) for line in (workdir / "benchmark.jsonl").read_text().splitlines()]
     assert [r["name"] for r in written] == [r["name"] for r in records]
-    assert {r["part"] for r in records} == {"kernel", "backbone", "end_to_end", "scaling", "inspect", "oecl"}
+    assert {r["part"] for r in records} == set(PARTS)
     machine = json.loads((workdir / "machine.json").read_text())
     assert machine["product_flop_per_s"]["float32"] > 0
     assert machine["copy_bytes_per_s"] > 0

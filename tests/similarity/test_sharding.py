@@ -7,10 +7,18 @@ from hypothesis import strategies as st
 
 from codegraph_jax.config import ParallelConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.distributed.chunks import OutOfMemory
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.similarity import sharding
 from codegraph_jax.similarity.listing import split
-from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances
+from codegraph_jax.similarity.pairwise import (
+    DEVICE_SHARE,
+    choose_references,
+    image_bytes,
+    pairwise_distances,
+    schedule_length,
+)
 from codegraph_jax.similarity.sharding import all_distances, meetings
 from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
@@ -23,7 +31,8 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
     bounds = split(n, devices)
     assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
     seen, steps = [], set()
-    for meeting in meetings(bounds, references):
+    shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
+    for meeting in meetings(shards, shards, references):
         steps.add(meeting.step)
         for d in range(devices):
             visitor = (d + meeting.step) % devices
@@ -36,7 +45,8 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
 
 
 def test_work_is_spread_evenly():
-    load = sum(meeting.valid.sum(axis=1) for meeting in meetings(split(64, 8), np.arange(64)))
+    shards = np.stack([np.arange(0, 64, 8), np.arange(8, 65, 8)], axis=1)
+    load = sum(meeting.valid.sum(axis=1) for meeting in meetings(shards, shards, np.arange(64)))
     assert load.sum() == 64 * 63 // 2
     assert load.max() <= 1.02 * load.mean()
 
@@ -72,3 +82,49 @@ def test_more_devices_than_there_are_is_an_error_that_names_the_field():
     assert len(device_mesh(ParallelConfig())) == len(jax.devices())
     with pytest.raises(ConfigError, match="config.parallel.devices: 1000"):
         device_mesh(ParallelConfig(devices=1000))
+
+
+@pytest.mark.parametrize(
+    "devices,kernel,batch,most", [(2, "reuse", 1, 3), (3, "direct", 2, 1), (2, "direct", 2, 2), (3, "reuse", 1, 2)]
+)
+def test_shards_that_devices_cannot_hold_meet_in_parts(devices, kernel, batch, most, monkeypatch):
+    normalised = normalise(jnp.asarray(draw(13, c=16)))
+    options, mesh = TileOptions(kernel, DEGREES, GRID, "float32", batch), DeviceMesh(tuple(jax.devices()[:devices]))
+    sizes, placed = [], sharding._placed
+
+    def placing(mesh, normalised, offset, options, shards):
+        sizes.append(int((shards[:, 1] - shards[:, 0]).max()))
+        return placed(mesh, normalised, offset, options, shards)
+
+    monkeypatch.setattr(sharding, "_placed", placing)
+    image = image_bytes(normalised[0].size, 4, options)
+    monkeypatch.setattr(sharding, "device_bytes", lambda devices: int((3 * most + 0.5) * image / DEVICE_SHARE))
+    for references in (np.arange(13), np.array([2, 6, 7, 12])):
+        done = []
+        want = pairwise_distances(normalised, options, references)
+        sharding.parts_at_once.cache_clear()
+        got = all_distances(np.asarray(normalised), mesh, (13,), options, references, done.append)
+        np.testing.assert_array_equal(got, want)
+        assert sum(done) == schedule_length(13, len(references))
+    assert max(sizes) <= most
+    sharding.parts_at_once.cache_clear()
+
+
+def test_a_device_that_runs_out_of_memory_gets_smaller_parts(monkeypatch, caplog):
+    normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", DEGREES, GRID, "float32")
+    mesh, references, placed = DeviceMesh(tuple(jax.devices()[:3])), np.arange(13), sharding._placed
+
+    def placing(mesh, normalised, offset, options, shards):
+        if (shards[:, 1] - shards[:, 0]).max() > 2:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return placed(mesh, normalised, offset, options, shards)
+
+    monkeypatch.setattr(sharding, "_placed", placing)
+    sharding.parts_at_once.cache_clear()
+    got = all_distances(np.asarray(normalised), mesh, (13,), options, references)
+    np.testing.assert_array_equal(got, pairwise_distances(normalised, options, references))
+    assert "trying 4 parts" in caplog.text
+    monkeypatch.setattr(sharding, "_placed", lambda *_: placing(*_[:4], np.array([[0, 9]])))
+    with pytest.raises(OutOfMemory, match="three images"):
+        all_distances(np.asarray(normalised), mesh, (13,), options, references)
+    sharding.parts_at_once.cache_clear()

@@ -1,0 +1,113 @@
+"""What of a detection the host does itself, where distances stay on the device and where they go to the host.
+
+Of made-up tokens with a recurring defect, so that every stage has something to do. On a CPU device and host are the
+same cores; what counts there is how long the host works while the device has nothing to do, which is the time of a
+stage without the time that the host waits. It hardly depends on the device, so that it can be held against the time
+that an accelerator is predicted to take (docs/performance.md).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter, process_time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from codegraph_jax.benchmark.measurements import Measurement, measurement
+from codegraph_jax.benchmark.settings import BenchmarkConfig, ResidencySettings
+from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
+from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.core.timing import Timing
+from codegraph_jax.core.transfers import Transfers, counting
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.placement import Placement
+from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.on_device import DeviceLayers
+from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.pairwise import pairwise_distances, tile_options
+from codegraph_jax.similarity.resident import ResidentTables
+
+FRACTION = 0.3
+GROUP = 0.1
+"""Share of the images that show the recurring defect."""
+PATCH = 14
+PLACES = ("device", "host")
+
+
+def measure(config: BenchmarkConfig) -> list[Measurement]:
+    """The stages of every number of images, on the device and by the host; the first call compiles."""
+    records = []
+    for n in config.residency.images:
+        for place in PLACES:
+            first, second = (_stages(config.residency, n, place) for _ in range(2))
+            for stage, (wall, cpu, transfers) in second.items():
+                copies = transfers.to_device + transfers.to_host
+                more: dict[str, Any] = {}
+                if place == "device":
+                    mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
+                    more = {"host_s": wall - transfers.waited, "copies": str(copies), "copied_mib": mib}
+                timing = Timing(first[stage][0], wall, cpu)
+                records.append(measurement("residency", f"N = {n}, {stage}, {place}", timing, n, "images", **more))
+    return records
+
+
+def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
+    """(wall time, CPU time, copies) of each stage."""
+    options = tile_options(SimilarityConfig(), settings.degrees, (settings.grid, settings.grid))
+    device, references = jax.devices()[0], np.arange(n)
+    features = _features(settings, n, on_device=place == "device")
+    found: dict[str, tuple[float, float, Transfers]] = {}
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        begin, begin_cpu = perf_counter(), process_time()
+        with counting() as transfers:
+            result = work()
+        found[stage] = perf_counter() - begin, process_time() - begin_cpu, transfers
+        return result
+
+    k = max(1, int(FRACTION * (n - 1)))
+
+    def distances() -> Any:
+        if place == "device":
+            return ResidentTables(features.layers, references, options, device, k)
+        return [pairwise_distances(layer, options, references) for layer in features.layers]
+
+    comparison = Comparison(features, timed("distances", distances), references, options, listed=n)
+    panel = Panel.of(comparison, FRACTION)
+    scores = timed("scores", lambda: panel_scores(comparison, panel))
+    # whatever recurs is taken out, so that there is something to take out
+    judging = replace(ConsistencyConfig(), unsure="filter")
+    _, taken_out = timed("consistency", lambda: find_consistent(comparison, panel.k, judging))
+    timed("filtered scores", lambda: filtered_scores(comparison, panel, scores, taken_out))
+    return found
+
+
+def _features(settings: ResidencySettings, n: int, on_device: bool) -> Features:
+    """Tokens of n images that are alike but for noise, of which some share four patches."""
+    grid, channels = settings.grid, settings.channels
+    places = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
+    layers: list[Any] = []
+    for number in range(settings.layers):
+        rng = np.random.default_rng(number)
+        tokens = rng.normal(size=(1, grid * grid, channels)) + 0.4 * rng.normal(size=(n, grid * grid, channels))
+        group = max(3, int(GROUP * n))
+        shared = tokens[:, places].mean(axis=0) + 1.6 * rng.normal(size=(len(places), channels))
+        tokens[:group, places] = shared + rng.normal(size=(group, len(places), channels))
+        layers.append(_placed(normalise(jnp.asarray(tokens, jnp.float32)), on_device))
+    placement = Placement(Frame("squeeze", (grid, grid), PATCH), np.full((n, 2), grid * PATCH))
+    keys = [number.to_bytes(4, "big") for number in range(n)]
+    return Features(layers, (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
+
+
+def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
+    if not on_device:
+        return tokens
+    layers = DeviceLayers(len(tokens), jax.devices()[0])
+    layers.keep(np.arange(len(tokens)), [tokens])
+    return layers.joined(np.arange(len(tokens)))[0]
