@@ -71,7 +71,7 @@ class ResidencySettings:
 
     images: tuple[int, ...] = field(default=(50, 200), metadata=at_least(20))
     """The numbers of images N to compare."""
-    grid: int = field(default=37, metadata=at_least(5))
+    grid: int = field(default=24, metadata=at_least(5))
     """The side of the grid of patches: P = grid * grid."""
     channels: int = field(default=16, metadata=at_least(8))
     """How many channels C a patch has: few, since the host's work does not depend on them."""

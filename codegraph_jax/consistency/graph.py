@@ -86,25 +86,49 @@ def nearest_first(
     return rows
 
 
-def shuffled(
-    counts: Float[np.ndarray, "n n"], targets: Sequence[Int[np.ndarray, " o"]], generator: np.random.Generator
-) -> Float[np.ndarray, "n n"]:
-    """The links of every image led to other images by a random exchange among targets that are about as like it.
+class Shuffler:
+    """Leads the links of every image to other images by a random exchange among targets that are about as like it.
 
     How many links an image has, how they bundle on few targets (the patches of one image are no independent
     witnesses), and how much they prefer images that look like it all over stays; only which of several images alike
     they lead to becomes chance.
-
-    Args:
-        counts: links from each image to each.
-        targets: of `nearest_first`.
-        generator: of the exchange.
     """
-    drawn = np.zeros_like(counts)
-    for row, given, others in zip(drawn, counts, targets):
-        stratum = np.arange(len(others)) // STRATUM
-        row[others[np.argsort(stratum + generator.random(len(others)))]] = given[others]
-    return drawn
+
+    def __init__(self, counts: Float[np.ndarray, "n n"], targets: Sequence[Int[np.ndarray, " o"]]):
+        """
+        Args:
+            counts: links from each image to each.
+            targets: of `nearest_first`.
+        """
+        self._shape, self._dtype = counts.shape, counts.dtype
+        lengths = np.array([len(others) for others in targets])
+        self._numbers = int(lengths.sum())
+        self._targets = np.concatenate([np.zeros(0, int), *targets])
+        # links are few: only where there are some does it matter who changes places
+        rows, places, found = [], [], []
+        for i, others in enumerate(targets):
+            given = counts[i, others]
+            linked = np.flatnonzero(given)
+            rows.append(np.full(len(linked), i))
+            places.append(linked)
+            found.append(given[linked])
+        self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, found))
+        # where the links and their strata lie in what follows row by row
+        first = (np.cumsum(lengths) - lengths)[self._rows]
+        self._own = place % STRATUM
+        self._stratum = first + place - self._own
+        members = self._stratum[:, None] + np.arange(STRATUM)
+        self._there = members < (first + lengths[self._rows])[:, None]
+        self._members = np.where(self._there, members, 0)
+
+    def __call__(self, generator: np.random.Generator) -> Float[np.ndarray, "n n"]:
+        """The links of one exchange [n, n]."""
+        drawn = np.zeros(self._shape, self._dtype)
+        numbers = generator.random(self._numbers)
+        order = np.argsort(np.where(self._there, numbers[self._members], np.inf), axis=1)
+        moved = self._stratum + order[np.arange(len(order)), self._own]
+        drawn[self._rows, self._targets[moved]] = self._given
+        return drawn
 
 
 def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float, seed: int) -> list[Members]:
@@ -167,11 +191,11 @@ def significant_communities(
     generator = np.random.default_rng(0)
     position = np.argsort(order)
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
-    targets = nearest_first(alike, references, order)
+    shuffled = Shuffler(canonical, nearest_first(alike, references, order))
     entries = len(counts) * (len(counts) - 1)
     resolution, chance = config.resolution, []
     for _ in range(config.permutations):
-        weights = mutual_weights(shuffled(canonical, targets, generator), canonical_reference)
+        weights = mutual_weights(shuffled(generator), canonical_reference)
         # a community must be denser than a shuffled graph is as a whole
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
         # nearly all of it is zero, and for thousands of images two hundred of them would fill the memory

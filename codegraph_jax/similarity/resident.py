@@ -254,10 +254,13 @@ class ResidentTables:
         patches = prepare(self._tokens(number), options)
         removed_there = to_device(self._rows(removed), self._device)
         listed = to_device(np.pad(losing, (0, self._columns - len(losing))).astype(np.int32), self._device)
-        table = jnp.copy(table)
+        table, waiting = jnp.copy(table), None
         for start, stop in _spans(self.shape[0] * len(losing), _step(options)):
             numbers = to_device(np.array([start, stop, self.shape[0]], np.int32), self._device)
-            table = _refill(table, patches, removed_there, listed, self._column, numbers, options)
+            table, done = _refill(table, patches, removed_there, listed, self._column, numbers, options)
+            if waiting is not None:
+                wait(waiting)
+            waiting = done
         return table
 
     def _tokens(self, number: int) -> Float[Array, "s p c"]:
@@ -334,7 +337,7 @@ def _refill(
     column: Int[Array, " s"],
     numbers: Int[Array, "3"],
     options: TileOptions,
-) -> Float[Array, "r s t p"]:
+) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Distances of images to references that lose patches, written where they have grown.
 
     Args:
@@ -354,7 +357,7 @@ def _refill(
         return table.at[:, image, column[reference]].set(jnp.where(grown, distances, old), mode="drop")
 
     turns = (numbers[1] - numbers[0] + step - 1) // step
-    return lax.fori_loop(0, turns, turn, table)
+    return lax.fori_loop(0, turns, turn, table), turns
 
 
 @jax.jit

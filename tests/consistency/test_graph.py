@@ -5,12 +5,12 @@ import pytest
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.graph import (
+    Shuffler,
     communities,
     image_graph,
     likeness,
     mutual_weights,
     nearest_first,
-    shuffled,
     significant_communities,
     strength,
 )
@@ -49,7 +49,7 @@ def significant(counts, alike, order=None, config=None):
 def test_shuffling_keeps_how_many_links_an_image_has_and_how_alike_their_targets_are():
     counts, alike = planted_counts(), unlike(40)
     targets = nearest_first(alike, np.arange(40), range(40))
-    drawn = shuffled(counts, targets, np.random.default_rng(1))
+    drawn = Shuffler(counts, targets)(np.random.default_rng(1))
     assert not np.diag(drawn).any()
     assert (drawn != counts).any()
     for row, given, others in zip(drawn, counts, targets):
