@@ -5,6 +5,7 @@ model (CPM). [ours] The weights, the resolution and the test.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import graspologic_native
 import networkx as nx
@@ -14,6 +15,7 @@ from scipy.sparse import csr_array
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
+from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import as_distances
 
@@ -204,11 +206,15 @@ def significant_communities(
     if not found:
         return []
     identity = range(len(counts))
-    best = []
-    for sparse in chance:
+
+    def strongest(sparse: csr_array) -> float:
         weights = sparse.toarray()
         by_chance = communities(weights, identity, resolution, seed=0)
-        best.append(max((evidence(weights, members) for members in by_chance), default=0.0))
+        return max((evidence(weights, members) for members in by_chance), default=0.0)
+
+    # Leiden releases the interpreter; of large graphs few exist at once
+    with ThreadPoolExecutor(min(CPU_THREADS, at_once(2 * counts.nbytes))) as pool:
+        best = list(pool.map(strongest, chance))
     tested = [
         (community, (1 + sum(b >= evidence(observed, community) for b in best)) / (1 + len(best)))
         for community in found

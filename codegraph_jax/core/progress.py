@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Lock
 from time import perf_counter
 
 from tqdm import tqdm
@@ -12,7 +13,7 @@ Progress = Callable[[int], object]
 
 
 class Clock:
-    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`."""
+    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; several threads may."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         """
@@ -20,6 +21,7 @@ class Clock:
             seconds: of stages that are over.
         """
         self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
+        self._lock = Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -27,7 +29,13 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] += perf_counter() - start
+            self.add({stage: perf_counter() - start})
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Adds seconds of stages."""
+        with self._lock:
+            for stage, more in seconds.items():
+                self.seconds[stage] += more
 
 
 @contextmanager

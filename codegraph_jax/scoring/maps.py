@@ -1,7 +1,7 @@
 """Anomaly maps and image scores from patch scores (MuSc, arXiv:2401.16753; docs/method.md section 5)."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +41,17 @@ def anomaly_maps(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> 
 
 
 def interpolated(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, "n a b"]:
-    """`anomaly_maps` of arrays on the host."""
-    return np.asarray(anomaly_maps(jnp.asarray(patch_scores), size))
+    """`anomaly_maps` of arrays on the host, by its own cores: they end there, and an accelerator may be busy."""
+    return np.asarray(anomaly_maps(jax.device_put(patch_scores, _own_cores()), size))
+
+
+@lru_cache(maxsize=1)
+def _own_cores() -> jax.Device | None:
+    """The host as a device; None, the default device, where JAX was told to do without."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
 
 
 def content_maps(

@@ -13,7 +13,8 @@ import numpy as np
 
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.arrays import GIB
+from codegraph_jax.core.arrays import CPU_THREADS, GIB
+from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
@@ -126,15 +127,14 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         inspected = [sets[category].inspected[i] for i in result.kept] if roi else []
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
 
-    # a category is measured while the next one is detected
-    with ThreadPoolExecutor(1, thread_name_prefix="metrics") as behind:
+    # categories are measured while the next ones are detected
+    with ThreadPoolExecutor(_measured_at_once(), thread_name_prefix="metrics") as behind:
         waiting: list[Future[Outcome]] = []
         for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
             if processes.is_first():
                 _say(category, result, config, review)
             _warn_skipped(category, samples, result)
-            for stage, seconds in result.seconds.items():
-                clock.seconds[stage] += seconds
+            clock.add(result.seconds)
             waiting.append(behind.submit(measured, category, result))
             for future in waiting:
                 # what has gone wrong is not kept for the end
@@ -157,6 +157,11 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
+
+
+def _measured_at_once() -> int:
+    """Categories that are measured at once: one beside a CPU's own work; an accelerator outruns a single thread."""
+    return 1 if jax.default_backend() == "cpu" else max(1, min(CPU_THREADS, usable_cores() // 4))
 
 
 @dataclass(frozen=True)
