@@ -343,16 +343,17 @@ class CoDeGraph:
         clock = Clock()
         frame = frame or self.frame_of(images)
         plan = plan or plan_run(self.config, self.backbone, len(images) + len(added), frame)
+        sources = [*images, *added]
+        on_device = plan_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks), sets)
         with together():
-            plan.check(self.config.storage.check)
+            if not on_device:
+                plan.check(self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
             if self.config.similarity.radius and self.config.bank.kind == "compact":
                 raise ConfigError(
                     "config.bank.kind: a compact bank does not know where its patches lay, so that "
                     "config.similarity.radius has no meaning for it; leave one of them out"
                 )
-        sources = [*images, *added]
-        on_device = plan_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks), sets)
         with clock("backbone"):
             depth = self._depth(images)
             features = self._features(sources, frame, progress, earlier, plan, depth, True, bool(on_device))
@@ -465,6 +466,7 @@ class CoDeGraph:
                     if not is_out_of_memory(error):
                         raise
                 logger.warning("a device has too little memory for the distances; the host keeps them")
+                plan.check(self.config.storage.check)
             for number, layer in enumerate(features.layers):
                 counts, allocate = features.counts, plan.allocate_tables
                 table = earlier.find_table(number, features.keys, references, allocate) if earlier else None

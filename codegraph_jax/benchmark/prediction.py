@@ -2,7 +2,7 @@
 
 Operations and bytes are counted; what share of a machine's speed they reach, and what the host takes for a unit of its
 work, was measured on CPUs (BENCHMARKS.md). For accelerators the shares are assumptions, since none was at hand, and say
-so in their names. Stages are added up as if none ran beside another.
+so in their names. `predict` adds up stages as if none ran beside another; `side_by_side` knows which do.
 """
 
 import math
@@ -31,9 +31,18 @@ ASSUMED_BACKBONE, ASSUMED_TILES = 0.5, 0.6
 DECODING = 0.04
 """Core seconds of a photograph of a megapixel: decoding, resizing, normalising and its digest."""
 SCORING, CONSISTENCY = 6.4e-9, 3.2e-8
-"""Core seconds of a distance in the tables [n, p, references]: its part in the scores, and in all later stages."""
-REPORTING = 0.042
-"""Core seconds of an image in metrics, maps and report."""
+"""Core seconds of a distance in the tables [n, p, references], where the host has them: its part in the scores, and in
+all later stages."""
+PASSES, STATISTICS = 34, 20
+"""How often a device reads a table that stays there to score it (`similarity.order`, and once for the mean), and how
+many order statistics of the mean the later stages want."""
+FILTERED = 0.2
+"""Share of the pairs that are computed, and scored, again where a tenth of the images lose patches."""
+JUDGING, JUDGING_PAIRS = 1.5e-3, 5e-6
+"""Seconds of the host in the later stages where tables stay on the device: of an image, and of two images
+(BENCHMARKS.md, "What the host does")."""
+MEASURING, REPORTING = 0.023, 0.019
+"""Core seconds of an image in the metrics, and in maps and report."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class Work:
 
 
 def predict(machine: Machine, work: Work) -> dict[str, float]:
-    """Seconds of each of `STAGES`, with one device."""
+    """Seconds of each of `STAGES`, with one device, on which distances stay where it is an accelerator."""
     total = sum(work.images)
     references = [min(work.references or n, n) for n in work.images]
     pairs = work.layers * sum(schedule_length(n, r) for n, r in zip(work.images, references))
@@ -103,14 +112,39 @@ def predict(machine: Machine, work: Work) -> dict[str, float]:
     product = 2.0 * work.patches**2 * work.channels * work.products
     moved = 2 * 4 * work.patches**2 * work.tiles_written / machine.copied
     threads = min(machine.cores, MOST_THREADS)
-    return {
+    seconds = {
         "decoding": DECODING * total / threads,
         "backbone": work.image_flop * total / (backbone * machine.flop),
         "pairs": pairs * (product / (tiles * machine.flop) + moved),
         "scores": SCORING * distances / min(machine.cores, CPU_THREADS),
         "consistency": CONSISTENCY * distances / min(machine.cores, CPU_THREADS),
-        "metrics and report": REPORTING * total / threads,
+        "metrics and report": (MEASURING + REPORTING) * total / threads,
     }
+    if machine.accelerator:
+        read = 4 * distances / machine.copied
+        statistics = PASSES * STATISTICS * read / (work.layers * work.degrees)
+        seconds["scores"] = PASSES * read
+        seconds["consistency"] = _judging(work) + statistics + FILTERED * seconds["pairs"] + seconds["scores"]
+    return seconds
+
+
+def side_by_side(machine: Machine, work: Work) -> float:
+    """Seconds of the whole where decoding, the device, the host's judging and the metrics run beside each other.
+
+    They do with an accelerator and several categories; the report comes at the end. On a CPU they share its cores.
+    """
+    seconds = predict(machine, work)
+    if not machine.accelerator:
+        return sum(seconds.values())
+    total, judging = sum(work.images), _judging(work)
+    device = seconds["backbone"] + seconds["pairs"] + seconds["scores"] + seconds["consistency"] - judging
+    metrics = MEASURING * total / min(CPU_THREADS, machine.cores)
+    return max(seconds["decoding"], device, judging, metrics) + REPORTING * total / min(machine.cores, MOST_THREADS)
+
+
+def _judging(work: Work) -> float:
+    """Seconds of the host in the later stages where tables stay on the device."""
+    return sum(JUDGING * n + JUDGING_PAIRS * n * n for n in work.images)
 
 
 def work_of(config: Config, images: Sequence[int], kernel: str) -> Work:
@@ -162,9 +196,9 @@ def this_machine(precision: str) -> Machine:
 
 def markdown(works: Mapping[str, tuple[Machine, Work]]) -> str:
     """A table of predictions: a row for each, seconds of the stages and of the whole."""
-    lines = [f"| | {' | '.join(STAGES)} | whole |", "|---" * (len(STAGES) + 2) + "|"]
+    lines = [f"| | {' | '.join(STAGES)} | whole | side by side |", "|---" * (len(STAGES) + 3) + "|"]
     for name, (machine, work) in works.items():
         seconds = predict(machine, work)
-        cells = [f"{value:.3g}" for value in (*seconds.values(), sum(seconds.values()))]
+        cells = [f"{value:.3g}" for value in (*seconds.values(), sum(seconds.values()), side_by_side(machine, work))]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

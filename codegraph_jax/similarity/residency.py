@@ -34,7 +34,7 @@ class DevicePlan:
 
     def __str__(self) -> str:
         which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
-        return f"{which} stay on the device, {self.bytes / GIB:.1f} GiB with features and work"
+        return f"estimate of memory: {which} stay on the device, {self.bytes / GIB:.1f} GiB with features and work"
 
 
 def plan_device(

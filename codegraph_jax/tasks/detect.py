@@ -113,7 +113,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         }
         # all of them, before the first one takes its hours
         for one in sets.values():
-            one.plan.check(config.storage.check)
+            if not one.device:
+                one.plan.check(config.storage.check)
             one.effort.require(config)
 
     state = _state(workdir, config, detector, everything, review, roi)
@@ -276,8 +277,7 @@ def _results(
         plan = plan_run(config, own.backbone, len(one.images) + len(one.added), one.frame)
         if first:
             kept = f", kept in the workdir {plan.kept / GIB:.1f} GiB" if state and config.keep else ""
-            there = f"; {one.device}" if one.device else ""
-            print(f"{shown(category)}: {len(one.images)} images; {plan}{kept}{there}\n{one.effort}", flush=True)
+            print(f"{shown(category)}: {len(one.images)} images; {one.device or plan}{kept}\n{one.effort}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished

@@ -13,6 +13,7 @@ from codegraph_jax.benchmark.prediction import (
     markdown,
     predict,
     published_run,
+    side_by_side,
     this_machine,
     work_of,
 )
@@ -45,6 +46,17 @@ def test_counts_by_hand():
     assert seconds["pairs"] == pytest.approx(90 * (2 * 100 * 100 * 50 / 0.6e12 + 2 * 4 * 100 * 100 / 1e12))
     fused = predict(DEVICE, replace(WORK, products=3, tiles_written=0))
     assert fused["pairs"] == pytest.approx(90 * 3 * 2 * 100 * 100 * 50 / 0.6e12)
+    # 34 readings of two layers, three degrees and 100 patches; the mean twenty times as often, and a fifth of all again
+    read = 4 * 2 * 3 * 100 * 10 * 10 / 1e12
+    assert seconds["scores"] == pytest.approx(34 * read)
+    judging = 1.5e-3 * 10 + 5e-6 * 100
+    again = 0.2 * seconds["pairs"] + seconds["scores"]
+    assert seconds["consistency"] == pytest.approx(judging + 20 * 34 * read / 6 + again)
+    device = seconds["backbone"] + seconds["pairs"] + seconds["scores"] + seconds["consistency"] - judging
+    assert side_by_side(DEVICE, WORK) == pytest.approx(max(10 * 0.04, device) + 0.019 * 10)
+    assert side_by_side(replace(DEVICE, accelerator=False), WORK) == pytest.approx(
+        sum(predict(replace(DEVICE, accelerator=False), WORK).values())
+    )
     fewer = predict(DEVICE, replace(WORK, references=4))
     assert fewer["pairs"] / seconds["pairs"] == pytest.approx((4 * 3 / 2 + 4 * 6) / 45)
     assert fewer["scores"] / seconds["scores"] == pytest.approx(4 / 10)

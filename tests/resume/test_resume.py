@@ -13,7 +13,7 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, ThresholdConfig
+from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, StorageConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.resume import budget
@@ -121,6 +121,16 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
     assert contents(half_done) == whole
     hidden = {path.name for path in half_done.rglob(".*")}
     assert hidden == {".lock", ".written.json"}, "no state stays"
+
+
+def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
+    there = dataclasses.replace(config, storage=StorageConfig(tables="device"))
+    run(there, tmp_path / "whole")
+    interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    capsys.readouterr()
+    run(there, tmp_path / "half")
+    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert contents(tmp_path / "half") == contents(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
