@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import types
 
 import jax
 import numpy as np
@@ -12,9 +13,10 @@ from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.similarity import residency
-from codegraph_jax.similarity.residency import tables_on_device
+from codegraph_jax.similarity.residency import plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
@@ -102,15 +104,28 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     for share in (0.5, 1, 1.5, 2, 4, 8):
         room = share * (plan.features + plan.working + plan.tables) / residency.DEVICE_SHARE
         monkeypatch.setattr(residency, "device_bytes", lambda devices, room=room: int(room))
-        found.append(tables_on_device(tiny(), plan, detector.mesh, 1000, 2))
-    assert found[0] == 0 and found[-1] == 2 and found == sorted(found)
+        found.append(plan_device(tiny(), plan, detector.mesh, 1000, 2))
+    kept = [device_plan.kept for device_plan in found]
+    assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
+    assert "distances of 0 of 2 layers stay" in str(found[0]) and "distances stay" in str(found[-1])
+    halved = plan_device(tiny(), plan, detector.mesh, 1000, 2, sets=8)
+    assert halved.kept < 2 and halved.bytes < found[-1].bytes
+    # an accelerator without room leaves it to the host, of itself
+    accelerator = types.SimpleNamespace(platform="gpu")
+    monkeypatch.setattr(residency, "device_bytes", lambda devices: plan.features)
+    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
+    monkeypatch.setattr(residency, "device_bytes", lambda devices: 10**12)
+    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2).kept == 2
+    monkeypatch.setattr(residency, "device_bytes", lambda devices: 0)
+    assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
+    assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept == 2
 
 
 def test_several_devices_and_the_host_on_request():
     plan = story.plan_run(tiny(), CoDeGraph(tiny()).backbone, 12, CoDeGraph(tiny()).extractor.frame)
     mesh = CoDeGraph(dataclasses.replace(tiny(), parallel=ParallelConfig(devices=2))).mesh
-    assert tables_on_device(tiny(), plan, mesh, 12, 2) is None
-    assert tables_on_device(tiny("host"), plan, mesh.local, 12, 2) is None
+    assert plan_device(tiny(), plan, mesh, 12, 2) is None
+    assert plan_device(tiny("host"), plan, mesh.local, 12, 2) is None
 
 
 def test_layers_on_a_device_are_read_as_arrays_are():

@@ -2,8 +2,8 @@
 
 `codegraph_jax.similarity.pairwise` sends every chunk of distances to the host, whose cores then sort them. A device
 that has room for the tables does without the host: calls are as many for a thousand images as for ten, and what comes
-back are scores. Arrays are padded to few sizes (`core.sizes.padded`), so that the categories of a run
-share their programs.
+back are scores. Arrays are padded to few sizes (`core.sizes.padded`), so that the categories of a run share their
+programs.
 
 Distances are those of the other route, bit for bit; scores differ in the order in which they add up (1e-6).
 """
@@ -24,7 +24,7 @@ from codegraph_jax.core.transfers import filled, to_device, to_host, wait
 from codegraph_jax.features.on_device import DeviceLayer
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, schedule
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, schedule, whole_batches
 from codegraph_jax.similarity.rows import TIE
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
@@ -152,9 +152,8 @@ class ResidentTables:
             if kept is None or number < kept:
                 self._kept[number] = table
             del table
-        self.mean = Mean(
-            _divide(total, to_device(np.float32(len(layers) * len(options.degrees)), device)), *self.shape[:2]
-        )
+        count = to_device(np.float32(len(layers) * len(options.degrees)), device)
+        self.mean = Mean(_divide(total, count), *self.shape[:2])
         self._k, self._first_scores = k, [to_host(layer)[:, :n] for layer in scores]
 
     def __len__(self) -> int:
@@ -291,10 +290,8 @@ class ResidentTables:
 
 
 def _step(options: TileOptions) -> int:
-    """Pairs of one turn of the loop on the device."""
-    if options.kernel.startswith("fused"):
-        return CHUNK_TILES
-    return 1 if options.radius else options.batch
+    """Pairs of one turn of the loop: a GPU asks the host before each whether there is another."""
+    return whole_batches(CHUNK_TILES, 1 if options.radius else options.batch)
 
 
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
