@@ -126,6 +126,10 @@ class SimilarityConfig:
     timing finds it clearly faster, which the run tells of."""
     references: int = field(default=0, metadata=at_least(0))
     """How many images each image is compared with, chosen by their content as if at random; 0 means all of them."""
+    variance: float = field(default=1.0, metadata=within(0.5, 1.0))
+    """The share of the tokens' second moment that distances are made of: below 1, products are made in the fewest
+    channels that hold it, of each layer its own (`codegraph_jax.similarity.subspace`); 0.997 is worth a half or two
+    thirds of the time at nearly the same scores. Banks compare in all channels, so that none can be saved with it."""
     radius: int = field(default=0, metadata=at_least(0))
     """For parts that lie alike: a patch is compared with patches of the other image that lie at most so many patches
     away along either axis, and with no others, which saves most of the work of large grids; 0 means with all."""

@@ -56,12 +56,18 @@ from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_
 from codegraph_jax.similarity.residency import DevicePlan, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from codegraph_jax.similarity.sharding import all_distances
+from codegraph_jax.similarity.subspace import in_subspaces
 from codegraph_jax.similarity.tiles import TileOptions
 
 T = TypeVar("T")
 
 LOOK = 8
 """Patches along the side of the small copies by which products are told apart."""
+
+ALL_CHANNELS = (
+    "config.similarity.variance: a bank compares in all channels, so that its threshold would be of other scores than "
+    "the run's; leave one of them out"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -191,6 +197,8 @@ class CoDeGraph:
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
         require_several("bank.references", bank_references)
+        if bank_references and comparison.compared is not None:
+            raise ConfigError(ALL_CHANNELS)
         if review:
             review.check(self.features)
         return self._judge(comparison, consistency, bank_references, review.patterns if review else ())
@@ -349,6 +357,8 @@ class CoDeGraph:
             if not on_device:
                 plan.check(self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
+            if self.config.similarity.variance < 1 and self.config.bank.save:
+                raise ConfigError(ALL_CHANNELS)
             if self.config.similarity.radius and self.config.bank.kind == "compact":
                 raise ConfigError(
                     "config.bank.kind: a compact bank does not know where its patches lay, so that "
@@ -372,7 +382,11 @@ class CoDeGraph:
         options = tile_options(self.config.similarity, self.config.features.degrees, frame.grid, masked)
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
-            tables = self._tables(features, options, references, progress, earlier, plan, on_device)
+            compared = None
+            if self.config.similarity.variance < 1:
+                compared = in_subspaces(features, self.config.similarity.variance, plan.allocate_features)
+            layers = features.layers if compared is None else compared
+            tables = self._tables(features, layers, options, references, progress, earlier, plan, on_device)
             products = find_products(features, options.grid, own)
         return Comparison(
             features,
@@ -384,6 +398,7 @@ class CoDeGraph:
             listed=len(images),
             products=products,
             roi=shared_roi(inspected, features.placement),
+            compared=compared,
         )
 
     def _depth(self, images: Sequence[Source]) -> int:
@@ -438,6 +453,7 @@ class CoDeGraph:
     def _tables(
         self,
         features: Features,
+        layers: Sequence[Any],
         options: TileOptions,
         references: Int[np.ndarray, " m"],
         progress: bool,
@@ -449,25 +465,26 @@ class CoDeGraph:
 
         Args:
             features, options, references, progress, earlier, plan: of the run.
+            layers: tokens that are compared.
             on_device: what the device keeps; None: the host keeps the distances.
         """
         pairs = len(schedule(len(features.kept), references))
         tables = []
-        with bar(pairs * len(features.layers), "distances", "pair", progress) as advance:
+        with bar(pairs * len(layers), "distances", "pair", progress) as advance:
             if on_device:
                 k = neighbour_count(len(references), self.config.scoring.fraction)
                 store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
                 judged, device = features.placement.judged, self.mesh.devices[0]
                 try:
                     return ResidentTables(
-                        features.layers, references, options, device, k, judged, on_device.kept, advance, store
+                        layers, references, options, device, k, judged, on_device.kept, advance, store
                     )
                 except jax.errors.JaxRuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
                 logger.warning("a device has too little memory for the distances; the host keeps them")
                 plan.check(self.config.storage.check)
-            for number, layer in enumerate(features.layers):
+            for number, layer in enumerate(layers):
                 counts, allocate = features.counts, plan.allocate_tables
                 table = earlier.find_table(number, features.keys, references, allocate) if earlier else None
                 if table is not None:

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
@@ -146,7 +146,9 @@ def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> M
     # by the direct route, which is that within a radius, every degree has vectors of its own
     precision = feature_type("auto", config.similarity.precision)
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius else 1.0
-    return plan_memory(config.storage, *size, dtype, vectors)
+    plan = plan_memory(config.storage, *size, dtype, vectors)
+    # what is compared is kept beside the features
+    return replace(plan, features=2 * plan.features) if config.similarity.variance < 1 else plan
 
 
 def plan_memory(

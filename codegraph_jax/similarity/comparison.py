@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -69,6 +69,8 @@ class Comparison:
         barred: references that must not serve an image, besides itself; None: there are none.
         roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.
         products: which product each image shows (`consistency.products`); None: not looked at.
+        compared: tokens of each layer that the distances are of, where these are not those of the features
+            (`similarity.subspace`).
     """
 
     features: Features
@@ -81,6 +83,12 @@ class Comparison:
     barred: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
+    compared: Sequence[Any] | None = None
+
+    @property
+    def tokens(self) -> Sequence[Any]:
+        """Of each layer those that the distances are of."""
+        return self.features.layers if self.compared is None else self.compared
 
     @property
     def own(self) -> int:

@@ -100,7 +100,7 @@ def test_tables_without_room_are_made_again():
         np.testing.assert_array_equal(mine, theirs)
 
 
-@pytest.mark.parametrize("statistic", ["ratio", "weighted"])
+@pytest.mark.parametrize("statistic", ["endurance", "weighted"])
 def test_the_ratio_statistics(statistic):
     comparison = planted.compare(planted.draw(n=40, group=8, one_off=4))
     config = dataclasses.replace(FILTERING, statistic=statistic)
