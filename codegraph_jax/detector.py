@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import jax
@@ -366,10 +367,11 @@ class CoDeGraph:
                 )
         with clock("backbone"):
             depth = self._depth(images)
-            features = self._features(sources, frame, progress, earlier, plan, depth, True, bool(on_device))
+            read = partial(self._features, sources, frame, progress, earlier, plan, depth, on_device=bool(on_device))
+            features = read()
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
-                features = self._features(sources, frame, progress, earlier, plan, depth, False, bool(on_device))
+                features = read(once=False)
             if inspected:
                 with together():
                     features = features.where_inspected(inspected, sources)
