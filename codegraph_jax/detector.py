@@ -338,6 +338,7 @@ class CoDeGraph:
         frame: Frame | None = None,
         plan: MemoryPlan | None = None,
         sets: int = 1,
+        largest: int = 0,
     ) -> Comparison:
         """`compare`, with what only a task has.
 
@@ -347,13 +348,14 @@ class CoDeGraph:
             earlier: what need not be computed again; None: nothing is known, and nothing is kept.
             frame: of `frame_of` the images; None: made here.
             plan: of `plan_run` for all of these images; None: made here.
-            sets: comparisons that are on the device at once.
+            sets, largest: comparisons that are on the device at once, and images of the largest, see `plan_device`.
         """
         clock = Clock()
         frame = frame or self.frame_of(images)
         plan = plan or plan_run(self.config, self.backbone, len(images) + len(added), frame)
         sources = [*images, *added]
-        on_device = plan_device(self.config, plan, self.mesh, len(sources), len(self.backbone.blocks), sets)
+        blocks = len(self.backbone.blocks)
+        on_device = plan_device(self.config, plan, self.mesh, len(sources), blocks, sets, largest)
         with together():
             if not on_device:
                 plan.check(self.config.storage.check)
@@ -367,7 +369,8 @@ class CoDeGraph:
                 )
         with clock("backbone"):
             depth = self._depth(images)
-            read = partial(self._features, sources, frame, progress, earlier, plan, depth, on_device=bool(on_device))
+            rows = on_device.size[0] if on_device else 0
+            read = partial(self._features, sources, frame, progress, earlier, plan, depth, rows)
             features = read()
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
@@ -429,12 +432,13 @@ class CoDeGraph:
         earlier: EarlierStart | None,
         plan: MemoryPlan,
         depth: int,
+        rows: int,
         once: bool = True,
-        on_device: bool = False,
     ) -> Features:
         """Features of all images, equal ones once, of which the cache or an earlier start may have some.
 
-        They stay on the device where distances do, unless they wait for each other in a buffer.
+        They stay on the device where distances do, in arrays of so many rows, unless they wait for each other in a
+        buffer; 0: distances go to the host.
         """
         cache: FeatureCache | None = None
         extractor = self._extractor_of(frame)
@@ -447,7 +451,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once, depth, on_device and buffer is None)
+            features = extractor.extract(sources, stores, buffer, advance, once, depth, 0 if buffer else rows)
         if cache:
             cache.warn_of_damage()
         return features
@@ -479,7 +483,7 @@ class CoDeGraph:
                 judged, device = features.placement.judged, self.mesh.devices[0]
                 try:
                     return ResidentTables(
-                        layers, references, options, device, k, judged, on_device.kept, advance, store
+                        layers, references, options, device, k, judged, on_device.kept, advance, store, on_device.size
                     )
                 except jax.errors.JaxRuntimeError as error:
                     if not is_out_of_memory(error):

@@ -82,6 +82,22 @@ def test_the_categories_of_a_run_share_their_programs():
     assert not programs
 
 
+def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
+    """A run knows the sizes of its categories: those of 9 and of 40 images are padded alike."""
+    detector = CoDeGraph(tiny())
+
+    def detect(n):
+        return detector.judge(detector._compare(photographs(n, seed=n), largest=40))
+
+    detect(40)
+    with compiled_programs() as programs:
+        results = {n: detect(n) for n in (9, 20, 33)}
+    by_selection = {"jit(_images)", "jit(_weighted)", "jit(_greatest)", "jit(_unit_vectors)"}
+    assert set(programs) <= by_selection
+    for n, there in results.items():
+        assert_same(there, CoDeGraph(tiny("host")).detect(photographs(n, seed=n)))
+
+
 def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
@@ -108,6 +124,12 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     kept = [device_plan.kept for device_plan in found]
     assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
     assert "distances of 0 of 2 layers stay" in str(found[0]) and "distances stay" in str(found[-1])
+    few = story.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
+    padded_alike = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
+    assert padded_alike.size == (1024, 1024)
+    monkeypatch.setattr(residency, "device_bytes", lambda devices: padded_alike.bytes)
+    assert plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000).size == (128, 128), "there is no room for more"
+    monkeypatch.setattr(residency, "device_bytes", lambda devices, room=room: int(room))
     halved = plan_device(tiny(), plan, detector.mesh, 1000, 2, sets=8)
     assert halved.kept < 2 and halved.bytes < found[-1].bytes
     # an accelerator without room leaves it to the host, of itself
@@ -131,7 +153,7 @@ def test_several_devices_and_the_host_on_request():
 def test_layers_on_a_device_are_read_as_arrays_are():
     rng = np.random.default_rng(0)
     values = rng.normal(size=(11, 6, 3)).astype(np.float32)
-    layers = DeviceLayers(12, jax.devices()[1])
+    layers = DeviceLayers(16, jax.devices()[1])
     # out of order, a place left free, and a batch that is filled up
     for places in ([8, 9, 10, 11], [0, 1, 2, 3], [4, 6, 7]):
         batch = np.full((4, 6, 3), np.nan, np.float32)

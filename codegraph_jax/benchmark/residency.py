@@ -21,6 +21,7 @@ from codegraph_jax.benchmark.settings import BenchmarkConfig, ResidencySettings
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
+from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.core.transfers import Transfers, counting
 from codegraph_jax.data.frame import Frame
@@ -108,6 +109,6 @@ def _features(settings: ResidencySettings, n: int, on_device: bool) -> Features:
 def _placed(tokens: Float[jax.Array, "n p c"], on_device: bool) -> Any:
     if not on_device:
         return tokens
-    layers = DeviceLayers(len(tokens), jax.devices()[0])
+    layers = DeviceLayers(padded(len(tokens)), jax.devices()[0])
     layers.keep(np.arange(len(tokens)), [tokens])
     return layers.joined(np.arange(len(tokens)))[0]

@@ -140,7 +140,7 @@ class Extractor:
         progress: Progress = lambda images: None,
         once: bool = False,
         depth: int = DEEP,
-        on_device: bool = False,
+        rows: int = 0,
     ) -> Features:
         """The features of some images; with several processes each reads a share of them, and all but the layers is
         gathered.
@@ -154,7 +154,8 @@ class Extractor:
             progress: called with the number of images just done.
             once: images that are the same, pixel by pixel, become one.
             depth: bits of 16-bit samples, see `load_image`.
-            on_device: the layers stay on the one device as `DeviceLayer`; for runs without a buffer.
+            rows: the layers stay on the one device as `DeviceLayer`, in arrays of so many rows, one an image at least;
+                for runs without a buffer. 0: they do not.
 
         Raises:
             UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
@@ -170,7 +171,7 @@ class Extractor:
             self.unreadable,
             depth,
         )
-        stay = DeviceLayers(len(sources[mine]), self.mesh.devices[0]) if on_device else None
+        stay = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
         gathered = _Gathered(buffer, once, stay)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
@@ -184,7 +185,7 @@ class Extractor:
 
         with processes.together():
             for batch in _unknown(batches, stores, gathered, progress):
-                started = self._start(batch, batches.sizes, on_device)
+                started = self._start(batch, batches.sizes, whole=bool(rows))
                 # only now is the batch before this one waited for, so that the device always has work
                 if running:
                     finish(*running)

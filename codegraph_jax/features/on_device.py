@@ -47,7 +47,7 @@ class DeviceLayer:
         return self.of(chosen)[: len(chosen)]
 
     def of(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
-        """Tokens of some images, and the last ones again up to a number that recurs: few programs serve."""
+        """Tokens of some images, and of the first one again up to a number that recurs: few programs serve."""
         (device,) = self.rows.devices()
         chosen = np.zeros(padded(len(images)), np.int32)
         chosen[: len(images)] = images
@@ -87,13 +87,13 @@ class DeviceLayer:
 class DeviceLayers:
     """Takes the layers of batches, in any order, and gives each as one array."""
 
-    def __init__(self, images: int, device: jax.Device):
+    def __init__(self, rows: int, device: jax.Device):
         """
         Args:
-            images: of the run, at most.
+            rows: of the arrays, one for each image of the run at least.
             device: where they stay.
         """
-        self._size, self._device = padded(images), device
+        self._size, self._device = rows, device
         self._layers: list[Array] = []
 
     def keep(self, places: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:

@@ -23,6 +23,9 @@ T = TypeVar("T")
 ROWS = (1024, 16384, 131072)
 """Patches whose distances come to the host at once are padded to one of these, so that few programs are compiled."""
 
+WINDOWS = 4
+"""Windows that are looked at together at least, those that the set has and others that nothing reaches."""
+
 
 @dataclass(frozen=True)
 class DeviceDistances:
@@ -144,11 +147,13 @@ class DeviceDistances:
     def reaching(
         self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]
     ) -> Bool[np.ndarray, "n w p"] | None:
-        limits = np.full((len(windows), self.values.shape[1]), np.inf, np.float32)
+        # small sets have fewer windows than others: the program shall be the same
+        count = max(len(windows), WINDOWS)
+        sizes, limits = np.full(count, 2, np.int32), np.full((count, self.values.shape[1]), np.inf, np.float32)
+        sizes[: len(windows)] = windows
         for row, values in zip(limits, least):
             row[: len(values)] = values
-        found = _reaching(self.values, self._there(np.array(windows, np.int32)), self._there(limits))
-        return self._own(found)
+        return self._own(_reaching(self.values, self._there(sizes), self._there(limits)))[:, : len(windows)]
 
     def _own(self, values: Array) -> np.ndarray:
         """On the host, without the rows that do not count."""

@@ -5,6 +5,7 @@ removed), and the mean of all. What is left holds tables of layers; those that f
 something is taken out of the references.
 """
 
+import math
 from dataclasses import dataclass
 
 import jax
@@ -26,11 +27,13 @@ class DevicePlan:
         kept: layers whose distances do.
         layers: that are compared.
         bytes: that everything takes, about.
+        size: images and references that tables are padded to.
     """
 
     kept: int
     layers: int
     bytes: int
+    size: tuple[int, int]
 
     def __str__(self) -> str:
         which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
@@ -38,7 +41,7 @@ class DevicePlan:
 
 
 def plan_device(
-    config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int, sets: int = 1
+    config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int, sets: int = 1, largest: int = 0
 ) -> DevicePlan | None:
     """What stays on the device; None where the host keeps and scores the distances.
 
@@ -49,19 +52,21 @@ def plan_device(
         images: of the set, added ones included.
         layers: that are compared.
         sets: that are on the device at once.
+        largest: images of the largest set of the run: where there is room, all are padded to it and share programs.
     """
     (device, *others), where = mesh.devices, config.storage.tables
     if where == "host" or others or jax.process_count() > 1 or (where == "auto" and device.platform == "cpu"):
         return None
-    filling = padded(images) / images
-    table = len(config.features.degrees) * plan.table * filling * padded(plan.references) / plan.references
-    # the work of the plan is a layer, prepared, and the mean, twice where images are added
-    needed = (plan.features + plan.working) * filling + 2 * table
-    room = DEVICE_SHARE * device_bytes([device]) / sets
-    if not room and where == "device":
-        # it does not tell what it has
-        return DevicePlan(layers, layers, int(needed + layers * table))
+    # a device that does not tell what it has is taken by request alone
+    room = DEVICE_SHARE * device_bytes([device]) / sets or (math.inf if where == "device" else 0.0)
+    for rows in sorted({padded(max(images, largest)), padded(images)}, reverse=True):
+        columns = rows if plan.references == images else padded(plan.references)
+        table = len(config.features.degrees) * plan.table * (rows / images) * (columns / plan.references)
+        # the work of the plan is a layer, prepared, and the mean, twice where images are added
+        needed = (plan.features + plan.working) * rows / images + 2 * table
+        kept = max(0, min(layers, math.floor(min((room - needed) / table, layers))))
+        if kept == layers:
+            break
     if room < needed and where == "auto":
         return None
-    kept = max(0, min(layers, int((room - needed) / table)))
-    return DevicePlan(kept, layers, int(needed + kept * table))
+    return DevicePlan(kept, layers, int(needed + kept * table), (rows, columns))

@@ -108,6 +108,7 @@ class ResidentTables:
         kept: int | None = None,
         progress: Progress = lambda pairs: None,
         store: LayerStore | None = None,
+        size: tuple[int, int] = (0, 0),
     ):
         """
         Args:
@@ -120,12 +121,13 @@ class ResidentTables:
             kept: tables that stay; None: all.
             progress: called as pairs are done.
             store: what an earlier start has of the tables, and where this one keeps them.
+            size: images and references that tables are padded to; what they must be at least, of itself.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)
         self._layers, self._references, self._options, self._device = layers, references, options, device
         lengths = [len(layer.rows) for layer in layers if isinstance(layer, DeviceLayer)]
-        self._images, self._columns = max([padded(n), *lengths]), padded(len(references))
+        self._images, self._columns = max([padded(n), size[0], *lengths]), max(padded(len(references)), size[1])
         self._judged = None if judged is None else to_device(self._rows(judged), device)
         pairs = schedule(n, references)
         self._pairs = len(pairs)

@@ -106,9 +106,10 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             print(detector.choice, flush=True)
 
     at_once = 2 if _looks_ahead(config, len(categories)) else 1
+    largest = max(map(len, everything.values()))
     with clock("data"), processes.together():
         sets = {
-            category: _set_of(detector, category, categories[category], further[category], roi, at_once)
+            category: _set_of(detector, category, categories[category], further[category], roi, at_once, largest)
             for category in categories
         }
         # all of them, before the first one takes its hours
@@ -194,6 +195,7 @@ def _set_of(
     further: Sequence[Sample],
     roi: Roi | None,
     sets: int,
+    largest: int,
 ) -> _Set:
     def say(text: str) -> None:
         if processes.is_first():
@@ -204,9 +206,8 @@ def _set_of(
     plan = plan_run(detector.config, detector.backbone, len(images) + len(added), frame)
     inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
     effort = estimate(detector.config, detector.backbone, len(images) + len(added), frame, len(detector.mesh))
-    device = plan_device(
-        detector.config, plan, detector.mesh, len(images) + len(added), len(detector.backbone.blocks), sets
-    )
+    blocks = len(detector.backbone.blocks)
+    device = plan_device(detector.config, plan, detector.mesh, len(images) + len(added), blocks, sets, largest)
     return _Set(images, added, inspected, frame, plan, effort, device)
 
 
@@ -282,9 +283,9 @@ def _results(
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
         unfinished = state.unfinished(category, one.frame) if state else None
-        sets_at_once = 2 if ahead else 1
+        on_device = 2 if ahead else 1, max(len(other.images) + len(other.added) for other in sets.values())
         comparison = own._compare(
-            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, sets_at_once
+            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, *on_device
         )
         return _Compared(comparison, unfinished)
 

@@ -73,9 +73,10 @@ def eager_config(mode, batch_size):
 CONFIG = eager_config("oecl", 16)
 
 
-@pytest.mark.parametrize("devices", [8, pytest.param(3, marks=pytest.mark.slow)], ids=["divided", "padded"])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [8, 3], ids=["divided", "padded"])
 def test_several_devices_agree_with_one(devices):
-    """Also where they do not divide the batch of 16 (as in `tests/runs/test_processes_oecl.py`)."""
+    """Also where they do not divide the batch of 16; `tests/runs/test_processes_oecl.py` trains by eight each time."""
     assert_same(take_steps(CONFIG, 1), take_steps(CONFIG, devices), 1e-9)
 
 

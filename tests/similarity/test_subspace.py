@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BankConfig, Config, ParallelConfig, StorageConfig
+from codegraph_jax.backbones import PRESETS
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, StorageConfig
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.core.arrays import in_memory
 from codegraph_jax.core.settings import ConfigError
@@ -16,10 +17,12 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.similarity import subspace
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import pairwise_distances
 from codegraph_jax.similarity.subspace import in_subspaces
 from codegraph_jax.similarity.tiles import TileOptions
+from tests.backbones.tiny import GOLDEN, TINY
 from tests.consistency import planted
 
 GRID = (8, 8)
@@ -70,26 +73,27 @@ def test_layers_on_the_host_and_on_a_device_become_the_same(dtype):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.fixture
+def tiny_channels(monkeypatch):
+    """A network of so few channels that a subspace has fewer than the usual step."""
+    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+    monkeypatch.setattr(subspace, "STEP", 2)
+
+
 def tiny(**changes):
+    backbone = BackboneConfig(name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"))
     similarity = dataclasses.replace(Config().similarity, variance=0.98)
-    return dataclasses.replace(
-        Config(
-            backbone=dataclasses.replace(
-                Config().backbone, name="dinov2-small", weights="random", image_size=112, blocks=(1, 3)
-            ),
-            similarity=similarity,
-            parallel=ParallelConfig(devices=1),
-        ),
-        **changes,
-    )
+    config = Config(backbone=backbone, similarity=similarity, parallel=ParallelConfig(devices=1))
+    return dataclasses.replace(config, **changes)
 
 
+@pytest.mark.usefixtures("tiny_channels")
 def test_detections_by_every_route():
     """Host, device, two devices; in another order; and next to the scores of all channels."""
     images, order = list(draw_set(n=16, size=64, seed=0, one_off=0.2, recurring=(0.3,)).images), np.arange(16)[::-1]
     detector = CoDeGraph(tiny())
     comparison = detector.compare(images)
-    assert comparison.tokens[0].shape[2] < comparison.features.layers[0].shape[2] == 384
+    assert comparison.tokens[0].shape[2] < comparison.features.layers[0].shape[2]
     want = detector.judge(comparison)
     others = [
         CoDeGraph(tiny(storage=StorageConfig(tables="device"))).detect(images),
@@ -103,6 +107,7 @@ def test_detections_by_every_route():
     assert 1e-4 < np.abs(whole.patch_scores - want.patch_scores).max() < 0.1
 
 
+@pytest.mark.usefixtures("tiny_channels")
 def test_a_bank_is_refused_before_any_work():
     images = list(draw_set(n=6, size=64, seed=0).images)
     with pytest.raises(ConfigError, match=r"config.similarity.variance"):
