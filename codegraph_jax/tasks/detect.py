@@ -105,7 +105,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if detector.choice:
             print(detector.choice, flush=True)
 
-    at_once = 2 if _looks_ahead(config, len(categories)) else 1
+    at_once = 2 if _looks_ahead(detector, len(categories)) else 1
     largest = max(map(len, everything.values()))
     with clock("data"), processes.together():
         sets = {
@@ -130,7 +130,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
 
     # categories are measured while the next ones are detected
-    with ThreadPoolExecutor(_measured_at_once(), thread_name_prefix="metrics") as behind:
+    with ThreadPoolExecutor(_measured_at_once(detector), thread_name_prefix="metrics") as behind:
         waiting: list[Future[Outcome]] = []
         for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
             if processes.is_first():
@@ -161,9 +161,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     return outcomes
 
 
-def _measured_at_once() -> int:
+def _measured_at_once(detector: CoDeGraph) -> int:
     """Categories that are measured at once: one beside a CPU's own work; an accelerator outruns a single thread."""
-    return 1 if jax.default_backend() == "cpu" else max(1, min(CPU_THREADS, usable_cores() // 4))
+    return max(1, min(CPU_THREADS, usable_cores() // 4)) if _accelerated(detector) else 1
 
 
 @dataclass(frozen=True)
@@ -250,9 +250,13 @@ class _Compared:
     unfinished: Unfinished | None
 
 
-def _looks_ahead(config: Config, categories: int) -> bool:
+def _looks_ahead(detector: CoDeGraph, categories: int) -> bool:
     """Whether the next category is compared while one is judged: where the device has both, so that neither waits."""
-    return categories > 1 and config.storage.tables != "host" and jax.default_backend() != "cpu"
+    return categories > 1 and detector.config.storage.tables != "host" and _accelerated(detector)
+
+
+def _accelerated(detector: CoDeGraph) -> bool:
+    return detector.mesh.devices[0].platform != "cpu"
 
 
 def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) -> None:
@@ -270,7 +274,7 @@ def _results(
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
-    ahead = all(one.device for one in sets.values()) and _looks_ahead(detector.config, len(sets))
+    ahead = all(one.device for one in sets.values()) and _looks_ahead(detector, len(sets))
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         (category, one), config = item, own.config

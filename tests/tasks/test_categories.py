@@ -147,7 +147,7 @@ def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
 
 def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
     straight = run(root, tmp_path / "straight", tables="device", devices=1)
-    monkeypatch.setattr(job, "_looks_ahead", lambda config, categories: True)
+    monkeypatch.setattr(job, "_looks_ahead", lambda detector, categories: True)
     ahead = run(root, tmp_path / "ahead", tables="device", devices=1)
     for mine, theirs in zip(ahead, straight, strict=True):
         assert mine.category == theirs.category
