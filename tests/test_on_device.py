@@ -73,15 +73,6 @@ def test_features_from_a_cache(tmp_path, precision):
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 
 
-def test_the_categories_of_a_run_share_their_programs():
-    detector = CoDeGraph(tiny())
-    detector.detect(photographs(31))
-    with compiled_programs() as programs:
-        for n in (17, 22, 30):
-            detector.detect(photographs(n, seed=n))
-    assert not programs
-
-
 def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
     """A run knows the sizes of its categories: those of 9 and of 40 images are padded alike."""
     detector = CoDeGraph(tiny())

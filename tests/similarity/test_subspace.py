@@ -90,7 +90,7 @@ def tiny(**changes):
 @pytest.mark.usefixtures("tiny_channels")
 def test_detections_by_every_route():
     """Host, device, two devices; in another order; and next to the scores of all channels."""
-    images, order = list(draw_set(n=16, size=64, seed=0, one_off=0.2, recurring=(0.3,)).images), np.arange(16)[::-1]
+    images, order = list(draw_set(n=10, size=64, seed=0, one_off=0.2, recurring=(0.3,)).images), np.arange(10)[::-1]
     detector = CoDeGraph(tiny())
     comparison = detector.compare(images)
     assert comparison.tokens[0].shape[2] < comparison.features.layers[0].shape[2]
