@@ -6,7 +6,7 @@ are the scores that come of them.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 NOT_JUDGED = np.float32(-1)
 
@@ -21,11 +21,6 @@ def judged_patches(distances: Float[np.ndarray, "... m p"]) -> Bool[np.ndarray, 
     """Which patches are judged; the distances may be infinite where a reference must not serve."""
     judged: Bool[np.ndarray, "... p"] = distances.min(axis=-2) >= 0
     return judged
-
-
-def serving(distances: Float[np.ndarray, "n m p"]) -> Int[np.ndarray, " n"]:
-    """How many references serve each image at all."""
-    return np.array([np.isfinite(to_references).any(axis=1).sum() for to_references in distances], int)
 
 
 def usual(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, " v"]:

@@ -8,7 +8,7 @@ programs.
 Distances are those of the other route, bit for bit; scores differ in the order in which they add up (1e-6).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
@@ -312,19 +312,15 @@ def _fill(
     options: TileOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Pairs of the listing from the first end to the second, both ways, written to their places."""
-    step = _step(options)
 
-    def turn(number: Array, table: Array) -> Array:
-        # the last turn repeats a pair to be full
-        places = jnp.minimum(ends[0] + number * step + jnp.arange(step), ends[1] - 1)
+    def write(places: Array, table: Array) -> Array:
         first, second = listing[0, places], listing[1, places]
         rows, columns = pair_distances(patches, patches, first, second, options)
         for i, j, distances in ((first, second, rows), (second, first, columns)):
             table = table.at[:, i, column[j]].set(distances.swapaxes(0, 1), mode="drop")
         return table
 
-    turns = (ends[1] - ends[0] + step - 1) // step
-    return lax.fori_loop(0, turns, turn, table), turns
+    return _in_turns(write, ends, _step(options), table)
 
 
 @partial(jax.jit, static_argnames="options", donate_argnums=0)
@@ -343,11 +339,9 @@ def _refill(
         numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
             are.
     """
-    step = _step(options)
     right = patches._replace(penalty=jnp.where(removed[None], -jnp.inf, patches.penalty))
 
-    def turn(number: Array, table: Array) -> Array:
-        places = jnp.minimum(numbers[0] + number * step + jnp.arange(step), numbers[1] - 1)
+    def write(places: Array, table: Array) -> Array:
         reference, image = losing[places // numbers[2]], places % numbers[2]
         distances = pair_distances(patches, right, image, reference, options)[0].swapaxes(0, 1)
         old = table[:, image, column[reference]]
@@ -355,7 +349,19 @@ def _refill(
         grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
         return table.at[:, image, column[reference]].set(jnp.where(grown, distances, old), mode="drop")
 
-    turns = (numbers[1] - numbers[0] + step - 1) // step
+    return _in_turns(write, numbers[:2], _step(options), table)
+
+
+def _in_turns(
+    write: Callable[[Array, Array], Array], ends: Int[Array, "2"], step: int, table: Float[Array, "r s t p"]
+) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
+    """Writes what the places from the first end to the second say, so many a turn, and says how many turns it took."""
+    turns = (ends[1] - ends[0] + step - 1) // step
+
+    def turn(number: Array, table: Array) -> Array:
+        # the last turn repeats a place to be full
+        return write(jnp.minimum(ends[0] + number * step + jnp.arange(step), ends[1] - 1), table)
+
     return lax.fori_loop(0, turns, turn, table), turns
 
 

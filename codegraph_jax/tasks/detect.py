@@ -274,6 +274,7 @@ def _results(
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
+    largest = max(len(one.images) + len(one.added) for one in sets.values())
     ahead = all(one.device for one in sets.values()) and _looks_ahead(detector, len(sets))
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
@@ -287,9 +288,8 @@ def _results(
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
         unfinished = state.unfinished(category, one.frame) if state else None
-        on_device = 2 if ahead else 1, max(len(other.images) + len(other.added) for other in sets.values())
         comparison = own._compare(
-            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, *on_device
+            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, 2 if ahead else 1, largest
         )
         return _Compared(comparison, unfinished)
 

@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from codegraph_jax.consistency.filtered import Barred, Filter, filtered_scores
+from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.similarity.removal import changes_by_removal
+from codegraph_jax.similarity.resident import Barred
 from tests.consistency import planted
 
 N = 14

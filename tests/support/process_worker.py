@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.filtered import Barred, Filter, filtered_scores
+from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.similarity.multihost import changes_everywhere
+from codegraph_jax.similarity.resident import Barred
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
