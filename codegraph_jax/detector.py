@@ -54,7 +54,7 @@ from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableS
 from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
-from codegraph_jax.similarity.residency import DevicePlan, plan_device
+from codegraph_jax.similarity.residency import DevicePlan, check_host, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from codegraph_jax.similarity.sharding import all_distances
 from codegraph_jax.similarity.subspace import in_subspaces
@@ -357,8 +357,7 @@ class CoDeGraph:
         blocks = len(self.backbone.blocks)
         on_device = plan_device(self.config, plan, self.mesh, len(sources), blocks, sets, largest)
         with together():
-            if not on_device:
-                plan.check(self.config.storage.check)
+            check_host(plan, on_device, self.config.storage.check)
             require_several("similarity.references", self.config.similarity.references)
             if self.config.similarity.variance < 1 and self.config.bank.save:
                 raise ConfigError(ALL_CHANNELS)
@@ -369,7 +368,7 @@ class CoDeGraph:
                 )
         with clock("backbone"):
             depth = self._depth(images)
-            rows = on_device.size[0] if on_device else 0
+            rows = on_device.rows if on_device else 0
             read = partial(self._features, sources, frame, progress, earlier, plan, depth, rows)
             features = read()
             if features.copies and int((features.kept < len(images)).sum()) < 2:
@@ -480,10 +479,10 @@ class CoDeGraph:
             if on_device:
                 k = neighbour_count(len(references), self.config.scoring.fraction)
                 store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
-                judged, device = features.placement.judged, self.mesh.devices[0]
+                judged, mesh = features.placement.judged, self.mesh
                 try:
                     return ResidentTables(
-                        layers, references, options, device, k, judged, on_device.kept, advance, store, on_device.size
+                        layers, references, options, mesh, k, judged, on_device.kept, advance, store, on_device.size
                     )
                 except jax.errors.JaxRuntimeError as error:
                     if not is_out_of_memory(error):

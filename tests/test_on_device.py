@@ -1,5 +1,6 @@
 """Whole detections whose distances stay on the device."""
 
+import contextlib
 import dataclasses
 import logging
 import types
@@ -11,12 +12,14 @@ import pytest
 from codegraph_jax import detector as story
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
+from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.similarity import residency
-from codegraph_jax.similarity.residency import plan_device
+from codegraph_jax.similarity.residency import check_host, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
@@ -27,11 +30,11 @@ def tiny_preset(monkeypatch):
     monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
 
 
-def tiny(where="device", batch_size=4, **changes):
+def tiny(where="device", batch_size=4, devices=1, **changes):
     backbone = BackboneConfig(
         name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
     )
-    parallel = ParallelConfig(devices=1)
+    parallel = ParallelConfig(devices=devices)
     return Config(backbone=backbone, storage=StorageConfig(tables=where), parallel=parallel, **changes)
 
 
@@ -54,13 +57,14 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
     images[11] = str(tmp_path / "nothing.png")
     roi = np.ones((8, 8), bool)
     roi[:2] = False
-    results = [
-        CoDeGraph(tiny(where)).detect(images, added=photographs(5, seed=1), roi=roi, bank_references=6)
-        for where in ("device", "host")
-    ]
-    assert_same(*results)
-    there, here = (result.bank.inspect(images[:3]) for result in results)
-    np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
+    *there, here = (
+        CoDeGraph(tiny(where, devices=devices)).detect(images, added=photographs(5, seed=1), roi=roi, bank_references=6)
+        for where, devices in (("device", 1), ("device", 3), ("host", 1))
+    )
+    for result in there:
+        assert_same(result, here)
+        mine, theirs = (one.bank.inspect(images[:3]) for one in (result, here))
+        np.testing.assert_allclose(mine.patch_scores, theirs.patch_scores, atol=5e-6)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -134,11 +138,22 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept == 2
 
 
-def test_several_devices_and_the_host_on_request():
-    plan = story.plan_run(tiny(), CoDeGraph(tiny()).backbone, 12, CoDeGraph(tiny()).extractor.frame)
-    mesh = CoDeGraph(dataclasses.replace(tiny(), parallel=ParallelConfig(devices=2))).mesh
-    assert plan_device(tiny(), plan, mesh, 12, 2) is None
-    assert plan_device(tiny("host"), plan, mesh.local, 12, 2) is None
+def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkeypatch):
+    detector = CoDeGraph(tiny())
+    plan = story.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
+    one, four = (plan_device(tiny(), plan, DeviceMesh(tuple(jax.devices()[:d])), 1000, 2) for d in (1, 4))
+    assert (one.size, one.rows) == ((1024, 1024), 1024)
+    assert (four.size, four.rows, four.kept) == ((256, 1024), 0, 2)
+    assert four.bytes < one.bytes / 2 and "on 4 devices" in str(four)
+    mesh = DeviceMesh(tuple(jax.devices()[:4]))
+    assert plan_device(tiny(), plan, DeviceMesh(mesh.devices, "pmap"), 1000, 2) is None
+    assert plan_device(tiny("host"), plan, mesh, 1000, 2) is None
+    # what is left to the host must fit there
+    monkeypatch.setattr(memory, "free_memory", lambda: plan.features // 2)
+    in_memory = dataclasses.replace(plan, limit=2 * (plan.features + plan.tables + plan.working))
+    for held, fits in ((one, True), (four, False), (None, False)):
+        with contextlib.nullcontext() if fits else pytest.raises(ConfigError, match="the run needs about"):
+            check_host(in_memory, held, "refuse")
 
 
 def test_layers_on_a_device_are_read_as_arrays_are():

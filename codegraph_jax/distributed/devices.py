@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.transfers import to_device
 
 AXIS = "devices"
 """Name of the one mesh axis: images are split over it."""
@@ -36,6 +37,11 @@ class DeviceMesh:
     def local(self) -> "DeviceMesh":
         """The members that this process feeds."""
         return DeviceMesh(tuple(d for d in self.devices if d.process_index == jax.process_index()), self.backend)
+
+    @property
+    def first(self) -> "DeviceMesh":
+        """One device, as each has when it works alone."""
+        return DeviceMesh(self.devices[:1], self.backend)
 
     @property
     def spans_processes(self) -> bool:
@@ -69,7 +75,7 @@ class DeviceMesh:
         """One pytree for each device of this process, as a pytree of arrays with the device axis."""
 
         def place_leaf(*parts: Any) -> Array:
-            shards = [jax.device_put(np.asarray(x)[None], d) for x, d in zip(parts, self.local.devices, strict=True)]
+            shards = [to_device(np.asarray(x)[None], d) for x, d in zip(parts, self.local.devices, strict=True)]
             shape = (len(self), *shards[0].shape[1:])
             return jax.make_array_from_single_device_arrays(shape, self.sharding, shards)
 

@@ -111,7 +111,7 @@ class MemoryPlan:
         if in_memory > free:
             # what does not grow with the references has to fit first
             growing = COPIES * self.table + (not self.tables_on_disk) * self.tables
-            fewer = self.references * (free - in_memory + growing) // growing
+            fewer = self.references * (free - in_memory + growing) // growing if growing else 0
             fewer_fit = f"config.similarity.references={fewer}, " if 1 < fewer < self.references else ""
             return (
                 f"config.storage: the run needs about {in_memory / GIB:.1f} GiB of memory and {free / GIB:.1f} GiB are "

@@ -1,12 +1,13 @@
-"""Whether the distances of a run stay on the device that computes them, and how many layers of them.
+"""Whether the distances of a run stay on the devices that compute them, and how many layers of them.
 
-What must fit is the features of all layers, one layer as the kernel reads it, its table twice (once without what is
-removed), and the mean of all. What is left holds tables of layers; those that find no room are computed again when
-something is taken out of the references.
+What must fit on one device is the features of all layers, one layer as the kernel reads it, its table twice (once
+without what is removed), and the mean of all. Of several devices each has the table of its own images, and of a layer
+its own shard, one that visits it and one that arrives; features stay on the host. What is left holds tables of layers;
+those that find no room are computed again when something is taken out of the references.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
@@ -15,29 +16,48 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.memory import MemoryPlan
+from codegraph_jax.features.memory import COPIES, MemoryPlan
 from codegraph_jax.similarity.pairwise import DEVICE_SHARE
+from codegraph_jax.similarity.sharding import SHARDS_AT_ONCE
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """What stays on the device.
+    """What stays on the device, or on each of several.
 
     Attributes:
         kept: layers whose distances do.
         layers: that are compared.
-        bytes: that everything takes, about.
-        size: images and references that tables are padded to.
+        bytes: that everything takes on a device, about.
+        size: images of a device and references that tables are padded to.
+        devices: how many share the images.
     """
 
     kept: int
     layers: int
     bytes: int
     size: tuple[int, int]
+    devices: int = 1
+
+    @property
+    def rows(self) -> int:
+        """Images that arrays of features on a device are padded to; 0: features stay on the host."""
+        return self.size[0] if self.devices == 1 else 0
 
     def __str__(self) -> str:
         which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
-        return f"estimate of memory: {which} stay on the device, {self.bytes / GIB:.1f} GiB with features and work"
+        size = f"{self.bytes / GIB:.1f} GiB"
+        if self.devices == 1:
+            return f"estimate of memory: {which} stay on the device, {size} with features and work"
+        return f"estimate of memory: {which} stay on {self.devices} devices, {size} on each with work"
+
+
+def check_host(plan: MemoryPlan, device: DevicePlan | None, action: str) -> None:
+    """Holds what stays on the host against what it has; arguments and errors as for `MemoryPlan.check`."""
+    if device is None:
+        plan.check(action)
+    elif device.devices > 1:
+        replace(plan, tables=0, working=plan.working - COPIES * plan.table, table=0).check(action)
 
 
 def plan_device(
@@ -48,25 +68,31 @@ def plan_device(
     Args:
         config: of the run.
         plan: of the run.
-        mesh: its devices.
+        mesh: its devices, which `pmap` gives no tables to.
         images: of the set, added ones included.
         layers: that are compared.
         sets: that are on the device at once.
         largest: images of the largest set of the run: where there is room, all are padded to it and share programs.
     """
-    (device, *others), where = mesh.devices, config.storage.tables
-    if where == "host" or others or jax.process_count() > 1 or (where == "auto" and device.platform == "cpu"):
+    devices, where = len(mesh), config.storage.tables
+    on_cpu = mesh.devices[0].platform == "cpu"
+    if where == "host" or jax.process_count() > 1 or (where == "auto" and on_cpu):
+        return None
+    if devices > 1 and mesh.backend == "pmap":
         return None
     # a device that does not tell what it has is taken by request alone
-    room = DEVICE_SHARE * device_bytes([device]) / sets or (math.inf if where == "device" else 0.0)
-    for rows in sorted({padded(max(images, largest)), padded(images)}, reverse=True):
-        columns = rows if plan.references == images else padded(plan.references)
+    room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
+    # the work of the plan is a layer, prepared, and the mean, twice where images are added
+    means = COPIES * plan.table
+    shared = plan.features + plan.working if devices == 1 else SHARDS_AT_ONCE * (plan.working - means) + means
+    for whole in sorted({max(images, largest), images}, reverse=True):
+        rows = padded(-(-whole // devices))
+        columns = padded(whole if plan.references == images else plan.references)
         table = len(config.features.degrees) * plan.table * (rows / images) * (columns / plan.references)
-        # the work of the plan is a layer, prepared, and the mean, twice where images are added
-        needed = (plan.features + plan.working) * rows / images + 2 * table
+        needed = shared * rows / images + 2 * table
         kept = max(0, min(layers, math.floor(min((room - needed) / table, layers))))
         if kept == layers:
             break
     if room < needed and where == "auto":
         return None
-    return DevicePlan(kept, layers, int(needed + kept * table), (rows, columns))
+    return DevicePlan(kept, layers, int(needed + kept * table), (rows, columns), devices)

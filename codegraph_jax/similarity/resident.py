@@ -1,16 +1,17 @@
-"""Tables of distances that stay on one device: made there, scored there, and made again without what is removed.
+"""Tables of distances that stay on devices: made there, scored there, and made again without what is removed.
 
-`codegraph_jax.similarity.pairwise` sends every chunk of distances to the host, whose cores then sort them. A device
-that has room for the tables does without the host: calls are as many for a thousand images as for ten, and what comes
-back are scores. Arrays are padded to few sizes (`core.sizes.padded`), so that the categories of a run share their
-programs.
+`codegraph_jax.similarity.pairwise` sends every chunk of distances to the host, whose cores then sort them. Devices
+that have room for the tables do without the host: calls are as many for a thousand images as for ten, and what comes
+back are scores. Of several devices each has the rows of its own images (`codegraph_jax.similarity.spread`), from which
+everything else follows without the others. Arrays are padded to few sizes (`core.sizes.padded`), so that the categories
+of a run share their programs.
 
 Distances are those of the other route, bit for bit; scores differ in the order in which they add up (1e-6).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import NamedTuple, Protocol
+from functools import cached_property, partial
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,14 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import filled, to_device, to_host, wait
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
 from codegraph_jax.similarity.pairwise import CHUNK_TILES, schedule, whole_batches
 from codegraph_jax.similarity.rows import TIE
+from codegraph_jax.similarity.sharding import go_round, shards_of
+from codegraph_jax.similarity.spread import SpreadTable
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 CALLS = 32
@@ -33,6 +37,24 @@ CALLS = 32
 
 TOGETHER = 32
 """Images that are scored at once: a copy of their distances exists meanwhile."""
+
+MEETING_BYTES = 2**26
+"""Distances of one meeting of two devices."""
+
+Table = list[Float[Array, "r s t p"]]
+"""Distances of one layer, infinite in the rows and columns that fill it up: of each device those of its images."""
+
+
+class Stripe(NamedTuple):
+    """The images whose distances are on a device, from the first to before the second number."""
+
+    device: jax.Device
+    start: int
+    stop: int
+
+    @property
+    def images(self) -> int:
+        return self.stop - self.start
 
 
 class Mean(NamedTuple):
@@ -59,22 +81,24 @@ class LayerStore(Protocol):
 
 
 class HostView:
-    """A table on a device [r, n, m, p], of which each degree comes to the host when it is asked for."""
+    """A table on devices [r, n, m, p], of which each degree comes to the host when it is asked for."""
 
-    def __init__(self, table: Float[Array, "r s t p"], images: int, references: int):
-        self._table, self._images, self._references = table, images, references
+    def __init__(self, table: Table, stripes: Sequence[Stripe], references: int):
+        self._table, self._stripes, self._references = table, stripes, references
 
     @property
     def nbytes(self) -> int:
-        degrees, _, _, patches = self._table.shape
-        return int(degrees * self._images * self._references * patches * self._table.dtype.itemsize)
+        degrees, _, _, patches = self._table[0].shape
+        images = sum(stripe.images for stripe in self._stripes)
+        return int(degrees * images * self._references * patches * self._table[0].dtype.itemsize)
 
     def __len__(self) -> int:
-        return len(self._table)
+        return len(self._table[0])
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]:
         for degree in range(len(self)):
-            yield to_host(self._table[degree])[: self._images, : self._references]
+            parts = [to_host(part[degree])[: stripe.images] for part, stripe in zip(self._table, self._stripes)]
+            yield np.concatenate(parts)[:, : self._references]
 
 
 class Barred(NamedTuple):
@@ -90,11 +114,11 @@ class Barred(NamedTuple):
 
 
 class ResidentTables:
-    """Distances of every layer on a device, as many of them as it has room for; others are made again when asked for.
+    """Distances of every layer on devices, of as many as there is room for; others are made again when asked for.
 
     Attributes:
         shape: (images n, references m, patches p).
-        mean: over layers and degrees.
+        means: over layers and degrees, on each device those of its images, which follow one another.
     """
 
     def __init__(
@@ -102,7 +126,7 @@ class ResidentTables:
         layers: Sequence[DeviceLayer | Array | np.ndarray],
         references: Int[np.ndarray, " m"],
         options: TileOptions,
-        device: jax.Device,
+        mesh: DeviceMesh,
         k: int,
         judged: Bool[np.ndarray, "n p"] | None = None,
         kept: int | None = None,
@@ -115,48 +139,46 @@ class ResidentTables:
             layers: normalised patch tokens of each layer [n, p, c].
             references: indices of the images that serve as references, in ascending order.
             options: kernel, degrees, grid and precision.
-            device: where everything is.
+            mesh: where everything is: one device, or several of this process.
             k: neighbours that a score averages.
             judged: patches that are; None: all.
             kept: tables that stay; None: all.
             progress: called as pairs are done.
             store: what an earlier start has of the tables, and where this one keeps them.
-            size: images and references that tables are padded to; what they must be at least, of itself.
+            size: images of a device and references that tables are padded to; what they must be at least, of itself.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)
-        self._layers, self._references, self._options, self._device = layers, references, options, device
+        self._layers, self._references, self._options, self._mesh = layers, references, options, mesh
+        self._shards = shards_of(mesh, (n,))
+        self._stripes = [Stripe(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
         lengths = [len(layer.rows) for layer in layers if isinstance(layer, DeviceLayer)]
-        self._images, self._columns = max([padded(n), size[0], *lengths]), max(padded(len(references)), size[1])
-        self._judged = None if judged is None else to_device(self._rows(judged), device)
-        pairs = schedule(n, references)
-        self._pairs = len(pairs)
-        listing = np.stack(pairs.listing.at(np.arange(len(pairs)))).astype(np.int32)
-        # as long for all numbers of images that are padded to the same
-        longest = self._images * self._columns
-        self._listing = to_device(np.pad(listing, ((0, 0), (0, longest - len(pairs)))), device)
-        # a column that does not exist is not written to
-        column = np.where(pairs.column < 0, self._columns, pairs.column)
-        self._column = to_device(self._rows(column, self._columns).astype(np.int32), device)
-        self._kept: dict[int, Array] = {}
-        scores, total = [], filled((self._images, self._columns, p), 0, np.float32, device)
-        serves, k_there = self._serves(np.ones(self.shape[:2], bool)), to_device(np.int32(k), device)
+        longest = max(stripe.images for stripe in self._stripes)
+        self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
+        self._judged = None if judged is None else self._rows(judged)
+        self._pairs = schedule(n, references)
+        self._kept: dict[int, Table] = {}
+        scores, serves, k_there = [], self._serves(np.ones(self.shape[:2], bool)), self._each(np.int32(k))
+        total = [filled((self._images, self._columns, p), 0, np.float32, device) for device in mesh.devices]
         for number in range(len(layers)):
             if store and (found := store.find(number)) is not None:
                 table = self._copied(found)
-                progress(self._pairs)
+                progress(len(self._pairs))
             else:
                 table = self._made(number, progress)
                 if store:
-                    store.keep(number, HostView(table, *self.shape[:2]))
-            scores.append(_scores(table, k_there, serves))
-            total = _add(total, table)
+                    store.keep(number, HostView(table, self._stripes, len(references)))
+            scores.append(list(map(_scores, table, k_there, serves)))
+            total = list(map(_add, total, table))
             if kept is None or number < kept:
                 self._kept[number] = table
             del table
-        count = to_device(np.float32(len(layers) * len(options.degrees)), device)
-        self.mean = Mean(_divide(total, count), *self.shape[:2])
-        self._k, self._first_scores = k, [to_host(layer)[:, :n] for layer in scores]
+        count = self._each(np.float32(len(layers) * len(options.degrees)))
+        self.means = [
+            Mean(_divide(part, divisor), stripe.images, len(references))
+            for part, divisor, stripe in zip(total, count, self._stripes)
+        ]
+        self._k, self._first_scores = k, list(map(self._fetched, scores))
 
     def __len__(self) -> int:
         return len(self._layers)
@@ -194,8 +216,8 @@ class ResidentTables:
         """
         serving = np.zeros(self.shape[:2], bool)
         serving[:, columns] = ~pairs[:, columns]
-        serves, k_there = self._serves(serving), to_device(np.int32(k), self._device)
-        masks = [(self._column_mask(b.columns), to_device(self._rows(b.patches), self._device)) for b in barred]
+        serves, k_there = self._serves(serving), self._each(np.int32(k))
+        masks = [(self._column_mask(b.columns), self._rows(b.patches)) for b in barred]
         losing = np.zeros(0, np.int64)
         if removed is not None:
             losing = np.intersect1d(np.flatnonzero(removed.any(axis=1)), self._references[columns])
@@ -205,25 +227,30 @@ class ResidentTables:
             if len(losing) and removed is not None:
                 table = self._without(number, table, removed, losing)
             for mask, patches in masks:
-                table = _bar(table, mask, patches)
-            found.append(_scores(table, k_there, serves))
+                table = list(map(_bar, table, mask, patches))
+            found.append(list(map(_scores, table, k_there, serves)))
             del table
-        return [to_host(layer)[:, : self.shape[0]] for layer in found]
+        return list(map(self._fetched, found))
 
     def host(self) -> list[Float[np.ndarray, "r n m p"]]:
         """Copies of all tables in the memory of the host."""
-        n, m, _ = self.shape
         tables = (self._kept[number] if number in self._kept else self._made(number) for number in range(len(self)))
-        return [to_host(table)[:, :n, :m] for table in tables]
+        return [self._fetched(table)[:, :, : self.shape[1]] for table in tables]
 
-    def _made(self, number: int, progress: Progress = lambda pairs: None) -> Float[Array, "r s t p"]:
+    def _made(self, number: int, progress: Progress = lambda pairs: None) -> Table:
         """The table of a layer, computed."""
-        shape = (len(self._options.degrees), self._images, self._columns, self.shape[2])
-        table = filled(shape, np.inf, np.float32, self._device)
-        patches = prepare(self._tokens(number), self._options)
-        waiting = None
-        for start, stop in _spans(self._pairs, _step(self._options)):
-            ends = to_device(np.array([start, stop], np.int32), self._device)
+        made = self._made_alone if len(self._mesh) == 1 else self._made_together
+        table = made(number, progress)
+        return table if self._judged is None else list(map(_mark, table, self._judged))
+
+    def _made_alone(self, number: int, progress: Progress) -> Table:
+        """By a device that has all images."""
+        (device,) = self._mesh.devices
+        table = filled(self._part, np.inf, np.float32, device)
+        (tokens,) = self._tokens(number)
+        patches, waiting = prepare(tokens, self._options), None
+        for start, stop in _spans(len(self._pairs), _step(self._options)):
+            ends = to_device(np.array([start, stop], np.int32), device)
             table, done = _fill(table, patches, self._listing, self._column, ends, self._options)
             if waiting is not None:
                 wait(waiting[0])
@@ -232,63 +259,130 @@ class ResidentTables:
         if waiting is not None:
             wait(waiting[0])
             progress(waiting[1])
-        return table if self._judged is None else _mark(table, self._judged)
+        return [table]
 
-    def _copied(self, table: Float[np.ndarray, "r n m p"]) -> Float[Array, "r s t p"]:
-        """A table of the host on the device."""
-        n, m, p = self.shape
-        whole = np.full((len(table), self._images, self._columns, p), np.inf, np.float32)
-        whole[:, :n, :m] = table
-        return to_device(whole, self._device)
+    def _made_together(self, number: int, progress: Progress) -> Table:
+        """By devices whose images meet in a ring."""
+        table = SpreadTable(self._mesh, self._shards, self._pairs.column, self._part)
+        degrees, _, _, patches = self._part
+        longest = max(stripe.images for stripe in self._stripes)
+        # few calls, and what one of them gives is small beside the table
+        most = min(longest**2 // CALLS, MEETING_BYTES // (8 * degrees * patches))
+        how = self._mesh, self._shards, self._options, self._references
+        go_round(self._layers[number], *how, table.keep, progress, most=max(CHUNK_TILES, most))
+        return table.parts()
+
+    @property
+    def _part(self) -> tuple[int, int, int, int]:
+        """Shape of what a device has of a table."""
+        return len(self._options.degrees), self._images, self._columns, self.shape[2]
+
+    @cached_property
+    def _listing(self) -> Int[Array, "2 l"]:
+        """The pairs, as many places for all numbers of images that are padded to the same."""
+        listing = np.stack(self._pairs.listing.at(np.arange(len(self._pairs)))).astype(np.int32)
+        filling = self._images * self._columns - len(self._pairs)
+        return to_device(np.pad(listing, ((0, 0), (0, filling))), self._mesh.devices[0])
+
+    @cached_property
+    def _column(self) -> Int[Array, " s"]:
+        """The column of each image; one that does not exist is not written to."""
+        column = np.where(self._pairs.column < 0, self._columns, self._pairs.column).astype(np.int32)
+        filling = self._images - len(column)
+        return to_device(np.pad(column, (0, filling), constant_values=self._columns), self._mesh.devices[0])
+
+    def _copied(self, table: Float[np.ndarray, "r n m p"]) -> Table:
+        """A table of the host on the devices."""
+        parts = []
+        for stripe in self._stripes:
+            part = np.full(self._part, np.inf, np.float32)
+            part[:, : stripe.images, : self.shape[1]] = table[:, stripe.start : stripe.stop]
+            parts.append(to_device(part, stripe.device))
+        return parts
 
     def _without(
-        self,
-        number: int,
-        table: Float[Array, "r s t p"],
-        removed: Bool[np.ndarray, "n p"],
-        losing: Int[np.ndarray, " l"],
-    ) -> Float[Array, "r s t p"]:
+        self, number: int, table: Table, removed: Bool[np.ndarray, "n p"], losing: Int[np.ndarray, " l"]
+    ) -> Table:
         """A copy of a table in which some patches of some references are nobody's nearest."""
         # of the hand-written kernels only the distances are needed, and those know no patches that do not count
         kernel = "direct" if self._options.kernel.startswith("fused") else self._options.kernel
         options = self._options._replace(kernel=kernel, masked=True)
-        patches = prepare(self._tokens(number), options)
-        removed_there = to_device(self._rows(removed), self._device)
-        listed = to_device(np.pad(losing, (0, self._columns - len(losing))).astype(np.int32), self._device)
-        table, waiting = jnp.copy(table), None
-        for start, stop in _spans(self.shape[0] * len(losing), _step(options)):
-            numbers = to_device(np.array([start, stop, self.shape[0]], np.int32), self._device)
-            table, done = _refill(table, patches, removed_there, listed, self._column, numbers, options)
-            if waiting is not None:
-                wait(waiting)
+        own = [prepare(tokens, options) for tokens in self._tokens(number)]
+        table = list(map(jnp.copy, table))
+        # all of them are there already, or as many are brought as a device has of its own
+        size = len(losing) if len(self._mesh) == 1 else self._images
+        for some in (losing[start : start + size] for start in range(0, len(losing), size)):
+            table = self._without_some(number, table, own, removed, some, options)
+        return table
+
+    def _without_some(
+        self,
+        number: int,
+        table: Table,
+        own: list[PatchSet],
+        removed: Bool[np.ndarray, "n p"],
+        losing: Int[np.ndarray, " l"],
+        options: TileOptions,
+    ) -> Table:
+        """`_without` for some of the references, in place; `own` as the kernel reads the images of each device."""
+        column = self._pairs.column[losing]
+        if len(self._mesh) == 1:
+            others, places, leaving = own, losing, self._rows(removed)
+        else:
+            size = padded(len(losing))
+            tokens = _filled_up(np.asarray(self._layers[number][losing]), size)
+            others = [prepare(there, options) for there in self._each(tokens)]
+            places, leaving = np.arange(len(losing)), self._each(_filled_up(removed[losing], size))
+        listed = self._each(_filled_up(np.stack([places, column], axis=1).astype(np.int32), self._columns))
+        waiting: list[Array] = []
+        for start, stop in _spans(max(s.images for s in self._stripes) * len(losing), _step(options)):
+            done = []
+            for d, stripe in enumerate(self._stripes):
+                ends = np.minimum([start, stop], stripe.images * len(losing))
+                numbers = to_device(np.array([*ends, max(stripe.images, 1)], np.int32), stripe.device)
+                table[d], turns = _refill(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
+                done.append(turns)
+            for turns in waiting:
+                wait(turns)
             waiting = done
         return table
 
-    def _tokens(self, number: int) -> Float[Array, "s p c"]:
+    def _tokens(self, number: int) -> list[Float[Array, "s p c"]]:
         """The tokens of a layer, and anything behind them up to the padded number of images."""
         layer = self._layers[number]
         if isinstance(layer, DeviceLayer) and len(layer.rows) >= self._images:
-            return layer.rows
-        values = np.asarray(layer)
-        whole = np.zeros((self._images, *values.shape[1:]), values.dtype)
-        whole[: len(values)] = values
-        return to_device(whole, self._device)
+            return [layer.rows]
+        return self._rows(np.asarray(layer))
 
-    def _serves(self, serving: Bool[np.ndarray, "n m"]) -> Bool[Array, "s t"]:
-        whole = np.zeros((self._images, self._columns), bool)
-        whole[: serving.shape[0], : serving.shape[1]] = serving
-        return to_device(whole, self._device)
+    def _serves(self, serving: Bool[np.ndarray, "n m"]) -> list[Bool[Array, "s t"]]:
+        return self._rows(np.pad(serving, ((0, 0), (0, self._columns - serving.shape[1]))))
 
-    def _column_mask(self, columns: Int[np.ndarray, " c"]) -> Bool[Array, " t"]:
+    def _column_mask(self, columns: Int[np.ndarray, " c"]) -> list[Bool[Array, " t"]]:
         mask = np.zeros(self._columns, bool)
         mask[columns] = True
-        return to_device(mask, self._device)
+        return self._each(mask)
 
-    def _rows(self, values: np.ndarray, fill: int = 0) -> np.ndarray:
-        """Values of the images, and of those that fill up."""
-        whole = np.full((self._images, *values.shape[1:]), fill, values.dtype)
-        whole[: len(values)] = values
-        return whole
+    def _each(self, values: Any) -> list[Array]:
+        """The same on every device."""
+        return [to_device(values, device) for device in self._mesh.devices]
+
+    def _rows(self, values: Any) -> list[Array]:
+        """On each device the values of its images, and zeros up to the padded number."""
+        return [
+            to_device(_filled_up(np.asarray(values[stripe.start : stripe.stop]), self._images), stripe.device)
+            for stripe in self._stripes
+        ]
+
+    def _fetched(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
+        """What the devices have of their images, on the host."""
+        return np.concatenate([to_host(x)[:, : s.images] for x, s in zip(parts, self._stripes)], axis=1)
+
+
+def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
+    """With zeros behind, up to so many rows."""
+    whole = np.zeros((rows, *values.shape[1:]), values.dtype)
+    whole[: len(values)] = values
+    return whole
 
 
 def _step(options: TileOptions) -> int:
@@ -326,28 +420,32 @@ def _fill(
 @partial(jax.jit, static_argnames="options", donate_argnums=0)
 def _refill(
     table: Float[Array, "r s t p"],
-    patches: PatchSet,
-    removed: Bool[Array, "s p"],
-    losing: Int[Array, " t"],
-    column: Int[Array, " s"],
+    own: PatchSet,
+    others: PatchSet,
+    removed: Bool[Array, "q p"],
+    losing: Int[Array, "t 2"],
     numbers: Int[Array, "3"],
     options: TileOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
     """Distances of images to references that lose patches, written where they have grown.
 
     Args:
+        own: the images.
+        others: images of which some are the references.
+        removed: patches that these lose.
+        losing: the references: which of the others, and their columns.
         numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
             are.
     """
-    right = patches._replace(penalty=jnp.where(removed[None], -jnp.inf, patches.penalty))
+    right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
 
     def write(places: Array, table: Array) -> Array:
-        reference, image = losing[places // numbers[2]], places % numbers[2]
-        distances = pair_distances(patches, right, image, reference, options)[0].swapaxes(0, 1)
-        old = table[:, image, column[reference]]
+        (reference, column), image = losing[places // numbers[2]].T, places % numbers[2]
+        distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
+        old = table[:, image, column]
         # equal but for rounding: the nearest was not removed
         grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
-        return table.at[:, image, column[reference]].set(jnp.where(grown, distances, old), mode="drop")
+        return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
 
     return _in_turns(write, numbers[:2], _step(options), table)
 

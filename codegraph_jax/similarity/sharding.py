@@ -13,7 +13,7 @@ appears in no pair.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -67,7 +67,14 @@ class Meeting:
     valid: Int[np.ndarray, "d b"]
 
 
-def meetings(mine: Shards, theirs: Shards, references: Int[np.ndarray, " m"], batch: int = 1) -> Iterator[Meeting]:
+Keep = Callable[[Meeting, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
+"""Begins to write the distances of a meeting of two shards, both ways, to their places; what it returns waits for that.
+It may be given those of a pair again after a device has run out of memory."""
+
+
+def meetings(
+    mine: Shards, theirs: Shards, references: Int[np.ndarray, " m"], batch: int = 1, most: int = CHUNK_TILES
+) -> Iterator[Meeting]:
     """The schedule: each pair of images of which one is a reference, once, on one device.
 
     Args:
@@ -75,11 +82,12 @@ def meetings(mine: Shards, theirs: Shards, references: Int[np.ndarray, " m"], ba
         theirs: shards that travel, the same or others.
         references: indices of the images that serve as references.
         batch: pairs in one product.
+        most: pairs of a device in one meeting.
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in _steps(mine, theirs)]
     longest = [max(len(pairs) for pairs in lists) for lists in steps]
-    size = _chunk_size(longest, batch)
+    size = _chunk_size(longest, batch, most)
     for step, (lists, length) in enumerate(zip(steps, longest)):
         # a step without work still passes the shards on
         for start in range(0, max(length, 1), size):
@@ -105,9 +113,9 @@ def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: i
     return pairs_of_shards(own, visitor, references, (0 if d < v else 1) if twice else None)
 
 
-def _chunk_size(lengths: list[int], batch: int) -> int:
-    """One number of pairs a call, about `CHUNK_TILES` at most, that leaves the least to fill up."""
-    largest = min(max(*lengths, 1), CHUNK_TILES)
+def _chunk_size(lengths: list[int], batch: int, most: int) -> int:
+    """One number of pairs a call, about `most` at most, that leaves the least to fill up."""
+    largest = min(max(*lengths, 1), most)
     sizes = {whole_batches(size, batch) for size in range(largest, largest // 3, -1)}
     return min(sizes, key=lambda size: (sum(-(-length // size) for length in lengths) * size, -size))
 
@@ -137,13 +145,38 @@ def all_distances(
     """
     if len(mesh) == 1:
         return pairwise_distances(normalised, options, references, progress, allocate)
-    shards = _shards(mesh, counts)
+    shards = shards_of(mesh, counts)
     n = int(shards[-1, 1])
-    _, p, c = normalised.shape
     column = np.full(n, -1)
     column[references] = np.arange(len(references))
-    distances = allocate((len(options.degrees), n, len(references), p))
+    distances = allocate((len(options.degrees), n, len(references), normalised.shape[1]))
     distances.fill(np.inf)
+    offset = sum(counts[: jax.process_index()])
+    go_round(normalised, mesh, shards, options, references, partial(_keep, distances, column, mesh), progress, offset)
+    return distances
+
+
+def go_round(
+    normalised: Any,
+    mesh: DeviceMesh,
+    shards: Shards,
+    options: TileOptions,
+    references: Int[np.ndarray, " m"],
+    keep: Keep,
+    progress: Progress,
+    offset: int = 0,
+    most: int = CHUNK_TILES,
+) -> None:
+    """Lets every two shards meet, in parts where devices cannot hold them whole.
+
+    Args:
+        normalised, mesh, options, references, progress: see `all_distances`.
+        shards: of all devices.
+        keep: takes the distances.
+        offset: number of the first image of this process.
+        most: pairs of a device in one call.
+    """
+    _, p, c = normalised.shape
     longest, done = int((shards[:, 1] - shards[:, 0]).max()), 0
 
     def advance(pairs: int) -> None:
@@ -158,14 +191,14 @@ def all_distances(
     while True:
         parts, done = min(learnt.parts, max(longest, 1)), 0
         cut = [_part(shards, parts, part) for part in range(parts)]
-        place = partial(_placed, mesh, normalised, sum(counts[: jax.process_index()]), options)
+        place = partial(_placed, mesh, normalised, offset, options)
         try:
             for a, mine in enumerate(cut):
                 own = place(mine)
                 for theirs in cut[a:]:
                     visiting = own if theirs is mine else place(theirs)
-                    _fill(distances, column, mesh, options, references, (mine, own), (theirs, visiting), advance)
-            return distances
+                    _meet_all(keep, mesh, options, references, (mine, own), (theirs, visiting), advance, most)
+            return
         except jax.errors.JaxRuntimeError as error:
             # of several processes the others would wait for this one
             if not is_out_of_memory(error) or mesh.spans_processes:
@@ -192,21 +225,29 @@ def parts_at_once(mesh: DeviceMesh, options: TileOptions) -> PartsAtOnce:
     return PartsAtOnce()
 
 
-def _fill(
-    distances: Float[np.ndarray, "r n m p"],
-    column: Int[np.ndarray, " n"],
+def _meet_all(
+    keep: Keep,
     mesh: DeviceMesh,
     options: TileOptions,
     references: Int[np.ndarray, " m"],
     staying: tuple[Shards, PatchSet],
     travelling: tuple[Shards, PatchSet],
     progress: Progress,
+    most: int,
 ) -> None:
-    """Computes the pairs of shards that stay with shards that travel, and writes both directions of each."""
+    """Computes the pairs of shards that stay with shards that travel, both directions of each."""
     (mine, own), (theirs, visiting) = staying, travelling
-    arriving, at_step, waiting = visiting, 0, None
+    arriving, at_step = visiting, 0
+    waiting: tuple[Callable[[], None], int] | None = None
     last_step, in_chunks = _steps(mine, theirs)[-1], pair_chunks(options)
-    for meeting in meetings(mine, theirs, references, options.batch):
+
+    def finish() -> None:
+        # the next call is computed meanwhile
+        if waiting:
+            waiting[0]()
+            progress(waiting[1])
+
+    for meeting in meetings(mine, theirs, references, options.batch, most):
         begins = meeting.step > at_step or waiting is None
         if meeting.step > at_step:
             visiting, at_step = arriving, meeting.step
@@ -221,14 +262,13 @@ def _fill(
             rows, columns = in_chunks(meet, meeting.own.shape[1], axis=1)
         if pass_on:
             arriving = passed[-1]
-        if waiting:
-            _keep(distances, column, mine, theirs, mesh, *waiting, progress)
-        waiting = meeting, rows, columns
-    if waiting:
-        _keep(distances, column, mine, theirs, mesh, *waiting, progress)
+        kept = keep(meeting, mine, theirs, rows, columns)
+        finish()
+        waiting = kept, int(meeting.valid.sum())
+    finish()
 
 
-def _shards(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
+def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
     """Which images each device holds: those of its process, evenly."""
     first_image = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0]
@@ -276,7 +316,9 @@ def _meet(
     """A part of what a meeting asks for; the first part also passes the visiting shard on, to `passed`."""
     some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
     members = [mesh.devices.index(device) for device in mesh.local.devices]
-    inputs = mesh.place([(some.own[d], some.visitor[d], lower[d]) for d in members])
+    # one array for each device, since every copy takes its time
+    sides = np.broadcast_to(lower[:, None], some.own.shape)
+    inputs = mesh.place(list(np.stack([some.own, some.visitor, sides], axis=1).astype(np.int32)[members]))
     fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
     first = pass_on and not part.start
     rows, columns, arrived = _step(mesh, fitting, first)(own, visiting, inputs)
@@ -297,10 +339,10 @@ def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
     # towards lower places, so that device d is visited by d + 1, d + 2, ...
     ring = [((d + 1) % devices, d) for d in range(devices)]
 
-    def on_device(own: PatchSet, visiting: PatchSet, pairs: tuple[Array, Array, Array]) -> tuple[Any, Any, Any]:
+    def on_device(own: PatchSet, visiting: PatchSet, pairs: Int[Array, "3 b"]) -> tuple[Any, Any, Any]:
         # issued before the tiles and used after them, so that the transfer runs beside the work
         passed = jax.tree.map(lambda x: lax.ppermute(x, AXIS, ring), visiting) if pass_on else None
-        mine, theirs, lower = pairs
+        mine, theirs, sides = pairs
 
         def visitor_on_the_right() -> tuple[Array, Array]:
             return pair_distances(own, visiting, mine, theirs, options)
@@ -309,7 +351,7 @@ def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
             return pair_distances(visiting, own, theirs, mine, options)[::-1]
 
         # a product and its transpose differ in the last bits: the lower image is on the left, as on one device
-        rows, columns = lax.cond(lower, visitor_on_the_right, visitor_on_the_left)
+        rows, columns = lax.cond(sides[0] > 0, visitor_on_the_right, visitor_on_the_left)
         if mesh.spans_processes:
             rows, columns = (lax.all_gather(x, AXIS) for x in (rows, columns))
         return rows, columns, passed
@@ -320,21 +362,28 @@ def _step(mesh: DeviceMesh, options: TileOptions, pass_on: bool) -> Any:
 def _keep(
     distances: Float[np.ndarray, "r n m p"],
     column: Int[np.ndarray, " n"],
-    mine: Shards,
-    theirs: Shards,
     mesh: DeviceMesh,
     meeting: Meeting,
+    mine: Shards,
+    theirs: Shards,
     rows: Float[Array | np.ndarray, "d b r p"],
     columns: Float[Array | np.ndarray, "d b r p"],
-    progress: Progress,
-) -> None:
-    """Waits for a call and copies its distances to their places. The next call is computed meanwhile."""
-    rows_here, columns_here = (_fetch(mesh, x) for x in (rows, columns))
-    first = mine[:, :1] + meeting.own
-    second = np.roll(theirs[:, :1], -meeting.step, axis=0) + meeting.visitor
-    valid = meeting.valid
-    store(distances, column, first[valid], second[valid], rows_here[valid], columns_here[valid])
-    progress(int(valid.sum()))
+) -> Callable[[], None]:
+    """Copies distances to the table of the host when they are computed."""
+
+    def copy() -> None:
+        rows_here, columns_here = (_fetch(mesh, x) for x in (rows, columns))
+        first, second = images_of(meeting, mine, theirs)
+        valid = meeting.valid
+        store(distances, column, first[valid], second[valid], rows_here[valid], columns_here[valid])
+
+    return copy
+
+
+def images_of(meeting: Meeting, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
+    """Which images of the set meet: that of the device, and the visitor."""
+    visitor = np.roll(theirs[:, :1], -meeting.step, axis=0) + meeting.visitor
+    return mine[:, :1] + meeting.own, visitor
 
 
 def _fetch(mesh: DeviceMesh, results: Array | np.ndarray) -> np.ndarray:

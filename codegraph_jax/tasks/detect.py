@@ -28,6 +28,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.memory import MemoryPlan, plan_run
@@ -42,7 +43,7 @@ from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.effort import Effort, estimate
-from codegraph_jax.similarity.residency import DevicePlan, plan_device
+from codegraph_jax.similarity.residency import DevicePlan, check_host, plan_device
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from codegraph_jax.tasks.fallback import load_detector
@@ -105,17 +106,17 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if detector.choice:
             print(detector.choice, flush=True)
 
-    at_once = 2 if _looks_ahead(detector, len(categories)) else 1
+    at_once = 2 if _looks_ahead(detector, categories) else 1
     largest = max(map(len, everything.values()))
+    mesh = detector.mesh.first if _by_category(config, categories) else detector.mesh
     with clock("data"), processes.together():
         sets = {
-            category: _set_of(detector, category, categories[category], further[category], roi, at_once, largest)
+            category: _set_of(detector, mesh, category, categories[category], further[category], roi, at_once, largest)
             for category in categories
         }
         # all of them, before the first one takes its hours
         for one in sets.values():
-            if not one.device:
-                one.plan.check(config.storage.check)
+            check_host(one.plan, one.device, config.storage.check)
             one.effort.require(config)
 
     state = _state(workdir, config, detector, everything, review, roi)
@@ -190,6 +191,7 @@ class _Set:
 
 def _set_of(
     detector: CoDeGraph,
+    mesh: DeviceMesh,
     category: str,
     samples: Sequence[Sample],
     further: Sequence[Sample],
@@ -207,7 +209,7 @@ def _set_of(
     inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
     effort = estimate(detector.config, detector.backbone, len(images) + len(added), frame, len(detector.mesh))
     blocks = len(detector.backbone.blocks)
-    device = plan_device(detector.config, plan, detector.mesh, len(images) + len(added), blocks, sets, largest)
+    device = plan_device(detector.config, plan, mesh, len(images) + len(added), blocks, sets, largest)
     return _Set(images, added, inspected, frame, plan, effort, device)
 
 
@@ -250,9 +252,16 @@ class _Compared:
     unfinished: Unfinished | None
 
 
-def _looks_ahead(detector: CoDeGraph, categories: int) -> bool:
+def _looks_ahead(detector: CoDeGraph, categories: Mapping[str, Any]) -> bool:
     """Whether the next category is compared while one is judged: where the device has both, so that neither waits."""
-    return categories > 1 and detector.config.storage.tables != "host" and _accelerated(detector)
+    config = detector.config
+    in_turn = len(categories) > 1 and not _by_category(config, categories)
+    return in_turn and config.storage.tables != "host" and _accelerated(detector)
+
+
+def _stays(device: DevicePlan | None) -> bool:
+    """Whether judging a set needs nothing that several devices do together, beside those of the next one."""
+    return device is not None and (device.devices == 1 or device.kept == device.layers)
 
 
 def _accelerated(detector: CoDeGraph) -> bool:
@@ -275,7 +284,7 @@ def _results(
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
     largest = max(len(one.images) + len(one.added) for one in sets.values())
-    ahead = all(one.device for one in sets.values()) and _looks_ahead(detector, len(sets))
+    ahead = all(_stays(one.device) for one in sets.values()) and _looks_ahead(detector, sets)
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         (category, one), config = item, own.config

@@ -1,4 +1,4 @@
-"""Distances that stay on a device: the same tables, the same scores and the same findings as on the host."""
+"""Distances that stay on one device, or on several: the tables, the scores and the findings are those of the host."""
 
 import dataclasses
 
@@ -11,6 +11,7 @@ from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import counting
+from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.similarity import resident
@@ -22,19 +23,26 @@ CLOSE = 2e-6
 FRACTION = 0.3
 
 
-def on_device(comparison, kept=None, batch=8):
-    """The same comparison with features and tables on a device, the features put together batch by batch."""
-    features, (device, *_) = comparison.features, jax.devices()
+def on_device(comparison, kept=None, batch=8, devices=1):
+    """The same comparison with features and tables on a device, the features put together batch by batch; or with
+    tables on several, for which features stay on the host."""
+    k, judged = Panel.of(comparison, FRACTION).k, comparison.features.placement.judged
+    mesh, layers = DeviceMesh(tuple(jax.devices()[:devices])), [np.asarray(x) for x in comparison.features.layers]
+    if devices == 1:
+        layers = placed(comparison.features, batch)
+    arguments = (layers, comparison.references, comparison.options, mesh, k, judged, kept)
+    features = dataclasses.replace(comparison.features, layers=layers)
+    return dataclasses.replace(comparison, features=features, tables=ResidentTables(*arguments))
+
+
+def placed(features, batch):
+    device = jax.devices()[0]
     layers = DeviceLayers(padded(len(features.kept)), device)
     for start in range(0, len(features.kept), batch):
         places = np.arange(start, min(start + batch, len(features.kept)))
         filled = np.resize(places, batch)
         layers.keep(places, [np.asarray(layer)[filled] for layer in features.layers])
-    features = dataclasses.replace(features, layers=layers.joined(np.arange(len(features.kept))))
-    k = Panel.of(comparison, FRACTION).k
-    judged = features.placement.judged
-    arguments = (features.layers, comparison.references, comparison.options, device, k, judged, kept)
-    return dataclasses.replace(comparison, features=features, tables=ResidentTables(*arguments))
+    return layers.joined(np.arange(len(features.kept)))
 
 
 FILTERING = ConsistencyConfig(unsure="filter")
@@ -62,13 +70,19 @@ def assert_same(here, there):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{}, {"kernel": "reuse", "degrees": (1, 3)}, {"precision": "bfloat16", "batch": 4}, {"radius": 5}],
+    "change,devices",
+    [
+        ({}, 1),
+        ({"kernel": "reuse", "degrees": (1, 3)}, 1),
+        ({"precision": "bfloat16", "batch": 4}, 1),
+        ({"radius": 5}, 1),
+        ({"precision": "bfloat16", "batch": 4}, 3),
+    ],
     ids=str,
 )
-def test_a_recurring_defect_is_found_and_filtered_the_same(change):
+def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     comparison = planted.compare(planted.draw(n=40, group=8, one_off=4), options=planted.OPTIONS._replace(**change))
-    there = on_device(comparison)
+    there = on_device(comparison, devices=devices)
     for mine, theirs in zip(there.host_tables(), comparison.tables):
         np.testing.assert_array_equal(mine, theirs)
     here, there = judge(comparison), judge(there)
@@ -76,8 +90,8 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change):
     assert here[2].removed.any()
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed):
+@pytest.mark.parametrize("seed,devices", [(0, 1), (1, 1), (0, 4)])
+def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed, devices):
     tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
     tokens[30] = tokens[31] + 0.01 * tokens[30]
     normalised = planted.table(tokens)[0]
@@ -89,7 +103,7 @@ def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(see
     options = planted.OPTIONS._replace(masked=True)
     comparison = planted.compare(np.where(judged[..., None], normalised, 0), references, options, judged)
     comparison = dataclasses.replace(comparison, added=5, barred=barred)
-    here, there = judge(comparison), judge(on_device(comparison))
+    here, there = judge(comparison), judge(on_device(comparison, devices=devices))
     assert_same(here, there)
     assert here[1].duplicates and here[2].removed.any()
 
@@ -108,16 +122,20 @@ def test_the_ratio_statistics(statistic):
     assert_same(judge(comparison, config), judge(on_device(comparison), config))
 
 
-def test_copies_do_not_grow_with_the_images(monkeypatch):
-    """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused."""
+@pytest.mark.parametrize("devices", [1, 2])
+def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
+    """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused, but for
+    features of a few images where these are on the host."""
     monkeypatch.setattr(resident, "CALLS", 4)
 
     def copies(n):
         comparison = planted.compare(planted.draw(n=n, group=8, one_off=4))
-        with counting() as transfers, jax.transfer_guard_host_to_device("disallow"):
-            there = on_device(comparison, batch=190)
+        with counting() as transfers:
+            with jax.transfer_guard_host_to_device("disallow"):
+                there = on_device(comparison, batch=190, devices=devices)
             made = dataclasses.replace(transfers)
-            judge(there)
+            with jax.transfer_guard_host_to_device("disallow" if devices == 1 else "allow"):
+                judge(there)
         return made, transfers
 
     few, many = copies(130), copies(190)
