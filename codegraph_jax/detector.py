@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
 from codegraph_jax.bank.making import Lesson, make_bank
@@ -35,7 +35,6 @@ from codegraph_jax.data.depth import brightest, depth_of
 from codegraph_jax.data.frame import Frame, choose_frame
 from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
 from codegraph_jax.data.roi import Inspected, Roi, shared_roi
-from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -52,13 +51,10 @@ from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.choosing import choose
 from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableStore
 from codegraph_jax.similarity.effort import is_affordable
-from codegraph_jax.similarity.judged import mark_not_judged
-from codegraph_jax.similarity.pairwise import choose_references, schedule, tile_options
-from codegraph_jax.similarity.residency import DevicePlan, check_host, plan_device
-from codegraph_jax.similarity.resident import ResidentTables
-from codegraph_jax.similarity.sharding import all_distances
+from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
+from codegraph_jax.similarity.residency import check_host, plan_device
 from codegraph_jax.similarity.subspace import in_subspaces
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tables import tables_of
 
 T = TypeVar("T")
 
@@ -198,7 +194,7 @@ class CoDeGraph:
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
         require_several("bank.references", bank_references)
-        if bank_references and comparison.compared is not None:
+        if bank_references and comparison.in_fewer_channels:
             raise ConfigError(ALL_CHANNELS)
         if review:
             review.check(self.features)
@@ -387,10 +383,16 @@ class CoDeGraph:
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
             compared = None
-            if self.config.similarity.variance < 1:
-                compared = in_subspaces(features, self.config.similarity.variance, plan.allocate_features)
+            if self.config.similarity.variance < 1 or options.coarse:
+                how = self.config.similarity.variance, plan.allocate_features, options.coarse > 0
+                compared = in_subspaces(features, *how)
             layers = features.layers if compared is None else compared
-            tables = self._tables(features, layers, options, references, progress, earlier, plan, on_device)
+            store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
+            k = neighbour_count(len(references), self.config.scoring.fraction)
+            where = self.mesh, plan, on_device, k, self.config.storage.check, store
+            pairs = schedule_length(len(features.kept), len(references)) * len(layers)
+            with bar(pairs, "distances", "pair", progress) as advance:
+                tables = tables_of(features, layers, references, options, *where, advance)
             products = find_products(features, options.grid, own)
         return Comparison(
             features,
@@ -454,54 +456,6 @@ class CoDeGraph:
         if cache:
             cache.warn_of_damage()
         return features
-
-    def _tables(
-        self,
-        features: Features,
-        layers: Sequence[Any],
-        options: TileOptions,
-        references: Int[np.ndarray, " m"],
-        progress: bool,
-        earlier: EarlierStart | None,
-        plan: MemoryPlan,
-        on_device: DevicePlan | None,
-    ) -> list[Float[np.ndarray, "r n m p"]] | ResidentTables:
-        """Distances of every layer, of which an earlier start may have some.
-
-        Args:
-            features, options, references, progress, earlier, plan: of the run.
-            layers: tokens that are compared.
-            on_device: what the device keeps; None: the host keeps the distances.
-        """
-        pairs = len(schedule(len(features.kept), references))
-        tables = []
-        with bar(pairs * len(layers), "distances", "pair", progress) as advance:
-            if on_device:
-                k = neighbour_count(len(references), self.config.scoring.fraction)
-                store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
-                judged, mesh = features.placement.judged, self.mesh
-                try:
-                    return ResidentTables(
-                        layers, references, options, mesh, k, judged, on_device.kept, advance, store, on_device.size
-                    )
-                except jax.errors.JaxRuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                logger.warning("a device has too little memory for the distances; the host keeps them")
-                plan.check(self.config.storage.check)
-            for number, layer in enumerate(layers):
-                counts, allocate = features.counts, plan.allocate_tables
-                table = earlier.find_table(number, features.keys, references, allocate) if earlier else None
-                if table is not None:
-                    advance(pairs)
-                else:
-                    table = all_distances(layer, self.mesh, counts, options, references, advance, allocate)
-                    if (judged := features.placement.judged) is not None:
-                        mark_not_judged(table, judged)
-                    if earlier:
-                        earlier.keep_table(number, features.keys, references, table)
-                tables.append(table)
-        return tables
 
 
 def require_several(what: str, references: int) -> None:

@@ -18,7 +18,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
-from codegraph_jax.similarity import residency
+from codegraph_jax.similarity import residency, tables
 from codegraph_jax.similarity.residency import check_host, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
 from tests.backbones.tiny import GOLDEN, TINY
@@ -97,7 +97,7 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(story, "ResidentTables", exhausted)
+    monkeypatch.setattr(tables, "ResidentTables", exhausted)
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(photographs())
     assert "the host keeps them" in caplog.text

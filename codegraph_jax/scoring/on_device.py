@@ -16,7 +16,8 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.distances import FARTHEST, SMALLEST_DISTANCE, Columns, Images
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
-from codegraph_jax.similarity.resident import TOGETHER, Mean
+from codegraph_jax.similarity.programs import TOGETHER
+from codegraph_jax.similarity.resident import Mean
 
 T = TypeVar("T")
 

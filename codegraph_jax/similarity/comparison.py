@@ -46,7 +46,7 @@ class StoredLayers:
     def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
         return self.store.find_table(layer, self.keys, self.references, self.allocate)
 
-    def keep(self, layer: int, table: HostView) -> None:
+    def keep(self, layer: int, table: Float[np.ndarray, "r n m p"] | HostView) -> None:
         self.store.keep_table(layer, self.keys, self.references, table)
 
 
@@ -89,6 +89,11 @@ class Comparison:
     def tokens(self) -> Sequence[Any]:
         """Of each layer those that the distances are of."""
         return self.features.layers if self.compared is None else self.compared
+
+    @property
+    def in_fewer_channels(self) -> bool:
+        """Whether distances are of a part of what the features hold."""
+        return any(some.shape[2] < whole.shape[2] for some, whole in zip(self.tokens, self.features.layers))
 
     @property
     def own(self) -> int:

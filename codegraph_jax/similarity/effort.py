@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
+SEARCHED, CHOSEN = 100, 60
+"""A coarse pass: channels of a product that take as long as finding the nearest of a patch, and products that take as
+long as one with a chosen patch. Measured for P = 1,369 and C = 1,024 (BENCHMARKS.md, "A coarse pass")."""
 ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
 LITTLE = 1e12
@@ -120,12 +123,15 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
     degrees, similarity = len(config.features.degrees), config.similarity
     if similarity.radius:
         radius = min(similarity.radius, max(frame.grid))
-        products, share = degrees * products_of_a_pair(frame.grid, radius), WINDOWS
+        products, share = float(degrees * products_of_a_pair(frame.grid, radius)), WINDOWS
     else:
         patches = frame.grid[0] * frame.grid[1]
         # asked of `fused`, the choice of a kernel warns where there is no such form
         reuse = similarity.kernel != "fused" and pick_kernel(similarity.kernel, similarity.precision) == "reuse"
-        products, share = (1 if reuse else degrees) * patches**2, TILES
+        products, share = float((1 if reuse else degrees) * patches**2), TILES
+        if similarity.coarse:
+            searched = (similarity.coarse + SEARCHED) / backbone.preset.width
+            products = degrees * (searched * patches**2 + CHOSEN * patches)
     pairs = schedule_length(images, min(config.similarity.references or images, images)) * len(backbone.blocks)
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)

@@ -102,7 +102,7 @@ def tile_options(
     """What the kernel is compiled for, from the configuration and the platform.
 
     Args:
-        config: kernel, precision and radius.
+        config: kernel, precision, radius, and the channels of a coarse pass.
         degrees: see `FeatureConfig`.
         grid: (h, w).
         masked: whether some patches do not count.
@@ -115,6 +115,8 @@ def tile_options(
         return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
     batch = 1 if on_cpu else max(1, min(MOST_TILES, TILE_BYTES // tile))
+    if config.coarse:
+        return TileOptions("direct", degrees, grid, config.precision, batch, 0, masked, config.coarse)
     kernel = pick_kernel(config.kernel, config.precision)
     if masked and kernel.startswith("fused"):
         # the hand-written kernels know no patches that do not count

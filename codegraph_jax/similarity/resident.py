@@ -9,14 +9,13 @@ of a run share their programs.
 Distances are those of the other route, bit for bit; scores differ in the order in which they add up (1e-6).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.progress import Progress
@@ -24,19 +23,23 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import filled, to_device, to_host, wait
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayer
-from codegraph_jax.similarity.judged import NOT_JUDGED
-from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, schedule, whole_batches
-from codegraph_jax.similarity.rows import TIE
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, schedule
+from codegraph_jax.similarity.programs import (
+    add,
+    bar,
+    divide,
+    fill_table,
+    mark,
+    pairs_of_a_turn,
+    refill_table,
+    table_scores,
+)
 from codegraph_jax.similarity.sharding import go_round, shards_of
 from codegraph_jax.similarity.spread import SpreadTable
-from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
 CALLS = 32
 """Calls that make a table, whatever its size: as many steps has the progress bar."""
-
-TOGETHER = 32
-"""Images that are scored at once: a copy of their distances exists meanwhile."""
 
 MEETING_BYTES = 2**26
 """Distances of one meeting of two devices."""
@@ -168,14 +171,14 @@ class ResidentTables:
                 table = self._made(number, progress)
                 if store:
                     store.keep(number, HostView(table, self._stripes, len(references)))
-            scores.append(list(map(_scores, table, k_there, serves)))
-            total = list(map(_add, total, table))
+            scores.append(list(map(table_scores, table, k_there, serves)))
+            total = list(map(add, total, table))
             if kept is None or number < kept:
                 self._kept[number] = table
             del table
         count = self._each(np.float32(len(layers) * len(options.degrees)))
         self.means = [
-            Mean(_divide(part, divisor), stripe.images, len(references))
+            Mean(divide(part, divisor), stripe.images, len(references))
             for part, divisor, stripe in zip(total, count, self._stripes)
         ]
         self._k, self._first_scores = k, list(map(self._fetched, scores))
@@ -227,8 +230,8 @@ class ResidentTables:
             if len(losing) and removed is not None:
                 table = self._without(number, table, removed, losing)
             for mask, patches in masks:
-                table = list(map(_bar, table, mask, patches))
-            found.append(list(map(_scores, table, k_there, serves)))
+                table = list(map(bar, table, mask, patches))
+            found.append(list(map(table_scores, table, k_there, serves)))
             del table
         return list(map(self._fetched, found))
 
@@ -241,7 +244,7 @@ class ResidentTables:
         """The table of a layer, computed."""
         made = self._made_alone if len(self._mesh) == 1 else self._made_together
         table = made(number, progress)
-        return table if self._judged is None else list(map(_mark, table, self._judged))
+        return table if self._judged is None else list(map(mark, table, self._judged))
 
     def _made_alone(self, number: int, progress: Progress) -> Table:
         """By a device that has all images."""
@@ -249,9 +252,9 @@ class ResidentTables:
         table = filled(self._part, np.inf, np.float32, device)
         (tokens,) = self._tokens(number)
         patches, waiting = prepare(tokens, self._options), None
-        for start, stop in _spans(len(self._pairs), _step(self._options)):
+        for start, stop in _spans(len(self._pairs), pairs_of_a_turn(self._options)):
             ends = to_device(np.array([start, stop], np.int32), device)
-            table, done = _fill(table, patches, self._listing, self._column, ends, self._options)
+            table, done = fill_table(table, patches, self._listing, self._column, ends, self._options)
             if waiting is not None:
                 wait(waiting[0])
                 progress(waiting[1])
@@ -335,12 +338,12 @@ class ResidentTables:
             places, leaving = np.arange(len(losing)), self._each(_filled_up(removed[losing], size))
         listed = self._each(_filled_up(np.stack([places, column], axis=1).astype(np.int32), self._columns))
         waiting: list[Array] = []
-        for start, stop in _spans(max(s.images for s in self._stripes) * len(losing), _step(options)):
+        for start, stop in _spans(max(s.images for s in self._stripes) * len(losing), pairs_of_a_turn(options)):
             done = []
             for d, stripe in enumerate(self._stripes):
                 ends = np.minimum([start, stop], stripe.images * len(losing))
                 numbers = to_device(np.array([*ends, max(stripe.images, 1)], np.int32), stripe.device)
-                table[d], turns = _refill(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
+                table[d], turns = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
                 done.append(turns)
             for turns in waiting:
                 wait(turns)
@@ -385,111 +388,7 @@ def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:
     return whole
 
 
-def _step(options: TileOptions) -> int:
-    """Pairs of one turn of the loop: a GPU asks the host before each whether there is another."""
-    return whole_batches(CHUNK_TILES, 1 if options.radius else options.batch)
-
-
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
     """`CALLS` stretches of the pairs at most, of whole steps."""
     size = -(-pairs // (CALLS * step)) * step
     return [(start, min(start + size, pairs)) for start in range(0, pairs, max(size, 1))]
-
-
-@partial(jax.jit, static_argnames="options", donate_argnums=0)
-def _fill(
-    table: Float[Array, "r s t p"],
-    patches: PatchSet,
-    listing: Int[Array, "2 l"],
-    column: Int[Array, " s"],
-    ends: Int[Array, "2"],
-    options: TileOptions,
-) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Pairs of the listing from the first end to the second, both ways, written to their places."""
-
-    def write(places: Array, table: Array) -> Array:
-        first, second = listing[0, places], listing[1, places]
-        rows, columns = pair_distances(patches, patches, first, second, options)
-        for i, j, distances in ((first, second, rows), (second, first, columns)):
-            table = table.at[:, i, column[j]].set(distances.swapaxes(0, 1), mode="drop")
-        return table
-
-    return _in_turns(write, ends, _step(options), table)
-
-
-@partial(jax.jit, static_argnames="options", donate_argnums=0)
-def _refill(
-    table: Float[Array, "r s t p"],
-    own: PatchSet,
-    others: PatchSet,
-    removed: Bool[Array, "q p"],
-    losing: Int[Array, "t 2"],
-    numbers: Int[Array, "3"],
-    options: TileOptions,
-) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Distances of images to references that lose patches, written where they have grown.
-
-    Args:
-        own: the images.
-        others: images of which some are the references.
-        removed: patches that these lose.
-        losing: the references: which of the others, and their columns.
-        numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
-            are.
-    """
-    right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
-
-    def write(places: Array, table: Array) -> Array:
-        (reference, column), image = losing[places // numbers[2]].T, places % numbers[2]
-        distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
-        old = table[:, image, column]
-        # equal but for rounding: the nearest was not removed
-        grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
-        return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
-
-    return _in_turns(write, numbers[:2], _step(options), table)
-
-
-def _in_turns(
-    write: Callable[[Array, Array], Array], ends: Int[Array, "2"], step: int, table: Float[Array, "r s t p"]
-) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Writes what the places from the first end to the second say, so many a turn, and says how many turns it took."""
-    turns = (ends[1] - ends[0] + step - 1) // step
-
-    def turn(number: Array, table: Array) -> Array:
-        # the last turn repeats a place to be full
-        return write(jnp.minimum(ends[0] + number * step + jnp.arange(step), ends[1] - 1), table)
-
-    return lax.fori_loop(0, turns, turn, table), turns
-
-
-@jax.jit
-def _scores(table: Float[Array, "r s t p"], k: Int[Array, ""], serves: Bool[Array, "s t"]) -> Float[Array, "r s p"]:
-    def of_image(given: tuple[Array, Array]) -> Array:
-        distances, serving = given
-        return mean_of_smallest(distances, k, 0, serving[:, None])
-
-    # one degree after the other: what is made of a part of it is small
-    return lax.map(lambda degree: lax.map(of_image, (degree, serves), batch_size=TOGETHER), table)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _add(total: Float[Array, "s t p"], table: Float[Array, "r s t p"]) -> Float[Array, "s t p"]:
-    for degree in table:
-        total = total + degree
-    return total
-
-
-@partial(jax.jit, donate_argnums=0)
-def _divide(total: Float[Array, "s t p"], count: Float[Array, ""]) -> Float[Array, "s t p"]:
-    return total / count
-
-
-@jax.jit
-def _bar(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], patches: Bool[Array, "s p"]) -> Array:
-    return jnp.where(columns[:, None] & patches[:, None, :], jnp.inf, table)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _mark(table: Float[Array, "r s t p"], judged: Bool[Array, "s p"]) -> Array:
-    return jnp.where(judged[:, None, :], table, NOT_JUDGED)

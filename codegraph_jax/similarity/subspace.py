@@ -26,19 +26,25 @@ STEP = 32
 """Channels come in multiples of this, as products like them."""
 
 
-def in_subspaces(features: Features, variance: float, allocate: Allocate) -> list[Any]:
+def in_subspaces(features: Features, variance: float, allocate: Allocate, ordered: bool = False) -> list[Any]:
     """The tokens of every layer in the channels of its subspace, in every process the same subspaces.
 
     Args:
         features: of n images.
         variance: share of the tokens' second moment that a subspace holds at least.
         allocate: makes the arrays of layers that are on the host.
+        ordered: channels shall come in the order of what they hold, even where none is left out.
 
     Returns:
         Of each layer tokens [k, p, d] of the images of this process, of the type and in the place of the others.
     """
     places = _sample(features)
-    return [_projected(layer, _basis(_taken(layer, places), variance), allocate) for layer in features.layers]
+    found = []
+    for layer in features.layers:
+        basis = _basis(_taken(layer, places), variance)
+        channels, fewer = basis.shape
+        found.append(_projected(layer, basis, allocate) if ordered or fewer < channels else layer)
+    return found
 
 
 def _sample(features: Features) -> Int[np.ndarray, "k t"]:
@@ -71,10 +77,8 @@ def _basis(tokens: Float[np.ndarray, "s c"], variance: float) -> Float[np.ndarra
 
 
 def _projected(layer: Any, basis: Float[np.ndarray, "c d"], allocate: Allocate) -> Any:
-    """A layer in other channels; the same where that are not fewer."""
+    """A layer in other channels."""
     channels, fewer = basis.shape
-    if fewer == channels:
-        return layer
     if isinstance(layer, DeviceLayer):
         return DeviceLayer(_product(layer.rows, jax.device_put(basis, *layer.rows.devices())), len(layer))
     if isinstance(layer, jax.Array):

@@ -20,6 +20,7 @@ from codegraph_jax.resume import budget
 from codegraph_jax.resume import state as states
 from codegraph_jax.resume.budget import Budget
 from codegraph_jax.resume.finished import read_result, write_result
+from codegraph_jax.similarity import tables
 from codegraph_jax.tasks import detect as job
 from tests.backbones.tiny import TINY
 from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
@@ -248,7 +249,7 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
 def test_several_devices_go_on_too(config, tmp_path, monkeypatch, backbone_runs):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
-    interrupt(spread, tmp_path / "run", monkeypatch, (detector, "all_distances"), after=0)
+    interrupt(spread, tmp_path / "run", monkeypatch, (tables, "all_distances"), after=0)
     half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
     half.unlink()
     backbone_runs.clear()

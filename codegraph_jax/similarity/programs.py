@@ -1,0 +1,124 @@
+"""What a device does to tables that stay on it (`codegraph_jax.similarity.resident`): each function is one program."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from codegraph_jax.similarity.judged import NOT_JUDGED
+from codegraph_jax.similarity.order import mean_of_smallest
+from codegraph_jax.similarity.pairwise import CHUNK_TILES, whole_batches
+from codegraph_jax.similarity.rows import TIE
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
+
+TOGETHER = 32
+"""Images that are scored at once: a copy of their distances exists meanwhile."""
+
+
+def pairs_of_a_turn(options: TileOptions) -> int:
+    """Pairs of one turn of the loop: a GPU asks the host before each whether there is another."""
+    return whole_batches(CHUNK_TILES, 1 if options.radius else options.batch)
+
+
+@partial(jax.jit, static_argnames="options", donate_argnums=0)
+def fill_table(
+    table: Float[Array, "r s t p"],
+    patches: PatchSet,
+    listing: Int[Array, "2 l"],
+    column: Int[Array, " s"],
+    ends: Int[Array, "2"],
+    options: TileOptions,
+) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
+    """Pairs of the listing from the first end to the second, both ways, written to their places."""
+
+    def write(places: Array, table: Array) -> Array:
+        first, second = listing[0, places], listing[1, places]
+        rows, columns = pair_distances(patches, patches, first, second, options)
+        for i, j, distances in ((first, second, rows), (second, first, columns)):
+            table = table.at[:, i, column[j]].set(distances.swapaxes(0, 1), mode="drop")
+        return table
+
+    return _in_turns(write, ends, pairs_of_a_turn(options), table)
+
+
+@partial(jax.jit, static_argnames="options", donate_argnums=0)
+def refill_table(
+    table: Float[Array, "r s t p"],
+    own: PatchSet,
+    others: PatchSet,
+    removed: Bool[Array, "q p"],
+    losing: Int[Array, "t 2"],
+    numbers: Int[Array, "3"],
+    options: TileOptions,
+) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
+    """Distances of images to references that lose patches, written where they have grown.
+
+    Args:
+        own: the images.
+        others: images of which some are the references.
+        removed: patches that these lose.
+        losing: the references: which of the others, and their columns.
+        numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
+            are.
+    """
+    right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
+
+    def write(places: Array, table: Array) -> Array:
+        (reference, column), image = losing[places // numbers[2]].T, places % numbers[2]
+        distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
+        old = table[:, image, column]
+        # equal but for rounding: the nearest was not removed
+        grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
+        return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
+
+    return _in_turns(write, numbers[:2], pairs_of_a_turn(options), table)
+
+
+def _in_turns(
+    write: Callable[[Array, Array], Array], ends: Int[Array, "2"], step: int, table: Float[Array, "r s t p"]
+) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
+    """Writes what the places from the first end to the second say, so many a turn, and says how many turns it took."""
+    turns = (ends[1] - ends[0] + step - 1) // step
+
+    def turn(number: Array, table: Array) -> Array:
+        # the last turn repeats a place to be full
+        return write(jnp.minimum(ends[0] + number * step + jnp.arange(step), ends[1] - 1), table)
+
+    return lax.fori_loop(0, turns, turn, table), turns
+
+
+@jax.jit
+def table_scores(
+    table: Float[Array, "r s t p"], k: Int[Array, ""], serves: Bool[Array, "s t"]
+) -> Float[Array, "r s p"]:
+    def of_image(given: tuple[Array, Array]) -> Array:
+        distances, serving = given
+        return mean_of_smallest(distances, k, 0, serving[:, None])
+
+    # one degree after the other: what is made of a part of it is small
+    return lax.map(lambda degree: lax.map(of_image, (degree, serves), batch_size=TOGETHER), table)
+
+
+@partial(jax.jit, donate_argnums=0)
+def add(total: Float[Array, "s t p"], table: Float[Array, "r s t p"]) -> Float[Array, "s t p"]:
+    for degree in table:
+        total = total + degree
+    return total
+
+
+@partial(jax.jit, donate_argnums=0)
+def divide(total: Float[Array, "s t p"], count: Float[Array, ""]) -> Float[Array, "s t p"]:
+    return total / count
+
+
+@jax.jit
+def bar(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], patches: Bool[Array, "s p"]) -> Array:
+    return jnp.where(columns[:, None] & patches[:, None, :], jnp.inf, table)
+
+
+@partial(jax.jit, donate_argnums=0)
+def mark(table: Float[Array, "r s t p"], judged: Bool[Array, "s p"]) -> Array:
+    return jnp.where(judged[:, None, :], table, NOT_JUDGED)
