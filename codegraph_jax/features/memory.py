@@ -149,7 +149,7 @@ def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> M
     vectors = degrees * precision.itemsize / dtype.itemsize if own else 1.0
     plan = plan_memory(config.storage, *size, dtype, vectors)
     # what is compared is kept beside the features
-    beside = similarity.variance < 1 or similarity.coarse
+    beside = similarity.variance < 1 or (similarity.coarse and not similarity.radius)
     return replace(plan, features=2 * plan.features) if beside else plan
 
 
