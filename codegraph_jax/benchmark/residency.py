@@ -54,7 +54,7 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
                 if place == "device":
                     mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
                     more = {"copies": str(copies), "copied_mib": mib}
-                    if len(jax.devices()) == 1:
+                    if len(_devices(config.residency)) == 1:
                         # threads wait for several devices at once
                         more["host_s"] = wall - transfers.waited
                 timing = Timing(first[stage][0], wall, cpu)
@@ -62,10 +62,14 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
     return records
 
 
+def _devices(settings: ResidencySettings) -> tuple[jax.Device, ...]:
+    return tuple(jax.devices()[: settings.devices or None])
+
+
 def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
     options = tile_options(SimilarityConfig(), settings.degrees, (settings.grid, settings.grid))
-    mesh, references = DeviceMesh(tuple(jax.devices())), np.arange(n)
+    mesh, references = DeviceMesh(_devices(settings)), np.arange(n)
     features = _features(settings, n, on_device=place == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}
 

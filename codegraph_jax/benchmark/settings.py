@@ -83,6 +83,8 @@ class ResidencySettings:
     """How many layers are compared."""
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1))
     """The aggregation degrees."""
+    devices: int = field(default=0, metadata=at_least(0))
+    """How many devices keep the distances; 0 means all of this process."""
 
 
 @dataclass(frozen=True)

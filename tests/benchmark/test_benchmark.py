@@ -31,7 +31,7 @@ SMALL = BenchmarkConfig(
     backbone=BackboneSettings(names=("dinov2-small",), image_size=28, dtypes=("float32",)),
     end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
     scaling=ScalingSettings(images=5, devices=(1, 3)),
-    residency=ResidencySettings(images=(20,), grid=5, channels=8, layers=1, degrees=(1,)),
+    residency=ResidencySettings(images=(20,), grid=5, channels=8, layers=1, degrees=(1,), devices=1),
     inspect=InspectSettings(parts=3, images=5, references=3, image_size=56, blocks=(0,), precisions=("bfloat16",)),
     oecl=OeclSettings(width=2, image_size=8, stored_size=8, batch_size=4, dtypes=("float32",)),
 )

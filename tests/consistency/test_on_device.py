@@ -76,7 +76,7 @@ def assert_same(here, there):
         ({"kernel": "reuse", "degrees": (1, 3)}, 1),
         ({"precision": "bfloat16", "batch": 4}, 1),
         ({"radius": 5}, 1),
-        ({"precision": "bfloat16", "batch": 4}, 3),
+        ({"precision": "bfloat16", "batch": 4}, 2),
     ],
     ids=str,
 )
@@ -90,7 +90,7 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     assert here[2].removed.any()
 
 
-@pytest.mark.parametrize("seed,devices", [(0, 1), (1, 1), (0, 4)])
+@pytest.mark.parametrize("seed,devices", [(0, 1), (1, 1), (0, 2)])
 def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(seed, devices):
     tokens = planted.draw(n=60, group=10, one_off=4, seed=seed)
     tokens[30] = tokens[31] + 0.01 * tokens[30]
