@@ -11,7 +11,14 @@ import pytest
 
 from codegraph_jax import detector as story
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
+from codegraph_jax.config import (
+    BackboneConfig,
+    Config,
+    DataConfig,
+    ParallelConfig,
+    SimilarityConfig,
+    StorageConfig,
+)
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
@@ -145,6 +152,12 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
     assert (one.size, one.rows) == ((1024, 1024), 1024)
     assert (four.size, four.rows, four.kept) == ((256, 1024), 0, 2)
     assert four.bytes < one.bytes / 2 and "on 4 devices" in str(four)
+    assert one.judged_alone and four.judged_alone
+    few = dataclasses.replace(four, kept=1)
+    assert not few.judged_alone and dataclasses.replace(one, kept=1).judged_alone
+    direct = dataclasses.replace(tiny(), similarity=SimilarityConfig(kernel="direct"))
+    by_degree, by_one = (plan_device(config, plan, detector.mesh, 1000, 2) for config in (direct, tiny()))
+    assert by_degree.bytes - by_one.bytes == pytest.approx(2 * plan.features / 2 * 1.024, rel=1e-3), "of two degrees"
     mesh = DeviceMesh(tuple(jax.devices()[:4]))
     assert plan_device(tiny(), plan, DeviceMesh(mesh.devices, "pmap"), 1000, 2) is None
     assert plan_device(tiny("host"), plan, mesh, 1000, 2) is None

@@ -17,16 +17,17 @@ from codegraph_jax.config import Config
 from codegraph_jax.core.products import inner_products
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.similarity.pairwise import pick_kernel, schedule_length
+from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
 from codegraph_jax.similarity.windows import products_of_a_pair
 
 logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
-SEARCHED, CHOSEN = 100, 60
+SEARCHED, CHOSEN = 50, 140
 """A coarse pass: channels of a product that take as long as finding the nearest of a patch, and products that take as
-long as one with a chosen patch. Measured for P = 1,369 and C = 1,024 (BENCHMARKS.md, "A coarse pass")."""
+long as one with a chosen patch, as against `reuse` with C = 1,024: within 6 % of what was measured in float32 for P =
+1,369 and C = 384, 768 and 1,024 (BENCHMARKS.md, "A coarse pass")."""
 ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
 LITTLE = 1e12
@@ -126,9 +127,7 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
         products, share = float(degrees * products_of_a_pair(frame.grid, radius)), WINDOWS
     else:
         patches = frame.grid[0] * frame.grid[1]
-        # asked of `fused`, the choice of a kernel warns where there is no such form
-        reuse = similarity.kernel != "fused" and pick_kernel(similarity.kernel, similarity.precision) == "reuse"
-        products, share = float((1 if reuse else degrees) * patches**2), TILES
+        products, share = float((1 if derives_degrees(similarity) else degrees) * patches**2), TILES
         if similarity.coarse:
             searched = (similarity.coarse + SEARCHED) / backbone.preset.width
             products = degrees * (searched * patches**2 + CHOSEN * patches)

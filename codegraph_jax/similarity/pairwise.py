@@ -96,6 +96,13 @@ def pick_kernel(kernel: str, precision: str) -> str:
     return "reuse" if platform == "cpu" else "direct"
 
 
+def derives_degrees(config: SimilarityConfig) -> bool:
+    """Whether one product of two images serves every degree, so that no degree has vectors of its own."""
+    # asked of `fused`, the choice of a kernel warns where there is no such form
+    settled = config.radius or config.coarse or config.kernel == "fused"
+    return not settled and pick_kernel(config.kernel, config.precision) == "reuse"
+
+
 def tile_options(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], masked: bool = False
 ) -> TileOptions:

@@ -17,7 +17,7 @@ from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import COPIES, MemoryPlan
-from codegraph_jax.similarity.pairwise import DEVICE_SHARE
+from codegraph_jax.similarity.pairwise import DEVICE_SHARE, derives_degrees
 from codegraph_jax.similarity.sharding import SHARDS_AT_ONCE
 
 
@@ -43,6 +43,11 @@ class DevicePlan:
     def rows(self) -> int:
         """Images that arrays of features on a device are padded to; 0: features stay on the host."""
         return self.size[0] if self.devices == 1 else 0
+
+    @property
+    def judged_alone(self) -> bool:
+        """Whether judging makes no device wait for another: a table that was not kept is made by all of them."""
+        return self.devices == 1 or self.kept == self.layers
 
     def __str__(self) -> str:
         which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
@@ -83,8 +88,11 @@ def plan_device(
     # a device that does not tell what it has is taken by request alone
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
     # the work of the plan is a layer, prepared, and the mean, twice where images are added
-    means = COPIES * plan.table
-    shared = plan.features + plan.working if devices == 1 else SHARDS_AT_ONCE * (plan.working - means) + means
+    means, prepared = COPIES * plan.table, plan.working - COPIES * plan.table
+    if not (derives_degrees(config.similarity) or config.similarity.radius or config.similarity.coarse):
+        # which takes it that one product serves all degrees
+        prepared += (len(config.features.degrees) - 1) * plan.features // layers
+    shared = plan.features + prepared + means if devices == 1 else SHARDS_AT_ONCE * prepared + means
     for whole in sorted({max(images, largest), images}, reverse=True):
         rows = padded(-(-whole // devices))
         columns = padded(whole if plan.references == images else plan.references)

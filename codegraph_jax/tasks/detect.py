@@ -259,11 +259,6 @@ def _looks_ahead(detector: CoDeGraph, categories: Mapping[str, Any]) -> bool:
     return in_turn and config.storage.tables != "host" and _accelerated(detector)
 
 
-def _stays(device: DevicePlan | None) -> bool:
-    """Whether judging a set needs nothing that several devices do together, beside those of the next one."""
-    return device is not None and (device.devices == 1 or device.kept == device.layers)
-
-
 def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
@@ -284,7 +279,8 @@ def _results(
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
     largest = max(len(one.images) + len(one.added) for one in sets.values())
-    ahead = all(_stays(one.device) for one in sets.values()) and _looks_ahead(detector, sets)
+    alone = all(one.device and one.device.judged_alone for one in sets.values())
+    ahead = alone and _looks_ahead(detector, sets)
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         (category, one), config = item, own.config
