@@ -388,11 +388,21 @@ class CoDeGraph:
                 compared = in_subspaces(features, *how)
             layers = features.layers if compared is None else compared
             store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
-            k = neighbour_count(len(references), self.config.scoring.fraction)
-            where = self.mesh, plan, on_device, k, self.config.storage.check, store
             pairs = schedule_length(len(features.kept), len(references)) * len(layers)
             with bar(pairs, "distances", "pair", progress) as advance:
-                tables = tables_of(features, layers, references, options, *where, advance)
+                tables = tables_of(
+                    features,
+                    layers,
+                    references,
+                    options,
+                    mesh=self.mesh,
+                    plan=plan,
+                    on_device=on_device,
+                    k=neighbour_count(len(references), self.config.scoring.fraction),
+                    check=self.config.storage.check,
+                    store=store,
+                    progress=advance,
+                )
             products = find_products(features, options.grid, own)
         return Comparison(
             features,

@@ -269,8 +269,8 @@ class ResidentTables:
         table = SpreadTable(self._mesh, self._shards, self._pairs.column, self._part)
         degrees, _, _, patches = self._part
         longest = max(stripe.images for stripe in self._stripes)
-        # few calls, and what one of them gives is small beside the table
-        most = min(longest**2 // CALLS, MEETING_BYTES // (8 * degrees * patches))
+        # few calls, and what one of them gives, four bytes a distance both ways, is small beside the table
+        most = min(longest**2 // CALLS, MEETING_BYTES // (2 * 4 * degrees * patches))
         how = self._mesh, self._shards, self._options, self._references
         go_round(self._layers[number], *how, table.keep, progress, most=max(CHUNK_TILES, most))
         return table.parts()

@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.arrays import Allocate, at_once
+from codegraph_jax.core.transfers import to_device
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.features.on_device import DeviceLayer
@@ -80,7 +81,8 @@ def _projected(layer: Any, basis: Float[np.ndarray, "c d"], allocate: Allocate) 
     """A layer in other channels."""
     channels, fewer = basis.shape
     if isinstance(layer, DeviceLayer):
-        return DeviceLayer(_product(layer.rows, jax.device_put(basis, *layer.rows.devices())), len(layer))
+        (device,) = layer.rows.devices()
+        return DeviceLayer(_product(layer.rows, to_device(basis, device)), len(layer))
     if isinstance(layer, jax.Array):
         return _product(layer, basis)
     found = allocate((*layer.shape[:2], fewer), layer.dtype)

@@ -29,13 +29,14 @@ def tables_of(
     layers: Sequence[Any],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
+    *,
     mesh: DeviceMesh,
     plan: MemoryPlan,
     on_device: DevicePlan | None,
     k: int,
-    action: str,
-    store: StoredLayers | None = None,
-    progress: Progress = lambda pairs: None,
+    check: str,
+    store: StoredLayers | None,
+    progress: Progress,
 ) -> list[Float[np.ndarray, "r n m p"]] | ResidentTables:
     """Distances of every layer, of which an earlier start may have some.
 
@@ -48,7 +49,7 @@ def tables_of(
         plan: of the run.
         on_device: what devices keep; None: the host keeps the distances.
         k: neighbours that a score averages.
-        action: where devices turn out to have no room, for `MemoryPlan.check`.
+        check: what happens where devices turn out to have no room and the host has none, see `StorageConfig.check`.
         store: what an earlier start has, and where this one keeps what it computes.
         progress: called as pairs are done.
     """
@@ -62,7 +63,7 @@ def tables_of(
             if not is_out_of_memory(error):
                 raise
         logger.warning("a device has too little memory for the distances; the host keeps them")
-        plan.check(action)
+        plan.check(check)
     tables = []
     for number, layer in enumerate(layers):
         table = store.find(number) if store else None

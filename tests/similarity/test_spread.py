@@ -1,5 +1,7 @@
 """Tables over several devices: those of one, bit for bit, wherever an image lies."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,6 +40,16 @@ def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept)
     changed, expected = (tables.scores_without(2, columns, nobody, (), removed)[0] for tables in (several, one))
     np.testing.assert_allclose(changed, expected, atol=1e-6)
     assert not np.array_equal(changed, several.scores(2, columns)[0])
+
+
+def test_an_earlier_start_has_the_table():
+    layer, references = normalise(jnp.asarray(draw(7, c=16))), np.array([0, 2, 5, 6])
+    table = pairwise_distances(layer, OPTIONS, references)
+    kept = SimpleNamespace(find=lambda number: table, keep=None)
+    tables = spread([layer], references, 3, store=kept)
+    np.testing.assert_array_equal(tables.host()[0], table)
+    means = np.concatenate([np.asarray(mean.values)[: mean.images, : mean.references] for mean in tables.means])
+    np.testing.assert_allclose(means, table.mean(axis=0), rtol=1e-6)
 
 
 def test_shards_in_parts_and_meetings_in_calls(monkeypatch):
