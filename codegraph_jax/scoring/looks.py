@@ -1,0 +1,401 @@
+"""A few photos that a person has looked at set the threshold and choose the score. [ours]
+
+Unlabelled scores rank the photos of a set well and say little about where the defective ones begin. A person who looks
+at half a dozen well-chosen photos settles it. The model has four parameters. z is the rank of a photo's score within
+the set, scaled to (0, 1), and x = log(z / (1 - z)):
+
+    P(defective | x) = floor + (ceiling - floor) / (1 + exp(-(x - t) / w))
+
+`floor` is the share of defects that the score does not see, 1 - `ceiling` the share of good parts that score as high as
+defects, and both absorb a wrong answer. Parameters lie on a grid (`Grid`), so that the posterior is a sum. Every way to
+score has a posterior of its own; its evidence, the probability of the answers, says how likely that score is the right
+one. The photo to look at next is the one whose answer is expected to tell most about score and parameters together (the
+mutual information; Houlsby et al., arXiv:1112.5745): near the threshold, or where the scores disagree.
+
+report/looks.js computes the same in the browser; a test holds the two together. docs/method.md, section 6, has the
+reasons, and `codegraph study-looks` measures it on labelled sets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import special
+
+LEVELS = 20
+"""x is rounded to multiples of 1 / LEVELS, so that the tables do not grow with the number of photos."""
+WIDTHS = ((0.15, 0.4, 0.9, 1.8), (0.25, 0.25, 0.25, 0.25))
+"""Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
+FLOORS = ((0.01, 0.06, 0.2), (0.5, 0.3, 0.2))
+CEILINGS = ((0.99, 0.9), (0.6, 0.4))
+POSITIONS, TAIL = 49, 8
+"""Values of t: evenly over the ranks, and further ones where few photos are defective."""
+NONE, NONE_GAP = 0.1, 3.0
+"""Prior probability that no photo is defective, and how far above the highest photo t lies then."""
+DEFAULT_BONUS = 0.7
+"""Log odds by which the first score is preferred: it is the one that the method's evidence is for."""
+ENOUGH = 0.03
+"""Expected information (in nats) of the best photo below which more looks would change little."""
+FEWEST_LOOKS = 3
+"""Answers before which `suggest` never says that it has enough."""
+LEVEL = 0.9
+CUT=0.5
+PREV=1.0
+"""Probability of the intervals of an estimate."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Values of the parameters and the logarithms of their prior probabilities, axis by axis.
+
+    Attributes:
+        lowest: the first level, see `LEVELS`.
+        levels: how many levels there are.
+        axes: values and log prior of t, w, floor and ceiling.
+    """
+
+    lowest: int
+    levels: int
+    axes: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+
+    @classmethod
+    @lru_cache(maxsize=32)
+    def of(cls, photos: int, at_most: float = 1.0) -> "Grid":
+        """The grid of a set of so many photos.
+
+        Args:
+            photos: at least one.
+            at_most: the greatest share of them that may be defective.
+        """
+        edge = 0.5 / photos
+        even = np.linspace(edge, 1 - edge, POSITIONS)
+        places = np.unique(np.concatenate([even, 1 - np.geomspace(edge, 0.1, TAIL)]).clip(edge / 2, 1 - edge / 2))
+        share = np.diff(np.concatenate([[0.0], (places[1:] + places[:-1]) / 2, [1.0]]))
+        inside = places >= 1 - at_most
+        if not inside.any():
+            inside[-1] = True
+        places, share = places[inside], share[inside] / share[inside].sum()
+        top = float(special.logit(1 - edge))
+        t = (*special.logit(places).tolist(), top + NONE_GAP)
+        prior = (*((1 - NONE) * share).tolist(), NONE)
+        axes = ((t, prior), WIDTHS, FLOORS, CEILINGS)
+        logs = tuple((tuple(values), tuple(np.log(weights).tolist())) for values, weights in axes)
+        lowest = int(np.floor(-top * LEVELS + 0.5))
+        return cls(lowest, 1 - 2 * lowest, logs)
+
+    @cached_property
+    def log_prior(self) -> Float[np.ndarray, " g"]:
+        """Of every combination of the parameters; it need not add up to one."""
+        parts = np.meshgrid(*(np.array(logs) for _, logs in self.axes), indexing="ij")
+        return np.sum(parts, axis=0).ravel()
+
+    @cached_property
+    def defective(self) -> Float[np.ndarray, "g levels"]:
+        """P(defective) at every level, for every combination of the parameters."""
+        t, w, floor, ceiling = (
+            part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
+        )
+        x = (self.lowest + np.arange(self.levels)) / LEVELS
+        return floor + (ceiling - floor) * special.expit((x - t) / w)
+
+    @cached_property
+    def entropy(self) -> Float[np.ndarray, "g levels"]:
+        """Of the answer at every level."""
+        return _entropy(self.defective)
+
+    def level_of(self, ranks: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """The level of ranks in (0, 1)."""
+        level = np.floor(special.logit(ranks) * LEVELS + 0.5).astype(int) - self.lowest
+        return level.clip(0, self.levels - 1)
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of photos that nobody knows exactly.
+
+    Attributes:
+        expected: its mean.
+        low, high: the interval that holds it with a probability of `LEVEL`.
+        of: how many photos of that kind are expected in all.
+    """
+
+    expected: float
+    low: int
+    high: int
+    of: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How often the threshold is expected to be wrong in this set.
+
+    Attributes:
+        false_alarms: good parts that are flagged.
+        misses: defective parts that are not.
+    """
+
+    false_alarms: Count
+    misses: Count
+
+
+class ActiveCalibrator:
+    """Chooses threshold and score by the answers of a person to a few photos.
+
+        calibrator = ActiveCalibrator(scores)
+        while (photo := calibrator.suggest()) is not None:
+            calibrator.label(photo, defective=ask(photo))
+        calibrator.chosen, calibrator.threshold, calibrator.flagged, calibrator.estimate
+
+    Args:
+        scores: one score for each of n photos, or several ways to score them by name, of which the first is the
+            default. Larger means more anomalous.
+        set_size: the first so many photos are the set that ranks are taken in; the others were added to it. None: all.
+        copies: photos of one and the same part have the same number here [n]; together they count as one answer, and
+            `suggest` shows one of them. None: there are none.
+        known: photos that are flagged whatever they score, such as members of a recurring defect, unless a person
+            says otherwise [n].
+        threshold: of the default score, from which photos are flagged while nobody has answered; infinite: none is.
+        at_most: the greatest share of the photos that may be defective.
+
+    Raises:
+        ValueError: scores are no finite numbers, or lengths differ.
+    """
+
+    def __init__(
+        self,
+        scores: Float[np.ndarray, " n"] | Sequence[float] | Mapping[str, Float[np.ndarray, " n"]],
+        *,
+        set_size: int | None = None,
+        copies: Sequence[int] | None = None,
+        known: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
+        threshold: float = np.inf,
+        at_most: float = 1.0,
+    ):
+        named: Mapping[str, Any] = scores if isinstance(scores, Mapping) else {"score": scores}
+        self.scores = {name: np.asarray(values, np.float64) for name, values in named.items()}
+        lengths = {values.shape for values in self.scores.values()}
+        if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not next(iter(lengths))[0]:
+            raise ValueError("scores: give one number for each photo, the same photos for every way to score")
+        if not all(np.isfinite(values).all() for values in self.scores.values()):
+            raise ValueError("scores: some are infinite or not numbers")
+        self.photos = next(iter(lengths))[0]
+        self.set_size = self.photos if set_size is None else set_size
+        if not 1 <= self.set_size <= self.photos:
+            raise ValueError(f"set_size: must be from 1 to {self.photos}")
+        self._copies = np.arange(self.photos) if copies is None else np.asarray(copies)
+        self._known = np.zeros(self.photos, bool) if known is None else np.asarray(known, bool)
+        if self._copies.shape != (self.photos,) or self._known.shape != (self.photos,):
+            raise ValueError(f"copies and known: give one value for each of the {self.photos} photos")
+        self._threshold = float(threshold)
+        self.grid = Grid.of(self.set_size, at_most)
+        self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
+        self._labels: dict[int, bool | None] = {}
+        self._posteriors: dict[str, _Posterior] | None = None
+
+    @property
+    def labels(self) -> dict[int, bool | None]:
+        """The answers so far by photo: defective, good (False) or unsure (None)."""
+        return dict(self._labels)
+
+    def label(self, photo: int, defective: bool | None) -> None:
+        """Takes an answer; it replaces an earlier one to the same photo.
+
+        Args:
+            photo: index in [0, n).
+            defective: True, False for a good part, None for unsure: the photo is not suggested again, and nothing is
+                learnt from it.
+        """
+        if not 0 <= photo < self.photos:
+            raise IndexError(f"there is no photo {photo}; there are {self.photos}")
+        self._labels[int(photo)] = None if defective is None else bool(defective)
+        self._posteriors = None
+
+    def unlabel(self, photo: int) -> None:
+        """Takes an answer back; without one nothing happens."""
+        self._labels.pop(photo, None)
+        self._posteriors = None
+
+    @property
+    def answers(self) -> int:
+        """How many photos were called good or defective."""
+        return sum(label is not None for label in self._labels.values())
+
+    def suggest(self) -> int | None:
+        """Index of the photo to look at next; None where more looks would change little, or none is left."""
+        gain = self.information()
+        photo = int(gain.argmax())
+        enough = self.answers >= FEWEST_LOOKS and gain[photo] < ENOUGH
+        return None if enough or gain[photo] < 0 else photo
+
+    def information(self) -> Float[np.ndarray, " n"]:
+        """What an answer to each photo is expected to tell, in nats; -1 for photos that are not to be asked for."""
+        posteriors = self._all_posteriors()
+        mean, within = np.zeros(self.photos), np.zeros(self.photos)
+        for name, posterior in posteriors.items():
+            level = self._levels[name]
+            mean += posterior.share * (posterior.weights @ self.grid.defective)[level]
+            within += posterior.share * (posterior.weights @ self.grid.entropy)[level]
+        gain = np.maximum(_entropy(mean) - within, 0)
+        asked = np.isin(self._copies, self._copies[list(self._labels)])
+        gain[asked | self._known] = -1
+        gain[self.set_size :] = -1
+        return gain
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How likely each way to score is the right one."""
+        return {name: posterior.share for name, posterior in self._all_posteriors().items()}
+
+    @property
+    def chosen(self) -> str:
+        """The name of the most likely way to score; the default one while nobody has answered."""
+        shares = self.shares
+        return max(shares, key=lambda name: shares[name])
+
+    @property
+    def defective(self) -> Float[np.ndarray, " n"]:
+        """Probability that each photo is defective, by the chosen score; answers count as they are."""
+        chosen = self.chosen
+        found = (self._all_posteriors()[chosen].weights @ self.grid.defective)[self._levels[chosen]]
+        for photo, label in self._labels.items():
+            if label is not None:
+                found[photo] = float(label)
+        return found
+
+    @property
+    def threshold(self) -> float:
+        """Photos whose chosen score reaches it are flagged.
+
+        It lies in the middle between two scores of the set. Where no photo of the set is likely to be defective, it is
+        just above the highest score of the set, or the threshold of before if that is higher.
+        """
+        if not self.answers:
+            return self._threshold
+        chosen = self.chosen
+        scores = self.scores[chosen]
+        likely = self._likely(chosen)
+        own = np.arange(self.photos) < self.set_size
+        below = float(scores[own & ~likely].max(initial=-np.inf))
+        above = float(scores[own & likely].min(initial=np.inf))
+        if np.isinf(above):
+            before = self._threshold if np.isfinite(self._threshold) and chosen == next(iter(self.scores)) else -np.inf
+            return max(float(np.nextafter(below, np.inf)), before)
+        return (below + above) / 2 if np.isfinite(below) else above
+
+    @property
+    def flagged(self) -> Bool[np.ndarray, " n"]:
+        """Which photos are defective: by their answer, else by the chosen score or since they are known to be [n]."""
+        found = (self.scores[self.chosen] >= self.threshold) | self._known
+        for photo, label in self._labels.items():
+            if label is not None:
+                found[photo] = label
+        return found
+
+    @property
+    def estimate(self) -> Estimate:
+        """How many of the flagged photos are good, and how many of the others are defective, by the posterior."""
+        chosen = self.chosen
+        weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
+        flagged, answered = self.flagged, np.zeros(self.photos, bool)
+        answered[[photo for photo, label in self._labels.items() if label is not None]] = True
+        open_ = ~answered & ~self._known
+        counts = [np.bincount(level[open_ & part], minlength=self.grid.levels) for part in (flagged, ~flagged)]
+        defective = weights @ table
+        good = float(counts[0] @ (1 - defective) + counts[1] @ (1 - defective) + np.sum(~flagged & answered))
+        bad = float((counts[0] + counts[1]) @ defective + np.sum(flagged & ~open_))
+        return Estimate(
+            _count(weights, 1 - table, counts[0], good),
+            _count(weights, table, counts[1], bad),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """What report/looks.js goes on from: scores, answers and the grid."""
+        return {
+            "scores": {name: values.tolist() for name, values in self.scores.items()},
+            "set_size": self.set_size,
+            "copies": self._copies.tolist(),
+            "known": self._known.tolist(),
+            "threshold": None if np.isinf(self._threshold) else self._threshold,
+            "labels": {str(photo): label for photo, label in self._labels.items()},
+            "grid": {"lowest": self.grid.lowest, "levels": self.grid.levels, "axes": self.grid.axes},
+            "constants": {
+                "levels": LEVELS, "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL
+            },
+        }  # fmt: skip
+
+    def _ranks(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Share of the set that scores less than each photo, ties and the photo itself counted by half."""
+        ordered = np.sort(values[: self.set_size])
+        below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+        edge = 0.5 / self.set_size
+        return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
+
+    def _likely(self, name: str) -> Bool[np.ndarray, " n"]:
+        """Photos whose level is more likely defective than not."""
+        likely = (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
+        return likely > max(CUT, PREV*float(likely[: self.set_size].mean()))
+
+    def _all_posteriors(self) -> "dict[str, _Posterior]":
+        if self._posteriors is None:
+            answers = [(photo, label) for photo, label in self._labels.items() if label is not None]
+            same = {photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers}
+            logs = {}
+            for place, name in enumerate(self.scores):
+                log_posterior = self.grid.log_prior.copy()
+                for photo, label in answers:
+                    defective = self.grid.defective[:, self._levels[name][photo]]
+                    log_posterior += np.log(defective if label else 1 - defective) / same[photo]
+                logs[name] = (log_posterior, DEFAULT_BONUS if place == 0 else 0.0)
+            evidence = {name: special.logsumexp(log) + bonus for name, (log, bonus) in logs.items()}
+            total = special.logsumexp(list(evidence.values()))
+            self._posteriors = {
+                name: _Posterior(np.exp(log - special.logsumexp(log)), float(np.exp(evidence[name] - total)))
+                for name, (log, _) in logs.items()
+            }
+        return self._posteriors
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """Of one way to score: probabilities of the parameters [g], and of the score itself."""
+
+    weights: Float[np.ndarray, " g"]
+    share: float
+
+
+def _entropy(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    return -(special.xlogy(p, p) + special.xlog1py(1 - p, -p))
+
+
+def _count(
+    weights: Float[np.ndarray, " g"],
+    wrong: Float[np.ndarray, "g levels"],
+    counts: Int[np.ndarray, " levels"],
+    of: float,
+) -> Count:
+    """The number of wrong verdicts: for given parameters a sum of independent ones, nearly normal.
+
+    The logistic function stands for the normal distribution (1.702 times as wide, within 0.01), since browsers have no
+    other.
+    """
+    mean = wrong @ counts
+    deviation = np.sqrt((wrong * (1 - wrong)) @ counts + 1e-12)
+    most = int(counts.sum())
+
+    def below(k: int) -> float:
+        return float(weights @ special.expit(1.702 * (k + 0.5 - mean) / deviation))
+
+    low, high = (_first(below, most, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Count(float(weights @ mean), low, high, of)
+
+
+def _first(below: Any, most: int, share: float) -> int:
+    """The least k in [0, most] with below(k) >= share, by bisection."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if below(middle) >= share else (middle + 1, high)
+    return low
