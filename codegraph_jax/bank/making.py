@@ -18,6 +18,7 @@ from codegraph_jax.bank.standouts import PLACES, Standouts
 from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.decision import Decided
 from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern
@@ -40,14 +41,14 @@ class Lesson(NamedTuple):
         found: what recurs in the set.
         taken_out: what must not serve as a reference.
         consistency: the quantiles by which a recurring defect is recognised.
-        calibration: of the run's own scores.
+        decided: score, threshold and flags of the run's own photos.
     """
 
     comparison: Comparison
     found: Consistency
     taken_out: Filter
     consistency: ConsistencyConfig
-    calibration: Calibration
+    decided: Decided
 
 
 def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -> ReferenceBank:
@@ -123,7 +124,7 @@ def _pool(config: Config, lesson: Lesson) -> tuple[Pool, Float[np.ndarray, "n p"
     mean, judged = mean_over_layers(scores), comparison.features.placement.judged
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
     # what stands out is no reference; where that leaves nothing, there is nothing else
-    allowed = usable & ~taken_out.removed[:own] & (mean < lesson.calibration.unusual)
+    allowed = usable & ~taken_out.removed[:own] & (mean < lesson.decided.calibration.unusual)
     allowed &= ~lesson.found.proven(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)

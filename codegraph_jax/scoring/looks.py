@@ -27,7 +27,7 @@ from scipy import special
 
 LEVELS = 20
 """x is rounded to multiples of 1 / LEVELS, so that the tables do not grow with the number of photos."""
-WIDTHS = ((0.15, 0.4, 0.9, 1.8), (0.25, 0.25, 0.25, 0.25))
+WIDTHS = ((0.15, 0.4, 0.9, 1.8, 3.6), (0.22, 0.22, 0.22, 0.22, 0.12))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.01, 0.06, 0.2), (0.5, 0.3, 0.2))
 CEILINGS = ((0.99, 0.9), (0.6, 0.4))
@@ -35,7 +35,7 @@ POSITIONS, TAIL = 49, 8
 """Values of t: evenly over the ranks, and further ones where few photos are defective."""
 NONE, NONE_GAP = 0.1, 3.0
 """Prior probability that no photo is defective, and how far above the highest photo t lies then."""
-DEFAULT_BONUS = 0.7
+DEFAULT_BONUS = 1.0
 """Log odds by which the first score is preferred: it is the one that the method's evidence is for."""
 ENOUGH = 0.03
 """Expected information (in nats) of the best photo below which more looks would change little."""
