@@ -75,10 +75,10 @@ class DetectionResult:
     def calibrator(self) -> ActiveCalibrator:
         """Chooses threshold and score by a few answers; it begins with those that this result has been given.
 
-            calibrator = result.calibrator()
-            while (photo := calibrator.suggest()) is not None:
-                calibrator.label(photo, defective=ask(photo))
-            review = result.review(photos=calibrator.labels)
+        calibrator = result.calibrator()
+        while (photo := calibrator.suggest()) is not None:
+            calibrator.label(photo, defective=ask(photo))
+        review = result.review(photos=calibrator.labels)
         """
         scores = self.variant_scores or {STANDARD.name: self.scores_raw}
         own, proven = len(self.scores_raw) - self.added, self.consistency.proven(len(self.scores_raw))

@@ -89,6 +89,7 @@ class Decided:
         variant: name of the score that counts.
         patch_scores: by that score, harmless marks lowered [n, h, w].
         scores: greatest value of each map [n].
+        before: the same before marks were lowered, which threshold and answers are for [n].
         calibration: threshold and flags.
         answers: with the marks of this set's photos.
     """
@@ -96,6 +97,7 @@ class Decided:
     variant: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
+    before: Float[np.ndarray, " n"]
     calibration: Calibration
     answers: Answers
 
@@ -159,7 +161,7 @@ def decide_photos(
     standard = scores[STANDARD.name]
     proven = found.proven(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).of(standard, proven)
-    undecided = Decided(STANDARD.name, patch_scores[STANDARD.name], standard, calibration, answers)
+    undecided = Decided(STANDARD.name, patch_scores[STANDARD.name], standard, standard, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
@@ -176,14 +178,14 @@ def decide_photos(
     calibration = calibration.moved(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, patch_scores[variant], scores[variant], calibration, features)
-    maps, known = _with_marks_applied(answers.marks, patch_scores[variant], features, own)
+    maps, known = apply_marks(answers.marks, patch_scores[variant], features, own)
     lowered = image_scores(maps, placement.frame.size, placement.contents())
     calibration = calibration.of(lowered, proven | known)
     flagged = calibration.flagged.copy()
     for place, label in labels.items():
         if label is not None:
             flagged[place] = label
-    return Decided(variant, maps, lowered, replace(calibration, flagged=flagged), answers)
+    return Decided(variant, maps, lowered, scores[variant], replace(calibration, flagged=flagged), answers)
 
 
 def _with_marks(
@@ -209,7 +211,7 @@ def _with_marks(
     return replace(answers, photos=photos)
 
 
-def _with_marks_applied(
+def apply_marks(
     marks: Sequence[Pattern], patch_scores: Float[np.ndarray, "n h w"], features: Features, own: int
 ) -> tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, " n"]]:
     """Maps with harmless marks lowered, and the photos that show the mark of a defective one."""

@@ -174,17 +174,24 @@ class _Draft:
         first, second = list(members[::2]), list(members[1::2])
         patches = max(1, int(SOME * np.median([len(member) for member in members])))
         # no more prototypes than images, so that none is the memory of one patch
-        found = (prototypes_of(part, len(part)) for part in (members, first, second))
+        found = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
         return cls(next(found), (next(found), next(found)), (second, first), patches)
 
     def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
         """How near a member is that has taught nothing; `usual` are distances to the prototypes of either half."""
         values = [
-            at_place((prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1), self.patches)
+            at_place(
+                (prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1),
+                self.patches,
+            )
             for half, own, members in zip(self.halves, usual, self.held_out)
             for patches in members
         ]
         return max(float(np.quantile(values, NEAR)), SMALLEST)
+
+
+def _to_half(patches: Float[np.ndarray, "k l c"], half: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "k q"]:
+    return prototype_distances(patches.reshape(len(patches), -1), unit_directions(half))
 
 
 def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
@@ -193,7 +200,9 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
         return
     every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
     directions = np.concatenate([unit_directions(part) for part in every])
-    least = measure_images(features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0))
+    least = measure_images(
+        features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0)
+    )
     usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
     parts = iter(np.split(usual, np.cumsum([len(part) for part in every])[:-1]))
     near = []
@@ -202,7 +211,9 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
         near.append(draft.near((next(parts), next(parts))))
 
     def nearness(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array([at_place(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature])
+        return np.array(
+            [at_place(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature]
+        )
 
     far = np.maximum(np.quantile(measure_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
     for draft, nearer, farther in zip(drafts, near, far):
@@ -222,7 +233,7 @@ def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> I
     with warnings.catch_warnings():
         # where patches are copies of each other, centres stay without any: they do no harm
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        centres, _ = kmeans2(flat, min(PROTOTYPES, most, len(flat)), iter=STEPS, minit="++", seed=0)
+        centres, _ = kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
     largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)

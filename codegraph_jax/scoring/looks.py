@@ -42,8 +42,6 @@ ENOUGH = 0.03
 FEWEST_LOOKS = 3
 """Answers before which `suggest` never says that it has enough."""
 LEVEL = 0.9
-CUT=0.5
-PREV=1.0
 """Probability of the intervals of an estimate."""
 
 
@@ -169,7 +167,7 @@ class ActiveCalibrator:
         scores: Float[np.ndarray, " n"] | Sequence[float] | Mapping[str, Float[np.ndarray, " n"]],
         *,
         set_size: int | None = None,
-        copies: Sequence[int] | None = None,
+        copies: Sequence[int] | Int[np.ndarray, " n"] | None = None,
         known: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
         threshold: float = np.inf,
         at_most: float = 1.0,
@@ -334,14 +332,19 @@ class ActiveCalibrator:
         return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
 
     def _likely(self, name: str) -> Bool[np.ndarray, " n"]:
-        """Photos whose level is more likely defective than not."""
+        """Photos that are more likely defective than not, and than a photo of the set is on average.
+
+        Where most photos are defective, the first alone would flag all of them.
+        """
         likely = (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
-        return likely > max(CUT, PREV*float(likely[: self.set_size].mean()))
+        return likely > max(0.5, float(likely[: self.set_size].mean()))
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:
             answers = [(photo, label) for photo, label in self._labels.items() if label is not None]
-            same = {photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers}
+            same = {
+                photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers
+            }
             logs = {}
             for place, name in enumerate(self.scores):
                 log_posterior = self.grid.log_prior.copy()

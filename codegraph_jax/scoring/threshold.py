@@ -78,12 +78,13 @@ class Calibration:
 
     def moved(self, threshold: float, rule: str) -> "Calibration":
         """The same law with another threshold, that of the `rule`; `of` holds it against scores."""
+        rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
             threshold=float(threshold),
             patch_threshold=float(min(self.unusual, threshold)),
             rule=rule,
-            expected_rate=float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0,
+            expected_rate=rate,
         )
 
     def as_json(self) -> dict[str, Any]:
