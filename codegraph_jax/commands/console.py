@@ -83,6 +83,7 @@ COMMANDS = {
     ),
     "recurring": Command("measures what finding recurring defects gains", "recurring", ("recurring",)),
     "thresholds": Command("measures the threshold", "thresholds", ("thresholds",)),
+    "looks": Command("measures what a few answers decide", "looks", ("looks",)),
     "benchmark": Command("measures the machine", "benchmark", ("benchmark",)),
     "doctor": Command("says what is here, what is missing, and how to mend it"),
 }

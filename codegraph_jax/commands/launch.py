@@ -26,6 +26,7 @@ TASKS = {
     "choose": "codegraph_jax.tasks.choose",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
+    "looks": "codegraph_jax.tasks.looks",
     "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
