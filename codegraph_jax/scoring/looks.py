@@ -42,10 +42,10 @@ ENOUGH = 0.03
 """Expected information (in nats) of the best photo below which more looks would change little."""
 FEWEST_LOOKS = 3
 """Answers before which `suggest` never says that it has enough."""
-OPEN, APART, NEIGHBOURS = 0.25, 4.0, 5
+OPEN, APART, NEIGHBOURS = 0.5, 4.0, 5
 """Scores fall apart in a gap that is so many times as wide as each of its neighbours on either side; of evenly spread
-scores one gap in a thousand is. It counts where the probability of a defect is within `OPEN` of what flags a photo, so
-that the answers leave the choice."""
+scores one gap in a thousand is. It counts where the probability of a defect is near what flags a photo (within `OPEN`
+of the way from there to certainty), so that the answers leave the choice."""
 LEVEL = 0.9
 """Probability of the intervals of an estimate."""
 
@@ -283,7 +283,7 @@ class ActiveCalibrator:
         gaps, middle = np.diff(scores), (defective[1:] + defective[:-1]) / 2
         for k in range(NEIGHBOURS, len(gaps) - NEIGHBOURS):
             around = max(gaps[k - NEIGHBOURS : k].max(), gaps[k + 1 : k + 1 + NEIGHBOURS].max())
-            if abs(middle[k] - level) <= OPEN and gaps[k] > APART * around:
+            if abs(middle[k] - level) <= OPEN * (1 - level) and gaps[k] > APART * around:
                 cut = k
         return float(scores[cut] + scores[cut + 1]) / 2
 
