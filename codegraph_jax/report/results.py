@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
-from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.earlier import now
+from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -46,6 +47,7 @@ def write_results(
     scale: Scale | None = None,
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
+    photos: str = "",
 ) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
@@ -59,6 +61,7 @@ def write_results(
         scale: of the heat maps; without it the run's own.
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
+        photos: by which a later run knows these photos (`core.earlier`).
 
     Returns:
         what was written of each image, in the order of the data set.
@@ -98,6 +101,9 @@ def write_results(
             reviewable = isinstance(config, Config)
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable)
     run = {
+        "date": now(),
+        "command": command_line(),
+        "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }

@@ -145,14 +145,13 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _with_backbone(config: Config, name: str, weights: str) -> Config:
-    """The settings with another backbone: its own blocks, the nearest size, and no more than it is good for."""
+    """The settings with another backbone: its own blocks, and the nearest size."""
     preset = PRESETS[name]
-    size = max(config.backbone.image_size // preset.patch_size, 1) * preset.patch_size
+    size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
         config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
     )
-    scoring = replace(config.scoring, rescore=config.scoring.rescore and preset.tells_images_apart)
-    return replace(config, backbone=backbone, scoring=scoring)
+    return replace(config, backbone=backbone)
 
 
 def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:

@@ -11,6 +11,7 @@ from codegraph_jax.backbones import features_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -100,7 +101,10 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
+        photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
+        if line := keep_earlier(workdir, photos):
+            print(line)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(_closing_table(outcomes))
     for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):

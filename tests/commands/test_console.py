@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands.console import COMMANDS, flags_of, usage
-from codegraph_jax.commands.launch import TASKS
+from codegraph_jax.commands.console import COMMANDS, usage
+from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
 from codegraph_jax.commands.shipped import config_names, configs_directory, shipped_config
 from tests.test_docs import check
 from tests.test_main import RANDOM, photographs
@@ -25,27 +25,30 @@ def codegraph(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
 
 
+def flags_of(name, words):
+    """What absl gets to read of the words after a command."""
+    command = COMMANDS[name]
+    return absl_words(words, command.tasks, command.config, [field for _, field in command.words]).flags
+
+
 def test_words_stand_for_flags():
-    folder = configs_directory() / "folder.py"
+    folder = f"--config={configs_directory() / 'folder.py'}"
     assert flags_of("detect", ["/photos", "--config.data.cache=x"]) == [
-        "--config=folder", "--config.data.root=/photos", "--config.data.cache=x",
+        folder, "--config.data.root=/photos", "--config.data.cache=x",
     ]  # fmt: skip
     assert flags_of("detect", ["--workdir", "out", "/photos", "--exit-code"]) == [
-        "--config=folder", "--config.data.root=/photos", "--workdir=out", "--exit-code",
+        folder, "--config.data.root=/photos", "--workdir=out", "--exit_code=True",
     ]  # fmt: skip
-    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [
-        "--config=mvtec:reference",
-        "--config.data.root=/s",
-    ]
-    assert shipped_config("folder:offline") == f"{folder}:offline"
+    mvtec = f"--config={configs_directory() / 'mvtec.py'}:reference"
+    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [mvtec, "--config.data.root=/s"]
+    assert flags_of("detect", ["--config", "mvtec:reference", "--", "--odd"]) == [mvtec, "--config.data.root=--odd"]
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.tasks])
 def test_every_command_is_a_command_of_main(name):
     command = COMMANDS[name]
-    words = [f"/{word}" for word, _ in command.words]
-    flags = [f"--config={shipped_config(f[9:])}" if f.startswith("--config=") else f for f in flags_of(name, words)]
-    assert set(command.tasks) <= set(TASKS)
+    flags = flags_of(name, [f"/{word}" for word, _ in command.words])
+    assert set(command.tasks) <= set(TASKS) == set(SETTINGS)
     check(flags)
     assert name in usage()
 

