@@ -226,6 +226,9 @@ class ReportConfig:
     """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
     coco: bool = False
     """Whether the flagged regions are also written as COCO's instance annotations, to coco.json."""
+    csv: str = field(default="plain", metadata=choice("plain", "excel"))
+    """How scores.csv and regions.csv are written: `plain` with commas between cells and points in numbers; `excel` as
+    Excel reads them where numbers have decimal commas, with semicolons between cells."""
     csv_mark: bool = False
     """Whether scores.csv and regions.csv begin with a byte order mark, by which Excel knows that names are in UTF-8."""
     heatmap_size: int = field(default=1600, metadata=at_least(32))

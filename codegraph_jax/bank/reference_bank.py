@@ -77,6 +77,9 @@ class Inspection:
     inspected: Sequence[Inspected] = ()
     standouts: Sequence[Standouts] = ()
 
+    def __repr__(self) -> str:
+        return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
 
 @dataclass(frozen=True)
 class ReferenceBank(StoredBank):
@@ -99,6 +102,9 @@ class ReferenceBank(StoredBank):
     """
 
     backbone: Backbone
+
+    def __repr__(self) -> str:
+        return f"ReferenceBank({self.serving}, flagged from {self.calibration.threshold:.4f})"
 
     def inspect(
         self,

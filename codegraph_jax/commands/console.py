@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from textwrap import fill
 from typing import NoReturn
 
-from codegraph_jax import __version__
+import codegraph_jax
 from codegraph_jax.commands.shipped import config_names
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.output import steady_output
@@ -99,7 +99,7 @@ def main() -> NoReturn:
         print(usage())
         sys.exit(0)
     if name == "--version":
-        print(f"codegraph-jax {__version__}")
+        print(f"codegraph-jax {codegraph_jax.__version__}")
         sys.exit(0)
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")

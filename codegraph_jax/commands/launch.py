@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import config_flags
 
-from codegraph_jax import __version__
+import codegraph_jax
 from codegraph_jax.commands.shipped import load_config, shipped_config
 from codegraph_jax.commands.words import Line, config_of, understood
 from codegraph_jax.core.errors import UserError
@@ -93,7 +93,7 @@ def launch(
     line = Line([], {})
     try:
         if "--version" in arguments[1:]:
-            print(f"codegraph-jax {__version__}")
+            print(f"codegraph-jax {codegraph_jax.__version__}")
             sys.exit(FINE)
         # only now, so that an interruption while JAX is loaded ends as any other does
         import jax

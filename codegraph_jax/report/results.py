@@ -72,7 +72,8 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv_mark)
+        form = config.report.csv_mark, config.report.csv == "excel"
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, *form)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
@@ -121,7 +122,7 @@ def _write_regions(
         for record, picture, size in zip(records, pictures, sizes)
         for row in rows_of(record.path, record.category, size, picture.regions)
     ]
-    write_regions(workdir, rows, config.report.csv_mark)
+    write_regions(workdir, rows, config.report.csv_mark, config.report.csv == "excel")
     if config.report.coco:
         images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
         write_json(workdir / COCO, coco(images))

@@ -33,6 +33,7 @@ from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.tasks.places import require_bank, require_there
 from codegraph_jax.tasks.sets import without_roi
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:
         raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
-    if not config.bank.path:
-        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    require_bank(config.bank.path)
     if not config.data.root:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+    if config.data.layout != "tfds":
+        require_there("config.data.root", config.data.root)
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
     if config.data.depth:

@@ -87,7 +87,7 @@ def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
 @pytest.mark.parametrize(
     "data,bank,message",
     [
-        ({"add": ("no such directory",)}, {}, "config.data.add: cannot list 'no such directory'"),
+        ({"add": ("no such directory",)}, {}, "config.data.add: 'no such directory' does not exist"),
         ({}, {"save": "bank.npz"}, "config.bank.save: 'bank.npz' does not end in .safetensors"),
     ],
 )
