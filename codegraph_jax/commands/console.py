@@ -72,7 +72,7 @@ COMMANDS = {
     "train": Command(
         "trains a network for out-of-distribution detection (OECL)",
         "folder_oecl",
-        ("oecl",),
+        ("oecl", "oecl_study"),
         (("NORMAL", "data.train"), ("OTHER", "oe.source")),
     ),
     "score": Command(
