@@ -117,6 +117,8 @@ class CoDeGraph:
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
         settings = with_preset(settings)
+        # before the hub is asked for weights
+        _check(settings)
         mesh, loaded = device_mesh(settings.parallel), load_backbone(settings.backbone)
         cells = settings.backbone.image_size // loaded.preset.patch_size
         similarity, self.choice = choose(
@@ -362,14 +364,6 @@ class CoDeGraph:
         on_device = plan_device(self.config, plan, self.mesh, len(sources), blocks, sets, largest)
         with together():
             check_host(plan, on_device, self.config.storage.check)
-            require_several("similarity.references", self.config.similarity.references)
-            if self.config.similarity.variance < 1 and self.config.bank.save:
-                raise ConfigError(ALL_CHANNELS)
-            if self.config.similarity.radius and self.config.bank.kind == "compact":
-                raise ConfigError(
-                    "config.bank.kind: a compact bank does not know where its patches lay, so that "
-                    "config.similarity.radius has no meaning for it; leave one of them out"
-                )
         with clock("backbone"):
             depth = self._depth(images)
             rows = on_device.rows if on_device else 0
@@ -474,6 +468,20 @@ class CoDeGraph:
         if cache:
             cache.warn_of_damage()
         return features
+
+
+def _check(config: Config) -> None:
+    """Refuses settings that do not go together."""
+    require_several("similarity.references", config.similarity.references)
+    if config.bank.save:
+        require_several("bank.references", config.bank.references)
+    if config.similarity.variance < 1 and config.bank.save:
+        raise ConfigError(ALL_CHANNELS)
+    if config.similarity.radius and config.bank.kind == "compact":
+        raise ConfigError(
+            "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
+            "has no meaning for it; leave one of them out"
+        )
 
 
 def require_several(what: str, references: int) -> None:

@@ -1,5 +1,6 @@
 """Settings as text: the flags that people need of a command, and the list of all settings."""
 
+import re
 from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
@@ -98,5 +99,7 @@ def _entry(setting: Setting, values: Any) -> str:
     default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
     names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
     choices = setting.limits.get("choices")
-    meaning = setting.meaning + (f" One of: {', '.join(map(str, choices))}." if choices else "")
+    # an installed product has no pages beside it
+    told = re.sub(r" \((?:docs/|BENCHMARKS)[^)]*\)", "", setting.meaning)
+    meaning = told + (f" One of: {', '.join(map(str, choices))}." if choices else "")
     return f"  {names}\n{fill(meaning, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"

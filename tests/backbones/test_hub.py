@@ -8,8 +8,9 @@ import pytest
 from codegraph_jax.backbones import checkpoints, hub
 from codegraph_jax.backbones.backbone import load_backbone
 from codegraph_jax.backbones.presets import PRESETS, HubSource
-from codegraph_jax.config import BackboneConfig
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.detector import CoDeGraph
 
 
 class Session:
@@ -90,6 +91,8 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
     for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
+    with pytest.raises(ConfigError, match=r"config\.similarity\.references: one reference cannot judge itself"):
+        CoDeGraph(Config(backbone=BackboneConfig("dinov2-base"), similarity=SimilarityConfig(references=1)))
     assert not session.asked
 
 

@@ -7,10 +7,15 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ml_collections import ConfigDict
 
+import codegraph_jax
+from codegraph_jax.commands import launch
 from codegraph_jax.commands.console import COMMANDS, usage
+from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
 from codegraph_jax.commands.shipped import config_names, configs_directory, shipped_config
 from tests.test_docs import check
@@ -62,6 +67,37 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mvtec.py").touch()
     assert shipped_config("configs/mvtec.py") == "configs/mvtec.py"
+
+
+@pytest.mark.parametrize(
+    "task,config,place,workdir",
+    [
+        ("detect", "folder", "/my/photos", "runs/photos"),
+        ("detect", "folder", "/my/photos/", "runs/photos"),
+        ("detect", "mvtec", "/data/bottles", "runs/bottles-mvtec"),
+        ("detect", "tfds", "tfds:beans", "runs/beans-tfds"),
+        ("detect", "demo", "", "runs/demo"),
+        ("detect", "folder", "/", "runs/folder"),
+        ("inspect", "inspect", "/my/photos", "runs/photos-inspect"),
+        ("choose", "choose", "/my/photos", "runs/photos-choose"),
+        ("oecl_score", "folder_oecl", "/my/photos", "runs/photos-scores"),
+        ("oecl", "folder_oecl", "/my/photos", "runs/folder_oecl"),
+        ("watch", "watch", "/my/photos", "runs/watch"),
+    ],
+)
+def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
+    monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
+    monkeypatch.setattr(launch, "config_file", lambda: f"configs/{config}.py")
+    values = ConfigDict({"task": task, "data": {"root": place}, "images": place})
+    assert launch.workdir(values) == workdir.replace("/", os.sep)
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["codegraph", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        console_main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"codegraph-jax {codegraph_jax.__version__}\n"
 
 
 @pytest.mark.parametrize(

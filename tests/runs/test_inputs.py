@@ -45,7 +45,7 @@ def files(place):
     return sorted(path.relative_to(place).as_posix() for path in Path(place).rglob("*") if path.is_file())
 
 
-def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
+def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     photographs(tmp_path / "bolts", n=8)
     photographs(tmp_path / "nuts", n=5)
     work = tmp_path / "work"
@@ -57,7 +57,14 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
 
     off = ReportConfig(page=False, maps=False)
     run(config(tmp_path / "nuts", threshold=ThresholdConfig(share=0.2), report=off), work)
-    left = [name for name in files(work) if not name.startswith(".")]
+    (kept,) = (work / "earlier").iterdir()
+    assert f"the report of {tmp_path / 'bolts'}, of " in (said := capsys.readouterr().out)
+    assert f"is kept: {kept}" in said and said.count("is kept") == 1, "the same photographs are judged again in place"
+    assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
+    assert len(files(kept / "masks")) == 2
+    manifest = json.loads((work / "manifest.json").read_text())
+    assert {"date", "command", "photos"} <= set(manifest)
+    left = [name for name in files(work) if not name.startswith((".", "earlier"))]
     assert not [name for name in left if "bolts" in name or name in ("report.html", "maps.npz")]
     assert "masks/mine.png" in left, "what a person has put there stays"
     assert len(files(work / "heatmaps")) == 5
