@@ -61,7 +61,7 @@ def _recall(place: Path, network: str) -> str | None:
 
 def _ask(address: str) -> str | None:
     """One request, in a thread of its own: the time that a name takes to be looked up cannot be bounded otherwise."""
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import get_session
 
     host = address.partition("://")[2].partition("/")[0]
     reasons = [f"{host} does not answer within {SECONDS:g} s"]

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from codegraph_jax.backbones.vit import Architecture
 from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.installing import install_command
-from codegraph_jax.core.settings import ConfigError, did_you_mean
+from codegraph_jax.core.settings import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

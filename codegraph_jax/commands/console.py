@@ -8,9 +8,8 @@ from typing import NoReturn
 
 import codegraph_jax
 from codegraph_jax.commands.shipped import config_names
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
-from codegraph_jax.core.settings import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.settings import did_you_mean
+from codegraph_jax.core.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -1,5 +1,8 @@
 """The one class that every problem which the user can mend derives from."""
 
+import difflib
+from collections.abc import Iterable
+
 from codegraph_jax.core.installing import extra, install_command
 
 
@@ -24,3 +27,9 @@ class MissingPackage(UserError):
         super().__init__(
             f"{task} needs the package {package}, which is not installed: {install_command(extra(needed))}"
         )
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean 'x'?` for the nearest of the known names, or `otherwise` where none is near."""
+    close = difflib.get_close_matches(name, [*known], n=1)
+    return f"did you mean {close[0]!r}?" if close else otherwise

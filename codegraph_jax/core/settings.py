@@ -6,20 +6,19 @@ Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` an
 
 import ast
 import dataclasses
-import difflib
 import functools
 import inspect
 import re
 import textwrap
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import UserError, did_you_mean
 
 T = TypeVar("T")
 
@@ -115,12 +114,6 @@ def _meanings(cls: type) -> dict[str, str]:
             ):
                 found[field.target.id] = " ".join(str(after.value.value).split())
     return found
-
-
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`did you mean 'x'?` for the nearest of the known names, or `otherwise` where none is near."""
-    close = difflib.get_close_matches(name, [*known], n=1)
-    return f"did you mean {close[0]!r}?" if close else otherwise
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:

@@ -22,10 +22,10 @@ from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_summary, peak_memory
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.installing import install_command
-from codegraph_jax.core.settings import ConfigError, choice, did_you_mean, read_config
+from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of

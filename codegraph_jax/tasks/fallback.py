@@ -5,7 +5,8 @@ from dataclasses import replace
 from codegraph_jax.backbones.checkpoints import NoWeights
 from codegraph_jax.backbones.presets import PRESETS
 from codegraph_jax.config import Config
-from codegraph_jax.core.settings import ConfigError, did_you_mean
+from codegraph_jax.core.errors import did_you_mean
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
 
 

@@ -36,7 +36,7 @@ def network(monkeypatch, tmp_path):
 
     def answer(how):
         session = Session(how)
-        monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: session)
+        monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
         return session
 
     return answer

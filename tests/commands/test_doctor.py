@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -43,6 +45,19 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "pip install jax\n" in said
     assert said.endswith("missing: packages\n")
+
+
+def test_the_doctor_needs_no_package_to_say_which_are_missing():
+    """Nothing of the command line may import them before."""
+    names = [name.replace("-", "_") for name in doctor.NEEDED]
+    code = (
+        "import sys\n"
+        f"for name in {(*names, 'absl', 'sklearn', 'PIL')}: sys.modules[name] = None\n"
+        "from codegraph_jax.commands import console, doctor\n"
+        "console.usage()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_ready_says_what_is_not(monkeypatch, capsys):
