@@ -21,5 +21,5 @@ from codegraph_jax.config import to_config_dict
 
 def get_config(part: str = "") -> ConfigDict:
     if part and part not in PARTS:
-        raise ValueError(f"--config=benchmark has the variants {', '.join(PARTS)}, not {part!r}")
+        raise ValueError(f"the variants are {', '.join(PARTS)}, not {part!r}")
     return to_config_dict(BenchmarkConfig(parts=(part,) if part else PARTS))

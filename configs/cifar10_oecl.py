@@ -58,7 +58,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
             )
         )
     if variant != "published":
-        raise ValueError(f"--config=cifar10_oecl: no variant {variant!r}; there are published, laptop and small")
+        raise ValueError(f"no variant {variant!r}; there are published, laptop and small")
     return to_config_dict(
         OeclConfig(
             data=DataConfig(train="tfds:cifar10"),

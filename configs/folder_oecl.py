@@ -25,7 +25,7 @@ def get_config(variant: str = "train") -> ml_collections.ConfigDict:
     if variant == "score":
         return to_config_dict(ScoreConfig())
     if variant != "train":
-        raise ValueError(f"--config=folder_oecl: no variant {variant!r}; there are train and score")
+        raise ValueError(f"no variant {variant!r}; there are train and score")
     return to_config_dict(
         at_224(
             DataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),

@@ -62,7 +62,7 @@ CLASSES = {
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """One class against the rest, or `loo`: one class left out."""
     if variant not in ("", "loo"):
-        raise ValueError(f"--config=imagenet30_oecl: no variant {variant!r}; there is loo")
+        raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
         DataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
         ExposureConfig(source="data/imagenet", split="", without=tuple(CLASSES.values()), few_shot=20_000),

@@ -46,4 +46,4 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 consistency=ConsistencyConfig(enabled=False),
             )
         )
-    raise ValueError(f"--config=mvtec has the variants paper and reference, not {variant!r}")
+    raise ValueError(f"the variants are paper and reference, not {variant!r}")

@@ -34,7 +34,7 @@ def get_config(variant: str = "few_shot") -> ml_collections.ConfigDict:
     """`few_shot` or `diversity`, and either with `_small` behind."""
     study, small = variant.removesuffix("_small"), variant.endswith("_small")
     if study not in VARIED:
-        raise ValueError(f"--config=oecl_studies: no variant {variant!r}; there are {', '.join(VARIED)}, _small too")
+        raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIED)}, _small too")
     vary, values = VARIED[study]
     run = read_oecl_config(cifar10_oecl.get_config("laptop" if small else "published"))
     if small:

@@ -30,7 +30,7 @@ def get_config(variant: str = "large") -> ConfigDict:
         "long": DrawConfig(part="plate", count=60, width=1600, size=400, one_off=0.4, defect=(20.0, 90.0)),
     }
     if variant not in plates:
-        raise ValueError(f"--config=plates has the variants {' and '.join(plates)}, not {variant!r}")
+        raise ValueError(f"the variants are {' and '.join(plates)}, not {variant!r}")
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn", draw=plates[variant]),

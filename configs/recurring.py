@@ -43,7 +43,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     if variant == "statistics":
         return to_config_dict(StudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
     if variant != "full":
-        raise ValueError(f"--config=recurring has the variants full, statistics and quick, not {variant!r}")
+        raise ValueError(f"the variants are full, statistics and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     return to_config_dict(StudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect))

@@ -28,7 +28,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     if variant == "quick":
         return to_config_dict(ThresholdStudyConfig(laws=("gumbel", "gauss", "two variants"), repeats=10))
     if variant != "full":
-        raise ValueError(f"--config=thresholds has the variants full and quick, not {variant!r}")
+        raise ValueError(f"the variants are full and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(

@@ -154,8 +154,8 @@ def open_hub(source: HubSource, hub_is_vital: bool = True) -> Checkpoint:
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    # of a branch there may be a newer commit; a commit never changes
-    cached = bool(COMMIT.fullmatch(source.revision)) and is_cached(source)
+    # of a branch there may be a newer commit, and of shards some may be missing
+    cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
     reason = None if cached else why_unreachable(not hub_is_vital)
     fetch = partial(_hub_file, source, local=cached or reason is not None)
     index = f"{source.file}.index.json"

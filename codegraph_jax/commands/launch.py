@@ -72,7 +72,7 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: how many processes take part.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: which one this is, from 0.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; default: runs/ and the config's name.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and the name of the photos' folder.")
 EXIT_CODE = flags.DEFINE_boolean("exit_code", False, "End with status 1 when an image is flagged (also --exit-code).")
 
 
@@ -123,7 +123,7 @@ def absl_words(
     named = config_of(words) or config
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
-    task = load_config(named).get("task")
+    task = str(load_config(named).get("task"))
     _check_task(task, named, tasks)
     line = understood(words, task_settings(task), places, _takes_no_value)
     return Line([f"--config={shipped_config(named)}", *line.flags], line.typed)

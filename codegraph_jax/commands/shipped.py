@@ -56,10 +56,13 @@ def load_config(value: str) -> Any:
     if colon and not parameters:
         raise UserError(f"--config={value}: {path.name} has no variants; leave :{variant} out")
     try:
-        return get_config(variant) if colon else get_config()
+        config = get_config(variant) if colon else get_config()
     except ValueError as error:
         words = re.findall(r"\w+", str(error).replace(repr(variant), ""))
         raise UserError(f"--config={value}: {error}; {did_you_mean(variant, words)}".removesuffix("; ")) from error
+    if not hasattr(config, "get"):
+        raise UserError(f"--config={value}: get_config() must return a ConfigDict, not {type(config).__name__}")
+    return config
 
 
 def _run(path: Path) -> Any:

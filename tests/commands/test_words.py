@@ -142,7 +142,7 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: has no meaning for this command"),
-        (["--config=folder:ofline"], "has the variants hub and offline, not 'ofline'; did you mean 'offline'?"),
+        (["--config=folder:ofline"], "the variants are hub and offline, not 'ofline'; did you mean 'offline'?"),
         (["--config=demo:x"], "demo.py has no variants; leave :x out"),
         (["--config=foldr"], "--config=foldr: no such file; did you mean 'folder'?"),
         (["--config=."], "is a directory"),
@@ -173,6 +173,9 @@ def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path):
         file.write_text(text)
         with pytest.raises(UserError, match=f"own.py: cannot be loaded .*{said}"):
             absl_words([], config=str(file))
+    file.write_text("def get_config():\n    pass\n")
+    with pytest.raises(UserError, match="must return a ConfigDict, not NoneType"):
+        absl_words([], config=str(file))
 
 
 def test_all_settings_are_listed_and_found_by_any_word():
