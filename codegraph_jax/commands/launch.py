@@ -72,7 +72,7 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: how many processes take part.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: which one this is, from 0.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and the name of the photos' folder.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
 EXIT_CODE = flags.DEFINE_boolean("exit_code", False, "End with status 1 when an image is flagged (also --exit-code).")
 
 

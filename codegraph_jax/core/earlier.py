@@ -42,7 +42,7 @@ def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> s
             known = f"{status.st_size} {status.st_mtime_ns if by_time else 0}"
         except (OSError, ValueError):
             known = "unreadable"
-        digest.update(f"{name}\0{known}\0".encode(errors="surrogateescape"))
+        digest.update(f"{name}\0{known}\0".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 

@@ -80,4 +80,4 @@ def test_photos_are_known_by_name_size_and_time(tmp_path):
     assert photos_identity([("b.png", str(file))]) != first
     file.write_bytes(b"22")
     assert photos_identity([("a.png", str(file))]) != first
-    assert photos_identity([("\udcff", str(tmp_path / "absent"))])
+    assert photos_identity([("\udcff\ud800", str(tmp_path / "absent"))])
