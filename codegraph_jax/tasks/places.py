@@ -27,14 +27,21 @@ def nearest_path(path: Path) -> str:
     return ""
 
 
-def require_there(field: str, place: str) -> None:
+def require_there(field: str, place: str, otherwise: str = "") -> None:
     """Refuses a path that leads nowhere.
+
+    Args:
+        field: the setting that names it.
+        place: the path.
+        otherwise: what to do where nothing of a like name is there.
 
     Raises:
         ConfigError: names the nearest path that is there.
     """
-    if not Path(place).exists() and not Path(place).is_symlink():
-        raise ConfigError(f"{field}: {place!r} does not exist; {nearest_path(Path(place))}".removesuffix("; "))
+    path = Path(place)
+    if not path.exists() and not path.is_symlink():
+        hint = nearest_path(path) or otherwise
+        raise ConfigError(f"{field}: {place!r} does not exist{f'; {hint}' if hint else ''}")
 
 
 def require_bank(path: str) -> None:
@@ -47,11 +54,7 @@ def require_bank(path: str) -> None:
     if not path:
         raise ConfigError(f"{field}: is empty; give the file of a bank, --config.bank.path=FILE{SUFFIX}")
     if Path(path).is_dir():
-        banks = sorted(str(bank) for bank in Path(path).glob(f"*{SUFFIX}"))
-        meant = (
-            f"did you mean {' or '.join(banks[:SHOWN])}?"
-            if banks
-            else f"give the {SUFFIX} file that --save-bank has named"
-        )
-        raise ConfigError(f"{field}: {path!r} is a directory; {meant}")
-    require_there(field, path)
+        banks = sorted(str(bank) for bank in Path(path).glob(f"*{SUFFIX}"))[:SHOWN]
+        hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {SUFFIX} file that --save-bank has named"
+        raise ConfigError(f"{field}: {path!r} is a directory; {hint}")
+    require_there(field, path, f"codegraph detect PHOTOS --save-bank=FILE{SUFFIX} makes one")
