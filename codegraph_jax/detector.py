@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
+from codegraph_jax.backbones.presets import with_preset
 from codegraph_jax.bank.making import Lesson, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
@@ -81,7 +82,7 @@ class CoDeGraph:
     """Finds the anomalous images of a set, and where.
 
     Args:
-        config: settings of the run.
+        config: settings of the run, or the name of a backbone.
         backbone: shorthand for `config.backbone.name`.
         **backbone_fields: the same for other fields of `config.backbone`, such as `image_size` and `weights`.
 
@@ -101,20 +102,29 @@ class CoDeGraph:
         ReferenceBank: judges single new images by what a set has taught.
     """
 
-    def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
-        config = config or Config()
+    def __init__(self, config: Config | str | None = None, *, backbone: str | None = None, **backbone_fields: Any):
+        if isinstance(config, str):
+            backbone = backbone or config
+        elif config is not None and not isinstance(config, Config):
+            raise ConfigError(
+                f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+            )
+        settings = config if isinstance(config, Config) else Config()
         if backbone:
             backbone_fields["name"] = backbone
         try:
-            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
+            settings = dataclasses.replace(settings, backbone=dataclasses.replace(settings.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        mesh, loaded = device_mesh(config.parallel), load_backbone(config.backbone)
-        cells = config.backbone.image_size // loaded.preset.patch_size
+        settings = with_preset(settings)
+        # before the hub is asked for weights
+        _check(settings)
+        mesh, loaded = device_mesh(settings.parallel), load_backbone(settings.backbone)
+        cells = settings.backbone.image_size // loaded.preset.patch_size
         similarity, self.choice = choose(
-            config.similarity, config.features.degrees, (cells, cells), loaded.preset.width
+            settings.similarity, settings.features.degrees, (cells, cells), loaded.preset.width
         )
-        self._set_up(dataclasses.replace(config, similarity=similarity), mesh, loaded)
+        self._set_up(dataclasses.replace(settings, similarity=similarity), mesh, loaded)
 
     def detect(
         self,
@@ -227,10 +237,11 @@ class CoDeGraph:
             filtered = taken_out if consistency.enabled else None
             found = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
             maps = {name: scores.reshape(-1, *grid) for name, scores in found.items()}
-            images = {name: image_scores(own, placement.frame.size, placement.contents()) for name, own in maps.items()}
+            size, contents = placement.frame.size, placement.contents()
+            images = {name: image_scores(scores, size, contents) for name, scores in maps.items()}
             decided = decide_photos(maps, images, own, recurring, config.threshold, answers, features, placement)
             scores = decided.scores
-            if config.scoring.rescore:
+            if config.scoring.rescore == "on":
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         result = DetectionResult(
             kept=features.kept,
@@ -365,14 +376,6 @@ class CoDeGraph:
         on_device = plan_device(self.config, plan, self.mesh, len(sources), blocks, sets, largest)
         with together():
             check_host(plan, on_device, self.config.storage.check)
-            require_several("similarity.references", self.config.similarity.references)
-            if self.config.similarity.variance < 1 and self.config.bank.save:
-                raise ConfigError(ALL_CHANNELS)
-            if self.config.similarity.radius and self.config.bank.kind == "compact":
-                raise ConfigError(
-                    "config.bank.kind: a compact bank does not know where its patches lay, so that "
-                    "config.similarity.radius has no meaning for it; leave one of them out"
-                )
         with clock("backbone"):
             depth = self._depth(images)
             rows = on_device.rows if on_device else 0
@@ -477,6 +480,20 @@ class CoDeGraph:
         if cache:
             cache.warn_of_damage()
         return features
+
+
+def _check(config: Config) -> None:
+    """Refuses settings that do not go together."""
+    require_several("similarity.references", config.similarity.references)
+    if config.bank.save:
+        require_several("bank.references", config.bank.references)
+    if config.similarity.variance < 1 and config.bank.save:
+        raise ConfigError(ALL_CHANNELS)
+    if config.similarity.radius and config.bank.kind == "compact":
+        raise ConfigError(
+            "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
+            "has no meaning for it; leave one of them out"
+        )
 
 
 def require_several(what: str, references: int) -> None:

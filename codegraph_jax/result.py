@@ -86,6 +86,12 @@ class DetectionResult:
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
+    def __repr__(self) -> str:
+        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
+        skipped = f", {len(self.skipped)} not read" if self.skipped else ""
+        some = f"{groups} group{'s' * (groups != 1)}"
+        return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
+
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
     ) -> Float[np.ndarray, "k a b"]:

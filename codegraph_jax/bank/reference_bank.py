@@ -82,6 +82,9 @@ class Inspection:
     standouts: Sequence[Standouts] = ()
     foreign: bool = False
 
+    def __repr__(self) -> str:
+        return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
 
 @dataclass(frozen=True)
 class ReferenceBank(StoredBank):
@@ -104,6 +107,9 @@ class ReferenceBank(StoredBank):
     """
 
     backbone: Backbone
+
+    def __repr__(self) -> str:
+        return f"ReferenceBank({self.serving}, flagged from {self.calibration.threshold:.4f})"
 
     def inspect(
         self,

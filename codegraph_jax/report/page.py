@@ -27,7 +27,7 @@ from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence, review_draft
-from codegraph_jax.report.tables import HEADINGS, metrics_rows
+from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.wording import CHOICES, VERDICTS, describe_evidence, describe_threshold, several_products
 
 MOST_MEMBERS = 60
@@ -150,7 +150,7 @@ def write_page(
         weights=outcomes[0].result.weights,
         frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
         inspected_in_part=any(outcome.inspected for outcome in outcomes),
-        headings=list(HEADINGS.values()),
+        headings=list(metrics_headings({outcome.category: outcome.metrics for outcome in outcomes}).values()),
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
-from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.earlier import now
+from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -46,6 +47,7 @@ def write_results(
     scale: Scale | None = None,
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
+    photos: str = "",
 ) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
@@ -59,6 +61,7 @@ def write_results(
         scale: of the heat maps; without it the run's own.
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
+        photos: by which a later run knows these photos (`core.earlier`).
 
     Returns:
         what was written of each image, in the order of the data set.
@@ -69,7 +72,8 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv_mark)
+        form = config.report.csv_mark, config.report.csv == "excel"
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, *form)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
@@ -98,6 +102,9 @@ def write_results(
             reviewable = isinstance(config, Config)
             write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable)
     run = {
+        "date": now(),
+        "command": command_line(),
+        "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }
@@ -115,7 +122,7 @@ def _write_regions(
         for record, picture, size in zip(records, pictures, sizes)
         for row in rows_of(record.path, record.category, size, picture.regions)
     ]
-    write_regions(workdir, rows, config.report.csv_mark)
+    write_regions(workdir, rows, config.report.csv_mark, config.report.csv == "excel")
     if config.report.coco:
         images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
         write_json(workdir / COCO, coco(images))

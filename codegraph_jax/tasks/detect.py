@@ -14,6 +14,7 @@ import numpy as np
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
+from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -148,7 +149,11 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     if processes.is_first():
         with written_to(workdir):
-            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn_by(config.data, workdir))
+            drawn = drawn_by(config.data, workdir)
+            photos = photos_identity(((s.name, s.path) for one in everything.values() for s in one), not drawn)
+            if line := keep_earlier(workdir, photos, drawn):
+                print(line)
+            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, photos=photos)
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)

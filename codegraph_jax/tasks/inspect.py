@@ -12,6 +12,7 @@ from codegraph_jax.backbones import features_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -33,6 +34,7 @@ from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.tasks.places import require_bank, require_there
 from codegraph_jax.tasks.sets import without_roi
 
 logger = logging.getLogger(__name__)
@@ -55,10 +57,11 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:
         raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
-    if not config.bank.path:
-        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    require_bank(config.bank.path)
     if not config.data.root:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+    if config.data.layout != "tfds":
+        require_there("config.data.root", config.data.root)
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
     if config.data.depth:
@@ -104,7 +107,10 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
+        photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
+        if line := keep_earlier(workdir, photos):
+            print(line)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(_closing_table(outcomes))
     for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):

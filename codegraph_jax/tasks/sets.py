@@ -14,6 +14,7 @@ from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImages
 from codegraph_jax.distributed import processes
+from codegraph_jax.tasks.places import require_there
 
 
 def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
@@ -24,6 +25,8 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+        if data.layout != "tfds":
+            require_there("config.data.root", data.root)
         categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
     if config.data.split == "none":
         require_one_product(config, categories)
@@ -64,6 +67,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
     """The images of `data.add`, without labels, below `added/` in the category."""
     samples: dict[str, Sample] = {}
     for number, place in enumerate(data.add):
+        require_there("config.data.add", place)
         if Path(place).is_file():
             images = {Path(place).name: place}
         else:
