@@ -31,10 +31,12 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.depth import brightest, depth_of
+from codegraph_jax.data.contents import require_contents
 from codegraph_jax.data.frame import Frame, choose_frame
-from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
-from codegraph_jax.data.roi import Inspected, Roi, shared_roi
+from codegraph_jax.data.images import Source, allow_megapixels, size_of
+from codegraph_jax.data.measuring import summaries
+from codegraph_jax.data.roi import Inspected, Roi, shared_roi, where_data
+from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -239,7 +241,7 @@ class CoDeGraph:
             consistency=recurring,
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
-            depth=features.depth,
+            value_range=features.value_range,
             products=comparison.products,
         )
         if bank_references:
@@ -261,7 +263,7 @@ class CoDeGraph:
         patch = self.backbone.preset.patch_size
         look = dataclasses.replace(self.extractor, frame=Frame.squeezed(LOOK * patch, patch))
         with bar(len(images), "first look", "image", progress) as advance:
-            features = look.extract(images, progress=advance, depth=self._depth(images))
+            features = look.extract(images, progress=advance, value_range=self.range_of(images))
         found = np.zeros(len(images), int)
         if len(features.kept):
             found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
@@ -313,6 +315,7 @@ class CoDeGraph:
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
         allow_megapixels(config.data.max_megapixels)
+        given_range(config.data.range)
         self.config, self.mesh, self.backbone = config, mesh, backbone
         self.extractor = Extractor(
             backbone,
@@ -363,16 +366,22 @@ class CoDeGraph:
                     "config.similarity.radius has no meaning for it; leave one of them out"
                 )
         with clock("backbone"):
-            depth = self._depth(images)
+            value_range, incomplete = self._measured(images, added)
             rows = on_device.rows if on_device else 0
-            read = partial(self._features, sources, frame, progress, earlier, plan, depth, rows)
+            read = partial(self._features, sources, frame, progress, earlier, plan, value_range, rows)
             features = read()
+            with together():
+                require_contents(
+                    images, features.kept, features.copies, features.grey_levels, bool(self.config.data.range)
+                )
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
                 features = read(once=False)
-            if inspected:
+            if inspected or incomplete:
                 with together():
-                    features = features.where_inspected(inspected, sources)
+                    features = features.where_inspected(
+                        where_data(sources, value_range, inspected, incomplete), sources
+                    )
         own = int((features.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
@@ -417,23 +426,31 @@ class CoDeGraph:
             compared=compared,
         )
 
-    def _depth(self, images: Sequence[Source]) -> int:
-        """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""
-        if self.config.data.depth:
-            return self.config.data.depth
+    def range_of(self, images: Sequence[Source]) -> ValueRange | None:
+        """How samples of 16 bits, 32 bits or floats are shown; None where the set has none.
+
+        Args:
+            images: as for `detect`; those of `added` count for nothing.
+        """
+        return self._measured(images)[0]
+
+    def _measured(
+        self, images: Sequence[Source], added: Sequence[Source] = ()
+    ) -> tuple[ValueRange | None, frozenset[int]]:
+        """The value range of the set, which added images do not change, and which of all images lack data in places."""
+        sources = [*images, *added]
+        mine = share(len(sources))
         with together():
-            mine = brightest(images[share(len(images))], decoding_threads(self.config.data.workers))
-        grey, colour = (max(values) for values in zip(*gather(mine)))
-        if not grey and not colour:
-            return DEEP
-        depth = depth_of(max(grey, colour))
-        if colour and depth < DEEP:
-            logger.warning(
-                "the 16-bit colours of this set use %d bits, of which only the upper %d can be read; save them with 8 "
-                "bits a channel, by the range that they use, for finer steps",
-                depth, depth - 8,
-            )  # fmt: skip
-        return depth
+            own = summaries(sources[mine], decoding_threads(self.config.data.workers))
+        parts = gather([[i + mine.start, *dataclasses.astuple(summary)] for i, summary in own.items()])
+        found = {i: Summary(*values) for part in parts for i, *values in part}
+        measured = range_of([summary for i, summary in found.items() if i < len(images)])
+        if not measured:
+            return None, frozenset()
+        if given := given_range(self.config.data.range):
+            given = dataclasses.replace(given, no_data=given.no_data or measured.no_data)
+            measured = dataclasses.replace(given, seen=measured.seen, gaps=measured.gaps)
+        return measured, frozenset(i for i, summary in found.items() if summary.lacks_data(measured))
 
     def _features(
         self,
@@ -442,7 +459,7 @@ class CoDeGraph:
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
-        depth: int,
+        value_range: ValueRange | None,
         rows: int,
         once: bool = True,
     ) -> Features:
@@ -462,7 +479,7 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once, depth, 0 if buffer else rows)
+            features = extractor.extract(sources, stores, buffer, advance, once, value_range, 0 if buffer else rows)
         if cache:
             cache.warn_of_damage()
         return features
@@ -472,6 +489,18 @@ def require_several(what: str, references: int) -> None:
     """Refuses a single reference: the image that it is would be judged by nobody."""
     if references == 1:
         raise ConfigError(f"config.{what}: one reference cannot judge itself; give two or more")
+
+
+def given_range(values: Sequence[float]) -> ValueRange | None:
+    """The range that `config.data.range` states; None where it is empty.
+
+    Raises:
+        ConfigError: it states something else.
+    """
+    try:
+        return ValueRange.given(values) if values else None
+    except ValueError as error:
+        raise ConfigError(f"config.data.range: {error}, as in 0,4095") from None
 
 
 def _renamed(old: str, value: T | None, new: str, given: T) -> T:

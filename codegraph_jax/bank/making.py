@@ -88,7 +88,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         taught=taught,
         history=(Chapter("", (), (), 0, calibration),),
         scale=(low, high),
-        depth=comparison.features.depth,
+        value_range=comparison.features.value_range,
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,

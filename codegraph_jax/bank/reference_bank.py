@@ -36,8 +36,9 @@ from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
+from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Inspected, Roi
+from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
@@ -129,7 +130,7 @@ class ReferenceBank(StoredBank):
         found: list[Standouts] = []
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            features = extractor.extract(chunk, depth=self.depth)
+            features = extractor.extract(chunk, value_range=self.value_range)
             if inspected:
                 features = features.where_inspected(inspected[start : start + CHUNK], chunk)
             placements.append(features.placement)
@@ -242,7 +243,7 @@ class ReferenceBank(StoredBank):
             BankError: nothing is left to add.
         """
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
-        features = self.extractor().extract(images, depth=self.depth, once=True)
+        features = self.extractor().extract(images, value_range=self.value_range, once=True)
         if inspected := self._inspected(images, ""):
             features = features.where_inspected(inspected, images)
         known = {key for chapter in self.history for key in chapter.keys}
@@ -358,9 +359,12 @@ class ReferenceBank(StoredBank):
                 yield Standouts.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
-        """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""
+        """What of each photograph is inspected: by a place of the kind of `config.data.roi` or as in the set, and where
+        it has data."""
         known = roi if roi else self.roi
-        return () if known is None else Roi.of(known).each([str(image) for image in images])
+        inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
+        incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
+        return where_data(images, self.value_range, inspected, incomplete) if incomplete else inspected
 
 
 @lru_cache(maxsize=4)

@@ -157,7 +157,7 @@ def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "config": {name: value for name, value in values.items() if name not in CHANGE_NO_NUMBER},
-        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "depth")},
+        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "range")},
         "weights": weights_identity(backbone.weights),
         "architecture": dataclasses.asdict(backbone.model.architecture),
         "versions": package_versions(),

@@ -59,8 +59,8 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
-    if config.data.depth:
-        raise ConfigError("config.data.depth: belongs to detection; the bank says how its set was read")
+    if config.data.range:
+        raise ConfigError("config.data.range: belongs to detection; the bank has the range of its set")
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)
         return _run_in(Path(workdir), config)
@@ -144,7 +144,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         weights=bank.weights,
         features=features_identity(bank.backbone, bank.settings),
         seconds={},
-        depth=bank.depth,
+        value_range=bank.value_range,
         consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
     )
 

@@ -103,7 +103,9 @@ def test_12_bit_tiff_is_scaled_by_4095(tmp_path):
 def test_float_tiff_is_scaled_by_its_finite_extremes(tmp_path):
     values = np.array([[-2.0, 0.0, 2.0, np.nan, np.inf, -np.inf]], np.float32)
     Image.fromarray(values).save(tmp_path / "a.tif")
-    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[0, :, 0], [0, 128, 255, 0, 255, 0])
+    image = load_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.asarray(image)[0, :, 0], [0, 128, 255, 128, 128, 128])
+    assert image.info["has_data"].tolist() == [[True, True, True, False, False, False]]
     Image.fromarray(np.full((2, 2), 7.5, np.float32)).save(tmp_path / "constant.tif")
     assert pixels(tmp_path / "constant.tif").max() == 0
     Image.fromarray(np.array([[-100_000, 0, 100_000]], np.int32)).save(tmp_path / "int.tif")
@@ -115,10 +117,28 @@ def test_transparency_shows_white(tmp_path):
     rgba[0, :, 3] = [0, 255, 128]
     Image.fromarray(rgba).save(tmp_path / "a.png")
     np.testing.assert_allclose(pixels(tmp_path / "a.png")[0, :, 0], [255, 0, 127], atol=1)
-    Image.new("LA", (2, 2), (0, 0)).save(tmp_path / "la.png")
-    assert pixels(tmp_path / "la.png").min() == 255
-    Image.new("P", (2, 2), 0).save(tmp_path / "p.png", transparency=0)
-    assert pixels(tmp_path / "p.png").min() == 255
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert pixels(tmp_path / "p.png")[0, :, 0].tolist() == [255, 9]
+
+
+@pytest.mark.parametrize("alpha", ["nothing shown", "one value", "a fourth band", "hardly anything shown"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp"])
+def test_what_is_no_opacity_hides_nothing(alpha, suffix, tmp_path):
+    """Cameras leave the fourth byte unset, and a fourth band may be infrared light."""
+    band = {
+        "nothing shown": np.zeros(NOISE.shape[:2]),
+        "one value": np.full(NOISE.shape[:2], 40),
+        "a fourth band": NOISE[..., 1] // 2 + NOISE[..., 2] // 2,
+        "hardly anything shown": np.where(np.arange(NOISE[..., 0].size).reshape(NOISE.shape[:2]) == 7, 90, 0),
+    }[alpha]
+    photo = Image.fromarray(np.dstack([NOISE, band]).astype(np.uint8))
+    if suffix == "webp":
+        photo.save(tmp_path / "a.webp", lossless=True, exact=True)
+    else:
+        photo.save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), NOISE)
 
 
 def test_cmyk_is_converted(tmp_path):
