@@ -55,6 +55,9 @@ class DataConfig:
     range: tuple[float, ...] = ()
     """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`), and behind them those that
     mean "no data", such as -9999; empty means that the set is measured (docs/photos.md). A bank has its own."""
+    pages: str = field(default="first", metadata=choice("first", "each", "largest"))
+    """Of files with several pages or frames (TIFF, GIF, MPO): the first is judged, each one as a photo of its own
+    (`tray.tif#2`), or the largest; the run says how many pages are not judged."""
     max_megapixels: float = field(default=179.0, metadata=at_least(1))
     """The largest photograph that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG
     2000 above 179 megapixels are reduced while they are decoded; others take three to four bytes a pixel."""

@@ -19,7 +19,7 @@ from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
 from codegraph_jax.bank.making import Lesson, make_bank
-from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.config import Config, ConsistencyConfig, DataConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.consistency.pattern import Pattern
@@ -33,10 +33,11 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.contents import require_contents
 from codegraph_jax.data.frame import Frame, choose_frame
+from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source, allow_megapixels, size_of
 from codegraph_jax.data.measuring import summaries
 from codegraph_jax.data.roi import Inspected, Roi, shared_roi, where_data
-from codegraph_jax.data.value_range import Summary, ValueRange, range_of
+from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -104,7 +105,8 @@ class CoDeGraph:
     """
 
     def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
-        config = config or Config()
+        # whoever gives images and no settings matches scores with images by their places
+        config = config or Config(data=DataConfig(unreadable="error"))
         if backbone:
             backbone_fields["name"] = backbone
         try:
@@ -132,7 +134,8 @@ class CoDeGraph:
         """Scores every image against the others.
 
         Args:
-            images: at least two files or uint8 arrays ([h, w], [h, w, 3]) of one product.
+            images: of one product, at least two: files, uint8 arrays ([h, w], [h, w, 3]) or Pillow images; one array
+                [n, h, w, 3] or [n, h, w]; or a directory, whose photos are taken in natural order.
             progress: show bars on standard error.
             added: further images, which are judged by `images` and change nothing of them; they come last in the
                 result.
@@ -146,7 +149,11 @@ class CoDeGraph:
         Raises:
             ReviewError: `review` is of other features.
             TooFewImages: fewer than two can be read.
-            UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
+            NothingToCompare: the photos of files are blank or all the same.
+            UserError: `images` is a single image or no images at all.
+            UnreadableImage: an array has another type or shape; or a file cannot be decoded and
+                `config.data.unreadable` is `error`, as it is where no `config` was given. With `skip`, `result.kept`
+                says which images the scores are of.
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         if review:
@@ -165,6 +172,7 @@ class CoDeGraph:
 
         Arguments and errors as for `detect`.
         """
+        images, added = checked_images(images), checked_images(added, "added")
         inspected: Sequence[Inspected] = ()
         if roi is not None:
             inspected = Roi.of(roi).each([str(source) for source in (*images, *added)])
@@ -260,6 +268,7 @@ class CoDeGraph:
             images: as for `detect`.
             progress: show a bar on standard error.
         """
+        images = checked_images(images)
         patch = self.backbone.preset.patch_size
         look = dataclasses.replace(self.extractor, frame=Frame.squeezed(LOOK * patch, patch))
         with bar(len(images), "first look", "image", progress) as advance:
@@ -489,18 +498,6 @@ def require_several(what: str, references: int) -> None:
     """Refuses a single reference: the image that it is would be judged by nobody."""
     if references == 1:
         raise ConfigError(f"config.{what}: one reference cannot judge itself; give two or more")
-
-
-def given_range(values: Sequence[float]) -> ValueRange | None:
-    """The range that `config.data.range` states; None where it is empty.
-
-    Raises:
-        ConfigError: it states something else.
-    """
-    try:
-        return ValueRange.given(values) if values else None
-    except ValueError as error:
-        raise ConfigError(f"config.data.range: {error}, as in 0,4095") from None
 
 
 def _renamed(old: str, value: T | None, new: str, given: T) -> T:

@@ -35,6 +35,7 @@ from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement
@@ -111,15 +112,16 @@ class ReferenceBank(StoredBank):
         """Scores new images, each by the references alone.
 
         Args:
-            images: files or uint8 arrays ([h, w], [h, w, 3]).
+            images: as for `CoDeGraph.detect`.
             data: how many threads decode, and what happens to unreadable images (default: they are skipped).
             progress: called with the number of images just done.
             standouts: score from which patches are listed as standing out; None: they are not looked for.
 
         Raises:
-            UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
+            UnreadableImage: an array has another type or shape; or a file cannot be decoded and `data.unreadable` is
+                `error`.
         """
-        data = data or DataConfig()
+        data, images = data or DataConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
         extractor = self.extractor(data.workers, data.unreadable)
@@ -242,6 +244,7 @@ class ReferenceBank(StoredBank):
             UnreadableImage: one cannot be decoded; nothing is added.
             BankError: nothing is left to add.
         """
+        images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
         features = self.extractor().extract(images, value_range=self.value_range, once=True)
         if inspected := self._inspected(images, ""):

@@ -176,7 +176,7 @@ def decode(path: str) -> Image.Image:
             raise UnreadableImage(path, "the file is empty")
         with Path(file).open("rb") as stream:
             image = _opened(stream, file, page)
-            count, lower_bytes = pages(image), _lower_bytes(image)
+            count, lower_bytes = pages_in(image), _lower_bytes(image)
             image = _upright(_reduced(image))
             image.info["pages"] = count
             if lower_bytes:
@@ -305,7 +305,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
-def pages(image: Image.Image) -> int:
+def pages_in(image: Image.Image) -> int:
     """The pages of a file that is open, or the frames of an animation; layers of one picture are none."""
     if image.format not in PAGED:
         return 1
@@ -394,9 +394,18 @@ def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
     return ValueRange(low, high if low < high else low + 1)
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def require_picture(array: np.ndarray, name: str = "array") -> None:
+    """Refuses an array that is not uint8 [h, w, 3] or [h, w].
+
+    Raises:
+        UnreadableImage: naming its type and shape.
+    """
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise UnreadableImage("array", f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
+        raise UnreadableImage(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    require_picture(array)
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 

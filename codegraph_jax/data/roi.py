@@ -245,6 +245,25 @@ def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.
     return pixels[::step, ::step]
 
 
+def excluded_share(placement: Placement) -> float:
+    """The share of the photographs' patches that are not inspected."""
+    covered = placement.frame.covered(placement.contents())
+    judged = covered if placement.judged is None else placement.judged & covered
+    return 1 - float(judged.sum()) / max(1, int(covered.sum()))
+
+
+def darkest(place: str) -> int:
+    """The least value of an image that `config.data.roi` names, or of the first of a directory; 0 for polygons."""
+    path = Path(place)
+    file = min(mask_index(place).values(), default="") if path.is_dir() else place
+    if not file or path.suffix.lower() == ".json":
+        return 0
+    try:
+        return int(load_image(file).convert("L").getextrema()[0])  # type: ignore[arg-type]
+    except UnreadableImage:
+        return 0
+
+
 def _keys(name: str) -> list[str]:
     """Under which a photograph may be listed: its path, and what is left without its first directories."""
     parts = stem(name).split("/")

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
 
+from codegraph_jax.core.settings import ConfigError
+
 SHARE = 0.001
 """The share of samples at either end that may be outliers."""
 HEADROOM = 0.5
@@ -158,6 +160,18 @@ class Summary:
     def lacks_data(self, value_range: ValueRange) -> bool:
         """Whether a pixel of the photo has no data."""
         return self.gaps or any(value in value_range.no_data for value in self.lowest)
+
+
+def given_range(values: Sequence[float]) -> ValueRange | None:
+    """The range that `config.data.range` states; None where it is empty.
+
+    Raises:
+        ConfigError: it states something else.
+    """
+    try:
+        return ValueRange.given(values) if values else None
+    except ValueError as error:
+        raise ConfigError(f"config.data.range: {error}, as in 0,4095") from None
 
 
 def range_of(summaries: Sequence[Summary]) -> ValueRange | None:

@@ -101,6 +101,8 @@ class Inspector:
         nothing = Standouts.nothing(0)
         try:
             picture = load_image(source, self.bank.value_range)
+            if (count := picture.info.get("pages", 1)) > 1:
+                logger.warning("%s: holds %d pages or frames, of which only the first is judged", part.name, count)
             look = self._look(part, picture)
         except UnreadableImage as error:
             return _Look(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())

@@ -176,6 +176,11 @@ def _manifest(
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "left_out": left_out.as_json(),
+        "pages_not_judged": {
+            outcome.category: further
+            for outcome in outcomes
+            if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
+        },
         "value_range": {
             outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
         },

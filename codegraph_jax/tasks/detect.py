@@ -48,7 +48,7 @@ from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.products import by_product
-from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
+from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product, tell_excluded
 
 logger = logging.getLogger(__name__)
 
@@ -336,6 +336,8 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
     if result.value_range:
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
         print(f"{shown(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
+    if config.data.roi:
+        tell_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
         print(line, flush=True)
     if review and review.patterns and not result.consistency.sightings:

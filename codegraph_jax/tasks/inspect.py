@@ -19,7 +19,6 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
-from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.evaluation.evaluate import evaluate
@@ -32,7 +31,7 @@ from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.tasks.sets import without_roi
+from codegraph_jax.tasks.sets import read_files, tell_excluded
 
 logger = logging.getLogger(__name__)
 
@@ -71,8 +70,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     clock = Clock()
     with clock("data"):
         left_out = left_out_below([config.data.root])
-        data = config.data
-        categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+        categories = read_files(config.data)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
@@ -92,6 +90,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             )  # fmt: skip
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
+        if config.data.roi:
+            tell_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
         unread += [(samples[i], reason) for i, reason in inspection.skipped]

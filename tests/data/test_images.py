@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImage, load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
 
@@ -59,6 +59,32 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     stored.save(tmp_path / f"a.{suffix}", exif=exif)
     back = pixels(tmp_path / f"a.{suffix}")
     assert back.shape == upright.shape and np.abs(back.astype(int) - upright).mean() < 3
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp", "a.avif", "a.mpo", "a.jp2", "a.heic", "xmp.png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_reported_size_is_that_of_the_decoded_image(tmp_path, name, orientation):
+    """Otherwise landscape photos get the grid of portraits."""
+    image = Image.new("RGB", (48, 32), (90, 120, 30))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {} if name == "xmp.png" else {"exif": exif}
+    if name == "xmp.png":
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp)
+    image.save(tmp_path / name, **options)
+    assert size_of(tmp_path / name) == load_image(tmp_path / name).size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg"])
+def test_a_turned_tiff_has_the_size_of_its_pixels(tmp_path, orientation, compression):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    expected = (32, 48) if orientation > 4 else (48, 32)
+    assert size_of(tmp_path / "a.tif") == load_image(tmp_path / "a.tif").size == expected
 
 
 def test_a_malformed_exif_block_counts_as_none(tmp_path):
