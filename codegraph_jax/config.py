@@ -54,7 +54,7 @@ class DataConfig:
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
     range: tuple[float, ...] = ()
     """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`), and behind them those that
-    mean "no data", such as -9999; empty means that the set is measured (docs/photos.md). A bank has its own."""
+    mean "no data", such as -9999; empty means that the set is measured (docs/datasets.md). A bank has its own."""
     pages: str = field(default="first", metadata=choice("first", "each", "largest"))
     """Of files with several pages or frames (TIFF, GIF, MPO): the first is judged, each one as a photo of its own
     (`tray.tif#2`), or the largest; the run says how many pages are not judged."""

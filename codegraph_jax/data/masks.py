@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -122,27 +123,26 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     Args:
         images: {posix path below the root: file}.
     """
+    named = {name: _Named.of(name) for name in images}
     by_stem: dict[str, list[str]] = {}
-    for name in images:
-        by_stem.setdefault(stem(name).rpartition("/")[2], []).append(name)
-    suspects = _suspicious_directories(images, by_stem)
+    for name, key in named.items():
+        by_stem.setdefault(key.stem, []).append(name)
+    suspects = _suspicious_directories(images, named, by_stem)
     masks, drawings = {}, []
-    for name in images:
-        own = stem(name).rpartition("/")[2]
-        if own in LABELME and (copy := _beside(name, "img", by_stem)):
-            if not LABELME[own]:
+    for name, key in named.items():
+        if key.stem in LABELME and (copy := _beside(name, "img", named, by_stem)):
+            if not LABELME[key.stem]:
                 drawings.append(name)
             elif looks_like_mask(images[name]):
                 masks[name] = copy
             continue
-        bare, apart = without_ending(own), _kept_apart(name)
-        directory = name.rpartition("/")[0]
-        stems = {bare, own} if apart or directory in suspects else {bare} - {own}
+        suspicious = key.kept_apart or key.directory in suspects
+        stems = {key.bare, key.stem} if suspicious else {key.bare} - {key.stem}
         partners = [
             other
             for one in sorted(stems)
             for other in by_stem.get(one, ())
-            if other != name and not _kept_apart(other) and other.rpartition("/")[0] not in suspects
+            if other != name and not named[other].kept_apart and named[other].directory not in suspects
         ]
         if not partners:
             continue
@@ -153,27 +153,42 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     return masks, drawings
 
 
-def _suspicious_directories(images: Mapping[str, str], by_stem: Mapping[str, list[str]]) -> set[str]:
+@dataclass(frozen=True)
+class _Named:
+    """The parts of a file's name: its directory, its stem, and the stem without an ending of masks."""
+
+    directory: str
+    stem: str
+    bare: str
+    kept_apart: bool
+
+    @classmethod
+    def of(cls, name: str) -> "_Named":
+        directory, _, own = stem(name).rpartition("/")
+        return cls(directory, own, without_ending(own), _kept_apart(name))
+
+
+def _suspicious_directories(
+    images: Mapping[str, str], named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]
+) -> set[str]:
     """Directories of any name whose files have the stems of photographs elsewhere and look like masks.
 
     The photographs must not: pictures in black and white are no masks of each other.
     """
     inside: dict[str, list[tuple[str, str | None]]] = {}
-    for name in images:
-        directory, _, own = stem(name).rpartition("/")
-        stems = dict.fromkeys((own, without_ending(own)))
+    for name, key in named.items():
         # the first is enough: a hundred thousand files may share a few stems
         elsewhere = (
             other
-            for one in stems
+            for one in dict.fromkeys((key.stem, key.bare))
             for other in by_stem.get(one, ())
-            if stem(other).rpartition("/")[0] != directory and not _kept_apart(other)
+            if named[other].directory != key.directory and not named[other].kept_apart
         )
-        inside.setdefault(name.rpartition("/")[0], []).append((name, next(elsewhere, None)))
+        inside.setdefault(key.directory, []).append((name, next(elsewhere, None)))
     found = set()
     for directory, files in inside.items():
         paired = [(name, other) for name, other in files if other]
-        if not paired or len(paired) < ALIKE * len(files) or _kept_apart(files[0][0]):
+        if not paired or len(paired) < ALIKE * len(files) or named[files[0][0]].kept_apart:
             continue
         some = paired[:: -(-len(paired) // LOOKED_AT)]
         # the first file settles it for most directories
@@ -184,10 +199,10 @@ def _suspicious_directories(images: Mapping[str, str], by_stem: Mapping[str, lis
     return found
 
 
-def _beside(name: str, wanted: str, by_stem: Mapping[str, list[str]]) -> str | None:
+def _beside(name: str, wanted: str, named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]) -> str | None:
     """The file of a stem in the directory of another file."""
-    directory = name.rpartition("/")[0]
-    return next((other for other in by_stem.get(wanted, ()) if other.rpartition("/")[0] == directory), None)
+    beside = (other for other in by_stem.get(wanted, ()) if named[other].directory == named[name].directory)
+    return next(beside, None)
 
 
 def looks_like_mask(path: str) -> bool:
