@@ -52,9 +52,12 @@ class DataConfig:
     """With `auto` a category that shows several products is judged product by product, each as a category."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
-    depth: int = field(default=0, metadata=choice(0, *range(8, 17)))
-    """The bits that 16-bit samples really have (cameras leave the upper ones empty): 8 to 16, or 0 for the least that
-    holds the brightest value of the set. A bank has its own."""
+    range: tuple[float, ...] = ()
+    """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`), and behind them those that
+    mean "no data", such as -9999; empty means that the set is measured (docs/datasets.md). A bank has its own."""
+    pages: str = field(default="first", metadata=choice("first", "each", "largest"))
+    """Of files with several pages or frames (TIFF, GIF, MPO): the first is judged, each one as a photo of its own
+    (`tray.tif#2`), or the largest; the run says how many pages are not judged."""
     max_megapixels: float = field(default=179.0, metadata=at_least(1))
     """The largest photograph that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG
     2000 above 179 megapixels are reduced while they are decoded; others take three to four bytes a pixel."""

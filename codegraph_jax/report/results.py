@@ -183,7 +183,14 @@ def _manifest(
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "left_out": left_out.as_json(),
-        "depth": {outcome.category: outcome.result.depth for outcome in outcomes},
+        "pages_not_judged": {
+            outcome.category: further
+            for outcome in outcomes
+            if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
+        },
+        "value_range": {
+            outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
+        },
         "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},

@@ -142,9 +142,9 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    with pytest.raises(ConfigError, match="config.data.depth: belongs to detection"):
+    with pytest.raises(ConfigError, match="config.data.range: belongs to detection"):
         inspection.run(
-            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, depth=12))),
+            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, range=(0.0, 4095.0)))),
             str(tmp_path / "x"),
         )
 
