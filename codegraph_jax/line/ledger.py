@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import shown
-from codegraph_jax.line.part import Alarm, Part
+from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
@@ -28,6 +28,8 @@ APPLICATION, VERSION = 0x436F4447, 1
 """What the header of the file says of itself."""
 WAIT_SECONDS = 10.0
 """How long a write waits for somebody else's lock before it gives up; the caller tries again."""
+MOST_IDLE = 4
+"""Connections that stay open between operations."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -77,40 +79,58 @@ class LedgerError(UserError):
 
 
 class LedgerUnavailable(UserError):
-    """The ledger cannot be written now: somebody holds it, or the disk is full. Nothing of the part is recorded."""
+    """The ledger cannot be read or written now: it is locked, damaged or gone, or the disk is full.
+
+    Nothing of the part is recorded.
+    """
 
 
 class Ledger:
-    """The ledger of one line; safe to use from several threads, each of which gets a connection of its own.
+    """The ledger of one line; safe to use from several threads.
+
+    Each operation takes one of a few open connections for itself, so that their number depends on how many operations
+    run at once, not on how many threads there have been.
 
     Args:
         path: of the file, made where it is missing.
 
     Raises:
-        LedgerError: it is something else, or cannot be opened.
+        LedgerError: it is something else, is damaged, or cannot be opened.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._threads = threading.local()
         self._writing = threading.Lock()
-        self._open: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        # stays open and unused: SQLite deletes the -wal file when the last connection is closed
+        self._anchor: sqlite3.Connection | None = None
         try:
-            connection = self._connection
-            application, version = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if not empty and application != APPLICATION:
-                raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
-            if version > VERSION:
-                raise LedgerError(f"{self.path}: was written by a later version of this program")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.Error as error:
+            with closing(self._connected()) as connection:
+                self._require_ledger(connection)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(SCHEMA)
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            self._open()
+        except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
+
+    def _require_ledger(self, connection: sqlite3.Connection) -> None:
+        """Refuses what is no ledger, or a damaged one."""
+        application, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not empty and application != APPLICATION:
+            raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
+        if version > VERSION:
+            raise LedgerError(f"{self.path}: was written by a later version of this program")
+        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise LedgerError(
+                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to begin a new ledger, or put a "
+                "copy in its place"
+            )
 
     def find(self, key: str) -> Part | None:
         """The part of this key, if it has been recorded."""
@@ -278,33 +298,84 @@ class Ledger:
             stream.writelines(self.csv())
 
     def check(self) -> None:
-        """Tries whether a part could be recorded now; errors as for `record`."""
+        """Writes as if a part were recorded; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
-            cursor.execute("UPDATE monitors SET state = state WHERE name = ''")
+            cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('checked', ?)", (json.dumps(now()),))
 
     def close(self) -> None:
         """Closes all connections; the file is whole without its -wal and -shm files from then on."""
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
-        self._threads = threading.local()
+        while self._idle:
+            self._idle.pop().close()
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """That of this thread."""
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = FULL")
-            self._threads.connection = connection
-            self._open.append(connection)
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+    def _open(self) -> None:
+        """Opens the connection that keeps the -wal file, and notes which files belong to the ledger."""
+        self._anchor = self._connected()
+        self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self._files = self._identity()
+
+    def _identity(self) -> list[tuple[int, int] | None]:
+        """Device and inode of the file and of its -wal file; None where one is missing.
+
+        The files are not opened for this: closing one would drop the locks that SQLite holds for this process.
+        """
+        found: list[tuple[int, int] | None] = []
+        for place in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+            try:
+                status = place.stat()
+                found.append((status.st_dev, status.st_ino))
+            except FileNotFoundError:
+                found.append(None)
+        return found
+
+    @contextmanager
+    def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile.
+
+        A connection that failed is closed: it may have been opened while the file could not be written.
+
+        Raises:
+            LedgerUnavailable: there is none, what was done with it failed, or the file is no longer the one that was
+                opened.
+        """
+        connection = None
+        try:
+            if self._anchor is None:
+                self._open()
+            if self._identity() != self._files:
+                raise LedgerUnavailable(
+                    f"{self.path}: was removed or replaced while the line was at work; put it back, or start the line "
+                    "again to go on with what is there now"
+                )
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connected()
+            yield connection
+        except (sqlite3.Error, OSError) as error:
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+                connection = None
+            raise LedgerUnavailable(f"{self.path}: cannot be {purpose} now ({error})") from None
+        finally:
+            if connection is not None:
+                if len(self._idle) < MOST_IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        connection = self._connection
-        try:
+        with self._connection("written") as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -314,14 +385,10 @@ class Ledger:
                 if connection.in_transaction:
                     connection.rollback()
                 raise
-        except sqlite3.OperationalError as error:
-            raise LedgerUnavailable(f"{self.path}: cannot be written now ({error})") from None
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            raise LedgerUnavailable(f"{self.path}: cannot be read now ({error})") from None
+        with self._connection("read") as connection:
+            return connection.execute(query, values).fetchall()
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
         return [self._with_alarms(_part(row)) for row in self._read(query, values)]
