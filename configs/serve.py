@@ -1,6 +1,7 @@
 """An HTTP server that judges parts, and a page that shows them as they come.
 
-    pip install -r requirements.txt "fastapi>=0.115" "uvicorn>=0.30" "prometheus-client>=0.20" "watchdog>=4"
+    pip install -r requirements.txt "fastapi>=0.136.3" "starlette>=1.3" "python-multipart>=0.0.18" "uvicorn>=0.30" \\
+        "prometheus-client>=0.20" "watchdog>=4"
     python main.py --config=configs/serve.py --config.bank.path=parts.safetensors --workdir=runs/line
     curl --data-binary @part.jpg -H "Content-Type: image/jpeg" -H "Idempotency-Key: 4711" http://127.0.0.1:8000/parts
 

@@ -117,6 +117,7 @@ class ReferenceBank(StoredBank):
 
         Raises:
             UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
+            BankError: a score is no finite number.
         """
         data = data or DataConfig()
         inspected = self._inspected(images, data.roi)
@@ -154,6 +155,12 @@ class ReferenceBank(StoredBank):
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         calibration = self.calibration.of(raw)
+        finite = np.isfinite(raw) & np.isfinite(calibration.p_values)
+        if not finite.all():
+            # no comparison with such a score is true, so that the image would pass
+            number = int(np.concatenate(kept)[~finite][0])
+            name = images[number] if isinstance(images[number], str | os.PathLike) else f"image {number}"
+            raise BankError(f"{name}: its score is no finite number; the bank or the weights are damaged")
         return Inspection(
             kept=np.concatenate(kept),
             skipped=skipped,
@@ -268,6 +275,7 @@ class ReferenceBank(StoredBank):
             calibration=calibration,
             taught=taught,
             history=(*self.history, chapter),
+            largest=max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0))),
         )
 
     def back_to(self, chapter: int) -> "ReferenceBank":

@@ -6,6 +6,7 @@ Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` an
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -120,6 +121,8 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
             return float(value)
         except OverflowError:
             raise ConfigError(f"{path}: is beyond any float") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: {value!r} is no finite number")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
     return value

@@ -19,13 +19,13 @@ from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import table_cell
 from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
-APPLICATION, VERSION = 0x436F4447, 1
-"""What the header of the file says of itself."""
+APPLICATION, VERSION = 0x436F4447, 2
+"""What the header of the file says of itself. Files of version 1 lack the columns of `ADDED`."""
 WAIT_SECONDS = 10.0
 """How long a write waits for somebody else's lock before it gives up; the caller tries again."""
 MOST_IDLE = 4
@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS parts (
     layer BLOB
 );
 CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
+CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     part INTEGER NOT NULL REFERENCES parts (id),
@@ -66,7 +67,10 @@ CREATE TABLE IF NOT EXISTS standouts (
 );
 CREATE TABLE IF NOT EXISTS inbox (key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
+ADDED = {"parts": ("content", "look"), "inbox": ("content",)}
+"""Columns that came with version 2, by table."""
 COLUMNS = (
     "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
     "flagged", "width", "height", "shows", "seconds",
@@ -100,6 +104,7 @@ class Ledger:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._places = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         # stays open and unused: SQLite deletes the -wal file when the last connection is closed
@@ -109,6 +114,12 @@ class Ledger:
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(SCHEMA)
+                for table, names in ADDED.items():
+                    present = {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}
+                    for name in names:
+                        if name not in present:
+                            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
+                connection.execute("CREATE INDEX IF NOT EXISTS contents ON parts (content)")
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             self._open()
@@ -141,6 +152,24 @@ class Ledger:
         """The part of this number."""
         rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
         return rows[0] if rows else None
+
+    def looked_at(self, files: Iterable[tuple[str, str]]) -> set[str]:
+        """Which of some files, each with its name and its look, are recorded, by their names; see `Part.look`."""
+        query = "SELECT 1 FROM parts WHERE name = ? AND look = ? LIMIT 1"
+        with self._connection("read") as connection:
+            return {name for name, look in files if connection.execute(query, (_stored(name), look)).fetchone()}
+
+    def of_file(self, name: str) -> Part | None:
+        """The last part that a file of this name was."""
+        rows = self._select(
+            "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1", (_stored(name),)
+        )
+        return rows[0] if rows else None
+
+    def alike(self, content: str, rest: str) -> list[Part]:
+        """The last parts that were files with this content, and whose keys are their names and this rest."""
+        query = "SELECT * FROM parts WHERE content = ? AND look != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
+        return self._select(query, (content, rest))
 
     def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
         """The last parts, the newest first.
@@ -206,6 +235,8 @@ class Ledger:
         standouts: bytes | None = None,
         monitors: Mapping[str, Any] | None = None,
         forget: int = 0,
+        replaces: int = 0,
+        ended: str = "",
     ) -> Part:
         """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
 
@@ -214,12 +245,17 @@ class Ledger:
             standouts: what stands out in it, for the search for what recurs.
             monitors: state by name.
             forget: standouts of parts up to this number are no longer needed.
+            replaces: number of the row that this one takes the place of, with its alarms; 0: none.
+            ended: the picture whose attempts are over, see `begin`.
 
         Raises:
             LedgerUnavailable: it cannot be written now, and nothing was.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
+            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(ended),))
+            for table, column in (("standouts", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
+                cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT * FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
                 return self._with_alarms(_part(known))
@@ -239,6 +275,34 @@ class Ledger:
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
 
+    def begin(self, picture: str) -> int:
+        """Counts that a picture is about to be judged; returns how many times that was begun and never ended.
+
+        Args:
+            picture: its content, or the key of its part.
+
+        Raises:
+            LedgerUnavailable: as for `record`.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO attempts VALUES (?, 1) ON CONFLICT (picture) DO UPDATE SET count = count + 1",
+                (_stored(picture),),
+            )
+            row = cursor.execute("SELECT count FROM attempts WHERE picture = ?", (_stored(picture),)).fetchone()
+        return int(row[0])
+
+    def end(self, picture: str) -> None:
+        """Forgets the attempts at a picture; errors as for `record`."""
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(picture),))
+
+    def move(self, part: Part) -> None:
+        """Writes key, name, path and look of a part whose file has another name, or looks otherwise to the system."""
+        values = (*map(_stored, (part.key, part.name, part.path)), part.look, part.id)
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
+
     def record_all(self, parts: Iterable[Part]) -> None:
         """Writes parts that no monitor is told of, all or none; errors as for `record`.
 
@@ -249,42 +313,57 @@ class Ledger:
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
-    def receive(self, key: str, name: str, path: str) -> str:
-        """Notes a picture that has come and is to be judged; returns the path that is noted for this key.
+    def receive(self, key: str, name: str, path: str, content: str = "") -> tuple[str, str]:
+        """Notes a picture that has come and is to be judged.
+
+        Returns:
+            path and content of the picture that is noted for this key: that of an earlier request, as long as it is
+            there.
 
         Raises:
             LedgerUnavailable: it cannot be written now.
         """
         with self._writing, self._transaction() as cursor:
-            cursor.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", tuple(map(_stored, (key, name, path))))
-            return _text(cursor.execute("SELECT path FROM inbox WHERE key = ?", (_stored(key),)).fetchone()[0])
+            query = "SELECT path, content FROM inbox WHERE key = ?"
+            noted = cursor.execute(query, (_stored(key),)).fetchone()
+            if noted and (noted["content"] != content or Path(_text(noted["path"])).exists()):
+                return _text(noted["path"]), noted["content"]
+            values = (*map(_stored, (key, name, path)), content)
+            cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, content) VALUES (?, ?, ?, ?)", values)
+        return path, content
 
     def drop(self, key: str) -> None:
         """Forgets that a picture has come; errors as for `receive`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
-    def inbox(self) -> list[tuple[str, str, str]]:
-        """(key, name, path) of what has come and is not judged yet, in the order in which it came."""
-        rows = self._read("SELECT key, name, path FROM inbox ORDER BY rowid")
-        return [(_text(row[0]), _text(row[1]), _text(row[2])) for row in rows]
+    def inbox(self) -> list[tuple[str, str, str, str]]:
+        """(key, name, path, content) of what has come and is not judged yet, in the order in which it came."""
+        rows = self._read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
+        return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:
         """The number that the next part will get, where nobody else writes."""
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
-    def csv(self) -> Iterator[str]:
-        """All parts as CSV, a line each in their order, under a heading."""
+    def csv(self, mark: bool = False) -> Iterator[str]:
+        """All parts as CSV, a line each in their order, under a heading.
+
+        Args:
+            mark: begin with a byte order mark.
+        """
         last = 0
         stream = io.StringIO()
+        stream.write("\ufeff" if mark else "")
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         while True:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
-                names = {name: shown(_text(row[name])) for name in ("key", "name", "path")}
-                writer.writerow(dict(row) | names | {"shows": "; ".join(json.loads(row["shows"]))})
+                texts = {name: _text(row[name]) for name in ("key", "name", "path", "reason")}
+                texts["shows"] = "; ".join(json.loads(row["shows"]))
+                writer.writerow(dict(row) | {name: table_cell(text) for name, text in texts.items()})
             yield stream.getvalue()
             stream.seek(0)
             stream.truncate()
@@ -292,10 +371,10 @@ class Ledger:
                 return
             last = rows[-1]["id"]
 
-    def export(self, path: str | Path) -> None:
-        """Writes `csv` to a file."""
+    def export(self, path: str | Path, mark: bool = False) -> None:
+        """Writes `csv` to a file; `mark` as there."""
         with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
-            stream.writelines(self.csv())
+            stream.writelines(self.csv(mark))
 
     def check(self) -> None:
         """Writes as if a part were recorded; errors as for `record`."""
@@ -328,9 +407,9 @@ class Ledger:
         The files are not opened for this: closing one would drop the locks that SQLite holds for this process.
         """
         found: list[tuple[int, int] | None] = []
-        for place in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+        for place in self._places:
             try:
-                status = place.stat()
+                status = os.stat(place)  # noqa: PTH116  before every operation: half the time
                 found.append((status.st_dev, status.st_ino))
             except FileNotFoundError:
                 found.append(None)
@@ -444,6 +523,8 @@ def _values(part: Part) -> dict[str, Any]:
         "statistics": json.dumps(dict(part.statistics)),
         "seconds": part.seconds,
         "layer": part.layer,
+        "content": part.content,
+        "look": part.look,
     }
 
 

@@ -62,10 +62,13 @@ def test_pages_and_scores(ledger):
 
 
 def test_what_was_received_waits_until_it_is_judged(ledger):
-    assert ledger.receive("k", "n", "/p") == "/p"
-    assert ledger.receive("k", "n", "/other") == "/p"
-    ledger.receive("l", "m", "/q")
-    assert ledger.inbox() == [("k", "n", "/p"), ("l", "m", "/q")]
+    place = str(ledger.path)
+    assert ledger.receive("k", "n", place, "c") == (place, "c")
+    assert ledger.receive("k", "n", "/other", "c") == ledger.receive("k", "n", "/other", "d") == (place, "c")
+    ledger.receive("l", "m", "/gone", "e")
+    # where the picture that was noted is gone, the next one takes its place
+    assert ledger.receive("l", "m", "/q", "e") == ("/q", "e")
+    assert ledger.inbox() == [("k", "n", place, "c"), ("l", "m", "/q", "e")]
     ledger.record(part("k"))
     ledger.drop("l")
     assert ledger.inbox() == []
@@ -83,7 +86,7 @@ def test_names_that_are_no_unicode_keep_their_bytes(ledger):
     found = ledger.find(name)
     assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
     ledger.receive(f"{name}2", name, name)
-    assert ledger.inbox() == [(f"{name}2", name, name)]
+    assert ledger.inbox() == [(f"{name}2", name, name, "")]
     assert "caf\ufffd.png" in "".join(ledger.csv())
 
 

@@ -14,7 +14,7 @@ from codegraph_jax.line import ledger as ledger_module
 from codegraph_jax.line import watcher as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Part
+from codegraph_jax.line.part import Part, content_of_file, file_key
 from codegraph_jax.line.settings import FolderSettings
 from codegraph_jax.line.watcher import Folder, Watcher
 
@@ -25,7 +25,7 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def judge(self, key, name, path, give_up=lambda failed: False):
+    def judge(self, key, name, path, give_up=lambda failed: False, replaces=0, **identity):
         if known := self.ledger.find(key):
             return known
         good = Path(path).read_bytes().endswith(b"END")
@@ -33,7 +33,11 @@ class Quick:
             return None
         self.order.append(name)
         status, reason = ("judged", "") if good else ("failed", "truncated")
-        return self.ledger.record(Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False))
+        part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
+        return self.ledger.record(part, replaces=replaces)
+
+    def fail(self, key, name, path, reason, look):
+        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, look=look))
 
 
 @pytest.fixture
@@ -136,7 +140,8 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
     done = 0
     while done < 1000:
         with watching(place, quick, settle=0.02):
-            time.sleep(0.4)
+            wait_for(lambda before=done: total(quick) > before)
+            time.sleep(0.3)
         done = total(quick)
     writer.join()
     names = [part.name for part in quick.ledger.latest(2000)]
@@ -147,17 +152,17 @@ def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place
     judge, (first, second) = quick.judge, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(key, name, path, give_up):
+    def changing(key, name, path, give_up, **identity):
         if Path(path).read_bytes() == first:
             Path(path).write_bytes(second)
-        return judge(key, name, path, give_up)
+        return judge(key, name, path, give_up, **identity)
 
     quick.judge = changing
     with watching(place, quick):
         wait_for(lambda: total(quick) == 1)
         time.sleep(0.2)
     (part,) = quick.ledger.latest(9)
-    assert part.key.endswith(f"@{(place / 'a.png').stat().st_mtime_ns}")
+    assert part.key == file_key("a.png", (place / "a.png").stat(), content_of_file(place / "a.png"))
 
 
 def test_what_the_line_itself_writes_is_no_part(place, quick):
