@@ -150,7 +150,7 @@ class Reception:
             if part.status == "judged" and not _shows(part, content):
                 raise _other_picture()
             return part
-        if former:
+        if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
         if self.settings.keep == "flagged" and part.p_value is not None and part.p_value > REGION_P_VALUE:
             Path(path).unlink(missing_ok=True)
