@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -69,10 +68,10 @@ def _held(workdir: Path) -> int | None:
     Raises:
         BlockingIOError: another run holds it.
     """
-    if sys.platform == "win32":  # a file that is open cannot be deleted there
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # Windows, where a file that is open cannot be deleted
         return None
-    import fcntl  # noqa: PLC0415
-
     try:
         descriptor = os.open(workdir, os.O_RDONLY)
     except OSError:  # it may be written and not read

@@ -46,6 +46,7 @@ class Refused(Exception):
     """A request that is answered with a status and a reason."""
 
     def __init__(self, status: int, reason: str, **headers: str):
+        super().__init__(f"{status}: {reason}")
         self.status, self.reason, self.headers = status, reason, headers
 
 

@@ -16,18 +16,15 @@ from codegraph_jax.detector import CoDeGraph
 
 
 @pytest.fixture(scope="module")
-def banks(tmp_path_factory):
-    """A compact and an exact bank: what each says, its tensors, and where the compact one can be exported from."""
-    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
-    found = {}
-    for kind in ("compact", "exact"):
-        config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind=kind, patches=16))
-        bank = CoDeGraph(config).detect(list(draw_set(8, 28, 0, 0.2, ()).images), bank_references=3).bank
-        path = tmp_path_factory.mktemp("bank") / f"{kind}.safetensors"
-        bank.save(str(path))
-        tensors, about = read_tensors(path)
-        found[kind] = (about, tensors, bank)
-    return found
+def saved(tmp_path_factory):
+    """A bank: what its file says, its tensors, and the bank itself."""
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
+    bank = CoDeGraph(config).detect(list(draw_set(8, 56, 0, 0.2, ()).images), bank_references=2).bank
+    path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
+    bank.save(str(path))
+    tensors, about = read_tensors(path)
+    return about, tensors, bank
 
 
 def refused(path, about, tensors, monkeypatch, match) -> None:
@@ -41,10 +38,9 @@ def refused(path, about, tensors, monkeypatch, match) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("kind", "name"), [("compact", "layer0"), ("compact", "own"), ("exact", "layer0"),
-                                            ("compact", "set_p_values"), ("exact", "set_scores")])  # fmt: skip
-def test_a_bank_of_numbers_that_are_none_is_refused(banks, tmp_path, monkeypatch, kind, name, value):
-    about, tensors, _ = banks[kind]
+@pytest.mark.parametrize("name", ["layer0", "layer1", "own", "set_p_values", "set_scores", "set_standouts"])
+def test_a_bank_of_numbers_that_are_none_is_refused(saved, tmp_path, monkeypatch, name, value):
+    about, tensors, _ = saved
     damaged = tensors[name].copy()
     damaged.flat[-1] = value
     refused(tmp_path / "b.safetensors", about, {**tensors, name: damaged}, monkeypatch, "finite number|no numbers")
@@ -52,18 +48,18 @@ def test_a_bank_of_numbers_that_are_none_is_refused(banks, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("field", ["threshold", "patch_threshold", "expected_rate"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e999])
-def test_a_bank_that_would_let_everything_pass_is_refused(banks, tmp_path, monkeypatch, field, value):
-    about, tensors, _ = banks["compact"]
+def test_a_bank_that_would_let_everything_pass_is_refused(saved, tmp_path, monkeypatch, field, value):
+    about, tensors, _ = saved
     about = copy.deepcopy(about)
     about["calibration"][field] = value
     refused(tmp_path / "b.safetensors", about, tensors, monkeypatch, "finite")
 
 
-def test_masks_and_thresholds_that_inspect_nothing_are_refused(banks, tmp_path, monkeypatch):
-    about, tensors, _ = banks["exact"]
+def test_masks_and_thresholds_that_inspect_nothing_are_refused(saved, tmp_path, monkeypatch):
+    about, tensors, _ = saved
     path = tmp_path / "b.safetensors"
     refused(path, about, {**tensors, "roi": np.zeros((4, 4), bool)}, monkeypatch, "nothing of a photo")
-    refused(path, about, {**tensors, "removed": np.ones_like(tensors["removed"])}, monkeypatch, "none of its patches")
+    refused(path, about, {**tensors, "removed": np.ones((3, 16), bool)}, monkeypatch, "none of its patches")
     without = copy.deepcopy(about)
     without["calibration"]["threshold"] = None
     refused(path, without, tensors, monkeypatch, "no threshold")
@@ -74,15 +70,15 @@ def test_masks_and_thresholds_that_inspect_nothing_are_refused(banks, tmp_path, 
     [("", "degrees", [1] * 5000), ("", "degrees", list(range(1, 10_001, 2))), ("backbone", "batch_size", 10**9),
      ("backbone", "image_size", 14 * 10**8), ("frame", "grid", [10**6, 10**6])],
 )  # fmt: skip
-def test_a_bank_that_would_take_all_memory_is_refused(banks, tmp_path, monkeypatch, group, field, value):
-    about, tensors, _ = banks["compact"]
+def test_a_bank_that_would_take_all_memory_is_refused(saved, tmp_path, monkeypatch, group, field, value):
+    about, tensors, _ = saved
     about = copy.deepcopy(about)
     (about[group] if group else about)[field] = value
     refused(tmp_path / "b.safetensors", about, tensors, monkeypatch, "no reference bank")
 
 
-def test_a_damaged_program_is_refused(banks, tmp_path):
-    _, _, bank = banks["compact"]
+def test_a_damaged_program_is_refused(saved, tmp_path):
+    _, _, bank = saved
     path = tmp_path / "bank.stablehlo"
     export_bank(bank, str(path))
     data = path.read_bytes()
