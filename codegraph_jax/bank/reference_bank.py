@@ -317,7 +317,7 @@ class ReferenceBank(StoredBank):
         own = self.taught.scores if self.taught.proven.all() else self.taught.scores[~self.taught.proven]
         scores = np.concatenate([own, np.concatenate([self.taught.approved, approved])[-MOST_PARTS:]])
         rate = min(max(self.calibration.expected_rate, 1e-6), 0.5)
-        return calibrate(scores, ThresholdConfig(false_alarm_rate=rate))
+        return calibrate(scores, ThresholdConfig(false_alarm_rate=rate, at_most=self.calibration.at_most))
 
     @cached_property
     def name(self) -> str:
