@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-SHAPE, SHAPE_SPREAD = 0.85, 0.6
-"""Prior of the shape q: around Gumbel's law, from Gauss's to nearly an exponential one."""
+SHAPE, SHAPE_SPREAD = 0.8, 0.6
+"""Prior of the shape q: between Gauss's law and Gumbel's; where scores are skewed, beyond."""
 SHAPES = (0.1, 4.0)
 """The shape stays between these: below, nothing changes; above, the law hardly differs from an exponential one."""
 MOST, TYPICAL, EVEN = 0.75, -1.3, 1.6
