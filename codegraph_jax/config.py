@@ -211,6 +211,9 @@ class ThresholdConfig:
 
     false_alarm_rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
     """Share of normal images that may be flagged by mistake."""
+    at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
+    """The largest share of the images that can be defective; 1: unknown. Knowing it decides where scores do not: good
+    parts that vary a lot look like a set of which a part is defective."""
     value: float = field(default=0.0, metadata=at_least(0))
     """Flag raw image scores from this value on; 0: the threshold follows from the rate."""
     share: float = field(default=0.0, metadata=within(0.0, 1.0))

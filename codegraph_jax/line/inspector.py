@@ -210,6 +210,7 @@ class Inspector:
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
                 ended=picture,
+                keep=recurrence.usual,
             )
         except BaseException:
             # the monitors may know of a part that the ledger does not: they are read anew
@@ -232,16 +233,44 @@ class Inspector:
             if ledger.monitor("bank") not in (None, self.bank.name):
                 # another bank scores otherwise: what the one before it gave says nothing of this one
                 last = ledger.next_number() - 1
-                state["score"] = Chart(start=last, since_up=last, since_down=last).state()
-            starts = [chart["start"] for chart in state.values()]
+                state["score"] = Chart(starts=[last]).state()
+            starts = [Chart.of(chart).start for chart in state.values()]
             drift = Drift(FIGURES, self.mean_run, {"score": scores}, state, ledger.passed(min(starts, default=0), MOST))
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
-            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW)]
+            known = ledger.monitor("recurrence")
+            usual = (known or {}).get("usual", ())
+            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW + len(usual))]
             # those of another backbone cannot be compared
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
-            self._monitors = drift, Recurrence(ledger.monitor("recurrence"), kept)
+            self._monitors = drift, Recurrence(known, kept)
         return self._monitors
+
+    def acknowledge(self, number: int, reason: str) -> Alarm | None:
+        """A person says why an alarm needs nothing done ("our daily cycle", "a new batch"): it is not raised again.
+
+        Returns:
+            The alarm with its reason; None where there is none of this number.
+
+        Raises:
+            LedgerUnavailable: it cannot be recorded now, and nothing has changed.
+        """
+        with self._turn:
+            alarm = self.ledger.alarm(number)
+            if alarm is None or alarm.reason:
+                return alarm
+            drift, recurrence = self._restored()
+            try:
+                if alarm.kind == "drift":
+                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MOST))
+                else:
+                    recurrence.accept(alarm.subject, alarm.parts)
+                states = {"drift": drift.state(), "recurrence": recurrence.state()}
+                self.ledger.acknowledge(number, reason, now(), states)
+            except BaseException:
+                self._monitors = None  # as in `_record`
+                raise
+            return replace(alarm, reason=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
         """The contact sheet of an alarm, made where it is missing; None where it has none."""

@@ -61,6 +61,11 @@ CREATE TABLE IF NOT EXISTS alarms (
     message TEXT NOT NULL,
     parts TEXT NOT NULL DEFAULT '[]'
 );
+CREATE TABLE IF NOT EXISTS acknowledged (
+    alarm INTEGER PRIMARY KEY REFERENCES alarms (id),
+    reason TEXT NOT NULL,
+    moment TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS standouts (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
     vectors BLOB NOT NULL
@@ -71,6 +76,8 @@ CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT
 """
 ADDED = {"parts": ("content", "look"), "inbox": ("content",)}
 """Columns that came with version 2, by table."""
+ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
+"""Alarms, each with the reason that a person has given."""
 COLUMNS = (
     "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
     "flagged", "width", "height", "shows", "seconds",
@@ -191,7 +198,7 @@ class Ledger:
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, the newest first; arguments as for `latest`."""
         rows = self._read(
-            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
+            f"SELECT * FROM {ALARMS} WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
 
@@ -206,7 +213,7 @@ class Ledger:
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number."""
-        rows = self._read("SELECT * FROM alarms WHERE id = ?", (number,))
+        rows = self._read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
     def monitor(self, name: str) -> Any:
@@ -237,6 +244,7 @@ class Ledger:
         forget: int = 0,
         replaces: int = 0,
         ended: str = "",
+        keep: Iterable[int] = (),
     ) -> Part:
         """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
 
@@ -247,6 +255,8 @@ class Ledger:
             forget: standouts of parts up to this number are no longer needed.
             replaces: number of the row that this one takes the place of, with its alarms; 0: none.
             ended: the picture whose attempts are over, see `begin`.
+            forget: standouts of parts up to this number are no longer needed,
+            keep: but for those of these parts.
 
         Raises:
             LedgerUnavailable: it cannot be written now, and nothing was.
@@ -269,11 +279,28 @@ class Ledger:
             if standouts is not None:
                 cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, standouts))
             if forget:
-                cursor.execute("DELETE FROM standouts WHERE part <= ?", (forget,))
+                cursor.execute(
+                    "DELETE FROM standouts WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
+                    (forget, json.dumps(list(keep))),
+                )
             for name, state in (monitors or {}).items():
                 cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
+
+    def acknowledge(self, alarm: int, reason: str, moment: str, monitors: Mapping[str, Any]) -> None:
+        """Writes why an alarm needs nothing done, and what the monitors know then; errors as for `record`.
+
+        Args:
+            alarm: its number; a reason that was given before gives way.
+            reason: in a person's words.
+            moment: ISO 8601 in UTC.
+            monitors: state by name.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", (alarm, reason, moment))
+            for name, state in monitors.items():
+                cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
 
     def begin(self, picture: str) -> int:
         """Counts that a picture is about to be judged; returns how many times that was begun and never ended.
@@ -473,7 +500,7 @@ class Ledger:
         return [self._with_alarms(_part(row)) for row in self._read(query, values)]
 
     def _with_alarms(self, part: Part) -> Part:
-        rows = self._read("SELECT * FROM alarms WHERE part = ? ORDER BY id", (part.id,))
+        rows = self._read(f"SELECT * FROM {ALARMS} WHERE part = ? ORDER BY id", (part.id,))
         return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
 
 

@@ -29,6 +29,7 @@ class Alarm:
         message: one sentence for a person.
         parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
         id, part, raised: as the ledger has them; 0 and empty before.
+        reason: why nothing need be done, in a person's words; empty where nobody has acknowledged it.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Alarm:
     id: int = 0
     part: int = 0
     raised: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from codegraph_jax.line import inspector as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
 from codegraph_jax.line.part import Alarm
-from tests.line.conftest import spoil
+from codegraph_jax.line.recurrence import WINDOW
+from tests.line.conftest import NEW, spoil
 
 
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
@@ -178,7 +179,7 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs,
     other = bank.extend([str(photographs[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.of(other.taught.scores).flagged).sum()
-    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].up == 0
+    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).judge("then", "then", str(photographs[1]))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
@@ -208,6 +209,50 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
     (tmp_path / names[0]).unlink()
     assert inspector.sheet(recurring[0]).is_file()
     assert inspector.sheet(Alarm("drift", "score", "m", id=9)) is None
+
+
+def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank, photographs, tmp_path):
+    def marked(number: int):
+        path = tmp_path / f"marked{number}.png"
+        path.write_bytes(photographs[number % NEW].read_bytes())
+        spoil(path)
+        return path
+
+    raised = []
+    for number in range(6):
+        path = marked(number)
+        raised += [a for a in inspector.judge(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
+    ledger, (alarm,) = inspector.ledger, raised
+    assert inspector.acknowledge(alarm.id, "a new batch").reason == "a new batch"
+    assert ledger.alarm(alarm.id).reason == "a new batch" == ledger.alarms(1)[0].reason
+    assert inspector.acknowledge(10**6, "a new batch") is None
+    # as it runs on, and after a restart
+    for line in (inspector, Inspector(bank, ledger, tmp_path)):
+        for number in range(6, 11):
+            path = marked(number)
+            part = line.judge(f"{id(line)} {number}", path.name, str(path))
+            assert not [a for a in part.alarms if a.kind == "recurrence"]
+    # what it goes by stays, however many parts come
+    assert set(alarm.parts) & {number for number, _ in ledger.standouts(WINDOW)}
+    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), forget=10**6, keep=alarm.parts)
+    assert {number for number, _ in ledger.standouts(WINDOW)} == set(alarm.parts)
+
+
+def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs, monkeypatch):
+    part = inspector.judge("a", "a", str(photographs[0]))
+    alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
+    number = inspector.ledger.record(alarm).alarms[0].id
+    before = inspector.ledger.monitor("drift")
+
+    def fails(*values: object) -> None:
+        raise LedgerUnavailable("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspector.ledger, "acknowledge", fails)
+        with pytest.raises(LedgerUnavailable):
+            inspector.acknowledge(number, "our daily cycle")
+    assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).reason
+    assert inspector.acknowledge(number, "our daily cycle").reason == "our daily cycle"
 
 
 def test_parts_that_a_bank_without_memory_judges_stand_out_too(bank, ledger, photographs, tmp_path):
