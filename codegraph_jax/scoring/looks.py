@@ -74,7 +74,8 @@ class Grid:
         even = np.linspace(edge, 1 - edge, POSITIONS)
         places = np.unique(np.concatenate([even, 1 - np.geomspace(edge, 0.1, TAIL)]).clip(edge / 2, 1 - edge / 2))
         share = np.diff(np.concatenate([[0.0], (places[1:] + places[:-1]) / 2, [1.0]]))
-        inside = places >= 1 - at_most
+        # report/looks.js has the places from t, which may differ in the last bit
+        inside = places >= 1 - at_most - 1e-9
         if not inside.any():
             inside[-1] = True
         places, share = places[inside], share[inside] / share[inside].sum()
@@ -190,7 +191,8 @@ class ActiveCalibrator:
         if self._copies.shape != (self.photos,) or self._known.shape != (self.photos,):
             raise ValueError(f"copies and known: give one value for each of the {self.photos} photos")
         self._threshold = float(threshold)
-        self.grid = Grid.of(self.set_size, at_most)
+        self.at_most = float(at_most)
+        self.grid = Grid.of(self.set_size, self.at_most)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
         self._labels: dict[int, bool | None] = {}
         self._posteriors: dict[str, _Posterior] | None = None
@@ -312,7 +314,8 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What report/looks.js goes on from: scores, answers and the grid."""
+        """What report/looks.js goes on from: scores, answers, and the grid before `at_most` cuts it."""
+        grid = Grid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
             "set_size": self.set_size,
@@ -320,9 +323,11 @@ class ActiveCalibrator:
             "known": self._known.tolist(),
             "threshold": None if np.isinf(self._threshold) else self._threshold,
             "labels": {str(photo): label for photo, label in self._labels.items()},
-            "grid": {"lowest": self.grid.lowest, "levels": self.grid.levels, "axes": self.grid.axes},
+            "grid": {"lowest": grid.lowest, "levels": grid.levels, "axes": grid.axes},
+            "at_most": self.at_most,
             "constants": {
-                "levels": LEVELS, "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL
+                "levels": LEVELS, "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
+                "cut": CUT, "prevalence": PREV,
             },
         }  # fmt: skip
 
