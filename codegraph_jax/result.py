@@ -14,6 +14,7 @@ from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.data.images import DEEP
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -42,6 +43,7 @@ class DetectionResult:
         products: which product each image shows, 0 for the most frequent one (`consistency.products`) [n]; None: not
             looked at.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
+        keys: hash of the content of each image [n]; empty where it is not known.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -60,6 +62,18 @@ class DetectionResult:
     depth: int = DEEP
     products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
+    keys: tuple[str, ...] = ()
+
+    def calibrator(self) -> ActiveCalibrator:
+        """What a person's answers decide on from here: scores of the run, and its threshold until somebody answers."""
+        names = {key: number for number, key in enumerate(self.keys)}
+        return ActiveCalibrator(
+            {"standard": self.scores_raw},
+            set_size=len(self.scores_raw) - self.added,
+            copies=[names[key] for key in self.keys] or None,
+            known=self.consistency.proven(len(self.scores_raw)),
+            threshold=self.calibration.threshold,
+        )
 
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None

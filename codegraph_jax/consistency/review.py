@@ -14,7 +14,7 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json
 
-FORMAT = "codegraph-review-1"
+FORMAT = "codegraph-review-2"
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """What values of the wrong kind raise where they are read."""
 

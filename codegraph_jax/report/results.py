@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
@@ -46,6 +47,7 @@ def write_results(
     scale: Scale | None = None,
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
+    review: Review | None = None,
 ) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
@@ -59,6 +61,7 @@ def write_results(
         scale: of the heat maps; without it the run's own.
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
+        review: a person's answers that the run was made with.
 
     Returns:
         what was written of each image, in the order of the data set.
@@ -96,7 +99,9 @@ def write_results(
         if config.report.page:
             measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable)
+            write_page(
+                workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable, review
+            )
     run = {
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),

@@ -147,7 +147,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
 
     if processes.is_first():
         with written_to(workdir):
-            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn_by(config.data, workdir))
+            drawn = drawn_by(config.data, workdir)
+            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, review=review)
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)

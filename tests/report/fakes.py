@@ -1,5 +1,6 @@
 """A small run to report on: drawn images with one bright defect, scores that follow it, and one recurring group."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
@@ -50,6 +52,17 @@ class FakeResult:
     seconds: dict[str, float] = field(default_factory=dict)
     depth: int = 16
     products: np.ndarray | None = None
+    keys: tuple[str, ...] = ()
+    added: int = 0
+
+    def calibrator(self):
+        """Two ways to score, the second of which ranks the photos the other way round."""
+        names = {key: number for number, key in enumerate(self.keys)}
+        return ActiveCalibrator(
+            {"standard": self.scores_raw, "contrast": -self.scores_raw},
+            copies=[names[key] for key in self.keys] or None,
+            threshold=self.calibration.threshold,
+        )
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
@@ -112,10 +125,11 @@ def make_outcome(
         calibration=calibrate(scores_raw, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
+        keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more."),)
+    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more.", "It fits <well>."),)
     return Outcome(category, samples, result, metrics, diagnostics)  # type: ignore[arg-type]
 
 

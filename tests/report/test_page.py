@@ -56,7 +56,10 @@ def browser():
 
 
 def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
+    """The page as a person sees it who has never answered anything."""
     browser.view(1200, 900)
+    browser.open(page)
+    browser.evaluate("localStorage.clear()")
     browser.open(page, fragment)
     return browser
 
@@ -74,7 +77,7 @@ def test_nothing_is_fetched_from_anywhere(page):
 
 def test_names_never_become_markup(page):
     tags = [tag for tag, _ in Elements(page.read_text(encoding="utf-8")).found]
-    assert "b" in tags and tags.count("script") == 2
+    assert "b" in tags and tags.count("script") == 3
     assert not [a for tag, a in Elements(page.read_text(encoding="utf-8")).found if tag == "img" and "onerror" in a]
 
 
@@ -94,7 +97,7 @@ def test_pictures_stay_within_the_budget():
 def test_opens_without_problems(browser, page):
     opened(browser, page)
     assert browser.problems == []
-    assert browser.evaluate("document.title") == "8 of 32 images flagged"
+    assert browser.evaluate("document.title") == "8 of 32 photos flagged"
     assert browser.evaluate("document.querySelectorAll('#table tbody tr').length") == 32
 
 
@@ -105,12 +108,11 @@ def shown_names(browser: Browser) -> list[str]:
     )
 
 
-def column(browser: Browser, kind: str) -> list[float]:
-    texts = browser.evaluate(
+def column(browser: Browser, kind: str) -> list[str]:
+    return browser.evaluate(
         f"[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
         f"r.querySelector('[data-label=\"{kind}\"]').textContent)"
     )
-    return [float(text) for text in texts]
 
 
 def click(browser: Browser, selector: str) -> None:
@@ -119,12 +121,15 @@ def click(browser: Browser, selector: str) -> None:
 
 def test_sorts_by_every_column_and_back(browser, page):
     opened(browser, page)
-    assert column(browser, "p") == sorted(column(browser, "p")), "the most suspicious first"
-    click(browser, "th[data-sort=raw] button")
-    assert column(browser, "raw") == sorted(column(browser, "raw"), reverse=True)
-    assert browser.evaluate("document.querySelector('th[data-sort=raw]').ariaSort") == "descending"
-    click(browser, "th[data-sort=raw] button")
-    assert column(browser, "raw") == sorted(column(browser, "raw"))
+    rarity = column(browser, "rarity")
+    chances = [int(text.removeprefix("1 in ").replace(",", "")) for text in rarity if text != "most"]
+    assert chances == sorted(chances, reverse=True) and chances[0] > 1000, "the most unusual first"
+    assert rarity[-1] == "most"
+    click(browser, "th[data-sort=score] button")
+    assert column(browser, "score") == sorted(column(browser, "score"), reverse=True)
+    assert browser.evaluate("document.querySelector('th[data-sort=score]').ariaSort") == "descending"
+    click(browser, "th[data-sort=score] button")
+    assert column(browser, "score") == sorted(column(browser, "score"))
     click(browser, "th[data-sort=name] button")
     names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
     assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
@@ -144,12 +149,17 @@ def test_filters(browser, page):
 
     choose("#show", "flagged")
     assert len(shown_names(browser)) == 8
-    choose("#category", "<b>other</b>")
+    choose("#category", "1")
     assert sorted(shown_names(browser)) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
-    choose("#show", "quiet")
+    choose("#show", "passed")
+    passed = set(shown_names(browser))
+    choose("#show", "look")
+    looked_at = set(shown_names(browser))
+    assert len(looked_at) == 5 and len(passed) == 3 and not passed & looked_at
+    choose("#show", "all")
     choose("#search", "KIND 11")
     assert shown_names(browser) == ["kind_1/11.png"]
-    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 images"
+    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 photos"
     click(browser, "#reset")
     assert len(shown_names(browser)) == 32
     click(browser, "button[data-community]")
@@ -190,8 +200,16 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
     assert browser.problems == []
 
 
-def test_dots_of_the_graph_work_by_keyboard(browser, page):
+def test_few_members_are_listed_and_not_drawn(browser, page):
     opened(browser, page)
+    assert browser.evaluate("document.querySelectorAll('.graph').length") == 0
+    assert browser.evaluate("document.querySelectorAll('.group .members li').length") >= 3
+
+
+def test_dots_of_the_graph_work_by_keyboard(browser, tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES, anomalous=12, recurring=10)
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    opened(browser, tmp_path / "out" / "report.html")
     dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
     browser.evaluate("document.querySelector('#recurring p a').focus()")
     steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
@@ -268,16 +286,18 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
         for what in ("h4", ".reasons li")
     )
     assert heading == ["defect 1 defect"]
-    assert len(reasons) == 4 and all(reason.startswith("for a defect") for reason in reasons)
-    assert "1.50 times as much" in reasons[1]
+    assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
+    assert "stand out (1 in 100 good parts scores so high)" in reasons[0] and "1.5 times as much" in reasons[1]
+    facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
+    assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
     assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
-    assert browser.evaluate("document.querySelector('form.verdicts').elements.verdict.value") == "defect"
+    assert browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.verdict.value") == "defect"
     assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "nobody has said anything yet"
 
 
 CHOOSE = """(verdict, name) => {
-  const form = document.querySelector('form.verdicts');
+  const form = document.querySelector('form.verdicts[data-place]');
   form.querySelector(`input[value=${verdict}]`).click();
   form.elements.name.value = name;
   form.elements.name.dispatchEvent(new Event('input', { bubbles: true }));
@@ -288,7 +308,7 @@ CHOOSE = """(verdict, name) => {
 def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name):
     opened(browser, page)
     browser.evaluate(f"({CHOOSE})('variant', {json.dumps(name)})")
-    assert browser.evaluate("document.querySelector('#verdict-count').textContent") == "1 verdict."
+    assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
     browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     click(browser, "#save-review")
     saved = tmp_path / "review.json"
@@ -307,7 +327,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
 
 def test_typed_keys_stay_in_the_name(browser, page):
     opened(browser, page)
-    browser.evaluate("document.querySelector('form.verdicts').elements.name.focus()")
+    browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.name.focus()")
     browser.press("/")
     assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
 
