@@ -104,7 +104,7 @@ class Looks {
     const count = this.grid.levels, mean = new Float64Array(count);
     for (let g = 0, at = 0; g < weights.length; g++) {
       const weight = weights[g];
-      if (weight < 1e-16) at += count;
+      if (weight < 1e-13) at += count;
       else for (let k = 0; k < count; k++, at++) mean[k] += weight * table[at];
     }
     return mean;

@@ -94,18 +94,16 @@
 
   const painted = new Map();  // what each row shows
 
-  function paintRows(set) {
-    for (let i = 0; i < set.verdicts.length; i++) {
-      const number = set.first + i, answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
-      const state = `${set.verdicts[i]} ${answer.verdict} ${Boolean(answer.note)} ${score}`;
-      if (painted.get(number) === state) continue;
-      painted.set(number, state);
-      const row = rows.get(number);
-      row.className = set.verdicts[i].split(" ")[0];
-      $(".badge", row).textContent = words.verdicts[set.verdicts[i]];
-      $(".own", row).textContent = [answer.verdict && `you: ${answer.verdict}`, answer.note && "note"].filter(Boolean).join(", ");
-      $("[data-label=score]", row).textContent = score;
-    }
+  function paintRow(number) {
+    const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
+    const state = `${verdict} ${answer.verdict} ${Boolean(answer.note)} ${score}`;
+    if (painted.get(number) === state) return;
+    painted.set(number, state);
+    const row = rows.get(number);
+    row.className = verdict.split(" ")[0];
+    $(".badge", row).textContent = words.verdicts[verdict];
+    $(".own", row).textContent = [answer.verdict && `you: ${answer.verdict}`, answer.note && "note"].filter(Boolean).join(", ");
+    $("[data-label=score]", row).textContent = score;
   }
 
   function paintCounts() {
@@ -118,7 +116,7 @@
     document.title = `${flagged} of ${images.length} photos flagged`;
   }
 
-  // everything that follows from an answer, the slider or another share; the table may be long and comes last
+  // everything that follows from an answer, the slider or another share; the table comes last
   let waiting = 0;
   function changed(set) {
     judge(set);
@@ -133,7 +131,6 @@
   }
 
   function paintTable() {
-    for (const set of sets) paintRows(set);
     if (["score", "verdict"].includes(sort.value)) applySort(sort.value, descending);
     else applyFilter();
   }
@@ -190,13 +187,28 @@
       return test(number) && (only === "" || image.set === Number(only)) && typed.every((word) => name.includes(word)) &&
         (!community || (image.community === community.number && image.set === community.set));
     });
-    const shown = new Set(visible);
-    for (const [number, row] of rows) if (row.hidden === shown.has(number)) row.hidden = !row.hidden;
+    showRows(limit);
     const all = visible.length === images.length;
     const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
     $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
     $("#reset").hidden = all;
   }
+
+  // the first rows only: a browser takes long to lay out thousands of them
+  const ROWS = 120, more = $("#more");
+  let limit = ROWS;
+
+  function showRows(count) {
+    limit = count;
+    const shown = new Set(visible.slice(0, limit));
+    for (const number of shown) paintRow(number);
+    for (const [number, row] of rows) if (row.hidden === shown.has(number)) row.hidden = !row.hidden;
+    more.hidden = limit >= visible.length;
+  }
+
+  more.addEventListener("click", () => showRows(limit + ROWS));
+  new IntersectionObserver(([entry]) => entry.isIntersecting && more.click(), { rootMargin: "1000px" }).observe(more);
+  window.addEventListener("beforeprint", () => showRows(Infinity));
 
   function reset() {
     search.value = "";
@@ -539,7 +551,7 @@
     $("#previous").disabled = place === 0;
     $("#next").disabled = place === order.length - 1;
     if (answerForm) {
-      answerForm.elements.answer.value = answerOf(current).verdict ?? "";
+      answerForm.elements.answer.value = answerOf(current).verdict ?? "none";
       answerForm.elements.note.value = answerOf(current).note;
     }
     renderFacts(image);
@@ -596,7 +608,7 @@
   if (answerForm) {
     answerForm.addEventListener("submit", (event) => event.preventDefault());
     answerForm.addEventListener("change", (event) => {
-      if (event.target.name === "answer") answer(current, event.target.value || null);
+      if (event.target.name === "answer") answer(current, event.target.value === "none" ? null : event.target.value);
     });
     answerForm.elements.note.addEventListener("input", (event) => {
       setAnswer(identity(current), { ...answerOf(current), note: event.target.value.trim() });
@@ -617,7 +629,7 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.target.matches("textarea, select, input:is([type=text], [type=search])")) return;
+    if (event.target.matches("textarea:not(:read-only), select, input:is([type=text], [type=search])")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const verdict = review && VERDICT_KEYS[key];
     let action = null;
@@ -736,7 +748,6 @@
   for (const set of sets) judge(set);
   paintCard();
   paintCounts();
-  for (const set of sets) paintRows(set);
   // browsers keep what was typed into a form when a page is loaded again
   applySort(sort.value, LARGEST_FIRST.has(sort.value));
   document.body.classList.toggle("maps", $("#maps").checked);

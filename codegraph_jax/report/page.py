@@ -202,7 +202,9 @@ def _rows(
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
     said = [verdict for outcome in outcomes for verdict in _verdicts(outcome)]
     return [
-        Row(number, record, picture, verdict, labels[id(record.outcome), record.community] if record.community else None)
+        Row(
+            number, record, picture, verdict, labels[id(record.outcome), record.community] if record.community else None
+        )
         for number, (record, picture, verdict) in enumerate(zip(records, pictures, said))
     ]
 
@@ -235,7 +237,9 @@ def _command(manifest: dict[str, Any]) -> str:
     if "review" not in command:
         return command
     words = shlex.split(command)
-    review = [place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")]
+    review = [
+        place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
+    ]
     # the value is the next word where none is given with the flag
     left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
     return shlex.join(word for place, word in enumerate(words) if place not in left_out)
