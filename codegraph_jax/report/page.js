@@ -527,7 +527,10 @@
   function openViewer(number, among = visible) {
     order = among.includes(number) ? among : numbers;
     current = opened = number;
-    if (!viewer.open) viewer.showModal();
+    if (!viewer.open) {
+      viewer.showModal();
+      viewer.focus();
+    }
     render();
   }
 

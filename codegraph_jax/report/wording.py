@@ -1,4 +1,4 @@
-"""Sentences of the report: thresholds, verdicts, chances and recurring groups, in the words of people who inspect parts."""
+"""Sentences of the report: thresholds, verdicts, chances and groups, in the words of people who inspect parts."""
 
 import math
 
@@ -62,32 +62,30 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     """The four observations on a group (`consistency.verdicts`): whether each speaks for a defect, and a sentence."""
-    alone, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
+    stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
     alike, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
+    look = "stand out" if stands_out else "look normal"
     rarity = f"{chance(evidence.p_value)} good parts scores so high"
-    return [
-        (alone, f"Compared with the other photos alone, these parts {'stand out' if alone else 'look normal'} ({rarity})."),
-        (
-            rough,
+    alone = f"Compared with the other photos alone, these parts {look} ({rarity})."
+    if rough:
+        repeat = (
             f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; a "
             "print would repeat exactly."
-            if rough
-            else "The mark repeats as exactly as the rest of the part, as a print would.",
-        ),
-        (
-            alike,
-            "Apart from the mark, these parts look like the others at this place."
-            if alike
-            else f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark "
-            "as the marks from each other), as another version of the part would.",
-        ),
-        (
-            steady,
-            "The marks are all about equally similar."
-            if steady
-            else "The mark differs from part to part, as a rotating print would.",
-        ),
-    ]  # fmt: skip
+        )
+    else:
+        repeat = "The mark repeats as exactly as the rest of the part, as a print would."
+    if alike:
+        others = "Apart from the mark, these parts look like the others at this place."
+    else:
+        others = (
+            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark as "
+            "the marks from each other), as another version of the part would."
+        )
+    if steady:
+        change = "The marks are all about equally similar."
+    else:
+        change = "The mark differs from part to part, as a rotating print would."
+    return [(stands_out, alone), (rough, repeat), (alike, others), (steady, change)]
 
 
 def describe_law(law: SpacingLaw) -> str:
