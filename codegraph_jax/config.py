@@ -209,6 +209,23 @@ class ThresholdConfig:
 
 
 @dataclass(frozen=True)
+class BankThresholdConfig:
+    """Takes the place of the threshold that the bank holds."""
+
+    false_alarm_rate: float = field(default=0.0, metadata=within(0.0, 0.5))
+    """Share of normal photos that may be flagged by mistake; 0: the bank's own threshold."""
+    value: float = field(default=0.0, metadata=at_least(0))
+    """Flag scores from this value on; 0: the bank's own threshold."""
+
+    @property
+    def given(self) -> ThresholdConfig | None:
+        """The threshold that was asked for; None: the bank's own counts."""
+        if self.value:
+            return ThresholdConfig(value=self.value)
+        return ThresholdConfig(false_alarm_rate=self.false_alarm_rate) if self.false_alarm_rate else None
+
+
+@dataclass(frozen=True)
 class ReportConfig:
     """What lands in the workdir."""
 
@@ -291,7 +308,8 @@ class Config:
     keep: bool = False
     """Whether the workdir keeps features and distances after the run too, so that it can be judged again at once."""
     review: str = field(default="", metadata=path_like())
-    """The review.json of a report: verdicts of a person on what recurs; empty means none."""
+    """The review.json of a report, or the directory where the browser has saved it: a person's verdicts on photos and
+    groups; empty means none."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
@@ -331,6 +349,7 @@ class InspectConfig:
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     data: DataConfig = field(default_factory=DataConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
+    threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
 
@@ -358,6 +377,8 @@ class ExtendConfig:
     """The workdir of a line that has judged the approved parts."""
     parts: tuple[int, ...] = field(default=(), metadata=at_least(1))
     """Numbers of the approved parts in that line."""
+    defective: bool = False
+    """The parts are defective: they, and parts that show the same, are flagged from now on."""
     back_to: int = field(default=-1, metadata=at_least(-1))
     """The chapter of its history to which the bank goes back, from 0, the set alone; -1: it does not."""
     save: str = field(default="", metadata=path_like())

@@ -21,7 +21,8 @@ from codegraph_jax.backbones import Backbone, features_identity, load_backbone
 from codegraph_jax.bank.making import Lesson, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtered import Filter, filtered_scores
+from codegraph_jax.consistency.decision import Answers, decide_photos
+from codegraph_jax.consistency.filtered import Filter, variant_scores
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.products import find_products
 from codegraph_jax.consistency.review import Review
@@ -44,10 +45,9 @@ from codegraph_jax.features.memory import MemoryPlan, feature_type, plan_run
 from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
+from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.rescoring import rescore
-from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.choosing import choose
 from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableStore
 from codegraph_jax.similarity.effort import is_affordable
@@ -175,6 +175,7 @@ class CoDeGraph:
         bank_references: int = 0,
         *,
         review: Review | None = None,
+        category: str = "",
         bank: int | None = None,
         consistent: ConsistencyConfig | None = None,
     ) -> DetectionResult:
@@ -184,7 +185,9 @@ class CoDeGraph:
             comparison: of `compare`; nothing of it is changed, so that it can be judged again with other settings.
             consistency: takes the place of `config.consistency`.
             bank_references: see `detect`.
-            review: verdicts of a person on what recurs, such as `DetectionResult.review` of the same comparison gives.
+            review: verdicts of a person on groups and photos, such as `DetectionResult.review` of the same comparison
+                gives.
+            category: whose threshold of the review counts, where it has several.
             bank: former name of `bank_references`.
             consistent: former name of `consistency`.
 
@@ -198,10 +201,16 @@ class CoDeGraph:
             raise ConfigError(ALL_CHANNELS)
         if review:
             review.check(self.features)
-        return self._judge(comparison, consistency, bank_references, review.patterns if review else ())
+        patterns, answers = (review.patterns if review else ()), Answers.of(review, category)
+        return self._judge(comparison, consistency, bank_references, patterns, answers)
 
     def _judge(
-        self, comparison: Comparison, consistency: ConsistencyConfig, bank_references: int, patterns: Sequence[Pattern]
+        self,
+        comparison: Comparison,
+        consistency: ConsistencyConfig,
+        bank_references: int,
+        patterns: Sequence[Pattern],
+        answers: Answers,
     ) -> DetectionResult:
         """`judge`, its arguments checked."""
         config, features, own, clock = self.config, comparison.features, comparison.own, Clock(comparison.seconds)
@@ -213,25 +222,23 @@ class CoDeGraph:
         if consistency.enabled:
             with clock("consistency"):
                 recurring, taken_out = find_consistent(comparison, everybody.k, consistency, patterns)
-                patch_scores = filtered_scores(comparison, everybody, layer_scores, taken_out)
-        else:
-            patch_scores = mean_over_layers(layer_scores)
         with clock("scoring"):
-            # what is not judged is not anomalous
-            maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
-            placement = features.placement
-            scores_raw = scores = image_scores(maps, placement.frame.size, placement.contents())
-            proven = recurring.proven(len(scores_raw))
-            calibration = calibrate(scores_raw[:own], config.threshold, proven[:own]).of(scores_raw, proven)
+            placement, grid = features.placement, comparison.options.grid
+            filtered = taken_out if consistency.enabled else None
+            found = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
+            maps = {name: scores.reshape(-1, *grid) for name, scores in found.items()}
+            images = {name: image_scores(own, placement.frame.size, placement.contents()) for name, own in maps.items()}
+            decided = decide_photos(maps, images, own, recurring, config.threshold, answers, features, placement)
+            scores = decided.scores
             if config.scoring.rescore:
-                scores = rescore(scores_raw, features.image_features, config.scoring.rescore_k, comparison.added)
+                scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         result = DetectionResult(
             kept=features.kept,
             skipped=features.skipped,
-            patch_scores=maps,
-            scores_raw=scores_raw,
+            patch_scores=decided.patch_scores,
+            scores_raw=decided.scores,
             scores=scores,
-            calibration=calibration,
+            calibration=decided.calibration,
             placement=placement,
             weights=self.backbone.weights,
             features=self.features,
@@ -241,9 +248,13 @@ class CoDeGraph:
             from_cache=features.found if config.data.cache else 0,
             depth=features.depth,
             products=comparison.products,
+            keys=tuple(key.hex() for key in features.keys),
+            variant=decided.variant,
+            variant_scores=images,
+            answers=decided.answers,
         )
         if bank_references:
-            lesson = Lesson(comparison, recurring, taken_out, consistency, calibration)
+            lesson = Lesson(comparison, recurring, taken_out, consistency, decided)
             made = make_bank(config, self.backbone, lesson, bank_references)
             result = dataclasses.replace(result, bank=made)
         return result.with_copies(features.copies, comparison.listed)

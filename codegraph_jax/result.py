@@ -10,13 +10,15 @@ from jaxtyping import Float, Int
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.pattern import Verdict
-from codegraph_jax.consistency.review import Review
+from codegraph_jax.consistency.review import PhotoReview, PhotoVerdict, Review
 from codegraph_jax.data.images import DEEP
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.scoring.variants import STANDARD
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class DetectionResult:
         products: which product each image shows, 0 for the most frequent one (`consistency.products`) [n]; None: not
             looked at.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
-        keys: hash of the content of each image [n]; empty where it is not known.
+        keys: digest of the content of each image, in hexadecimal [n].
+        variant: name of the score that `patch_scores` and `scores_raw` are of (`scoring.variants`).
+        variant_scores: image scores by the name of the variant, as they were before marks were lowered [n].
+        answers: of a person to photos, as they were applied.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -63,17 +68,23 @@ class DetectionResult:
     products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
     keys: tuple[str, ...] = ()
+    variant: str = STANDARD.name
+    variant_scores: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
     def calibrator(self) -> ActiveCalibrator:
-        """What a person's answers decide on from here: scores of the run, and its threshold until somebody answers."""
-        names = {key: number for number, key in enumerate(self.keys)}
-        return ActiveCalibrator(
-            {"standard": self.scores_raw},
-            set_size=len(self.scores_raw) - self.added,
-            copies=[names[key] for key in self.keys] or None,
-            known=self.consistency.proven(len(self.scores_raw)),
-            threshold=self.calibration.threshold,
-        )
+        """Chooses threshold and score by a few answers; it begins with those that this result has been given.
+
+        calibrator = result.calibrator()
+        while (photo := calibrator.suggest()) is not None:
+            calibrator.label(photo, defective=ask(photo))
+        review = result.review(photos=calibrator.labels)
+        """
+        scores = self.variant_scores or {STANDARD.name: self.scores_raw}
+        own, proven = len(self.scores_raw) - self.added, self.consistency.proven(len(self.scores_raw))
+        keys = self.keys or tuple(map(str, range(len(self.scores_raw))))
+        label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
+        return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
@@ -91,10 +102,14 @@ class DetectionResult:
         """Height and width of the grid in pixels, as the backbone sees it."""
         return self.placement.frame.size
 
-    def review(self, verdicts: Mapping[int, Verdict | tuple[Verdict, str]]) -> Review:
-        """A person's verdicts on what recurs, to judge this set again with or the next lot of the product.
+    def review(
+        self,
+        verdicts: Mapping[int, Verdict | tuple[Verdict, str]] | None = None,
+        photos: Mapping[int, bool | None] | None = None,
+    ) -> Review:
+        """A person's verdicts on what recurs and on photos, to judge this set again with or the next lot.
 
-            review = result.review({1: ("variant", "imprint"), 2: "defect"})
+            review = result.review({1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
             result = detector.judge(comparison, review=review)
 
         Verdicts that were known before are kept where they are not replaced.
@@ -102,11 +117,13 @@ class DetectionResult:
         Args:
             verdicts: by the numbers of communities (from 1) and sightings: `defect`, `variant` or `undecided`, perhaps
                 with a name.
+            photos: by their place among the n: defective, good (False), or unsure (None).
 
         Raises:
             KeyError: there is no such number.
             ValueError: what the number stands for shows too little to be known again, or there is no such verdict.
         """
+        verdicts = verdicts or {}
         found, images = self.consistency, len(self.scores)
         patterns = list(found.others)
         numbers = {sighting.number for sighting in found.sightings} | set(verdicts)
@@ -119,7 +136,11 @@ class DetectionResult:
             given = verdicts.get(number, pattern.verdict)
             verdict, name = given if isinstance(given, tuple) else (given, pattern.name)
             patterns.append(replace(pattern, verdict=verdict, name=name))
-        return Review(self.features, tuple(patterns))
+        judged = dict(self.answers.photos)
+        for place, defective in (photos or {}).items():
+            word: PhotoVerdict = "unsure" if defective is None else "defective" if defective else "good"
+            judged[self.keys[place]] = PhotoReview(self.keys[place], verdict=word)
+        return Review(self.features, tuple(patterns), judged)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
         """The result with images that were left out because they show the same as others.
@@ -147,6 +168,8 @@ class DetectionResult:
             calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
             consistency=with_copies(self.consistency, place),
             products=None if self.products is None else self.products[place],
+            keys=tuple(self.keys[i] for i in place) if self.keys else (),
+            variant_scores={name: scores[place] for name, scores in self.variant_scores.items()},
             added=int((kept >= listed).sum()),
         )
 

@@ -13,6 +13,7 @@ from codegraph_jax.bank.history import serving
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtered import bar
 from codegraph_jax.consistency.filtering import Dependence, recognise
+from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
 from codegraph_jax.similarity.comparison import mean_distances
 from codegraph_jax.similarity.judged import NOT_JUDGED
@@ -76,6 +77,11 @@ class ReferenceImages:
             removed=np.concatenate([self.removed, np.zeros((count, self.removed.shape[1]), bool)]),
             parts=np.concatenate([self.parts, np.arange(first, first + count)]),
         )
+
+    def patch_vectors(self) -> list[np.ndarray]:
+        """Unit vectors of the patches of each image of the set [p, d], as signatures compare them."""
+        own = np.flatnonzero(self.parts == 0)
+        return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in own]
 
     def arrays(self) -> list[np.ndarray]:
         """All that an image is held against."""

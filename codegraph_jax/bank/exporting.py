@@ -26,6 +26,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.tokens import image_tokens
 from codegraph_jax.scoring.maps import anomaly_maps
+from codegraph_jax.scoring.variants import variant
 
 PLATFORMS = ("cpu", "cuda")
 LOADER = "exported_scorer.py"
@@ -50,7 +51,9 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     model = replace(bank.backbone.model, route="portable")
     backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
     prepared, grid = pool.prepared, bank.frame.grid
-    variants = [pattern.signature for pattern in bank.patterns if pattern.verdict == "variant"]
+    variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
+    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.single]
+    contrast = variant(bank.variant).contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
         mean, std = (jnp.asarray(values, jnp.float32) for values in (preset.mean, preset.std))
@@ -61,9 +64,13 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
         if variants:
             shown = jnp.stack([_shown(signature, tokens, grid) for signature in variants]).any(axis=0)
             scores = jnp.where(shown, jnp.minimum(scores, jnp.median(scores)), scores)
+        scores = scores - jnp.median(scores) if contrast else scores
         maps = jnp.maximum(scores, 0).reshape(1, *grid)
         greatest = anomaly_maps(maps, bank.frame.size).max()
-        return greatest, greatest >= bank.calibration.threshold, maps[0]
+        flagged = greatest >= bank.calibration.threshold
+        for signature in defects:
+            flagged |= _shown(signature, tokens, grid).any()
+        return greatest, flagged, maps[0]
 
     return score
 

@@ -17,7 +17,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.taught import Taught
 from codegraph_jax.config import BackboneConfig, DataConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
-from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
@@ -25,6 +25,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import DEEP
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
+from codegraph_jax.scoring.variants import STANDARD, variant
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
@@ -59,6 +60,9 @@ class StoredBank:
         depth: bits of 16-bit samples that images are read with.
         frame: how photographs become grids of patches.
         roi: what of every photograph is inspected, stretched over each; None: everything.
+        variant: name of the score (`scoring.variants`).
+        marks: patterns known from single photos that a person has judged; the last chapter says which of them count.
+        product: what the photos of the set have in common; None of banks that do not say.
         stored_as: type of the patch tokens in the file that it was read from.
     """
 
@@ -74,6 +78,9 @@ class StoredBank:
     depth: int
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None
+    variant: str = field(default=STANDARD.name, kw_only=True)
+    marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
+    product: Product | None = field(default=None, kw_only=True)
     stored_as: str = field(default="float16", kw_only=True)
 
     def save(self, path: str, dtype: str = "float16") -> None:
@@ -122,6 +129,9 @@ class StoredBank:
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
             "depth": self.depth,
+            "variant": self.variant,
+            "marks": [mark.as_json() for mark in self.marks],
+            "product": self.product.as_json() if self.product else None,
             "history": [chapter.as_json() for chapter in self.history],
             **of_kind,
         }
@@ -148,8 +158,11 @@ class StoredBank:
         lasts = [chapter.last for chapter in bank.history]
         if not lasts or lasts != sorted(lasts) or lasts[0] != 0 or bank.references.parts.max() > lasts[-1]:
             _refuse(path, "its history does not fit its tensors")
-        if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in bank.patterns):
+        known = [*bank.patterns, *bank.marks]
+        if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in known):
             _refuse(path, "its patterns do not fit its tensors")
+        if any(not 0 <= place < len(bank.marks) for chapter in bank.history for place in chapter.marks):
+            _refuse(path, "its history does not fit its marks")
         return bank
 
 
@@ -196,6 +209,9 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
+        variant=variant(str(about.get("variant", STANDARD.name))).name,
+        marks=tuple(Pattern.from_json(mark) for mark in about.get("marks", ())),
+        product=Product.from_json(about["product"]) if about.get("product") else None,
         stored_as=str(layers[0].dtype) if layers else "float16",
     )
 

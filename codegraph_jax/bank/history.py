@@ -25,6 +25,8 @@ class Chapter:
         keys: digests of their pixels, in hexadecimal digits.
         last: number of the last part that was approved until then, from 1 over all extensions; 0 of the beginning.
         calibration: from then on.
+        marks: places of the bank's marks that count from then on.
+        defective: the parts were called defective, and are no references.
     """
 
     when: str
@@ -32,6 +34,8 @@ class Chapter:
     keys: tuple[str, ...]
     last: int
     calibration: Calibration
+    marks: tuple[int, ...] = ()
+    defective: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For a file; `from_json` reads it."""
@@ -41,6 +45,8 @@ class Chapter:
             "keys": list(self.keys),
             "last": self.last,
             "calibration": self.calibration.as_json(),
+            "marks": list(self.marks),
+            "defective": self.defective,
         }
 
     @classmethod
@@ -48,7 +54,8 @@ class Chapter:
         """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
         names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
         calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
-        return cls(str(values["when"]), names, keys, int(values["last"]), calibration)
+        marks, defective = tuple(int(place) for place in values.get("marks", ())), bool(values.get("defective", False))
+        return cls(str(values["when"]), names, keys, int(values["last"]), calibration, marks, defective)
 
 
 def serving(parts: Int[np.ndarray, " k"], last: int) -> Bool[np.ndarray, " k"]:

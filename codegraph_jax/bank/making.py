@@ -18,16 +18,19 @@ from codegraph_jax.bank.standouts import PLACES, Standouts
 from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.decision import Answers, Decided, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
-from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
+from codegraph_jax.scoring.variants import FEW, variant
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
 from codegraph_jax.similarity.query import query_options
 
@@ -40,14 +43,14 @@ class Lesson(NamedTuple):
         found: what recurs in the set.
         taken_out: what must not serve as a reference.
         consistency: the quantiles by which a recurring defect is recognised.
-        calibration: of the run's own scores.
+        decided: score, threshold and flags of the run's own photos.
     """
 
     comparison: Comparison
     found: Consistency
     taken_out: Filter
     consistency: ConsistencyConfig
-    calibration: Calibration
+    decided: Decided
 
 
 def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -> ReferenceBank:
@@ -62,37 +65,95 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         lesson: what the run knows.
         wanted: how many references a bank of whole images holds, chosen by their content from those of the set.
     """
-    comparison, own = lesson.comparison, lesson.comparison.own
-    placement = comparison.features.placement.of(slice(own))
+    config, lesson = _as_decided(config, lesson)
+    comparison, own, decided = lesson.comparison, lesson.comparison.own, lesson.decided
+    placement, grid = comparison.features.placement.of(slice(own)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
         references, patch_scores = _pool(config, lesson)
     else:
         references, patch_scores = _images(config, lesson, wanted)
-    maps = np.maximum(patch_scores, 0).reshape(-1, *comparison.options.grid)
-    raw = image_scores(maps, placement.frame.size, placement.contents())
+    maps = variant(decided.variant).of_photo(patch_scores).reshape(-1, *grid)
     proven = lesson.found.proven(own)
-    calibration = calibrate(raw, config.threshold, proven)
-    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, maps, ~calibration.flagged), np.zeros(0))
-    low, high = scale_ends(placement.judged_scores(maps), [calibration.threshold])
+    calibration = _calibrated(maps, placement, proven, config, lesson)
+    lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
+    raw = image_scores(lowered, placement.frame.size, placement.contents())
+    calibration = calibration.of(raw, proven | known)
+    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, lowered, ~calibration.flagged))
+    low, high = scale_ends(placement.judged_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
         # a density lies higher above its own median than a mean of distances: usual peaks would look like something
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
+    images = comparison.features.image_features[:own]
+    marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
     return ReferenceBank(
         settings=replace(config.backbone, blocks=backbone.blocks),
         weights=backbone.weights,
         references=references,
         tokens=np.dtype(comparison.features.layers[0].dtype),
         patterns=_patterns(lesson.found, own),
+        marks=tuple(marks),
+        variant=decided.variant,
+        product=Product.of(images),
         calibration=calibration,
         taught=taught,
-        history=(Chapter("", (), (), 0, calibration),),
+        history=_history(calibration, decided.answers, len(marks)),
         scale=(low, high),
         depth=comparison.features.depth,
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,
     )
+
+
+def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Chapter, ...]:
+    """The set, and what a person has said of its photos."""
+    history = [Chapter("", (), (), 0, calibration, tuple(range(marks)))]
+    for defective in (False, True):
+        photos = [p for p in answers.photos.values() if p.verdict is not None and p.defective is defective]
+        if photos:
+            names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
+            history.append(Chapter("", names, keys, 0, calibration, tuple(range(marks)), defective))
+    return tuple(history)
+
+
+def _as_decided(config: Config, lesson: Lesson) -> tuple[Config, Lesson]:
+    """Settings and distances of the score that was chosen, so that the bank scores by it."""
+    chosen, comparison = variant(lesson.decided.variant), lesson.comparison
+    if chosen.few:
+        fraction = min(FEW, config.scoring.fraction)
+        config = replace(config, scoring=replace(config.scoring, fraction=fraction))
+    if chosen.finest:
+        degrees = comparison.options.degrees
+        lesson = lesson._replace(comparison=comparison.of_degree(degrees.index(min(degrees))))
+    return config, lesson
+
+
+def _calibrated(
+    maps: Float[np.ndarray, "n h w"],
+    placement: Placement,
+    proven: Bool[np.ndarray, " n"],
+    config: Config,
+    lesson: Lesson,
+) -> Calibration:
+    """The thresholds of the set as the bank scores it: by the same answers, or for as many photos, as the run's own."""
+    scores, decided = image_scores(maps, placement.frame.size, placement.contents()), lesson.decided
+    calibration = calibrate(scores, config.threshold, proven)
+    rule = decided.calibration.rule
+    if rule == "looks":
+        keys = [key.hex() for key in lesson.comparison.features.keys[: len(scores)]]
+        duplicates = [[i for i in group if i < len(scores)] for group in lesson.found.duplicates]
+        named = {decided.variant: scores}
+        calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
+        return calibration.moved(calibrator.threshold, rule)
+    if rule == "given" and decided.answers.threshold is not None:
+        above = int((decided.before[: len(scores)] >= decided.calibration.threshold).sum())
+        ordered = np.sort(scores)[::-1]
+        if above in (0, len(scores)):
+            edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
+            return calibration.moved(edge, rule)
+        return calibration.moved(float(ordered[above - 1] + ordered[above]) / 2, rule)
+    return calibration
 
 
 def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
@@ -121,9 +182,10 @@ def _pool(config: Config, lesson: Lesson) -> tuple[Pool, Float[np.ndarray, "n p"
     layers = _own_scores(comparison, lesson.found, taken_out, config.scoring.fraction)
     scores = [np.stack([excuse(degree, taken_out.excused) for degree in layer])[:, :own] for layer in layers]
     mean, judged = mean_over_layers(scores), comparison.features.placement.judged
+    ordinary = variant(lesson.decided.variant).of_photo(mean) < lesson.decided.calibration.unusual
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
     # what stands out is no reference; where that leaves nothing, there is nothing else
-    allowed = usable & ~taken_out.removed[:own] & (mean < lesson.calibration.unusual)
+    allowed = usable & ~taken_out.removed[:own] & ordinary
     allowed &= ~lesson.found.proven(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)

@@ -26,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from codegraph_jax.bank.history import serving
 from codegraph_jax.bank.thinning import projection, thin
+from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.products import inner_products
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.judged import NOT_JUDGED
@@ -100,6 +101,12 @@ class Pool:
     def _only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
         vectors = [layer[:, chosen] for layer in self.vectors]
         return Pool(self.options, vectors, self.own[:, :, chosen], self.parts[chosen])
+
+    def patch_vectors(self) -> list[np.ndarray]:
+        """Unit vectors of all patches of the set as one array [k, d], nearly as signatures compare them."""
+        degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
+        own = [np.asarray(layer[degree][self.parts == 0], np.float32) for layer in self.vectors]
+        return [np.concatenate(own, axis=-1) / np.float32(np.sqrt(len(own)))]
 
     def arrays(self) -> list[np.ndarray]:
         """All that an image is held against."""

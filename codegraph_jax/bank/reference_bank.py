@@ -31,6 +31,8 @@ from codegraph_jax.bank.standouts import APART, Standouts
 from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
 from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.filtered import excuse
+from codegraph_jax.consistency.marks import mark_signature, strongest
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Product, Verdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
@@ -41,7 +43,7 @@ from codegraph_jax.data.roi import Inspected, Roi
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
-from codegraph_jax.scoring.threshold import Calibration, calibrate
+from codegraph_jax.scoring.variants import variant
 
 CHUNK = 16
 """Images whose features wait in memory."""
@@ -57,12 +59,14 @@ class Inspection:
         patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
         scores: greatest value of each image's anomaly map [n].
         p_values: how often a normal image scores so high [n].
-        flagged: which scores reach the threshold of the bank [n].
+        flagged: photos that reach the threshold of the bank, show a defect that a person has marked, or were called
+            defective themselves; those that were called good are not [n].
         placement: where each photograph lies in its grid of patches, and what of it is judged.
         shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
         inspected: what of each image is inspected; empty: everything.
         sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
         standouts: what stands out in each image, away from what shows a pattern; empty where it was not asked for.
+        foreign: the images look like another product than that of the bank.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -76,6 +80,7 @@ class Inspection:
     sightings: tuple[Sighting, ...]
     inspected: Sequence[Inspected] = ()
     standouts: Sequence[Standouts] = ()
+    foreign: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,8 +130,11 @@ class ReferenceBank(StoredBank):
         grid = self.frame.grid
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
-        shows = [np.zeros((len(self.patterns), 0, patches), bool)]
+        patterns = self.known
+        shows = [np.zeros((len(patterns), 0, patches), bool)]
+        keys: list[str] = []
         found: list[Standouts] = []
+        features_of = [np.zeros((0, len(self.product.mean) if self.product else 0), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, depth=self.depth)
@@ -134,6 +142,7 @@ class ReferenceBank(StoredBank):
                 features = features.where_inspected(inspected[start : start + CHUNK], chunk)
             placements.append(features.placement)
             kept.append(features.kept + start)
+            keys += [key.hex() for key in features.keys]
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
                 judged = None if features.placement.judged is None else features.placement.judged[i]
@@ -141,34 +150,42 @@ class ReferenceBank(StoredBank):
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
+            if self.product:
+                features_of.append(np.asarray(features.image_features, np.float32))
             if standouts is not None:
                 own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
                 found += self._standouts(features, own, shows[-1], standouts)
         shown = np.concatenate(shows, axis=1)
-        verdicts = np.array([pattern.verdict for pattern in self.patterns], str)
+        verdicts = np.array([pattern.verdict for pattern in patterns], str)
         excused = np.asarray(shown[verdicts == "variant"].any(axis=0))
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = np.maximum(excuse(np.concatenate(scores), excused), 0).reshape(-1, *grid)
+        patch_scores = self._of_variant(np.concatenate(scores), excused)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
-        calibration = self.calibration.of(raw)
+        single = np.array([pattern.single for pattern in patterns], bool)
+        marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
+        flagged = self.calibration.of(raw, marked).flagged.copy()
+        answered = self.answered
+        for i, key in enumerate(keys):
+            flagged[i] = answered.get(key, flagged[i])
         return Inspection(
             kept=np.concatenate(kept),
             skipped=skipped,
             patch_scores=patch_scores,
             scores=raw,
-            p_values=calibration.p_values,
-            flagged=calibration.flagged,
+            p_values=self.calibration.normal_scores.p_values(raw),
+            flagged=flagged,
             placement=placement,
             shows=numbers.reshape(-1, *grid),
             sightings=tuple(
                 Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
-                for number, (pattern, patches) in enumerate(zip(self.patterns, shown), 1)
+                for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
             standouts=found,
+            foreign=self._foreign(np.concatenate(features_of)),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -225,17 +242,22 @@ class ReferenceBank(StoredBank):
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
 
-    def extend(self, images: Sequence[Source], names: Sequence[str] = (), when: str = "") -> "ReferenceBank":
-        """The bank with parts besides that a person has approved: what they show is normal from now on.
+    def extend(
+        self, images: Sequence[Source], names: Sequence[str] = (), when: str = "", defective: bool = False
+    ) -> "ReferenceBank":
+        """The bank with what a person says of some parts.
 
-        Of more than `history.MOST_PARTS` approved parts the oldest leave; the set that made the bank stays. The
-        threshold follows: it is learnt from the scores of the set and those of the approved parts, each by the bank
-        without itself. Parts that are there already, pixel by pixel, are passed over.
+        Good parts become references, and what stands out in those that were flagged is harmless from now on; defective
+        ones are flagged from now on, and so are parts that show the same. The threshold stays as it is. The latest
+        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round. Of
+        more than `history.MOST_PARTS` good parts the oldest leave; the set that made the bank stays. Parts of which the
+        same has been said already, pixel by pixel, are passed over.
 
         Args:
             images: as for `inspect`.
             names: what the parts are called; default: their files.
             when: ISO 8601.
+            defective: what the person says.
 
         Raises:
             UnreadableImage: one cannot be decoded; nothing is added.
@@ -245,30 +267,46 @@ class ReferenceBank(StoredBank):
         features = self.extractor().extract(images, depth=self.depth, once=True)
         if inspected := self._inspected(images, ""):
             features = features.where_inspected(inspected, images)
-        known = {key for chapter in self.history for key in chapter.keys}
-        new = [i for i, key in enumerate(features.keys) if key.hex() not in known]
+        answered = self.answered
+        new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
         if not new:
-            raise BankError("these parts are in the bank already")
-        first, last = self.history[-1].last + 1, self.history[-1].last + len(new)
+            raise BankError("the same was said of these parts before")
         layers = [np.asarray(layer)[new] for layer in features.layers]
-        references = self.references.extended(layers, first)
-        scores = np.array([self._score_of(features, i, references.at(last, n)) for n, i in enumerate(new, first)])
-        calibration = self._calibrated(scores)
+        references, last = self.references, self.history[-1].last
+        if not defective:
+            references = references.extended(layers, last + 1).until(last + len(new), KEPT_PARTS)
+            last += len(new)
+        marks = {place: self.marks[place] for place in self.history[-1].marks}
+        found = list(self.marks)
+        for i, name in ((i, str(names[features.kept[i]])) for i in new):
+            own = [np.asarray(layer[i])[None] for layer in features.layers]
+            vectors = patch_vectors(own, self.frame.grid)
+            opposite = "variant" if defective else "defect"
+            marks = {
+                place: mark
+                for place, mark in marks.items()
+                if mark.verdict != opposite or not mark.signature.shown(vectors).any()
+            }
+            judged = None if features.placement.judged is None else features.placement.judged[i]
+            scores = self._of_variant(self.serving.scores([layer[0] for layer in own], judged)[None], None)
+            raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
+            # nothing is to be learnt from a good part that passes
+            if defective or raw >= self.calibration.threshold:
+                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
+                verdict: Verdict = "defect" if defective else "variant"
+                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name):
+                    marks[len(found)] = mark
+                    found.append(mark)
         chapter = Chapter(
             when,
             tuple(str(names[features.kept[i]]) for i in new),
             tuple(features.keys[i].hex() for i in new),
             last,
-            calibration,
+            self.calibration,
+            tuple(marks),
+            defective,
         )
-        taught = self.taught and replace(self.taught, approved=np.concatenate([self.taught.approved, scores]))
-        return replace(
-            self,
-            references=references.until(last, KEPT_PARTS),
-            calibration=calibration,
-            taught=taught,
-            history=(*self.history, chapter),
-        )
+        return replace(self, references=references, marks=tuple(found), history=(*self.history, chapter))
 
     def back_to(self, chapter: int) -> "ReferenceBank":
         """The bank as it was after a chapter of its history, from 0.
@@ -284,14 +322,29 @@ class ReferenceBank(StoredBank):
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
             raise BankError(f"what served after chapter {chapter} is no longer kept: the last {KEPT_PARTS} parts are")
-        taught = self.taught and replace(self.taught, approved=self.taught.approved[: then.last])
         return replace(
             self,
             references=self.references.until(then.last, KEPT_PARTS),
             calibration=then.calibration,
-            taught=taught,
             history=self.history[: chapter + 1],
         )
+
+    def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
+        """The bank with a threshold that was given: a value, or a rate of false alarms; None: its own."""
+        if config is None:
+            return self
+        value = config.value or self.calibration.normal_scores.quantile(config.false_alarm_rate)
+        return replace(self, calibration=self.calibration.moved(value, "given" if config.value else "rate"))
+
+    @property
+    def answered(self) -> dict[str, bool]:
+        """Parts that a person has called defective or good (False), by the digest of their pixels."""
+        return {key: chapter.defective for chapter in self.history for key in chapter.keys}
+
+    @property
+    def known(self) -> list[Pattern]:
+        """What is recognised: patterns of the set, and the marks of single photos that count now."""
+        return [*self.patterns, *(self.marks[place] for place in self.history[-1].marks)]
 
     @cached_property
     def serving(self) -> ReferenceImages | Pool:
@@ -299,25 +352,35 @@ class ReferenceBank(StoredBank):
         last = self.history[-1].last
         return self.references.at(last) if last else self.references
 
-    def _score_of(self, features: Features, image: int, references: ReferenceImages | Pool) -> float:
-        """The raw score of one image by some references."""
-        placement = features.placement.of([image])
-        judged = None if placement.judged is None else placement.judged[0]
-        scores = references.scores([layer[image] for layer in features.layers], judged)[None]
-        shown = self._recognise(replace(features, layers=[np.asarray(x[image])[None] for x in features.layers],
-                                        kept=np.arange(1)))  # fmt: skip
-        variants = np.array([pattern.verdict == "variant" for pattern in self.patterns], bool)
-        maps = np.maximum(excuse(scores, shown[variants].any(axis=0)), 0).reshape(-1, *self.frame.grid)
-        return float(image_scores(maps, self.frame.size, placement.contents())[0])
+    def _of_variant(
+        self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
+    ) -> Float[np.ndarray, "n h w"]:
+        """Patch scores as the bank's variant has them, those of harmless patches lowered first."""
+        lowered = scores if clipped is None else excuse(scores, clipped)
+        return variant(self.variant).of_photo(lowered).reshape(-1, *self.frame.grid)
 
-    def _calibrated(self, approved: Float[np.ndarray, " k"]) -> Calibration:
-        """The thresholds learnt from the set, the approved parts so far that serve, and some more."""
-        if self.taught is None or self.calibration.rule != "rate":
-            return self.calibration
-        own = self.taught.scores if self.taught.proven.all() else self.taught.scores[~self.taught.proven]
-        scores = np.concatenate([own, np.concatenate([self.taught.approved, approved])[-MOST_PARTS:]])
-        rate = min(max(self.calibration.expected_rate, 1e-6), 0.5)
-        return calibrate(scores, ThresholdConfig(false_alarm_rate=rate))
+    def _mark(
+        self,
+        vectors: Float[np.ndarray, "p d"],
+        stands_out: Bool[np.ndarray, " p"],
+        scores: Float[np.ndarray, " p"],
+        features: Features,
+        image: int,
+        verdict: Verdict,
+        name: str,
+    ) -> Pattern | None:
+        """What stands out in a part, compared with what the bank holds of its set."""
+        patches = strongest(stands_out, scores)
+        if not len(patches):
+            return None
+        compared = self.references.patch_vectors()
+        signature = mark_signature(vectors[patches], len(features.layers), compared)
+        product = self.product or Product.of(features.image_features[[image]])
+        return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, 1, single=True)
+
+    def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
+        """Whether images look like another product than that of the bank."""
+        return self.product is not None and len(image_features) > 0 and not self.product.fits(image_features)
 
     @cached_property
     def name(self) -> str:
@@ -325,7 +388,9 @@ class ReferenceBank(StoredBank):
         digest = hashlib.blake2b(digest_size=6)
         for array in self.serving.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        digest.update(repr((self.weights, self.calibration.threshold)).encode())
+        digest.update(repr((self.weights, self.variant, self.calibration.threshold)).encode())
+        for mark in self.known[len(self.patterns) :]:
+            digest.update(repr((mark.verdict, mark.signature.limit)).encode() + mark.signature.prototypes.tobytes())
         return digest.hexdigest()
 
     def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:
@@ -335,10 +400,11 @@ class ReferenceBank(StoredBank):
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
         """Which patches of some images show which pattern."""
-        if not self.patterns or not len(features.kept):
-            return np.zeros((len(self.patterns), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
+        known = self.known
+        if not known or not len(features.kept):
+            return np.zeros((len(known), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)
-        return np.stack([pattern.signature.shown(vectors) for pattern in self.patterns])
+        return np.stack([pattern.signature.shown(vectors) for pattern in known])
 
     def _standouts(
         self,

@@ -19,13 +19,11 @@ class Taught:
         scores: of its images [n].
         proven: members of a recurring defect, from whose scores nothing is learnt [n].
         standouts: of the images that were not flagged: where normal parts differ most from each other.
-        approved: scores of the parts that a person has approved since, each by the bank without itself [a].
     """
 
     scores: Float[np.ndarray, " n"]
     proven: Bool[np.ndarray, " n"]
     standouts: Standouts
-    approved: Float[np.ndarray, " a"]
 
     def tensors(self) -> dict[str, np.ndarray]:
         """For the file of a bank; `read` takes them back."""
@@ -34,7 +32,6 @@ class Taught:
             "set_proven": self.proven,
             "set_standouts": self.standouts.vectors.astype(np.float16),
             "set_standout_scores": self.standouts.scores,
-            "approved_scores": self.approved,
         }
 
     @classmethod
@@ -45,7 +42,6 @@ class Taught:
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
         vectors = tensors["set_standouts"].astype(np.float32)
         distances = tensors["set_standout_scores"].astype(np.float32)
-        approved = tensors["approved_scores"].astype(np.float64)
         if (
             scores.ndim != 1
             or proven.shape != scores.shape
@@ -53,6 +49,6 @@ class Taught:
             or vectors.ndim != 2
         ):
             raise ValueError("what it remembers of its set does not fit together")
-        if approved.ndim != 1 or not all(np.isfinite(x).all() for x in (scores, vectors, distances, approved)):
+        if not all(np.isfinite(x).all() for x in (scores, vectors, distances)):
             raise ValueError("what it remembers of its set are no numbers")
-        return cls(scores, proven, Standouts(vectors, distances), approved)
+        return cls(scores, proven, Standouts(vectors, distances))

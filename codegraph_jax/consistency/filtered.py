@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.scoring.mutual import mean_of_smallest, mean_over_layers
-from codegraph_jax.scoring.panel import Panel
+from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.variants import FEW, VARIANTS
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.multihost import changes_everywhere
 from codegraph_jax.similarity.removal import Changes, Neighbours
@@ -51,6 +52,33 @@ def filtered_scores(
 ) -> Float[np.ndarray, "n p"]:
     """Scores by a panel without what the filter takes out, averaged over layers and degrees; see `rescored`."""
     return excuse(mean_over_layers(rescored(comparison, panel, scores, taken_out)), taken_out.excused)
+
+
+def variant_scores(
+    comparison: Comparison,
+    fraction: float,
+    standard: Sequence[Float[np.ndarray, "r n p"]],
+    taken_out: Filter | None,
+) -> dict[str, Float[np.ndarray, "n p"]]:
+    """Patch scores by all references, by the name of the variant (`scoring.variants`), at least 0.
+
+    Args:
+        comparison: of all images.
+        fraction: share of the other images that the standard score averages.
+        standard: mutual scores by this fraction.
+        taken_out: what must not serve; None: nothing is taken out.
+    """
+    panels = {False: Panel.of(comparison, fraction), True: Panel.of(comparison, min(FEW, fraction))}
+    found = {}
+    for few, panel in panels.items():
+        variants = [variant for variant in VARIANTS if variant.few == few]
+        layers = panel_scores(comparison, panel) if few else standard
+        if taken_out:
+            layers = rescored(comparison, panel, layers, taken_out)
+        for variant in variants:
+            scores = mean_over_layers(variant.select(layers, comparison.options.degrees))
+            found[variant.name] = variant.of_photo(excuse(scores, taken_out.excused) if taken_out else scores)
+    return {variant.name: found[variant.name] for variant in VARIANTS}
 
 
 def rescored(

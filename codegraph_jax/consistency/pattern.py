@@ -67,6 +67,7 @@ class Pattern:
         product: what it was seen on.
         shown: how many images of the last lot showed it.
         images: how many there were.
+        single: it is known from one photo that a person has judged (`consistency.marks`), not from a group.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Pattern:
     product: Product
     shown: int
     images: int
+    single: bool = False
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(Verdict):
@@ -89,6 +91,7 @@ class Pattern:
             "verdict": self.verdict,
             "shown": self.shown,
             "images": self.images,
+            "single": self.single,
             "signature": self.signature.as_json(),
             "product": self.product.as_json(),
         }
@@ -107,6 +110,7 @@ class Pattern:
             Product.from_json(values["product"]),
             int(values["shown"]),
             int(values["images"]),
+            bool(values.get("single", False)),
         )
 
 

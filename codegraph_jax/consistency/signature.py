@@ -66,7 +66,7 @@ class Signature:
         Args:
             vectors: of `patch_vectors`, d = l * c.
         """
-        return (_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
+        return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
 
     def shown(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in an image of which too few do."""
@@ -144,10 +144,10 @@ def make_signatures(
     # in the order of their content: nothing must depend on how the images were listed
     everybody = sorted(range(len(shown)), key=lambda i: features.keys[i])
     taken = {i for members in communities for i in members}
-    outside = _evenly([i for i in everybody if i not in taken], MOST_OUTSIDE)
+    outside = evenly([i for i in everybody if i not in taken], MOST_OUTSIDE)
     showing = [[i for i in everybody if i in members and shown[i].any()] for members in map(set, communities)]
     drafts = [
-        _Draft.of(_patches_of(features, grid, members, shown)) if outside and len(members) > 1 else None
+        _Draft.of(patches_of(features, grid, members, shown)) if outside and len(members) > 1 else None
         for members in showing
     ]
     waiting = [draft for draft in drafts if draft]
@@ -173,16 +173,25 @@ class _Draft:
     def of(cls, members: Sequence[Float[np.ndarray, "k l c"]]) -> "_Draft":
         first, second = list(members[::2]), list(members[1::2])
         patches = max(1, int(SOME * np.median([len(member) for member in members])))
-        return cls(_prototypes(members), (_prototypes(first), _prototypes(second)), (second, first), patches)
+        # no more prototypes than images, so that none is the memory of one patch
+        found = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
+        return cls(next(found), (next(found), next(found)), (second, first), patches)
 
     def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
         """How near a member is that has taught nothing; `usual` are distances to the prototypes of either half."""
         values = [
-            _at((_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1), self.patches)
+            at_place(
+                (prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1),
+                self.patches,
+            )
             for half, own, members in zip(self.halves, usual, self.held_out)
             for patches in members
         ]
         return max(float(np.quantile(values, NEAR)), SMALLEST)
+
+
+def _to_half(patches: Float[np.ndarray, "k l c"], half: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "k q"]:
+    return prototype_distances(patches.reshape(len(patches), -1), unit_directions(half))
 
 
 def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
@@ -191,7 +200,9 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
         return
     every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
     directions = np.concatenate([unit_directions(part) for part in every])
-    least = _of_images(features, grid, outside, lambda vectors: _distances(vectors, directions).min(axis=0))
+    least = measure_images(
+        features, grid, outside, lambda vectors: prototype_distances(vectors, directions).min(axis=0)
+    )
     usual = np.maximum(np.median(least, axis=0), SMALLEST).astype(np.float32)
     parts = iter(np.split(usual, np.cumsum([len(part) for part in every])[:-1]))
     near = []
@@ -200,27 +211,29 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
         near.append(draft.near((next(parts), next(parts))))
 
     def nearness(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
-        return np.array([_at(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature])
+        return np.array(
+            [at_place(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature]
+        )
 
-    far = np.maximum(np.quantile(_of_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
+    far = np.maximum(np.quantile(measure_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
     for draft, nearer, farther in zip(drafts, near, far):
         assert draft.signature
         draft.signature = replace(draft.signature, limit=float(min(farther, np.sqrt(nearer * farther))))
 
 
-def _at(values: Float[np.ndarray, " p"], place: int) -> float:
+def at_place(values: Float[np.ndarray, " p"], place: int) -> float:
     """The value at a place in ascending order, from 1; the last where there are fewer."""
     return float(np.partition(values, min(place, len(values)) - 1)[min(place, len(values)) - 1])
 
 
-def _prototypes(members: Sequence[Float[np.ndarray, "k l c"]]) -> Int8[np.ndarray, "q l c"]:
-    """Centres of the patches of some images; no more than images, so that none is the memory of one patch."""
+def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> Int8[np.ndarray, "q l c"]:
+    """Centres of the patches of some images, at most so many."""
     patches = np.concatenate(list(members))
     flat = patches.reshape(len(patches), -1)
     with warnings.catch_warnings():
         # where patches are copies of each other, centres stay without any: they do no harm
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        centres, _ = kmeans2(flat, min(PROTOTYPES, len(members)), iter=STEPS, minit="++", seed=0)
+        centres, _ = kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
     largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)
@@ -233,13 +246,13 @@ def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, 
     return layers.reshape(len(layers), -1) / np.float32(np.sqrt(layers.shape[1]))
 
 
-def _distances(
+def prototype_distances(
     vectors: Float[np.ndarray, "... p d"], directions: Float[np.ndarray, "q d"]
 ) -> Float[np.ndarray, "... p q"]:
     return np.maximum(1 - vectors @ directions.T, 0)
 
 
-def _of_images(
+def measure_images(
     features: Features,
     grid: tuple[int, int],
     images: Sequence[int],
@@ -250,12 +263,12 @@ def _of_images(
     return processes.gather_rows(np.array(own, np.float32) if own else np.zeros((0, 0), np.float32))
 
 
-def _patches_of(
+def patches_of(
     features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
     """Vectors of the patches by which each member shows the pattern, in every process the same."""
     each = -(-MOST_PATCHES // len(members))
-    chosen = {i: _evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
+    chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
     layers = len(features.layers)
     own: dict[int, np.ndarray] = {}
     for images, vectors in _in_chunks(features, grid, members):
@@ -283,7 +296,7 @@ def _in_chunks(
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 
-def _evenly(items: list[int], most: int) -> list[int]:
+def evenly(items: list[int], most: int) -> list[int]:
     """At most so many of them, evenly spread."""
     if len(items) <= most:
         return items

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.config import SavedBackboneConfig, SavedBankConfig
+from codegraph_jax.config import BankThresholdConfig, SavedBackboneConfig, SavedBankConfig
 from codegraph_jax.core.settings import at_least, choice, path_like, within
 
 
@@ -68,6 +68,7 @@ class WatchConfig:
     """The task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
+    threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     watch: FolderSettings = field(default_factory=FolderSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     data: ImageSettings = field(default_factory=ImageSettings)

@@ -156,7 +156,7 @@ class Looks {
     if (!this.answered.length) return this.automatic;
     const { chosen } = this, scores = this.scores[chosen].slice(0, this.setSize);
     const likely = scores.map((_, i) => this.posteriors[chosen].likely[this.levels[chosen][i]]);
-    const least = Math.max(this.constants.cut, this.constants.prevalence * sum(likely) / this.setSize);
+    const least = Math.max(0.5, sum(likely) / this.setSize);
     let below = -Infinity, above = Infinity;
     scores.forEach((score, i) => {
       if (likely[i] > least) above = Math.min(above, score);

@@ -16,25 +16,24 @@
   const verdictOf = (number) => setOf(number).verdicts[placeOf(number)];
   const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][placeOf(number)];
 
-  // ---- answers: one store for the card and the large view, by category and content of the photo ----
+  // ---- answers: one store for the card and the large view, by the content of the photo ----
 
-  const answers = new Map();  // { verdict, note } by identity
-  const identity = (number) => `${setOf(number).category}\n${images[number].key}`;
-  const answerOf = (number) => answers.get(identity(number)) ?? { verdict: null, note: "" };
+  const answers = new Map();  // { verdict, note } by key
+  const answerOf = (number) => answers.get(images[number].key) ?? { verdict: null, note: "" };
   const numbersOf = new Map();
-  if (review) for (const number of images.keys()) {
-    numbersOf.set(identity(number), [...(numbersOf.get(identity(number)) ?? []), number]);
-  }
+  images.forEach(({ key }, number) => numbersOf.set(key, [...(numbersOf.get(key) ?? []), number]));
 
-  // tells the model; all photos of the same content have the same answer
-  function setAnswer(name, answer) {
-    if (answer.verdict || answer.note) answers.set(name, answer);
-    else answers.delete(name);
-    for (const number of numbersOf.get(name) ?? []) {
+  // all photos of the same content have the same answer; returns the sets that they are in
+  function setAnswer(key, answer) {
+    if (answer.verdict || answer.note) answers.set(key, answer);
+    else answers.delete(key);
+    const numbers = numbersOf.get(key) ?? [];
+    for (const number of numbers) {
       const { model } = setOf(number);
       if (answer.verdict) model.label(placeOf(number), answer.verdict === "unsure" ? null : answer.verdict === "defective");
       else model.unlabel(placeOf(number));
     }
+    return new Set(numbers.map(setOf));
   }
 
   // a browser may keep nothing for a page from disk
@@ -60,12 +59,13 @@
 
   function recall() {
     const photos = kept(review.store.photos), rest = kept(review.store.rest);
-    const known = review.photos.map((entry) => [`${entry.category}\n${entry.key}`, { verdict: entry.verdict, note: entry.note }]);
-    for (const [name, answer] of photos.answers ?? known) if (numbersOf.has(name)) setAnswer(name, answer);
+    const given = review.photos.map(({ key, verdict, note }) => [key, { verdict, note }]);
+    for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
+    for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
     for (const set of sets) {
-      set.decision = (rest.decisions ?? review.decisions)[set.category] ?? null;
+      set.decision = rest.decisions ? rest.decisions[set.category] ?? null : set.given;
       if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
-      set.atMost = (photos.atMost ?? review.at_most)[set.category] ?? 1;
+      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.looks.at_most;
       set.model.atMost = set.atMost;
     }
     for (const [place, verdict, name] of rest.groups ?? []) {
@@ -79,13 +79,19 @@
 
   // ---- verdicts: those of the run until somebody answers ----
 
-  for (const set of sets) Object.assign(set, { model: new Looks(set.looks), decision: null, atMost: 1, undo: [], current: null });
+  for (const set of sets) {
+    const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
+    // marks of photos that were judged before decide on others, whatever these score
+    const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
+    Object.assign(set, { model, fixed, decision: null, atMost: 1, undo: [], current: null });
+  }
 
   function judge(set) {
     const { model, decision } = set, answered = model.answered.length > 0;
     set.score = decision?.score ?? model.chosen;
     set.threshold = decision?.threshold ?? model.threshold;
-    set.now = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
+    const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
+    set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.verdicts = Looks.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
       good: set.now.map((_, i) => model.labels.get(i) === false), defective: answered ? model.defective(set.score) : null,
@@ -118,8 +124,8 @@
 
   // everything that follows from an answer, the slider or another share; the table comes last
   let waiting = 0;
-  function changed(set) {
-    judge(set);
+  function changed(...touched) {
+    touched.forEach(judge);
     paintCard();
     paintCounts();
     if (review) {
@@ -173,7 +179,7 @@
 
   const TESTS = {
     all: () => true,
-    answered: (number) => answers.has(identity(number)),
+    answered: (number) => answers.has(images[number].key),
     recurring: (number) => images[number].community !== null,
     missed: (number) => images[number].label === 1 && verdictOf(number) !== "flagged",
     false: (number) => images[number].label === 0 && verdictOf(number) === "flagged",
@@ -467,11 +473,10 @@
   }
 
   function answer(number, verdict) {
-    const set = setOf(number), name = identity(number), before = answerOf(number);
-    set.undo.push({ number, name, before });
+    const set = setOf(number), before = answerOf(number);
+    set.undo.push({ number, before });
     set.revised = false;
-    setAnswer(name, { ...before, verdict });
-    changed(set);
+    changed(...setAnswer(images[number].key, { ...before, verdict }));
     if (viewer.open) render();
   }
 
@@ -486,10 +491,9 @@
   function undo() {
     const set = viewer.open ? setOf(current) : chosenSet(), last = set.undo.pop();
     if (!last) return;
-    setAnswer(last.name, { ...last.before, note: answerOf(last.number).note });
     set.current = last.number;
     set.revised = last.before.verdict !== null;
-    changed(set);
+    changed(...setAnswer(images[last.number].key, { ...last.before, note: answerOf(last.number).note }));
     if (viewer.open) render();
   }
 
@@ -614,8 +618,7 @@
       if (event.target.name === "answer") answer(current, event.target.value === "none" ? null : event.target.value);
     });
     answerForm.elements.note.addEventListener("input", (event) => {
-      setAnswer(identity(current), { ...answerOf(current), note: event.target.value.trim() });
-      changed(setOf(current));
+      changed(...setAnswer(images[current].key, { ...answerOf(current), note: event.target.value.trim() }));
     });
   }
 
@@ -661,12 +664,14 @@
       verdict: form.elements.verdict.value,
       name: form.elements.name.value.trim(),
     }));
-    const photos = [...answers].map(([name, { verdict, note }]) => {
-      const [number] = numbersOf.get(name), { key, name: shown } = images[number];
-      return { key, name: shown, category: setOf(number).category, verdict, note };
+    const given = new Map(review.photos.map((photo) => [photo.key, photo]));
+    const photos = [...answers].map(([key, { verdict, note }]) => {
+      const [number] = numbersOf.get(key), { mark, verdict: before } = given.get(key) ?? {};
+      const photo = { key, name: images[number].name, category: setOf(number).category, verdict, note };
+      return mark && before === verdict ? { ...photo, mark } : photo;
     });
     // answers for photos of earlier batches are passed on
-    const others = review.photos.filter((entry) => !numbersOf.has(`${entry.category}\n${entry.key}`));
+    const others = review.photos.filter(({ key }) => !numbersOf.has(key));
     const own = new Set(sets.map((set) => set.category));
     const merged = (given, ours) => Object.fromEntries([...Object.entries(given).filter(([name]) => !own.has(name)), ...ours]);
     const value = {

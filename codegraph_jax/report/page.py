@@ -22,8 +22,8 @@ import numpy as np
 from markupsafe import Markup
 
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
-from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.consistency.review import LONGEST_NOTE, Review
+from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.names import relative_url, shown
 from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
@@ -35,7 +35,6 @@ from codegraph_jax.report.tables import HEADINGS, metrics_rows
 from codegraph_jax.report.wording import (
     CHOICES,
     GROUPS,
-    SCORES,
     VERDICTS,
     chance,
     describe_evidence,
@@ -43,12 +42,12 @@ from codegraph_jax.report.wording import (
     several_products,
 )
 from codegraph_jax.scoring import verdicts
+from codegraph_jax.scoring.variants import VARIANTS
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view is content with the embedded picture."""
-LONGEST_NOTE = 1000
 FEWEST_DRAWN = 10
 """Members of the groups of a category from which their graph is drawn: of fewer a list says as much."""
 
@@ -144,7 +143,7 @@ def write_page(
         "sets": _sets_data(outcomes),
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store(outcomes, draft)},
-        "words": {"verdicts": VERDICTS, "scores": SCORES},
+        "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in VARIANTS}},
         "limits": {
             "p_value": verdicts.LOOK_P_VALUE,
             "probability": verdicts.LOOK_PROBABILITY,
@@ -214,7 +213,7 @@ def _verdicts(outcome: Outcome) -> list[verdicts.Verdict]:
     calibration, calibrator = result.calibration, result.calibrator()
     return verdicts.verdicts(
         calibration.flagged,
-        calibrator.scores[calibrator.chosen],
+        calibrator.scores[result.variant],
         calibration.p_values,
         good=np.array([calibrator.labels.get(i) is False for i in range(calibrator.photos)]),
         defective=calibrator.defective if calibrator.answers else None,
@@ -264,12 +263,16 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     sets, first = [], 0
     for outcome in outcomes:
         calibration, count = outcome.result.calibration, len(outcome.samples)
+        hand = outcome.result.answers
         sets.append(
             {
                 "category": shown(outcome.category),
                 "first": first,
                 "looks": outcome.result.calibrator().as_json(),
                 "flagged": calibration.flagged.tolist(),
+                "score": outcome.result.variant,
+                "threshold": finite_or_none(calibration.threshold),
+                "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),
                 "enough": _enough(outcome),
                 "explanation": describe_threshold(calibration, count),

@@ -118,7 +118,13 @@ def review_draft(
         found: see `recurrences`.
         given: the review that the run was made with.
     """
-    earlier = given.as_json() if given else {}
+    earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
+    # the run has added what stands out in photos that were judged
+    photos = {photo["key"]: photo for photo in earlier["photos"]}
+    for outcome in outcomes:
+        for key, photo in outcome.result.answers.photos.items():
+            if photo.mark or key not in photos:
+                photos[key] = photo.as_json()
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
     passed: dict[bytes, dict[str, Any]] = {}
@@ -134,9 +140,9 @@ def review_draft(
         "features": dict(outcomes[0].result.features),
         "passed": list(passed.values()),
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
-        "photos": earlier.get("photos", []),
-        "decisions": earlier.get("decisions", {}),
-        "at_most": earlier.get("at_most", {}),
+        "photos": list(photos.values()),
+        "decisions": earlier["decisions"],
+        "at_most": earlier["at_most"],
     }
 
 

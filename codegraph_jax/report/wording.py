@@ -22,13 +22,6 @@ GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant",
 CHOICES: tuple[tuple[Verdict, str], ...] = (
     ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
 )  # fmt: skip
-SCORES = {
-    "few": "distance to the most similar photos",
-    "contrast": "how much a spot differs from the rest of its own photo",
-    "few_contrast": "distance to the most similar photos, compared with the rest of the photo",
-    "fine": "small details, compared with the most similar photos",
-}
-"""Ways to score besides the first."""
 RAREST = 1_000_000
 
 
@@ -49,6 +42,8 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
     expected = f"{mistakes} will be flagged by mistake"
     if calibration.rule == "given":
         return f"You gave this threshold. {expected}."
+    if calibration.rule == "looks":
+        return f"Your answers set this threshold. {expected}."
     if calibration.rule == "share":
         return f"The threshold flags the share of photos that you asked for. {expected}."
     if calibration.rough:

@@ -8,6 +8,7 @@ import networkx as nx
 import numpy as np
 
 from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, Sighting
+from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
@@ -16,6 +17,9 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
+
+VARIANT = "variant_"
+"""Before the name of a variant in the names of arrays."""
 
 
 def write_result(path: Path, result: DetectionResult) -> None:
@@ -36,6 +40,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "sizes": result.placement.sizes,
         "judged": np.zeros((0, 0), bool) if result.placement.judged is None else result.placement.judged,
         "products": np.zeros(0, int) if result.products is None else result.products,
+        **{VARIANT + name: scores for name, scores in result.variant_scores.items()},
     }
     about = {
         "skipped": result.skipped,
@@ -56,6 +61,10 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "nodes": list(consistency.graph.nodes),
         "edges": list(consistency.graph.edges(data=True)),
         "spacing_law": asdict(consistency.spacing_law) if consistency.spacing_law else None,
+        "keys": result.keys,
+        "variant": result.variant,
+        "variants": list(result.variant_scores),
+        "answers": result.answers.as_json(),
     }
     write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
 
@@ -111,6 +120,10 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         from_cache=about["from_cache"],
         depth=about["depth"],
         products=arrays["products"] if len(arrays["products"]) else None,
+        keys=tuple(about["keys"]),
+        variant=about["variant"],
+        variant_scores={name: arrays[VARIANT + name] for name in about["variants"]},
+        answers=Answers.from_json(about["answers"]),
     )
 
 

@@ -27,7 +27,7 @@ from scipy import special
 
 LEVELS = 20
 """x is rounded to multiples of 1 / LEVELS, so that the tables do not grow with the number of photos."""
-WIDTHS = ((0.15, 0.4, 0.9, 1.8), (0.25, 0.25, 0.25, 0.25))
+WIDTHS = ((0.15, 0.4, 0.9, 1.8, 3.6), (0.22, 0.22, 0.22, 0.22, 0.12))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.01, 0.06, 0.2), (0.5, 0.3, 0.2))
 CEILINGS = ((0.99, 0.9), (0.6, 0.4))
@@ -35,15 +35,13 @@ POSITIONS, TAIL = 49, 8
 """Values of t: evenly over the ranks, and further ones where few photos are defective."""
 NONE, NONE_GAP = 0.1, 3.0
 """Prior probability that no photo is defective, and how far above the highest photo t lies then."""
-DEFAULT_BONUS = 0.7
+DEFAULT_BONUS = 1.0
 """Log odds by which the first score is preferred: it is the one that the method's evidence is for."""
 ENOUGH = 0.03
 """Expected information (in nats) of the best photo below which more looks would change little."""
 FEWEST_LOOKS = 3
 """Answers before which `suggest` never says that it has enough."""
 LEVEL = 0.9
-CUT=0.5
-PREV=1.0
 """Probability of the intervals of an estimate."""
 
 
@@ -170,7 +168,7 @@ class ActiveCalibrator:
         scores: Float[np.ndarray, " n"] | Sequence[float] | Mapping[str, Float[np.ndarray, " n"]],
         *,
         set_size: int | None = None,
-        copies: Sequence[int] | None = None,
+        copies: Sequence[int] | Int[np.ndarray, " n"] | None = None,
         known: Sequence[bool] | Bool[np.ndarray, " n"] | None = None,
         threshold: float = np.inf,
         at_most: float = 1.0,
@@ -327,7 +325,6 @@ class ActiveCalibrator:
             "at_most": self.at_most,
             "constants": {
                 "levels": LEVELS, "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
-                "cut": CUT, "prevalence": PREV,
             },
         }  # fmt: skip
 
@@ -339,14 +336,19 @@ class ActiveCalibrator:
         return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
 
     def _likely(self, name: str) -> Bool[np.ndarray, " n"]:
-        """Photos whose level is more likely defective than not."""
+        """Photos that are more likely defective than not, and than a photo of the set is on average.
+
+        Where most photos are defective, the first alone would flag all of them.
+        """
         likely = (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
-        return likely > max(CUT, PREV*float(likely[: self.set_size].mean()))
+        return likely > max(0.5, float(likely[: self.set_size].mean()))
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:
             answers = [(photo, label) for photo, label in self._labels.items() if label is not None]
-            same = {photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers}
+            same = {
+                photo: sum(self._copies[photo] == self._copies[other] for other, _ in answers) for photo, _ in answers
+            }
             logs = {}
             for place, name in enumerate(self.scores):
                 log_posterior = self.grid.log_prior.copy()

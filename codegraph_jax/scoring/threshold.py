@@ -37,7 +37,8 @@ class Calibration:
         patch_threshold: a flagged region starts where the map exceeds `threshold` and reaches down to this score.
         p_values: how often a normal image scores so high [n].
         flagged: which images reach the threshold, or are members of a recurring defect [n].
-        rule: how the threshold came about: by the `rate` of false alarms, `given`, or by the `share` of images.
+        rule: how the threshold came about: by the `rate` of false alarms, `given`, by the `share` of images, or by a
+            person's answers to some photos (`looks`).
         expected_rate: share of normal images that the law expects above the threshold.
         images: how many images the law was learnt from.
         normal_scores: the law of the raw scores of normal images.
@@ -71,9 +72,20 @@ class Calibration:
         """
         p_values = self.normal_scores.p_values(np.asarray(scores_raw, np.float64))
         flagged = scores_raw >= self.threshold
-        if proven is not None and self.rule == "rate":
+        if proven is not None and self.rule in ("rate", "looks"):
             flagged = flagged | proven
         return replace(self, p_values=p_values, flagged=flagged)
+
+    def moved(self, threshold: float, rule: str) -> "Calibration":
+        """The same law with another threshold, that of the `rule`; `of` holds it against scores."""
+        rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
+        return replace(
+            self,
+            threshold=float(threshold),
+            patch_threshold=float(min(self.unusual, threshold)),
+            rule=rule,
+            expected_rate=rate,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """All but the arrays, for a file; `from_json` reads it."""

@@ -116,6 +116,11 @@ class Comparison:
         """The comparison with its tables in the memory of the host."""
         return replace(self, tables=self.host_tables())
 
+    def of_degree(self, place: int) -> "Comparison":
+        """The comparison with one of its degrees alone; its tables are on the host."""
+        options = self.options._replace(degrees=self.options.degrees[place : place + 1])
+        return replace(self, tables=[table[place : place + 1] for table in self.host_tables()], options=options)
+
     def with_references(self, columns: Int[np.ndarray, " k"]) -> "Comparison":
         """The comparison with fewer references; a copy of a part of the tables."""
         barred = None if self.barred is None else self.barred[:, columns]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from codegraph_jax.config import Config, MetricsConfig
-from codegraph_jax.consistency.review import Review
+from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
@@ -84,12 +84,13 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         categories = read_categories(config, workdir)
         left_out = left_out_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
-        review = Review.load(config.review) if config.review else None
+        review_path = find_review(config.review) if config.review else ""
+        review = Review.load(review_path) if review_path else None
         roi = Roi.load(config.data.roi) if config.data.roi else None
         detector = load_detector(config, processes.is_first())
         config = detector.config
         if review:
-            review.check(detector.features, config.review)
+            review.check(detector.features, review_path)
     if config.data.split == "auto":
         with clock("backbone"):
             categories = by_product(detector, categories, processes.is_first())
@@ -303,7 +304,7 @@ def _results(
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
-        result = own.judge(made.comparison, bank_references=bank_references, review=review)
+        result = own.judge(made.comparison, bank_references=bank_references, review=review, category=item[0])
         if state and made.unfinished:
             _tell_found(made.unfinished, result, len(own.backbone.blocks))
             state.finish(item[0], result)

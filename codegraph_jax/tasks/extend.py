@@ -38,17 +38,17 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
     allow_megapixels(config.data.max_megapixels)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
-    before = bank.calibration.threshold
     if images:
-        bank = bank.extend(list(images.values()), list(images), datetime.now(UTC).isoformat(timespec="seconds"))
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        bank = bank.extend(list(images.values()), list(images), when, config.defective)
     elif config.back_to >= 0:
         bank = bank.back_to(config.back_to)
     if images or config.back_to >= 0:
         with written_to(target):
             bank.save(target, bank.stored_as)
-        print(f"{target}: {bank.serving}; flagged from {bank.calibration.threshold:.4f} (before: {before:.4f})")
-        if images and bank.taught is None:
-            print("the threshold is as before: a bank of an earlier version does not remember how its set scored")
+        print(f"{target}: {bank.serving}; flagged from {bank.calibration.threshold:.4f}")
+        if images:
+            print(_scored_again(bank, images))
     print(_history(bank))
     return []
 
@@ -77,10 +77,22 @@ def _approved(config: ExtendConfig) -> dict[str, str]:
     return found
 
 
+def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:
+    """What the bank now says of the parts that it was given."""
+    inspection = bank.inspect(list(images.values()))
+    names, scores = [list(images)[i] for i in inspection.kept], inspection.scores
+    rows = [
+        [shown(name), f"{score:.4f}", "flagged" if flag else "passed"]
+        for name, score, flag in zip(names, scores, inspection.flagged)
+    ]
+    return text_table(["scored again", "score", "verdict"], rows)
+
+
 def _history(bank: ReferenceBank) -> str:
     rows = []
     for number, chapter in enumerate(bank.history):
         names = ", ".join(map(shown, chapter.names[:3])) + (" ..." if len(chapter.names) > 3 else "")
-        parts = f"{len(chapter.names)} approved: {names}" if chapter.names else "made from a set"
+        said = "called defective" if chapter.defective else "called good"
+        parts = f"{len(chapter.names)} {said}: {names}" if chapter.names else "made from a set"
         rows.append([str(number), chapter.when or "-", parts, f"{chapter.calibration.threshold:.4f}"])
     return text_table(["chapter", "when", "parts", "threshold"], rows)

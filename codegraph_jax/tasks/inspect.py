@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from codegraph_jax.tasks.sets import without_roi
 
 logger = logging.getLogger(__name__)
 
+OTHER_PRODUCT = "these photos look like another product than the one the bank was made of; the verdicts mean little"
 TOP = 20
 """Images that the closing table shows."""
 
@@ -75,7 +77,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
-        bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+        bank = ReferenceBank.load(config.bank.path, config.backbone.weights).with_threshold(config.threshold.given)
     for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
         print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)
@@ -92,6 +94,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             )  # fmt: skip
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
+        if inspection.foreign:
+            print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
@@ -139,7 +143,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         patch_scores=inspection.patch_scores,
         scores_raw=inspection.scores,
         scores=inspection.scores,
-        calibration=bank.calibration.of(inspection.scores),
+        calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged),
         placement=inspection.placement,
         weights=bank.weights,
         features=features_identity(bank.backbone, bank.settings),

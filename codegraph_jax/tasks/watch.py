@@ -71,6 +71,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             clock = Clock()
             with clock("ready"):
                 bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+                bank = bank.with_threshold(config.threshold.given)
                 inspector = Inspector(bank, ledger, workdir, config.monitor.mean_run)
                 inspector.warm_up()
             print(f"weights: {bank.weights}")

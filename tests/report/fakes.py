@@ -10,13 +10,13 @@ from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
+from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.pattern import Product, Verdict
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
-from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
@@ -54,14 +54,15 @@ class FakeResult:
     products: np.ndarray | None = None
     keys: tuple[str, ...] = ()
     added: int = 0
+    variant: str = "standard"
+    answers: Answers = field(default_factory=Answers)
 
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
-        names = {key: number for number, key in enumerate(self.keys)}
-        return ActiveCalibrator(
-            {"standard": self.scores_raw, "contrast": -self.scores_raw},
-            copies=[names[key] for key in self.keys] or None,
-            threshold=self.calibration.threshold,
+        scores = {"standard": self.scores_raw, "contrast": -self.scores_raw}
+        proven = np.zeros(len(self.scores_raw), bool)
+        return calibrator_of(
+            scores, len(self.scores_raw), self.keys, proven, (), self.calibration.threshold, self.answers
         )
 
     def maps(self, images=slice(None), size=None):

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.config import Config, InspectConfig, ReportConfig, ThresholdConfig
-from codegraph_jax.consistency.review import Review
+from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.review import Decision, PhotoReview, Review
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.page import embedded_json, write_page
@@ -606,24 +608,39 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
 
 def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    keys = outcome.result.keys
+    keys, (community,) = outcome.result.keys, outcome.result.consistency.communities
+    mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)
     photos = [
-        {"key": keys[9], "name": NAMES[9], "category": "part", "verdict": "defective", "note": "rim"},
-        {"key": "ff", "name": "of an earlier batch", "category": "part", "verdict": "good", "note": ""},
+        PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
+        PhotoReview("ff", "of an earlier batch", "part", "good"),
     ]
-
-    class Given:
-        def as_json(self):
-            return {"photos": photos, "decisions": {"part": {"score": "standard", "threshold": 0.3}, "else": {}},
-                    "at_most": {"part": 0.5}}  # fmt: skip
-
-    write_results(tmp_path / "out", Config(), [outcome], Clock(), review=Given())
+    decisions = {"part": Decision("standard", 0.3), "else": Decision("standard", 0.4)}
+    given = Review(outcome.result.features, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5})
+    answers = Answers.of(given, "part")
+    seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
+    # a photo that shows the mark is flagged whatever it scores
+    flagged = outcome.result.calibration.flagged | np.isin(np.arange(len(NAMES)), (9, 11))
+    result = dataclasses.replace(
+        outcome.result,
+        answers=dataclasses.replace(answers, photos=seen),
+        calibration=dataclasses.replace(outcome.result.calibration.moved(0.3, "given"), flagged=flagged),
+    )
+    write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
     assert text(browser, "#row-9 .verdict") == "flaggedyou: defective, note"
+    assert text(browser, "#row-11 .verdict") == "flagged"
     review = review_of(browser)
-    assert sorted(review["photos"], key=lambda photo: photo["key"]) == sorted(photos, key=lambda photo: photo["key"])
-    assert review["decisions"] == {"part": {"score": "standard", "threshold": 0.3}, "else": {}}
-    assert review["at_most"] == {"part": 0.5}
+    (tmp_path / "review.json").write_text(json.dumps(review))
+    kept = Review.load(str(tmp_path / "review.json"))
+    assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
+    assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
+    assert (kept.decisions, kept.at_most) == (decisions, {"part": 0.5})
+    browser.press("g")
+    assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
+    click(browser, "#row-9 .frame")
+    browser.press("g")
+    (photo,) = [photo for photo in review_of(browser)["photos"] if photo["key"] == keys[9]]
+    assert "mark" not in photo, "it was that of a defective photo"
 
 
 def test_few_photos_are_not_judged(browser, tmp_path):
