@@ -213,7 +213,7 @@ def _verdicts(outcome: Outcome) -> list[verdicts.Verdict]:
     calibration, calibrator = result.calibration, result.calibrator()
     return verdicts.verdicts(
         calibration.flagged,
-        calibrator.scores[result.variant],
+        result.scores_raw,
         calibration.p_values,
         good=np.array([calibrator.labels.get(i) is False for i in range(calibrator.photos)]),
         defective=calibrator.defective if calibrator.answers else None,
@@ -263,14 +263,17 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     sets, first = [], 0
     for outcome in outcomes:
         calibration, count = outcome.result.calibration, len(outcome.samples)
-        hand = outcome.result.answers
+        hand, looks = outcome.result.answers, outcome.result.calibrator().as_json()
         sets.append(
             {
                 "category": shown(outcome.category),
                 "first": first,
-                "looks": outcome.result.calibrator().as_json(),
+                "looks": looks,
                 "flagged": calibration.flagged.tolist(),
-                "score": outcome.result.variant,
+                # a bank holds one score alone
+                "score": outcome.result.variant
+                if outcome.result.variant in looks["scores"]
+                else next(iter(looks["scores"])),
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),

@@ -121,10 +121,9 @@ def review_draft(
     earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
     # the run has added what stands out in photos that were judged
     photos = {photo["key"]: photo for photo in earlier["photos"]}
-    for outcome in outcomes:
-        for key, photo in outcome.result.answers.photos.items():
-            if photo.mark or key not in photos:
-                photos[key] = photo.as_json()
+    for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
+        if photo.mark or name not in photos:
+            photos[name] = photo.as_json()
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
     passed: dict[bytes, dict[str, Any]] = {}

@@ -64,8 +64,8 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     alone = f"Compared with the other photos alone, these parts {look} ({rarity})."
     if rough:
         repeat = (
-            f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; a "
-            "print would repeat exactly."
+            f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; "
+            "a print would repeat exactly."
         )
     else:
         repeat = "The mark repeats as exactly as the rest of the part, as a print would."
@@ -73,8 +73,8 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
         others = "Apart from the mark, these parts look like the others at this place."
     else:
         others = (
-            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark as "
-            "the marks from each other), as another version of the part would."
+            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark "
+            "as the marks from each other), as another version of the part would."
         )
     if steady:
         change = "The marks are all about equally similar."

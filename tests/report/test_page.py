@@ -679,7 +679,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         keys=tuple(f"{i:04x}" for i in range(count)),
         placement=small.result.placement.of(place),
     )
-    ways = {f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
+    ways = {"standard" if k == 0 else f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
     object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
     samples = [dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)]
     outcome = dataclasses.replace(small, samples=samples, result=result)
