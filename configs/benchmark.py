@@ -1,7 +1,7 @@
 """What the machine reaches: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
 
-    python main.py --config=configs/benchmark.py               (all parts)
-    python main.py --config=configs/benchmark.py:kernel        (or backbone, end_to_end, scaling,
+    codegraph benchmark               (all parts)
+    codegraph benchmark --config=benchmark:kernel        (or backbone, end_to_end, scaling,
                                                                residency, inspect, oecl)
 
 Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
@@ -21,5 +21,5 @@ from codegraph_jax.config import to_config_dict
 
 def get_config(part: str = "") -> ConfigDict:
     if part and part not in PARTS:
-        raise ValueError(f"configs/benchmark.py has the variants {', '.join(PARTS)}, not {part!r}")
+        raise ValueError(f"the variants are {', '.join(PARTS)}, not {part!r}")
     return to_config_dict(BenchmarkConfig(parts=(part,) if part else PARTS))

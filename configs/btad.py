@@ -1,6 +1,6 @@
 """BTAD, the beanTech anomaly detection set (Mishra et al., ISIE 2021), as MuSc runs it.
 
-    python main.py --config=configs/btad.py --config.data.root=DIR
+    codegraph detect DIR --config=btad
 
 DIR holds 01, 02 and 03 (page: https://github.com/pankajmishra000/VT-ADL). CLIP ViT-L/14-336 at 518 px; a pixel of the
 resized mask counts where it is fully covered, MuSc's rule (arXiv:2401.16753). Category 03 has 441 test images, whose

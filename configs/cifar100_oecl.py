@@ -1,6 +1,6 @@
 """OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-10 as outlier exposure.
 
-    python main.py --config=configs/cifar100_oecl.py --workdir=runs/cifar100_0 --config.data.target=0
+    codegraph train --config=cifar100_oecl --out=runs/cifar100_0 --config.data.target=0
 
 Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_mammals, fish, flowers, ...) or number. A
 superclass has 2,500 training images, so that a class takes half of the time of one of CIFAR-10: 33 PFLOP, by count 1.4

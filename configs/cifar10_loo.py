@@ -1,6 +1,6 @@
 """OECL on CIFAR-10, one class left out: the other nine are normal, without labels; CIFAR-100 as outlier exposure.
 
-    python main.py --config=configs/cifar10_loo.py --workdir=runs/loo_0 --config.data.target=0
+    codegraph train --config=cifar10_loo --out=runs/loo_0 --config.data.target=0
 
 Published (arXiv:2312.15288, mean over the ten classes, OE from 80 Million Tiny Images): OECL 94.6 AUROC, SimCLR with
 the norm score 83.9, HSC 84.8, BCE 86.6 (--config.train.mode=simclr, hsc, bce). One class is 45,000 images for 500

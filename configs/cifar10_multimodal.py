@@ -1,6 +1,6 @@
 """OECL on all of CIFAR-10, without labels, against named sets that are out of distribution.
 
-    python main.py --config=configs/cifar10_multimodal.py --workdir=runs/multimodal
+    codegraph train --config=cifar10_multimodal --out=runs/multimodal
 
 Near: CIFAR-100 and Tiny ImageNet; far: SVHN, Textures (DTD) and Places365. results.json has AUROC, AUPR and FPR95 of
 each set with intervals (`ood`), and of all together. CIFAR, `svhn_cropped`, `dtd` and `places365_small` come from

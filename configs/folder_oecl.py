@@ -1,9 +1,7 @@
 """OECL on one's own images at 224 px: a folder of normal images, a folder of OE images, and perhaps a labelled test.
 
-    python main.py --config=configs/folder_oecl.py --workdir=runs/mine \\
-        --config.data.train=NORMAL --config.oe.source=OTHER
-    python main.py --config=configs/folder_oecl.py:score --workdir=runs/mine_scored \\
-        --config.run=runs/mine --config.images=FOLDER
+    codegraph train NORMAL OTHER --out=runs/mine
+    codegraph score runs/mine FOLDER --out=runs/mine_scored
 
 NORMAL and OTHER hold images, or folders of images; OTHER may be any pictures that show something else. The second
 command writes scores.csv for the images of FOLDER, larger = more normal. With a test of class folders, of which `good`
@@ -27,7 +25,7 @@ def get_config(variant: str = "train") -> ml_collections.ConfigDict:
     if variant == "score":
         return to_config_dict(ScoreConfig())
     if variant != "train":
-        raise ValueError(f"configs/folder_oecl.py: no variant {variant!r}; there are train and score")
+        raise ValueError(f"no variant {variant!r}; there are train and score")
     return to_config_dict(
         at_224(
             DataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),

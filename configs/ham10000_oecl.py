@@ -1,6 +1,6 @@
 """OECL on HAM10000, skin lesions at 224 px: one diagnosis against the others.
 
-    python main.py --config=configs/ham10000_oecl.py --workdir=runs/ham_0 --config.data.target=nv
+    codegraph train --config=ham10000_oecl --out=runs/ham_0 --config.data.target=nv
 
 data/ham10000 holds the training images as they are unpacked (Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Harvard
 Dataverse doi:10.7910/DVN/DBW86T): HAM10000_metadata.csv (columns image_id and dx), and the images in folders below.

@@ -1,6 +1,6 @@
 """OECL on ImageNet-30 at 224 px, one class against the rest, with ImageNet-1k without these classes as exposure.
 
-    python main.py --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30_0 --config.data.target=acorn
+    codegraph train --config=imagenet30_oecl --out=runs/imagenet30_0 --config.data.target=acorn
 
 data/imagenet30 holds the folders train and test, each with the thirty folders of classes (acorn ... volcano; 1,300 and
 100 images a class; Hendrycks et al. 2019, arXiv:1906.12340, whose repository ss-ood links the archive), data/imagenet
@@ -15,7 +15,7 @@ on an H100 or H200 at 40 % of its bf16 peak. All thirty, going on where it was s
     python -m contrastive_jax.compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \\
         --modes=oecl,simclr --classes=all
 
-Leaving one class out, `configs/imagenet30_oecl.py:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images
+Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images
 take 7.4 GB of the host's memory and reach the device batch by batch.
 """
 
@@ -62,7 +62,7 @@ CLASSES = {
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """One class against the rest, or `loo`: one class left out."""
     if variant not in ("", "loo"):
-        raise ValueError(f"configs/imagenet30_oecl.py: no variant {variant!r}; there is loo")
+        raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
         DataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
         ExposureConfig(source="data/imagenet", split="", without=tuple(CLASSES.values()), few_shot=20_000),

@@ -1,16 +1,15 @@
 """New images of a product, each judged on its own by the reference bank of an earlier run.
 
-    python main.py --config=configs/folder.py --config.data.root=/photos/of/the/night \\
-        --config.bank.save=parts.safetensors
-    python main.py --config=configs/inspect.py --config.bank.path=parts.safetensors --config.data.root=/new/photos
+    codegraph detect /photos/of/the/night --save-bank=parts.safetensors
+    codegraph inspect parts.safetensors /new/photos
 
 The first command detects as always and keeps 32 of its images (`--config.bank.references`), without the patches that
 show a recurring defect, and the threshold that the set has taught. The second scores every new image against them: the
 bank says which backbone and which settings, and other weights are refused. It writes scores.csv, heat maps on the scale
 of the set, masks and report.html.
 
-Each image is a row of line.sqlite in the workdir as well. Parts that come one by one are for configs/watch.py and
-configs/serve.py, and a compact bank (--config.bank.kind=compact with the first command) takes a tenth of the time or
+Each image is a row of line.sqlite in the workdir as well. Parts that come one by one are for `codegraph watch` and
+`codegraph serve`, and a compact bank (--config.bank.kind=compact with the first command) takes a tenth of the time or
 less for each (docs/line.md).
 
 Beside the backbone an image costs 1.1 s of CPU time (ViT-S/14, 448 px, two blocks, 32 references; measured on a busy

@@ -1,6 +1,6 @@
 """Kolektor's surface defects: KolektorSDD2 or KolektorSDD, whichever DIR holds.
 
-    python main.py --config=configs/kolektor.py --config.data.root=DIR
+    codegraph detect DIR --config=kolektor
 
 Pages: https://www.vicos.si/resources/kolektorsdd2/ and https://www.vicos.si/resources/kolektorsdd/ (Bozic et al. 2021,
 Tabernik et al. 2020). CLIP ViT-L/14-336 at 518 px; the tall images are resized to a square, as the method is defined.

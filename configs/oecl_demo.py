@@ -1,6 +1,6 @@
 """OECL at a glance: a narrow network learns one class of drawn shapes, with drawn textures as outlier exposure.
 
-    python main.py --config=configs/oecl_demo.py --workdir=runs/oecl_demo
+    codegraph train --config=oecl_demo --out=runs/oecl_demo
 
 Nothing is downloaded. The network sees discs only, and textures that are to have no norm; the test asks it to tell
 discs from seven other shapes, which it never saw. Expected: the AUROC of the clean view rises from 45 (untrained) to

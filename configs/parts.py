@@ -1,6 +1,6 @@
 """What a line has judged, as a table: parts.csv with a row for each part. The line may be at work meanwhile.
 
-python main.py --config=configs/parts.py --config.line=runs/line --workdir=runs/table
+codegraph parts runs/line --out=runs/table
 """
 
 from ml_collections import ConfigDict

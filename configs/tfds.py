@@ -1,6 +1,6 @@
 """An image set of tensorflow-datasets, prepared as array_record or parquet: every split is a category.
 
-    python main.py --config=configs/tfds.py --config.data.root=tfds:NAME --config.data.categories=test
+    codegraph detect tfds:NAME --config=tfds --config.data.categories=test
 
 The root is `tfds:` and a name (`tfds:NAME/CONFIG:VERSION` in full), looked for in `TFDS_DATA_DIR` or
 ~/tensorflow_datasets, or the directory of a prepared version. Reading needs no TensorFlow; preparing may, and the error

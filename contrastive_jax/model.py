@@ -15,8 +15,12 @@ from PIL import Image
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
+from codegraph_jax.data.batches import decoding_threads
+from codegraph_jax.data.given import listed_images
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
+from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images, ProtocolError
 from contrastive_jax.data.sources import RunData, check_overlap
@@ -100,6 +104,10 @@ class OECL:
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
             raise ProtocolError(f"fit: the mode {self.config.train.mode} {what}")
+        images = listed_images(images) if not isinstance(images, np.ndarray) else images
+        if not self.config.data.range and (measured := measured_range(list(images), decoding_threads(0))):
+            data = dataclasses.replace(self.config.data, range=measured.stated)
+            self.config = dataclasses.replace(self.config, data=data)
         normal = self._stored(images)
         if len(normal) < self.config.train.batch_size:
             raise ProtocolError(f"fit: batch_size {self.config.train.batch_size} is more than {len(normal)} images")
@@ -204,9 +212,10 @@ class OECL:
         size = self.config.data.stored_size
         if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
             return images
-        if not len(images):
+        if not (listed := listed_images(images)):
             raise ProtocolError("there are no images")
-        return np.stack([square(_picture(image), size) for image in images])
+        value_range = given_range(self.config.data.range)
+        return np.stack([square(_picture(image, value_range), size) for image in listed])
 
 
 def configured(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
@@ -230,9 +239,9 @@ def configured(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
     return read_oecl_config(groups)
 
 
-def _picture(image: Any) -> Image.Image:
+def _picture(image: Any, value_range: ValueRange | None) -> Image.Image:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
             raise ProtocolError(f"an image must be uint8 [h, w, 3] or [h, w], not {image.dtype} {list(image.shape)}")
         return Image.fromarray(image).convert("RGB")
-    return load_image(image)
+    return load_image(image, value_range)

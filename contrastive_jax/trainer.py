@@ -65,6 +65,11 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
     home = Path(workdir)
     with together():
         data = read_run_data(config)
+    if data.value_range:
+        # checkpoints keep the settings: images that the network scores later are shown as these were
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, range=data.value_range.stated))
+        if is_first():
+            print(f"{config.data.train}: samples of 16 bits, 32 bits or floats: {data.value_range}", flush=True)
     try:
         with held(home):
             results = _run_in(home, config, data)

@@ -1,6 +1,6 @@
 """From the results of a run to the list of parts to take out, one path a line.
 
-    python examples/reject_list.py runs/folder > reject.txt
+    python examples/reject_list.py runs/photos > reject.txt
 
 Paths of flagged images, the most anomalous first. Uses the standard library alone, so that it runs wherever the results
 are copied to.
@@ -24,5 +24,5 @@ def rejected(workdir: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    for path in rejected(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/folder")):
+    for path in rejected(Path(sys.argv[1] if len(sys.argv) > 1 else "runs/photos")):
         print(path)

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig
+from codegraph_jax.backbones.presets import with_preset
+from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig, ScoringConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
@@ -112,6 +113,39 @@ def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
     detector.extractor = dataclasses.replace(detector.extractor, backbone=backbone)
     with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
         detector.detect(photographs(4)[:3])
+
+
+def test_what_a_notebook_shows_is_one_line():
+    detector = CoDeGraph(tiny())
+    comparison = detector.compare(photographs(12))
+    result = detector.judge(comparison, bank_references=4)
+    groups = len(result.consistency.communities)
+    flagged = int(result.calibration.flagged.sum())
+    assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
+    for shown in (result.bank.inspect(photographs(2)), result.bank, result.consistency, comparison):
+        assert len(repr(shown)) < 120 and "\n" not in repr(shown)
+
+
+def test_a_backbone_can_be_the_only_argument():
+    detector = CoDeGraph("tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=20)
+    assert detector.backbone.preset.name == TINY["dinov2"].name
+    with pytest.raises(ConfigError, match="did you mean 'dinov2-base'"):
+        CoDeGraph("dinov2-bse")
+    with pytest.raises(ConfigError, match=r"takes a Config or the name of a backbone, as CoDeGraph\('dinov2-base'\)"):
+        CoDeGraph(["dinov2-base"])
+
+
+def test_size_and_rescoring_follow_the_network(monkeypatch):
+    for name, tells in (("talking", True), ("mute", False)):
+        preset = dataclasses.replace(TINY["dinov2"], tells_images_apart=tells, largest=518 if tells else 28)
+        monkeypatch.setitem(PRESETS, name, preset)
+        sees = preset.largest // preset.patch_size * preset.patch_size
+        settled = with_preset(Config(backbone=BackboneConfig(name=name)))
+        assert (settled.scoring.rescore, settled.backbone.image_size) == ("on" if tells else "off", sees)
+        given = with_preset(Config(backbone=BackboneConfig(name=name, image_size=20)))
+        assert given.backbone.image_size == 20
+        forced = with_preset(Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells)))
+        assert forced.scoring.rescore == ("off" if tells else "on")
 
 
 def test_fields_of_the_backbone_can_be_given_by_name():

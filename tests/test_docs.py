@@ -13,7 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from codegraph_jax.benchmark.settings import BenchmarkConfig
-from codegraph_jax.commands.launch import TASKS
+from codegraph_jax.commands.console import COMMANDS
+from codegraph_jax.commands.launch import TASKS, absl_words
+from codegraph_jax.commands.shipped import shipped_config
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
@@ -45,19 +47,33 @@ CHECKS = {
 }
 """How each task reads its settings."""
 
-COMMAND = re.compile(r"(?:python|python3) main\.py[^\n`#]*")
+NAMES = "|".join(name for name, command in COMMANDS.items() if command.tasks)
+COMMAND = re.compile(
+    rf"(?:python|python3) main\.py[^\n`#]*|(?:(?<=`)|(?<=\n)|(?<=    )|(?<=n ))codegraph (?:{NAMES})\b[^\n`#]*"
+)
 
 
 def commands(text):
-    """Commands with their flags, lines that end in a backslash joined; what follows in round brackets is a remark."""
+    """Commands as flags, lines that end in a backslash joined; what follows in round brackets is a remark."""
     joined = re.sub(r"\s*\\+\n\s*", " ", text)
     found = []
     for match in COMMAND.findall(joined):
         words = shlex.split(re.sub(r"\s{2,}.*|\s\(.*|[.,;:|)]+\s.*", "", match).rstrip(".,;:|) "))
+        if words[0] == "codegraph":
+            if "--help" not in words:
+                found.append(flags_of(words[1], words[2:]))
+            continue
         arguments = [word for word in words[2:] if word.startswith("--")]
         if any(word.startswith("--config=") for word in arguments):
             found.append(arguments)
     return found
+
+
+def flags_of(name, words):
+    """What absl gets to read of the words after a command, `--exit-code` and the flags of JAX left out."""
+    command = COMMANDS[name]
+    words = [word for word in words if not word.startswith(("--exit", "--jax_"))]
+    return absl_words(words, command.tasks, command.config, [field for _, field in command.words]).flags
 
 
 def check(arguments):
@@ -65,7 +81,10 @@ def check(arguments):
     values = flags.FlagValues()
     # the fields that are set are declared from the words of the command
     # JAX declares its own flags
-    words = ["main.py", *(word for word in arguments if not word.startswith("--jax_"))]
+    arguments = [word for word in arguments if not word.startswith("--jax_")]
+    named = [word for word in arguments if word.startswith("--config=")]
+    words = ["main.py", *(f"--config={shipped_config(word[9:])}" for word in named)]
+    words += [word for word in arguments if word not in named]
     holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=words)
     flags.DEFINE_string("workdir", None, "", flag_values=values)
     flags.DEFINE_string("coordinator", "", "", flag_values=values)
@@ -95,7 +114,7 @@ def test_commands_parse_and_their_settings_pass(arguments):
 def test_every_task_and_every_config_has_a_command():
     assert set(CHECKS) == set(TASKS)
     for config in CONFIGS:
-        own = [a for a in commands(config.read_text(encoding="utf-8")) if f"--config=configs/{config.name}" in a[0]]
+        own = [a for a in commands(config.read_text(encoding="utf-8")) if f"configs/{config.name}" in a[0]]
         assert own, f"{config.name} states no command"
     assert len(list(places())) > 2 * len(CONFIGS), "the pages hold commands too"
 

@@ -12,9 +12,8 @@ import nbclient
 import nbformat
 import pytest
 
-from codegraph_jax.commands.console import COMMANDS, flags_of
-from codegraph_jax.commands.shipped import shipped_config
-from tests.test_docs import check
+from codegraph_jax.commands.console import COMMANDS
+from tests.test_docs import check, flags_of
 from tests.test_main import RANDOM, photographs
 
 ROOT = Path(__file__).parents[1]
@@ -108,8 +107,7 @@ def test_commands_of_codegraph_exist(page):
         command = COMMANDS[name]
         if command.tasks:
             places = ["/somewhere"] * len(command.words)
-            flags = flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)])
-            check([f"--config={shipped_config(f[9:])}" if f.startswith("--config=") else f for f in flags])
+            check(flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)]))
     assert found or page in ("examples/README.md", "Dockerfile")
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from codegraph_jax.backbones.assembly import assemble, random_parameters, with_grid_of
 from codegraph_jax.backbones.attention import fastest_route
-from codegraph_jax.backbones.checkpoints import Checkpoint, find_checkpoint
+from codegraph_jax.backbones.checkpoints import Checkpoint, at_hand, find_checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
@@ -90,8 +90,8 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         ConfigError: a field has a value that cannot work; weights that cannot be found or do not fit are reported as
             `config.backbone.weights`.
     """
-    preset = _preset(config)
-    _check_size(config.image_size, preset)
+    preset = preset_of(config)
+    _check_size(config.image_size or preset.image_size, preset)
     blocks = config.blocks or preset.blocks
     for block in blocks:
         if not 0 <= block < preset.depth:
@@ -104,7 +104,9 @@ def load_backbone(config: BackboneConfig) -> Backbone:
             weights = f"random numbers (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
-            checkpoint = find_checkpoint(preset, config.weights)
+            _with_activation(preset, config, None)  # settings are checked before the hub is asked
+            instead = PRESETS.get(config.fallback)
+            checkpoint = find_checkpoint(preset, config.weights, hub_is_vital=not (instead and at_hand(instead)))
             architecture = with_grid_of(preset, _with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             weights = checkpoint.origin
@@ -115,12 +117,6 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), config.position_offset
     )
     return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
-
-
-def _preset(config: BackboneConfig) -> Preset:
-    if config.name not in PRESETS:
-        raise ConfigError(f"config.backbone.name: unknown preset {config.name!r}; presets: {', '.join(PRESETS)}")
-    return PRESETS[config.name]
 
 
 def _check_size(size: int, preset: Preset) -> None:

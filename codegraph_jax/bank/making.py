@@ -99,7 +99,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         taught=taught,
         history=_history(calibration, decided.answers, len(marks)),
         scale=(low, high),
-        depth=comparison.features.depth,
+        value_range=comparison.features.value_range,
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,

@@ -37,9 +37,11 @@ from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
+from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.roi import Inspected, Roi
+from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh
 from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
@@ -82,6 +84,9 @@ class Inspection:
     standouts: Sequence[Standouts] = ()
     foreign: bool = False
 
+    def __repr__(self) -> str:
+        return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
 
 @dataclass(frozen=True)
 class ReferenceBank(StoredBank):
@@ -105,6 +110,9 @@ class ReferenceBank(StoredBank):
 
     backbone: Backbone
 
+    def __repr__(self) -> str:
+        return f"ReferenceBank({self.serving}, flagged from {self.calibration.threshold:.4f})"
+
     def inspect(
         self,
         images: Sequence[Source],
@@ -115,15 +123,16 @@ class ReferenceBank(StoredBank):
         """Scores new images, each by the references alone.
 
         Args:
-            images: files or uint8 arrays ([h, w], [h, w, 3]).
+            images: as for `CoDeGraph.detect`.
             data: how many threads decode, and what happens to unreadable images (default: they are skipped).
             progress: called with the number of images just done.
             standouts: score from which patches are listed as standing out; None: they are not looked for.
 
         Raises:
-            UnreadableImage: one cannot be decoded and `data.unreadable` is `error`.
+            UnreadableImage: an array has another type or shape; or a file cannot be decoded and `data.unreadable` is
+                `error`.
         """
-        data = data or DataConfig()
+        data, images = data or DataConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
         extractor = self.extractor(data.workers, data.unreadable)
@@ -137,7 +146,7 @@ class ReferenceBank(StoredBank):
         features_of = [np.zeros((0, len(self.product.mean) if self.product else 0), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            features = extractor.extract(chunk, depth=self.depth)
+            features = extractor.extract(chunk, value_range=self.value_range)
             if inspected:
                 features = features.where_inspected(inspected[start : start + CHUNK], chunk)
             placements.append(features.placement)
@@ -263,8 +272,9 @@ class ReferenceBank(StoredBank):
             UnreadableImage: one cannot be decoded; nothing is added.
             BankError: nothing is left to add.
         """
+        images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
-        features = self.extractor().extract(images, depth=self.depth, once=True)
+        features = self.extractor().extract(images, value_range=self.value_range, once=True)
         if inspected := self._inspected(images, ""):
             features = features.where_inspected(inspected, images)
         answered = self.answered
@@ -424,9 +434,12 @@ class ReferenceBank(StoredBank):
                 yield Standouts.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
-        """What of each photograph is inspected, by a place of the kind of `config.data.roi` or as the set was."""
+        """What of each photograph is inspected: by a place of the kind of `config.data.roi` or as in the set, and where
+        it has data."""
         known = roi if roi else self.roi
-        return () if known is None else Roi.of(known).each([str(image) for image in images])
+        inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
+        incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
+        return where_data(images, self.value_range, inspected, incomplete) if incomplete else inspected
 
 
 @lru_cache(maxsize=4)

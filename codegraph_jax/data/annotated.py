@@ -9,9 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded, decoded_files
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images, natural_key
+from codegraph_jax.data.value_range import ValueRange
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +26,16 @@ LISTED = 3
 """Images that a message names."""
 
 
-def from_table(source: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+def from_table(
+    source: str, split: str, size: int | None, choose: Choice | None, value_range: ValueRange | None = None
+) -> ImageSet:
     """Images below the folder of a table (CSV, or separated by tabs), with the class that the table gives them.
 
     Args:
         source: the table, and "#COLUMN" behind it where the class stands in none of `LABEL_COLUMNS`. Without a column
             of classes, columns of 0 and 1 of which each row has a single 1 name them.
         split: rows whose column `split` says so; "" takes all.
-        size, choose: see `catalog.load_image_set`.
+        size, choose, value_range: see `catalog.load_image_set`.
 
     Raises:
         CatalogError: no such table, column or image.
@@ -53,10 +57,17 @@ def from_table(source: str, split: str, size: int | None, choose: Choice | None)
     files = _files_by_name(place, [row[name_at] for row in rows])
     names = tuple(sorted(set(classes), key=_class_key))
     index = {name: i for i, name in enumerate(names)}
-    return decoded_files(files, np.array([index[name] for name in classes], np.int32), names, size, choose)
+    return decoded_files(files, np.array([index[name] for name in classes], np.int32), names, size, choose, value_range)
 
 
-def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, least_side: int = 0) -> ImageSet:
+def from_boxes(
+    root: str,
+    split: str,
+    size: int | None,
+    choose: Choice | None,
+    least_side: int = 0,
+    value_range: ValueRange | None = None,
+) -> ImageSet:
     """Objects cut out of images along the boxes of a set in the layout of Pascal VOC, each with its class.
 
     Args:
@@ -64,7 +75,7 @@ def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, l
             the images in folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
             `Main/SPLIT.txt`) with the names of a split.
         split: which, several joined by "+"; "" takes all that are annotated.
-        size, choose: see `catalog.load_image_set`.
+        size, choose, value_range: see `catalog.load_image_set`.
         least_side: objects of which a side is shorter, in pixels, are left out.
 
     Raises:
@@ -101,7 +112,12 @@ def from_boxes(root: str, split: str, size: int | None, choose: Choice | None, l
     index = {name: i for i, name in enumerate(class_names)}
     labels = np.array([index[name] for name in classes], np.int32)
     shown = [f"{file} {box}" for file, box in boxes]
-    return decoded(lambda row: _cut(*boxes[row]), shown, labels, class_names, size, choose)
+    cut_from = [file for file, _ in boxes]
+
+    def cut(row: int, value_range: ValueRange | None) -> Image.Image:
+        return _cut(*boxes[row], value_range)
+
+    return decoded(cut, cut_from, shown, labels, class_names, size, choose, value_range)
 
 
 def _class_key(name: str) -> tuple[object, ...]:
@@ -126,7 +142,7 @@ def _read_table(place: str) -> tuple[list[str], list[list[str]]]:
         raise CatalogError(f"{place!r}: is no table that can be read: {error}") from None
     if not read:
         raise CatalogError(f"{place!r}: is empty")
-    heading, rows = [name.strip() for name in read[0]], [[cell.strip() for cell in row] for row in read[1:]]
+    heading, *rows = ([composed(cell.strip()) for cell in row] for row in read)
     for number, row in enumerate(rows, 2):
         if len(row) != len(heading):
             raise CatalogError(f"{place!r}: line {number} has {len(row)} cells, the heading {len(heading)}")
@@ -137,6 +153,7 @@ def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: 
     """The class of each row."""
     lower = [name.lower() for name in heading]
     if column:
+        column = composed(column)
         if column not in heading:
             raise CatalogError(f"{place!r}: has no column {column!r}; it has {', '.join(heading)}")
         return [row[heading.index(column)] for row in rows]
@@ -158,11 +175,11 @@ def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: 
 def _files_by_name(place: str, names: list[str]) -> list[str]:
     """The image file below the table's folder that each row means: by its path there, or by its name alone."""
     home = str(Path(place).parent)
-    found = find_images(home)
+    found = {composed(name): file for name, file in find_images(home).items()}
     by_stem = _by_stem(found)
     files, absent = [], []
     for name in names:
-        wanted = PurePosixPath(name.replace("\\", "/"))
+        wanted = PurePosixPath(composed(name.replace("\\", "/")))
         hits = by_stem.get(wanted.name) or by_stem.get(wanted.stem) or []
         if str(wanted) in found:
             files.append(found[str(wanted)])
@@ -184,7 +201,7 @@ def _by_stem(files: Mapping[str, str]) -> dict[str, list[str]]:
     """Files by their name without folder and suffix."""
     found: dict[str, list[str]] = {}
     for name, file in files.items():
-        found.setdefault(PurePosixPath(name).stem, []).append(file)
+        found.setdefault(composed(PurePosixPath(name).stem), []).append(file)
     return found
 
 
@@ -195,7 +212,7 @@ def _annotations(root: str) -> dict[str, Path]:
         raise CatalogError(f"{root!r}: has no folder Annotations; give the root of a set in Pascal VOC's layout")
     found: dict[str, Path] = {}
     for path in sorted(home.rglob("*.xml"), key=lambda path: "horizontal" in str(path.relative_to(home)).lower()):
-        found[path.stem] = path
+        found[composed(path.stem)] = path
     if not found:
         raise CatalogError(f"{str(home)!r}: holds no .xml files")
     return found
@@ -209,7 +226,7 @@ def _names_of_split(root: str, split: str) -> list[str]:
         place = next((place for place in places if place.is_file()), None)
         if place is None:
             raise CatalogError(f"{str(places[0])!r}: no such file, which would list the images of split {part!r}")
-        names += [line.split()[0] for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names += [composed(line.split()[0]) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
     return names
 
 
@@ -219,7 +236,7 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
     try:
         for element in ElementTree.parse(path).getroot().iter("object"):
             box = element.find("bndbox")
-            name = (element.findtext("name") or "").strip()
+            name = composed((element.findtext("name") or "").strip())
             if box is None or not name:
                 raise ValueError("an object without name or bndbox")
             left, top, right, bottom = (
@@ -232,9 +249,9 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
     return objects
 
 
-def _cut(file: str, box: tuple[int, int, int, int]) -> Image.Image:
+def _cut(file: str, box: tuple[int, int, int, int], value_range: ValueRange | None) -> Image.Image:
     """The object in a box, as far as it lies in the image."""
-    image = load_image(file)
+    image = load_image(file, value_range)
     left, top, right, bottom = box
     right, bottom = min(right, image.width), min(bottom, image.height)
     if left >= right or top >= bottom:

@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
-from codegraph_jax.data.images import DEEP, Source, UnreadableImage, full_size, load_image
+from codegraph_jax.data.contents import POOR, grey_levels
+from codegraph_jax.data.images import Source, UnreadableImage, full_size, load_image
+from codegraph_jax.data.value_range import ValueRange
 
 MOST_THREADS = 8
 """Threads that decode where nobody says how many; each may hold a whole photograph."""
@@ -30,6 +32,7 @@ class ImageBatches:
         skipped: (index, reason) of every source that could not be read so far.
         sizes: (width, height) in pixels of every image that has been read so far, by its index.
         keys: `image_key` of every image that has been read so far, by its index.
+        grey_levels: of every image of a file that has been read so far and has few, by its index.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class ImageBatches:
         batch_size: int,
         workers: int = 2,
         unreadable: str = "skip",
-        depth: int = DEEP,
+        value_range: ValueRange | None = None,
     ):
         """
         Args:
@@ -48,7 +51,7 @@ class ImageBatches:
             batch_size: b.
             workers: threads; decoders and digests release Python's lock.
             unreadable: "skip" leaves an unreadable image out and notes it, "error" raises its UnreadableImage.
-            depth: see `load_image`.
+            value_range: see `load_image`.
 
         Raises:
             ValueError: a batch size or number of workers below 1, or an unknown policy.
@@ -59,10 +62,11 @@ class ImageBatches:
             raise ValueError(f"unreadable must be skip or error, got {unreadable!r}")
         self._sources, self._preprocess = sources, preprocess
         self._batch_size, self._workers, self._unreadable = batch_size, workers, unreadable
-        self._depth = depth
+        self._value_range = value_range
         self.skipped: list[tuple[int, str]] = []
         self.sizes: dict[int, tuple[int, int]] = {}
         self.keys: dict[int, bytes] = {}
+        self.grey_levels: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Batch]:
         indices: list[int] = []
@@ -102,8 +106,11 @@ class ImageBatches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _read(self, index: int) -> np.ndarray:
-        image = load_image(self._sources[index], self._depth)
+        image = load_image(self._sources[index], self._value_range)
         self.sizes[index] = full_size(image)
+        # arrays are what their maker wants them to be
+        if not isinstance(self._sources[index], np.ndarray) and (levels := grey_levels(image)) < POOR:
+            self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
         self.keys[index] = image_key(ready)
         return ready
@@ -125,7 +132,7 @@ def image_batches(
     batch_size: int,
     workers: int = 2,
     unreadable: str = "skip",
-    depth: int = DEEP,
+    value_range: ValueRange | None = None,
 ) -> ImageBatches:
     """Batches over `sources`, decoded ahead; see `ImageBatches`, whose `skipped` lists what could not be read."""
-    return ImageBatches(sources, preprocess, batch_size, workers, unreadable, depth)
+    return ImageBatches(sources, preprocess, batch_size, workers, unreadable, value_range)

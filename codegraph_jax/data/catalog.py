@@ -5,16 +5,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.annotated import from_boxes, from_table
 from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded_files, require_same_size, square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import LayoutError, find_images, natural_key
+from codegraph_jax.data.value_range import ValueRange
 
 MAX_CLASSES = 100_000
 
 
 def load_image_set(
-    source: str, split: str = "", size: int | None = None, choose: Choice | None = None, least_side: int = 0
+    source: str,
+    split: str = "",
+    size: int | None = None,
+    choose: Choice | None = None,
+    least_side: int = 0,
+    value_range: ValueRange | None = None,
 ) -> ImageSet:
     """Reads a whole image set.
 
@@ -35,6 +42,7 @@ def load_image_set(
             the square in the centre is kept.
         choose: which of the images; None: all. What is not chosen is not decoded.
         least_side: pixels; smaller objects of a "voc:" source are left out.
+        value_range: how samples of files that do not have 8 bits are shown; None: as the chosen images need it.
 
     Raises:
         CatalogError: no such source, images of several sizes without `size`, unreadable files, or malformed arrays.
@@ -44,13 +52,13 @@ def load_image_set(
     if source.startswith("tfds:"):
         return _from_tfds(source.removeprefix("tfds:"), split or "train", size, choose)
     if source.startswith("csv:"):
-        return from_table(source.removeprefix("csv:"), split, size, choose)
+        return from_table(source.removeprefix("csv:"), split, size, choose, value_range)
     if source.startswith("voc:"):
-        return from_boxes(source.removeprefix("voc:"), split, size, choose, least_side)
+        return from_boxes(source.removeprefix("voc:"), split, size, choose, least_side, value_range)
     suffix = Path(source).suffix.lower()
     if suffix in (".npz", ".npy"):
         return _from_arrays(source, split, size, choose)
-    return _from_folder(source, split, size, choose)
+    return _from_folder(source, split, size, choose, value_range)
 
 
 def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
@@ -101,7 +109,9 @@ def _array_labels(file: str, count: int, y: np.ndarray | None) -> tuple[np.ndarr
     return y.astype(np.int32), tuple(str(i) for i in range(int(y.max()) + 1))
 
 
-def _from_folder(root: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:
+def _from_folder(
+    root: str, split: str, size: int | None, choose: Choice | None, value_range: ValueRange | None
+) -> ImageSet:
     home = str(Path(root) / split) if split else root
     try:
         files = find_images(home)
@@ -112,10 +122,11 @@ def _from_folder(root: str, split: str, size: int | None, choose: Choice | None)
     loose = [name for name in files if "/" not in name]
     if loose and len(loose) < len(files):
         raise CatalogError(f"{home!r}: holds class folders and images beside them ({loose[0]!r}); move one of them")
-    names = () if loose else tuple(sorted({name.split("/", 1)[0] for name in files}, key=natural_key))
+    classes = [composed(name.split("/", 1)[0]) for name in files]
+    names = () if loose else tuple(sorted(set(classes), key=natural_key))
     index = {name: i for i, name in enumerate(names)}
-    labels = None if loose else np.array([index[name.split("/", 1)[0]] for name in files], np.int32)
-    return decoded_files(list(files.values()), labels, names, size, choose)
+    labels = None if loose else np.array([index[name] for name in classes], np.int32)
+    return decoded_files(list(files.values()), labels, names, size, choose, value_range)
 
 
 def _from_tfds(name: str, split: str, size: int | None, choose: Choice | None) -> ImageSet:

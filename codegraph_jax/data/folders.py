@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.masks import mask_index, masks_among, stem
 from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
 from codegraph_jax.data.search import LayoutError, find_images, folder_name, subdirectories
@@ -50,7 +51,12 @@ def read_mvtec_form(
     _require_types(normal, {kind for home in homes.values() for kind in subdirectories(str(home / test))}, root)
     return {
         category: partial(
-            _samples, category, str(home / test), str(home / truth), frozenset(normal or usual), bool(normal)
+            _samples,
+            category,
+            str(home / test),
+            str(home / truth),
+            frozenset(map(composed, normal or usual)),
+            bool(normal),
         )
         for category, home in homes.items()
     }
@@ -71,7 +77,7 @@ def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
         return {category: lambda: [Sample(root, Path(root).name, category)]}
     category = folder_name(root)
     _require_types(normal, set(subdirectories(root)), root)
-    return {category: partial(_folder_samples, category, root, frozenset(normal))}
+    return {category: partial(_folder_samples, category, root, frozenset(map(composed, normal)))}
 
 
 def read_auto(root: str, normal: Sequence[str] = ()) -> Categories:
@@ -122,25 +128,33 @@ def _samples(category: str, test: str, truth: str, normal: frozenset[str], named
 
 def _kind(name: str) -> str | None:
     """The type that an image is of: the directory below which it lies."""
-    return name.split("/", 1)[0] if "/" in name else None
+    return composed(name.split("/", 1)[0]) if "/" in name else None
 
 
 def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """(photographs by name, masks that lie among them by their image's name without suffix)."""
-    masks = masks_among(images)
+    masks, drawings = masks_among(images)
     if masks:
         logger.warning(
             "%s: %d files are masks of others by their names and their look (the first: %r); they are not judged",
             category, len(masks), next(iter(masks)),
         )  # fmt: skip
-    return (
-        {name: path for name, path in images.items() if name not in masks},
-        {stem(image): images[mask] for mask, image in masks.items()},
-    )
+    if drawings:
+        logger.warning(
+            "%s: %d files are drawings that an annotation tool has made of others (the first: %r); they are not judged",
+            category, len(drawings), drawings[0],
+        )  # fmt: skip
+    found: dict[str, str] = {}
+    for mask, image in masks.items():
+        # of classes and objects, the classes, which come first
+        found.setdefault(stem(image), images[mask])
+    left_out = {*masks, *drawings}
+    return {name: path for name, path in images.items() if name not in left_out}, found
 
 
 def _require_types(normal: Sequence[str], present: set[str], root: str) -> None:
-    if unknown := [name for name in normal if name not in present]:
+    known = set(map(composed, present))
+    if unknown := [name for name in normal if composed(name) not in known]:
         held = ", ".join(map(repr, sorted(present)[:40])) or "none"
         raise LayoutError(f"data.normal: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
 

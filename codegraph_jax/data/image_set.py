@@ -11,6 +11,8 @@ from PIL import Image
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.value_range import ValueRange
 
 Labels = Int32[np.ndarray, " n"]
 Choice = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
@@ -30,36 +32,45 @@ class ImageSet:
     labels: Labels | None
     """Index into `class_names`; None where the source has no labels."""
     class_names: tuple[str, ...]
+    value_range: ValueRange | None = None
+    """How samples that do not have 8 bits were shown; None: there were none."""
 
     def __len__(self) -> int:
         return len(self.images)
 
 
 def decoded(
-    load: Callable[[int], Image.Image],
+    load: Callable[[int, ValueRange | None], Image.Image],
+    files: Sequence[str],
     names: Sequence[str],
     labels: Labels | None,
     class_names: tuple[str, ...],
     size: int | None,
     choose: Choice | None,
+    value_range: ValueRange | None = None,
 ) -> ImageSet:
     """The chosen images of a set, decoded by several threads.
 
     Args:
-        load: gives the image of a row.
+        load: gives the image of a row, with the value range of the set.
+        files: which hold the images.
         names: of the images, for messages.
         labels: of the images, or None.
         class_names: of the labels.
         size: see `catalog.load_image_set`.
         choose: which rows; None: all.
+        value_range: how samples that do not have 8 bits are shown; None: it is measured on the chosen images.
 
     Raises:
         CatalogError: an image cannot be decoded, or without `size` they are of several sizes.
     """
     rows = np.arange(len(names)) if choose is None else choose(len(names), labels, class_names)
+    measured = measured_range(list(dict.fromkeys(files[row] for row in rows.tolist())), decoding_threads(0))
+    if measured:
+        value_range = value_range or measured
 
     def read(row: int) -> np.ndarray:
-        image = load(row)
+        image = load(row, value_range)
         return np.asarray(image) if size is None else square(image, size)
 
     images: np.ndarray | None = None
@@ -76,7 +87,7 @@ def decoded(
             pool.shutdown(cancel_futures=True)
     if images is None:
         images = np.zeros((0, size or 1, size or 1, 3), np.uint8)
-    return ImageSet(images, None if labels is None else labels[rows], class_names)
+    return ImageSet(images, None if labels is None else labels[rows], class_names, value_range if measured else None)
 
 
 def decoded_files(
@@ -85,9 +96,12 @@ def decoded_files(
     class_names: tuple[str, ...],
     size: int | None,
     choose: Choice | None,
+    value_range: ValueRange | None = None,
 ) -> ImageSet:
     """`decoded` of image files."""
-    return decoded(lambda row: load_image(files[row]), files, labels, class_names, size, choose)
+    return decoded(
+        lambda row, shown: load_image(files[row], shown), files, files, labels, class_names, size, choose, value_range
+    )
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

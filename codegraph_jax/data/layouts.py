@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
@@ -66,6 +67,8 @@ def read_layout(
     wanted = list(dict.fromkeys(categories))
     if not wanted or (wanted == ["all"] and "all" not in present):
         wanted = sorted(present, key=natural_key)
+    known = {composed(name): name for name in present}
+    wanted = [known.get(composed(name), name) for name in wanted]
     absent = [name for name in wanted if name not in present]
     found = {name: present[name]() for name in wanted if name in present}
     empty = [name for name, samples in found.items() if not samples]

@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.search import LayoutError
 
 MAX_BYTES = 256 * 2**20
@@ -63,7 +66,27 @@ def safe_join(base: Path, relative: str, where: str) -> Path:
     pure = PurePosixPath(relative.replace("\\", "/"))
     if not pure.parts or "\0" in relative or pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0]:
         raise LayoutError(f"{where}: {relative[:200]!r} is not a path below {str(base)!r}")
-    return base / pure
+    return _as_written(base, pure)
+
+
+def _as_written(base: Path, relative: PurePosixPath) -> Path:
+    """A path whose names may stand on the disk in another of Unicode's forms than in a list."""
+    path = base / relative
+    if str(relative).isascii() or path.exists():
+        return path
+    found = base
+    for part in relative.parts:
+        found /= _names_in(str(found)).get(composed(part), part)
+    return found if found.exists() else path
+
+
+@lru_cache(maxsize=1024)
+def _names_in(directory: str) -> dict[str, str]:
+    """The names in a directory by their composed form."""
+    try:
+        return {composed(name): name for name in os.listdir(directory)}  # noqa: PTH208
+    except OSError:
+        return {}
 
 
 def is_file(path: Path) -> bool:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.formats import is_image_name
 from codegraph_jax.data.images import RESAMPLE, UnreadableImage, decode
 from codegraph_jax.data.search import find_images, natural_key
@@ -17,8 +19,29 @@ from codegraph_jax.data.search import find_images, natural_key
 ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
 """What the stem of a mask ends with, beyond that of its image."""
 _ENDED = re.compile(rf"(?:{ENDING.pattern})$", re.IGNORECASE)
-DIRECTORIES = frozenset({"ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels", "annotations"})
-"""Directories that hold masks; their names are compared in lower case."""
+DIRECTORIES = frozenset(
+    {
+        "ground_truth", "groundtruth", "gt", "mask", "masks", "label", "labels", "annotations", "segmentation",
+        "segmentations", "segmentationclass", "segmentationclasspng", "segmentationclassraw", "segmentationobject",
+        "segmentationobjectpng", "masks_machine", "semantic", "instance", "instances", "panoptic",
+    }
+)  # fmt: skip
+"""Directories that hold masks, those of the exports of CVAT, labelme and Pascal VOC included; in lower case."""
+DRAWINGS = frozenset(
+    {
+        "visualization", "visualizations", "segmentationclassvisualization", "segmentationobjectvisualization",
+        "masks_human", "overlay", "overlays",
+    }
+)  # fmt: skip
+"""Directories in which annotation tools draw masks over the photographs; in lower case."""
+LABELME = {"label": True, "label_viz": False}
+"""What labelme writes beside the copy `img` of a photograph, by its stem, and whether it is a mask."""
+FEW_COLOURS = 64
+"""Colours of a mask with a colour for each class or object, at most; photographs have thousands."""
+LOOKED_AT = 5
+"""Files of a directory that are looked at before all of them are, at most."""
+ALIKE = 0.9
+"""Share of the files of a directory with the stems of photographs elsewhere from which on it may hold masks."""
 MOST_STEPS = 50
 """Towards the value between dark and bright; a handful does."""
 TWO_VALUES = 0.98
@@ -83,56 +106,125 @@ def mask_index(truth: str) -> dict[str, str]:
     index: dict[str, str] = {}
     for name, path in found.items():
         if name.count("/") > 1:
-            index.setdefault(name.rsplit("/", 1)[0], str(Path(path).parent))
+            index.setdefault(composed(name.rsplit("/", 1)[0]), str(Path(path).parent))
     for name, path in found.items():
         index.setdefault(without_ending(stem(name)), path)
     # a mask that has an image's whole stem belongs to that image, whatever the stem ends with
     return index | {stem(name): path for name, path in found.items()}
 
 
-def masks_among(images: Mapping[str, str]) -> dict[str, str]:
-    """Which of some image files are masks of others: {name of the mask: name of its image}.
+def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Which of some image files show no part: ({name of a mask: name of its photograph}, names of drawings).
 
-    By the name (an image's stem with an ending, or the same stem in a directory of masks), and by the look: nearly all
-    pixels have one of two values.
+    Masks are told by the name (a photograph's stem with an ending, or the same stem in a directory of masks or in any
+    other whose files have the stems of photographs), and by the look: nearly all pixels have one of two values, or few
+    colours occur. Drawings, which annotation tools make of photographs and masks, are told by their directory.
 
     Args:
         images: {posix path below the root: file}.
     """
-    candidates: dict[str, set[str]] = {}
-    for name in images:
-        own = stem(name).rpartition("/")[2]
-        bare = without_ending(own)
-        if bare != own or _kept_apart(name):
-            candidates[name] = {bare, own} if _kept_apart(name) else {bare}
-    if not candidates:
-        return {}
-    wanted = set().union(*candidates.values())
+    named = {name: _Named.of(name) for name in images}
     by_stem: dict[str, list[str]] = {}
-    for name in images:
-        if (own := stem(name).rpartition("/")[2]) in wanted and not _kept_apart(name):
-            by_stem.setdefault(own, []).append(name)
-    found = {}
-    for name, stems in candidates.items():
-        partners = [other for one in sorted(stems) for other in by_stem.get(one, ()) if other != name]
-        if partners and looks_like_mask(images[name]):
-            found[name] = min(partners, key=lambda other: _distance(PurePosixPath(name), PurePosixPath(other)))
+    for name, key in named.items():
+        by_stem.setdefault(key.stem, []).append(name)
+    suspects = _suspicious_directories(images, named, by_stem)
+    masks, drawings = {}, []
+    for name, key in named.items():
+        if key.stem in LABELME and (copy := _beside(name, "img", named, by_stem)):
+            if not LABELME[key.stem]:
+                drawings.append(name)
+            elif looks_like_mask(images[name]):
+                masks[name] = copy
+            continue
+        suspicious = key.kept_apart or key.directory in suspects
+        stems = {key.bare, key.stem} if suspicious else {key.bare} - {key.stem}
+        partners = [
+            other
+            for one in sorted(stems)
+            for other in by_stem.get(one, ())
+            if other != name and not named[other].kept_apart and named[other].directory not in suspects
+        ]
+        if not partners:
+            continue
+        if _drawn(name):
+            drawings.append(name)
+        elif looks_like_mask(images[name]):
+            masks[name] = min(partners, key=lambda other: _distance(PurePosixPath(name), PurePosixPath(other)))
+    return masks, drawings
+
+
+@dataclass(frozen=True)
+class _Named:
+    """The parts of a file's name: its directory, its stem, and the stem without an ending of masks."""
+
+    directory: str
+    stem: str
+    bare: str
+    kept_apart: bool
+
+    @classmethod
+    def of(cls, name: str) -> "_Named":
+        directory, _, own = stem(name).rpartition("/")
+        return cls(directory, own, without_ending(own), _kept_apart(name))
+
+
+def _suspicious_directories(
+    images: Mapping[str, str], named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]
+) -> set[str]:
+    """Directories of any name whose files have the stems of photographs elsewhere and look like masks.
+
+    The photographs must not: pictures in black and white are no masks of each other.
+    """
+    inside: dict[str, list[tuple[str, str | None]]] = {}
+    for name, key in named.items():
+        # the first is enough: a hundred thousand files may share a few stems
+        elsewhere = (
+            other
+            for one in dict.fromkeys((key.stem, key.bare))
+            for other in by_stem.get(one, ())
+            if named[other].directory != key.directory and not named[other].kept_apart
+        )
+        inside.setdefault(key.directory, []).append((name, next(elsewhere, None)))
+    found = set()
+    for directory, files in inside.items():
+        paired = [(name, other) for name, other in files if other]
+        if not paired or len(paired) < ALIKE * len(files) or named[files[0][0]].kept_apart:
+            continue
+        some = paired[:: -(-len(paired) // LOOKED_AT)]
+        # the first file settles it for most directories
+        if all(looks_like_mask(images[name]) for name, _ in some) and not all(
+            looks_like_mask(images[other]) for _, other in some
+        ):
+            found.add(directory)
     return found
 
 
+def _beside(name: str, wanted: str, named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]) -> str | None:
+    """The file of a stem in the directory of another file."""
+    beside = (other for other in by_stem.get(wanted, ()) if named[other].directory == named[name].directory)
+    return next(beside, None)
+
+
 def looks_like_mask(path: str) -> bool:
-    """Whether nearly all pixels of an image file have one of two values; what cannot be decoded does not."""
+    """Whether nearly all pixels of an image file have one of two values, or it has few colours.
+
+    A file that cannot be decoded does not.
+    """
     try:
-        values = _values(decode(path))
+        image = decode(path)
+        values = _values(image)
     except UnreadableImage:
         return False
     low, high = float(values.min()), float(values.max())
     near = 0.1 * (high - low)
-    return bool(np.mean((values <= low + near) | (values >= high - near)) >= TWO_VALUES)
+    if np.mean((values <= low + near) | (values >= high - near)) >= TWO_VALUES:
+        return True
+    return image.convert("RGB").getcolors(FEW_COLOURS) is not None
 
 
 def stem(name: str) -> str:
-    """A posix path without the suffix of its last part."""
+    """The key of photographs and masks: a posix path without its suffix, in Unicode's composed form."""
+    name = composed(name)
     head, _, suffix = name.rpartition(".")
     # pathlib does the same twenty times slower, which is felt with a hundred thousand names
     return name if not head or head.endswith("/") or "/" in suffix else head
@@ -151,8 +243,13 @@ def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
 
 
 def _kept_apart(name: str) -> bool:
-    """Whether a file lies in a directory of masks."""
-    return any(part.lower() in DIRECTORIES for part in name.split("/")[:-1])
+    """Whether a file lies in a directory of masks, or of drawings."""
+    return any(part.lower() in DIRECTORIES or part.lower() in DRAWINGS for part in name.split("/")[:-1])
+
+
+def _drawn(name: str) -> bool:
+    """Whether a file lies in a directory of drawings."""
+    return any(part.lower() in DRAWINGS for part in name.split("/")[:-1])
 
 
 def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[np.ndarray, "h w"]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_mvtec_form
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
@@ -146,7 +147,7 @@ def read_kolektor(root: str, normal: Sequence[str] = ()) -> Categories:
 
 
 def _kolektor_samples(category: str, root: str, ending: str) -> list[Sample]:
-    stems = {str(PurePosixPath(name).with_suffix("")): (name, path) for name, path in find_images(root).items()}
+    stems = {composed(str(PurePosixPath(item[0]).with_suffix(""))): item for item in find_images(root).items()}
     samples = []
     for stem, (name, path) in stems.items():
         if stem.endswith(ending):

@@ -11,7 +11,7 @@ for all photographs, stretched from the stated width and height (without `size` 
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,9 +22,10 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import Source, UnreadableImage, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.value_range import ValueRange
 
 Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
 """Gives which pixels of a photograph of some (width, height) are inspected."""
@@ -87,6 +88,46 @@ class MaskArray:
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
         return load_mask(self.pixels, (height, width))
+
+
+@dataclass(frozen=True, eq=False)
+class WithData:
+    """Of what is inspected of a photo the pixels that have data, see `codegraph_jax.data.value_range`."""
+
+    source: Source
+    value_range: ValueRange | None
+    within: Inspected
+
+    def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
+        has_data = load_image(self.source, self.value_range).info.get("has_data")
+        inspected = self.within(width, height)
+        return inspected if has_data is None else inspected & load_mask(has_data, (height, width))
+
+
+def where_data(
+    sources: Sequence[Source],
+    value_range: ValueRange | None,
+    inspected: Sequence[Inspected],
+    incomplete: Collection[int],
+) -> list[Inspected]:
+    """What is inspected of each photo, without the pixels that have no data.
+
+    Args:
+        sources: the photos.
+        value_range: with which they are read.
+        inspected: what else is inspected of each; empty: everything.
+        incomplete: which of them may lack data in places.
+    """
+    whole = inspected or [everything] * len(sources)
+    return [
+        WithData(source, value_range, within) if i in incomplete else within
+        for i, (source, within) in enumerate(zip(sources, whole))
+    ]
+
+
+def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
+    """All pixels of a photo."""
+    return np.ones((height, width), bool)
 
 
 @dataclass(frozen=True)
@@ -202,6 +243,25 @@ def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.
     pixels = inspected[0](width, height)
     step = -(-max(width, height) // LARGEST_ROI)
     return pixels[::step, ::step]
+
+
+def excluded_share(placement: Placement) -> float:
+    """The share of the photographs' patches that are not inspected."""
+    covered = placement.frame.covered(placement.contents())
+    judged = covered if placement.judged is None else placement.judged & covered
+    return 1 - float(judged.sum()) / max(1, int(covered.sum()))
+
+
+def darkest(place: str) -> int:
+    """The least value of an image that `config.data.roi` names, or of the first of a directory; 0 for polygons."""
+    path = Path(place)
+    file = min(mask_index(place).values(), default="") if path.is_dir() else place
+    if not file or path.suffix.lower() == ".json":
+        return 0
+    try:
+        return int(load_image(file).convert("L").getextrema()[0])  # type: ignore[arg-type]
+    except UnreadableImage:
+        return 0
 
 
 def _keys(name: str) -> list[str]:

@@ -24,6 +24,8 @@ class Sample:
     """Mask file, or a directory of mask files whose union counts; None for normal, unknown or missing."""
     defect: str | None = None
     """Kind of defect, or `good`; None where the layout does not tell."""
+    further: int = 0
+    """Pages of its file that no sample shows."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
     """Gives the pixels where no file holds them, and `path` is but a name; see `images.StoredImage`."""
 

@@ -28,8 +28,9 @@ UNDEFINED: Metrics = dict.fromkeys(
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
     """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
-    Images without a label count for nothing; anomalous images without a mask, or with one that cannot be read, count
-    for the image metrics only.
+    The image metrics are of `scores`; where these are re-scored, `image_auroc_raw` is of `scores_raw`. Images without a
+    label count for nothing; anomalous images without a mask, or with one that cannot be read, count for the image
+    metrics only.
 
     Args:
         result: scores of n images.
@@ -41,6 +42,8 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
     if labelled:
         labels = np.array([samples[i].label for i in labelled])
         metrics |= image_metrics(labels, result.scores[labelled])
+        if not np.array_equal(result.scores, result.scores_raw):
+            metrics["image_auroc_raw"] = image_metrics(labels, result.scores_raw[labelled])["image_auroc"]
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
     if marked := [mask for i, mask in masks.items() if samples[i].mask]:
         _warn_odd(marked, config)

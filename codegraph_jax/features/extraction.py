@@ -15,9 +15,10 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_batches
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import DEEP, Source, StoredImage
+from codegraph_jax.data.images import Source, StoredImage
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, inspected_patches
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -51,7 +52,8 @@ class Features:
         found: images that a store had.
         copies: (source index, place among the n images) of sources that show the same as one of these, pixel by pixel,
             and were left out; where `extract` was asked to look for them.
-        depth: bits of 16-bit samples that the images were read with.
+        value_range: how samples that do not have 8 bits were shown.
+        grey_levels: by source index, of photos with few of them (`data.contents`).
     """
 
     layers: list[Any]
@@ -63,7 +65,8 @@ class Features:
     skipped: list[tuple[int, str]]
     found: int = 0
     copies: tuple[tuple[int, int], ...] = ()
-    depth: int = DEEP
+    value_range: ValueRange | None = None
+    grey_levels: Mapping[int, int] = field(default_factory=dict)
 
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
         """The same with nothing left of what is not inspected: its tokens become 0.
@@ -139,7 +142,7 @@ class Extractor:
         buffer: FeatureBuffer | None = None,
         progress: Progress = lambda images: None,
         once: bool = False,
-        depth: int = DEEP,
+        value_range: ValueRange | None = None,
         rows: int = 0,
     ) -> Features:
         """The features of some images; with several processes each reads a share of them, and all but the layers is
@@ -153,7 +156,7 @@ class Extractor:
                 possible.
             progress: called with the number of images just done.
             once: images that are the same, pixel by pixel, become one.
-            depth: bits of 16-bit samples, see `load_image`.
+            value_range: see `load_image`.
             rows: the layers stay on the one device as `DeviceLayer`, in arrays of so many rows, one an image at least;
                 for runs without a buffer. 0: they do not.
 
@@ -169,7 +172,7 @@ class Extractor:
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
             decoding_threads(self.workers),
             self.unreadable,
-            depth,
+            value_range,
         )
         stay = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
         gathered = _Gathered(buffer, once, stay)
@@ -195,7 +198,9 @@ class Extractor:
         skipped = [(i + mine.start, why) for i, why in batches.skipped]
         placement = Placement(frame, np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))]))
         features = gathered.features(self._no_layers(), placement, skipped, mine.start)
-        return replace(features, depth=depth)
+        parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
+        grey_levels = {i: levels for part in parts for i, levels in part}
+        return replace(features, value_range=value_range, grey_levels=grey_levels)
 
     def forward(
         self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]

@@ -243,7 +243,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         """Its picture, reduced."""
         found = _part(ledger, part)
         try:
-            image = load_image(found.path, inspector.bank.depth)
+            image = load_image(found.path, inspector.bank.value_range)
         except UnreadableImage:
             raise Refused(404, f"the picture of part {part} is gone or cannot be read") from None
         image.thumbnail((SHOWN, SHOWN))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.data.images import page_of
 from codegraph_jax.line.part import Part, file_key, judged_part, now
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
@@ -34,12 +35,12 @@ def unreadable_part(path: str, name: str, reason: str) -> Part:
 
 def _place(path: str) -> str:
     """Where a picture is, wherever the ledger is read from; the name of one that no file holds."""
-    return os.path.abspath(path) if os.path.isfile(path) else path  # noqa: PTH100, PTH113
+    return os.path.abspath(path) if os.path.isfile(page_of(path)[0]) else path  # noqa: PTH100, PTH113
 
 
 def _key_of(name: str, path: str) -> str:
     """Of an image that no file holds, or that has gone meanwhile, its name alone."""
     try:
-        return file_key(name, Path(path).stat().st_mtime_ns)
+        return file_key(name, Path(page_of(path)[0]).stat().st_mtime_ns)
     except (OSError, ValueError):
         return name

@@ -100,7 +100,9 @@ class Inspector:
         began = time.perf_counter()
         nothing = Standouts.nothing(0)
         try:
-            picture = load_image(source, self.bank.depth)
+            picture = load_image(source, self.bank.value_range)
+            if (count := picture.info.get("pages", 1)) > 1:
+                logger.warning("%s: holds %d pages or frames, of which only the first is judged", part.name, count)
             look = self._look(part, picture)
         except UnreadableImage as error:
             return _Look(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
@@ -193,7 +195,7 @@ class Inspector:
         if not path.exists():
             parts = [part for part in map(self.ledger.get, alarm.parts) if part]
             with whole_file(path) as name:
-                sheets.contact_sheet_of(alarm, parts, self.bank.depth).save(name, "PNG")
+                sheets.contact_sheet_of(alarm, parts, self.bank.value_range).save(name, "PNG")
         return path
 
 

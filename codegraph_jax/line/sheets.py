@@ -6,6 +6,7 @@ from PIL import Image
 
 from codegraph_jax.core.names import shown
 from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
 from codegraph_jax.report.regions import Box
@@ -14,15 +15,15 @@ AROUND = 0.06
 """Half of the side of a box around a patch that has no region, as a share of the picture."""
 
 
-def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], depth: int) -> Image.Image:
+def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRange | None) -> Image.Image:
     """The sheet of an alarm; pictures that are gone stay empty.
 
     Args:
         alarm: that something recurs.
         parts: that show it.
-        depth: bits of 16-bit samples, see `load_image`.
+        value_range: see `load_image`.
     """
-    tiles = [_tile(part, depth) for part in parts]
+    tiles = [_tile(part, value_range) for part in parts]
     return contact_sheet(alarm.message, tiles, [f"{part.id}: {shown(part.name)}" for part in parts])
 
 
@@ -37,8 +38,8 @@ def boxes_of(part: Part) -> list[Box]:
     return []
 
 
-def _tile(part: Part, depth: int) -> Image.Image:
+def _tile(part: Part, value_range: ValueRange | None) -> Image.Image:
     try:
-        return crop(load_image(part.path, depth), boxes_of(part), TILE)
+        return crop(load_image(part.path, value_range), boxes_of(part), TILE)
     except UnreadableImage:
         return Image.new("RGB", (TILE, TILE), BACKGROUND)

@@ -17,11 +17,9 @@ class Looks {
   set atMost(share) {
     const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
     // the last value of t is that no photo is defective
-    const places = t.values.slice(0, -1), prior = t.logs.slice(0, -1).map(Math.exp);
-    const inside = places.map((x) => expit(x) >= 1 - share - 1e-9);
-    if (!inside.includes(true)) inside[inside.length - 1] = true;
-    const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i])));
-    const first = t.logs.map((log, i) => (i < places.length ? (inside[i] ? log + scale : -Infinity) : log));
+    const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((place) => place >= 1 - share);
+    const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i]))), last = prior.length;
+    const first = t.logs.map((log, i) => (i === last ? log : inside[i] ? log + scale : -Infinity));
     this.logPrior = Float64Array.from(
       first.flatMap((a) => w.logs.flatMap((b) => floor.logs.flatMap((c) => ceiling.logs.map((d) => a + b + c + d)))),
     );
@@ -30,12 +28,12 @@ class Looks {
 
   // P(defective) and the entropy of an answer, [combinations of the parameters, levels]; all scores share them
   get tables() {
-    const { levels: count, lowest, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
+    const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
     const size = this.logPrior.length * count, defective = new Float64Array(size), entropies = new Float64Array(size);
     const curve = new Float64Array(count);
     let at = 0;
     for (const place of t) for (const width of w) {
-      for (let k = 0; k < count; k++) curve[k] = expit(((lowest + k) / this.constants.levels - place) / width);
+      for (let k = 0; k < count; k++) curve[k] = expit(((k + 0.5) / count - place) / width);
       for (const low of floor) for (const high of ceiling) {
         for (let k = 0; k < count; k++, at++) {
           defective[at] = low + (high - low) * curve[k];
@@ -52,8 +50,7 @@ class Looks {
     return Int32Array.from(values, (value) => {
       const share = (bisect(ordered, (other) => other >= value) + bisect(ordered, (other) => other > value)) / (2 * this.setSize);
       const rank = Math.min(Math.max(share, edge), 1 - edge);
-      const level = Math.floor(Math.log(rank / (1 - rank)) * this.constants.levels + 0.5) - this.grid.lowest;
-      return Math.min(Math.max(level, 0), this.grid.levels - 1);
+      return Math.min(Math.floor(rank * this.grid.levels), this.grid.levels - 1);
     });
   }
 
@@ -154,19 +151,24 @@ class Looks {
 
   get threshold() {
     if (!this.answered.length) return this.automatic;
-    const { chosen } = this, scores = this.scores[chosen].slice(0, this.setSize);
-    const likely = scores.map((_, i) => this.posteriors[chosen].likely[this.levels[chosen][i]]);
-    const least = Math.max(0.5, sum(likely) / this.setSize);
-    let below = -Infinity, above = Infinity;
-    scores.forEach((score, i) => {
-      if (likely[i] > least) above = Math.min(above, score);
-      else below = Math.max(below, score);
-    });
-    if (above === Infinity) {
+    const { chosen, setSize: count } = this, { open, apart, neighbours } = this.constants, own = this.scores[chosen];
+    const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
+    const { likely } = this.posteriors[chosen];
+    const scores = order.map((i) => own[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
+    const level = Math.max(0.5, sum(defective) / count) + 1e-12;
+    if (defective[count - 1] <= level) {
       const before = this.automatic < Infinity && chosen === this.names[0] ? this.automatic : -Infinity;
-      return Math.max(next(below), before);
+      return Math.max(next(scores[count - 1]), before);
     }
-    return below > -Infinity ? (below + above) / 2 : above;
+    let cut = defective.findIndex((p) => p > level) - 1;
+    if (cut < 0) return scores[0];
+    const gaps = scores.slice(1).map((score, k) => score - scores[k]);
+    const widest = (from, to) => gaps.slice(from, to).reduce((a, b) => Math.max(a, b));
+    for (let k = neighbours; k < gaps.length - neighbours; k++) {
+      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= open * (1 - level);
+      if (near && gaps[k] > apart * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
+    }
+    return (scores[cut] + scores[cut + 1]) / 2;
   }
 
   flagged(name = this.chosen, threshold = this.threshold) {

@@ -31,7 +31,7 @@ from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence, review_draft
-from codegraph_jax.report.tables import HEADINGS, metrics_rows
+from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.wording import (
     CHOICES,
     GROUPS,
@@ -130,7 +130,7 @@ def write_page(
         records, pictures: all images, in the same order.
         recurrences: what recurs in all categories.
         mean: metrics over all categories.
-        manifest: what the run was made with; nothing that differs between equal runs.
+        manifest: what the run was made with, with `date` and `command` where they are known.
         measured_at: where the pixels of the metrics were counted.
         reviewable: whether a run can be judged again with the answers of a person.
         review: the answers that this run was made with.
@@ -161,7 +161,7 @@ def write_page(
         chapters=_chapters(outcomes, recurrences),
         reviewable=reviewable,
         folder=shown(manifest["config"]["data"]["root"]),
-        date=manifest.get("date"),
+        date=manifest.get("date", "")[:16].replace("T", " "),
         command=manifest.get("command"),
         again=_command(manifest),
         alike=_alike(outcomes),
@@ -180,7 +180,7 @@ def write_page(
         weights=outcomes[0].result.weights,
         frames=sorted({str(outcome.result.placement.frame) for outcome in outcomes}),
         inspected_in_part=any(outcome.inspected for outcome in outcomes),
-        headings=list(HEADINGS.values()),
+        headings=list(metrics_headings({outcome.category: outcome.metrics for outcome in outcomes}).values()),
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),

@@ -118,7 +118,7 @@ def make_pictures(
 
 def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, side: int) -> Picture:
     outcome, result, i = record.outcome, record.outcome.result, record.index
-    image = load_image(source_of(outcome.samples[i]), result.depth)
+    image = load_image(source_of(outcome.samples[i]), result.value_range)
     own_width, own_height = full_size(image)
     longest = max(own_width, own_height)
     inspected = outcome.inspected[i](own_width, own_height) if outcome.inspected else None

@@ -8,6 +8,7 @@ from typing import Any
 from codegraph_jax.config import ReportConfig
 from codegraph_jax.consistency.community import Consistency, PatchBox
 from codegraph_jax.consistency.filtering import community_boxes
+from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
@@ -63,8 +64,8 @@ class Record:
 
     def cells(self) -> dict[str, Any]:
         """The same as scores.csv writes it."""
-        numbers = {"score_raw": f"{self.score_raw:.6f}", "score": f"{self.score:.6f}", "flagged": int(self.flagged)}
-        return self.values() | numbers
+        scores = {"score_raw": Rounded(f"{self.score_raw:.6f}"), "score": Rounded(f"{self.score:.6f}")}
+        return self.values() | scores | {"flagged": int(self.flagged)}
 
 
 def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Record]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.environment import device_summary, package_versions, peak_memory
+from codegraph_jax.core.earlier import now
+from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -47,6 +48,7 @@ def write_results(
     scale: Scale | None = None,
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
+    photos: str = "",
     review: Review | None = None,
 ) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
@@ -61,6 +63,7 @@ def write_results(
         scale: of the heat maps; without it the run's own.
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
+        photos: by which a later run knows these photos (`core.earlier`).
         review: a person's answers that the run was made with.
 
     Returns:
@@ -72,7 +75,8 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv_mark)
+        form = config.report.csv_mark, config.report.csv == "excel"
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, *form)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
@@ -96,13 +100,16 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
+        about = {"date": now(), "command": command_line()}
         if config.report.page:
             measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
             write_page(
-                workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable, review
-            )
-    run = {
+                workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, measured_at, reviewable,
+                review,
+            )  # fmt: skip
+    run = about | {
+        "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),
     }
@@ -120,7 +127,7 @@ def _write_regions(
         for record, picture, size in zip(records, pictures, sizes)
         for row in rows_of(record.path, record.category, size, picture.regions)
     ]
-    write_regions(workdir, rows, config.report.csv_mark)
+    write_regions(workdir, rows, config.report.csv_mark, config.report.csv == "excel")
     if config.report.coco:
         images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
         write_json(workdir / COCO, coco(images))
@@ -181,7 +188,14 @@ def _manifest(
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
         "left_out": left_out.as_json(),
-        "depth": {outcome.category: outcome.result.depth for outcome in outcomes},
+        "pages_not_judged": {
+            outcome.category: further
+            for outcome in outcomes
+            if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
+        },
+        "value_range": {
+            outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
+        },
         "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},

@@ -15,20 +15,34 @@ HEADINGS = {
 }
 
 
-def metrics_cells(name: str, metrics: Mapping[str, float | None]) -> list[str]:
+RAW = {"image_auroc": "image AUROC", "image_auroc_raw": "without re-scoring"}
+"""The first columns where re-scoring changes what the scores are worth."""
+SAME = 5e-5
+"""Metrics that differ by less look the same in a table."""
+
+Categories = Mapping[str, Mapping[str, float | None]]
+
+
+def metrics_headings(categories: Categories) -> dict[str, str]:
+    """The headings of a table by the keys of the metrics: both AUROCs of images where they differ."""
+    both = [(m.get("image_auroc"), m.get("image_auroc_raw")) for m in categories.values()]
+    differs = any(a is not None and b is not None and abs(a - b) >= SAME for a, b in both)
+    return RAW | HEADINGS if differs else HEADINGS
+
+
+def metrics_cells(name: str, metrics: Mapping[str, float | None], headings: Mapping[str, str] = HEADINGS) -> list[str]:
     """One line of a metrics table in percent; a dash where a metric is undefined."""
-    values = [metrics.get(key) for key in HEADINGS]
+    values = [metrics.get(key) for key in headings]
     return [name] + ["-" if value is None else f"{100 * value:.2f}" for value in values]
 
 
-def metrics_rows(
-    categories: Mapping[str, Mapping[str, float | None]], mean: Mapping[str, float | None]
-) -> list[list[str]]:
+def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> list[list[str]]:
     """A line for every category, and for their mean where there are several."""
-    rows = [metrics_cells(name, metrics) for name, metrics in categories.items()]
-    return [*rows, metrics_cells("mean", mean)] if len(rows) > 1 else rows
+    headings = metrics_headings(categories)
+    rows = [metrics_cells(name, metrics, headings) for name, metrics in categories.items()]
+    return [*rows, metrics_cells("mean", mean, headings)] if len(rows) > 1 else rows
 
 
-def metrics_table(categories: Mapping[str, Mapping[str, float | None]], mean: Mapping[str, float | None]) -> str:
+def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> str:
     """Metrics of every category and their mean in percent."""
-    return text_table(["category", *HEADINGS.values()], metrics_rows(categories, mean))
+    return text_table(["category", *metrics_headings(categories).values()], metrics_rows(categories, mean))

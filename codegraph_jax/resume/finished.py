@@ -15,6 +15,7 @@ from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -50,7 +51,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "seconds": result.seconds,
         "added": result.added,
         "from_cache": result.from_cache,
-        "depth": result.depth,
+        "value_range": result.value_range.as_json() if result.value_range else None,
         "calibration": calibration.as_json(),
         "communities": [_plain_community(community) for community in consistency.communities],
         "sightings": [{**vars(seen), "pattern": seen.pattern.as_json()} for seen in consistency.sightings],
@@ -118,7 +119,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         ),
         added=about["added"],
         from_cache=about["from_cache"],
-        depth=about["depth"],
+        value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
         products=arrays["products"] if len(arrays["products"]) else None,
         keys=tuple(about["keys"]),
         variant=about["variant"],

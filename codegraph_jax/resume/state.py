@@ -28,6 +28,7 @@ from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
 from codegraph_jax.core.tensors import DamagedTensors
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.memory import feature_type
@@ -157,7 +158,7 @@ def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "config": {name: value for name, value in values.items() if name not in CHANGE_NO_NUMBER},
-        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "depth")},
+        "data": {name: data[name] for name in ("layout", "unreadable", "draw", "range")},
         "weights": weights_identity(backbone.weights),
         "architecture": dataclasses.asdict(backbone.model.architecture),
         "versions": package_versions(),
@@ -173,7 +174,7 @@ def _files(samples: Sequence[Sample], stamped: bool) -> list[Any]:
         entry: list[Any] = [sample.path, sample.name]
         if stamped or sample.name.startswith("added/"):
             try:
-                status = Path(sample.path).stat()
+                status = Path(page_of(sample.path)[0]).stat()
                 entry += [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
             except OSError as error:
                 entry.append(error.errno)

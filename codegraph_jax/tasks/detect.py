@@ -14,6 +14,7 @@ import numpy as np
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
+from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -22,8 +23,8 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import DEEP, Source, source_of
-from codegraph_jax.data.roi import Inspected, Roi
+from codegraph_jax.data.images import Source, source_of
+from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.detector import CoDeGraph
@@ -48,7 +49,7 @@ from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.products import by_product
-from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product
+from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product, tell_excluded
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +130,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         law = result.consistency.spacing_law
         diagnostics = (spacing_diagnostic(law),) if law else ()
         inspected = [sets[category].inspected[i] for i in result.kept] if roi else []
+        if result.value_range and result.placement.judged is not None:
+            inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
 
     # categories are measured while the next ones are detected
@@ -149,7 +152,12 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     if processes.is_first():
         with written_to(workdir):
             drawn = drawn_by(config.data, workdir)
-            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, review=review)
+            photos = photos_identity(((s.name, s.path) for one in everything.values() for s in one), not drawn)
+            if line := keep_earlier(workdir, photos, drawn):
+                print(line)
+            write_results(
+                workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, photos=photos, review=review
+            )
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)
@@ -333,9 +341,11 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
     """What a person should know of how a category was read."""
     if config.data.cache:
         print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
-    if result.depth < DEEP:
-        how = f"16-bit samples are read as {result.depth} bits (--config.data.depth sets another depth)"
-        print(f"{shown(category)}: {how}", flush=True)
+    if result.value_range:
+        how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
+        print(f"{shown(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
+    if config.data.roi:
+        tell_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
         print(line, flush=True)
     if review and review.patterns and not result.consistency.sightings:

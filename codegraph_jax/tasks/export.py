@@ -10,6 +10,7 @@ from codegraph_jax.config import ExportConfig
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.tasks.places import require_bank
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -23,9 +24,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         ConfigError, BankError, MissingPackage, WorkdirError: with nothing written.
     """
     config = read_config(ExportConfig, values)
-    for field, value in {"bank.path": config.bank.path, "save": config.save}.items():
-        if not value:
-            raise ConfigError(f"config.{field}: is empty; give the name of a file, --config.{field}=FILE")
+    require_bank(config.bank.path)
+    if not config.save:
+        raise ConfigError("config.save: is empty; give the name of a file, --config.save=FILE")
     if reason := obstacle(Path(config.save)):
         raise ConfigError(f"config.save: {config.save!r} cannot be written ({reason})")
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights)

@@ -15,6 +15,7 @@ from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.tasks.places import require_bank
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -28,8 +29,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         ConfigError, BankError, LedgerError, UnreadableImage, WorkdirError: the bank is as it was.
     """
     config = read_config(ExtendConfig, values)
-    if not config.bank.path:
-        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    require_bank(config.bank.path)
     images = _approved(config)
     if images and config.back_to >= 0:
         raise ConfigError("config.back_to: does not go together with approved parts; go back first, then extend")

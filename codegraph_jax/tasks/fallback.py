@@ -5,11 +5,9 @@ from dataclasses import replace
 from codegraph_jax.backbones.checkpoints import NoWeights
 from codegraph_jax.backbones.presets import PRESETS
 from codegraph_jax.config import Config
+from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
-
-LARGEST = 448
-"""Side in pixels at which a smaller network is run at most: the size that it was measured at (BENCHMARKS.md)."""
 
 
 def load_detector(config: Config, first: bool) -> CoDeGraph:
@@ -22,13 +20,16 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
     Raises:
         ConfigError: no weights of either, or settings that cannot work.
     """
+    fallback = config.backbone.fallback
+    if fallback and fallback not in PRESETS:
+        hint = did_you_mean(fallback, PRESETS, f"presets: {', '.join(PRESETS)}")
+        raise ConfigError(f"config.backbone.fallback: unknown preset {fallback!r}; {hint}")
     try:
         return CoDeGraph(config)
     except ConfigError as error:
-        if not config.backbone.fallback or not isinstance(error.__cause__, NoWeights):
+        missing = error.__cause__
+        if not fallback or not isinstance(missing, NoWeights):
             raise
-        if config.backbone.fallback not in PRESETS:
-            raise ConfigError(f"config.backbone.fallback: unknown preset {config.backbone.fallback!r}") from None
         try:
             detector = CoDeGraph(substitute(config))
         except ConfigError as other:
@@ -36,23 +37,25 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
                 raise error from None
             raise
     if first:
-        asked, taken = PRESETS[config.backbone.name], detector.backbone.preset
+        asked, size = PRESETS[config.backbone.name], detector.config.backbone.image_size
+        fetch = next((f"; to fetch them: {source.command}" for source in asked.sources if source.command), "")
         print(
-            f"no weights of {asked.name} can be had: {taken.name} takes over, a smaller network that is installed "
-            f"({taken.width} channels instead of {asked.width}, {detector.config.backbone.image_size} px)\n"
-            "it is quicker, and finds fine defects less well; docs/troubleshooting.md says how to get the weights",
+            f"no weights of {asked.name} can be had ({missing.reason}): the smaller network {fallback} takes over at "
+            f"{size} px, which is quicker and finds fine defects less well{fetch}",
             flush=True,
         )
     return detector
 
 
 def substitute(config: Config) -> Config:
-    """The settings with the other preset, its own blocks, and what is known to serve it."""
+    """The settings with the other preset: the same as if it had been named, but for a size that is no multiple of its
+    patch."""
     preset = PRESETS[config.backbone.fallback]
-    size = min(config.backbone.image_size, LARGEST) // preset.patch_size * preset.patch_size
+    size = config.backbone.image_size
+    if size:
+        size = max(size // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
-        config.backbone, name=preset.name, fallback="", blocks=(), image_size=max(size, preset.patch_size),
-        activation="checkpoint", position_offset=0.0,
+        config.backbone, name=preset.name, fallback="", blocks=(), image_size=size, activation="checkpoint",
+        position_offset=0.0,
     )  # fmt: skip
-    rescore = config.scoring.rescore and preset.tells_images_apart
-    return replace(config, backbone=backbone, scoring=replace(config.scoring, rescore=rescore))
+    return replace(config, backbone=backbone)

@@ -12,6 +12,7 @@ from codegraph_jax.backbones import features_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
@@ -20,7 +21,6 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
-from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.evaluation.evaluate import evaluate
@@ -33,7 +33,8 @@ from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.tasks.sets import without_roi
+from codegraph_jax.tasks.places import require_bank, require_there
+from codegraph_jax.tasks.sets import read_files, tell_excluded
 
 logger = logging.getLogger(__name__)
 
@@ -55,14 +56,15 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:
         raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
-    if not config.bank.path:
-        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    require_bank(config.bank.path)
     if not config.data.root:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+    if config.data.layout != "tfds":
+        require_there("config.data.root", config.data.root)
     if config.data.add:
         raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
-    if config.data.depth:
-        raise ConfigError("config.data.depth: belongs to detection; the bank says how its set was read")
+    if config.data.range:
+        raise ConfigError("config.data.range: belongs to detection; the bank has the range of its set")
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)
         return _run_in(Path(workdir), config)
@@ -73,8 +75,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     clock = Clock()
     with clock("data"):
         left_out = left_out_below([config.data.root])
-        data = config.data
-        categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+        categories = read_files(config.data)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights).with_threshold(config.threshold.given)
@@ -96,6 +97,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
         if inspection.foreign:
             print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
+        if config.data.roi:
+            tell_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
@@ -104,7 +107,10 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         outcomes.append(Outcome(category, kept, result, metrics, inspected=inspection.inspected))
 
     with written_to(workdir):
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out)
+        photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
+        if line := keep_earlier(workdir, photos):
+            print(line)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(_closing_table(outcomes))
     for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
@@ -148,7 +154,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         weights=bank.weights,
         features=features_identity(bank.backbone, bank.settings),
         seconds={},
-        depth=bank.depth,
+        value_range=bank.value_range,
         consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
     )
 

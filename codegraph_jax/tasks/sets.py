@@ -1,19 +1,27 @@
 """The images of a detection run: categories read or drawn, and further images that they judge."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig
+from codegraph_jax.core.names import shown
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
 from codegraph_jax.core.written import note_written
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.pages import with_pages
+from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.plates import draw_plates
+from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImages
 from codegraph_jax.distributed import processes
+from codegraph_jax.tasks.places import require_there
+
+logger = logging.getLogger(__name__)
 
 
 def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
@@ -24,7 +32,9 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     else:
         if not data.root:
             raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        categories = without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+        if data.layout != "tfds":
+            require_there("config.data.root", data.root)
+        categories = read_files(data)
     if config.data.split == "none":
         require_one_product(config, categories)
     if config.bank.save and not config.bank.save.endswith(".safetensors"):
@@ -37,7 +47,13 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     return categories
 
 
-def without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, list[Sample]]:
+def read_files(data: DataConfig) -> dict[str, list[Sample]]:
+    """The samples that lie on disk, with those pages of their files that are judged."""
+    categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+    return {name: with_pages(name, samples, data.pages, data.workers) for name, samples in categories.items()}
+
+
+def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, list[Sample]]:
     """The categories without what `config.data.roi` names: it often lies among the photographs, and is none."""
     if not roi:
         return dict(categories)
@@ -49,6 +65,18 @@ def without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, l
 
     left = {name: [sample for sample in samples if is_photograph(sample)] for name, samples in categories.items()}
     return {name: samples for name, samples in left.items() if samples}
+
+
+def tell_excluded(category: str, roi: str, placement: Placement) -> None:
+    """Says how much of the photos `config.data.roi` excludes, and warns where that is nothing."""
+    if share := excluded_share(placement):
+        print(f"{shown(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
+        return
+    lightest_black = darkest(roi)
+    logger.warning(
+        "%s: %s excludes nothing, so that everything is inspected%s",
+        category, roi, f"; its darkest value is {lightest_black}, and only 0 is excluded" if lightest_black else "",
+    )  # fmt: skip
 
 
 def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:
@@ -64,6 +92,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
     """The images of `data.add`, without labels, below `added/` in the category."""
     samples: dict[str, Sample] = {}
     for number, place in enumerate(data.add):
+        require_there("config.data.add", place)
         if Path(place).is_file():
             images = {Path(place).name: place}
         else:
@@ -76,7 +105,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
         for name, path in images.items():
             unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
             samples[unique] = Sample(path, unique, category)
-    return list(samples.values())
+    return with_pages(category, list(samples.values()), data.pages, data.workers)
 
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:

@@ -24,6 +24,7 @@ from codegraph_jax.line.part import Part
 from codegraph_jax.line.settings import FolderSettings, WatchConfig
 from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.tasks.places import require_bank
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -62,8 +63,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     """The inspector of a workdir, ready to judge; the workdir is held against a second one."""
     if jax.process_count() > 1:
         raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
-    if not config.bank.path:
-        raise ConfigError("config.bank.path: is empty; give the file of a bank, --config.bank.path=FILE.safetensors")
+    require_bank(config.bank.path)
     allow_megapixels(config.data.max_megapixels)
     with locked(workdir):
         ledger = Ledger(workdir / FILE)

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import composed
 
 IN_DISTRIBUTION = "in distribution"
 """What the images are called that the network was trained on, where it saw all classes."""
@@ -42,6 +43,7 @@ def find_class(target: str, class_names: tuple[str, ...], field: str = "config.d
     Raises:
         ProtocolError: no such class.
     """
+    target, class_names = composed(target), tuple(map(composed, class_names))
     if target in class_names:
         return class_names.index(target)
     if target.isdecimal() and int(target) < len(class_names):

@@ -9,6 +9,7 @@ import numpy as np
 
 from codegraph_jax.data.catalog import load_image_set
 from codegraph_jax.data.image_set import Choice, ImageSet, Labels
+from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, ood_entry
 from contrastive_jax.data.patterns import draw_patterns
 from contrastive_jax.data.protocols import (
@@ -38,18 +39,27 @@ class RunData:
         normal: normal training images.
         oe: OE images, or None in the modes that use none.
         test: test images with their ground truth, or None.
+        value_range: how samples of the normal images that do not have 8 bits are shown; None: there are none.
     """
 
     normal: Images
     oe: Images | None
     test: TestSet | None
+    value_range: ValueRange | None = None
 
 
-def read_source(source: str, split: str, size: int, choose: Choice | None = None, least_side: int = 0) -> ImageSet:
+def read_source(
+    source: str,
+    split: str,
+    size: int,
+    choose: Choice | None = None,
+    least_side: int = 0,
+    value_range: ValueRange | None = None,
+) -> ImageSet:
     """An image set at `size` x `size` pixels; `patterns` is drawn, everything else comes from the shared catalogue."""
     if source == "patterns":
         return draw_patterns(split, size, choose)
-    return load_image_set(source, split, size, choose, least_side)
+    return load_image_set(source, split, size, choose, least_side, value_range)
 
 
 def class_names(config: OeclConfig) -> list[str]:
@@ -81,33 +91,33 @@ def read_run_data(config: OeclConfig) -> RunData:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
         return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
 
-    train = read_source(data.train, data.train_split, size, normal_ones, data.least_side)
+    train = read_source(data.train, data.train_split, size, normal_ones, data.least_side, given_range(data.range))
     normal = train.images
     if len(normal) < config.train.batch_size:
         raise ProtocolError(
             f"config.train.batch_size: {config.train.batch_size} is more than the {len(normal)} normal training images"
         )
-    test = None if data.test == "none" else _read_test(config, train.class_names)
+    test = None if data.test == "none" else _read_test(config, train.class_names, train.value_range)
     oe = None
     if OBJECTIVES[config.train.mode].needs_oe:
         oe = read_source(config.oe.source, config.oe.split, size, partial(_exposed, config)).images
         check_overlap(oe, normal, test)
-    return RunData(normal, oe, test)
+    return RunData(normal, oe, test, train.value_range)
 
 
-def _read_test(config: OeclConfig, trained: tuple[str, ...]) -> TestSet:
-    """The test images; `trained` are the classes of the training set."""
+def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueRange | None) -> TestSet:
+    """The test images, with the value range of the training set; `trained` are its classes."""
     data, size = config.data, config.data.stored_size
 
     def wanted(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         return np.flatnonzero(rows_of_classes(data.classes, count, labels, names, "config.data.classes"))
 
-    source = read_source(data.test or data.train, data.test_split, size, wanted, data.least_side)
+    source = read_source(data.test or data.train, data.test_split, size, wanted, data.least_side, value_range)
     if data.protocol == "multimodal":
         others = {}
         for entry in config.evaluation.ood:
             name, split, place = ood_entry(entry)
-            others[name] = read_source(place, split, size).images
+            others[name] = read_source(place, split, size, value_range=value_range).images
         test = against_sets(source.images, others)
     else:
         target = data.target

@@ -16,7 +16,8 @@ from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.search import find_images
-from contrastive_jax.config import ScoreConfig
+from codegraph_jax.data.value_range import given_range
+from contrastive_jax.config import DataConfig, ScoreConfig
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.model import OECL
@@ -50,7 +51,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
     parts: list[dict[str, np.ndarray]] = []
     listed = list(files.items())
     for start in range(0, len(listed), AT_ONCE):
-        kept, images = _read(listed[start : start + AT_ONCE], model.config.data.stored_size, config.unreadable)
+        kept, images = _read(listed[start : start + AT_ONCE], model.config.data, config.unreadable)
         if kept:
             names += kept
             parts.append(model.scores(images, config.views, batch_size))
@@ -94,12 +95,12 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 
 
-def _read(files: list[tuple[str, str]], size: int, unreadable: str) -> tuple[list[str], Images]:
+def _read(files: list[tuple[str, str]], data: DataConfig, unreadable: str) -> tuple[list[str], Images]:
     """The images that can be decoded, with their names."""
-    names, images = [], []
+    names, images, size, value_range = [], [], data.stored_size, given_range(data.range)
     for name, path in files:
         try:
-            images.append(square(load_image(path), size))
+            images.append(square(load_image(path, value_range), size))
         except UnreadableImage as error:
             if unreadable == "error":
                 raise

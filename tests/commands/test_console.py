@@ -7,11 +7,16 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from ml_collections import ConfigDict
 
-from codegraph_jax.commands.console import COMMANDS, flags_of, usage
-from codegraph_jax.commands.launch import TASKS
+import codegraph_jax
+from codegraph_jax.commands import launch
+from codegraph_jax.commands.console import COMMANDS, usage
+from codegraph_jax.commands.console import main as console_main
+from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
 from codegraph_jax.commands.shipped import config_names, configs_directory, shipped_config
 from tests.test_docs import check
 from tests.test_main import RANDOM, photographs
@@ -25,27 +30,30 @@ def codegraph(*arguments, **options):
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
 
 
+def flags_of(name, words):
+    """What absl gets to read of the words after a command."""
+    command = COMMANDS[name]
+    return absl_words(words, command.tasks, command.config, [field for _, field in command.words]).flags
+
+
 def test_words_stand_for_flags():
-    folder = configs_directory() / "folder.py"
+    folder = f"--config={configs_directory() / 'folder.py'}"
     assert flags_of("detect", ["/photos", "--config.data.cache=x"]) == [
-        "--config=folder", "--config.data.root=/photos", "--config.data.cache=x",
+        folder, "--config.data.root=/photos", "--config.data.cache=x",
     ]  # fmt: skip
     assert flags_of("detect", ["--workdir", "out", "/photos", "--exit-code"]) == [
-        "--config=folder", "--config.data.root=/photos", "--workdir=out", "--exit-code",
+        folder, "--config.data.root=/photos", "--workdir=out", "--exit_code=True",
     ]  # fmt: skip
-    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [
-        "--config=mvtec:reference",
-        "--config.data.root=/s",
-    ]
-    assert shipped_config("folder:offline") == f"{folder}:offline"
+    mvtec = f"--config={configs_directory() / 'mvtec.py'}:reference"
+    assert flags_of("detect", ["/s", "--config=mvtec:reference"]) == [mvtec, "--config.data.root=/s"]
+    assert flags_of("detect", ["--config", "mvtec:reference", "--", "--odd"]) == [mvtec, "--config.data.root=--odd"]
 
 
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.tasks])
 def test_every_command_is_a_command_of_main(name):
     command = COMMANDS[name]
-    words = [f"/{word}" for word, _ in command.words]
-    flags = [f"--config={shipped_config(f[9:])}" if f.startswith("--config=") else f for f in flags_of(name, words)]
-    assert set(command.tasks) <= set(TASKS)
+    flags = flags_of(name, [f"/{word}" for word, _ in command.words])
+    assert set(command.tasks) <= set(TASKS) == set(SETTINGS)
     check(flags)
     assert name in usage()
 
@@ -59,6 +67,37 @@ def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mvtec.py").touch()
     assert shipped_config("configs/mvtec.py") == "configs/mvtec.py"
+
+
+@pytest.mark.parametrize(
+    "task,config,place,workdir",
+    [
+        ("detect", "folder", "/my/photos", "runs/photos"),
+        ("detect", "folder", "/my/photos/", "runs/photos"),
+        ("detect", "mvtec", "/data/bottles", "runs/bottles-mvtec"),
+        ("detect", "tfds", "tfds:beans", "runs/beans-tfds"),
+        ("detect", "demo", "", "runs/demo"),
+        ("detect", "folder", "/", "runs/folder"),
+        ("inspect", "inspect", "/my/photos", "runs/photos-inspect"),
+        ("choose", "choose", "/my/photos", "runs/photos-choose"),
+        ("oecl_score", "folder_oecl", "/my/photos", "runs/photos-scores"),
+        ("oecl", "folder_oecl", "/my/photos", "runs/folder_oecl"),
+        ("watch", "watch", "/my/photos", "runs/watch"),
+    ],
+)
+def test_results_of_other_photos_go_elsewhere_by_default(task, config, place, workdir, monkeypatch):
+    monkeypatch.setattr(launch, "WORKDIR", SimpleNamespace(value=None))
+    monkeypatch.setattr(launch, "config_file", lambda: f"configs/{config}.py")
+    values = ConfigDict({"task": task, "data": {"root": place}, "images": place})
+    assert launch.workdir(values) == workdir.replace("/", os.sep)
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["codegraph", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        console_main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"codegraph-jax {codegraph_jax.__version__}\n"
 
 
 @pytest.mark.parametrize(

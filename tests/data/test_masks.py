@@ -1,6 +1,7 @@
 """Masks as people have them: found by many names, told from photographs, and read whatever way they mark."""
 
 import logging
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,9 @@ from PIL import Image
 
 from codegraph_jax.config import MetricsConfig
 from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.lists import safe_join
 from codegraph_jax.data.masks import load_mask, looks_like_mask, masks_among, without_ending
+from codegraph_jax.data.roi import Roi
 from codegraph_jax.evaluation.evaluate import evaluate
 
 SHAPE = np.zeros((40, 60), bool)
@@ -122,7 +125,7 @@ def test_directories_of_masks_among_photographs_are_not_judged(tmp_path):
     as_mask(tmp_path / "set/masks/7.png", SHAPE.astype(np.uint8) * 255)
     as_mask(tmp_path / "set/masks/9.png", SHAPE.astype(np.uint8) * 255)
     images = {path.relative_to(tmp_path).as_posix(): str(path) for path in tmp_path.rglob("*.png")}
-    assert masks_among(images) == {"set/masks/7.png": "set/images/7.png"}, "9.png has no photograph, and stays"
+    assert masks_among(images)[0] == {"set/masks/7.png": "set/images/7.png"}, "9.png has no photograph, and stays"
 
 
 def test_of_several_photographs_of_one_name_the_nearest_has_the_mask(tmp_path):
@@ -130,7 +133,7 @@ def test_of_several_photographs_of_one_name_the_nearest_has_the_mask(tmp_path):
         photograph(tmp_path / f"test/{kind}/0.png", ord(kind))
     as_mask(tmp_path / "ground_truth/b/0_mask.png", SHAPE.astype(np.uint8))
     images = {path.relative_to(tmp_path).as_posix(): str(path) for path in tmp_path.rglob("*.png")}
-    assert masks_among(images) == {"ground_truth/b/0_mask.png": "test/b/0.png"}
+    assert masks_among(images)[0] == {"ground_truth/b/0_mask.png": "test/b/0.png"}
 
 
 def test_a_photograph_does_not_look_like_a_mask(tmp_path):
@@ -161,3 +164,99 @@ def test_masks_that_look_wrong_are_named(values, message, tmp_path, caplog):
         caplog.clear()
         evaluate(result_of(4), samples, MetricsConfig(inverted=True))
         assert not caplog.text
+
+
+def forms(name):
+    """A name as Linux and Windows write it, and as macOS does."""
+    return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
+
+
+@pytest.mark.parametrize("photo,mask", [forms("Prüfling"), forms("Prüfling")[::-1]])
+def test_both_forms_of_a_name_are_one(photo, mask, tmp_path, caplog):
+    home = tmp_path / "part"
+    photograph(home / f"test/good/{photo}.png")
+    photograph(home / f"test/{photo}/{photo}.png", 1)
+    as_mask(home / f"ground_truth/{mask}/{mask}_mask.png", SHAPE.astype(np.uint8) * 255)
+    with caplog.at_level(logging.WARNING):
+        (samples,) = read_layout("mvtec", str(tmp_path)).values()
+    assert not caplog.text and [s.mask is not None for s in samples if s.label] == [True]
+
+
+@pytest.mark.parametrize("photo,mask", [forms("Prüfling"), forms("Prüfling")[::-1]])
+def test_both_forms_of_a_name_are_one_beside_each_other_and_in_a_roi(photo, mask, tmp_path):
+    for i in range(2):
+        photograph(tmp_path / f"set/{photo}_{i}.png", i)
+    as_mask(tmp_path / f"set/{mask}_0_mask.png", SHAPE.astype(np.uint8))
+    (samples,) = read_layout("folder", str(tmp_path / "set")).values()
+    assert [sample.name for sample in samples] == [f"{photo}_0.png", f"{photo}_1.png"]
+    assert samples[0].mask and not samples[1].mask
+    for i in range(2):
+        as_mask(tmp_path / f"roi/{mask}_{i}.png", SHAPE.astype(np.uint8))
+    assert len(Roi.load(str(tmp_path / "roi")).each([sample.name for sample in samples])) == 2
+
+
+def test_both_forms_of_a_label_are_one(tmp_path):
+    composed, split = forms("Gehäuse")
+    photograph(tmp_path / f"set/{split}/1.png")
+    photograph(tmp_path / "set/defekt/2.png", 1)
+    (samples,) = read_layout("folder", str(tmp_path / "set"), normal=(composed,)).values()
+    assert {sample.label for sample in samples if sample.name.endswith("1.png")} == {0}
+    photograph(tmp_path / f"boxes/{split}/test/good/1.png")
+    assert list(read_layout("mvtec", str(tmp_path / "boxes"), (composed,))) == [split]
+    assert safe_join(tmp_path / "set", f"{composed}/1.png", "list") == tmp_path / "set" / split / "1.png"
+
+
+def colours(i):
+    """A mask with a colour for each class, and one with a value for each object."""
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[4:20, 4:30], picture[22:30, 10 + i : 50] = (128, 0, 0), (0, 128, 0)
+    return picture
+
+
+@pytest.mark.parametrize(
+    "photos,masks,drawings",
+    [
+        ("JPEGImages", ["SegmentationClass", "SegmentationObject"], []),
+        ("JPEGImages", ["SegmentationClassPNG"], ["SegmentationClassVisualization"]),
+        ("img", ["masks_machine"], ["masks_human"]),
+        ("images", ["labels"], []),
+        ("rohbilder", ["ergebnis von hand"], []),
+        ("", ["ebenen"], ["Visualization"]),
+    ],
+)
+def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawings, tmp_path, caplog):
+    for i in range(6):
+        photograph(tmp_path / photos / f"{i}.png", i)
+        for kind in masks if i < 3 else ():
+            as_mask(tmp_path / kind / f"{i}.png", colours(i))
+        for kind in drawings if i < 3 else ():
+            photograph(tmp_path / kind / f"{i}.png", i + 40)
+    with caplog.at_level(logging.WARNING):
+        (samples,) = read_layout("folder", str(tmp_path)).values()
+    assert [sample.name.rpartition("/")[0] for sample in samples] == [photos] * 6
+    assert [sample.mask is not None for sample in samples] == [True] * 3 + [False] * 3
+    if "SegmentationClass" in masks:
+        assert "SegmentationClass/" in str(samples[0].mask), "classes before objects"
+    assert ("drawings that an annotation tool has made" in caplog.text) == bool(drawings)
+
+
+def test_what_labelme_writes_beside_a_photograph(tmp_path):
+    for i in range(2):
+        photograph(tmp_path / f"{i}_json/img.png", i)
+        photograph(tmp_path / f"{i}_json/label_viz.png", i + 9)
+        as_mask(tmp_path / f"{i}_json/label.png", colours(i))
+    (samples,) = read_layout("folder", str(tmp_path)).values()
+    assert [sample.name for sample in samples] == ["0_json/img.png", "1_json/img.png"]
+    assert all(sample.mask and sample.mask.endswith("label.png") for sample in samples)
+
+
+def test_photographs_of_equal_names_stay_photographs(tmp_path):
+    """Also those in black and white, and a blank one among others."""
+    for i in range(4):
+        for kind in ("good", "bad"):
+            photograph(tmp_path / f"grey/{kind}/{i}.png", i)
+            as_mask(tmp_path / f"scans/{kind}/{i}.png", np.random.default_rng(i).integers(0, 2, (40, 60)) == 1)
+    as_mask(tmp_path / "grey/bad/0.png", np.full((40, 60), 255, np.uint8))
+    for root in ("grey", "scans"):
+        (samples,) = read_layout("folder", str(tmp_path / root)).values()
+        assert len(samples) == 8

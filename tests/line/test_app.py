@@ -13,6 +13,7 @@ from PIL import Image
 from schemathesis.specs.openapi.checks import ignored_auth, missing_required_header, positive_data_acceptance
 
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line import app as module
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import Inspector
@@ -208,7 +209,7 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
     """Cameras leave the upper bits empty: read as sixteen, such a picture is nearly black."""
     grey = np.full((40, 40), 2000, np.uint16)
     Image.fromarray(grey).save(tmp_path / "deep.png")
-    with client_of(Inspector(replace(bank, depth=12), ledger, tmp_path)) as client:
+    with client_of(Inspector(replace(bank, value_range=ValueRange(0, 4095)), ledger, tmp_path)) as client:
         part = client.post("/parts", content=(tmp_path / "deep.png").read_bytes()).json()
         shown = Image.open(io.BytesIO(client.get(f"/parts/{part['id']}/picture").content))
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3

@@ -50,7 +50,7 @@ class FakeResult:
     features: dict[str, object] = field(default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE})
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    depth: int = 16
+    value_range: None = None
     products: np.ndarray | None = None
     keys: tuple[str, ...] = ()
     added: int = 0

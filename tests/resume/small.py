@@ -38,8 +38,9 @@ def prepare() -> None:
 
 
 def contents(workdir: Path) -> dict:
-    """All files of a workdir; of the manifest all but the times and the memory."""
+    """All files of a workdir; of the manifest all but the times, the command and the memory."""
     files: dict = {str(p.relative_to(workdir)): p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
     manifest = json.loads(files.pop("manifest.json"))
-    del manifest["seconds"], manifest["peak_memory_bytes"]
+    for name in ("seconds", "peak_memory_bytes", "date", "command"):
+        del manifest[name]
     return files | {"manifest.json": manifest}

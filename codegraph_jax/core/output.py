@@ -1,0 +1,60 @@
+"""What is printed never stops the work: characters that a terminal lacks are escaped, and a lost reader is no error."""
+
+import os
+import sys
+from typing import Any, TextIO
+
+
+class SteadyStream:
+    """A text stream that swallows failures: after the first (a closed pipe, a full disk) nothing more is written."""
+
+    def __init__(self, stream: TextIO):
+        """
+        Args:
+            stream: standard output or standard error.
+        """
+        self._stream = stream
+        self._lost = False
+
+    def write(self, text: str) -> int:
+        """Writes the text, or drops it; its length."""
+        if not self._lost:
+            try:
+                self._stream.write(text)
+            except (OSError, ValueError) as error:
+                self._lose(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands on what is buffered, or drops it."""
+        if not self._lost:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._lose(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: Exception) -> None:
+        if isinstance(error, UnicodeError):
+            return
+        self._lost = True
+        try:
+            # what Python still holds must not fail again when it ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass
+
+
+def steady_output() -> None:
+    """Makes standard output and standard error such streams, for the rest of the process."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or isinstance(stream, SteadyStream):
+            continue
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, SteadyStream(stream))

@@ -1,0 +1,64 @@
+"""The images that a caller of the library gives: a list of sources, whose places are those of the results."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.folders import read_folder
+from codegraph_jax.data.images import Source, StoredImage, UnreadableImage, require_picture
+
+
+def listed_images(images: Any, name: str = "images") -> list[Source]:
+    """Images as a list.
+
+    Args:
+        images: files, arrays or Pillow images; one array [n, h, w, 3], or [n, h, w] of grey images; or a directory,
+            whose photos are taken in natural order.
+        name: of the argument, for messages.
+
+    Raises:
+        UserError: it is a single image, a file or something else.
+        LayoutError: a directory that cannot be listed or holds no images.
+    """
+    if isinstance(images, str | os.PathLike):
+        return _in_directory(os.fspath(images), name)
+    if isinstance(images, np.ndarray):
+        single = images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
+        if single or images.ndim > 4:
+            raise UserError(
+                f"{name}: an array {list(images.shape)} is {'a single image' if single else 'no list of images'}; give "
+                "a list of images, or an array [n, h, w, 3] or [n, h, w]"
+            )
+        return list(images)
+    if isinstance(images, Image.Image | StoredImage) or not isinstance(images, Iterable):
+        raise UserError(f"{name}: a single {type(images).__name__} was given; give a list of images")
+    return list(images)
+
+
+def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
+    """`listed_images`, each of which is a path or can be shown.
+
+    Raises:
+        UnreadableImage: one is an array of another type or shape, or no image at all; it is named by its place.
+    """
+    listed = listed_images(images, name)
+    for i, image in enumerate(listed):
+        place = f"{name}[{i}]"
+        if isinstance(image, np.ndarray):
+            require_picture(image, place)
+        elif not isinstance(image, str | os.PathLike | Image.Image | StoredImage):
+            raise UnreadableImage(place, f"expected a path, an array or a Pillow image, got {type(image).__name__}")
+    return listed
+
+
+def _in_directory(place: str, name: str) -> list[Source]:
+    if not Path(place).is_dir():
+        kind = "a single file" if Path(place).is_file() else "no directory"
+        raise UserError(f"{name}: {place!r} is {kind}; give a list of files, or a directory of photos")
+    (samples,) = (read() for read in read_folder(place).values())
+    return [sample.path for sample in samples]

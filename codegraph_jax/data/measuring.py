@@ -1,0 +1,80 @@
+"""The value range of a set, and which of its photos lack data in places: one look at all files that may need it."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
+
+from PIL import Image
+
+from codegraph_jax.data.formats import formats_of
+from codegraph_jax.data.images import (
+    Source,
+    UnreadableImage,
+    declared_no_data,
+    decode,
+    deep_samples,
+    is_deep,
+    page_of,
+)
+from codegraph_jax.data.value_range import Summary, ValueRange, range_of
+
+SHALLOW_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".hif"}
+)
+"""Formats whose samples have 8 bits once they are decoded: their files need not be opened."""
+
+
+def summaries(sources: Sequence[Source], workers: int) -> dict[int, Summary]:
+    """Summaries of the photos whose samples do not have 8 bits, by their place among the sources.
+
+    Only such files are decoded. Those that cannot be read count for nothing here.
+    """
+    with ThreadPoolExecutor(workers, "measure") as pool:
+        found = list(pool.map(_summary_of, sources))
+    return {i: summary for i, summary in enumerate(found) if summary is not None}
+
+
+def measured_range(sources: Sequence[Source], workers: int) -> ValueRange | None:
+    """The value range of a set; None where all samples have 8 bits."""
+    return range_of(list(summaries(sources, workers).values()))
+
+
+def _summary_of(source: Source) -> Summary | None:
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not _header_says(path, is_deep):
+            return None
+        try:
+            source = decode(path)
+        except UnreadableImage:
+            return None
+    if not isinstance(source, Image.Image) or not is_deep(source):
+        return None
+    samples = deep_samples(source)
+    return None if samples is None else Summary.of(samples, declared_no_data(source))
+
+
+def may_lack_data(source: Source) -> bool:
+    """Whether pixels of a photo may have no data, by its header: floats, integers of 32 bits, and what declares it."""
+    if isinstance(source, str | os.PathLike):
+        return _header_says(os.fspath(source), _has_room_for_gaps)
+    return isinstance(source, Image.Image) and _has_room_for_gaps(source)
+
+
+def _has_room_for_gaps(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or "has_data" in image.info or bool(declared_no_data(image))
+
+
+def _header_says(path: str, asked: Callable[[Image.Image], bool]) -> bool:
+    """Whether something holds of an image file that is not decoded yet; of none that cannot be opened."""
+    file, page = page_of(path)
+    try:
+        # a pipe or a device would block or never end
+        if not Path(file).is_file():
+            return False
+        with Image.open(file, formats=formats_of(file)) as image:
+            image.seek(page - 1)
+            return asked(image)
+    except Exception:  # of as many kinds as in decoding, which will name it
+        return False

@@ -1,0 +1,102 @@
+"""Files of several pages (TIFF, MPO) or frames (GIF, PNG, WebP): which of them are photos of parts."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from codegraph_jax.data.batches import decoding_threads
+from codegraph_jax.data.formats import formats_of
+from codegraph_jax.data.images import pages_in
+from codegraph_jax.data.samples import Sample
+
+logger = logging.getLogger(__name__)
+
+Size = tuple[int, int]
+
+
+def with_pages(category: str, samples: Sequence[Sample], pages: str, workers: int = 0) -> list[Sample]:
+    """The samples of a category, with those pages of their files that are judged.
+
+    Page k of `tray.tif` is `tray.tif#k`, counted from 1. A warning says what is not judged.
+
+    Args:
+        category: its name.
+        samples: one a file.
+        pages: `first`: the first page of each file; `each`: every page is a sample of its own; `largest`: the page with
+            the most pixels.
+        workers: threads that open the files; 0: see `data.batches.decoding_threads`.
+    """
+    with ThreadPoolExecutor(decoding_threads(workers), "pages") as pool:
+        sizes = list(pool.map(_page_sizes, samples))
+    several = [own for own in sizes if len(own) > 1]
+    if not several:
+        return list(samples)
+    total = sum(map(len, several))
+    if pages == "each":
+        logger.warning("%s: %d files hold %d pages; each page is judged as a photo", category, len(several), total)
+        return [page for sample, own in zip(samples, sizes) for page in _each(sample, len(own))]
+    chosen = [_largest(own) if pages == "largest" else 0 for own in sizes]
+    logger.warning(
+        "%s: %d files hold several pages, %d in all, of which only the %s of each file is judged: %d pages are not "
+        "(--config.data.pages=each judges each page as a photo%s)",
+        category, len(several), total, pages, total - len(several),
+        "" if pages == "largest" else ", largest the largest one",
+    )  # fmt: skip
+    small = [i for i, own in enumerate(sizes) if own and own[chosen[i]] != own[_largest(own)]]
+    if small:
+        width, height = sizes[small[0]][0]
+        logger.warning(
+            "%s: in %d of these files another page is larger than the first, which may be a thumbnail (%dx%d pixels in "
+            "%r); --config.data.pages=largest judges the largest",
+            category, len(small), width, height, samples[small[0]].name,
+        )  # fmt: skip
+    return [
+        replace(sample, path=f"{sample.path}#{page + 1}" if page else sample.path, further=max(0, len(own) - 1))
+        for sample, own, page in zip(samples, sizes, chosen)
+    ]
+
+
+def _each(sample: Sample, count: int) -> list[Sample]:
+    """A sample for each page of a file."""
+    if count < 2:
+        return [sample]
+    masks = _page_sizes(replace(sample, path=sample.mask)) if sample.mask else []
+    return [
+        replace(
+            sample,
+            path=f"{sample.path}#{page}",
+            name=f"{sample.name}#{page}",
+            mask=f"{sample.mask}#{page}" if 1 < len(masks) == count else sample.mask,
+        )
+        for page in range(1, count + 1)
+    ]
+
+
+def _largest(sizes: Sequence[Size]) -> int:
+    """The first of the pages with the most pixels."""
+    areas = [width * height for width, height in sizes]
+    return areas.index(max(areas)) if areas else 0
+
+
+def _page_sizes(sample: Sample) -> list[Size]:
+    """(width, height) of each page of a file; empty where it cannot be opened, which decoding will say."""
+    try:
+        # a pipe or a device would block or never end
+        if sample.read or not Path(sample.path).is_file():
+            return []
+        with Image.open(sample.path, formats=formats_of(sample.path)) as image:
+            sizes = [image.size]
+            count = pages_in(image)
+            # frames of an animation are as large as it is
+            if count > 1 and image.format not in ("TIFF", "MPO", "HEIF"):
+                return sizes * count
+            for page in range(1, count):
+                image.seek(page)
+                sizes.append(image.size)
+            return sizes
+    except Exception:  # of as many kinds as in decoding
+        return []

@@ -1,0 +1,262 @@
+"""Which sample is shown black and which white, where samples do not have 8 bits: one range for a whole set.
+
+Files with 16-bit, 32-bit or float samples rarely use what they have room for: a camera of 12 bits leaves the upper four
+empty, a thermal camera uses a few thousand of 65,536 values, floats may mean anything. Scaled by the room, such photos
+come out nearly black or in a dozen grey levels; scaled one by one, by their own extremes, they cannot be compared. So
+the range is measured over all photos of a set:
+
+- Samples without a measured value ("no data": NaN, infinities, -9999, the extremes of 32-bit integers, the value that a
+  GeoTIFF declares) do not count, and their pixels are not inspected.
+- Dead pixels, and single values far from all others, do not decide. They are shown black or white, with some distance
+  from the rest (`HEADROOM`), since a bright sample may also be a defect.
+- Where the samples fill half of a usual range (0 to 1, or 8 to 16 bits from 0), it is taken: the same camera gives the
+  same range on another day, and photos look as an 8-bit copy would.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Num, UInt8
+
+from codegraph_jax.core.settings import ConfigError
+
+SHARE = 0.001
+"""The share of samples at either end that may be outliers."""
+HEADROOM = 0.5
+"""How far beyond the bulk of the samples the range goes for outliers, as a share of the width of the bulk."""
+USUAL = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
+"""Ends of usual ranges that begin at 0."""
+FILLED = 0.5
+"""The share of a usual range that the samples must fill."""
+HUGE = 1e19
+"""Samples from here on are fill values, such as 1e20, 9.97e36 and 3.4e38; no sensor measures them."""
+FILLS = (-(2**31), 2**31 - 1)
+"""The extremes of 32-bit integers, which are fill values too."""
+
+QUANTILES = 256
+"""Quantiles that stand for a photo."""
+LOOKED_AT = 2**17
+"""Samples of a photo from which its quantiles are taken, at most."""
+POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
+"""The least values of signed integers, without their sign."""
+MARGIN = 0.02
+"""How much of the tails of the bulk a range of its own shows beyond, as a share of its width."""
+LOWEST = 4
+"""Lowest distinct values of a photo of which some may be no-data values."""
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """How samples of 16 bits, 32 bits or floats are shown.
+
+    Attributes:
+        low: shown black.
+        high: shown white.
+        no_data: samples of these values, beside those that are no finite number, have no data.
+        seen: the least and greatest sample of the set that the range was measured on; empty where it was given.
+        gaps: photos of that set with pixels that have no data.
+    """
+
+    low: float
+    high: float
+    no_data: tuple[float, ...] = ()
+    seen: tuple[float, ...] = ()
+    gaps: int = 0
+
+    @classmethod
+    def given(cls, values: Sequence[float]) -> "ValueRange":
+        """The range that a setting states: black, white, and any number of no-data values.
+
+        Raises:
+            ValueError: the values do not begin with two finite numbers, the lower first.
+        """
+        if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
+            raise ValueError("give the sample that is shown black and then the greater one that is shown white")
+        low, high, *no_data = map(float, values)
+        return cls(low, high, tuple(no_data))
+
+    @property
+    def stated(self) -> tuple[float, ...]:
+        """The values of which `given` makes this range."""
+        return self.low, self.high, *self.no_data
+
+    def shown(self, samples: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+        """Samples as 8-bit grey values; those without data become any."""
+        if samples.dtype == np.uint16:
+            return self._scaled(np.arange(2**16, dtype=np.float64))[samples]
+        return self._scaled(np.nan_to_num(samples.astype(np.float64)))
+
+    def _scaled(self, samples: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+        within = np.clip(samples, self.low, self.high) - self.low
+        return np.rint(within * (255 / (self.high - self.low))).astype(np.uint8)
+
+    def __str__(self) -> str:
+        text = f"{_number(self.low)} is shown black and {_number(self.high)} white"
+        beyond = []
+        if self.seen and self.seen[0] < self.low:
+            beyond.append(f"down to {_number(self.seen[0])}")
+        if self.seen and self.seen[1] > self.high:
+            beyond.append(f"up to {_number(self.seen[1])}")
+        if beyond:
+            text += f"; a few samples lie beyond, {' and '.join(beyond)}"
+        if self.gaps:
+            values = ", ".join(["NaN", *map(_number, self.no_data)])
+            text += f"; {self.gaps} photos have pixels without data ({values} or the like), which are not inspected"
+        return text
+
+    def as_json(self) -> dict[str, Any]:
+        """For a file; `from_json` reads it."""
+        return asdict(self) | {"no_data": list(self.no_data), "seen": list(self.seen)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "ValueRange":
+        """The range that `as_json` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is something else.
+        """
+        found = cls.given([float(value) for value in (values["low"], values["high"], *values["no_data"])])
+        return replace(found, seen=tuple(float(value) for value in values["seen"]), gaps=int(values["gaps"]))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The samples of one photo in a few numbers; the tuples are empty where none has data.
+
+    Attributes:
+        quantiles: of its samples.
+        lowest: its lowest distinct values, as long as they are negative, and at least one.
+        blocks: least and greatest value that whole blocks of 3 x 3 pixels reach; dead pixels do not.
+        seen: least and greatest value.
+        gaps: whether a sample has no data, whatever the rest of the set looks like.
+    """
+
+    quantiles: tuple[float, ...]
+    lowest: tuple[float, ...]
+    blocks: tuple[float, ...]
+    seen: tuple[float, ...]
+    gaps: bool
+
+    @classmethod
+    def of(cls, samples: Num[np.ndarray, "h w *c"], declared: Sequence[float] = ()) -> "Summary":
+        """The summary of all pixels of a photo; `declared` is the no-data value that its file declares, if any."""
+        holds = have_data(samples, declared)
+        values = samples[holds]
+        if not values.size:
+            return cls((), (), (), (), True)
+        gaps = values.size < samples.size
+        some = np.sort(values[:: -(-values.size // LOOKED_AT)])
+        quantiles = some[((np.arange(QUANTILES) + 0.5) / QUANTILES * some.size).astype(int)]
+        seen = values.min(), values.max()
+        low = _of_blocks(np.where(holds, samples, seen[1]) if gaps else samples, np.maximum).min()
+        high = _of_blocks(np.where(holds, samples, seen[0]) if gaps else samples, np.minimum).max()
+        lowest = [seen[0]]
+        while lowest[-1] < 0 and len(lowest) < LOWEST and (values := values[values > lowest[-1]]).size:
+            lowest.append(values.min())
+        return cls(_floats(quantiles), _floats(lowest), _floats((low, high)), _floats(seen), gaps)
+
+    def lacks_data(self, value_range: ValueRange) -> bool:
+        """Whether a pixel of the photo has no data."""
+        return self.gaps or any(value in value_range.no_data for value in self.lowest)
+
+
+def given_range(values: Sequence[float]) -> ValueRange | None:
+    """The range that `config.data.range` states; None where it is empty.
+
+    Raises:
+        ConfigError: it states something else.
+    """
+    try:
+        return ValueRange.given(values) if values else None
+    except ValueError as error:
+        raise ConfigError(f"config.data.range: {error}, as in 0,4095") from None
+
+
+def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
+    """The range of a set by the summaries of its photos; None where no sample has data."""
+    summaries = [summary for summary in summaries if summary.quantiles]
+    if not summaries:
+        return None
+    bulk = np.sort(np.concatenate([summary.quantiles for summary in summaries]))
+    outliers = int(SHARE * bulk.size)
+    bulk = _without_single_values(bulk[outliers : bulk.size - outliers])
+    width = bulk[-1] - bulk[0]
+    lowest = {value for summary in summaries for value in summary.lowest}
+    no_data = tuple(sorted(value for value in lowest if width and _is_fill(value) and value < bulk[0] - width))
+    # photos with gaps that only the set shows say nothing of their blocks
+    whole = [summary for summary in summaries if not set(summary.lowest) & set(no_data)]
+    low = min([bulk[0], *(summary.blocks[0] for summary in whole)])
+    high = max([bulk[-1], *(summary.blocks[1] for summary in summaries)])
+    least = min(value for value in (*lowest, bulk[0]) if value not in no_data)
+    seen = float(least), max(summary.seen[1] for summary in summaries)
+    if width:
+        low, high = max(low, bulk[0] - HEADROOM * width), min(high, bulk[-1] + HEADROOM * width)
+    else:
+        low, high = seen
+    measured = ValueRange(*_usual(float(low), float(high), seen), no_data, seen)
+    return replace(measured, gaps=sum(summary.lacks_data(measured) for summary in summaries))
+
+
+def _without_single_values(bulk: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+    """Sorted samples without values at either end that lie farther from the rest than the rest is wide."""
+    while True:
+        above, below = bulk[bulk > bulk[0]], bulk[bulk < bulk[-1]]
+        if above.size and above[0] - bulk[0] > above[-1] - above[0] > 0:
+            bulk = above
+        elif below.size and bulk[-1] - below[-1] > below[-1] - below[0] > 0:
+            bulk = below
+        else:
+            return bulk
+
+
+def _is_fill(value: float) -> bool:
+    """Whether a program may have written a value for "no data": -1, -9999 and the like, -1000, -32768."""
+    digits = f"{-value:.0f}"
+    known = digits == "1" or set(digits) == {"9"} or digits.strip("0") == "1" or -value in POWERS
+    return value < 0 and float(value).is_integer() and known
+
+
+def _usual(low: float, high: float, seen: tuple[float, float]) -> tuple[float, float]:
+    """The least usual range that holds these samples, if they fill enough of it; else their own."""
+    end = next((end for end in USUAL if end >= high), 0.0)
+    if low >= 0 and end and high - low >= FILLED * end:
+        return 0.0, end
+    if low == high:
+        # one value alone becomes grey
+        return low - 1, high + 1
+    margin = MARGIN * (high - low)
+    return max(low - margin, min(low, seen[0])), min(high + margin, max(high, seen[1]))
+
+
+def have_data(samples: Num[np.ndarray, "*shape"], no_data: Sequence[float]) -> Bool[np.ndarray, "*shape"]:
+    """Which samples are finite numbers, no fill values, and none of `no_data`."""
+    if samples.dtype.kind == "f":
+        holds = np.abs(samples) < HUGE
+    elif samples.dtype.kind == "i":
+        holds = (samples != FILLS[0]) & (samples != FILLS[1])
+    else:
+        holds = np.ones(samples.shape, bool)
+    for value in no_data:
+        # a file's value in its own precision
+        holds &= samples != samples.dtype.type(value) if samples.dtype.kind == "f" else samples != value
+    return holds
+
+
+def _of_blocks(samples: Num[np.ndarray, "h w *c"], pick: np.ufunc) -> Num[np.ndarray, "a b *c"]:
+    """The least or greatest sample of each block of 3 x 3 pixels, smaller where the photo is."""
+    if samples.shape[0] > 2:
+        samples = pick(pick(samples[:-2], samples[1:-1]), samples[2:])
+    if samples.shape[1] > 2:
+        samples = pick(pick(samples[:, :-2], samples[:, 1:-1]), samples[:, 2:])
+    return samples
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _number(value: float) -> str:
+    """A number as a person writes it."""
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < HUGE else f"{value:.6g}"

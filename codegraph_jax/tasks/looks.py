@@ -1,0 +1,277 @@
+"""The task `looks`: what a few answers decide, with the labels of sets as answers.
+
+Every set is detected once. Then its labels answer what `ActiveCalibrator` asks: for the standard score alone, and for
+all variants. Resampled sets (80 % of the photos, drawn without replacement) say how much the result depends on the
+photos, and sets that are thinned out to few defective photos what happens where there is little to find.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.core.files import write_json
+from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.core.workdir import locked, written_to
+from codegraph_jax.data.images import source_of
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.evaluation.metrics import image_metrics
+from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.variants import STANDARD
+
+Scores = Mapping[str, Float[np.ndarray, " n"]]
+SHARE = 0.8
+"""Of the photos in a resampled set."""
+PATIENCE = 20
+"""Answers after which a person stops, whatever the calibrator asks for."""
+
+
+@dataclass(frozen=True)
+class LooksStudyConfig:
+    """Which sets, and how many answers."""
+
+    task: str = field(default="looks", metadata=choice("looks"))
+    """The task that this config is for."""
+    roots: tuple[str, ...] = field(default=(), metadata=path_like())
+    """Directories in MVTec's form; every category is a set."""
+    threshold_looks: int = field(default=8, metadata=at_least(1))
+    """Answers after which the threshold of the standard score is measured."""
+    score_looks: int = field(default=12, metadata=at_least(1))
+    """Answers after which the choice of a score is measured; F1 after two more."""
+    resampled: int = field(default=10, metadata=at_least(0))
+    """How many times each set is resampled."""
+    shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05), metadata=within(0.0, 0.9))
+    """Shares of defective photos to which sets are thinned out."""
+    seed: int = field(default=0, metadata=at_least(0))
+    """The seed that everything drawn follows from."""
+    detect: Config = field(default_factory=Config)
+    """The backbone and everything else of detection."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One set, whole or resampled (numbers are means then).
+
+    Attributes:
+        name, photos, defective: of the set.
+        balanced: balanced accuracy of the standard score after `threshold_looks` answers.
+        best: the same of the best threshold.
+        covered: share of the intervals that hold the truth.
+        mutual, standard, chosen: image AUROC of mutual scoring, of the full method, and of the chosen score.
+        score: the chosen one.
+        f1: after two more answers.
+        best_f1: of the best threshold of mutual scoring.
+    """
+
+    name: str
+    photos: int
+    defective: int
+    balanced: float
+    best: float
+    covered: float
+    mutual: float
+    standard: float
+    chosen: float
+    score: str
+    f1: float
+    best_f1: float
+
+
+@dataclass(frozen=True)
+class Thinned:
+    """Sets with few defective photos.
+
+    Attributes:
+        name: of the set.
+        share: of defective photos.
+        false_alarms: of the good photos, as a share, and the most of any draw.
+        most: the greatest share of any draw.
+        found: share of the defective photos.
+        answers: until the calibrator had enough.
+    """
+
+    name: str
+    share: float
+    false_alarms: float
+    most: float
+    found: float
+    answers: float
+
+
+def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
+    """Prints the tables and writes them to study.json."""
+    config = read_config(LooksStudyConfig, values)
+    with locked(Path(workdir)):
+        rows: list[Row] = []
+        again: list[Row] = []
+        thinned: list[Thinned] = []
+        for name, mutual, scores, labels in _sets(config):
+            rows.append(simulate(name, mutual, scores, labels, config))
+            rng = np.random.default_rng([config.seed, *name.encode()])
+            several = []
+            for _ in range(config.resampled):
+                some = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
+                part = {key: value[some] for key, value in scores.items()}
+                several.append(simulate(name, mutual[some], part, labels[some], config))
+            again += several
+            thinned += [thin(name, scores, labels, share, config, rng) for share in config.shares]
+            print(text_table(HEADINGS, [cells(rows[-1])]), flush=True)
+        with written_to(Path(workdir)):
+            study: dict[str, list[Any]] = {"sets": rows, "resampled": again, "thinned": thinned}
+            plain = {part: [vars(row) for row in listed] for part, listed in study.items()}
+            write_json(Path(workdir) / "study.json", plain)
+    print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
+    if again:
+        print(text_table(HEADINGS, [_mean("resampled", again)]))
+    headings = ["set", "defective", "false alarms", "most", "found", "answers"]
+    print(text_table(headings, [_thinned_cells(row) for row in thinned]))
+    return rows
+
+
+HEADINGS = ["set", "photos", "defective", "balanced", "best", "gap", "covered"]
+HEADINGS += ["mutual", "full", "chosen", "score", "F1", "best F1"]
+
+
+def simulate(
+    name: str, mutual: Float[np.ndarray, " n"], scores: Scores, labels: Bool[np.ndarray, " n"], config: LooksStudyConfig
+) -> Row:
+    """What the answers decide on one set.
+
+    Args:
+        name: of the set.
+        mutual: scores of mutual scoring alone.
+        scores: by the name of the variant.
+        labels: the answers.
+        config: how many of them.
+    """
+    standard = scores[STANDARD.name]
+    alone = ActiveCalibrator(standard)
+    answer(alone, labels, config.threshold_looks)
+    estimate, flagged = alone.estimate, alone.flagged
+    truth = int((flagged & ~labels).sum()), int((~flagged & labels).sum())
+    held = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), truth)]
+    every = ActiveCalibrator(scores)
+    answer(every, labels, config.score_looks)
+    chosen = every.chosen
+    answer(every, labels, 2)
+    found = every.flagged
+    return Row(
+        name=name,
+        photos=len(labels),
+        defective=int(labels.sum()),
+        balanced=balanced_accuracy(flagged, labels),
+        best=best_balanced(standard, labels),
+        covered=float(np.mean(held)),
+        mutual=_percent(image_metrics(labels.astype(int), mutual)["image_auroc"]),
+        standard=_percent(image_metrics(labels.astype(int), standard)["image_auroc"]),
+        chosen=_percent(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
+        score=chosen,
+        f1=f1(found, labels),
+        best_f1=image_metrics(labels.astype(int), mutual)["image_f1_max"] or 0.0,
+    )
+
+
+def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], looks: int) -> None:
+    """Answers so many questions by the labels, whether or not the calibrator has enough."""
+    for _ in range(looks):
+        gain = calibrator.information()
+        if gain.max() < 0:
+            return
+        photo = int(gain.argmax())
+        calibrator.label(photo, bool(labels[photo]))
+
+
+def thin(
+    name: str,
+    scores: Scores,
+    labels: Bool[np.ndarray, " n"],
+    share: float,
+    config: LooksStudyConfig,
+    rng: np.random.Generator,
+) -> Thinned:
+    """All good photos and so many defective ones, until the calibrator has enough."""
+    good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
+    some = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
+    alarms, found, answers = [], [], []
+    for _ in range(max(config.resampled, 1)):
+        chosen = np.sort(np.concatenate([good, rng.choice(bad, some, replace=False)]))
+        calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
+        while (photo := calibrator.suggest()) is not None and calibrator.answers < PATIENCE:
+            calibrator.label(photo, bool(labels[chosen][photo]))
+        flagged = calibrator.flagged
+        alarms.append(float(flagged[~labels[chosen]].mean()))
+        found.append(float(flagged[labels[chosen]].mean()) if some else np.nan)
+        answers.append(calibrator.answers)
+    recall = float(np.mean(found)) if some else float("nan")
+    return Thinned(name, share, float(np.mean(alarms)), max(alarms), recall, float(np.mean(answers)))
+
+
+def _percent(share: float | None) -> float:
+    return float("nan") if share is None else 100 * share
+
+
+def balanced_accuracy(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
+    """Mean of the shares of defective photos that are flagged and of good ones that are not."""
+    return float((flagged[labels].mean() + (~flagged[~labels]).mean()) / 2)
+
+
+def best_balanced(scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
+    """The greatest balanced accuracy of any threshold."""
+    return max(balanced_accuracy(scores >= value, labels) for value in (*scores.tolist(), np.inf))
+
+
+def f1(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
+    """Harmonic mean of precision and recall."""
+    return float(2 * (flagged & labels).sum() / max(1, flagged.sum() + labels.sum()))
+
+
+def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, np.ndarray]]:
+    """(name, scores of mutual scoring, scores of the full method, labels) of every category."""
+    detector = CoDeGraph(config.detect)
+    for root in config.roots:
+        for name, samples in read_layout("mvtec", root).items():
+            comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+            result = detector.judge(comparison)
+            alone = detector.judge(comparison, ConsistencyConfig(enabled=False))
+            labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
+            yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
+
+
+def cells(row: Row) -> list[str]:
+    """A line of the table."""
+    gap = row.best - row.balanced
+    numbers = [f"{value:.3f}" for value in (row.balanced, row.best, gap)]
+    aurocs = [f"{value:.1f}" for value in (row.mutual, row.standard, row.chosen)]
+    counts = [str(row.photos), str(row.defective)]
+    return [
+        row.name,
+        *counts,
+        *numbers,
+        f"{row.covered:.2f}",
+        *aurocs,
+        row.score,
+        f"{row.f1:.3f}",
+        f"{row.best_f1:.3f}",
+    ]
+
+
+def _mean(name: str, rows: list[Row]) -> list[str]:
+    numbers = {
+        key: float(np.mean([getattr(row, key) for row in rows]))
+        for key in ("balanced", "best", "covered", "mutual", "standard", "chosen", "f1", "best_f1")
+    }
+    worst = max(row.best - row.balanced for row in rows)
+    line = cells(Row(name, 0, 0, score="", **numbers))
+    return [name, "", "", *line[3:5], f"{line[5]} (at most {worst:.3f})", *line[6:]]
+
+
+def _thinned_cells(row: Thinned) -> list[str]:
+    found = "-" if np.isnan(row.found) else f"{100 * row.found:.0f}"
+    rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
+    return [row.name, *rates, found, f"{row.answers:.1f}"]

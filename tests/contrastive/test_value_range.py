@@ -1,0 +1,53 @@
+"""Files of 12 bits in the trainer: one range for training, test and whatever is scored later."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contrastive_jax import OECL, trainer
+from contrastive_jax.data.sources import read_run_data
+from contrastive_jax.tasks.oecl_score import _read
+from tests.contrastive.meshes import small_config
+
+CONFIG = small_config("simclr", batch_size=8, epochs=1)
+SIZE = CONFIG.data.stored_size
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Normal parts that use 12 bits, anomalous ones that are darker."""
+    draw = np.random.default_rng(0)
+    for split, kind, top in (("train", "a", 4096), ("test", "a", 4096), ("test", "b", 400)):
+        for i in range(9):
+            path = tmp_path / split / kind / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, top, (SIZE, SIZE)).astype(np.uint16)).save(path)
+    return tmp_path
+
+
+def test_training_and_test_images_are_shown_alike(root, monkeypatch, tmp_path):
+    data = dataclasses.replace(
+        CONFIG.data, train=str(root), train_split="train", test_split="test", target="a", range=()
+    )
+    config = dataclasses.replace(CONFIG, data=data)
+    found = read_run_data(config)
+    assert found.value_range.stated == (0, 4095)
+    assert found.normal.max() > 250, "read as sixteen bits, images are nearly black"
+    assert found.test.images[~found.test.normal].max() < 40, "dark images are not brightened by a range of their own"
+
+    kept = []
+    monkeypatch.setattr(trainer, "_run_in", lambda home, config, data: kept.append(config) or {})
+    trainer.train(config, tmp_path / "run")
+    assert kept[0].data.range == (0, 4095), "the checkpoint has it"
+    _, scored = _read([("x", str(root / "test" / "b" / "0.png"))], kept[0].data, "error")
+    assert scored.max() < 40
+
+
+def test_a_model_keeps_the_range_that_it_was_fitted_with(root, monkeypatch):
+    given = []
+    monkeypatch.setattr(OECL, "_trained", lambda model, data, home, progress: given.append(data.normal))
+    model = OECL(CONFIG).fit(sorted((root / "train" / "a").iterdir()))
+    assert model.config.data.range == (0, 4095) and given[0].max() > 250
+    assert model._stored([root / "test" / "b" / "0.png"]).max() < 40

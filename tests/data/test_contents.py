@@ -1,0 +1,78 @@
+"""Photos that came out blank are refused, not judged."""
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax import CoDeGraph
+from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data.contents import NothingToCompare, require_contents
+
+RNG = np.random.default_rng(0)
+SHAPE = (4, 30, 40)
+
+
+def checked(root, values, meant=False):
+    """The check of a set of such photos, as detection makes it."""
+    files = []
+    for i, own in enumerate(np.asarray(values, np.uint8)):
+        Image.fromarray(own).save(root / f"{i}.png")
+        files.append(str(root / f"{i}.png"))
+    batches = image_batches(files, lambda image: np.asarray(image, np.float32), 4)
+    list(batches)
+    first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}
+    kept = sorted(first.values())
+    copies = [(i, kept.index(first[key])) for i, key in batches.keys.items() if first[key] != i]
+    require_contents(files, kept, copies, batches.grey_levels, meant)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        100 + RNG.integers(0, 6, SHAPE),
+        np.concatenate([RNG.integers(0, 5, SHAPE), RNG.integers(0, 256, SHAPE)]),
+        RNG.integers(254, 256, SHAPE),
+    ],
+)
+def test_blank_photos_are_refused(values, tmp_path):
+    with pytest.raises(NothingToCompare, match="4 of [48] photos .* nearly blank, .*0.png.*data.range=0,255 judges"):
+        checked(tmp_path, values)
+    checked(tmp_path, values, meant=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RNG.integers(0, 2, SHAPE) * 255,
+        RNG.normal(128, 4, SHAPE),
+        np.concatenate([np.full((1, 30, 40), 255), RNG.integers(0, 256, SHAPE)]),
+    ],
+)
+def test_drawings_even_surfaces_and_single_blank_photos_are_judged(values, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        checked(tmp_path, values)
+    assert not caplog.text
+
+
+def test_few_grey_levels_are_warned_of(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        checked(tmp_path, RNG.integers(0, 12, SHAPE))
+    assert "4 of 4 photos have 12 of 256 grey levels" in caplog.text
+
+
+def test_one_picture_many_times_is_refused(tmp_path):
+    with pytest.raises(NothingToCompare, match="all 4 photos are the same picture"):
+        checked(tmp_path, np.repeat(RNG.integers(0, 256, (1, 30, 40)), 4, axis=0))
+
+
+def test_detection_refuses_blank_photos(tmp_path):
+    files = []
+    for i in range(3):
+        Image.new("RGBA", (40, 30), (i, 9, 9, 255)).save(tmp_path / f"{i}.png")
+        files.append(str(tmp_path / f"{i}.png"))
+    network = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+    with pytest.raises(NothingToCompare):
+        CoDeGraph(Config(backbone=network)).detect(files)

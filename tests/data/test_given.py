@@ -1,0 +1,63 @@
+"""What a caller of the library may give as images, and what is refused by name."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax import CoDeGraph
+from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.given import checked_images
+from codegraph_jax.data.images import UnreadableImage
+from contrastive_jax import OECL
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [PHOTO, PHOTO[..., 0], PHOTO[..., :1], np.dstack([PHOTO, PHOTO[..., 0]]), PHOTO[None, None], "part.png", 7, None,
+     Image.fromarray(PHOTO)],
+)  # fmt: skip
+def test_a_single_image_is_no_list(images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(PHOTO).save("part.png")
+    with pytest.raises(UserError, match="images: .* give a list"):
+        checked_images(images)
+
+
+@pytest.mark.parametrize(
+    "image,kind",
+    [(PHOTO / 255, "float64"), (PHOTO.astype(np.uint16), "uint16"), (np.dstack([PHOTO, PHOTO[..., 0]]), "24, 32, 4"),
+     (None, "NoneType"), (3, "int"), ([[1, 2]], "list")],
+)  # fmt: skip
+def test_what_is_no_image_is_named_by_place_and_type(image, kind):
+    with pytest.raises(UnreadableImage, match=rf"added\[1\].*{kind}"):
+        checked_images([PHOTO, image], "added")
+
+
+def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "b10.png")
+    Image.fromarray(PHOTO).save(tmp_path / "b9.png")
+    (tmp_path / "notes.txt").touch()
+    assert checked_images(tmp_path) == checked_images(f"{tmp_path}/") == [f"{tmp_path}/b9.png", f"{tmp_path}/b10.png"]
+    assert len(checked_images(np.stack([PHOTO] * 4))) == len(checked_images(np.stack([PHOTO[..., 0]] * 4))) == 4
+    assert len(checked_images(tmp_path.glob("*.png"))) == 2
+    with pytest.raises(UserError, match="no directory"):
+        checked_images("nowhere at all")
+
+
+def test_scores_stand_beside_their_images_or_the_call_fails(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
+    detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,))
+    with pytest.raises(UnreadableImage, match=r"broken\.png"):
+        detector.detect([*photos, tmp_path / "broken.png"])
+    configured = CoDeGraph(Config(backbone=NETWORK))
+    with pytest.raises(UnreadableImage, match=r"images\[3\].*float64"):
+        configured.detect([*photos, PHOTO / 255])
+    with pytest.raises(UserError, match="is a single image"):
+        configured.detect(PHOTO)
+    with pytest.raises(UserError, match="is a single image"):
+        OECL(image_size=16, width=2, epochs=1, batch_size=2, mode="simclr").fit(PHOTO)

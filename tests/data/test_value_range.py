@@ -1,0 +1,220 @@
+"""Files whose samples do not have 8 bits: one range for the set, the same for banks and added images."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from codegraph_jax import CoDeGraph, ReferenceBank
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.value_range import Summary, ValueRange, range_of
+
+NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
+RNG = np.random.default_rng(0)
+PHOTOS = RNG.random((6, 40, 60)).cumsum(axis=2) / 60 * 0.9 + 0.1 * RNG.random((6, 40, 60))
+"""Grey values in [0, 1), brighter to the right."""
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return CoDeGraph(Config(backbone=NETWORK))
+
+
+def written(root, samples, suffix="tif", **options):
+    root.mkdir(exist_ok=True)
+    files = [root / f"{i}.{suffix}" for i in range(len(samples))]
+    for file, own in zip(files, samples):
+        Image.fromarray(own).save(file, **options)
+    return [str(file) for file in files]
+
+
+def png16(path, values, colour_type=2):
+    """A PNG of 16-bit channels, which Pillow does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    return str(path)
+
+
+def tiff16(path, values, order="<"):
+    """A TIFF of 16-bit RGB without compression, which Pillow does not write."""
+    height, width, _ = values.shape
+    data = values.astype(f"{order}u2").tobytes()
+    bits = 8 + len(data)
+    tags = [(256, 4, width), (257, 4, height), (258, 3, bits), (259, 3, 1), (262, 3, 2), (273, 4, 8), (277, 3, 3)]
+    tags += [(278, 4, height), (279, 4, len(data))]
+    directory = struct.pack(f"{order}H", len(tags))
+    for tag, kind, value in tags:
+        count, kind = (3, 3) if tag == 258 else (1, kind)
+        filled = struct.pack(f"{order}HH", value, 0) if kind == 3 and count == 1 else struct.pack(f"{order}I", value)
+        directory += struct.pack(f"{order}HHI", tag, kind, count) + filled
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", bits + 6)
+    path.write_bytes(start + data + struct.pack(f"{order}HHH", 16, 16, 16) + directory + bytes(4))
+    return str(path)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_a_set_is_read_by_the_bits_that_it_uses(bits, suffix, tmp_path):
+    top = 2**bits - 1
+    samples = (PHOTOS / PHOTOS.max() * top).astype(np.uint16)
+    found = measured_range(written(tmp_path, samples, suffix), 2)
+    assert (found.low, found.high) == (0, top)
+    for i, own in enumerate(samples):
+        shown = np.asarray(load_image(tmp_path / f"{i}.{suffix}", found))[..., 0]
+        np.testing.assert_allclose(shown, own * (255 / top), atol=0.51)
+
+
+def spoilt(kind):
+    twelve = (PHOTOS * 4095).astype(np.uint16)
+    thermal = (29_500 + PHOTOS * 1500).astype(np.uint16)
+    floats = (0.45 + 0.05 * PHOTOS).astype(np.float32)
+    integers = (PHOTOS * 50_000 - 10_000).astype(np.int32)
+    if kind in ("one dead pixel", "dead pixels"):
+        for i in range(1 if kind == "one dead pixel" else len(twelve)):
+            twelve[i, 3 + i, [9, 40]] = RNG.integers(30_000, 65_536, 2)
+        return twelve
+    if kind == "a dead column":
+        twelve[:, :, 7] = 65_535
+        return twelve
+    if kind == "written text":
+        twelve[:, 2:9, 2:30] = 65_535
+        return twelve
+    if kind == "thermal":
+        return thermal
+    if kind == "thermal with dead pixels":
+        thermal[:, 4, 4], thermal[:, 8, 8] = 0, 65_535
+        return thermal
+    if kind == "thermal with a black frame":
+        thermal[:, :5] = 0
+        return thermal
+    if kind.startswith("float"):
+        floats[:, :5] = float(kind.removeprefix("float "))
+        return floats
+    integers[:, :5] = int(kind.removeprefix("int "))
+    return integers
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one dead pixel", "dead pixels", "a dead column", "written text", "thermal", "thermal with dead pixels",
+        "thermal with a black frame", "float -9999", "float nan", "float inf", "float -3.4028235e38", "float 1e20",
+        "float -32768", "float -1", "float 0", "float 7777", "int -2147483648", "int -99999", "int 2147483647",
+    ],
+)  # fmt: skip
+def test_no_outlier_takes_the_contents_from_a_set(kind):
+    """At least half of the grey levels are left for what the photos show."""
+    samples = spoilt(kind)
+    found = range_of([Summary.of(own) for own in samples])
+    shown = np.stack([found.shown(own) for own in samples])[:, 20:, 8:].astype(float)
+    assert np.ptp(shown.reshape(len(shown), -1), axis=1).min() > 100
+    assert np.corrcoef(shown.ravel(), PHOTOS[:, 20:, 8:].ravel())[0, 1] > 0.99
+    fills = ("float -9999", "float nan", "float inf", "float -3.4", "float 1e20", "float -32768", "float -1", "int")
+    assert found.gaps == (len(samples) if kind.startswith(fills) else 0), "a bright or black sample may be a defect"
+
+
+def test_a_defect_beyond_the_others_is_brighter_than_they_are():
+    samples = (1000 + PHOTOS * 1000).astype(np.uint16)
+    samples[3, 10:15, 10:15] = 60_000
+    found = range_of([Summary.of(own) for own in samples])
+    assert found.shown(samples[3]).max() == 255 and found.shown(samples[2]).max() < 200
+    assert "a few samples lie beyond, up to 60,000" in str(found)
+
+
+def test_sixteen_bit_colours_are_read_whole(tmp_path):
+    values = np.stack([PHOTOS[0], PHOTOS[1], PHOTOS[2]], axis=-1)
+    twelve = (values * 4095).astype(np.uint16)
+    opaque = np.full((40, 60, 1), 65_535)
+    files = {
+        png16(tmp_path / "rgb.png", twelve): twelve,
+        png16(tmp_path / "rgba.png", np.concatenate([twelve, opaque], -1), 6): twelve,
+        png16(tmp_path / "la.png", np.concatenate([twelve[..., :1], opaque], -1), 4): twelve[..., [0, 0, 0]],
+        tiff16(tmp_path / "little.tif", twelve): twelve,
+        tiff16(tmp_path / "big.tif", twelve, ">"): twelve,
+    }
+    for file, expected in files.items():
+        found = measured_range([file], 1)
+        assert (found.low, found.high) == (0, 4095), file
+        np.testing.assert_allclose(np.asarray(load_image(file, found)), expected * (255 / 4095), atol=0.51)
+
+
+def test_only_files_that_have_room_for_more_count(tmp_path):
+    Image.fromarray(np.full((8, 8), 200, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(tmp_path / "b.jpg")
+    (tmp_path / "e.png").write_bytes(b"broken")
+    array = np.full((8, 8), 9, np.uint8)
+    files = [*map(str, sorted(tmp_path.iterdir())), array, str(tmp_path / "absent.png")]
+    assert measured_range(files, 2) is None
+
+
+def test_pixels_without_data_are_not_inspected(detector, tmp_path):
+    """Whatever lies there: the scores are those of photos that have something else there."""
+    floats = (0.45 + 0.05 * PHOTOS).astype(np.float32)
+    floats[2, :20] = np.nan
+    files = written(tmp_path / "a", floats)
+    result = detector.detect(files, bank_references=4)
+    judged = result.placement.judged.reshape(len(files), 2, 2)
+    assert not judged[2, 0].any() and judged[2, 1].all() and judged[[0, 1, 3, 4, 5]].all()
+    assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gaps == 1
+    bank = result.bank
+    bank.save(str(tmp_path / "bank.safetensors"))
+    loaded = ReferenceBank.load(str(tmp_path / "bank.safetensors"))
+    assert loaded.value_range == result.value_range
+    inspection = loaded.inspect(files[2:3])
+    assert (inspection.patch_scores[0, 0] == 0).all() and not inspection.inspected[0](60, 40)[:20].any()
+    empty = written(tmp_path / "b", [np.full((8, 8), np.nan, np.float32)])
+    with pytest.raises(UnreadableImage, match="no pixel has data"):
+        load_image(empty[0], result.value_range)
+
+
+def test_a_declared_value_has_no_data(tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = "31000"
+    samples = (29_500 + PHOTOS * 1000).astype(np.uint16)
+    samples[:, :20] = 31_000
+    (file, *_) = written(tmp_path, samples, tiffinfo=tags)
+    found = measured_range([file], 1)
+    assert found.high < 30_700 and found.gaps == 1
+    assert not load_image(file, found).info["has_data"][:20].any()
+
+
+def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
+    samples = [RNG.integers(29_500, 31_000, (28, 28)).astype(np.uint16) for _ in range(5)]
+    files = written(tmp_path / "set", samples)
+    (added,) = written(tmp_path / "added", [RNG.integers(29_600, 29_900, (28, 28)).astype(np.uint16)])
+    deep = detector.detect(files, added=[added], bank_references=4)
+    shallow = [np.asarray(load_image(file, deep.value_range)) for file in (*files, added)]
+    plain = detector.detect(shallow[:5], added=shallow[5:], bank_references=4)
+    assert plain.value_range is None
+    np.testing.assert_array_equal(deep.scores_raw, plain.scores_raw)
+    assert shallow[5].max() < 100, "a single dark image must not be brightened by its own range"
+
+    deep.bank.save(str(tmp_path / "bank.safetensors"))
+    bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"))
+    np.testing.assert_allclose(bank.score_samples([added]), plain.bank.score_samples(shallow[5:]), atol=1e-3)
+
+
+def test_a_person_can_say_the_range(tmp_path):
+    files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
+    detector = CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(0, 16_383, -5))))
+    assert detector.range_of(files).stated == (0, 16_383, -5)
+    with pytest.raises(ConfigError, match="config.data.range: .* as in 0,4095"):
+        CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(9, 3))))
+
+
+def test_a_range_comes_back_from_its_file():
+    assert ValueRange.from_json(ValueRange(0, 4095, (-1,), (0, 70), 2).as_json()) == ValueRange(
+        0, 4095, (-1,), (0, 70), 2
+    )

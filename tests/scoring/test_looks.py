@@ -1,0 +1,218 @@
+"""A few answers set the threshold and choose the score."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraph_jax import ActiveCalibrator
+from codegraph_jax.scoring.looks import FEWEST_LOOKS, Grid
+from codegraph_jax.tasks.looks import answer, balanced_accuracy, best_balanced
+
+
+def drawn(photos: int, share: float, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores, and which photos are defective."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(photos) < round(share * photos)
+    rng.shuffle(labels)
+    return rng.normal(size=photos) + apart * labels, labels
+
+
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.8])
+def test_eight_answers_come_close_to_the_best_threshold(share):
+    gaps = []
+    for seed in range(8):
+        scores, labels = drawn(120, share, 3.0, seed)
+        calibrator = ActiveCalibrator(scores)
+        answer(calibrator, labels, 8)
+        gaps.append(best_balanced(scores, labels) - balanced_accuracy(calibrator.flagged, labels))
+    # where few are defective, more looks are needed: balanced accuracy weighs each of the 18 heavily
+    assert np.mean(gaps) < (0.06 if share < 0.2 else 0.04) and max(gaps) < 0.15
+
+
+def test_scores_that_fall_apart_are_parted_where_they_do():
+    scores = np.concatenate([np.linspace(1.0, 1.2, 24), np.linspace(2.0, 2.5, 35)])
+    labels = np.arange(59) >= 24
+    calibrator = ActiveCalibrator(scores)
+    answer(calibrator, labels, 8)
+    assert balanced_accuracy(calibrator.flagged, labels) > 0.95
+
+
+def test_a_set_without_defects_ends_without_false_alarms_and_soon():
+    for seed in range(6):
+        scores, labels = drawn(200, 0.0, 0.0, seed)
+        calibrator = ActiveCalibrator(scores)
+        while (photo := calibrator.suggest()) is not None:
+            calibrator.label(photo, defective=False)
+        assert calibrator.answers <= 12 and not calibrator.flagged.any()
+        # a new photo that is higher than all of them is flagged
+        assert scores.max() < calibrator.threshold < scores.max() + 1e-6
+
+
+def test_the_score_that_agrees_with_the_answers_is_chosen():
+    scores, labels = drawn(100, 0.4, 3.5)
+    blind = np.random.default_rng(9).normal(size=100)
+    calibrator = ActiveCalibrator({"blind": blind, "other": scores})
+    assert calibrator.chosen == "blind"
+    answer(calibrator, labels, 12)
+    assert calibrator.chosen == "other" and calibrator.shares["other"] > 0.9
+    # and the default stays where it is as good
+    calibrator = ActiveCalibrator({"default": scores, "same": scores + 0.01 * blind})
+    answer(calibrator, labels, 12)
+    assert calibrator.chosen == "default"
+
+
+def test_answers_can_be_replaced_and_taken_back():
+    scores, labels = drawn(60, 0.3, 2.0)
+    calibrator, other = ActiveCalibrator(scores), ActiveCalibrator(scores)
+    for photo in (3, 17, 40):
+        calibrator.label(photo, bool(labels[photo]))
+    calibrator.label(3, not labels[3])
+    calibrator.label(50, None)
+    assert calibrator.labels[50] is None and calibrator.answers == 3
+    assert calibrator.information()[50] == -1
+    calibrator.label(3, bool(labels[3]))
+    calibrator.unlabel(50)
+    calibrator.unlabel(51)
+    for photo in (40, 3, 17):  # in another order
+        other.label(photo, bool(labels[photo]))
+    assert calibrator.threshold == other.threshold
+    np.testing.assert_allclose(calibrator.information(), other.information(), atol=1e-12)
+
+
+def test_an_answer_decides_its_own_photo_and_contradictions_do_no_harm():
+    scores, labels = drawn(80, 0.4, 4.0)
+    calibrator = ActiveCalibrator(scores)
+    answer(calibrator, labels, 10)
+    before = calibrator.flagged
+    lowest, highest = int(scores.argmin()), int(scores.argmax())
+    calibrator.label(lowest, True)
+    calibrator.label(highest, False)
+    after = calibrator.flagged
+    assert after[lowest] and not after[highest]
+    others = np.setdiff1d(np.arange(80), [lowest, highest])
+    assert (before[others] != after[others]).mean() < 0.1
+
+
+def test_copies_are_one_answer_and_are_asked_for_once():
+    scores, labels = drawn(60, 0.3, 2.0)
+    scores[1] = scores[0]
+    copies = np.arange(60)
+    copies[1] = 0
+    once, twice = ActiveCalibrator(scores, copies=copies), ActiveCalibrator(scores, copies=copies)
+    once.label(0, True)
+    twice.label(0, True)
+    twice.label(1, True)
+    assert once.information()[1] == -1
+    np.testing.assert_allclose(once.defective[2:], twice.defective[2:])
+
+
+def test_known_defects_and_added_photos():
+    scores, labels = drawn(50, 0.3, 2.0)
+    known = np.zeros(50, bool)
+    known[int(scores.argmin())] = True
+    calibrator = ActiveCalibrator(scores, known=known, set_size=40)
+    assert calibrator.flagged.sum() == 1 and (calibrator.information()[40:] == -1).all()
+    answer(calibrator, labels, 6)
+    assert calibrator.flagged[known].all()
+    calibrator.label(int(scores.argmin()), False)
+    assert not calibrator.flagged[known].any()
+    # the set decides what the ranks are
+    alone = ActiveCalibrator(scores[:40], known=known[:40])
+    for photo, label in calibrator.labels.items():
+        if photo < 40:
+            alone.label(photo, label)
+    if not any(photo >= 40 for photo in calibrator.labels):
+        assert alone.threshold == calibrator.threshold
+
+
+def test_before_any_answer_the_label_free_threshold_counts():
+    scores, _ = drawn(30, 0.2, 3.0)
+    assert not ActiveCalibrator(scores).flagged.any()
+    calibrator = ActiveCalibrator(scores, threshold=1.0)
+    np.testing.assert_array_equal(calibrator.flagged, scores >= 1.0)
+
+
+def test_no_more_than_so_many_can_be_defective():
+    scores, _ = drawn(100, 0.5, 1.0)
+    calibrator = ActiveCalibrator(scores, at_most=0.05)
+    middle = int(np.argsort(scores)[50])
+    calibrator.label(int(scores.argmax()), True)
+    assert calibrator.defective[middle] < 0.2 < ActiveCalibrator(scores).defective[middle]
+
+
+def test_estimates_hold_the_truth():
+    held = []
+    for seed in range(40):
+        scores, labels = drawn(100, [0.1, 0.3, 0.6][seed % 3], [1.5, 3.0][seed % 2], seed)
+        calibrator = ActiveCalibrator(scores)
+        answer(calibrator, labels, 8)
+        estimate, flagged = calibrator.estimate, calibrator.flagged
+        for count, truth in ((estimate.false_alarms, flagged & ~labels), (estimate.misses, ~flagged & labels)):
+            held.append(count.low <= truth.sum() <= count.high)
+            assert count.low <= count.high <= 100 and 0 <= count.expected <= count.of + 1e-9
+    assert np.mean(held) >= 0.85
+
+
+def test_a_suggestion_for_thousands_of_photos_takes_no_time():
+    scores = {name: drawn(5000, 0.1, 2.0, seed)[0] for seed, name in enumerate("abcde")}
+    calibrator = ActiveCalibrator(scores)
+    calibrator.suggest()
+    seconds = []
+    for photo in range(5):
+        calibrator.label(photo, False)
+        # of this process: other tests run beside it
+        began = time.process_time()
+        calibrator.suggest()
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.05
+
+
+@given(st.integers(1, 40), st.integers(0, 10**6), st.integers(0, 12))
+@settings(max_examples=40, deadline=None)
+def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
+    rng = np.random.default_rng(seed)
+    scores = np.round(rng.normal(size=photos), rng.integers(0, 3))  # with ties
+    calibrator = ActiveCalibrator({"a": scores, "b": -scores})
+    for _ in range(answers):
+        calibrator.label(int(rng.integers(photos)), [True, False, None][rng.integers(3)])
+    photo = calibrator.suggest()
+    assert photo is None or photo not in calibrator.labels
+    assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defective).all()
+    if calibrator.answers:
+        assert np.isfinite(calibrator.threshold)
+        free = [i for i in range(photos) if calibrator.labels.get(i) is None]
+        np.testing.assert_array_equal(
+            calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
+        )
+    if calibrator.answers < FEWEST_LOOKS and len(calibrator.labels) < photos:
+        assert photo is not None
+
+
+@pytest.mark.parametrize(
+    ("scores", "given"),
+    [
+        ([], {}),
+        ([np.nan], {}),
+        ({"a": [1.0], "b": [1.0, 2.0]}, {}),
+        ([1.0, 2.0], {"copies": [0]}),
+        ([1.0], {"set_size": 2}),
+    ],
+)
+def test_what_makes_no_sense_is_refused(scores, given):
+    with pytest.raises(ValueError, match="scores|copies|set_size"):
+        ActiveCalibrator(scores, **given)
+
+
+def test_there_is_no_such_photo():
+    with pytest.raises(IndexError, match="there are 3"):
+        ActiveCalibrator([1.0, 2.0, 3.0]).label(3, True)
+
+
+def test_the_prior_adds_up_to_one():
+    for photos in (1, 12, 200, 5000):
+        grid = Grid.of(photos)
+        assert np.exp(grid.log_prior).sum() == pytest.approx(1)
+        assert (np.diff(grid.defective, axis=1) >= 0).all() and len(grid.log_prior) == len(grid.defective)
