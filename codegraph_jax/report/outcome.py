@@ -16,11 +16,13 @@ class Diagnostic:
         title: heading.
         figure: a PNG file (bytes) or an SVG document (str).
         caption: what it shows, in a sentence or two.
+        finding: the same in one line, for people who do not open it.
     """
 
     title: str
     figure: bytes | str
     caption: str
+    finding: str
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,164 @@
 "use strict";
 (() => {
-  const { images, large, review } = JSON.parse(document.getElementById("data").textContent);
+  const { images, sets, large, review, words, limits } = JSON.parse(document.getElementById("data").textContent);
   const $ = (selector, root = document) => root.querySelector(selector);
   const body = $("#table tbody");
   const rows = new Map([...body.rows].map((row) => [Number(row.dataset.number), row]));
   const numbers = [...rows.keys()];
   const collator = new Intl.Collator("en", { numeric: true });
   const search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
-  let community = null;   // { category, number } while the table shows one group
+  let community = null;   // { set, number } while the table shows one group
   let descending = false;
   let visible = numbers;  // in the order of the table
+
+  const setOf = (number) => sets[images[number].set];
+  const placeOf = (number) => number - setOf(number).first;
+  const verdictOf = (number) => setOf(number).verdicts[placeOf(number)];
+  const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][placeOf(number)];
+
+  // ---- answers: one store for the card and the large view, by the content of the photo ----
+
+  const answers = new Map();  // { verdict, note } by key
+  const answerOf = (number) => answers.get(images[number].key) ?? { verdict: null, note: "" };
+  const numbersOf = new Map();
+  images.forEach(({ key }, number) => numbersOf.set(key, [...(numbersOf.get(key) ?? []), number]));
+
+  // all photos of the same content have the same answer; returns the sets that they are in
+  function setAnswer(key, answer) {
+    if (answer.verdict || answer.note) answers.set(key, answer);
+    else answers.delete(key);
+    const numbers = numbersOf.get(key) ?? [];
+    for (const number of numbers) {
+      const { model } = setOf(number);
+      if (answer.verdict) model.label(placeOf(number), answer.verdict === "unsure" ? null : answer.verdict === "defective");
+      else model.unlabel(placeOf(number));
+    }
+    return new Set(numbers.map(setOf));
+  }
+
+  // a browser may keep nothing for a page from disk
+  function kept(name) {
+    try {
+      return JSON.parse(localStorage.getItem(name)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  function keep() {
+    const decisions = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
+    const atMost = Object.fromEntries(sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]));
+    const groups = judged().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
+    try {
+      localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost }));
+      localStorage.setItem(review.store.rest, JSON.stringify({ decisions, groups }));
+    } catch {
+      // then the answers last as long as the page is open
+    }
+  }
+
+  function recall() {
+    const photos = kept(review.store.photos), rest = kept(review.store.rest);
+    const given = review.photos.map(({ key, verdict, note }) => [key, { verdict, note }]);
+    for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
+    for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
+    for (const set of sets) {
+      set.decision = rest.decisions ? rest.decisions[set.category] ?? null : set.given;
+      if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
+      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.looks.at_most;
+      set.model.atMost = set.atMost;
+    }
+    for (const [place, verdict, name] of rest.groups ?? []) {
+      const form = forms.find((other) => other.dataset.place === place);
+      if (!form) continue;
+      form.elements.verdict.value = verdict;
+      form.elements.name.value = name;
+      form.dataset.reviewed = "";
+    }
+  }
+
+  // ---- verdicts: those of the run until somebody answers ----
+
+  for (const set of sets) {
+    const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
+    // marks of photos that were judged before decide on others, whatever these score
+    const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
+    Object.assign(set, { model, fixed, decision: null, atMost: 1, undo: [], current: null });
+  }
+
+  function judge(set) {
+    const { model, decision } = set, answered = model.answered.length > 0;
+    set.score = decision?.score ?? model.chosen;
+    set.threshold = decision?.threshold ?? model.threshold;
+    const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
+    set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
+    set.verdicts = Looks.verdicts({
+      flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
+      good: set.now.map((_, i) => model.labels.get(i) === false), defective: answered ? model.defective(set.score) : null,
+    }, limits);
+  }
+
+  const painted = new Map();  // what each row shows
+
+  function paintRow(number) {
+    const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
+    const state = `${verdict} ${answer.verdict} ${Boolean(answer.note)} ${score}`;
+    if (painted.get(number) === state) return;
+    painted.set(number, state);
+    const row = rows.get(number);
+    row.className = verdict.split(" ")[0];
+    $(".badge", row).textContent = words.verdicts[verdict];
+    $(".own", row).textContent = [answer.verdict && `you: ${answer.verdict}`, answer.note && "note"].filter(Boolean).join(", ");
+    $("[data-label=score]", row).textContent = score;
+  }
+
+  function paintCounts() {
+    const all = sets.flatMap((set) => set.verdicts);
+    for (const cell of document.querySelectorAll("[data-count]")) {
+      cell.textContent = all.filter((verdict) => verdict === cell.dataset.count).length;
+    }
+    const flagged = all.filter((verdict) => verdict === "flagged").length;
+    $("#flagged").textContent = flagged;
+    document.title = `${flagged} of ${images.length} photos flagged`;
+  }
+
+  // everything that follows from an answer, the slider or another share; the table comes last
+  let waiting = 0;
+  function changed(...touched) {
+    touched.forEach(judge);
+    paintCard();
+    paintCounts();
+    if (review) {
+      countAnswers();
+      keep();
+    }
+    clearTimeout(waiting);
+    waiting = setTimeout(paintTable);
+  }
+
+  function paintTable() {
+    if (["score", "verdict"].includes(sort.value)) applySort(sort.value, descending);
+    else applyFilter();
+  }
 
   // ---- the table: sorting and filtering ----
 
   // what people look for first comes first when a column is chosen
-  const LARGEST_FIRST = new Set(["raw", "score", "label"]);
+  const LARGEST_FIRST = new Set(["score", "rescored", "label"]);
   const KEYS = {
-    name: (image) => image.name,
-    category: (image) => image.category,
-    rank: (image) => image.rank,
-    score: (image) => image.score,
-    raw: (image) => image.raw,
-    p: (image) => image.p,
-    label: (image) => image.label,
-    community: (image) => image.community,
+    name: (number) => images[number].name,
+    category: (number) => setOf(number).category,
+    verdict: (number) => Object.keys(words.verdicts).indexOf(verdictOf(number)),
+    score: scoreOf,
+    rescored: (number) => images[number].rescored,
+    rarity: (number) => setOf(number).p_values[placeOf(number)],
+    label: (number) => images[number].label,
+    community: (number) => images[number].community,
   };
 
   function compare(key, a, b) {
-    const first = KEYS[key](images[a]), second = KEYS[key](images[b]);
-    // images without a value come last in either direction
+    const first = KEYS[key](a), second = KEYS[key](b);
+    // photos without a value come last in either direction
     if (first === null || second === null) return (first === null) - (second === null);
     const order = typeof first === "string" ? collator.compare(first, second) : first - second;
     return descending ? -order : order;
@@ -41,35 +171,50 @@
       if (head.dataset.sort === key) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     }
-    numbers.sort((a, b) => compare(key, a, b) || images[b].raw - images[a].raw || a - b);
-    body.append(...numbers.map((number) => rows.get(number)));
+    const before = numbers.join();
+    numbers.sort((a, b) => compare(key, a, b) || scoreOf(b) - scoreOf(a) || a - b);
+    if (numbers.join() !== before) body.append(...numbers.map((number) => rows.get(number)));
     applyFilter();
   }
 
   const TESTS = {
     all: () => true,
-    flagged: (image) => image.flagged,
-    quiet: (image) => !image.flagged,
-    recurring: (image) => image.community !== null,
-    missed: (image) => image.label === 1 && !image.flagged,
-    false: (image) => image.label === 0 && image.flagged,
+    answered: (number) => answers.has(images[number].key),
+    recurring: (number) => images[number].community !== null,
+    missed: (number) => images[number].label === 1 && verdictOf(number) !== "flagged",
+    false: (number) => images[number].label === 0 && verdictOf(number) === "flagged",
   };
 
   function applyFilter() {
-    const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const test = TESTS[show.value], only = category ? category.value : "";
+    const typed = search.value.toLowerCase().split(/\s+/).filter(Boolean), only = category ? category.value : "";
+    const test = TESTS[show.value] ?? ((number) => verdictOf(number) === show.value);
     visible = numbers.filter((number) => {
       const image = images[number], name = image.name.toLowerCase();
-      return test(image) && (!only || image.category === only) && words.every((word) => name.includes(word)) &&
-        (!community || (image.community === community.number && image.category === community.category));
+      return test(number) && (only === "" || image.set === Number(only)) && typed.every((word) => name.includes(word)) &&
+        (!community || (image.community === community.number && image.set === community.set));
     });
-    const shown = new Set(visible);
-    for (const [number, row] of rows) row.hidden = !shown.has(number);
+    showRows(limit);
     const all = visible.length === images.length;
     const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
-    $("#count").textContent = all ? `${images.length} images` : `${visible.length} of ${images.length} images${what}`;
+    $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
     $("#reset").hidden = all;
   }
+
+  // the first rows only: a browser takes long to lay out thousands of them
+  const ROWS = 120, more = $("#more");
+  let limit = ROWS;
+
+  function showRows(count) {
+    limit = count;
+    const shown = new Set(visible.slice(0, limit));
+    for (const number of shown) paintRow(number);
+    for (const [number, row] of rows) if (row.hidden === shown.has(number)) row.hidden = !row.hidden;
+    more.hidden = limit >= visible.length;
+  }
+
+  more.addEventListener("click", () => showRows(limit + ROWS));
+  new IntersectionObserver(([entry]) => entry.isIntersecting && more.click(), { rootMargin: "1000px" }).observe(more);
+  window.addEventListener("beforeprint", () => showRows(Infinity));
 
   function reset() {
     search.value = "";
@@ -133,18 +278,18 @@
     // follows the order of its group, not that of the table
     button.addEventListener("click", (event) => {
       event.stopPropagation();
-      open(number, [...item.parentElement.children].map((other) => Number(other.dataset.member)));
+      openViewer(number, [...item.parentElement.children].map((other) => Number(other.dataset.member)));
     });
   }
   for (const item of document.querySelectorAll("li[data-member]")) member(item);
 
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-open]");
-    if (opener) return open(Number(opener.dataset.open));
+    if (opener) return openViewer(Number(opener.dataset.open));
     const chosen = event.target.closest("[data-community]");
     if (chosen) {
       reset();
-      community = { category: chosen.dataset.category, number: Number(chosen.dataset.community) };
+      community = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.community) };
       applyFilter();
       $("#images").scrollIntoView();
     }
@@ -157,7 +302,7 @@
     const dot = event.target;
     if (!dot.matches(".graph [data-open]") || !(event.key in STEPS || ["Enter", " "].includes(event.key))) return;
     event.preventDefault();
-    if (!(event.key in STEPS)) return open(Number(dot.dataset.open));
+    if (!(event.key in STEPS)) return openViewer(Number(dot.dataset.open));
     const dots = [...dot.parentNode.querySelectorAll("[data-open]")];
     const next = dots[(dots.indexOf(dot) + STEPS[event.key] + dots.length) % dots.length];
     dot.tabIndex = -1;
@@ -165,16 +310,231 @@
     next.focus();
   });
 
+  // ---- a picture as large as its place allows, in the card and in the large view ----
+
+  let missing = false;  // the report was moved away from its folder: what it carries itself always works
+
+  class Stage {
+    constructor(root) {
+      this.canvas = $(".canvas", root);
+      this.number = null;
+      $(".photo", root).addEventListener("error", (event) => {
+        if (missing || event.target.src.startsWith("data:")) return;
+        missing = true;
+        this.show(this.number, this.map);
+      });
+      new ResizeObserver(() => this.layout()).observe(this.canvas.parentElement);
+    }
+
+    show(number, map) {
+      Object.assign(this, { number, map });
+      const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas);
+      // where the embedded picture is small, the heat-map file beside the report shows more
+      const file = map && !large && !missing && images[number].heatmap;
+      photo.src = file || photograph(number).src;
+      photo.alt = images[number].name;
+      heat.src = layer(number).src;
+      heat.hidden = !map || Boolean(file);
+      this.layout();
+    }
+
+    // the largest size of the photo's own aspect that the stage holds
+    layout() {
+      const stage = this.canvas.parentElement;
+      if (this.number === null || !stage.clientWidth) return;
+      const { width, height } = images[this.number];
+      const scale = Math.min(stage.clientWidth / width, stage.clientHeight / height);
+      this.canvas.style.width = `${Math.floor(width * scale)}px`;
+      this.canvas.style.height = `${Math.floor(height * scale)}px`;
+    }
+  }
+
+  // ---- the card: one photo after the other, the histogram, and the threshold by hand ----
+
+  const look = review && new Stage($("#look")), lookMap = $("#look-map"), slider = $("#slider");
+  const setSelect = $("#set"), atMost = $("#at-most");
+  const chosenSet = () => sets[setSelect ? Number(setSelect.value) : 0];
+
+  function paintCard() {
+    const set = chosenSet();
+    const [low, high] = paintHistogram(set);
+    $("#effect").textContent = effect(set);
+    if (!review) return;
+    Object.assign(slider, { min: low, max: high });
+    slider.value = Math.min(set.threshold, high);
+    atMost.value = set.atMost;
+    $("#undo").disabled = !set.undo.length;
+    const { photo, enough } = set.model.suggest(), labelled = set.current !== null && set.model.labels.has(placeOf(set.current));
+    if (set.current === null || (labelled && !set.revised)) set.current = photo === null ? null : set.first + photo;
+    $(".question").classList.toggle("done", set.current === null);
+    $("#look-name").textContent = set.current === null ? "" : images[set.current].name;
+    $("#ask").textContent = set.current === null ? "You have answered for every photo." : "Is this part defective?";
+    if (set.current !== null) look.show(set.current, lookMap.checked);
+    $("#progress").textContent = progress(set, enough);
+    const hand = $("#use-answers");
+    hand.hidden = !set.decision;
+    hand.textContent = set.model.answered.length ? "use my answers again" : "back to the automatic threshold";
+    const other = set.score !== set.model.names[0];
+    $("#score-choice").hidden = !other;
+    $("#score-choice").textContent = other
+      ? `By your answers, another way to score finds the defects better: ${words.scores[set.score] ?? set.score}. The photos are ranked by it.` : "";
+  }
+
+  function progress(set, enough) {
+    const count = set.model.answered.length;
+    if (set.decision) return "You set the threshold by hand:";
+    if (!count) return "Answer for a few photos, six to eight mostly do. Each is chosen so that your answer tells most.";
+    const so = count === 1 ? "1 answer so far" : `${count} answers so far`;
+    return enough ? `${so}. More answers would change little.` : `${so}; more make the threshold surer.`;
+  }
+
+  function effect(set) {
+    if (!set.model.answered.length) {
+      return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
+    }
+    const { falseAlarms, misses } = set.model.estimate(set.now, set.score);
+    const say = ({ expected, high, of }, kind, wrong) => {
+      const number = Math.round(expected), all = Math.max(Math.round(of), number), most = Math.max(high, number);
+      if (!all) return `probably no part is ${kind}`;
+      const parts = `${all} ${kind} part${all === 1 ? "" : "s"}`;
+      if (!most) return `none of ${parts} is ${wrong}`;
+      return `${number ? `about ${number}` : "probably none"} of ${parts} ${wrong} (at most ${most})`;
+    };
+    const text = `${say(falseAlarms, "good", "flagged by mistake")}, ${say(misses, "defective", "missed")}.`;
+    return text[0].toUpperCase() + text.slice(1);
+  }
+
+  const WIDTH = 640, HEIGHT = 190, MOST_BINS = 48;
+
+  // bars of the scores by verdict, the threshold and the answers; returns the range of the slider
+  function paintHistogram(set) {
+    const scores = set.model.scores[set.score], first = set.score === set.model.names[0];
+    const ends = first && set.model.automatic < Infinity ? [...scores, set.model.automatic] : scores;
+    let low = ends.reduce((a, b) => Math.min(a, b)), high = ends.reduce((a, b) => Math.max(a, b));
+    const margin = 0.03 * (high - low) || 0.01;
+    [low, high] = [low - margin, high + margin];
+    const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MOST_BINS)), width = WIDTH / bins;
+    const kinds = ["passed", "not judged", "look", "flagged"];
+    const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
+    scores.forEach((score, i) => {
+      const bin = Math.min(Math.floor((score - low) / (high - low) * bins), bins - 1);
+      counts[bin][kinds.indexOf(set.verdicts[i])] += 1;
+    });
+    const most = counts.reduce((top, bin) => Math.max(top, sum(bin)), 0);
+    const x = (score) => Math.min(Math.max((score - low) / (high - low), 0), 1) * WIDTH;
+    // all of it numbers and fixed words
+    const parts = [];
+    for (const count of ticks(0, most, 4)) if (count % 1 === 0) {
+      const y = HEIGHT * (1 - count / most);
+      parts.push(`<line class="grid" x1="0" x2="${WIDTH}" y1="${y}" y2="${y}"/><text class="tick" x="-8" y="${y + 4}" text-anchor="end">${count}</text>`);
+    }
+    for (const value of ticks(low, high, 6)) {
+      parts.push(`<text class="tick" x="${x(value)}" y="${HEIGHT + 32}" text-anchor="middle">${Number(value.toPrecision(6))}</text>`);
+    }
+    counts.forEach((bin, k) => {
+      let y = HEIGHT;
+      const bars = bin.map((count, kind) => {
+        if (!count) return "";
+        const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands can still be seen
+        y -= height;
+        return `<rect class="${kinds[kind].split(" ")[0]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
+      });
+      const edges = [k, k + 1].map((edge) => (low + edge / bins * (high - low)).toFixed(3));
+      const text = kinds.map((kind, i) => bin[i] && `${bin[i]} ${words.verdicts[kind]}`).filter(Boolean).join(", ");
+      if (y < HEIGHT) parts.push(`<g><title>${edges.join(" to ")}: ${text}</title>${bars.join("")}</g>`);
+    });
+    parts.push(`<line class="axis" x1="0" x2="${WIDTH}" y1="${HEIGHT}" y2="${HEIGHT}"/>`);
+    for (const [photo, label] of set.model.answered) {
+      parts.push(`<circle class="${label ? "bad" : "good"}" cx="${x(scores[photo])}" cy="${HEIGHT + 9}" r="5"><title>you: ${label ? "defective" : "good"}</title></circle>`);
+    }
+    if (set.threshold < Infinity) {
+      const at = x(set.threshold), anchor = at > WIDTH * 0.8 ? "end" : at < WIDTH * 0.1 ? "start" : "middle";
+      parts.push(`<line class="threshold" x1="${at}" x2="${at}" y1="-8" y2="${HEIGHT}"/>`);
+      parts.push(`<text class="threshold-text" x="${at}" y="-14" text-anchor="${anchor}">threshold ${set.threshold.toFixed(4)}</text>`);
+    }
+    $("#histogram").innerHTML = parts.join("");
+    const legend = [...kinds].reverse().map((kind) => [kind, set.verdicts.filter((verdict) => verdict === kind).length]);
+    $("#legend").replaceChildren(...legend.filter(([, count]) => count).map(([kind, count]) => {
+      const item = document.createElement("span");
+      item.className = kind.split(" ")[0];
+      item.textContent = `${count} ${kind === "look" ? "to look at" : words.verdicts[kind]}`;
+      return item;
+    }));
+    return [low, high];
+  }
+
+  // about so many round numbers: multiples of 1, 2 or 5 times a power of ten
+  function ticks(low, high, most) {
+    const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
+    const found = [];
+    for (let k = Math.ceil(low / step - 1e-9); k <= Math.floor(high / step + 1e-9); k++) found.push(k * step);
+    return found;
+  }
+
+  function answer(number, verdict) {
+    const set = setOf(number), before = answerOf(number);
+    set.undo.push({ number, before });
+    set.revised = false;
+    changed(...setAnswer(images[number].key, { ...before, verdict }));
+    if (viewer.open) render();
+  }
+
+  // an answer to the photo of the card; a key must not answer for a photo that nobody sees
+  function answerCard(verdict) {
+    const set = chosenSet(), stage = $("#look").getBoundingClientRect();
+    if (set.current === null) return;
+    if (stage.bottom < stage.height / 2 || stage.top > innerHeight - stage.height / 2) $("#threshold").scrollIntoView();
+    else answer(set.current, verdict);
+  }
+
+  function undo() {
+    const set = viewer.open ? setOf(current) : chosenSet(), last = set.undo.pop();
+    if (!last) return;
+    set.current = last.number;
+    set.revised = last.before.verdict !== null;
+    changed(...setAnswer(images[last.number].key, { ...last.before, note: answerOf(last.number).note }));
+    if (viewer.open) render();
+  }
+
+  if (review) {
+    for (const button of document.querySelectorAll("[data-answer]")) {
+      button.addEventListener("click", () => answerCard(button.dataset.answer));
+    }
+    $("#undo").addEventListener("click", undo);
+    lookMap.addEventListener("change", paintCard);
+    slider.addEventListener("input", () => {
+      const set = chosenSet();
+      set.decision = { score: set.score, threshold: Number(slider.value) };
+      changed(set);
+    });
+    $("#use-answers").addEventListener("click", () => {
+      const set = chosenSet();
+      set.decision = null;
+      changed(set);
+    });
+    atMost.addEventListener("change", () => {
+      const set = chosenSet();
+      set.atMost = Number(atMost.value);
+      set.model.atMost = set.atMost;
+      changed(set);
+    });
+  }
+  if (setSelect) setSelect.addEventListener("change", paintCard);
+
   // ---- the large view ----
 
-  const viewer = $("#viewer"), canvas = $(".canvas", viewer);
+  const viewer = $("#viewer"), stage = new Stage(viewer), canvas = stage.canvas, answerForm = $("#answer");
   const mapSwitch = $("#viewer-map"), boxSwitch = $("#viewer-boxes");
-  let order = visible, current = 0, opened = 0, missing = false;
+  let order = visible, current = 0, opened = 0;
 
-  function open(number, among = visible) {
+  function openViewer(number, among = visible) {
     order = among.includes(number) ? among : numbers;
     current = opened = number;
-    if (!viewer.open) viewer.showModal();
+    if (!viewer.open) {
+      viewer.showModal();
+      viewer.focus();
+    }
     render();
   }
 
@@ -186,14 +546,8 @@
   }
 
   function render() {
-    const image = images[current], place = order.indexOf(current);
-    const photo = $(".photo", canvas), heat = $(".heat", canvas), svg = $("svg", canvas);
-    // where the embedded picture is small, the heat-map file beside the report shows more
-    const file = mapSwitch.checked && !large && !missing && image.heatmap;
-    photo.src = file || photograph(current).src;
-    photo.alt = image.name;
-    heat.src = layer(current).src;
-    heat.hidden = !mapSwitch.checked || Boolean(file);
+    const image = images[current], place = order.indexOf(current), svg = $("svg", canvas);
+    stage.show(current, mapSwitch.checked);
     svg.replaceChildren();
     if (boxSwitch.checked) {
       drawBoxes(svg, image.boxes, "found");
@@ -203,20 +557,24 @@
     $("#place").textContent = `${place + 1} of ${order.length}`;
     $("#previous").disabled = place === 0;
     $("#next").disabled = place === order.length - 1;
+    if (answerForm) {
+      answerForm.elements.answer.value = answerOf(current).verdict ?? "none";
+      answerForm.elements.note.value = answerOf(current).note;
+    }
     renderFacts(image);
-    layout();
+    stage.layout();
     history.replaceState(null, "", `#image-${current}`);
   }
 
   function renderFacts(image) {
+    const set = setOf(current), threshold = set.threshold < Infinity ? ` (threshold ${set.threshold.toFixed(4)})` : "";
     const facts = [
-      ["verdict", image.flagged ? "flagged" : "not flagged"],
-      ["category", image.category],
-      ["rank", image.rank],
-      ["score", image.score.toFixed(4)],
-      ["raw score", image.raw.toFixed(4)],
-      ["p-value", image.p < 0.001 ? image.p.toExponential(1) : image.p.toPrecision(2)],
-      ["label", image.label === null ? null : image.label ? "anomalous" : "normal"],
+      ["verdict", words.verdicts[verdictOf(current)]],
+      ["category", sets.length > 1 ? set.category : null],
+      ["score", `${scoreOf(current).toFixed(4)}${threshold}`],
+      ["re-scored", image.rescored === null ? null : image.rescored.toFixed(4)],
+      ["good parts that score so high", image.chance],
+      ["label", image.label === null ? null : image.label ? "defective" : "good"],
       ["recurring", image.shares],
       ["size", `${image.width} × ${image.height}`],
       ["file", image.path],
@@ -241,22 +599,6 @@
     return pair;
   }
 
-  // the largest size of the image's own aspect that the stage holds
-  function layout() {
-    if (!viewer.open) return;
-    const image = images[current], stage = canvas.parentElement;
-    const scale = Math.min(stage.clientWidth / image.width, stage.clientHeight / image.height);
-    canvas.style.width = `${Math.floor(image.width * scale)}px`;
-    canvas.style.height = `${Math.floor(image.height * scale)}px`;
-  }
-
-  $(".photo", canvas).addEventListener("error", (event) => {
-    // the report was moved away from its folder: what it carries itself always works
-    if (missing || event.target.src.startsWith("data:")) return;
-    missing = true;
-    render();
-  });
-  new ResizeObserver(layout).observe(canvas.parentElement);
   for (const box of [mapSwitch, boxSwitch]) box.addEventListener("change", render);
   $("#previous").addEventListener("click", () => step(-1));
   $("#next").addEventListener("click", () => step(1));
@@ -270,29 +612,46 @@
     const opener = $(".frame", rows.get(current));
     if (opener.offsetParent) opener.focus();
   });
-  viewer.addEventListener("keydown", (event) => {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const actions = {
-      ArrowLeft: () => step(-1),
-      ArrowRight: () => step(1),
-      Home: () => step(-order.indexOf(current)),
-      End: () => step(order.length - 1 - order.indexOf(current)),
-      m: () => mapSwitch.click(),
-      b: () => boxSwitch.click(),
-    };
-    if (!(event.key in actions)) return;
-    event.preventDefault();
-    actions[event.key]();
-  });
+  if (answerForm) {
+    answerForm.addEventListener("submit", (event) => event.preventDefault());
+    answerForm.addEventListener("change", (event) => {
+      if (event.target.name === "answer") answer(current, event.target.value === "none" ? null : event.target.value);
+    });
+    answerForm.elements.note.addEventListener("input", (event) => {
+      changed(...setAnswer(images[current].key, { ...answerOf(current), note: event.target.value.trim() }));
+    });
+  }
+
+  // ---- keys ----
+
+  const VIEWER_KEYS = {
+    ArrowLeft: () => step(-1),
+    ArrowRight: () => step(1),
+    Home: () => step(-order.indexOf(current)),
+    End: () => step(order.length - 1 - order.indexOf(current)),
+    b: () => boxSwitch.click(),
+  };
+  const VERDICT_KEYS = { g: "good", d: "defective", u: "unsure" };
+
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "/" || viewer.open || event.target.matches("input, select, textarea")) return;
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.matches("textarea:not(:read-only), select, input:is([type=text], [type=search])")) return;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const verdict = review && VERDICT_KEYS[key];
+    let action = null;
+    if (verdict) action = () => (viewer.open ? answer(current, verdict) : answerCard(verdict));
+    else if (review && (key === "z" || key === "Backspace")) action = undo;
+    else if (key === "h" || key === "m") action = () => (viewer.open ? mapSwitch : lookMap)?.click();
+    else if (viewer.open) action = VIEWER_KEYS[event.key] ?? VIEWER_KEYS[key];
+    else if (key === "/") action = () => search.focus();
+    if (!action) return;
     event.preventDefault();
-    search.focus();
+    action();
   });
 
-  // ---- the verdicts of a person on what recurs ----
+  // ---- what a person has said, as a file ----
 
-  const forms = [...document.querySelectorAll("form.verdicts")];
+  const forms = [...document.querySelectorAll("form.verdicts[data-place]")];
 
   // only what a person has said: a verdict of the rule is made again, from whatever the next lot shows
   function judged() {
@@ -305,15 +664,50 @@
       verdict: form.elements.verdict.value,
       name: form.elements.name.value.trim(),
     }));
-    return `${JSON.stringify({ format: review.format, features: review.features, patterns: [...review.passed, ...chosen] }, null, 2)}\n`;
+    const given = new Map(review.photos.map((photo) => [photo.key, photo]));
+    const photos = [...answers].map(([key, { verdict, note }]) => {
+      const [number] = numbersOf.get(key), { mark, verdict: before } = given.get(key) ?? {};
+      const photo = { key, name: images[number].name, category: setOf(number).category, verdict, note };
+      return mark && before === verdict ? { ...photo, mark } : photo;
+    });
+    // answers for photos of earlier batches are passed on
+    const others = review.photos.filter(({ key }) => !numbersOf.has(key));
+    const own = new Set(sets.map((set) => set.category));
+    const merged = (given, ours) => Object.fromEntries([...Object.entries(given).filter(([name]) => !own.has(name)), ...ours]);
+    const value = {
+      format: review.format,
+      features: review.features,
+      patterns: [...review.passed, ...chosen],
+      photos: [...others, ...photos],
+      decisions: merged(review.decisions, sets.filter((set) => set.decision).map((set) => [set.category, set.decision])),
+      at_most: merged(review.at_most, sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost])),
+    };
+    return `${JSON.stringify(value, null, 2)}\n`;
   }
 
-  function countVerdicts() {
-    const count = judged().length;
-    $("#verdict-count").textContent = count ? `${count} verdict${count > 1 ? "s" : ""}.` : "No verdict yet.";
-    for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !count;
+  function countAnswers() {
+    const verdicts = [...answers.values()].filter(({ verdict }) => verdict).length;
+    const notes = [...answers.values()].filter(({ note }) => note).length;
+    const hand = sets.filter((set) => set.decision).length, shares = sets.filter((set) => set.atMost < 1).length;
+    const counted = (count, what) => (count ? `${count} ${what}${count > 1 ? "s" : ""}` : "");
+    const parts = [
+      counted(verdicts, "photo"), counted(notes, "note"), counted(judged().length, "group"),
+      counted(hand, "threshold set by hand").replace("threshold set by hands", "thresholds set by hand"),
+    ].filter(Boolean);
+    $("#answer-count").textContent = parts.length ? `So far: ${parts.join(", ")}.` : "No answer yet.";
+    for (const button of [$("#save-review"), $("#copy-review")]) button.disabled = !parts.length && !shares;
     $("#review-done").textContent = "";
     $("#review-text").hidden = true;
+  }
+
+  async function copy(text, done, otherwise) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return done;
+    } catch {
+      // a page that was opened from disk may not be allowed to
+      return otherwise;
+    }
   }
 
   if (review) {
@@ -321,7 +715,8 @@
       form.addEventListener("submit", (event) => event.preventDefault());
       form.addEventListener("input", () => {
         form.dataset.reviewed = "";
-        countVerdicts();
+        countAnswers();
+        keep();
       });
       // a browser that keeps what was typed into a form when a page is loaded again must not pass it off as a verdict
       form.reset();
@@ -339,24 +734,28 @@
       text.value = reviewText();
       text.hidden = false;
       text.select();
-      try {
-        await navigator.clipboard.writeText(text.value);
-        $("#review-done").textContent = "Copied; paste it into a file review.json.";
-      } catch {
-        // a page that was opened from disk may not be allowed to
-        $("#review-done").textContent = "Copy the text below into a file review.json.";
-      }
+      $("#review-done").textContent = await copy(
+        text.value, "Copied; paste it into a file review.json.", "Copy the text below into a file review.json.");
     });
-    countVerdicts();
+    $("#copy-command").addEventListener("click", async () => {
+      const command = $("#command");
+      getSelection().selectAllChildren(command);
+      $("#command-done").textContent = await copy(command.textContent, "Copied.", "Press Ctrl+C to copy it.");
+    });
+    recall();
+    countAnswers();
   }
 
   // ---- a link to one image: report.html#image-12 ----
 
   function follow() {
     const match = /^#image-(\d+)$/.exec(location.hash);
-    if (match && Number(match[1]) < images.length) open(Number(match[1]));
+    if (match && Number(match[1]) < images.length) openViewer(Number(match[1]));
   }
   window.addEventListener("hashchange", follow);
+  for (const set of sets) judge(set);
+  paintCard();
+  paintCounts();
   // browsers keep what was typed into a form when a page is loaded again
   applySort(sort.value, LARGEST_FIRST.has(sort.value));
   document.body.classList.toggle("maps", $("#maps").checked);

@@ -9,6 +9,7 @@ report instead, and falls back to the embedded picture when the report was sent 
 import base64
 import hashlib
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,32 +18,48 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.consistency.review import LONGEST_NOTE, Review
+from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.names import relative_url, shown
-from codegraph_jax.report import drawing, histogram
+from codegraph_jax.report import drawing
+from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import Recurrence, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
-from codegraph_jax.report.wording import CHOICES, VERDICTS, describe_evidence, describe_threshold, several_products
+from codegraph_jax.report.wording import (
+    CHOICES,
+    GROUPS,
+    VERDICTS,
+    chance,
+    describe_evidence,
+    describe_threshold,
+    several_products,
+)
+from codegraph_jax.scoring import verdicts
+from codegraph_jax.scoring.variants import VARIANTS
 
 MOST_MEMBERS = 60
 """Thumbnails in a group; the table shows all of them."""
 LARGE_ENOUGH = 400
 """Side in pixels from which the large view is content with the embedded picture."""
+FEWEST_DRAWN = 10
+"""Members of the groups of a category from which their graph is drawn: of fewer a list says as much."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a record, its picture, its number in the report, and what it shares with others."""
+    """One line of the table: a record, its picture, its number in the report, its verdict, and the group it is in."""
 
     number: int
     record: Record
     picture: Picture
+    verdict: verdicts.Verdict
     shares: str | None
 
 
@@ -53,7 +70,7 @@ class Group:
     Attributes:
         place: among everything that recurs in the run, from 0.
         reasons: what the verdict rests on: whether each observation speaks for a defect, and what it is.
-        lots: how many images show it, now and in the lot before.
+        lots: how many photos show it, now and in the batch before, and how surely that is no coincidence.
         reviewable: whether a verdict on it can be kept.
     """
 
@@ -65,7 +82,6 @@ class Group:
     verdict: Verdict
     reviewed: bool
     members: list[int]
-    facts: str
     reasons: list[tuple[bool, str]]
     lots: str
     reviewable: bool
@@ -84,15 +100,11 @@ class Alike:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the report tells of one category; nodes of the drawing are counted from its `first` image."""
+    """One category of the report, by its place; nodes of the drawing are counted from its `first` image."""
 
+    place: int
     category: str
-    images: int
-    flagged: int
-    threshold: str
-    explanation: str
-    histogram: histogram.Histogram
-    drawing: drawing.Drawing
+    drawing: drawing.Drawing | None
     groups: list[Group]
     first: int
     diagnostics: Sequence[Diagnostic]
@@ -108,6 +120,7 @@ def write_page(
     manifest: dict[str, Any],
     measured_at: str,
     reviewable: bool,
+    review: Review | None = None,
 ) -> None:
     """Writes the report.
 
@@ -117,33 +130,50 @@ def write_page(
         records, pictures: all images, in the same order.
         recurrences: what recurs in all categories.
         mean: metrics over all categories.
-        manifest: what the run was made with; nothing that differs between equal runs.
+        manifest: what the run was made with, with `date` and `command` where they are known.
         measured_at: where the pixels of the metrics were counted.
-        reviewable: whether a run can be judged again with the verdicts of a person.
+        reviewable: whether a run can be judged again with the answers of a person.
+        review: the answers that this run was made with.
     """
-    rows = _rows(records, pictures, recurrences)
+    reviewable = reviewable and all(outcome.result.keys for outcome in outcomes)
+    rows = _rows(outcomes, records, pictures, recurrences)
+    draft = review_draft(outcomes, recurrences, review) if reviewable else None
     data = {
-        "images": [_image_data(row) for row in rows],
+        "images": [_image_data(row, outcomes) for row in rows],
+        "sets": _sets_data(outcomes),
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
-        "review": review_draft(outcomes, recurrences) if reviewable and recurrences else None,
+        "review": draft and draft | {"store": _store(outcomes, draft)},
+        "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in VARIANTS}},
+        "limits": {
+            "p_value": verdicts.LOOK_P_VALUE,
+            "probability": verdicts.LOOK_PROBABILITY,
+            "fewest": verdicts.FEWEST_TO_LOOK_AT,
+        },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
-    style, script = _package_text("page.css"), _package_text("page.js")
+    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("looks.js", "page.js")]
+    counts = Counter(row.verdict for row in rows)
     template = _environment().from_string(_package_text("page.html.j2"))
     html = template.render(
         style=Markup(style),
-        script=Markup(script),
-        policy=content_policy(style, script),
+        scripts=[Markup(script) for script in scripts],
+        policy=content_policy(style, *scripts),
         chapters=_chapters(outcomes, recurrences),
-        reviewable=bool(data["review"]),
+        reviewable=reviewable,
+        folder=shown(manifest["config"]["data"]["root"]),
+        date=manifest.get("date", "")[:16].replace("T", " "),
+        command=manifest.get("command"),
+        again=_command(manifest),
         alike=_alike(outcomes),
         rows=rows,
         names={row.number: row.record.name for row in rows},
+        findings=_findings(outcomes, mean),
         diagnosed=any(outcome.diagnostics for outcome in outcomes),
         data=embedded_json(data),
         labelled=any(record.label is not None for record in records),
+        rescored=any(_rescored(row) for row in rows),
         several=len(outcomes) > 1,
-        flagged=sum(record.flagged for record in records),
+        counts=counts,
         recurring=Counter(found.verdict for found in recurrences),
         mixed=[line for outcome in outcomes if (line := several_products(outcome.category, outcome.result))],
         skipped=[reason for outcome in outcomes for _, reason in outcome.result.skipped],
@@ -161,23 +191,115 @@ def write_page(
         Path(name).write_bytes(html.encode("utf-8"))
 
 
-def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
+def _rows(
+    outcomes: Sequence[Outcome],
+    records: Sequence[Record],
+    pictures: Sequence[Picture],
+    recurrences: Sequence[Recurrence],
+) -> list[Row]:
     """In the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
+    said = [verdict for outcome in outcomes for verdict in _verdicts(outcome)]
     return [
-        Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
-        for number, (record, picture) in enumerate(zip(records, pictures))
+        Row(
+            number, record, picture, verdict, labels[id(record.outcome), record.community] if record.community else None
+        )
+        for number, (record, picture, verdict) in enumerate(zip(records, pictures, said))
     ]
 
 
-def content_policy(style: str, script: str) -> str:
-    """Nothing is loaded but pictures from the file itself and from beside it; nothing runs but the report's script."""
+def _verdicts(outcome: Outcome) -> list[verdicts.Verdict]:
+    result = outcome.result
+    calibration, calibrator = result.calibration, result.calibrator()
+    return verdicts.verdicts(
+        calibration.flagged,
+        result.scores_raw,
+        calibration.p_values,
+        good=np.array([calibrator.labels.get(i) is False for i in range(calibrator.photos)]),
+        defective=calibrator.defective if calibrator.answers else None,
+        enough=_enough(outcome),
+    )
+
+
+def _enough(outcome: Outcome) -> bool:
+    """Whether the threshold rests on enough photos to let others pass; those of a bank count."""
+    return max(outcome.result.calibration.images, len(outcome.samples)) >= verdicts.FEWEST
+
+
+def _rescored(row: Row) -> bool:
+    return round(row.record.score, 6) != round(row.record.score_raw, 6)
+
+
+def _command(manifest: dict[str, Any]) -> str:
+    """The command of the run without its review."""
+    command = manifest.get("command") or f"codegraph detect {shlex.quote(shown(manifest['config']['data']['root']))}"
+    if "review" not in command:
+        return command
+    words = shlex.split(command)
+    review = [
+        place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
+    ]
+    # the value is the next word where none is given with the flag
+    left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
+    return shlex.join(word for place, word in enumerate(words) if place not in left_out)
+
+
+def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[str]:
+    """The sections for specialists in a line each."""
+    lines = []
+    if (auroc := mean.get("image_auroc")) is not None:
+        flags = [outcome.flagging() for outcome in outcomes]
+        good, bad = sum(flag.normal for flag in flags), sum(flag.anomalous for flag in flags)
+        false, found = sum(flag.normal_flagged for flag in flags), sum(flag.anomalous_flagged for flag in flags)
+        lines.append(
+            f"Against the labels: image AUROC {100 * auroc:.1f} %; flagged were {false} of {good} good and {found} of "
+            f"{bad} defective photos."
+        )
+    return lines + [diagnostic.finding for outcome in outcomes for diagnostic in outcome.diagnostics]
+
+
+def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The categories as the script has them: scores and answers, and the verdicts of the run until somebody answers."""
+    sets, first = [], 0
+    for outcome in outcomes:
+        calibration, count = outcome.result.calibration, len(outcome.samples)
+        hand, looks = outcome.result.answers, outcome.result.calibrator().as_json()
+        sets.append(
+            {
+                "category": shown(outcome.category),
+                "first": first,
+                "looks": looks,
+                "flagged": calibration.flagged.tolist(),
+                # a bank holds one score alone
+                "score": outcome.result.variant
+                if outcome.result.variant in looks["scores"]
+                else next(iter(looks["scores"])),
+                "threshold": finite_or_none(calibration.threshold),
+                "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
+                "p_values": calibration.p_values.tolist(),
+                "enough": _enough(outcome),
+                "explanation": describe_threshold(calibration, count),
+            }
+        )
+        first += count
+    return sets
+
+
+def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
+    """Names under which the browser keeps answers: those to photos as long as the photos are the same, and others."""
+    keys = [[shown(outcome.category), *outcome.result.keys] for outcome in outcomes]
+    photos = _digest(json.dumps([draft["features"], draft["photos"], keys], sort_keys=True))
+    return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
+
+
+def content_policy(style: str, *scripts: str) -> str:
+    """Nothing is loaded but pictures from the file itself and from beside it; nothing runs but the report's scripts."""
     return "; ".join(
         [
             "default-src 'none'",
             "img-src data: 'self' file:",
             f"style-src 'sha256-{_digest(style)}'",
-            f"script-src 'sha256-{_digest(script)}'",
+            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
             "base-uri 'none'",
             "form-action 'none'",
         ]
@@ -197,41 +319,29 @@ def data_url(media_type: str, content: bytes) -> str:
 
 def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[Chapter]:
     chapters, first = [], 0
-    for outcome in outcomes:
-        result, count = outcome.result, len(outcome.samples)
-        calibration = result.calibration
-        chapters.append(
-            Chapter(
-                category=outcome.category,
-                images=count,
-                flagged=int(calibration.flagged.sum()),
-                threshold=f"{calibration.threshold:.4f}",
-                explanation=describe_threshold(calibration, count, shown(outcome.category)),
-                histogram=histogram.histogram(result.scores_raw, calibration),
-                drawing=drawing.draw_graph(result.consistency),
-                groups=[
-                    _group(place, recurrence, first)
-                    for place, recurrence in enumerate(recurrences)
-                    if recurrence.outcome is outcome
-                ],
-                first=first,
-                diagnostics=outcome.diagnostics,
-            )
-        )
-        first += count
+    for number, outcome in enumerate(outcomes):
+        groups = [
+            _group(place, recurrence, first)
+            for place, recurrence in enumerate(recurrences)
+            if recurrence.outcome is outcome
+        ]
+        drawn = sum(len(group.members) for group in groups) >= FEWEST_DRAWN
+        graph = drawing.draw_graph(outcome.result.consistency) if drawn else None
+        chapters.append(Chapter(number, outcome.category, graph, groups, first, outcome.diagnostics))
+        first += len(outcome.samples)
     return chapters
 
 
 def _group(place: int, recurrence: Recurrence, first: int) -> Group:
     community, sighting = recurrence.community, recurrence.sighting
-    facts, reasons = "Recognised by what it looks like.", []
-    if community:
-        by_chance = f"by chance with probability {community.p_value:.2g}"
-        facts = f"{community.strength:.1f} links between two members on average; {by_chance}."
-        reasons = describe_evidence(community.evidence) if community.evidence else []
-    lots = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} images"
+    reasons = describe_evidence(community.evidence) if community and community.evidence else []
+    lots = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
     if sighting:
-        lots += f"; in the lot before {sighting.pattern.shown} of {sighting.pattern.images}"
+        lots += f"; in the batch before {sighting.pattern.shown} of {sighting.pattern.images}"
+    if community:
+        lots += f". Unlikely to be a coincidence ({chance(community.p_value)})."
+    else:
+        lots += ". Recognised from an earlier batch."
     return Group(
         place=place,
         number=recurrence.number,
@@ -241,7 +351,6 @@ def _group(place: int, recurrence: Recurrence, first: int) -> Group:
         verdict=recurrence.verdict,
         reviewed=recurrence.reviewed,
         members=[first + image for image in recurrence.members],
-        facts=facts,
         reasons=reasons,
         lots=lots,
         reviewable=recurrence.pattern is not None,
@@ -254,30 +363,30 @@ def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
     for outcome in outcomes:
         found = outcome.result.consistency
         for members in found.duplicates:
-            heading = f"{len(members)} near-duplicates"
-            text = "Most likely photographs of one and the same part: they do not serve as references for each other."
+            heading = f"{len(members)} photos of the same part"
+            text = "Nearly identical photos; they are not compared with each other."
             groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
         for members in found.views:
-            heading = f"{len(members)} images share a view"
-            text = "The same pose, mould or light."
+            heading = f"{len(members)} photos of the same view"
+            text = "The same pose, mould or light; no defect in common."
             groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
         first += len(outcome.samples)
     return groups
 
 
-def _image_data(row: Row) -> dict[str, Any]:
-    """What the script knows of an image."""
+def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """An image as the script has it."""
     record, picture = row.record, row.picture
+    keys = record.outcome.result.keys
     return {
+        "set": next(place for place, outcome in enumerate(outcomes) if outcome is record.outcome),
+        "key": keys[record.index] if keys else None,
         "name": shown(record.name),
-        "category": shown(record.category),
         "path": shown(record.path),
         "label": record.label,
-        "raw": round(record.score_raw, 6),
-        "score": round(record.score, 6),
         "rank": record.rank,
-        "p": float(f"{record.p_value:.4g}"),
-        "flagged": record.flagged,
+        "rescored": round(record.score, 6) if _rescored(row) else None,
+        "chance": chance(record.p_value),
         "community": record.community,
         "shares": shown(row.shares) if row.shares else None,
         "width": picture.image_width,
@@ -317,14 +426,16 @@ def _environment() -> jinja2.Environment:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {
-        "plot": histogram,
         "graph": drawing,
+        "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
+        "GROUPS": GROUPS,
         "VERDICTS": VERDICTS,
         "CHOICES": CHOICES,
         "LONGEST_NAME": LONGEST_NAME,
+        "LONGEST_NOTE": LONGEST_NOTE,
         "MOST_MEMBERS": MOST_MEMBERS,
     }
-    environment.filters |= {"shown": shown, "figure_url": _figure_url}
+    environment.filters |= {"shown": shown, "figure_url": _figure_url, "chance": chance}
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)
     return environment

@@ -7,7 +7,7 @@ from typing import Any
 
 from codegraph_jax.consistency.community import Community, Sighting
 from codegraph_jax.consistency.pattern import Pattern, Verdict
-from codegraph_jax.consistency.review import FORMAT
+from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, shown
 from codegraph_jax.report.contact_sheet import contact_sheet
@@ -108,13 +108,22 @@ def _last_lot(sighting: Sighting | None) -> str:
     return f", last lot {sighting.pattern.shown} of {sighting.pattern.images}" if sighting else ""
 
 
-def review_draft(outcomes: Sequence[Outcome], found: Sequence[Recurrence]) -> dict[str, Any]:
-    """What the page makes a review of: the pattern of each recurrence, and those that are only passed on.
+def review_draft(
+    outcomes: Sequence[Outcome], found: Sequence[Recurrence], given: Review | None = None
+) -> dict[str, Any]:
+    """What the page makes a review of: the pattern of each recurrence, those that are only passed on, earlier answers.
 
     Args:
         outcomes: all categories.
         found: see `recurrences`.
+        given: the review that the run was made with.
     """
+    earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
+    # the run has added what stands out in photos that were judged
+    photos = {photo["key"]: photo for photo in earlier["photos"]}
+    for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
+        if photo.mark or name not in photos:
+            photos[name] = photo.as_json()
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
     passed: dict[bytes, dict[str, Any]] = {}
@@ -130,6 +139,9 @@ def review_draft(outcomes: Sequence[Outcome], found: Sequence[Recurrence]) -> di
         "features": dict(outcomes[0].result.features),
         "passed": list(passed.values()),
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
+        "photos": list(photos.values()),
+        "decisions": earlier["decisions"],
+        "at_most": earlier["at_most"],
     }
 
 

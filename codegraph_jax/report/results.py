@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.earlier import now
 from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
@@ -48,6 +49,7 @@ def write_results(
     left_out: LeftOut | None = None,
     drawn: Sequence[str] = (),
     photos: str = "",
+    review: Review | None = None,
 ) -> list[tuple[Record, Picture]]:
     """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
 
@@ -62,6 +64,7 @@ def write_results(
         left_out: what lies beside the images, for the manifest.
         drawn: posix paths below the workdir of images that the run itself has drawn.
         photos: by which a later run knows these photos (`core.earlier`).
+        review: a person's answers that the run was made with.
 
     Returns:
         what was written of each image, in the order of the data set.
@@ -97,13 +100,15 @@ def write_results(
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
+        about = {"date": now(), "command": command_line()}
         if config.report.page:
             measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
-            write_page(workdir / REPORT, outcomes, records, pictures, found, mean, manifest, measured_at, reviewable)
-    run = {
-        "date": now(),
-        "command": command_line(),
+            write_page(
+                workdir / REPORT, outcomes, records, pictures, found, mean, manifest | about, measured_at, reviewable,
+                review,
+            )  # fmt: skip
+    run = about | {
         "photos": photos,
         "seconds": {stage: round(seconds, 3) for stage, seconds in clock.seconds.items()},
         "peak_memory_bytes": peak_memory(),

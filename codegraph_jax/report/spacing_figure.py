@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from codegraph_jax.consistency.spacing_law import KINDS, SpacingLaw
 from codegraph_jax.report.outcome import Diagnostic
+from codegraph_jax.report.wording import describe_law
 
 COLOURS = dict(zip(KINDS, ("#3b7dd8", "#e0912f", "#c8323c")))
 
@@ -40,4 +41,4 @@ def spacing_diagnostic(law: SpacingLaw) -> Diagnostic:
         f"uniform {law.departure:.2f}; {100 * law.below['0.01']:.1f} % of normal patches have p < 0.01, "
         f"{100 * law.below['0.2']:.1f} % have p < 0.2."
     )
-    return Diagnostic("The law of normal patches", picture.getvalue(), caption)
+    return Diagnostic("The law of normal patches", picture.getvalue(), caption, describe_law(law))

@@ -1,80 +1,102 @@
-"""What the report says of thresholds and of groups, in sentences."""
+"""Sentences of the report: thresholds, verdicts, chances and groups, in the words of people who inspect parts."""
+
+import math
 
 import numpy as np
 
 from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
 from codegraph_jax.core.names import shown
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.scoring import verdicts
 from codegraph_jax.scoring.threshold import Calibration
 
-VERDICTS: dict[Verdict, str] = {
-    "defect": "defect", "variant": "harmless variant", "undecided": "recurs: defect or variant?"
+VERDICTS: dict[verdicts.Verdict, str] = {
+    "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
 }  # fmt: skip
-"""How the report calls what a group is taken for."""
+"""The verdict on a photo."""
+GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant", "undecided": "defect or variant?"}
+"""The verdict on a group."""
 CHOICES: tuple[tuple[Verdict, str], ...] = (
     ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
 )  # fmt: skip
+RAREST = 1_000_000
 
 
-def describe_threshold(calibration: Calibration, images: int, label: str) -> str:
-    """How a threshold came about and what is to be expected of it, in a sentence or two."""
-    rate, law = calibration.expected_rate, calibration.normal_scores
-    expected = f"A normal image is expected above it with a probability of {_percent(rate)}"
+def chance(p: float) -> str:
+    """A probability as a count: "1 in 5,700"."""
+    if p > 0.5:
+        return "most"
+    if p * RAREST < 1:
+        return f"fewer than 1 in {RAREST:,}"
+    number = round(1 / p)
+    return f"1 in {round(number, 1 - math.floor(math.log10(number))):,}"
+
+
+def describe_threshold(calibration: Calibration, images: int) -> str:
+    """How the threshold of a set came about and what to expect of it, in one or two sentences."""
+    rate = calibration.expected_rate
+    mistakes = f"About {chance(rate)} good parts" if rate > 0 else "Hardly any good part"
+    expected = f"{mistakes} will be flagged by mistake"
     if calibration.rule == "given":
-        return f"Given by the user. {expected}."
+        return f"You gave this threshold. {expected}."
+    if calibration.rule == "looks":
+        return f"Your answers set this threshold. {expected}."
     if calibration.rule == "share":
-        return f"Set so that the given share of the images is flagged. {expected}."
+        return f"The threshold flags the share of photos that you asked for. {expected}."
     if calibration.rough:
-        return (
-            f"{calibration.images} images say little of what is normal (the curve): the threshold is rough, and errs "
-            f"on the high side. {expected}."
-        )
+        return f"{calibration.images} photos are too few for a reliable threshold; this one may flag too little."
+    count = calibration.normal_scores.share * calibration.images * rate
+    number = "fewer than one" if count < 1 else f"about {count:.0f}"
     apart = images - calibration.images
-    members = f" The {apart} members of recurring defects are flagged whatever they score." if apart else ""
-    return (
-        f"Of the scores of {label}, {_percent(law.share)} look normal (the curve). {expected}: about "
-        f"{law.share * calibration.images * rate:.1f} images.{members}"
-    )
+    members = f" The {apart} photos with a recurring defect are flagged whatever they score." if apart else ""
+    return f"{expected}; in this set of {images} that is {number}.{members}"
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
-    """What the rule looks at (`consistency.verdicts`): whether it speaks for a defect, and what was measured."""
-    return [
-        (
-            evidence.p_value <= STANDS_OUT,
-            f"Judged by the other images, a typical member scores as a normal image does with probability "
-            f"{evidence.p_value:.2g} (a defect: at most {STANDS_OUT}).",
-        ),
-        (
-            evidence.roughness >= ROUGH,
-            f"The nearest repeat of the pattern differs {evidence.roughness:.2f} times as much as that of the rest of "
-            f"the part (a defect: at least {ROUGH}; a print repeats exactly).",
-        ),
-        (
-            evidence.contrast <= ALIEN,
-            f"Images without it are {evidence.contrast:.2f} times as far from it as members are (a defect: at most "
-            f"{ALIEN}; another version of the part lies farther).",
-        ),
-        (
-            evidence.spread <= CONTINUUM,
-            f"Members differ {evidence.spread:.2f} times as unequally in it as in the rest of the part (a defect: at "
-            f"most {CONTINUUM}; what turns with the part is near to some and far from others).",
-        ),
-    ]
+    """The four observations on a group (`consistency.verdicts`): whether each speaks for a defect, and a sentence."""
+    stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
+    alike, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
+    look = "stand out" if stands_out else "look normal"
+    rarity = f"{chance(evidence.p_value)} good parts scores so high"
+    alone = f"Compared with the other photos alone, these parts {look} ({rarity})."
+    if rough:
+        repeat = (
+            f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; "
+            "a print would repeat exactly."
+        )
+    else:
+        repeat = "The mark repeats as exactly as the rest of the part, as a print would."
+    if alike:
+        others = "Apart from the mark, these parts look like the others at this place."
+    else:
+        others = (
+            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark "
+            "as the marks from each other), as another version of the part would."
+        )
+    if steady:
+        change = "The marks are all about equally similar."
+    else:
+        change = "The mark differs from part to part, as a rotating print would."
+    return [(stands_out, alone), (rough, repeat), (alike, others), (steady, change)]
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g}\u00a0%"
+def describe_law(law: SpacingLaw) -> str:
+    """Whether the statistics that find recurring defects fit a set, in one line."""
+    return (
+        f"Search for recurring defects: {100 * law.below['0.01']:.1f} % of the normal patches look suspicious, where "
+        "1 % are expected."
+    )
 
 
 def several_products(category: str, result: DetectionResult) -> str:
-    """What to say of a category that shows more than one product; empty where it shows one."""
+    """A warning about a category that shows more than one product; empty where it shows one."""
     if result.products is None or not result.products.any():
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
-        f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images), of which the "
-        "rarer one counts as anomalous; --config.data.split=auto judges each by itself"
+        f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer one "
+        "is flagged. To judge each by itself, add --config.data.split=auto"
     )

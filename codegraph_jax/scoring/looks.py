@@ -183,7 +183,8 @@ class ActiveCalibrator:
         if self._copies.shape != (self.photos,) or self._known.shape != (self.photos,):
             raise ValueError(f"copies and known: give one value for each of the {self.photos} photos")
         self._threshold = float(threshold)
-        self.grid = Grid.of(self.set_size, at_most)
+        self.at_most = float(at_most)
+        self.grid = Grid.of(self.set_size, self.at_most)
         self._levels = {name: self.grid.level_of(self._ranks(values)) for name, values in self.scores.items()}
         self._labels: dict[int, bool | None] = {}
         self._posteriors: dict[str, _Posterior] | None = None
@@ -272,8 +273,9 @@ class ActiveCalibrator:
         scores = self.scores[chosen][: self.set_size]
         order = np.argsort(scores, kind="stable")
         scores, defective = scores[order], self._by_score(chosen)[: self.set_size][order]
-        # where most photos are defective, more likely than not would be all of them
-        level = max(0.5, float(defective.mean()))
+        # where most photos are defective, more likely than not would be all of them; of equal scores none stands out,
+        # however their mean is rounded
+        level = max(0.5, float(defective.mean())) + 1e-12
         if defective[-1] <= level:
             before = self._threshold if np.isfinite(self._threshold) and chosen == next(iter(self.scores)) else -np.inf
             return max(float(np.nextafter(scores[-1], np.inf)), before)
@@ -314,7 +316,8 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What report/looks.js goes on from: scores, answers and the grid."""
+        """What report/looks.js goes on from: scores, answers, and the grid before `at_most` cuts it."""
+        grid = Grid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
             "set_size": self.set_size,
@@ -322,7 +325,8 @@ class ActiveCalibrator:
             "known": self._known.tolist(),
             "threshold": None if np.isinf(self._threshold) else self._threshold,
             "labels": {str(photo): label for photo, label in self._labels.items()},
-            "grid": {"levels": self.grid.levels, "axes": self.grid.axes},
+            "grid": {"levels": grid.levels, "axes": grid.axes},
+            "at_most": self.at_most,
             "constants": {
                 "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
                 "open": OPEN,

@@ -155,7 +155,9 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             photos = photos_identity(((s.name, s.path) for one in everything.values() for s in one), not drawn)
             if line := keep_earlier(workdir, photos, drawn):
                 print(line)
-            write_results(workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, photos=photos)
+            write_results(
+                workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, photos=photos, review=review
+            )
         if bank := outcomes[0].result.bank:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)

@@ -96,9 +96,23 @@ class Browser:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
 
+    def busy(self, expression: str) -> float:
+        """Seconds that the page computes, lays out and paints for an expression, whatever else the machine does."""
+        self.send("Performance.enable", timeDomain="threadTicks")
+
+        def so_far() -> float:
+            metrics = self.send("Performance.getMetrics")["metrics"]
+            return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+
+        start = so_far()
+        self.evaluate(expression)
+        return so_far() - start
+
     def press(self, key: str) -> None:
         """One key, as a person presses it."""
-        code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9}.get(key, ord(key.upper()[0]))
+        code = {"ArrowLeft": 37, "ArrowRight": 39, "Escape": 27, "Enter": 13, "Tab": 9, "Backspace": 8}.get(
+            key, ord(key.upper()[0])
+        )
         text = {"text": key} if len(key) == 1 else {"text": "\r"} if key == "Enter" else {}
         self.send("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.send("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)

@@ -1,5 +1,6 @@
 """A small run to report on: drawn images with one bright defect, scores that follow it, and one recurring group."""
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
+from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.pattern import Product, Verdict
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
@@ -50,6 +52,18 @@ class FakeResult:
     seconds: dict[str, float] = field(default_factory=dict)
     value_range: None = None
     products: np.ndarray | None = None
+    keys: tuple[str, ...] = ()
+    added: int = 0
+    variant: str = "standard"
+    answers: Answers = field(default_factory=Answers)
+
+    def calibrator(self):
+        """Two ways to score, the second of which ranks the photos the other way round."""
+        scores = {"standard": self.scores_raw, "contrast": -self.scores_raw}
+        proven = np.zeros(len(self.scores_raw), bool)
+        return calibrator_of(
+            scores, len(self.scores_raw), self.keys, proven, (), self.calibration.threshold, self.answers
+        )
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
@@ -112,10 +126,11 @@ def make_outcome(
         calibration=calibrate(scores_raw, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
+        keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),
         skipped=[(n, "broken <b>.png: truncated")],
     )
     metrics: dict[str, float | None] = {"image_auroc": 0.987 if labelled else None, "pixel_ap": None}
-    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more."),)
+    diagnostics = (Diagnostic("Tail <index>", SVG, "A caption & more.", "It fits <well>."),)
     return Outcome(category, samples, result, metrics, diagnostics)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,6 @@
 import base64
+import dataclasses
+import hashlib
 import json
 import re
 import time
@@ -10,12 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.config import Config
-from codegraph_jax.consistency.review import Review
+from codegraph_jax.config import Config, InspectConfig, ReportConfig, ThresholdConfig
+from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.pattern import Pattern
+from codegraph_jax.consistency.review import Decision, PhotoReview, Review
 from codegraph_jax.core.progress import Clock
-from codegraph_jax.report.page import embedded_json
-from codegraph_jax.report.pictures import PICTURE_BYTES, picture_side
+from codegraph_jax.report.heatmaps import Scale
+from codegraph_jax.report.page import embedded_json, write_page
+from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
+from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
+from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.threshold import calibrate
 from tests.report.browser import Browser, find_browser
 from tests.report.fakes import HOSTILE, colour, make_outcome
 
@@ -56,7 +64,10 @@ def browser():
 
 
 def opened(browser: Browser, page: Path, fragment: str = "") -> Browser:
+    """The page as a person sees it who has never answered anything."""
     browser.view(1200, 900)
+    browser.open(page)
+    browser.evaluate("localStorage.clear()")
     browser.open(page, fragment)
     return browser
 
@@ -74,7 +85,7 @@ def test_nothing_is_fetched_from_anywhere(page):
 
 def test_names_never_become_markup(page):
     tags = [tag for tag, _ in Elements(page.read_text(encoding="utf-8")).found]
-    assert "b" in tags and tags.count("script") == 2
+    assert "b" in tags and tags.count("script") == 3
     assert not [a for tag, a in Elements(page.read_text(encoding="utf-8")).found if tag == "img" and "onerror" in a]
 
 
@@ -94,7 +105,7 @@ def test_pictures_stay_within_the_budget():
 def test_opens_without_problems(browser, page):
     opened(browser, page)
     assert browser.problems == []
-    assert browser.evaluate("document.title") == "8 of 32 images flagged"
+    assert browser.evaluate("document.title") == "8 of 32 photos flagged"
     assert browser.evaluate("document.querySelectorAll('#table tbody tr').length") == 32
 
 
@@ -105,12 +116,11 @@ def shown_names(browser: Browser) -> list[str]:
     )
 
 
-def column(browser: Browser, kind: str) -> list[float]:
-    texts = browser.evaluate(
+def column(browser: Browser, kind: str) -> list[str]:
+    return browser.evaluate(
         f"[...document.querySelectorAll('#table tbody tr')].filter(r => !r.hidden).map(r => "
         f"r.querySelector('[data-label=\"{kind}\"]').textContent)"
     )
-    return [float(text) for text in texts]
 
 
 def click(browser: Browser, selector: str) -> None:
@@ -119,12 +129,15 @@ def click(browser: Browser, selector: str) -> None:
 
 def test_sorts_by_every_column_and_back(browser, page):
     opened(browser, page)
-    assert column(browser, "p") == sorted(column(browser, "p")), "the most suspicious first"
-    click(browser, "th[data-sort=raw] button")
-    assert column(browser, "raw") == sorted(column(browser, "raw"), reverse=True)
-    assert browser.evaluate("document.querySelector('th[data-sort=raw]').ariaSort") == "descending"
-    click(browser, "th[data-sort=raw] button")
-    assert column(browser, "raw") == sorted(column(browser, "raw"))
+    rarity = column(browser, "rarity")
+    chances = [int(text.removeprefix("1 in ").replace(",", "")) for text in rarity if text != "most"]
+    assert chances == sorted(chances, reverse=True) and chances[0] > 1000, "the most unusual first"
+    assert rarity[-1] == "most"
+    click(browser, "th[data-sort=score] button")
+    assert column(browser, "score") == sorted(column(browser, "score"), reverse=True)
+    assert browser.evaluate("document.querySelector('th[data-sort=score]').ariaSort") == "descending"
+    click(browser, "th[data-sort=score] button")
+    assert column(browser, "score") == sorted(column(browser, "score"))
     click(browser, "th[data-sort=name] button")
     names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
     assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
@@ -144,12 +157,17 @@ def test_filters(browser, page):
 
     choose("#show", "flagged")
     assert len(shown_names(browser)) == 8
-    choose("#category", "<b>other</b>")
+    choose("#category", "1")
     assert sorted(shown_names(browser)) == [f"kind_{i % 2}/{i}.png" for i in (0, 2, 1, 3)]
-    choose("#show", "quiet")
+    choose("#show", "passed")
+    passed = set(shown_names(browser))
+    choose("#show", "look")
+    looked_at = set(shown_names(browser))
+    assert len(looked_at) == 5 and len(passed) == 3 and not passed & looked_at
+    choose("#show", "all")
     choose("#search", "KIND 11")
     assert shown_names(browser) == ["kind_1/11.png"]
-    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 images"
+    assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 photos"
     click(browser, "#reset")
     assert len(shown_names(browser)) == 32
     click(browser, "button[data-community]")
@@ -190,8 +208,16 @@ def test_opens_the_right_image_and_steps_through_the_table(browser, page):
     assert browser.problems == []
 
 
-def test_dots_of_the_graph_work_by_keyboard(browser, page):
+def test_few_members_are_listed_and_not_drawn(browser, page):
     opened(browser, page)
+    assert browser.evaluate("document.querySelectorAll('.graph').length") == 0
+    assert browser.evaluate("document.querySelectorAll('.group .members li').length") >= 3
+
+
+def test_dots_of_the_graph_work_by_keyboard(browser, tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES, anomalous=12, recurring=10)
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    opened(browser, tmp_path / "out" / "report.html")
     dots = browser.evaluate("[...document.querySelectorAll('.graph circle')].map(dot => dot.dataset.open)")
     browser.evaluate("document.querySelector('#recurring p a').focus()")
     steps = (("Tab", "Enter", dots[0]), ("ArrowRight", " ", dots[1]), ("ArrowLeft", "Enter", dots[0]))
@@ -268,16 +294,18 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
         for what in ("h4", ".reasons li")
     )
     assert heading == ["defect 1 defect"]
-    assert len(reasons) == 4 and all(reason.startswith("for a defect") for reason in reasons)
-    assert "1.50 times as much" in reasons[1]
+    assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
+    assert "stand out (1 in 100 good parts scores so high)" in reasons[0] and "1.5 times as much" in reasons[1]
+    facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
+    assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
     assert any(tile.startswith("recurring defect") and tile.endswith("1") for tile in tiles)
-    assert browser.evaluate("document.querySelector('form.verdicts').elements.verdict.value") == "defect"
+    assert browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.verdict.value") == "defect"
     assert browser.evaluate("document.querySelector('#save-review').disabled") is True, "nobody has said anything yet"
 
 
 CHOOSE = """(verdict, name) => {
-  const form = document.querySelector('form.verdicts');
+  const form = document.querySelector('form.verdicts[data-place]');
   form.querySelector(`input[value=${verdict}]`).click();
   form.elements.name.value = name;
   form.elements.name.dispatchEvent(new Event('input', { bubbles: true }));
@@ -288,7 +316,7 @@ CHOOSE = """(verdict, name) => {
 def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name):
     opened(browser, page)
     browser.evaluate(f"({CHOOSE})('variant', {json.dumps(name)})")
-    assert browser.evaluate("document.querySelector('#verdict-count').textContent") == "1 verdict."
+    assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
     browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
     click(browser, "#save-review")
     saved = tmp_path / "review.json"
@@ -307,7 +335,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
 
 def test_typed_keys_stay_in_the_name(browser, page):
     opened(browser, page)
-    browser.evaluate("document.querySelector('form.verdicts').elements.name.focus()")
+    browser.evaluate("document.querySelector('form.verdicts[data-place]').elements.name.focus()")
     browser.press("/")
     assert browser.evaluate("document.activeElement.name") == "name", "the search box does not take it"
 
@@ -330,3 +358,352 @@ def test_the_page_without_scripts_holds_every_picture(page):
     text = page.read_text(encoding="utf-8")
     photos = re.findall(r'class="photo"[^>]*src="data:image/jpeg;base64,([^"]+)"', text)
     assert len(photos) == 32 and all(base64.b64decode(photo)[:2] == b"\xff\xd8" for photo in photos)
+
+
+# ---- a few looks ----
+
+TEXT = "document.querySelector({}).textContent"
+
+
+def text(browser: Browser, selector: str) -> str:
+    return browser.evaluate(TEXT.format(json.dumps(selector))).strip()
+
+
+def review_of(browser: Browser) -> dict:
+    click(browser, "#copy-review")
+    browser.evaluate("new Promise(r => setTimeout(r, 50))")
+    return json.loads(browser.evaluate("document.querySelector('#review-text').value"))
+
+
+def asked(browser: Browser) -> str:
+    return text(browser, "#look-name")
+
+
+def settled(browser: Browser) -> None:
+    """The table follows a moment later."""
+    browser.evaluate("new Promise(r => setTimeout(r, 30))")
+
+
+def verdicts_of(browser: Browser) -> dict[str, str]:
+    settled(browser)
+    said = "r => [r.dataset.number, r.querySelector('.badge').textContent]"
+    return dict(browser.evaluate(f"[...document.querySelectorAll('#table tbody tr')].map({said})"))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty photos whose scores overlap; by their names the last thirty are defective."""
+    root = tmp_path_factory.mktemp("many")
+    names = [f"{'bad' if i >= 30 else 'good'} {i}.png" for i in range(60)]
+    outcome = make_outcome(root / "data", names, "part", anomalous=0, recurring=0, image_size=(16, 12))
+    scores = np.linspace(0.2, 0.5, 60)
+    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+                                 calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
+    write_results(root / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
+    return root / "out" / "report.html"
+
+
+def answer_by_name(browser: Browser, keys: int) -> dict[str, str]:
+    said = {}
+    for _ in range(keys):
+        name = asked(browser)
+        said[name] = "defective" if name.startswith("bad") else "good"
+        browser.press(said[name][0])
+    return said
+
+
+def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, many):
+    opened(browser, many)
+    before = browser.evaluate("document.title")
+    assert browser.evaluate("document.querySelector('#save-review').disabled") is True
+    said = answer_by_name(browser, 8)
+    assert len(said) == 8, "each key asks for another photo"
+    assert browser.evaluate("document.title") != before
+    found = verdicts_of(browser)
+    flagged = {number for number, verdict in found.items() if verdict == "flagged"}
+    right = {str(number) for number in range(30, 60)}
+    assert len(flagged ^ right) <= 3
+    assert set(found.values()) == {"flagged", "look at this", "passed"}
+    counts = {kind: int(text(browser, f"[data-count={kind}]")) for kind in ("flagged", "look", "passed")}
+    assert counts["flagged"] == len(flagged) == int(text(browser, "#flagged")) and sum(counts.values()) == 60
+    assert re.fullmatch(
+        r"(About \d+|Probably none|None) of \d+ good parts .*, "
+        r"(about \d+|probably none|none) of \d+ defective parts .*\.",
+        text(browser, "#effect"),
+    )
+    assert text(browser, "#answer-count") == "So far: 8 photos."
+    review = review_of(browser)
+    assert review["format"] == "codegraph-review-2" and review["patterns"] == []
+    assert {photo["name"]: photo["verdict"] for photo in review["photos"]} == said
+    keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
+    assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
+    assert review["decisions"] == review["at_most"] == {}
+    command = text(browser, "#command")
+    assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
+    assert browser.problems == []
+
+
+def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
+    opened(browser, many)
+    start, first = verdicts_of(browser), asked(browser)
+    click(browser, "[data-answer=defective]")
+    second = asked(browser)
+    click(browser, "[data-answer=good]")
+    browser.press("u")
+    assert text(browser, "#answer-count") == "So far: 3 photos."
+    assert [photo["verdict"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
+    browser.press("z")
+    browser.press("Backspace")
+    assert asked(browser) == second
+    click(browser, "#undo")
+    assert asked(browser) == first and verdicts_of(browser) == start
+    assert browser.evaluate("document.querySelector('#undo').disabled") is True
+    assert text(browser, "#answer-count") == "No answer yet."
+    browser.press("z")
+    assert asked(browser) == first and browser.problems == []
+
+
+def test_a_key_answers_for_no_photo_that_is_out_of_sight(browser, many):
+    opened(browser, many)
+    browser.evaluate("document.querySelector('#images').scrollIntoView(); new Promise(r => setTimeout(r, 100))")
+    browser.press("d")
+    assert text(browser, "#answer-count") == "No answer yet."
+    browser.press("d")
+    assert text(browser, "#answer-count") == "So far: 1 photo.", "the first key has brought it back"
+    browser.evaluate("document.querySelector('#search').focus()")
+    browser.press("g")
+    assert (
+        text(browser, "#answer-count") == "So far: 1 photo."
+        and browser.evaluate("document.querySelector('#search').value") == "g"
+    )
+
+
+def test_the_heat_map_of_the_card_has_a_key(browser, many):
+    opened(browser, many)
+    hidden = "document.querySelector('#look .heat').hidden"
+    for key, expected in (("h", False), ("g", False), ("H", True), ("m", False)):
+        browser.press(key)
+        assert browser.evaluate(hidden) is expected, key
+
+
+def slide(browser: Browser, value: float) -> None:
+    browser.evaluate(
+        f"{{ const s = document.querySelector('#slider'); s.value = {value}; s.dispatchEvent(new Event('input')) }}"
+    )
+
+
+def test_the_threshold_can_be_set_by_hand(browser, many):
+    opened(browser, many)
+    start = verdicts_of(browser)
+    slide(browser, 0.4)
+    assert sum(verdict == "flagged" for verdict in verdicts_of(browser).values()) == 20
+    assert "Answer for a few photos" in text(browser, "#effect")
+    click(browser, "#use-answers")
+    assert verdicts_of(browser) == start
+    answer_by_name(browser, 6)
+    by_answers = verdicts_of(browser)
+    slide(browser, 10)
+    flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
+    assert 0 < len(flagged) < 6, "answers hold whatever the threshold is"
+    assert re.search(r"about \d+ of \d+ defective parts missed", text(browser, "#effect"))
+    slide(browser, 0.4)
+    assert review_of(browser)["decisions"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
+    assert text(browser, "#use-answers") == "use my answers again"
+    click(browser, "#use-answers")
+    assert verdicts_of(browser) == by_answers and review_of(browser)["decisions"] == {}
+
+
+def test_a_share_is_kept(browser, many):
+    opened(browser, many)
+    browser.evaluate(
+        "{const e = document.querySelector('#at-most'); e.value = '0.05'; e.dispatchEvent(new Event('change'))}"
+    )
+    answer_by_name(browser, 2)
+    assert review_of(browser)["at_most"] == {"part": 0.05}
+    flagged = sum(verdict == "flagged" for verdict in verdicts_of(browser).values())
+    assert flagged <= 5
+
+
+def test_the_large_view_takes_the_same_answers_and_notes(browser, many):
+    opened(browser, many, "#image-40")
+    browser.press("d")
+    checked = "document.querySelector('#answer').elements.answer.value"
+    assert browser.evaluate(checked) == "defective"
+    browser.press("ArrowLeft")
+    assert browser.evaluate(checked) == "none"
+    browser.evaluate("document.querySelector('#answer').elements.note.focus()")
+    for key in "hub":
+        browser.press(key)
+    browser.press("ArrowLeft")
+    browser.press("Escape")
+    settled(browser)
+    assert text(browser, "#answer-count") == "So far: 1 photo, 1 note."
+    assert text(browser, "#row-40 .verdict") == "flaggedyou: defective"
+    photos = {photo["name"]: (photo["verdict"], photo["note"]) for photo in review_of(browser)["photos"]}
+    assert len(photos) == 2 and photos["bad 40.png"] == ("defective", "") and (None, "hub") in photos.values()
+    click(browser, "#row-40 .frame")
+    click(browser, "#answer input[value=none]")
+    browser.press("Escape")
+    assert text(browser, "#answer-count") == "So far: 1 note."
+    assert browser.problems == []
+
+
+def test_answers_survive_a_reload(browser, many, page):
+    opened(browser, many)
+    answer_by_name(browser, 5)
+    slide(browser, 0.3)
+    kept, before = review_of(browser), verdicts_of(browser)
+    browser.open(many)
+    assert verdicts_of(browser) == before and review_of(browser) == kept
+    browser.open(page)
+    assert text(browser, "#answer-count") == "No answer yet.", "of other photos"
+    browser.evaluate(f"({CHOOSE})('variant', 'imprint')")
+    browser.open(page)
+    assert [pattern["verdict"] for pattern in review_of(browser)["patterns"]] == ["variant"]
+
+
+def test_a_browser_that_keeps_nothing_does_no_harm(browser, many):
+    opened(browser, many)
+    # as Safari does with pages from disk, for one
+    source = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } })"
+    script = browser.send("Page.addScriptToEvaluateOnNewDocument", source=source)["identifier"]
+    try:
+        browser.open(many)
+        answer_by_name(browser, 2)
+        assert text(browser, "#answer-count") == "So far: 2 photos." and browser.problems == []
+    finally:
+        browser.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
+
+
+def test_every_category_is_calibrated_by_itself(browser, page):
+    opened(browser, page)
+    answer_by_name(browser, 1)
+    part = text(browser, "#progress")
+    browser.evaluate("{const e = document.querySelector('#set'); e.value = '1'; e.dispatchEvent(new Event('change'))}")
+    assert text(browser, "#progress") != part
+    browser.press("d")
+    slide(browser, 0.5)
+    review = review_of(browser)
+    assert [photo["category"] for photo in review["photos"]] == ["part", "<b>other</b>"]
+    assert list(review["decisions"]) == ["<b>other</b>"]
+
+
+def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(browser, tmp_path):
+    names = [f"{'bad' if i < 10 else 'good'} {i}.png" for i in range(20)]
+    outcome = make_outcome(tmp_path / "data", names, anomalous=0, recurring=0, image_size=(16, 12))
+    scores = np.linspace(0.2, 0.5, 20)
+    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+                                 calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
+    write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
+    opened(browser, tmp_path / "out" / "report.html")
+    assert browser.evaluate("document.querySelector('#score-choice').hidden") is True
+    answer_by_name(browser, 19)
+    assert "More answers would change little" in text(browser, "#progress")
+    assert "how much a spot differs from the rest of its own photo" in text(browser, "#score-choice")
+    flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
+    assert flagged == {str(i) for i in range(10)}
+    answer_by_name(browser, 1)
+    assert text(browser, "#ask") == "You have answered for every photo." and browser.problems == []
+
+
+def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES)
+    keys, (community,) = outcome.result.keys, outcome.result.consistency.communities
+    mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)
+    photos = [
+        PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
+        PhotoReview("ff", "of an earlier batch", "part", "good"),
+    ]
+    decisions = {"part": Decision("standard", 0.3), "else": Decision("standard", 0.4)}
+    given = Review(outcome.result.features, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5})
+    answers = Answers.of(given, "part")
+    seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
+    # a photo that shows the mark is flagged whatever it scores
+    flagged = outcome.result.calibration.flagged | np.isin(np.arange(len(NAMES)), (9, 11))
+    result = dataclasses.replace(
+        outcome.result,
+        answers=dataclasses.replace(answers, photos=seen),
+        calibration=dataclasses.replace(outcome.result.calibration.moved(0.3, "given"), flagged=flagged),
+    )
+    write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
+    opened(browser, tmp_path / "out" / "report.html")
+    assert text(browser, "#row-9 .verdict") == "flaggedyou: defective, note"
+    assert text(browser, "#row-11 .verdict") == "flagged"
+    review = review_of(browser)
+    (tmp_path / "review.json").write_text(json.dumps(review))
+    kept = Review.load(str(tmp_path / "review.json"))
+    assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
+    assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
+    assert (kept.decisions, kept.at_most) == (decisions, {"part": 0.5})
+    browser.press("g")
+    assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
+    click(browser, "#row-9 .frame")
+    browser.press("g")
+    (photo,) = [photo for photo in review_of(browser)["photos"] if photo["key"] == keys[9]]
+    assert "mark" not in photo, "it was that of a defective photo"
+
+
+def test_few_photos_are_not_judged(browser, tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES[:9], anomalous=1, recurring=0)
+    write_results(tmp_path / "out", Config(), [outcome], Clock())
+    opened(browser, tmp_path / "out" / "report.html")
+    assert set(verdicts_of(browser).values()) <= {"flagged", "not judged"}
+    browser.press("g")
+    assert "passed" in verdicts_of(browser).values(), "a person has said so"
+
+
+def test_a_run_that_cannot_be_reviewed_shows_its_scores_alone(browser, tmp_path):
+    outcome = make_outcome(tmp_path / "data", NAMES)
+    write_results(tmp_path / "out", InspectConfig(), [outcome], Clock())
+    opened(browser, tmp_path / "out" / "report.html")
+    assert browser.evaluate("document.querySelectorAll('#histogram rect').length") > 1
+    assert browser.evaluate("document.querySelectorAll('#slider, #review, #answer, [data-answer]').length") == 0
+    browser.press("g")
+    assert browser.problems == []
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,000 photos; the files of the pictures are all the same."""
+    root = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    small = make_outcome(root / "data", NAMES[:9], anomalous=0, recurring=0, image_size=(16, 12))
+    count, place = 2000, np.arange(2000) % 9
+    scores = rng.normal(0.4 + 0.1 * (rng.random(count) < 0.3), 0.04)
+    result = dataclasses.replace(
+        small.result,
+        kept=np.arange(count),
+        scores_raw=scores,
+        scores=scores,
+        calibration=calibrate(scores, ThresholdConfig()),
+        keys=tuple(f"{i:04x}" for i in range(count)),
+        placement=small.result.placement.of(place),
+    )
+    ways = {"standard" if k == 0 else f"score {k}": scores + rng.normal(0, 0.02 * k, count) for k in range(6)}
+    object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
+    samples = [dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)]
+    outcome = dataclasses.replace(small, samples=samples, result=result)
+    config = ReportConfig(heatmaps=False, masks=False)
+    (picture, *_) = make_pictures(
+        make_records([small], config), root, Scale(0.0, 1.0), largest=64, workers=1, advance=lambda _: None
+    )
+    records = make_records([outcome], config)
+    write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST, "nowhere", True)
+    return root / "report.html"
+
+
+MANIFEST = {"config": {"data": {"root": "parts"}}, "command": "codegraph detect 'a b' --review=~/x --size 448"}
+
+
+KEY = """async (key) => {
+  document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
+  await new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(done))));
+}"""
+
+
+def test_a_key_is_answered_at_once_in_a_large_set(browser, large):
+    opened(browser, large)
+    times = [browser.busy(f"({KEY})({json.dumps(key)})") for key in "gdgdggdz"]
+    assert sorted(times)[len(times) // 2] < 0.1
+    assert text(browser, "#answer-count") == "So far: 6 photos."
+    assert text(browser, "#command") == "codegraph detect 'a b' --size 448 --review=~/Downloads"

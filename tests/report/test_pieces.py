@@ -5,16 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
-from codegraph_jax.report.histogram import HEIGHT as PLOT_HEIGHT
-from codegraph_jax.report.histogram import histogram, round_ticks
 from codegraph_jax.report.regions import Box, flagged_regions
-from codegraph_jax.scoring.threshold import calibrate
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
 
@@ -104,22 +100,6 @@ def test_one_scale_for_the_run():
     np.testing.assert_allclose(Scale(0.2, 0.7).strength(np.float32([0.1, 0.45, 0.9])), [0, 0.5, 1], atol=1e-6)
 
 
-@given(st.floats(-1e3, 1e3), st.floats(1e-6, 1e3), st.integers(2, 9))
-def test_ticks_are_round_and_inside(low, span, most):
-    ticks = round_ticks(low, low + span, most)
-    assert len(ticks) <= most + 1
-    assert all(low - 1e-3 * span <= tick <= low + 1.001 * span for tick in ticks)
-
-
-def test_histogram_counts_every_image():
-    rng = np.random.default_rng(0)
-    scores = np.concatenate([rng.normal(0.3, 0.02, 60), rng.uniform(0.6, 0.9, 20)])
-    chart = histogram(scores, calibrate(scores, ThresholdConfig()))
-    counts = [[int(word) for word in bar.title.replace(",", "").split() if word.isdigit()] for bar in chart.bars]
-    assert sum(below for below, _ in counts) == 60 and sum(above for _, above in counts) == 20
-    assert all(bar.x >= chart.threshold - bar.width for bar in chart.bars if bar.above)
-
-
 def test_a_large_graph_is_cut_to_what_can_be_seen():
     graph = nx.gnm_random_graph(900, 4000, seed=1)
     nx.set_edge_attributes(graph, 1.0, "weight")
@@ -131,13 +111,6 @@ def test_a_large_graph_is_cut_to_what_can_be_seen():
     assert {node.image for node in drawing.nodes if node.hue} == set(members)
     assert all(0 <= node.x <= WIDTH and 0 <= node.y <= HEIGHT for node in drawing.nodes)
     assert draw_graph(consistency) == drawing, "the layout has a seed"
-
-
-def test_one_image_among_thousands_has_a_bar():
-    scores = np.r_[np.full(5000, 0.2), np.linspace(0.19, 0.21, 200), 0.9]
-    chart = histogram(scores, calibrate(scores, ThresholdConfig()))
-    last = max(chart.bars, key=lambda bar: bar.x)
-    assert last.below + last.above >= 0.005 * PLOT_HEIGHT
 
 
 def test_parts_of_the_graph_share_the_area():

@@ -3,6 +3,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -155,8 +156,11 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
     workdir, outcomes = run
     write_results(tmp_path, Config(), outcomes, Clock())
     first, second = digests(workdir), digests(tmp_path)
-    assert first.pop("manifest.json") and second.pop("manifest.json"), "the manifest tells times"
+    for name in ("manifest.json", "report.html"):
+        assert first.pop(name) and second.pop(name), "they tell times"
     assert first == second
+    pages = [(place / "report.html").read_text(encoding="utf-8") for place in (workdir, tmp_path)]
+    assert len({re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d\S\d\d:\d\d)?", "", page) for page in pages}) == 1
 
 
 def test_closing_line_counts_the_flagged(run):

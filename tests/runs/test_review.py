@@ -86,8 +86,8 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
     browser = Browser(program)
     try:
         browser.open(tmp_path / "run" / "report.html")
-        browser.evaluate("document.querySelector('form.verdicts input[value=defect]').click()")
-        browser.evaluate(f"document.querySelector('form.verdicts').elements.name.value = {json.dumps(NAME)}")
+        browser.evaluate("document.querySelector('form[data-place] input[value=defect]').click()")
+        browser.evaluate(f"document.querySelector('form[data-place]').elements.name.value = {json.dumps(NAME)}")
         browser.send("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
         browser.evaluate("document.querySelector('#save-review').click()")
         review = tmp_path / "review.json"
@@ -114,10 +114,10 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
         browser.open(tmp_path / "run" / "report.html")
         assert browser.problems == []
         chosen = browser.evaluate(
-            "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form.verdicts'))"
+            "(f => [f.elements.verdict.value, f.elements.name.value])(document.querySelector('form[data-place]'))"
         )
         assert chosen == ["defect", NAME]
-        assert browser.evaluate("document.querySelector('#verdict-count').textContent") == "1 verdict."
+        assert browser.evaluate("document.querySelector('#answer-count').textContent") == "So far: 1 group."
         assert browser.evaluate("document.querySelectorAll('.group b').length") == 0
     finally:
         browser.close()

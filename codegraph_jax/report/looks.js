@@ -1,0 +1,285 @@
+"use strict";
+// The model of scoring/looks.py: a few answers set the threshold and choose the score. Python says why and what the
+// symbols mean; every constant comes with the JSON of `ActiveCalibrator.as_json`. A test holds the two together.
+class Looks {
+  constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
+    Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });
+    this.names = Object.keys(scores);
+    this.photos = copies.length;
+    this.automatic = threshold ?? Infinity;
+    this.labels = new Map(Object.entries(labels).map(([photo, label]) => [Number(photo), label]));
+    this.levels = Object.fromEntries(this.names.map((name) => [name, this.levelsOf(scores[name])]));
+    this.atMost = at_most;
+  }
+
+  // ---- the grid ----
+
+  set atMost(share) {
+    const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
+    // the last value of t is that no photo is defective
+    const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((place) => place >= 1 - share);
+    const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i]))), last = prior.length;
+    const first = t.logs.map((log, i) => (i === last ? log : inside[i] ? log + scale : -Infinity));
+    this.logPrior = Float64Array.from(
+      first.flatMap((a) => w.logs.flatMap((b) => floor.logs.flatMap((c) => ceiling.logs.map((d) => a + b + c + d)))),
+    );
+    this.changed();
+  }
+
+  // P(defective) and the entropy of an answer, [combinations of the parameters, levels]; all scores share them
+  get tables() {
+    const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
+    const size = this.logPrior.length * count, defective = new Float64Array(size), entropies = new Float64Array(size);
+    const curve = new Float64Array(count);
+    let at = 0;
+    for (const place of t) for (const width of w) {
+      for (let k = 0; k < count; k++) curve[k] = expit(((k + 0.5) / count - place) / width);
+      for (const low of floor) for (const high of ceiling) {
+        for (let k = 0; k < count; k++, at++) {
+          defective[at] = low + (high - low) * curve[k];
+          entropies[at] = entropy(defective[at]);
+        }
+      }
+    }
+    Object.defineProperty(this, "tables", { value: { defective, entropies } });
+    return this.tables;
+  }
+
+  levelsOf(values) {
+    const ordered = Float64Array.from(values.slice(0, this.setSize)).sort(), edge = 0.5 / this.setSize;
+    return Int32Array.from(values, (value) => {
+      const share = (bisect(ordered, (other) => other >= value) + bisect(ordered, (other) => other > value)) / (2 * this.setSize);
+      const rank = Math.min(Math.max(share, edge), 1 - edge);
+      return Math.min(Math.floor(rank * this.grid.levels), this.grid.levels - 1);
+    });
+  }
+
+  // ---- answers ----
+
+  label(photo, defective) {
+    this.labels.set(photo, defective);
+    this.changed();
+  }
+
+  unlabel(photo) {
+    this.labels.delete(photo);
+    this.changed();
+  }
+
+  changed() {
+    this.cache = null;
+  }
+
+  get answered() {
+    return [...this.labels].filter(([, label]) => label !== null);
+  }
+
+  // of each score: probabilities of the parameters, of the score itself, and of a defect at each level
+  get posteriors() {
+    if (this.cache) return this.cache;
+    const { defective } = this.tables, count = this.grid.levels, answers = this.answered;
+    const logs = this.names.map((name) => {
+      const log = this.logPrior.slice();
+      for (const [photo, label] of answers) {
+        const same = answers.filter(([other]) => this.copies[other] === this.copies[photo]).length;
+        for (let g = 0, at = this.levels[name][photo]; g < log.length; g++, at += count) {
+          log[g] += Math.log(label ? defective[at] : 1 - defective[at]) / same;
+        }
+      }
+      return log;
+    });
+    const totals = logs.map(logSum), evidence = totals.map((total, i) => total + (i ? 0 : this.constants.bonus));
+    const all = logSum(evidence);
+    this.cache = Object.fromEntries(this.names.map((name, i) => {
+      const weights = logs[i].map((log) => Math.exp(log - totals[i]));
+      return [name, { weights, share: Math.exp(evidence[i] - all), likely: this.expected(weights, defective) }];
+    }));
+    return this.cache;
+  }
+
+  expected(weights, table) {
+    const count = this.grid.levels, mean = new Float64Array(count);
+    for (let g = 0, at = 0; g < weights.length; g++) {
+      const weight = weights[g];
+      if (weight < 1e-13) at += count;
+      else for (let k = 0; k < count; k++, at++) mean[k] += weight * table[at];
+    }
+    return mean;
+  }
+
+  // ---- which photo next ----
+
+  information() {
+    const mean = new Float64Array(this.photos), within = new Float64Array(this.photos);
+    for (const [name, { weights, share, likely }] of Object.entries(this.posteriors)) {
+      const level = this.levels[name], uncertain = this.expected(weights, this.tables.entropies);
+      for (let i = 0; i < this.photos; i++) {
+        mean[i] += share * likely[level[i]];
+        within[i] += share * uncertain[level[i]];
+      }
+    }
+    const asked = new Set([...this.labels.keys()].map((photo) => this.copies[photo]));
+    return mean.map((p, i) =>
+      asked.has(this.copies[i]) || this.known[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
+  }
+
+  // the photo that tells most (null: all are answered), and whether more answers would change little
+  suggest() {
+    const gain = this.information();
+    let photo = 0;
+    for (let i = 1; i < gain.length; i++) if (gain[i] > gain[photo]) photo = i;
+    const enough = this.answered.length >= this.constants.fewest && gain[photo] < this.constants.enough;
+    return { photo: gain[photo] < 0 ? null : photo, enough };
+  }
+
+  // ---- what follows ----
+
+  get shares() {
+    return Object.fromEntries(Object.entries(this.posteriors).map(([name, { share }]) => [name, share]));
+  }
+
+  get chosen() {
+    const { shares } = this;
+    return this.names.reduce((best, name) => (shares[name] > shares[best] ? name : best));
+  }
+
+  defective(name = this.chosen) {
+    const { likely } = this.posteriors[name], found = Float64Array.from(this.levels[name], (level) => likely[level]);
+    for (const [photo, label] of this.answered) found[photo] = Number(label);
+    return found;
+  }
+
+  get threshold() {
+    if (!this.answered.length) return this.automatic;
+    const { chosen, setSize: count } = this, { open, apart, neighbours } = this.constants, own = this.scores[chosen];
+    const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
+    const { likely } = this.posteriors[chosen];
+    const scores = order.map((i) => own[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
+    const level = Math.max(0.5, sum(defective) / count) + 1e-12;
+    if (defective[count - 1] <= level) {
+      const before = this.automatic < Infinity && chosen === this.names[0] ? this.automatic : -Infinity;
+      return Math.max(next(scores[count - 1]), before);
+    }
+    let cut = defective.findIndex((p) => p > level) - 1;
+    if (cut < 0) return scores[0];
+    const gaps = scores.slice(1).map((score, k) => score - scores[k]);
+    const widest = (from, to) => gaps.slice(from, to).reduce((a, b) => Math.max(a, b));
+    for (let k = neighbours; k < gaps.length - neighbours; k++) {
+      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= open * (1 - level);
+      if (near && gaps[k] > apart * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
+    }
+    return (scores[cut] + scores[cut + 1]) / 2;
+  }
+
+  flagged(name = this.chosen, threshold = this.threshold) {
+    const found = this.scores[name].map((score, i) => score >= threshold || this.known[i]);
+    for (const [photo, label] of this.answered) found[photo] = label;
+    return found;
+  }
+
+  estimate(flagged = this.flagged(), name = this.chosen) {
+    const { weights, likely } = this.posteriors[name], level = this.levels[name];
+    const answered = new Set(this.answered.map(([photo]) => photo));
+    const counts = [true, false].map(() => new Float64Array(this.grid.levels));
+    let good = 0, bad = 0;
+    for (let i = 0; i < this.photos; i++) {
+      if (answered.has(i) || this.known[i]) {
+        if (flagged[i]) bad += 1;
+        else if (answered.has(i)) good += 1;
+      } else {
+        counts[flagged[i] ? 0 : 1][level[i]] += 1;
+        good += 1 - likely[level[i]];
+        bad += likely[level[i]];
+      }
+    }
+    return {
+      falseAlarms: this.count(weights, counts[0], (p) => 1 - p, good),
+      misses: this.count(weights, counts[1], (p) => p, bad),
+    };
+  }
+
+  count(weights, counts, wrong, of) {
+    const { defective } = this.tables, levels = this.grid.levels, used = [];
+    counts.forEach((count, k) => { if (count) used.push(k); });
+    const mean = new Float64Array(weights.length), deviation = new Float64Array(weights.length);
+    for (let g = 0; g < weights.length; g++) {
+      let variance = 1e-12;
+      for (const k of used) {
+        const p = wrong(defective[g * levels + k]);
+        mean[g] += p * counts[k];
+        variance += p * (1 - p) * counts[k];
+      }
+      deviation[g] = Math.sqrt(variance);
+    }
+    const most = sum(counts);
+    const below = (k) => sum(weights.map((weight, g) => weight * expit(1.702 * (k + 0.5 - mean[g]) / deviation[g])));
+    const first = (share) => {
+      let low = 0, high = most;
+      while (low < high) {
+        const middle = Math.floor((low + high) / 2);
+        if (below(middle) >= share) high = middle;
+        else low = middle + 1;
+      }
+      return low;
+    };
+    const { interval } = this.constants;
+    return {
+      expected: sum(weights.map((weight, g) => weight * mean[g])),
+      low: first((1 - interval) / 2), high: first((1 + interval) / 2), of,
+    };
+  }
+
+  // ---- arithmetic ----
+
+  // the verdicts of scoring/verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
+  static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
+    const open = flagged.map((flag, i) => !flag && !good[i]);
+    const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
+    const next = new Set(highest.slice(0, fewest));
+    return flagged.map((flag, i) => {
+      if (flag) return "flagged";
+      if (!open[i]) return "passed";
+      if (!enough) return "not judged";
+      const suspicious = defective ? defective[i] >= probability : p_values[i] < p_value;
+      return suspicious || next.has(i) ? "look" : "passed";
+    });
+  }
+}
+
+function expit(x) {
+  return 1 / (1 + Math.exp(-x));
+}
+
+function entropy(p) {
+  return -((p > 0 ? p * Math.log(p) : 0) + (p < 1 ? (1 - p) * Math.log1p(-p) : 0));
+}
+
+function sum(values) {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
+}
+
+function logSum(logs) {
+  const most = logs.reduce((a, b) => Math.max(a, b));
+  return most + Math.log(sum(logs.map((log) => Math.exp(log - most))));
+}
+
+// the first place in an ordered array where a condition holds
+function bisect(ordered, holds) {
+  let low = 0, high = ordered.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (holds(ordered[middle])) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+// the least number above x
+function next(x) {
+  if (x === 0) return Number.MIN_VALUE;
+  const bits = new BigInt64Array(Float64Array.of(x).buffer);
+  bits[0] += x > 0 ? 1n : -1n;
+  return new Float64Array(bits.buffer)[0];
+}

@@ -1,0 +1,155 @@
+"""The model in the browser is the one in Python."""
+
+import json
+from importlib.resources import files
+
+import numpy as np
+import pytest
+
+from codegraph_jax.scoring import verdicts as rules
+from codegraph_jax.scoring.looks import ActiveCalibrator
+from tests.report.browser import Browser, find_browser
+
+SOURCE = files("codegraph_jax.report").joinpath("looks.js").read_text(encoding="utf-8")
+OUTCOME = """
+  const count = (c) => [c.expected, c.low, c.high, c.of];
+  const outcome = (model) => {
+    const { falseAlarms, misses } = model.estimate(), { photo, enough } = model.suggest();
+    return {
+      information: [...model.information()], shares: model.shares, chosen: model.chosen, photo, enough,
+      defective: [...model.defective()], threshold: model.threshold === Infinity ? null : model.threshold,
+      flagged: model.flagged(), estimate: [count(falseAlarms), count(misses)],
+    };
+  };"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    found = Browser(program)
+    yield found
+    found.close()
+
+
+def in_browser(browser: Browser, body: str, **values: object):
+    """What a function body returns that knows the model and these values."""
+    return browser.evaluate(f"(({', '.join(values)}) => {{ {SOURCE} {OUTCOME} {body} }})"
+                            f"({', '.join(json.dumps(value) for value in values.values())})")  # fmt: skip
+
+
+def random_calibrator(seed: int, **settings: object) -> ActiveCalibrator:
+    rng = np.random.default_rng(seed)
+    photos = int(rng.integers(1, 90))
+    bad = rng.random(photos) < rng.uniform(0, 0.7)
+    names = ["first", "second", "third"][: rng.integers(1, 4)]
+    scores = {name: np.round(rng.normal(bad * rng.uniform(0, 4), 1), int(rng.integers(1, 9))) for name in names}
+    return ActiveCalibrator(
+        scores,
+        set_size=int(rng.integers(max(1, photos // 2), photos + 1)),
+        copies=rng.integers(0, photos, photos),
+        known=rng.random(photos) < 0.1,
+        threshold=float(rng.choice([np.inf, 1.0, 3.0])),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def answer_at_random(calibrator: ActiveCalibrator, rng: np.random.Generator) -> None:
+    for photo in rng.permutation(calibrator.photos)[: rng.integers(0, 12)]:
+        calibrator.label(int(photo), [True, False, None][rng.integers(3)])
+
+
+def same(found: dict, calibrator: ActiveCalibrator) -> None:
+    information = calibrator.information()
+    np.testing.assert_allclose(found["information"], information, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(list(found["shares"].values()), list(calibrator.shares.values()), atol=1e-9)
+    assert list(found["shares"]) == list(calibrator.shares) and found["chosen"] == calibrator.chosen
+    np.testing.assert_allclose(found["defective"], calibrator.defective, atol=1e-9)
+    assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
+    assert found["flagged"] == calibrator.flagged.tolist()
+    for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):
+        np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.of), rtol=0, atol=1e-9)
+    # equal photos tell the same but for the last bit
+    suggested = calibrator.suggest()
+    if suggested is None:
+        assert found["enough"] or found["photo"] is None
+    else:
+        assert not found["enough"] and abs(information[found["photo"]] - information[suggested]) < 1e-9
+
+
+@pytest.mark.parametrize("at_most", [1.0, 0.5, 0.2, 0.05])
+def test_the_browser_computes_what_python_does(browser, at_most):
+    calibrators = []
+    for seed in range(12):
+        calibrator = random_calibrator(seed, at_most=at_most)
+        answer_at_random(calibrator, np.random.default_rng(seed))
+        calibrators.append(calibrator)
+    given = [calibrator.as_json() for calibrator in calibrators]
+    for found, calibrator in zip(in_browser(browser, "return sets.map((set) => outcome(new Looks(set)))", sets=given),
+                                 calibrators):  # fmt: skip
+        same(found, calibrator)
+
+
+def test_answers_in_the_browser_do_what_they_do_in_python(browser):
+    calibrator = random_calibrator(5)
+    given = calibrator.as_json()
+    answer_at_random(calibrator, np.random.default_rng(1))
+    calibrator.label(0, True)
+    calibrator.label(1, True)
+    answers = list(calibrator.labels.items())
+    calibrator.unlabel(0)
+    found = in_browser(
+        browser,
+        "const model = new Looks(set); for (const [photo, label] of answers) model.label(photo, label);"
+        "model.suggest(); model.unlabel(0); return outcome(model);",
+        set=given,
+        answers=answers,
+    )
+    same(found, calibrator)
+
+
+def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(browser):
+    given = random_calibrator(7).as_json()
+    calibrator = random_calibrator(7, at_most=0.2)
+    for photo in (0, 1, 2):
+        calibrator.label(photo, photo == 1)
+    found = in_browser(
+        browser,
+        "const model = new Looks(set); model.atMost = 0.05; model.label(0, false); model.label(1, true);"
+        "model.label(2, false); model.suggest(); model.atMost = 0.2; return outcome(model);",
+        set=given,
+    )
+    same(found, calibrator)
+
+
+def test_verdicts_in_the_browser_are_those_of_python(browser):
+    cases, expected = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(1, 30))
+        scores = np.round(rng.normal(0, 1, n), 1)
+        flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
+        p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
+        enough = n >= rules.FEWEST
+        expected.append(
+            rules.verdicts(flagged, scores, p_values, good=good, defective=defective, enough=enough)
+        )  # fmt: skip
+        cases.append(
+            {"flagged": flagged.tolist(), "scores": scores.tolist(), "p_values": p_values.tolist(),
+             "good": good.tolist(), "defective": None if defective is None else defective.tolist(), "enough": enough}
+        )  # fmt: skip
+    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.FEWEST_TO_LOOK_AT}
+    found = in_browser(browser, "return cases.map((set) => Looks.verdicts(set, limits))", cases=cases, limits=limits)
+    assert found == expected
+    assert {verdict for listed in expected for verdict in listed} == set(rules.VERDICTS)
+
+
+def test_a_large_set_is_answered_fast(browser):
+    rng = np.random.default_rng(0)
+    bad = rng.random(5000) < 0.3
+    given = ActiveCalibrator({f"s{k}": rng.normal(2 * bad, 1) for k in range(6)}).as_json()
+    browser.evaluate(f"{SOURCE}; var model = new Looks({json.dumps(given)}); model.suggest().enough")
+    answer = "model.label(model.suggest().photo, {}); model.suggest(); model.flagged(); model.estimate().misses.high"
+    times = [browser.busy(answer.format(label)) for label in ("true", "false") * 3]
+    assert sorted(times)[3] < 0.1
