@@ -60,7 +60,7 @@ class DataConfig:
     (`tray.tif#2`), or the largest; the run says how many pages are not judged."""
     max_megapixels: float = field(default=179.0, metadata=at_least(1))
     """The largest photograph that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG
-    2000 above 179 megapixels are reduced while they are decoded; others take three to four bytes a pixel."""
+    2000 above 179 megapixels are reduced while they are decoded; others take 5 to 42 bytes a pixel, WebP the most."""
     roi: str = field(default="", metadata=path_like())
     """What is inspected: an image whose black parts are not, a directory with one for each photograph, or a .json file
     of polygons; patches outside neither judge nor are judged (docs/large.md). Empty means everything."""
@@ -211,6 +211,9 @@ class ThresholdConfig:
 
     false_alarm_rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
     """Share of normal images that may be flagged by mistake."""
+    at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
+    """The largest share of the images that can be defective; 1: unknown. Knowing it decides where scores do not: good
+    parts that vary a lot look like a set of which a part is defective."""
     value: float = field(default=0.0, metadata=at_least(0))
     """Flag raw image scores from this value on; 0: the threshold follows from the rate."""
     share: float = field(default=0.0, metadata=within(0.0, 1.0))

@@ -12,13 +12,17 @@ from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.pattern import Verdict
-from codegraph_jax.consistency.review import PhotoReview, PhotoVerdict, Review
+from codegraph_jax.consistency.review import PhotoReview, Review
+from codegraph_jax.consistency.review import PhotoVerdict as Answer
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD
+from codegraph_jax.scoring.verdicts import FEWEST
+from codegraph_jax.scoring.verdicts import Verdict as PhotoVerdict
+from codegraph_jax.scoring.verdicts import verdicts as verdicts_of
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,24 @@ class DetectionResult:
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
+    @property
+    def verdicts(self) -> list[PhotoVerdict]:
+        """The verdict on each image: flagged, look, passed or not judged (`scoring.verdicts`) [n]."""
+        calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
+        return verdicts_of(
+            self.calibration.flagged,
+            self.scores_raw,
+            self.calibration.p_values,
+            good=np.array([labels.get(i) is False for i in range(len(self.scores_raw))], bool),
+            defective=calibrator.defective if calibrator.answers else None,
+            enough=self.enough,
+        )
+
+    @property
+    def enough(self) -> bool:
+        """Whether the threshold rests on enough photos to let others pass; those of a bank count."""
+        return max(self.calibration.images, len(self.scores_raw)) >= FEWEST
+
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
         skipped = f", {len(self.skipped)} not read" if self.skipped else ""
@@ -144,7 +166,7 @@ class DetectionResult:
             patterns.append(replace(pattern, verdict=verdict, name=name))
         judged = dict(self.answers.photos)
         for place, defective in (photos or {}).items():
-            word: PhotoVerdict = "unsure" if defective is None else "defective" if defective else "good"
+            word: Answer = "unsure" if defective is None else "defective" if defective else "good"
             judged[self.keys[place]] = PhotoReview(self.keys[place], verdict=word)
         return Review(self.features, tuple(patterns), judged)
 

@@ -8,6 +8,7 @@ A picture is uint8 [S, S, 3], RGB, resized with antialiasing as the bank's backb
 scores of its patches.
 """
 
+import hashlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,17 @@ import jax
 import numpy as np
 from jax import export
 
+DIGEST = 16
+"""Bytes at the end of the file."""
+
 
 def load(path: str) -> Callable[[np.ndarray], tuple[float, bool, np.ndarray]]:
     """The scorer in a file; the first call compiles it for the device at hand."""
-    exported = export.deserialize(bytearray(Path(path).read_bytes()))
+    data = Path(path).read_bytes()
+    program, digest = data[:-DIGEST], data[-DIGEST:]
+    if hashlib.blake2b(program, digest_size=DIGEST).digest() != digest:
+        raise ValueError(f"{path}: is damaged, or no program that was exported")
+    exported = export.deserialize(bytearray(program))
     call, (wanted,) = jax.jit(exported.call), exported.in_avals
 
     def score(picture: np.ndarray) -> tuple[float, bool, np.ndarray]:
@@ -27,6 +35,8 @@ def load(path: str) -> Callable[[np.ndarray], tuple[float, bool, np.ndarray]]:
         if picture.dtype != np.uint8 or picture.shape != wanted.shape:
             raise ValueError(f"a picture must be uint8 {wanted.shape}, not {picture.dtype} {picture.shape}")
         greatest, flagged, patches = call(picture)
+        if not np.isfinite(greatest):
+            raise ValueError("the score is no finite number")
         return float(greatest), bool(flagged), np.asarray(patches)
 
     return score

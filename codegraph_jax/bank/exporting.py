@@ -5,6 +5,7 @@ the scores of its patches. It runs on CPUs and on NVIDIA GPUs; what JAX promises
 version of JAX reads them for half a year at least.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.resources import files
@@ -17,6 +18,7 @@ import numpy as np
 from jax import export
 from jaxtyping import Array, Bool, Float, UInt8
 
+from codegraph_jax.bank.exported_scorer import DIGEST
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.pool import Pool, pool_scores
 from codegraph_jax.bank.reference_bank import ReferenceBank
@@ -99,7 +101,8 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
     shape = jax.ShapeDtypeStruct((height, width, 3), jnp.uint8)
     data = export.export(jax.jit(function), platforms=PLATFORMS)(shape).serialize()
     with whole_file(path) as name:
-        Path(name).write_bytes(data)
+        # at the end: JAX reads the file all the same
+        Path(name).write_bytes(data + hashlib.blake2b(data, digest_size=DIGEST).digest())
     loader = Path(path).with_name(LOADER)
     with whole_file(loader) as name:
         Path(name).write_bytes((files("codegraph_jax.bank") / LOADER).read_bytes())

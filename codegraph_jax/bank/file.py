@@ -1,6 +1,7 @@
 """The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
@@ -35,6 +37,9 @@ know whole images alone."""
 FORMER_KEY = "codegraph_jax.bank"
 """Metadata of files of format 1, which carry no digest."""
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
+MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
+"""Patches of a photo, pixels along the side of what the backbone sees, degrees, and images in a batch: far more than a
+set needs, and few enough for the memory of a computer."""
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 """What values of the wrong kind raise where they are read."""
 
@@ -64,6 +69,7 @@ class StoredBank:
         marks: patterns known from single photos that a person has judged; the last chapter says which of them count.
         product: what the photos of the set have in common; None of banks that do not say.
         stored_as: type of the patch tokens in the file that it was read from.
+        largest: pixels of the largest photograph of the set; 0 where it is not known.
     """
 
     settings: BackboneConfig
@@ -82,6 +88,7 @@ class StoredBank:
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
     product: Product | None = field(default=None, kw_only=True)
     stored_as: str = field(default="float16", kw_only=True)
+    largest: int = field(default=0, kw_only=True)
 
     def save(self, path: str, dtype: str = "float16") -> None:
         """Writes the bank.
@@ -132,6 +139,7 @@ class StoredBank:
             "variant": self.variant,
             "marks": [mark.as_json() for mark in self.marks],
             "product": self.product.as_json() if self.product else None,
+            "largest": self.largest,
             "history": [chapter.as_json() for chapter in self.history],
             **of_kind,
         }
@@ -146,13 +154,14 @@ class StoredBank:
         """
         about, tensors = _contents(path)
         try:
+            reason = _open_door(about, tensors)
             bank = _bank(about, tensors)
-        except MALFORMED as error:
+        except (*MALFORMED, RecursionError) as error:
             _refuse(path, f"{type(error).__name__}: {error}")
-        height, width = bank.frame.grid
-        # a neighbourhood far larger than the grid is damage, and would take all memory; the default of 5 fits any grid
-        if max(bank.references.options.degrees) > 2 * (height + width) + 1:
-            _refuse(path, "its settings do not fit its tensors")
+        if reason:
+            _refuse(path, reason)
+        if reason := _too_much(bank):
+            _refuse(path, reason)
         if reason := bank.references.damage():
             _refuse(path, reason)
         lasts = [chapter.last for chapter in bank.history]
@@ -164,6 +173,46 @@ class StoredBank:
         if any(not 0 <= place < len(bank.marks) for chapter in bank.history for place in chapter.marks):
             _refuse(path, "its history does not fit its marks")
         return bank
+
+
+def _open_door(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """Why a bank would let everything pass, whatever it shows; empty where it would not.
+
+    A comparison with what is no number is false, so that a score would never reach its threshold.
+    """
+    if finite_or_none(about) != about:
+        return "its settings are not all finite numbers"
+    for name, tensor in tensors.items():
+        numbers = tensor.dtype.kind not in "biu"
+        if numbers and not all(
+            np.isfinite(tensor[i : i + 64].astype(np.float32)).all() for i in range(0, len(tensor), 64)
+        ):
+            return f"its tensor {name} holds what is no finite number"
+    calibration = about.get("calibration")
+    # a share of 0 images is the only way to flag nothing
+    if isinstance(calibration, dict) and calibration.get("threshold") is None and calibration.get("rule") != "share":
+        return "it has no threshold"
+    if "roi" in tensors and not tensors["roi"].any():
+        return "nothing of a photo would be inspected"
+    if "removed" in tensors and tensors["removed"].size and tensors["removed"].all():
+        return "none of its patches serves"
+    return ""
+
+
+def _too_much(bank: StoredBank) -> str:
+    """What would take all memory or time; empty where nothing would."""
+    height, width = bank.frame.grid
+    degrees = bank.references.options.degrees
+    if height * width > MOST_PATCHES:
+        return f"its photos have {height} x {width} patches"
+    # a neighbourhood far larger than the grid is damage; the default of 5 fits any grid
+    if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MOST_DEGREES:
+        return "its degrees do not fit its tensors"
+    if bank.settings.image_size > MOST_PIXELS:
+        return f"its backbone sees {bank.settings.image_size:,} pixels a side"
+    if bank.settings.batch_size > MOST_IMAGES:
+        return f"it takes {bank.settings.batch_size:,} images at once"
+    return ""
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
@@ -213,6 +262,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         marks=tuple(Pattern.from_json(mark) for mark in about.get("marks", ())),
         product=Product.from_json(about["product"]) if about.get("product") else None,
         stored_as=str(layers[0].dtype) if layers else "float16",
+        largest=int(about.get("largest", 0)),
     )
 
 

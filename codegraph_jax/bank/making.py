@@ -103,6 +103,7 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         frame=placement.frame,
         roi=comparison.roi,
         backbone=backbone,
+        largest=int(placement.sizes.prod(axis=1).max(initial=0)),
     )
 
 

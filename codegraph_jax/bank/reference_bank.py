@@ -131,6 +131,7 @@ class ReferenceBank(StoredBank):
         Raises:
             UnreadableImage: an array has another type or shape; or a file cannot be decoded and `data.unreadable` is
                 `error`.
+            BankError: a score is no finite number.
         """
         data, images = data or DataConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
@@ -179,12 +180,19 @@ class ReferenceBank(StoredBank):
         answered = self.answered
         for i, key in enumerate(keys):
             flagged[i] = answered.get(key, flagged[i])
+        p_values = self.calibration.normal_scores.p_values(raw)
+        finite = np.isfinite(raw) & np.isfinite(p_values)
+        if not finite.all():
+            # no comparison with such a score is true, so that the image would pass
+            number = int(np.concatenate(kept)[~finite][0])
+            name = images[number] if isinstance(images[number], str | os.PathLike) else f"image {number}"
+            raise BankError(f"{name}: its score is no finite number; the bank or the weights are damaged")
         return Inspection(
             kept=np.concatenate(kept),
             skipped=skipped,
             patch_scores=patch_scores,
             scores=raw,
-            p_values=self.calibration.normal_scores.p_values(raw),
+            p_values=p_values,
             flagged=flagged,
             placement=placement,
             shows=numbers.reshape(-1, *grid),
@@ -316,7 +324,9 @@ class ReferenceBank(StoredBank):
             tuple(marks),
             defective,
         )
-        return replace(self, references=references, marks=tuple(found), history=(*self.history, chapter))
+        largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
+        history = (*self.history, chapter)
+        return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
 
     def back_to(self, chapter: int) -> "ReferenceBank":
         """The bank as it was after a chapter of its history, from 0.

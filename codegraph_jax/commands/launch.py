@@ -62,8 +62,8 @@ FLAGGING = ("detect", "inspect")
 GOING_ON = ("oecl", "oecl_study", "watch", "serve")
 """The tasks that keep what they have done whatever the settings."""
 
-FINE, SOMETHING_FLAGGED, TO_MEND, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses; the second only where it is asked for."""
+FINE, SOMETHING_FLAGGED, TO_MEND, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Exit statuses; the second and fourth only where it is asked for."""
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/ or its name, perhaps with `:variant`."
@@ -74,7 +74,9 @@ COORDINATOR = flags.DEFINE_string(
 PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: how many processes take part.")
 PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: which one this is, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
-EXIT_CODE = flags.DEFINE_boolean("exit_code", False, "End with status 1 when an image is flagged (also --exit-code).")
+EXIT_CODE = flags.DEFINE_boolean(
+    "exit_code", False, "End with status 1 if an image is flagged, 3 if too few to judge (--exit-code)."
+)
 
 
 def launch(
@@ -166,8 +168,9 @@ def main(arguments: list[str], line: Line) -> int:
         return TO_MEND
     except KeyboardInterrupt:
         _end_interrupted(_how_to_go_on(config))
-    if EXIT_CODE.value and any(outcome.result.calibration.flagged.any() for outcome in outcomes):
-        return SOMETHING_FLAGGED
+    if EXIT_CODE.value:
+        said = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
+        return SOMETHING_FLAGGED if "flagged" in said else NOT_JUDGED if "not judged" in said else FINE
     return FINE
 
 

@@ -159,6 +159,8 @@ def decide_photos(
         placement: of all photos.
     """
     standard = scores[STANDARD.name]
+    answers = replace(answers, at_most=min(answers.at_most, config.at_most))
+    config = replace(config, at_most=answers.at_most)
     proven = found.proven(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).of(standard, proven)
     undecided = Decided(STANDARD.name, patch_scores[STANDARD.name], standard, standard, calibration, answers)

@@ -10,7 +10,8 @@ from urllib.parse import quote
 NAME_BYTES = 255
 """The longest file name that common file systems take."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_FORMULA = ("=", "+", "-", "@")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
@@ -18,7 +19,8 @@ _UNSAFE = re.compile(r"[^\w.-]+")
 def shown(name: str) -> str:
     """`name` as valid Unicode on one line.
 
-    Control characters become their pictures (a newline is ␊), bytes that are not UTF-8 the replacement character.
+    Control characters become their pictures (a newline is ␊). The replacement character stands for bytes that are not
+    UTF-8, and for marks of writing direction, by which a name can be shown backwards.
     """
     return _CONTROL.sub(_picture, _SURROGATE.sub("\ufffd", name))
 
@@ -26,6 +28,12 @@ def shown(name: str) -> str:
 def composed(name: str) -> str:
     """`name` in Unicode's composed form (NFC): macOS writes an umlaut as two characters, others as one."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def table_cell(text: str) -> str:
+    """`text` as valid Unicode on one line that no spreadsheet takes for a formula: an apostrophe goes before it."""
+    text = shown(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def trimmed(text: str, length: int) -> str:

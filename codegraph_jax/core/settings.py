@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import math
 import re
 import textwrap
 import types
@@ -193,6 +194,8 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
             return float(value)
         except OverflowError:
             raise ConfigError(f"{path}: is beyond any float") from None
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{path}: {value!r} is no finite number")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
     return value

@@ -40,9 +40,12 @@ def locked(workdir: Path) -> Iterator[None]:
         reason = "it is a file" if isinstance(error, FileExistsError) else error.strerror or error
         raise WorkdirError(f"{workdir}: cannot be written ({reason}); choose another --workdir") from None
     lock = FileLock(workdir / LOCK, timeout=0, mode=0o666)
+    directory = None
     try:
         lock.acquire()
-    except Timeout:
+        directory = _held(workdir)
+    except (Timeout, BlockingIOError):
+        lock.release()
         raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
     except (OSError, NotImplementedError) as error:  # the latter is filelock's word for a system without flock
         logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
@@ -50,11 +53,37 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if directory is not None:
+            os.close(directory)
         with suppress(OSError):
             if made and {path.name for path in workdir.iterdir()} <= {LOCK}:
                 (workdir / LOCK).unlink(missing_ok=True)
                 for place in made:
                     place.rmdir()
+
+
+def _held(workdir: Path) -> int | None:
+    """A descriptor that locks the directory itself: the lock file may be deleted while a run is at work.
+
+    Raises:
+        BlockingIOError: another run holds it.
+    """
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # Windows, where a file that is open cannot be deleted
+        return None
+    try:
+        descriptor = os.open(workdir, os.O_RDONLY)
+    except OSError:  # it may be written and not read
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None  # a file system that locks files alone
+    return descriptor
 
 
 @contextmanager

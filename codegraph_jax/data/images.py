@@ -151,10 +151,11 @@ def size_of(source: Source) -> tuple[int, int] | None:
             return source.size
         if isinstance(source, StoredImage):
             return load_image(source).size
-        path = os.fspath(source)
-        if not stat.S_ISREG(Path(path).stat().st_mode):
+        file, page = page_of(os.fspath(source))
+        if not stat.S_ISREG(Path(file).stat().st_mode):
             return None
-        with Image.open(path, formats=formats_of(path)) as image:
+        with Image.open(file, formats=formats_of(file)) as image:
+            image.seek(page - 1)
             width, height = image.size
             if isinstance(image, TiffImagePlugin.TiffImageFile):
                 # some versions of Pillow give the upright size, and the tags that of the stored pixels

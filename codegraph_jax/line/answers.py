@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from codegraph_jax.core.names import shown
 from codegraph_jax.line.part import Alarm, Part
@@ -35,12 +35,27 @@ class AlarmOut(BaseModel):
     sheet: str | None = Field(description="where its contact sheet is")
 
 
+class VerdictOut(BaseModel):
+    """What a controller needs of a part."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: int
+    key: str = Field(description="what makes it one part: sent again, it is the same")
+    name: str
+    status: Literal["judged", "failed"]
+    reason: str = Field(description="why it failed")
+    verdict: Literal["OK", "NOK"] = Field(description="NOK: it is flagged, or could not be judged")
+    score_raw: float | None
+
+
 class PartOut(BaseModel):
     """One part and its verdict; fields of the same name as in scores.json mean the same."""
 
     id: int
     key: str = Field(description="what makes it one part: sent again, it is the same")
     name: str
+    verdict: Literal["OK", "NOK"] = Field(description="NOK: it is flagged, or could not be judged")
     path: str = Field(description="file of its picture, on the server")
     received: str = Field(description="ISO 8601, UTC")
     judged: str = Field(description="ISO 8601, UTC")
@@ -104,6 +119,7 @@ def part_out(part: Part) -> PartOut:
     return PartOut.model_validate(
         {name: getattr(part, name) for name in names}
         | {
+            "verdict": _verdict(part),
             # names of files need not be Unicode
             "key": shown(part.key),
             "name": shown(part.name),
@@ -115,3 +131,20 @@ def part_out(part: Part) -> PartOut:
             "alarms": [alarm_out(alarm) for alarm in part.alarms],
         }
     )
+
+
+def verdict_out(part: Part) -> VerdictOut:
+    """The verdict alone."""
+    return VerdictOut(
+        id=part.id,
+        key=shown(part.key),
+        name=shown(part.name),
+        status="judged" if part.status == "judged" else "failed",
+        reason=part.reason,
+        verdict=_verdict(part),
+        score_raw=part.score,
+    )
+
+
+def _verdict(part: Part) -> Literal["OK", "NOK"]:
+    return "OK" if part.status == "judged" and part.flagged is False else "NOK"

@@ -1,19 +1,20 @@
 """Rows of a ledger for images that were inspected together."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.images import page_of
-from codegraph_jax.line.part import Part, file_key, judged_part, now
+from codegraph_jax.line.part import Part, content_of_file, file_key, judged_part, look_of, now
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
 
 
 def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: str) -> Part:
     """The row of an image that the bank has judged; `name` is what it is called."""
-    result, moment = record.outcome.result, now()
-    part = Part(_key_of(name, record.path), name, _place(record.path), moment, moment, "judged", layer=picture.layer)
+    result = record.outcome.result
+    part = replace(_blank(record.path, name), layer=picture.layer)
     content = result.placement.content(record.index)
     seen = [s.pattern for s in result.consistency.sightings if record.index in s.images]
     return judged_part(
@@ -29,8 +30,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
 
 def unreadable_part(path: str, name: str, reason: str) -> Part:
     """The row of an image that cannot be read."""
-    moment = now()
-    return Part(_key_of(name, path), name, _place(path), moment, moment, "failed", reason)
+    return replace(_blank(path, name), status="failed", reason=reason)
 
 
 def _place(path: str) -> str:
@@ -38,9 +38,12 @@ def _place(path: str) -> str:
     return os.path.abspath(path) if os.path.isfile(page_of(path)[0]) else path  # noqa: PTH100, PTH113
 
 
-def _key_of(name: str, path: str) -> str:
-    """Of an image that no file holds, or that has gone meanwhile, its name alone."""
+def _blank(path: str, name: str) -> Part:
+    """The row of an image before anything is known of it but its file."""
+    moment = now()
     try:
-        return file_key(name, Path(page_of(path)[0]).stat().st_mtime_ns)
-    except (OSError, ValueError):
-        return name
+        status, content = Path(page_of(path)[0]).stat(), content_of_file(page_of(path)[0])
+        key, look = file_key(name, status, content), look_of(status)
+    except (OSError, ValueError):  # no file holds it, or it has gone meanwhile: its name alone
+        key, content, look = name, "", ""
+    return Part(key, name, _place(path), moment, moment, "judged", content=content, look=look)

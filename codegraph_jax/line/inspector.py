@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import math
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImage, full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.drift import MOST, Chart, Drift
-from codegraph_jax.line.ledger import Ledger
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
 from codegraph_jax.line.part import Alarm, Part, judged_part, now
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
@@ -30,6 +32,13 @@ ALARMS, PICTURES = OWN = ("alarms", "pictures")
 """Directories below the workdir for contact sheets and for pictures that were sent."""
 FIGURES = ("score", *PICTURE)
 """What is watched for drift."""
+ATTEMPTS = 2
+"""How many times the process may end while it judges a picture before that picture is given up."""
+TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while it judged this photo (out of memory?); not tried again"
+REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
+"""Size of a picture, in all and along its longer side, at which its flagged regions are looked for at most."""
+LEAST_FREE = 50_000_000
+"""Bytes below which the disk counts as full."""
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +65,7 @@ class Inspector:
     def __init__(self, bank: ReferenceBank, ledger: Ledger, workdir: Path, mean_run: float = 10_000):
         self.bank, self.ledger, self.workdir, self.mean_run = bank, ledger, workdir, mean_run
         self._turn = threading.Lock()
+        self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
         self._unusual = bank.calibration.unusual
         self._known = bank.taught.standouts if bank.taught else Standouts.nothing(0)
@@ -68,9 +78,19 @@ class Inspector:
         self._restored()
 
     def judge(
-        self, key: str, name: str, path: str, give_up: Callable[[bool], bool] = lambda failed: False
+        self,
+        key: str,
+        name: str,
+        path: str,
+        give_up: Callable[[bool], bool] = lambda failed: False,
+        *,
+        content: str = "",
+        look: str = "",
+        replaces: int = 0,
     ) -> Part | None:
         """Judges a part and records it; a part of the same key that is recorded already is returned as it is.
+
+        A part that failed binds nothing: another picture under its key is judged, and takes its place.
 
         Args:
             key: what makes it one part, see `ledger.Part`.
@@ -78,22 +98,51 @@ class Inspector:
             path: of its picture.
             give_up: asked once the picture was looked at, and told whether it could not be decoded: whether to leave
                 the part alone, since it may come yet. Then the result is None, and nothing is recorded.
+            content, look: see `Part`.
+            replaces: number of the part whose place it takes; 0: none.
 
         Raises:
             LedgerUnavailable: the verdict cannot be recorded now. Nothing is known of the part then; try again.
         """
         with self._turn:
             if known := self.ledger.find(key):
-                return known
-            look = self._judged(_blank(key, name, path), path)
-            if give_up(look.part.status == "failed"):
-                return None
-            return self._record(look)
+                if known.status == "judged" or known.content == content:
+                    return known
+                replaces = known.id
+            part, picture = replace(_blank(key, name, path), content=content, look=look), content or key
+            if picture not in self._begun and self.ledger.begin(picture) > ATTEMPTS:
+                # its attempts stay in the ledger, so that it is not tried under another name either
+                failed = replace(part, judged=now(), status="failed", reason=TOO_MANY_ATTEMPTS)
+                return self.ledger.record(failed, replaces=replaces)
+            self._begun.add(picture)
+            recorded = None
+            try:
+                seen = self._judged(part, path)
+                if not give_up(seen.part.status == "failed"):
+                    recorded = self._record(seen, replaces, picture)
+            finally:
+                # whatever has happened, it has not ended the process
+                with contextlib.suppress(LedgerUnavailable):
+                    if recorded is None:
+                        self.ledger.end(picture)
+                    self._begun.discard(picture)
+            return recorded
 
-    def fail(self, key: str, name: str, path: str, reason: str) -> Part:
+    def check(self) -> None:
+        """Tries whether a part could be judged and recorded now.
+
+        Raises:
+            LedgerUnavailable: it could not, and why.
+        """
+        self.ledger.check()
+        free = shutil.disk_usage(self.workdir).free
+        if free < LEAST_FREE:
+            raise LedgerUnavailable(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
+
+    def fail(self, key: str, name: str, path: str, reason: str, look: str = "") -> Part:
         """Records a part that cannot be judged; errors as for `judge`."""
         with self._turn:
-            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason)
+            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, look=look)
             return self.ledger.record(failed)
 
     def _judged(self, part: Part, source: str) -> _Look:
@@ -124,8 +173,10 @@ class Inspector:
         regions: list[Region] = []
         if flagged or always:
             background = float(np.median(placement.judged_scores(inspection.patch_scores)))
-            inspected = inspection.inspected[0](width, height) if inspection.inspected else None
-            _, regions = find_regions(scores, background, calibration, shows, (width, height), inspected)
+            size = _bounded(width, height)
+            inspected = inspection.inspected[0](*size) if inspection.inspected else None
+            _, regions = find_regions(scores, background, calibration, shows, size, inspected)
+            regions = [_enlarged(region, size, (width, height)) for region in regions]
         seen = [sighting.pattern for sighting in inspection.sightings if sighting.images]
         verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
@@ -137,11 +188,11 @@ class Inspector:
         # what parts of the set show that passed is no news
         return _Look(part, inspection.standouts[0].unlike(self._known, LIMITS[-1]), defects)
 
-    def _record(self, look: _Look) -> Part:
+    def _record(self, look: _Look, replaces: int, picture: str) -> Part:
         """Tells the monitors and writes everything, or nothing."""
         part, number = look.part, self.ledger.next_number()
         if part.status == "failed":
-            return self.ledger.record(part)
+            return self.ledger.record(part, replaces=replaces, ended=picture)
         try:
             drift, recurrence = self._restored()
             alarms: list[Alarm] = []
@@ -157,11 +208,17 @@ class Inspector:
                 look.standouts.to_bytes() if len(look.standouts) else None,
                 {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name},
                 forget=max(0, number - WINDOW),
+                replaces=replaces,
+                ended=picture,
+                keep=recurrence.usual,
             )
         except BaseException:
             # the monitors may know of a part that the ledger does not: they are read anew
             self._monitors = None
             raise
+        if replaces:
+            # the monitors know the row that is gone: they are read anew
+            self._monitors = None
         for alarm in recorded.alarms:
             with contextlib.suppress(OSError):  # a full disk; the sheet is made again when somebody asks for it
                 self.sheet(alarm)
@@ -176,16 +233,44 @@ class Inspector:
             if ledger.monitor("bank") not in (None, self.bank.name):
                 # another bank scores otherwise: what the one before it gave says nothing of this one
                 last = ledger.next_number() - 1
-                state["score"] = Chart(start=last, since_up=last, since_down=last).state()
-            starts = [chart["start"] for chart in state.values()]
+                state["score"] = Chart(starts=[last]).state()
+            starts = [Chart.of(chart).start for chart in state.values()]
             drift = Drift(FIGURES, self.mean_run, {"score": scores}, state, ledger.passed(min(starts, default=0), MOST))
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
-            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW)]
+            known = ledger.monitor("recurrence")
+            usual = (known or {}).get("usual", ())
+            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW + len(usual))]
             # those of another backbone cannot be compared
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
-            self._monitors = drift, Recurrence(ledger.monitor("recurrence"), kept)
+            self._monitors = drift, Recurrence(known, kept)
         return self._monitors
+
+    def acknowledge(self, number: int, reason: str) -> Alarm | None:
+        """A person says why an alarm needs nothing done ("our daily cycle", "a new batch"): it is not raised again.
+
+        Returns:
+            The alarm with its reason; None where there is none of this number.
+
+        Raises:
+            LedgerUnavailable: it cannot be recorded now, and nothing has changed.
+        """
+        with self._turn:
+            alarm = self.ledger.alarm(number)
+            if alarm is None or alarm.reason:
+                return alarm
+            drift, recurrence = self._restored()
+            try:
+                if alarm.kind == "drift":
+                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MOST))
+                else:
+                    recurrence.accept(alarm.subject, alarm.parts)
+                states = {"drift": drift.state(), "recurrence": recurrence.state()}
+                self.ledger.acknowledge(number, reason, now(), states)
+            except BaseException:
+                self._monitors = None  # as in `_record`
+                raise
+            return replace(alarm, reason=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
         """The contact sheet of an alarm, made where it is missing; None where it has none."""
@@ -197,6 +282,27 @@ class Inspector:
             with whole_file(path) as name:
                 sheets.contact_sheet_of(alarm, parts, self.bank.value_range).save(name, "PNG")
         return path
+
+
+def _bounded(width: int, height: int) -> tuple[int, int]:
+    """The size at which regions are looked for: they follow from few patches, however many pixels a picture has."""
+    scale = min(1.0, (REGION_PIXELS / (width * height)) ** 0.5, REGION_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> Region:
+    """A region of a picture that was looked at with another size, both (width, height)."""
+    if size == full:
+        return region
+    x, y = (whole / part for whole, part in zip(full, size))
+    left, top, right, bottom = region.box
+    return replace(
+        region,
+        box=(int(left * x), int(top * y), min(math.ceil(right * x), full[0]), min(math.ceil(bottom * y), full[1])),
+        polygon=[[[round(a * x, 1), round(b * y, 1)] for a, b in ring] for ring in region.polygon],
+        area=round(region.area * x * y),
+        run_lengths=None,
+    )
 
 
 def _blank(key: str, name: str, path: str) -> Part:

@@ -12,22 +12,24 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import shown
-from codegraph_jax.line.part import Alarm, Part
+from codegraph_jax.core.names import table_cell
+from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
-APPLICATION, VERSION = 0x436F4447, 1
-"""What the header of the file says of itself."""
+APPLICATION, VERSION = 0x436F4447, 2
+"""What the header of the file says of itself. Files of version 1 lack the columns of `ADDED`."""
 WAIT_SECONDS = 10.0
 """How long a write waits for somebody else's lock before it gives up; the caller tries again."""
+MOST_IDLE = 4
+"""Connections that stay open between operations."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,6 +51,7 @@ CREATE TABLE IF NOT EXISTS parts (
     layer BLOB
 );
 CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
+CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     part INTEGER NOT NULL REFERENCES parts (id),
@@ -58,13 +61,23 @@ CREATE TABLE IF NOT EXISTS alarms (
     message TEXT NOT NULL,
     parts TEXT NOT NULL DEFAULT '[]'
 );
+CREATE TABLE IF NOT EXISTS acknowledged (
+    alarm INTEGER PRIMARY KEY REFERENCES alarms (id),
+    reason TEXT NOT NULL,
+    moment TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS standouts (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
     vectors BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS inbox (key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
+ADDED = {"parts": ("content", "look"), "inbox": ("content",)}
+"""Columns that came with version 2, by table."""
+ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
+"""Alarms, each with the reason that a person has given."""
 COLUMNS = (
     "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
     "flagged", "width", "height", "shows", "seconds",
@@ -77,40 +90,65 @@ class LedgerError(UserError):
 
 
 class LedgerUnavailable(UserError):
-    """The ledger cannot be written now: somebody holds it, or the disk is full. Nothing of the part is recorded."""
+    """The ledger cannot be read or written now: it is locked, damaged or gone, or the disk is full.
+
+    Nothing of the part is recorded.
+    """
 
 
 class Ledger:
-    """The ledger of one line; safe to use from several threads, each of which gets a connection of its own.
+    """The ledger of one line; safe to use from several threads.
+
+    Each operation takes one of a few open connections for itself, so that their number depends on how many operations
+    run at once, not on how many threads there have been.
 
     Args:
         path: of the file, made where it is missing.
 
     Raises:
-        LedgerError: it is something else, or cannot be opened.
+        LedgerError: it is something else, is damaged, or cannot be opened.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._threads = threading.local()
+        self._places = (str(self.path), f"{self.path}-wal")
         self._writing = threading.Lock()
-        self._open: list[sqlite3.Connection] = []
+        self._idle: list[sqlite3.Connection] = []
+        # stays open and unused: SQLite deletes the -wal file when the last connection is closed
+        self._anchor: sqlite3.Connection | None = None
         try:
-            connection = self._connection
-            application, version = (
-                connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-            )
-            empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if not empty and application != APPLICATION:
-                raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
-            if version > VERSION:
-                raise LedgerError(f"{self.path}: was written by a later version of this program")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.executescript(SCHEMA)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        except sqlite3.Error as error:
+            with closing(self._connected()) as connection:
+                self._require_ledger(connection)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(SCHEMA)
+                for table, names in ADDED.items():
+                    present = {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}
+                    for name in names:
+                        if name not in present:
+                            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
+                connection.execute("CREATE INDEX IF NOT EXISTS contents ON parts (content)")
+                connection.execute(f"PRAGMA application_id = {APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+            self._open()
+        except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
+
+    def _require_ledger(self, connection: sqlite3.Connection) -> None:
+        """Refuses what is no ledger, or a damaged one."""
+        application, version = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        )
+        empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if not empty and application != APPLICATION:
+            raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
+        if version > VERSION:
+            raise LedgerError(f"{self.path}: was written by a later version of this program")
+        damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise LedgerError(
+                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to begin a new ledger, or put a "
+                "copy in its place"
+            )
 
     def find(self, key: str) -> Part | None:
         """The part of this key, if it has been recorded."""
@@ -121,6 +159,24 @@ class Ledger:
         """The part of this number."""
         rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
         return rows[0] if rows else None
+
+    def looked_at(self, files: Iterable[tuple[str, str]]) -> set[str]:
+        """Which of some files, each with its name and its look, are recorded, by their names; see `Part.look`."""
+        query = "SELECT 1 FROM parts WHERE name = ? AND look = ? LIMIT 1"
+        with self._connection("read") as connection:
+            return {name for name, look in files if connection.execute(query, (_stored(name), look)).fetchone()}
+
+    def of_file(self, name: str) -> Part | None:
+        """The last part that a file of this name was."""
+        rows = self._select(
+            "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1", (_stored(name),)
+        )
+        return rows[0] if rows else None
+
+    def alike(self, content: str, rest: str) -> list[Part]:
+        """The last parts that were files with this content, and whose keys are their names and this rest."""
+        query = "SELECT * FROM parts WHERE content = ? AND look != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
+        return self._select(query, (content, rest))
 
     def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
         """The last parts, the newest first.
@@ -142,7 +198,7 @@ class Ledger:
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, the newest first; arguments as for `latest`."""
         rows = self._read(
-            "SELECT * FROM alarms WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
+            f"SELECT * FROM {ALARMS} WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
 
@@ -157,7 +213,7 @@ class Ledger:
 
     def alarm(self, number: int) -> Alarm | None:
         """The alarm of this number."""
-        rows = self._read("SELECT * FROM alarms WHERE id = ?", (number,))
+        rows = self._read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
     def monitor(self, name: str) -> Any:
@@ -186,6 +242,9 @@ class Ledger:
         standouts: bytes | None = None,
         monitors: Mapping[str, Any] | None = None,
         forget: int = 0,
+        replaces: int = 0,
+        ended: str = "",
+        keep: Iterable[int] = (),
     ) -> Part:
         """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
 
@@ -194,12 +253,19 @@ class Ledger:
             standouts: what stands out in it, for the search for what recurs.
             monitors: state by name.
             forget: standouts of parts up to this number are no longer needed.
+            replaces: number of the row that this one takes the place of, with its alarms; 0: none.
+            ended: the picture whose attempts are over, see `begin`.
+            forget: standouts of parts up to this number are no longer needed,
+            keep: but for those of these parts.
 
         Raises:
             LedgerUnavailable: it cannot be written now, and nothing was.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
+            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(ended),))
+            for table, column in (("standouts", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
+                cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT * FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
                 return self._with_alarms(_part(known))
@@ -213,11 +279,56 @@ class Ledger:
             if standouts is not None:
                 cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, standouts))
             if forget:
-                cursor.execute("DELETE FROM standouts WHERE part <= ?", (forget,))
+                cursor.execute(
+                    "DELETE FROM standouts WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
+                    (forget, json.dumps(list(keep))),
+                )
             for name, state in (monitors or {}).items():
                 cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
+
+    def acknowledge(self, alarm: int, reason: str, moment: str, monitors: Mapping[str, Any]) -> None:
+        """Writes why an alarm needs nothing done, and what the monitors know then; errors as for `record`.
+
+        Args:
+            alarm: its number; a reason that was given before gives way.
+            reason: in a person's words.
+            moment: ISO 8601 in UTC.
+            monitors: state by name.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", (alarm, reason, moment))
+            for name, state in monitors.items():
+                cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
+
+    def begin(self, picture: str) -> int:
+        """Counts that a picture is about to be judged; returns how many times that was begun and never ended.
+
+        Args:
+            picture: its content, or the key of its part.
+
+        Raises:
+            LedgerUnavailable: as for `record`.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute(
+                "INSERT INTO attempts VALUES (?, 1) ON CONFLICT (picture) DO UPDATE SET count = count + 1",
+                (_stored(picture),),
+            )
+            row = cursor.execute("SELECT count FROM attempts WHERE picture = ?", (_stored(picture),)).fetchone()
+        return int(row[0])
+
+    def end(self, picture: str) -> None:
+        """Forgets the attempts at a picture; errors as for `record`."""
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(picture),))
+
+    def move(self, part: Part) -> None:
+        """Writes key, name, path and look of a part whose file has another name, or looks otherwise to the system."""
+        values = (*map(_stored, (part.key, part.name, part.path)), part.look, part.id)
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
 
     def record_all(self, parts: Iterable[Part]) -> None:
         """Writes parts that no monitor is told of, all or none; errors as for `record`.
@@ -229,42 +340,57 @@ class Ledger:
                 known = cursor.execute("SELECT id FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
-    def receive(self, key: str, name: str, path: str) -> str:
-        """Notes a picture that has come and is to be judged; returns the path that is noted for this key.
+    def receive(self, key: str, name: str, path: str, content: str = "") -> tuple[str, str]:
+        """Notes a picture that has come and is to be judged.
+
+        Returns:
+            path and content of the picture that is noted for this key: that of an earlier request, as long as it is
+            there.
 
         Raises:
             LedgerUnavailable: it cannot be written now.
         """
         with self._writing, self._transaction() as cursor:
-            cursor.execute("INSERT OR IGNORE INTO inbox VALUES (?, ?, ?)", tuple(map(_stored, (key, name, path))))
-            return _text(cursor.execute("SELECT path FROM inbox WHERE key = ?", (_stored(key),)).fetchone()[0])
+            query = "SELECT path, content FROM inbox WHERE key = ?"
+            noted = cursor.execute(query, (_stored(key),)).fetchone()
+            if noted and (noted["content"] != content or Path(_text(noted["path"])).exists()):
+                return _text(noted["path"]), noted["content"]
+            values = (*map(_stored, (key, name, path)), content)
+            cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, content) VALUES (?, ?, ?, ?)", values)
+        return path, content
 
     def drop(self, key: str) -> None:
         """Forgets that a picture has come; errors as for `receive`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
-    def inbox(self) -> list[tuple[str, str, str]]:
-        """(key, name, path) of what has come and is not judged yet, in the order in which it came."""
-        rows = self._read("SELECT key, name, path FROM inbox ORDER BY rowid")
-        return [(_text(row[0]), _text(row[1]), _text(row[2])) for row in rows]
+    def inbox(self) -> list[tuple[str, str, str, str]]:
+        """(key, name, path, content) of what has come and is not judged yet, in the order in which it came."""
+        rows = self._read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
+        return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:
         """The number that the next part will get, where nobody else writes."""
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
-    def csv(self) -> Iterator[str]:
-        """All parts as CSV, a line each in their order, under a heading."""
+    def csv(self, mark: bool = False) -> Iterator[str]:
+        """All parts as CSV, a line each in their order, under a heading.
+
+        Args:
+            mark: begin with a byte order mark.
+        """
         last = 0
         stream = io.StringIO()
+        stream.write("\ufeff" if mark else "")
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         while True:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
-                names = {name: shown(_text(row[name])) for name in ("key", "name", "path")}
-                writer.writerow(dict(row) | names | {"shows": "; ".join(json.loads(row["shows"]))})
+                texts = {name: _text(row[name]) for name in ("key", "name", "path", "reason")}
+                texts["shows"] = "; ".join(json.loads(row["shows"]))
+                writer.writerow(dict(row) | {name: table_cell(text) for name, text in texts.items()})
             yield stream.getvalue()
             stream.seek(0)
             stream.truncate()
@@ -272,39 +398,90 @@ class Ledger:
                 return
             last = rows[-1]["id"]
 
-    def export(self, path: str | Path) -> None:
-        """Writes `csv` to a file."""
+    def export(self, path: str | Path, mark: bool = False) -> None:
+        """Writes `csv` to a file; `mark` as there."""
         with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
-            stream.writelines(self.csv())
+            stream.writelines(self.csv(mark))
 
     def check(self) -> None:
-        """Tries whether a part could be recorded now; errors as for `record`."""
+        """Writes as if a part were recorded; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
-            cursor.execute("UPDATE monitors SET state = state WHERE name = ''")
+            cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('checked', ?)", (json.dumps(now()),))
 
     def close(self) -> None:
         """Closes all connections; the file is whole without its -wal and -shm files from then on."""
-        for connection in self._open:
-            connection.close()
-        self._open.clear()
-        self._threads = threading.local()
+        while self._idle:
+            self._idle.pop().close()
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """That of this thread."""
-        connection: sqlite3.Connection | None = getattr(self._threads, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA synchronous = FULL")
-            self._threads.connection = connection
-            self._open.append(connection)
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous = FULL")
         return connection
+
+    def _open(self) -> None:
+        """Opens the connection that keeps the -wal file, and notes which files belong to the ledger."""
+        self._anchor = self._connected()
+        self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        self._files = self._identity()
+
+    def _identity(self) -> list[tuple[int, int] | None]:
+        """Device and inode of the file and of its -wal file; None where one is missing.
+
+        The files are not opened for this: closing one would drop the locks that SQLite holds for this process.
+        """
+        found: list[tuple[int, int] | None] = []
+        for place in self._places:
+            try:
+                status = os.stat(place)  # noqa: PTH116  before every operation: half the time
+                found.append((status.st_dev, status.st_ino))
+            except FileNotFoundError:
+                found.append(None)
+        return found
+
+    @contextmanager
+    def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else uses meanwhile.
+
+        A connection that failed is closed: it may have been opened while the file could not be written.
+
+        Raises:
+            LedgerUnavailable: there is none, what was done with it failed, or the file is no longer the one that was
+                opened.
+        """
+        connection = None
+        try:
+            if self._anchor is None:
+                self._open()
+            if self._identity() != self._files:
+                raise LedgerUnavailable(
+                    f"{self.path}: was removed or replaced while the line was at work; put it back, or start the line "
+                    "again to go on with what is there now"
+                )
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                connection = self._connected()
+            yield connection
+        except (sqlite3.Error, OSError) as error:
+            if connection is not None:
+                with suppress(sqlite3.Error):
+                    connection.close()
+                connection = None
+            raise LedgerUnavailable(f"{self.path}: cannot be {purpose} now ({error})") from None
+        finally:
+            if connection is not None:
+                if len(self._idle) < MOST_IDLE:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        connection = self._connection
-        try:
+        with self._connection("written") as connection:
             cursor = connection.cursor()
             cursor.execute("BEGIN IMMEDIATE")
             try:
@@ -314,20 +491,16 @@ class Ledger:
                 if connection.in_transaction:
                     connection.rollback()
                 raise
-        except sqlite3.OperationalError as error:
-            raise LedgerUnavailable(f"{self.path}: cannot be written now ({error})") from None
 
     def _read(self, query: str, values: Sequence[object] = ()) -> list[sqlite3.Row]:
-        try:
-            return self._connection.execute(query, values).fetchall()
-        except sqlite3.OperationalError as error:
-            raise LedgerUnavailable(f"{self.path}: cannot be read now ({error})") from None
+        with self._connection("read") as connection:
+            return connection.execute(query, values).fetchall()
 
     def _select(self, query: str, values: Sequence[object] = ()) -> list[Part]:
         return [self._with_alarms(_part(row)) for row in self._read(query, values)]
 
     def _with_alarms(self, part: Part) -> Part:
-        rows = self._read("SELECT * FROM alarms WHERE part = ? ORDER BY id", (part.id,))
+        rows = self._read(f"SELECT * FROM {ALARMS} WHERE part = ? ORDER BY id", (part.id,))
         return replace(part, alarms=tuple(map(_alarm, rows))) if rows else part
 
 
@@ -377,6 +550,8 @@ def _values(part: Part) -> dict[str, Any]:
         "statistics": json.dumps(dict(part.statistics)),
         "seconds": part.seconds,
         "layer": part.layer,
+        "content": part.content,
+        "look": part.look,
     }
 
 

@@ -1,9 +1,12 @@
 """What a line says of one part."""
 
+import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from hashlib import blake2b
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +14,9 @@ from jaxtyping import Float
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, rows_of
+
+HEAD, PIECE = 64, 2**20
+"""Bytes of the beginning of a file, in which formats note where the rest is; bytes that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,7 @@ class Alarm:
         message: one sentence for a person.
         parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
         id, part, raised: as the ledger has them; 0 and empty before.
+        reason: why nothing need be done, in a person's words; empty where nobody has acknowledged it.
     """
 
     kind: str
@@ -32,6 +39,7 @@ class Alarm:
     id: int = 0
     part: int = 0
     raised: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Part:
     """One part and its verdict.
 
     Attributes:
-        key: what makes it one part: a file's name and time, or what a request has named.
+        key: what makes it one part: a file's name, time, size and content, or what a request has named.
         name: what people call it.
         path: file of its picture.
         received, judged: times, ISO 8601 in UTC.
@@ -54,6 +62,8 @@ class Part:
         statistics: what the monitors look at.
         seconds: from the picture at hand to the verdict.
         layer: PNG of the anomaly map with transparency.
+        content: digest of the picture's bytes, see `content_of`; empty where it is not known.
+        look: time, size and number of the file as the system gave them; empty of pictures that were sent.
         id: number of its row; 0 before it has one.
         alarms: those that it has raised.
     """
@@ -78,6 +88,8 @@ class Part:
     statistics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     layer: bytes | None = None
+    content: str = ""
+    look: str = ""
     id: int = 0
     alarms: tuple[Alarm, ...] = ()
 
@@ -128,6 +140,71 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def file_key(name: str, time_ns: int) -> str:
-    """The key of a file: its name, and the time of its last change in nanoseconds."""
-    return f"{name}@{time_ns}"
+def file_key(name: str, status: os.stat_result, content: str) -> str:
+    """The key of a file: its name, the time of its last change in nanoseconds, its size in bytes, and its content."""
+    return f"{name}@{status.st_mtime_ns}+{status.st_size}+{content}"
+
+
+def look_of(status: os.stat_result) -> str:
+    """How a file looks to the system: without a change of it nothing has been written to the file.
+
+    The time of the last change alone does not tell: some cameras have no clock, and some file systems count in steps of
+    two seconds.
+    """
+    return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino}"
+
+
+def content_of_file(path: str | os.PathLike[str], most: int | None = None) -> str:
+    """`content_of` a file; empty for pipes and devices, which may never end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb", opener=_open_at_once) as stream:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return ""
+        return content_of(stream, most)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # opening a pipe waits for a writer otherwise
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def content_of(stream: BinaryIO, most: int | None = None) -> str:
+    """Length, digest of the beginning and digest of the rest of the bytes of a stream, without the zeros at its end.
+
+    Files whose room is reserved before they are written end in zeros until they are whole, and some writers return to
+    the beginning when they have written the rest: see `goes_on`.
+
+    Args:
+        stream: from its beginning.
+        most: bytes that are read; None: all.
+    """
+    head = stream.read(HEAD if most is None else min(HEAD, most))
+    length, read, rest = len(head.rstrip(b"\0")), len(head), blake2b(digest_size=16)
+    while piece := stream.read(PIECE if most is None else min(PIECE, most - read)):
+        used = piece.rstrip(b"\0")
+        if used:
+            # pieces of zeros alone before this one count from here on
+            rest.update(read.to_bytes(8, "little") + used)
+            length = read + len(used)
+        read += len(piece)
+    return f"{length}:{blake2b(head[:length], digest_size=16).hexdigest()}:{rest.hexdigest()}"
+
+
+def goes_on(former: str, content: str, path: str | os.PathLike[str]) -> bool:
+    """Whether a file holds what it held before, and more behind it.
+
+    Args:
+        former: content that the file had.
+        content: that it has now.
+        path: the file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    length, now_long = (int(text.partition(":")[0] or 0) for text in (former, content))
+    if not former or now_long <= length:
+        return False
+    return content_of_file(path, length).rpartition(":")[2] == former.rpartition(":")[2]

@@ -35,8 +35,9 @@ class MonitorSettings:
 class ImageSettings:
     """What pictures may be."""
 
-    max_megapixels: float = field(default=179.0, metadata=at_least(1))
-    """The largest photograph that is decoded, in millions of pixels; larger ones fail."""
+    max_megapixels: float = field(default=0.0, metadata=at_least(0))
+    """The largest photograph that is decoded, in millions of pixels; larger ones fail. 0 means four times the largest
+    photograph of the set that made the bank. Decoding takes 5 to 42 bytes a pixel, WebP the most."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class WebSettings:
     queue: int = field(default=64, metadata=at_least(1))
     """How many pictures may wait; more are refused with status 503, to be sent again."""
     timeout: float = field(default=30.0, metadata=at_least(0.1))
-    """How many seconds a request may take to arrive."""
+    """How many seconds the headers of a request may take to arrive, and then its body."""
+    csv_mark: bool = False
+    """Whether /parts.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
     """Which of the pictures that were sent are kept on disk; `flagged` keeps besides those of which one normal part in
     ten scores so high, which the search for what recurs may show."""
@@ -91,3 +94,5 @@ class PartsConfig:
     """The task that this config is for."""
     line: str = field(default="", metadata=path_like())
     """The workdir of the line."""
+    csv_mark: bool = False
+    """Whether parts.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""

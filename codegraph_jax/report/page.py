@@ -54,12 +54,11 @@ FEWEST_DRAWN = 10
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a record, its picture, its number in the report, its verdict, and the group it is in."""
+    """One line of the table: a record, its picture, its number in the report, and the group it is in."""
 
     number: int
     record: Record
     picture: Picture
-    verdict: verdicts.Verdict
     shares: str | None
 
 
@@ -136,7 +135,7 @@ def write_page(
         review: the answers that this run was made with.
     """
     reviewable = reviewable and all(outcome.result.keys for outcome in outcomes)
-    rows = _rows(outcomes, records, pictures, recurrences)
+    rows = _rows(records, pictures, recurrences)
     draft = review_draft(outcomes, recurrences, review) if reviewable else None
     data = {
         "images": [_image_data(row, outcomes) for row in rows],
@@ -152,7 +151,7 @@ def write_page(
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
     style, scripts = _package_text("page.css"), [_package_text(name) for name in ("looks.js", "page.js")]
-    counts = Counter(row.verdict for row in rows)
+    counts = Counter(row.record.verdict for row in rows)
     template = _environment().from_string(_package_text("page.html.j2"))
     html = template.render(
         style=Markup(style),
@@ -191,39 +190,13 @@ def write_page(
         Path(name).write_bytes(html.encode("utf-8"))
 
 
-def _rows(
-    outcomes: Sequence[Outcome],
-    records: Sequence[Record],
-    pictures: Sequence[Picture],
-    recurrences: Sequence[Recurrence],
-) -> list[Row]:
+def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
     """In the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
-    said = [verdict for outcome in outcomes for verdict in _verdicts(outcome)]
     return [
-        Row(
-            number, record, picture, verdict, labels[id(record.outcome), record.community] if record.community else None
-        )
-        for number, (record, picture, verdict) in enumerate(zip(records, pictures, said))
+        Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
+        for number, (record, picture) in enumerate(zip(records, pictures))
     ]
-
-
-def _verdicts(outcome: Outcome) -> list[verdicts.Verdict]:
-    result = outcome.result
-    calibration, calibrator = result.calibration, result.calibrator()
-    return verdicts.verdicts(
-        calibration.flagged,
-        result.scores_raw,
-        calibration.p_values,
-        good=np.array([calibrator.labels.get(i) is False for i in range(calibrator.photos)]),
-        defective=calibrator.defective if calibrator.answers else None,
-        enough=_enough(outcome),
-    )
-
-
-def _enough(outcome: Outcome) -> bool:
-    """Whether the threshold rests on enough photos to let others pass; those of a bank count."""
-    return max(outcome.result.calibration.images, len(outcome.samples)) >= verdicts.FEWEST
 
 
 def _rescored(row: Row) -> bool:
@@ -277,7 +250,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),
-                "enough": _enough(outcome),
+                "enough": outcome.result.enough,
                 "explanation": describe_threshold(calibration, count),
             }
         )

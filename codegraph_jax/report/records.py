@@ -12,8 +12,9 @@ from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
+from codegraph_jax.scoring.verdicts import Verdict
 
-COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "community")
+COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "verdict", "community")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Record:
         path, name, category, label: as the sample has them.
         score_raw, score, rank: as the result has them.
         p_value: how often a normal image scores so high.
-        flagged: it is above the threshold.
+        flagged: it is above the threshold, or a person has called it defective.
+        verdict: flagged, look, passed or not judged.
         community: number of the recurring pattern that it shares, from 1 in each category; None without.
         heatmap, mask: files below the workdir; None where they are not written.
         shared: boxes around what ties it to its community.
@@ -43,6 +45,7 @@ class Record:
     rank: int
     p_value: float
     flagged: bool
+    verdict: Verdict
     community: int | None
     heatmap: Path | None
     mask: Path | None
@@ -59,6 +62,7 @@ class Record:
             "rank": self.rank,
             "p_value": float(f"{self.p_value:.4g}"),
             "flagged": self.flagged,
+            "verdict": self.verdict,
             "community": self.community,
         }
 
@@ -103,7 +107,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
         for box in shared_patches(result.consistency, number):
             shared.setdefault(box.image, []).append(shared_box(box, result.placement))
     records = []
-    for i, sample in enumerate(outcome.samples):
+    for i, (sample, verdict) in enumerate(zip(outcome.samples, result.verdicts)):
         flagged = bool(calibration.flagged[i])
         records.append(
             Record(
@@ -118,6 +122,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 rank=int(ranks[i]),
                 p_value=float(calibration.p_values[i]),
                 flagged=flagged,
+                verdict=verdict,
                 community=groups.get(i),
                 heatmap=output_path(Path("heatmaps"), sample.category, sample.name) if config.heatmaps else None,
                 mask=output_path(Path("masks"), sample.category, sample.name) if config.masks and flagged else None,

@@ -34,6 +34,7 @@ from codegraph_jax.report.recurrence import Recurrence, graph_file, recurrences,
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
+from codegraph_jax.scoring.verdicts import FEWEST
 
 REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
@@ -133,28 +134,46 @@ def _write_regions(
         write_json(workdir / COCO, coco(images))
 
 
-def rough_thresholds(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for the terminal on every threshold that too few images have taught."""
-    return [
-        f"{shown(outcome.category)}: the threshold is rough, since {outcome.result.calibration.images} images say "
-        "little of what is normal"
-        for outcome in outcomes
-        if outcome.result.calibration.rough
-    ]
+def notices(outcomes: Sequence[Outcome]) -> list[str]:
+    """Lines for the terminal on how far the verdicts can be believed, and what to do where they cannot."""
+    lines = []
+    for outcome in outcomes:
+        result, name = outcome.result, shown(outcome.category)
+        count = max(result.calibration.images, len(result.scores_raw))
+        if not result.enough:
+            lines.append(
+                f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or judge "
+                "them by a bank: codegraph inspect BANK PHOTOS"
+            )
+        elif result.calibration.doubt:
+            lines.append(f"{name}: {result.calibration.doubt}")
+        elif result.calibration.rule == "rate" and result.keys:
+            lines.append(f"{name}: nobody has looked yet; about eight answers in the report set the threshold")
+        if result.calibration.rule == "looks":
+            estimate = result.calibrator().estimate
+            mistakes = [
+                f"about {count.expected:.0f} of {count.of:.0f} {kind} (at most {count.high})"
+                for count, kind in (
+                    (estimate.false_alarms, "good photos flagged by mistake"),
+                    (estimate.misses, "defective photos missed"),
+                )
+            ]
+            lines.append(f"{name}: by your answers {', '.join(mistakes)}")
+    return lines
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """How many images were flagged, how right that was where labels are known, and where the report is."""
-    flagged = sum(int(outcome.result.calibration.flagged.sum()) for outcome in outcomes)
-    count = sum(len(outcome.samples) for outcome in outcomes)
+    """How many images were flagged and are worth a look, how right that was by labels, and where the report is."""
+    said = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
+    flagged, look, unknown = (said.count(verdict) for verdict in ("flagged", "look", "not judged"))
     flags = [outcome.flagging() for outcome in outcomes]
     normal, anomalous = sum(f.normal for f in flags), sum(f.anomalous for f in flags)
-    known = ""
+    known = f", {look} to look at" * bool(look) + f", {unknown} not judged" * bool(unknown)
     if normal or anomalous:
         false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
-        known = f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
+        known += f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
     place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
-    return f"{flagged} of {count} images flagged{known}; {place}"
+    return f"{flagged} of {len(said)} images flagged{known}; {place}"
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:

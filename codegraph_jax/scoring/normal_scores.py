@@ -17,21 +17,24 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import interpolate, optimize, special, stats
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.scoring.importance import Sample, sample_posterior
-from codegraph_jax.scoring.score_models import SMALLEST, Contaminated, Flat, share_rank
+from codegraph_jax.scoring.score_models import ALONE, SMALLEST, Contaminated, Flat, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
 """Least share of anomalies in each part of the prior, and the share of the lowest scores where its search begins."""
 LOWER = 0.7
 """Share of the scores, the lowest, that units of place and scale are taken from."""
-BINS = 256
-"""Groups of equal size that stand for more scores than that."""
+BINS, ENDS = 96, 3.2
+"""Groups that stand for more scores than that: small ones at both ends, where the tails are, large ones between (normal
+quantiles from -ENDS to ENDS)."""
 TABLE = np.linspace(-4.0, 12.0, 129)
 """Places of the table of log p-values, in standard deviations from the mean."""
+NONE = 1e-9
+"""Prior mass of shares that stands for a set without anomalies."""
 LEAST_WEIGHT = 1e-7
 """Parameters that count for less are left out of the average."""
 USUAL_SPREAD = 0.1
@@ -136,16 +139,38 @@ class _MonotoneLogarithm:
         return inside + self._slope * beyond
 
 
-def fit_normal_scores(scores: Float[np.ndarray, " n"]) -> NormalScores:
-    """The law of the normal images of a contaminated set.
+@dataclass(frozen=True)
+class Explained:
+    """What a set of scores tells.
+
+    Attributes:
+        law: of the scores of normal images.
+        anomalous: for each score, in their order, the probability that the image is anomalous [n].
+        even: probability that all images are normal and their scores spread as evenly as those of two equal halves.
+    """
+
+    law: NormalScores
+    anomalous: Float[np.ndarray, " n"]
+    even: float
+
+
+def fit_normal_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> NormalScores:
+    """The law of the normal images of a contaminated set; arguments and errors as for `explain_scores`."""
+    return explain_scores(scores, at_most).law
+
+
+def explain_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> Explained:
+    """Which scores normal images of a contaminated set have, and which of the images may be anomalous.
 
     Args:
         scores: at least one; equal scores of copies of one image should count once.
+        at_most: the largest share of anomalous images that is possible; from `score_models.MOST` on, any is.
 
     Raises:
         NotFinite: some are infinite or no numbers.
     """
-    scores = np.sort(np.asarray(scores, np.float64))
+    order = np.argsort(np.asarray(scores, np.float64), kind="stable")
+    scores = np.asarray(scores, np.float64)[order]
     if not np.isfinite(scores).all():
         raise NotFinite(
             f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} image scores are not finite numbers; such "
@@ -156,22 +181,44 @@ def fit_normal_scores(scores: Float[np.ndarray, " n"]) -> NormalScores:
     spread = float(scores[-1] - scores[0])
     if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
         scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
-        return NormalScores(float(scores[0]), float(scale), 1.0, unknown, tuple(stats.norm.logsf(TABLE).tolist()))
+        table = tuple(stats.norm.logsf(TABLE).tolist())
+        return Explained(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
     place, unit = _units(scores, LOWER)
-    groups = np.array_split((scores - place) / unit, min(count, BINS))
+    groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
-    ranks = [*(share_rank(least) for least, _ in STRATA), 1.0]
-    models: list[Contaminated | Flat] = [Contaminated(*bounds) for bounds in zip(ranks, ranks[1:])]
-    starts = [_units(scores, lowest) for _, lowest in STRATA]
     samples = []
-    for model, (own_place, own_unit) in zip([*models, Flat()], [*starts, (place, unit)]):
+    for model, (own_place, own_unit) in [*_contaminated(scores, at_most), (Flat(), (place, unit))]:
         start = np.zeros(len(model.SCALES))
         start[:2] = (own_place - place) / unit, np.log(own_unit / unit)
         spread = np.minimum(model.SCALES, np.where(np.arange(len(start)) < 2, 0.5, 1.0))
         likelihood = partial(model.log_likelihood, values=values, sizes=sizes)
         samples.append((model, sample_posterior(likelihood, model.SCALES, start, spread)))
-    location, scale, share, log_survival = _predict(samples)
-    return NormalScores(place + unit * location, unit * scale, share, unknown, log_survival)
+    location, scale, share, log_survival, chances, even = _predict(samples, values)
+    anomalous = np.empty(count)
+    anomalous[order] = np.repeat(chances, sizes.astype(int))
+    return Explained(NormalScores(place + unit * location, unit * scale, share, unknown, log_survival), anomalous, even)
+
+
+def _edges(count: int) -> Int[np.ndarray, " g"]:
+    """Where sorted scores are cut into groups."""
+    if count <= BINS:
+        return np.arange(1, count)
+    edges = np.round(count * special.ndtr(np.linspace(-ENDS, ENDS, BINS + 1)))[1:-1].astype(int)
+    return np.unique(np.clip(edges, 1, count - 1))
+
+
+def _contaminated(
+    scores: Float[np.ndarray, " n"], at_most: float
+) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
+    """A model for each range of possible shares of anomalies, and where its search begins: place and unit."""
+    most = max(share_rank(at_most), NONE)
+    ranks = [(share_rank(least), lowest) for least, lowest in STRATA]
+    possible = [(rank, lowest) for rank, lowest in ranks if rank < most]
+    ends = [*(rank for rank, _ in possible[1:]), most]
+    return [
+        (Contaminated(rank, end, (1 - ALONE) / most), _units(scores, lowest))
+        for (rank, lowest), end in zip(possible, ends)
+    ]
 
 
 def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]:
@@ -180,8 +227,11 @@ def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]
     return float(np.median(lowest)), 1.2 * max(float(lowest.std()), 1e-3 * float(scores[-1] - scores[0]))
 
 
-def _predict(samples: list[tuple[Contaminated | Flat, Sample]]) -> tuple[float, float, float, tuple[float, ...]]:
-    """Mean, standard deviation and share of normal scores, and the table of their log p-values, over all models."""
+def _predict(
+    samples: list[tuple[Contaminated | Flat, Sample]], values: Float[np.ndarray, " v"]
+) -> tuple[float, float, float, tuple[float, ...], Float[np.ndarray, " v"], float]:
+    """Over all models: mean, standard deviation and share of normal scores, the table of their log p-values, the
+    probability that each value is of an anomalous image, and that of a law that is flat."""
     evidence = special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
     for own, (model, sample) in zip(evidence, samples):
@@ -194,4 +244,6 @@ def _predict(samples: list[tuple[Contaminated | Flat, Sample]]) -> tuple[float, 
     places = location + scale * TABLE
     survival = np.concatenate([model.survival(latent, places) for model, latent, _ in parts], axis=1) @ weights
     table = np.minimum.accumulate(np.log(np.maximum(survival, SMALLEST)))
-    return location, scale, float(weights @ share), tuple(table.tolist())
+    chances = np.concatenate([model.anomalous(latent, values) for model, latent, _ in parts]).T @ weights
+    even = float(np.concatenate([model.even(latent) for model, latent, _ in parts]) @ weights)
+    return location, scale, float(weights @ share), tuple(table.tolist()), chances, even

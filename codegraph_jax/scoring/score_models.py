@@ -4,7 +4,8 @@
 normal law is decides the threshold, and no one law has it right: maxima of light-tailed patch scores tend to Gumbel's
 law (Coles, An Introduction to Statistical Modeling of Extreme Values, 2001, section 3.1), and where few patches of an
 image can be its greatest they are nearer to Gauss's. The shape q of the log-gamma family (Prentice, Biometrika 1974)
-leads from one (q -> 0) to the other (q = 1).
+leads from one (q -> 0) to the other (q = 1), and on to an exponential law: the lower half of the scores tells how
+skewed they are, and so how heavy a tail to expect.
 
 `Flat`: normal scores alone, of an exponential power law (Subbotin 1923) that may be as flat as a uniform one. A set of
 good parts that vary evenly would be torn apart by the other model, into low scores and high ones.
@@ -17,21 +18,27 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import special
 
-SHAPE, SHAPE_SPREAD = 0.55, 0.3
-"""Prior of the shape q: between Gauss's law and Gumbel's."""
-SHAPES = (0.1, 1.3)
-"""The shape stays between these: below, nothing changes; beyond, the tail would swallow the anomalies."""
-MOST, TYPICAL, EVEN = 0.75, -1.3, 1.3
-"""Prior of the share of anomalies: MOST * Phi(TYPICAL + EVEN * N(0, 1)), a median of 7 %, a tenth above 45 %."""
+SHAPE, SHAPE_SPREAD = 0.8, 0.6
+"""Prior of the shape q: between Gauss's law and Gumbel's; where scores are skewed, beyond."""
+SHAPES = (0.1, 4.0)
+"""The shape stays between these: below, nothing changes; above, the law hardly differs from an exponential one."""
+MOST, TYPICAL, EVEN = 0.75, -1.3, 1.6
+"""Prior of the share of anomalies: MOST * Phi(TYPICAL + EVEN * N(0, 1)), a median of 7 %, a sixth above 45 %."""
+ALONE = 0.2
+"""Prior weight of the flat law, which has normal images alone: low, since a set of which half is defective is spread
+as evenly as one without defects, and a flat law that explains it flags nothing."""
 ABOVE, ABOVE_SPREAD = 5.0, 0.6
 """Prior of how far the anomalies' mean lies above that of normal scores, in standard deviations: lognormal."""
 WIDE, WIDE_SPREAD = 0.5, 0.4
 """Prior of how much anomalies differ, as a share of how far they lie above: lognormal."""
 FLAT, FLAT_SPREAD = 4.0, 0.8
 """Prior of the exponent of the flat law: lognormal, between Gauss's (2) and a uniform one (infinite)."""
+EVENLY = 3.0
+"""A flat law with a greater exponent is flatter on top than Gauss's, as two equal halves 2.5 standard deviations apart
+are."""
 VAGUE = 3.0
 """Prior of place and logarithmic scale, in the spread of the lower scores: all but none."""
 SMALLEST, IMPOSSIBLE = 1e-300, -1e9
@@ -52,22 +59,41 @@ class Contaminated:
 
     Attributes:
         least, most: how much of the prior of the share of anomalies lies below the shares that this model is for.
+        within: prior weight of this model where all shares are possible; greater where some are ruled out.
     """
 
     least: float
     most: float
+    within: float = 1 - ALONE
 
     SCALES = np.array([VAGUE, VAGUE, 1.0, 1.0, 1.0, 1.0])
 
     @property
     def log_weight(self) -> float:
-        """Logarithm of the prior weight of these shares among all."""
-        return float(np.log(self.most - self.least))
+        """Logarithm of the prior weight of these shares."""
+        return float(np.log(self.within * (self.most - self.least)))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
     ) -> Float[np.ndarray, " b"]:
         """Of scores that stand for groups of so many."""
+        normal, anomalous, valid = self._densities(latent, values)
+        return np.where(valid, np.log(normal + anomalous + SMALLEST) @ sizes, IMPOSSIBLE)
+
+    def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
+        """Probability that an image of each score is anomalous."""
+        normal, anomalous, _ = self._densities(latent, values)
+        # an image whose score lies below those of most normal ones is not anomalous, however wide anomalies spread
+        return np.where(values > latent[:, :1], anomalous / (normal + anomalous + SMALLEST), 0.0)
+
+    def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
+        """Whether normal scores alone are spread evenly: anomalies explain what is even here."""
+        return np.zeros(len(latent), bool)
+
+    def _densities(
+        self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]
+    ) -> tuple[Float[np.ndarray, "b v"], Float[np.ndarray, "b v"], Bool[np.ndarray, " b"]]:
+        """Density of normal and of anomalous images among all, and whether the shape is within its bounds."""
         moments, shape = self.moments(latent), _shape(latent)
         inside = np.clip(shape, *SHAPES)
         k, offset, stretch = _log_gamma(inside)
@@ -81,8 +107,7 @@ class Contaminated:
         away = (z - above[:, None]) / width[:, None]
         anomalous = np.exp(-0.5 * away**2) / (width * moments.deviation * np.sqrt(2 * np.pi))[:, None]
         share = moments.share[:, None]
-        total = np.log(share * normal + (1 - share) * anomalous + SMALLEST) @ sizes
-        return np.where(inside == shape, total, IMPOSSIBLE)
+        return share * normal, (1 - share) * anomalous, inside == shape
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         rank = self.least + (self.most - self.least) * special.ndtr(latent[:, 3])
@@ -101,7 +126,7 @@ class Flat:
     """Normal images alone, with scores that may be spread evenly."""
 
     SCALES = np.array([VAGUE, VAGUE, 1.0])
-    log_weight = 0.0
+    log_weight = float(np.log(ALONE))
 
     def log_likelihood(
         self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"], sizes: Float[np.ndarray, " v"]
@@ -118,6 +143,14 @@ class Flat:
         variance = np.exp(special.gammaln(3 / exponent) - special.gammaln(1 / exponent))
         return Moments(place, scale * np.sqrt(variance), np.ones(len(latent)))
 
+    def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
+        """Probability that an image of each score is anomalous: none is."""
+        return np.zeros((len(latent), len(values)))
+
+    def even(self, latent: Float[np.ndarray, "b d"]) -> Bool[np.ndarray, " b"]:
+        """Whether normal scores alone are spread evenly."""
+        return np.asarray(self._parameters(latent)[2] > EVENLY)
+
     def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
         """How often a normal score is higher than each place."""
         place, scale, exponent = self._parameters(latent)
@@ -133,7 +166,9 @@ class Flat:
 
 def share_rank(share: float) -> float:
     """How much of the prior of the share of anomalies lies below a share."""
-    return float(special.ndtr((special.ndtri(share / MOST) - TYPICAL) / EVEN)) if share else 0.0
+    if share >= MOST:
+        return 1.0
+    return float(special.ndtr((special.ndtri(max(share, SMALLEST) / MOST) - TYPICAL) / EVEN)) if share else 0.0
 
 
 def _shape(latent: Float[np.ndarray, "b d"]) -> Float[np.ndarray, " b"]:

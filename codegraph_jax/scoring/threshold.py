@@ -15,11 +15,24 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
-from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
+from codegraph_jax.scoring.normal_scores import Explained, NormalScores, explain_scores
 
 FEWEST = 12
 """Scores below which a threshold is rough: what it should be is then uncertain by more than a standard deviation of
 normal scores (BENCHMARKS.md, "Threshold")."""
+MANY = 0.2
+"""From this share of flagged images on the run asks whether so many can be defective: few lines make so many, and a
+second variety of good parts looks the same to scores."""
+MISSED = 0.1
+"""From this share of images that pass and may be defective on (expected number) the run says that scores do not decide,
+and from FEW images on."""
+FEW = 3
+SECOND_HALF = 0.45
+"""Where fewer images can be defective, evenly spread scores are those of good ones."""
+ALL = 1.0
+"""`threshold.at_most` where nobody has said how many can be defective."""
+EVEN = 0.75
+"""From this probability of evenly spread scores on the run says that half of the images may be defective."""
 FORMER_RULES = ("mixture", "single law", "quartiles")
 """How earlier versions name a threshold that follows from the rate."""
 REGION_P_VALUE = 0.1
@@ -42,6 +55,8 @@ class Calibration:
         expected_rate: share of normal images that the law expects above the threshold.
         images: how many images the law was learnt from.
         normal_scores: the law of the raw scores of normal images.
+        at_most: the largest share of defective images that was said to be possible.
+        doubt: why the verdicts need a person, in one or two sentences for one; empty where they do not.
     """
 
     threshold: float
@@ -52,6 +67,8 @@ class Calibration:
     expected_rate: float
     images: int
     normal_scores: NormalScores
+    at_most: float = 1.0
+    doubt: str = ""
 
     @property
     def rough(self) -> bool:
@@ -77,7 +94,7 @@ class Calibration:
         return replace(self, p_values=p_values, flagged=flagged)
 
     def moved(self, threshold: float, rule: str) -> "Calibration":
-        """The same law with another threshold, that of the `rule`; `of` holds it against scores."""
+        """The same law with another threshold, that of the `rule`, and no doubt; `of` holds it against scores."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
@@ -85,6 +102,7 @@ class Calibration:
             patch_threshold=float(min(self.unusual, threshold)),
             rule=rule,
             expected_rate=rate,
+            doubt="",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -97,6 +115,8 @@ class Calibration:
             "expected_rate": self.expected_rate,
             "images": self.images,
             "normal_scores": self.normal_scores.as_json(),
+            "at_most": self.at_most,
+            "doubt": self.doubt,
         }
 
     @classmethod
@@ -114,7 +134,8 @@ class Calibration:
         else:
             law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
         rule = "rate" if rule in FORMER_RULES else rule
-        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law)
+        at_most, doubt = float(values.get("at_most", 1.0)), str(values.get("doubt", ""))
+        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, doubt)
 
     def normal_density(self, scores: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         """Density of normal images among those that the law was learnt from."""
@@ -128,7 +149,7 @@ def calibrate(
 
     Args:
         scores_raw: greatest value of each anomaly map, before re-scoring.
-        config: the false-alarm rate, or what overrides it.
+        config: the false-alarm rate, or what overrides it, and how many images can be defective.
         proven: members of a recurring defect: nothing is learnt from their scores.
 
     Raises:
@@ -137,7 +158,8 @@ def calibrate(
     scores = np.asarray(scores_raw, np.float64)
     # where all are members, they are what there is
     taught = scores if proven is None or proven.all() else scores[~proven]
-    law = fit_normal_scores(taught)
+    explained = explain_scores(taught, config.at_most)
+    law = explained.law
     rule = "rate"
     if config.value > 0:
         threshold, rule = config.value, "given"
@@ -155,5 +177,29 @@ def calibrate(
         expected_rate=float(law.p_values(np.array([threshold]))[0]),
         images=len(taught),
         normal_scores=law,
+        at_most=config.at_most,
     )
+    if rule == "rate" and not calibration.rough:
+        calibration = replace(calibration, doubt=_doubt(explained, taught >= threshold, config.at_most))
     return calibration.of(scores_raw, proven)
+
+
+def _doubt(explained: Explained, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
+    """What a person should be asked about the verdicts on the images that the law was learnt from; often nothing."""
+    count, some = len(flagged), int(flagged.sum())
+    missed = float(explained.anomalous[~flagged].sum())
+    if missed >= max(MISSED * count, FEW):
+        said = (
+            f"The scores do not separate good from defective photos: {some} of {count} are flagged, and about "
+            f"{round(missed)} of the others may be defective."
+        )
+    elif explained.even >= EVEN and at_most >= SECOND_HALF:
+        said = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
+    elif some >= max(MANY * count, FEW) and at_most >= ALL:
+        said = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
+    else:
+        return ""
+    return (
+        f"{said} Look at a few photos near the threshold, or set threshold.at_most to the largest share that can be "
+        "defective."
+    )

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.features.memory import MemoryPlan, plan_run
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
-from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
+from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table
 from codegraph_jax.report.wording import several_products
@@ -53,6 +53,8 @@ from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, requ
 
 logger = logging.getLogger(__name__)
 
+REVIEW = "review.json"
+"""In the workdir, of a run with a review."""
 TOP = 10
 """Images that the closing table shows where no labels are known."""
 
@@ -162,14 +164,26 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             with written_to(config.bank.save):
                 bank.save(config.bank.save, config.bank.dtype)
             print(f"reference bank: {config.bank.save}")
+        if review:
+            kept = workdir / REVIEW
+            _learnt(outcomes, review).save(str(kept))
+            print(f"your answers, with what they have taught: {kept} (--review={kept} for the next lot too)")
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
-        for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
+        for line in (*recurrence_lines(outcomes), *notices(outcomes)):
             print(line)
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
+
+
+def _learnt(outcomes: Sequence[Outcome], review: Review) -> Review:
+    """The review with the marks of the photos that these outcomes show."""
+    photos = dict(review.photos)
+    for outcome in outcomes:
+        photos |= {key: photo for key, photo in outcome.result.answers.photos.items() if photo.mark}
+    return replace(review, photos=photos)
 
 
 def _measured_at_once(detector: CoDeGraph) -> int:
@@ -348,6 +362,15 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
         tell_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
         print(line, flush=True)
+    here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
+    if review and review.photos:
+        print(f"{shown(category)}: {here} of the {len(review.photos)} photos of the review are here", flush=True)
+        if not here and not any(photo.mark for photo in review.photos.values()):
+            print(
+                f"{config.review}: teaches nothing on other photos; give it to the run whose photos it is of, which "
+                "writes a review.json that does",
+                flush=True,
+            )
     if review and review.patterns and not result.consistency.sightings:
         print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
 
@@ -371,9 +394,9 @@ def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
     rows = []
     for outcome in outcomes:
         result, home = outcome.result, [outcome.category] if several else []
+        said = result.verdicts
         for i in np.argsort(result.ranks, kind="stable")[:TOP]:
-            calibration = result.calibration
-            numbers = [str(result.ranks[i]), f"{result.scores_raw[i]:.4f}", f"{calibration.p_values[i]:.2g}"]
-            rows.append([outcome.samples[i].name, *home, *numbers, "yes" if calibration.flagged[i] else ""])
-    headings = ["most anomalous", *(["category"] if several else []), "rank", "raw score", "p-value", "flagged"]
+            numbers = [str(result.ranks[i]), f"{result.scores_raw[i]:.4f}", f"{result.calibration.p_values[i]:.2g}"]
+            rows.append([outcome.samples[i].name, *home, *numbers, said[i]])
+    headings = ["most anomalous", *(["category"] if several else []), "rank", "raw score", "p-value", "verdict"]
     return text_table(headings, rows)

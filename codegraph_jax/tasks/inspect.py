@@ -31,7 +31,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
-from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
+from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.places import require_bank, require_there
 from codegraph_jax.tasks.sets import read_files, tell_excluded
@@ -113,7 +113,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(_closing_table(outcomes))
-    for line in (*recurrence_lines(outcomes), *rough_thresholds(outcomes)):
+    for line in (*recurrence_lines(outcomes), *notices(outcomes)):
         print(line)
     print(closing_line(workdir, config, outcomes))
     return outcomes
@@ -160,15 +160,12 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
 
 
 def _closing_table(outcomes: Sequence[Outcome]) -> str:
-    """The most anomalous images, the flagged ones marked."""
+    """The most anomalous images, and the verdict on each."""
     found = [
-        (outcome.result.scores_raw[i], outcome.result.calibration, i, sample)
+        (outcome.result.scores_raw[i], outcome.result.calibration.p_values[i], sample, verdict)
         for outcome in outcomes
-        for i, sample in enumerate(outcome.samples)
+        for i, (sample, verdict) in enumerate(zip(outcome.samples, outcome.result.verdicts))
     ]
     found.sort(key=lambda item: -item[0])
-    rows = [
-        [sample.path, f"{score:.4f}", f"{calibration.p_values[i]:.2g}", "yes" if calibration.flagged[i] else ""]
-        for score, calibration, i, sample in found[:TOP]
-    ]
-    return text_table(["most anomalous", "score", "p-value", "flagged"], rows)
+    rows = [[sample.path, f"{score:.4f}", f"{p_value:.2g}", verdict] for score, p_value, sample, verdict in found[:TOP]]
+    return text_table(["most anomalous", "score", "p-value", "verdict"], rows)

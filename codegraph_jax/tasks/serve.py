@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """
     config = read_config(ServeConfig, values)
     try:
+        import python_multipart  # noqa: F401  Starlette reads forms by it
         import uvicorn
 
-        from codegraph_jax.line.app import LOOPBACK, create_app
+        from codegraph_jax.line.app import create_app
+        from codegraph_jax.line.connections import bounded_protocol
+        from codegraph_jax.line.guard import LOOPBACK
     except ImportError as error:
         raise MissingPackage("serve", (error.name or "fastapi").partition(".")[0], "line") from None
     token = read_token(config.serve)
@@ -46,38 +50,49 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     place = listening(config.serve)
     with place, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token)
-        if late := app.state.line.catch_up():
-            print(f"{late} parts of an earlier start judged", flush=True)
         options = uvicorn.Config(
-            app, log_level="warning", timeout_keep_alive=15, timeout_graceful_shutdown=30, server_header=False
-        )
+            app, http=bounded_protocol(config.serve.timeout), ws="none", log_level="warning", timeout_keep_alive=15,
+            timeout_graceful_shutdown=30, server_header=False,
+        )  # fmt: skip
         server = uvicorn.Server(options)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
-        thread: threading.Thread | None = None
-        if watcher:
-            thread = threading.Thread(target=_watch, args=(watcher, server), name="watcher")
-            thread.start()
-        place.listen(BACKLOG)
-        host, port = place.getsockname()[:2]
-        print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
-        try:
-            # the server ends by itself when it is interrupted, and passes the signal on when it has
-            with stopped_by_signals(lambda: None):
+        # the server takes the signals over while it runs, and passes on what it got when it has ended
+        with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
+            if late := app.state.line.catch_up(lambda: bool(server.should_exit)):
+                print(f"{late} parts of an earlier start judged", flush=True)
+            place.listen(BACKLOG)
+            host, port = place.getsockname()[:2]
+            print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
+            with _watching(watcher, server):
                 server.run(sockets=[place])
-        finally:
-            if watcher and thread:
-                watcher.stop()
-                thread.join()
     return []
 
 
-def _watch(watcher: Watcher, server: Any) -> None:
-    """Watches; a server whose watcher has died must not look as if it were watching."""
+@contextmanager
+def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
+    """Watches in a thread of its own; if that ends with an error, so does the server."""
+    if watcher is None:
+        yield
+        return
+    errors: list[BaseException] = []
+
+    def watch() -> None:
+        try:
+            watcher.run()
+        except BaseException as error:
+            errors.append(error)
+            # a server that no longer watches must not look as if it did
+            server.should_exit = True
+
+    thread = threading.Thread(target=watch, name="watcher")
+    thread.start()
     try:
-        watcher.run()
-    except BaseException:
-        server.should_exit = True
-        raise
+        yield
+    finally:
+        watcher.stop()
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 def read_token(settings: WebSettings) -> str:

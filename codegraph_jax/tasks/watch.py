@@ -26,6 +26,11 @@ from codegraph_jax.line.watcher import Folder, Watcher
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.places import require_bank
 
+LARGER = 4
+"""How many times as many pixels as the largest photo of the bank's set a photo may have."""
+LEAST_MEGAPIXELS, MOST_MEGAPIXELS = 8.0, 179.0
+"""What is always decoded; what is decoded where the bank does not say more."""
+
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """Watches until it is interrupted.
@@ -43,12 +48,12 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     require_folder(config.watch)
     with opened_line(config, Path(workdir)) as inspector:
         watcher = watcher_of(config.watch, inspector)
-        print(f"watching {config.watch.root}; end with Ctrl+C", flush=True)
+        print(f"watching {shown(config.watch.root)}; end with Ctrl+C", flush=True)
         with stopped_by_signals(watcher.stop):
             watcher.run()
         counts = inspector.ledger.count()
         print(f"{counts['judged']} parts judged, {counts['flagged']} flagged, {counts['failed']} failed; "
-              f"ledger: {inspector.ledger.path}")  # fmt: skip
+            f"ledger: {shown(str(inspector.ledger.path))}", flush=True)  # fmt: skip
     return []
 
 
@@ -64,7 +69,6 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     if jax.process_count() > 1:
         raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
-    allow_megapixels(config.data.max_megapixels)
     with locked(workdir):
         ledger = Ledger(workdir / FILE)
         try:
@@ -72,32 +76,39 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             with clock("ready"):
                 bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
                 bank = bank.with_threshold(config.threshold.given)
+                allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
                 inspector = Inspector(bank, ledger, workdir, config.monitor.mean_run)
                 inspector.warm_up()
-            print(f"weights: {bank.weights}")
+            print(f"weights: {bank.weights}", flush=True)
             print(f"{bank.serving}, flagged from {bank.calibration.threshold:.4f}; ready after "
-                  f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
+                f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
             yield inspector
         finally:
             ledger.close()
+
+
+def most_megapixels(bank: ReferenceBank) -> float:
+    """What a line decodes: a larger photo shows no part as the set did, and would keep all others waiting."""
+    largest = bank.largest / 1e6
+    return max(LEAST_MEGAPIXELS, min(LARGER * largest, max(largest, MOST_MEGAPIXELS))) if largest else MOST_MEGAPIXELS
 
 
 def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
     """The watcher of a folder, which says a line for each part."""
     # rows name their pictures wherever the ledger is read from
     settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100
-    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say)
+    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say_part)
 
 
-def say(part: Part) -> None:
+def say_part(part: Part) -> None:
     """One line for a part, and one for each alarm that it raised."""
     if part.status == "failed":
-        print(f"{part.id} {shown(part.name)}: failed, {part.reason}", flush=True)
+        print(f"{part.id} {shown(part.name)}: failed, {shown(part.reason)}", flush=True)
     else:
         verdict = "FLAGGED" if part.flagged else "passed"
         shows = f", {', '.join(part.shows)}" if part.shows else ""
         print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{shows}, "
-              f"{part.seconds:.2f} s", flush=True)  # fmt: skip
+            f"{part.seconds:.2f} s", flush=True)  # fmt: skip
     for alarm in part.alarms:
         print(f"ALARM {alarm.id}: {alarm.message}", flush=True)
 

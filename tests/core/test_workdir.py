@@ -39,6 +39,15 @@ def test_one_run_at_a_time(tmp_path):
         pass
 
 
+def test_one_run_at_a_time_even_where_the_lock_file_was_deleted(tmp_path):
+    with locked(tmp_path):
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(WorkdirError, match="another run is at work there"):
+            locked(tmp_path).__enter__()
+    with locked(tmp_path):
+        pass
+
+
 def test_a_lock_that_a_killed_run_has_left_holds_nobody(tmp_path):
     (tmp_path / ".lock").touch()
     with locked(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.config import DataConfig
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImage, load_image, size_of
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.resume.state import _files
@@ -46,6 +46,8 @@ def test_a_thumbnail_is_not_taken_for_the_part(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         with_pages("parts", [sample], "first")
     assert "may be a thumbnail (8x6 pixels in 'scan.tif')" in caplog.text
+    sizes = [size_of(page.path) for page in with_pages("parts", [sample], "each")]
+    assert sizes == [(8, 6), (80, 60), (20, 15)]
     (largest,) = with_pages("parts", [sample], "largest")
     assert load_image(largest.path).size == (80, 60) and (largest.name, largest.further) == ("scan.tif", 2)
 

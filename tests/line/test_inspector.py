@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.standouts import Standouts
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
@@ -13,7 +14,8 @@ from codegraph_jax.line import inspector as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
 from codegraph_jax.line.part import Alarm
-from tests.line.conftest import spoil
+from codegraph_jax.line.recurrence import WINDOW
+from tests.line.conftest import NEW, spoil
 
 
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
@@ -53,6 +55,85 @@ def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs
         failed = inspector.judge("a", "a", str(photographs[0]))
     assert failed.status == "failed" and failed.reason.startswith("ZeroDivisionError")
     assert inspector.judge("b", "b", str(photographs[0])).status == "judged"
+
+
+def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
+    bank, ledger, photographs, tmp_path, monkeypatch
+):
+    """Out of memory, say: the part comes again at every start, and so the line would never start again."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*arguments):
+        # nothing runs after a kill
+        monkeypatch.setattr(Ledger, "end", lambda ledger, picture: None)
+        raise Killed
+
+    path = str(photographs[0])
+    for _ in range(module.ATTEMPTS):
+        with monkeypatch.context() as killed:
+            killed.setattr(module, "load_image", kill)
+            with pytest.raises(Killed):
+                Inspector(bank, ledger, tmp_path).judge("k", "a", path, content="c")
+        monkeypatch.undo()
+    failed = Inspector(bank, ledger, tmp_path).judge("k", "a", path, content="c")
+    assert failed.status == "failed" and "ended 2 times" in failed.reason
+    # and not under another key either
+    assert Inspector(bank, ledger, tmp_path).judge("l", "a", path, content="c").status == "failed"
+    assert Inspector(bank, ledger, tmp_path).judge("m", "a", path, content="d").status == "judged"
+
+
+def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch):
+    path = str(photographs[0])
+    with monkeypatch.context() as full:
+        full.setattr(Ledger, "record", _full)
+        for _ in range(5):
+            with pytest.raises(LedgerUnavailable):
+                inspector.judge("k", "a", path)
+    for _ in range(5):
+        assert inspector.judge("k", "a", path, lambda failed: True) is None
+    assert inspector.judge("k", "a", path).status == "judged"
+    assert inspector.ledger.begin("k") == 1
+
+
+def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photographs, tmp_path, monkeypatch):
+    """They follow from few patches; at full size a photo of 22 kB takes 20 s."""
+    path, sizes = tmp_path / "marked.png", []
+    path.write_bytes(photographs[0].read_bytes())
+    spoil(path)
+    find = module.find_regions
+    monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4]), find(*given))[1])
+    small = Inspector(bank, ledger, tmp_path).judge("a", "a", str(path))
+    monkeypatch.setattr(module, "REGION_PIXELS", 40 * 40)
+    large = Inspector(bank, ledger, tmp_path).judge("b", "b", str(path))
+    assert sizes == [(64, 64), (40, 40)] and small.flagged
+    assert large.regions[0]["box"] == pytest.approx(small.regions[0]["box"], abs=3)
+    assert large.regions[0]["area"] == pytest.approx(small.regions[0]["area"], rel=0.15)
+    for width, height in ((13370, 13370), (1, 179_000_000), (65500, 2700)):
+        assert np.prod(module._bounded(width, height)) <= 4_000_000 and max(module._bounded(width, height)) <= 8192
+
+
+def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, tmp_path, monkeypatch):
+    """No comparison with it is true, so that the part would pass."""
+    broken = replace(bank, references=replace(bank.references, vectors=[x * np.nan for x in bank.references.vectors]))
+    part = Inspector(broken, ledger, tmp_path).judge("k", "a", str(photographs[0]))
+    assert part.status == "failed" and "no finite number" in part.reason
+    with pytest.raises(BankError, match="00.png"):
+        broken.flag([str(photographs[0])])
+
+
+def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photographs, tmp_path):
+    other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
+    for number, path in enumerate(photographs[:3]):
+        inspector.judge(path.name, path.name, str(path))
+        if number != 1:
+            other.judge(path.name, path.name, str(path))
+    (half,) = (part for part in inspector.ledger.latest(9) if part.name == photographs[1].name)
+    whole = inspector.judge("whole", photographs[1].name, str(photographs[1]), replaces=half.id)
+    assert whole.id == 4 and inspector.ledger.get(half.id) is None
+    assert inspector.ledger.count()["judged"] == 3
+    other.ledger.close()
 
 
 def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, monkeypatch, tmp_path):
@@ -98,7 +179,7 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs,
     other = bank.extend([str(photographs[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.of(other.taught.scores).flagged).sum()
-    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].up == 0
+    assert drift.charts["score"].start == len(photographs) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).judge("then", "then", str(photographs[1]))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
@@ -128,6 +209,50 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
     (tmp_path / names[0]).unlink()
     assert inspector.sheet(recurring[0]).is_file()
     assert inspector.sheet(Alarm("drift", "score", "m", id=9)) is None
+
+
+def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank, photographs, tmp_path):
+    def marked(number: int):
+        path = tmp_path / f"marked{number}.png"
+        path.write_bytes(photographs[number % NEW].read_bytes())
+        spoil(path)
+        return path
+
+    raised = []
+    for number in range(6):
+        path = marked(number)
+        raised += [a for a in inspector.judge(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
+    ledger, (alarm,) = inspector.ledger, raised
+    assert inspector.acknowledge(alarm.id, "a new batch").reason == "a new batch"
+    assert ledger.alarm(alarm.id).reason == "a new batch" == ledger.alarms(1)[0].reason
+    assert inspector.acknowledge(10**6, "a new batch") is None
+    # as it runs on, and after a restart
+    for line in (inspector, Inspector(bank, ledger, tmp_path)):
+        for number in range(6, 11):
+            path = marked(number)
+            part = line.judge(f"{id(line)} {number}", path.name, str(path))
+            assert not [a for a in part.alarms if a.kind == "recurrence"]
+    # what it goes by stays, however many parts come
+    assert set(alarm.parts) & {number for number, _ in ledger.standouts(WINDOW)}
+    ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), forget=10**6, keep=alarm.parts)
+    assert {number for number, _ in ledger.standouts(WINDOW)} == set(alarm.parts)
+
+
+def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs, monkeypatch):
+    part = inspector.judge("a", "a", str(photographs[0]))
+    alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
+    number = inspector.ledger.record(alarm).alarms[0].id
+    before = inspector.ledger.monitor("drift")
+
+    def fails(*values: object) -> None:
+        raise LedgerUnavailable("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspector.ledger, "acknowledge", fails)
+        with pytest.raises(LedgerUnavailable):
+            inspector.acknowledge(number, "our daily cycle")
+    assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).reason
+    assert inspector.acknowledge(number, "our daily cycle").reason == "our daily cycle"
 
 
 def test_parts_that_a_bank_without_memory_judges_stand_out_too(bank, ledger, photographs, tmp_path):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -61,10 +62,13 @@ def test_pages_and_scores(ledger):
 
 
 def test_what_was_received_waits_until_it_is_judged(ledger):
-    assert ledger.receive("k", "n", "/p") == "/p"
-    assert ledger.receive("k", "n", "/other") == "/p"
-    ledger.receive("l", "m", "/q")
-    assert ledger.inbox() == [("k", "n", "/p"), ("l", "m", "/q")]
+    place = str(ledger.path)
+    assert ledger.receive("k", "n", place, "c") == (place, "c")
+    assert ledger.receive("k", "n", "/other", "c") == ledger.receive("k", "n", "/other", "d") == (place, "c")
+    ledger.receive("l", "m", "/gone", "e")
+    # where the picture that was noted is gone, the next one takes its place
+    assert ledger.receive("l", "m", "/q", "e") == ("/q", "e")
+    assert ledger.inbox() == [("k", "n", place, "c"), ("l", "m", "/q", "e")]
     ledger.record(part("k"))
     ledger.drop("l")
     assert ledger.inbox() == []
@@ -82,7 +86,7 @@ def test_names_that_are_no_unicode_keep_their_bytes(ledger):
     found = ledger.find(name)
     assert found and found.path == f"/x/{name}" and os.fsencode(found.name) == b"caf\xe9.png"
     ledger.receive(f"{name}2", name, name)
-    assert ledger.inbox() == [(f"{name}2", name, name)]
+    assert ledger.inbox() == [(f"{name}2", name, name, "")]
     assert "caf\ufffd.png" in "".join(ledger.csv())
 
 
@@ -133,12 +137,12 @@ def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypa
 
 def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
     ledger.record(part())
-    pages = ledger._connection.execute("PRAGMA page_count").fetchone()[0]
-    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    with ledger._connection("read") as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LedgerUnavailable, match="full"):
         ledger.record(part("b", layer=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
-    ledger._connection.execute("PRAGMA max_page_count = 100000")
     assert ledger.record(part("b")).id == 2
 
 
@@ -155,6 +159,130 @@ def test_several_threads_write_and_read(ledger):
         thread.join()
     assert ledger.count()["judged"] == 60
     assert ledger.next_number() == 61
+
+
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+def descriptors() -> int:
+    return len(list(DESCRIPTORS.iterdir()))
+
+
+@pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="descriptors are counted in Linux's process table")
+def test_threads_that_have_ended_leave_no_connection_behind(ledger):
+    """A server drops idle threads after seconds: with one connection a thread it runs out of descriptors in an hour."""
+
+    def work(number: int) -> None:
+        ledger.record(part(str(number)))
+        ledger.latest(3)
+
+    def generation(first: int) -> None:
+        threads = [threading.Thread(target=work, args=(first + k,)) for k in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    generation(0)
+    before = descriptors()
+    for first in range(8, 48, 8):
+        generation(first)
+    assert descriptors() <= before + 2 * module.MOST_IDLE
+    assert ledger.count()["judged"] == 48
+    ledger.close()
+    assert not ledger._idle
+
+
+def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
+    """Whatever keeps a connection from being opened, the answer is 503 and not a traceback."""
+    with monkeypatch.context() as without:
+        ledger._idle.clear()
+        without.setattr(module.sqlite3, "connect", _refused)
+        with pytest.raises(LedgerUnavailable, match="unable to open"):
+            ledger.count()
+        with pytest.raises(LedgerUnavailable, match="unable to open"):
+            ledger.record(part())
+    assert ledger.record(part()).id == 1
+
+
+def _refused(*arguments, **fields):
+    raise sqlite3.OperationalError("unable to open database file")
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced", "without its -wal"])
+def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
+    """Its connections still write, into a file that nobody will find."""
+    ledger = Ledger(tmp_path / "line.sqlite")
+    ledger.record(part())
+    path = tmp_path / ("line.sqlite-wal" if what == "without its -wal" else "line.sqlite")
+    path.rename(tmp_path / "away")
+    if what == "replaced":
+        other = Ledger(tmp_path / "other.sqlite")
+        other.close()
+        (tmp_path / "other.sqlite").rename(path)
+    for operation in (lambda: ledger.record(part("b")), ledger.check, ledger.count):
+        with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+            operation()
+    path.unlink(missing_ok=True)
+    (tmp_path / "away").rename(path)
+    assert ledger.record(part("b")).id == 2
+    ledger.close()
+
+
+def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
+    ledger = Ledger(tmp_path / "line.sqlite")
+    for number in range(40):
+        ledger.record(part(str(number), layer=os.urandom(50_000)))
+    ledger.close()
+    ledger = Ledger(tmp_path / "line.sqlite")
+    size = ledger.path.stat().st_size
+    with ledger.path.open("r+b") as stream:
+        stream.seek(4096)
+        stream.write(os.urandom(size - 4096))
+    with pytest.raises(LedgerUnavailable, match="malformed|not a database"):
+        for _ in range(3):
+            ledger.latest(100)
+            ledger.record(part("new"))
+    ledger.close()
+    with pytest.raises(LedgerError, match="damaged|cannot be opened"):
+        Ledger(tmp_path / "line.sqlite")
+
+
+def test_a_damaged_page_is_said_at_the_start(tmp_path):
+    ledger = Ledger(tmp_path / "line.sqlite")
+    for number in range(40):
+        ledger.record(part(str(number), layer=os.urandom(50_000)))
+    ledger.close()
+    with ledger.path.open("r+b") as stream:
+        stream.seek(ledger.path.stat().st_size // 2)
+        stream.write(os.urandom(8192))
+    with pytest.raises(LedgerError, match="is damaged"):
+        Ledger(tmp_path / "line.sqlite")
+
+
+def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, monkeypatch):
+    """A connection that was opened meanwhile stays read-only for ever."""
+    connect = sqlite3.connect
+    ledger._idle.clear()
+    with monkeypatch.context() as locked:
+        locked.setattr(
+            module.sqlite3,
+            "connect",
+            lambda path, *args, **fields: connect(f"file:{path}?mode=ro", *args, uri=True, **fields),
+        )
+        with pytest.raises(LedgerUnavailable, match="readonly"):
+            ledger.check()
+        ledger.count()
+        with pytest.raises(LedgerUnavailable, match="readonly"):
+            ledger.check()
+    ledger.check()
+
+
+def test_the_check_writes(ledger):
+    with ledger._connection("read") as connection:
+        connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(LedgerUnavailable):
+        ledger.check()
 
 
 WRITER = """

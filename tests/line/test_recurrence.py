@@ -67,6 +67,43 @@ def test_more_links_by_chance_ask_for_larger_groups():
     assert expected_groups(3, 3, 0.5) == pytest.approx(3 * 0.25)
 
 
+def test_links_of_a_texture_are_not_spread_evenly_and_ask_for_larger_groups():
+    assert expected_groups(50, 4, 1e-3, 1e-1) > 100 * expected_groups(50, 4, 1e-3)
+    assert expected_groups(50, 4, 1e-3, 1e-6) == expected_groups(50, 4, 1e-3), "a further link is no rarer than a first"
+
+
+def test_until_the_line_has_counted_three_parts_are_no_group():
+    line = Line(9)
+    assert not announced(Recurrence(), [line.draw(planted=True) for _ in range(3)])
+    assert announced(Recurrence(), [line.draw(planted=True) for _ in range(5)])
+
+
+def test_what_a_person_calls_usual_is_not_announced_again():
+    parts = stream()
+    monitor = Recurrence()
+    part, others = announced(monitor, parts)[0]
+    monitor.accept(f"group of part {others[0]}", (*others, part))
+    assert monitor.usual == {*others, part}
+    line = Line(3)  # the same planted mark
+    later = [line.draw(planted=part % 2 == 0) for part in range(61, 100)]
+    again = Recurrence(monitor.state(), list(enumerate(parts, 1)))
+    for own in (monitor, again):
+        assert not [a for a in announced(own, later, 61) if any(p % 2 == 0 for p in a[1])]
+    unacknowledged = Recurrence()
+    announced(unacknowledged, parts[: part - 1])
+    assert announced(unacknowledged, later, 61)
+
+
+def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
+    monitor, nothing = Recurrence(), Standouts.nothing(WIDTH)
+    for part in range(1, 4):
+        monitor.update(part, nothing, ["scratch"])
+    monitor.accept("scratch", (1, 2, 3))
+    monitor = Recurrence(monitor.state())
+    assert not [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["scratch"])]
+    assert [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["dent"])]
+
+
 def announced(monitor: Recurrence, standouts: list[Standouts], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
     return [(p, a.parts) for p, own in enumerate(standouts, first) for a in monitor.update(p, own)]
 

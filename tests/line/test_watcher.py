@@ -14,7 +14,7 @@ from codegraph_jax.line import ledger as ledger_module
 from codegraph_jax.line import watcher as module
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import Ledger
-from codegraph_jax.line.part import Part
+from codegraph_jax.line.part import Part, content_of_file, file_key
 from codegraph_jax.line.settings import FolderSettings
 from codegraph_jax.line.watcher import Folder, Watcher
 
@@ -25,7 +25,7 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def judge(self, key, name, path, give_up=lambda failed: False):
+    def judge(self, key, name, path, give_up=lambda failed: False, replaces=0, **identity):
         if known := self.ledger.find(key):
             return known
         good = Path(path).read_bytes().endswith(b"END")
@@ -33,7 +33,11 @@ class Quick:
             return None
         self.order.append(name)
         status, reason = ("judged", "") if good else ("failed", "truncated")
-        return self.ledger.record(Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False))
+        part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
+        return self.ledger.record(part, replaces=replaces)
+
+    def fail(self, key, name, path, reason, look):
+        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, look=look))
 
 
 @pytest.fixture
@@ -136,7 +140,8 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
     done = 0
     while done < 1000:
         with watching(place, quick, settle=0.02):
-            time.sleep(0.4)
+            wait_for(lambda before=done: total(quick) > before)
+            time.sleep(0.3)
         done = total(quick)
     writer.join()
     names = [part.name for part in quick.ledger.latest(2000)]
@@ -147,17 +152,17 @@ def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place
     judge, (first, second) = quick.judge, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(key, name, path, give_up):
+    def changing(key, name, path, give_up, **identity):
         if Path(path).read_bytes() == first:
             Path(path).write_bytes(second)
-        return judge(key, name, path, give_up)
+        return judge(key, name, path, give_up, **identity)
 
     quick.judge = changing
     with watching(place, quick):
         wait_for(lambda: total(quick) == 1)
         time.sleep(0.2)
     (part,) = quick.ledger.latest(9)
-    assert part.key.endswith(f"@{(place / 'a.png').stat().st_mtime_ns}")
+    assert part.key == file_key("a.png", (place / "a.png").stat(), content_of_file(place / "a.png"))
 
 
 def test_what_the_line_itself_writes_is_no_part(place, quick):
@@ -194,6 +199,130 @@ def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path)
         (tmp_path / "away" / "b.png").write_bytes(b"END")
         (tmp_path / "away").rename(place)
         wait_for(lambda: total(quick) == 2)
+
+
+def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
+    """Its room is reserved, and it is written with pauses that are longer than a file takes to settle."""
+    with (place / "slow.png").open("wb") as stream:
+        stream.truncate(300)
+        with watching(place, quick, patience=0.0):
+            for _ in range(3):
+                stream.write(b"x" * 99)
+                stream.flush()
+                time.sleep(0.25)
+            assert total(quick) == 0
+            stream.write(b"END")
+            stream.close()
+            wait_for(lambda: total(quick) == 1)
+    assert [part.status for part in quick.ledger.latest(9)] == ["judged"]
+
+
+@pytest.mark.parametrize("first", [b"x" * 100, b"x" * 100 + bytes(200)])
+def test_a_verdict_of_a_half_written_file_gives_way(place, quick, monkeypatch, first):
+    """On a network share the system does not tell that somebody still writes."""
+    monkeypatch.setattr(module, "is_being_written", lambda path: False)
+    path = place / "slow.png"
+    path.write_bytes(first)
+    with watching(place, quick, patience=0.0):
+        wait_for(lambda: total(quick) == 1)
+        with path.open("r+b") as stream:
+            stream.write(b"T" * 8)  # the beginning says where the rest is
+            stream.seek(100)
+            stream.write(b"y" * 197 + b"END")
+        wait_for(lambda: quick.ledger.latest(1)[0].status == "judged")
+    (part,) = quick.ledger.latest(9)
+    assert part.id == 2
+
+
+def test_a_camera_that_writes_over_its_last_picture_is_another_part(place, quick):
+    path = place / "current.png"
+    with watching(place, quick, events="poll"):
+        for number in range(3):
+            with path.open("r+b" if number else "wb") as stream:
+                stream.write(bytes([65 + number]) * 200 + b"END")
+            wait_for(lambda number=number: total(quick) == number + 1)
+    assert len(quick.ledger.latest(9)) == 3
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_the_time_does_not_tell_the_content_does(place, quick, monkeypatch, running):
+    """Shares count in seconds, some cameras have no clock, and the pictures of one camera have one size."""
+    monkeypatch.setattr(module, "look_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
+    path = place / "current.bmp"
+
+    def write(content: bytes) -> None:
+        with path.open("r+b" if path.exists() else "wb") as stream:
+            stream.write(content)
+        os.utime(path, (moment, moment))
+
+    moment = int(time.time()) if running else 315532800
+    with watching(place, quick, events="poll" if running else "auto"):
+        write(b"first...END")
+        wait_for(lambda: total(quick) == 1)
+        write(b"second..END")
+        wait_for(lambda: total(quick) == 2)
+        time.sleep(0.2)
+    assert total(quick) == 2
+
+
+def test_a_file_that_is_renamed_is_the_same_part(place, quick):
+    for name in "abc":
+        (place / f"{name}.png").write_bytes(name.encode() * 100 + b"END")
+    with watching(place, quick):
+        wait_for(lambda: total(quick) == 3)
+        (place / "done").mkdir()
+        (place / "a.png").rename(place / "x.png")
+        (place / "b.png").rename(place / "done" / "b.png")
+        wait_for(lambda: {"x.png", "done/b.png"} <= {part.name for part in quick.ledger.latest(9)})
+        shutil.copy2(place / "c.png", place / "copy.png")
+        wait_for(lambda: total(quick) == 4)
+    # and while nobody looked
+    (place / "x.png").rename(place / "y.png")
+    (place / "c.png").chmod(0o600)
+    with watching(place, quick):
+        wait_for(lambda: "y.png" in {part.name for part in quick.ledger.latest(9)})
+        time.sleep(0.2)
+    assert len(quick.order) == total(quick) == 4
+    names = {part.name: part for part in quick.ledger.latest(9)}
+    assert names["y.png"].path == str(place / "y.png") and names["y.png"].key.startswith("y.png@")
+
+
+def test_rows_of_an_earlier_version_are_known(place, quick):
+    (place / "old.png").write_bytes(b"END")
+    key = f"old.png@{(place / 'old.png').stat().st_mtime_ns}"
+    quick.ledger.record(Part(key, "old.png", str(place / "old.png"), "t", "t", "judged", score=0.1, flagged=False))
+    with watching(place, quick):
+        (place / "new.png").write_bytes(b"END")
+        wait_for(lambda: total(quick) == 2)
+    assert quick.order == ["new.png"]
+    assert Folder(settings(place, settle=0.0), quick.ledger, quick.workdir).ready() == []
+
+
+def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.png").write_bytes(b"END")
+    (place / "real.png").write_bytes(b"END")
+    (place / "file.png").symlink_to(tmp_path / "elsewhere" / "secret.png")
+    (place / "folder").symlink_to(tmp_path / "elsewhere")
+    (place / "within.png").symlink_to(place / "real.png")
+    with watching(place, quick):
+        wait_for(lambda: total(quick) == 4)
+    parts = {part.name: part for part in quick.ledger.latest(9)}
+    for name in ("file.png", "folder/secret.png"):
+        assert parts[name].status == "failed" and "out of the watched folder" in parts[name].reason
+        assert not parts[name].path
+    assert parts["real.png"].status == parts["within.png"].status == "judged"
+
+
+def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
+    os.mkfifo(place / "pipe.png")
+    (place / "part.png").write_bytes(b"no picture")
+    told = []
+    folder = Folder(settings(place, patience=0.0), ledger, tmp_path / "own")
+    watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
+    for file in folder.ready():
+        watcher._judge_now(file)
+    assert {part.name: part.status for part in told} == {"pipe.png": "failed", "part.png": "failed"}
 
 
 def test_pictures_are_judged_by_the_bank(bank, photographs, ledger, tmp_path):

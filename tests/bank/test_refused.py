@@ -1,0 +1,95 @@
+"""Banks that would let everything pass, or take all memory, are refused when they are read."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank.exported_scorer import load
+from codegraph_jax.bank.exporting import export_bank
+from codegraph_jax.bank.file import BankError, StoredBank
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
+from codegraph_jax.core import tensors as tensors_module
+from codegraph_jax.core.tensors import read_tensors, write_tensors
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A bank: what its file says, its tensors, and the bank itself."""
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
+    config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
+    bank = CoDeGraph(config).detect(list(draw_set(8, 56, 0, 0.2, ()).images), bank_references=2).bank
+    path = tmp_path_factory.mktemp("bank") / "bank.safetensors"
+    bank.save(str(path))
+    tensors, about = read_tensors(path)
+    return about, tensors, bank
+
+
+def refused(path, about, tensors, monkeypatch, match) -> None:
+    # whoever wants to pass parts writes the digest too, and numbers that JSON does not have
+    dumps = tensors_module.json.dumps
+    monkeypatch.setattr(tensors_module.json, "dumps", lambda value, allow_nan: dumps(value))
+    write_tensors(path, tensors, about)
+    monkeypatch.undo()
+    with pytest.raises(BankError, match=match):
+        StoredBank.read(str(path))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["layer0", "layer1", "own", "set_p_values", "set_scores", "set_standouts"])
+def test_a_bank_of_numbers_that_are_none_is_refused(saved, tmp_path, monkeypatch, name, value):
+    about, tensors, _ = saved
+    damaged = tensors[name].copy()
+    damaged.flat[-1] = value
+    refused(tmp_path / "b.safetensors", about, {**tensors, name: damaged}, monkeypatch, "finite number|no numbers")
+
+
+@pytest.mark.parametrize("field", ["threshold", "patch_threshold", "expected_rate"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e999])
+def test_a_bank_that_would_let_everything_pass_is_refused(saved, tmp_path, monkeypatch, field, value):
+    about, tensors, _ = saved
+    about = copy.deepcopy(about)
+    about["calibration"][field] = value
+    refused(tmp_path / "b.safetensors", about, tensors, monkeypatch, "finite")
+
+
+def test_masks_and_thresholds_that_inspect_nothing_are_refused(saved, tmp_path, monkeypatch):
+    about, tensors, _ = saved
+    path = tmp_path / "b.safetensors"
+    refused(path, about, {**tensors, "roi": np.zeros((4, 4), bool)}, monkeypatch, "nothing of a photo")
+    refused(path, about, {**tensors, "removed": np.ones((3, 16), bool)}, monkeypatch, "none of its patches")
+    without = copy.deepcopy(about)
+    without["calibration"]["threshold"] = None
+    refused(path, without, tensors, monkeypatch, "no threshold")
+
+
+@pytest.mark.parametrize(
+    ("group", "field", "value"),
+    [("", "degrees", [1] * 5000), ("", "degrees", list(range(1, 10_001, 2))), ("backbone", "batch_size", 10**9),
+     ("backbone", "image_size", 14 * 10**8), ("frame", "grid", [10**6, 10**6])],
+)  # fmt: skip
+def test_a_bank_that_would_take_all_memory_is_refused(saved, tmp_path, monkeypatch, group, field, value):
+    about, tensors, _ = saved
+    about = copy.deepcopy(about)
+    (about[group] if group else about)[field] = value
+    refused(tmp_path / "b.safetensors", about, tensors, monkeypatch, "no reference bank")
+
+
+def test_a_damaged_program_is_refused(saved, tmp_path):
+    _, _, bank = saved
+    path = tmp_path / "bank.stablehlo"
+    export_bank(bank, str(path))
+    data = path.read_bytes()
+    load(str(path))
+    for damaged in (
+        data[:-1],
+        data[: len(data) // 2],
+        b"",
+        bytes([data[0] ^ 1]) + data[1:],
+        data[:-20] + b"x" + data[-19:],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            load(str(path))

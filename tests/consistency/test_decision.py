@@ -1,0 +1,159 @@
+"""Answers to photos: they decide as the calibrator promised, and what stands out in them is recognised elsewhere."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+
+from codegraph_jax.bank.reference_bank import ReferenceBank
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, ScoringConfig
+from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.review import Decision, PhotoReview, Review, ReviewError, find_review
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.scoring.variants import STANDARD, VARIANTS
+
+OWN = 20
+
+
+@pytest.fixture(scope="module")
+def made():
+    config = Config(
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3)),
+        scoring=ScoringConfig(rescore="off"),
+        parallel=ParallelConfig(devices=1),
+        bank=BankConfig(references=OWN),
+    )
+    detector = CoDeGraph(config)
+    images = [image.copy() for image in draw_set(OWN + 4, 70, 3, 0.0, ()).images]
+    for i in (2, 7, OWN + 1):  # a mark, also on a photo of the next lot
+        images[i][20:40, 20:40] = (250, 240, 20)
+    return detector, images, detector.compare(images[:OWN]), detector.compare(images[:OWN], added=images[OWN:])
+
+
+def answered(detector, comparison, answers):
+    result = detector.judge(comparison)
+    return result, detector.judge(comparison, review=result.review(photos=answers))
+
+
+def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
+    detector, _, comparison, _ = made
+    result = detector.judge(comparison)
+    calibrator = result.calibrator()
+    assert calibrator.threshold == result.calibration.threshold
+    # answers from which no mark is learnt: nothing stands out in photos of the lower half
+    low = np.argsort(result.scores_raw)[: OWN // 2]
+    for photo in low[::3]:
+        calibrator.label(int(photo), False)
+    after = detector.judge(comparison, review=result.review(photos=calibrator.labels))
+    np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
+    assert after.calibration.rule == "looks" and after.calibration.threshold == calibrator.threshold
+    assert after.variant == calibrator.chosen and after.calibrator().labels == calibrator.labels
+    assert after.calibrator().threshold == calibrator.threshold
+    for name, scores in result.variant_scores.items():
+        np.testing.assert_array_equal(after.variant_scores[name], scores)
+
+
+def test_good_and_defective_marks(made):
+    detector, images, _, both = made
+    keys = detector.judge(both).keys
+    base = detector.judge(both)
+    assert base.scores_raw[[2, 7]].min() > np.median(base.scores_raw)
+    first, good = answered(detector, both, {2: False, 11: True})
+    if first.scores_raw[2] >= good.calibration.threshold:
+        assert good.answers.photos[keys[2]].mark.verdict == "variant"
+        assert (good.scores_raw[[2, 7, OWN + 1]] < base.scores_raw[[2, 7, OWN + 1]]).all()
+    assert not good.calibration.flagged[2] and good.calibration.flagged[11]
+    _, bad = answered(detector, both, {2: True, 11: False})
+    assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[2]].mark.single
+    assert bad.calibration.flagged[[2, 7, OWN + 1]].all(), "the same mark elsewhere, in an added photo too"
+    # and in another lot, by the file
+    review = Review(bad.features, photos=bad.answers.photos)
+    lot = detector.detect(images[OWN:], review=review)
+    assert lot.calibration.flagged.tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
+def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
+    detector, images, comparison, both = made
+    plain = detector.judge(both)
+    threshold = float(np.median(plain.variant_scores[name]))
+    review = Review(plain.features, decisions={"any": Decision(name, threshold)})
+    result = detector.judge(both, review=review)
+    assert result.variant == name and result.calibration.rule == "given"
+    np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
+    bank = detector.judge(comparison, review=review, bank_references=OWN).bank
+    bank.save(str(tmp_path / "bank.safetensors"), "float32")
+    again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
+    assert again.variant == name and again.name == bank.name
+    np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.variant_scores[name][OWN:], atol=2e-5)
+    set_scores = again.taught.scores
+    assert (set_scores >= again.calibration.threshold).sum() == (plain.variant_scores[name][:OWN] >= threshold).sum()
+
+
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_answers_travel_in_the_bank(made, kind):
+    detector, images, comparison, _ = made
+    config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, references=OWN, patches=64))
+    own = CoDeGraph(config)
+    first = own.judge(comparison)
+    high, low = int(first.scores_raw.argmax()), int(first.scores_raw.argmin())
+    result = own.judge(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
+    inspection = result.bank.inspect([images[high], images[low]])
+    assert inspection.flagged.tolist() == [False, True]
+    assert [chapter.defective for chapter in result.bank.history] == [False, False, True]
+
+
+def test_a_review_survives_its_file(made, tmp_path):
+    detector, _, comparison, _ = made
+    first, result = answered(detector, comparison, {2: True, 3: None})
+    review = dataclasses.replace(result.review(), decisions={"x": Decision("few", 0.4)}, at_most={"x": 0.2})
+    review.save(str(tmp_path / "review.json"))
+    back = Review.load(str(tmp_path / "review.json"))
+    assert back.as_json() == review.as_json()
+    assert back.photos[result.keys[3]].verdict == "unsure" and back.photos[result.keys[2]].mark is not None
+    answers = Answers.of(back, "x")
+    assert (answers.threshold, answers.score, answers.at_most) == (0.4, "few", 0.2)
+    assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
+    again = detector.judge(comparison, review=Review(back.features, photos=back.photos))
+    np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
+    np.testing.assert_array_equal(again.patch_scores, result.patch_scores)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values["photos"][0].update(verdict="bad"),
+        lambda values: values["photos"][0].update(note=7),
+        lambda values: values["photos"][0].pop("key"),
+        lambda values: values.update(decisions={"x": {"score": "few", "threshold": float("nan")}}),
+        lambda values: values.update(at_most={"x": 2}),
+        lambda values: values.update(format="codegraph-review-1"),
+        lambda values: values.update(photos={"a": 1}),
+    ],
+)
+def test_a_damaged_review_is_refused(damage, tmp_path):
+    values = Review({}, photos={"ab": PhotoReview("ab", verdict="good")}).as_json()
+    damage(values)
+    (tmp_path / "review.json").write_text(json.dumps(values))
+    with pytest.raises(ReviewError, match="is no review"):
+        Review.load(str(tmp_path / "review.json"))
+
+
+def test_a_directory_gives_the_newest_review(tmp_path):
+    with pytest.raises(ReviewError, match="holds no file"):
+        find_review(str(tmp_path))
+    for age, name in enumerate(("review (1).json", "review.json", "other.json")):
+        (tmp_path / name).write_text("{}")
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert find_review(str(tmp_path)) == str(tmp_path / "review (1).json")
+    assert find_review(str(tmp_path / "other.json")) == str(tmp_path / "other.json")
+
+
+def test_a_score_that_this_version_does_not_have_is_passed_over(made):
+    detector, _, comparison, _ = made
+    plain = detector.judge(comparison)
+    review = Review(plain.features, decisions={"any": Decision("later", 0.1)})
+    assert detector.judge(comparison, review=review).variant == STANDARD.name

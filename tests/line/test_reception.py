@@ -1,0 +1,289 @@
+"""Pictures that are sent: whatever form they come in, whoever else sends, and whatever their key was used for."""
+
+import asyncio
+import base64
+import csv
+import gzip
+import io
+import logging
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+from starlette.requests import Request
+
+from codegraph_jax.line import inspector as inspector_module
+from codegraph_jax.line import reception as module
+from codegraph_jax.line.app import create_app
+from codegraph_jax.line.inspector import PICTURES, Inspector
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.settings import WebSettings
+
+SCOPE = {
+    "type": "http", "method": "POST", "path": "/parts", "raw_path": b"/parts", "query_string": b"", "headers": [],
+    "http_version": "1.1", "scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 1),
+}  # fmt: skip
+
+
+def client_of(inspector, **fields) -> TestClient:
+    return TestClient(create_app(inspector, WebSettings(**fields)), base_url="http://127.0.0.1:8000")
+
+
+@pytest.fixture
+def client(inspector):
+    with client_of(inspector) as opened:
+        yield opened
+
+
+def kept(inspector) -> list[str]:
+    return sorted(str(path) for path in (inspector.workdir / PICTURES).rglob("*.*"))
+
+
+def test_a_key_belongs_to_one_picture(client, inspector, photographs):
+    """A client that counts its keys anew after a restart must not get yesterday's verdict."""
+    first, second = (path.read_bytes() for path in photographs[:2])
+    headers = {"Idempotency-Key": "1"}
+    part = client.post("/parts", content=first, headers=headers).json()
+    refused = client.post("/parts", content=second, headers=headers)
+    assert refused.status_code == 422 and "another picture" in refused.json()["detail"]
+    assert client.post("/parts", content=first, headers=headers).json() == part
+    assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+
+
+def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
+    answers = []
+
+    def send(path) -> None:
+        answers.append(client.post("/parts", content=path.read_bytes(), headers={"Idempotency-Key": "k"}).status_code)
+
+    threads = [threading.Thread(target=send, args=(path,)) for path in photographs[:4]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 422, 422, 422]
+    assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+
+
+def test_a_key_of_an_earlier_version_is_held_against_the_file(client, inspector, photographs):
+    part = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"}).json()
+    with inspector.ledger._transaction() as cursor:
+        cursor.execute("UPDATE parts SET content = ''")
+    for path, status in ((photographs[0], 200), (photographs[1], 422)):
+        answer = client.post("/parts", content=path.read_bytes(), headers={"Idempotency-Key": "k"})
+        assert answer.status_code == status and (status == 422 or answer.json() == part)
+
+
+def test_a_picture_that_cannot_be_decoded_binds_nothing(client, inspector, photographs):
+    headers, whole = {"Idempotency-Key": "k"}, photographs[0].read_bytes()
+    failed = client.post("/parts", content=whole[: len(whole) // 2], headers=headers)
+    assert failed.status_code == 422 and failed.json()["verdict"] == "NOK"
+    assert client.post("/parts", content=whole[: len(whole) // 2], headers=headers).json() == failed.json()
+    judged = client.post("/parts", content=whole, headers=headers)
+    assert judged.status_code == 200 and judged.json()["key"] == failed.json()["key"]
+    assert inspector.ledger.count() | {"judged": 1, "failed": 0} == inspector.ledger.count()
+    assert len(kept(inspector)) == 1
+    assert client.post("/parts", content=photographs[1].read_bytes(), headers=headers).status_code == 422
+
+
+def test_a_form_is_taken(client, photographs):
+    data = photographs[0].read_bytes()
+    part = client.post("/parts", files={"picture": ("left.png", data, "image/png")}).json()
+    assert part["status"] == "judged" and part["name"] == "left.png" and part["path"].endswith(".png")
+    named = client.post("/parts?name=x", files={"a": ("../../up.png", data)}, data={"note": "y"}).json()
+    assert named["name"] == "x" and named["score_raw"] == part["score_raw"]
+    assert client.post("/parts", files={"a": ("../../up.png", data)}).json()["name"] == "up.png"
+    kind = "multipart/form-data"
+    for answer in (
+        client.post("/parts", data={"picture": "no file"}, files={"": ("", b"")}),
+        client.post("/parts", content=b"--x\r\nno form", headers={"Content-Type": f"{kind}; boundary=x"}),
+        client.post("/parts", content=data, headers={"Content-Type": kind}),
+        client.post("/parts", files=[("a", ("a", data)), ("b", ("b", data))]),
+    ):
+        assert answer.status_code == 400 and "curl" in answer.json()["detail"], answer.text
+
+
+def test_what_holds_a_picture_in_another_form_is_told_how_to_send_it(client, inspector, photographs):
+    data = photographs[0].read_bytes()
+    text = base64.b64encode(data)
+    for content, headers in (
+        (text, {}),
+        (b"data:image/png;base64," + text, {"Content-Type": "image/png"}),
+        (gzip.compress(data), {}),
+        (gzip.compress(data), {"Content-Encoding": "gzip"}),
+        (b'{"image": "' + text + b'"}', {"Content-Type": "application/json"}),
+        (b"image=" + text, {"Content-Type": "application/x-www-form-urlencoded"}),
+    ):
+        answer = client.post("/parts", content=content, headers=headers)
+        assert answer.status_code == 415 and "--data-binary" in answer.json()["detail"]
+    # as curl sends a file without being told what it is
+    curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert curl.status_code == 200
+    assert inspector.ledger.count() | {"judged": 1, "failed": 0} == inspector.ledger.count()
+
+
+def test_a_controller_gets_the_verdict_alone(client, photographs):
+    part = client.post("/parts?fields=verdict", content=photographs[0].read_bytes()).json()
+    assert part["verdict"] in ("OK", "NOK") and "regions" not in part and "alarms" not in part
+    assert client.get(f"/parts/{part['id']}?fields=verdict").json() == part
+    assert client.get("/parts?fields=verdict").json() == [part]
+    whole = client.get(f"/parts/{part['id']}").json()
+    assert whole["verdict"] == ("NOK" if whole["flagged"] else "OK") == part["verdict"] and "regions" in whole
+    assert client.post("/parts?fields=verdict", content=b"no picture").json()["verdict"] == "NOK"
+
+
+def test_heads_listing_and_umlauts(client, photographs):
+    for path in ("/", "/health", "/page.css"):
+        answer = client.head(path)
+        assert answer.status_code == 200 and not answer.content
+    assert "POST  /parts" in client.get("/docs").text and "curl" in client.get("/docs").text
+    key = "Prüfling 7".encode()
+    part = client.post("/parts", content=photographs[0].read_bytes(), headers={b"Idempotency-Key": key}).json()
+    assert part["key"] == "request:Prüfling 7"
+    assert client.get("/parts/", follow_redirects=False).status_code == 404
+
+
+def test_a_table_without_formulas(inspector, photographs):
+    with client_of(inspector, csv_mark=True) as client:
+        for name in ("=cmd()", "+1", "-1", "@x", "plain", "a\u202egnp.exe"):
+            client.post("/parts", params={"name": name}, content=photographs[0].read_bytes())
+        text = client.get("/parts.csv").text
+        page = client.get("/parts").json()
+    assert text.startswith("\ufeff")
+    names = [row["name"] for row in csv.DictReader(io.StringIO(text[1:]))]
+    assert names == ["'=cmd()", "'+1", "'-1", "'@x", "plain", "a\ufffdgnp.exe"]
+    assert page[0]["name"] == "a\ufffdgnp.exe"
+
+
+def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, photographs, monkeypatch):
+    def held(*arguments, **fields):
+        raise LedgerUnavailable("locked")
+
+    with monkeypatch.context() as locked:
+        locked.setattr(Ledger, "receive", held)
+        for _ in range(3):
+            assert client.post("/parts", content=photographs[0].read_bytes()).status_code == 503
+    assert kept(inspector) == []
+
+
+def test_a_full_disk_is_not_healthy(client, monkeypatch):
+    assert client.get("/health").status_code == 200
+    usage = inspector_module.shutil.disk_usage(".")
+    monkeypatch.setattr(inspector_module.shutil, "disk_usage", lambda place: usage._replace(free=1000))
+    refused = client.get("/health")
+    assert refused.status_code == 503 and "full" in refused.json()["detail"]
+
+
+def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
+    """A part waits when its picture is there: slow ones must not fill the queue."""
+    line = module.Reception(inspector, WebSettings(queue=2, timeout=0.5))
+
+    async def never():
+        await asyncio.sleep(60)
+
+    async def whole():
+        return {"type": "http.request", "body": photographs[0].read_bytes(), "more_body": False}
+
+    async def requests():
+        slow = [asyncio.create_task(line.read(Request(SCOPE, never))) for _ in range(64)]
+        await asyncio.sleep(0.05)
+        assert line.waiting == 0
+        part = await line.judged("", "", await line.read(Request(SCOPE, whole)))
+        return part, await asyncio.gather(*slow, return_exceptions=True)
+
+    part, slow = asyncio.run(requests())
+    line.close()
+    assert part.status == "judged"
+    assert [(type(error), error.status) for error in slow] == [(module.Refused, 408)] * 64
+    line.waiting = 2
+    with pytest.raises(module.Refused, match="503"):
+        asyncio.run(line.read(Request(SCOPE, whole)))
+
+
+def test_pictures_that_arrive_take_bounded_memory(inspector, monkeypatch):
+    monkeypatch.setattr(module, "ARRIVING", 2)
+    with client_of(inspector, max_megabytes=0.001) as client:
+        line = client.app.state.line
+        line.arriving = 1500
+        refused = client.post("/parts", content=b"x" * 900)
+        assert refused.status_code == 503 and refused.headers["Retry-After"]
+        assert line.arriving == 1500
+
+
+def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
+    app = create_app(inspector, WebSettings())
+    messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive():
+        return next(messages)
+
+    async def send(message):
+        pass
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(app(dict(SCOPE), receive, send))
+    (record,) = [record for record in caplog.records if record.name.startswith("codegraph")]
+    assert "has gone" in record.message and not record.exc_info
+    assert inspector.ledger.count()["failed"] == 0
+
+
+def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypatch):
+    part = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
+    at_once, most, drawn = 0, 0, 0
+    load = module.load_image
+
+    def slow(*arguments):
+        nonlocal at_once, most, drawn
+        at_once, drawn = at_once + 1, drawn + 1
+        most = max(most, at_once)
+        time.sleep(0.05)
+        at_once -= 1
+        return load(*arguments)
+
+    monkeypatch.setattr(module, "load_image", slow)
+    monkeypatch.setattr(module, "PREVIEWS", 1)
+    other = client.post("/parts", content=photographs[1].read_bytes()).json()["id"]
+    places = [f"/parts/{number}/picture" for number in (part, part, part, other, other)]
+    threads = [threading.Thread(target=client.get, args=(place,)) for place in places]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1 and drawn <= 4
+    client.get(places[0])
+    before = drawn
+    assert client.get(places[0]).status_code == 200 and drawn == before
+
+
+def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
+    """Each is a row, whatever the order; what is too much is refused and may come again."""
+    inspector = Inspector(bank, ledger, tmp_path)
+    monkeypatch.setattr(inspector, "_judged", lambda part, path: inspector_module._Look(part, *nothing()))
+    answers = []
+    with client_of(inspector, queue=1000) as client:
+
+        def send(number: int) -> None:
+            sent = photographs[number % 3].read_bytes()
+            answers.append(client.post("/parts", content=sent, headers={"Idempotency-Key": str(number)}).status_code)
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [200] * 200
+    assert ledger.count()["judged"] == 200 == len({part.key for part in ledger.latest(500)})
+    assert ledger.inbox() == []
+
+
+def nothing():
+    return inspector_module.Standouts.nothing(0), ()
+
+
+def test_what_wanders_through_paths_finds_nothing(client, inspector, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    for path in ("/../secret.png", "/page.js/../../secret.png", "/%2e%2e/secret.png", "/parts/..%2fsecret.png/picture",
+                 "/alarms/../secret.png", "//etc/passwd", "/parts/1/picture/../../../secret.png"):  # fmt: skip
+        answer = client.get(path)
+        assert answer.status_code in (400, 404, 422) and b"secret" not in answer.content, path

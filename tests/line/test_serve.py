@@ -1,0 +1,150 @@
+"""The task `serve`: how it ends, and what it does not decode."""
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import uvicorn
+
+from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.line.app import create_app
+from codegraph_jax.line.connections import bounded_protocol
+from codegraph_jax.line.inspector import Inspector, _Look
+from codegraph_jax.line.reception import Reception
+from codegraph_jax.line.settings import ServeConfig, WebSettings
+from codegraph_jax.tasks import serve, watch
+from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
+
+
+class Failing:
+    """A watcher that dies, or one that works until it is stopped."""
+
+    def __init__(self, error: BaseException | None):
+        self.error, self.stopped = error, threading.Event()
+
+    def run(self) -> None:
+        if self.error:
+            raise self.error
+        self.stopped.wait(20)
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+def test_a_watcher_that_dies_ends_the_server_with_its_error():
+    """With status 0 no supervisor would start it again."""
+    server = SimpleNamespace(should_exit=False)
+    with pytest.raises(RuntimeError, match="broken"), serve._watching(Failing(RuntimeError("broken")), server):
+        while not server.should_exit:
+            time.sleep(0.01)
+    with serve._watching(Failing(None), SimpleNamespace(should_exit=False)) as nothing:
+        assert nothing is None
+    with serve._watching(None, server):
+        pass
+
+
+def test_a_signal_between_two_steps_ends_the_server(saved_line, monkeypatch):
+    """Right after it has said that it listens, and before the server itself waits for signals."""
+    ran = []
+
+    def interrupted(text: str) -> None:
+        if "listening" in text:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(server, sockets):
+        ran.append(server.should_exit)
+
+    monkeypatch.setattr(serve, "say", interrupted)
+    monkeypatch.setattr(uvicorn.Server, "run", run)
+    serve.run(*saved_line)
+    assert ran == [True]
+
+
+@pytest.fixture
+def saved_line(inspector, monkeypatch, tmp_path):
+    @contextmanager
+    def opened(config, workdir):
+        yield inspector
+
+    monkeypatch.setattr(serve, "opened_line", opened)
+    values = to_config_dict(ServeConfig())
+    values.serve.port = 0
+    return values, str(tmp_path)
+
+
+def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs):
+    line = Reception(inspector, WebSettings())
+    for number, path in enumerate(photographs[:3]):
+        inspector.ledger.receive(f"request:{number}", path.name, str(path))
+    stopped = threading.Event()
+    judge, line.judge = line.judge, lambda *part: (judge(*part), stopped.set())
+    with stopped_by_signals(stopped.set):
+        assert line.catch_up(stopped.is_set) == 1
+    assert len(inspector.ledger.inbox()) == 2
+
+
+@pytest.mark.parametrize(
+    ("largest", "megapixels"),
+    [(0, 179.0), (64 * 64, 8.0), (5_000_000, 20.0), (100_000_000, 179.0), (250_000_000, 250.0)],
+)
+def test_a_line_decodes_what_is_like_its_set(bank, largest, megapixels):
+    """A picture of 34 bytes may claim 179 megapixels, which takes half a minute and eight gigabytes."""
+    assert most_megapixels(replace(bank, largest=largest)) == megapixels
+
+
+def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
+    assert bank.largest == 56 * 56
+    bank.save(str(tmp_path / "bank.safetensors"))
+    assert type(bank).load(str(tmp_path / "bank.safetensors")).largest == 56 * 56
+
+
+def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    watch.say_part(inspector.judge("k", "Ω\udcff\u202e.png", str(photographs[0])))
+    watch.say_part(inspector.fail("f", "Ω.png", "", "größer"))
+
+
+def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photographs, tmp_path, monkeypatch):
+    """A supervisor's signal loses no part that has come."""
+    inspector, begun = Inspector(bank, ledger, tmp_path), threading.Event()
+
+    def slowly(part, path):
+        begun.set()
+        time.sleep(0.03)
+        return _Look(part, Standouts.nothing(0), ())
+
+    monkeypatch.setattr(inspector, "_judged", slowly)
+    settings = WebSettings(port=0)
+    place = serve.listening(settings)
+    place.listen(serve.BACKLOG)
+    config = uvicorn.Config(create_app(inspector, settings), http=bounded_protocol(5), ws="none", log_level="error")
+    server = uvicorn.Server(config)
+    running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
+    running.start()
+    address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []
+    data = photographs[0].read_bytes()
+
+    def send() -> None:
+        answers.append(httpx.post(address, content=data, timeout=30).status_code)
+
+    clients = [threading.Thread(target=send) for _ in range(30)]
+    for client in clients:
+        client.start()
+    begun.wait(20)
+    while server.server_state.total_requests + inspector.ledger.count()["judged"] + len(ledger.inbox()) < 30:
+        time.sleep(0.01)
+    server.should_exit = True
+    for client in clients:
+        client.join()
+    running.join(20)
+    place.close()
+    assert answers == [200] * 30 and ledger.count()["judged"] == 30 and not ledger.inbox()
