@@ -125,6 +125,45 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
     assert sum(row["community"] == "1" for row in rows) == len(entry["members"])
 
 
+def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    run(config, tmp_path / "run")
+    said = "[...document.querySelectorAll('#table tbody tr')].map(row => [row.dataset.number, row.className])"
+    browser = Browser(program)
+    try:
+        browser.view(1200, 900)
+        browser.open(tmp_path / "run" / "report.html")
+        title = browser.evaluate("document.title")
+        for _ in range(8):
+            name = browser.evaluate("document.querySelector('#look-name').textContent")
+            browser.press("g" if "good" in name else "d")
+        assert browser.evaluate("document.title") != title
+        promised = dict(browser.evaluate(f"new Promise(done => setTimeout(() => done({said}), 50))"))
+        browser.evaluate("document.querySelector('#copy-review').click()")
+        browser.evaluate("new Promise(done => setTimeout(done, 50))")
+        (tmp_path / "review (1).json").write_text(browser.evaluate("document.querySelector('#review-text').value"))
+        # the run finds the file in the directory where the browser has saved it
+        result, _ = run(dataclasses.replace(config, review=str(tmp_path)), tmp_path / "run")
+        marked = result.calibration.flagged != (result.variant_scores[result.variant] >= result.calibration.threshold)
+        answered = np.isin(result.keys, list(result.answers.photos))
+        assert len(result.answers.photos) == 8
+        for number, flag in enumerate(result.calibration.flagged):
+            # what stands out in the photos that were judged is recognised in others, which the page cannot know
+            if answered[number] or not marked[number]:
+                assert (promised[str(number)] == "flagged") == flag, number
+        browser.open(tmp_path / "run" / "report.html")
+        again = dict(browser.evaluate(said))
+        assert {int(n) for n, kind in again.items() if kind == "flagged"} == set(
+            np.flatnonzero(result.calibration.flagged)
+        )
+        assert browser.evaluate("document.querySelector('#answer-count').textContent").startswith("So far: 8 photos.")
+        assert browser.problems == []
+    finally:
+        browser.close()
+
+
 def test_the_library_judges_again(config, photographs):
     detector = job.CoDeGraph(config)
     paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
