@@ -216,9 +216,8 @@ class CoDeGraph:
         """
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
-        require_several("bank.references", bank_references)
-        if bank_references and comparison.in_fewer_channels:
-            raise ConfigError(ALL_CHANNELS)
+        if bank_references:
+            _check_bank(self.config, bank_references, comparison.in_fewer_channels)
         if review:
             review.check(self.features)
         patterns, answers = (review.patterns if review else ()), Answers.of(review, category)
@@ -512,13 +511,18 @@ def _check(config: Config) -> None:
     """Refuses settings that do not go together."""
     require_several("similarity.references", config.similarity.references)
     if config.bank.save:
-        require_several("bank.references", config.bank.references)
-    if config.similarity.variance < 1 and config.bank.save:
+        _check_bank(config, config.bank.references, config.similarity.variance < 1)
+
+
+def _check_bank(config: Config, references: int, fewer_channels: bool) -> None:
+    """Refuses settings of which no bank can be made."""
+    require_several("bank.references", references)
+    if fewer_channels:
         raise ConfigError(ALL_CHANNELS)
     if config.similarity.radius and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
-            "has no meaning for it; leave one of them out"
+            "has no meaning for it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
         )
 
 

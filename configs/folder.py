@@ -20,7 +20,7 @@ what a person says of the groups in report.html:
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, to_config_dict
 
 
 def get_config(variant: str = "hub") -> ConfigDict:
@@ -31,4 +31,5 @@ def get_config(variant: str = "hub") -> ConfigDict:
     if variant not in backbones:
         raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    return to_config_dict(Config(data=data, backbone=backbones[variant], keep=True))
+    bank = BankConfig(kind="compact")
+    return to_config_dict(Config(data=data, bank=bank, backbone=backbones[variant], keep=True))

@@ -48,6 +48,7 @@ SETTINGS = {
     "choose": "codegraph_jax.tasks.choose:ChooseConfig",
     "recurring": "codegraph_jax.tasks.recurring:StudyConfig",
     "thresholds": "codegraph_jax.tasks.thresholds:ThresholdStudyConfig",
+    "looks": "codegraph_jax.tasks.looks:LooksStudyConfig",
     "benchmark": "codegraph_jax.benchmark.settings:BenchmarkConfig",
     "oecl": "contrastive_jax.config:OeclConfig",
     "oecl_score": "contrastive_jax.config:ScoreConfig",

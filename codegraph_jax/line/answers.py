@@ -29,6 +29,7 @@ class AlarmOut(BaseModel):
     part: int = Field(description="the part that raised it")
     raised: str = Field(description="ISO 8601, UTC")
     kind: Literal["drift", "recurrence"]
+    reason: str = Field(description="why nothing needs to be done, in a person's words; empty: nobody has said so")
     subject: str
     message: str
     parts: list[int] = Field(description="the parts that show it")
@@ -61,6 +62,10 @@ class PartOut(BaseModel):
     judged: str = Field(description="ISO 8601, UTC")
     status: Literal["judged", "failed"]
     reason: str = Field(description="why it failed")
+    said: Literal["flagged", "look", "passed", "failed"] = Field(
+        description="what people read; look: it passes, and fewer than 1 in 20 good parts score as high"
+    )
+    answer: Literal["", "good", "defective"] = Field(description="what a person says of it")
     bank: str = Field(description="which bank has judged it")
     score_raw: float | None
     p_value: float | None = Field(description="how often a normal part scores so high")
@@ -105,7 +110,7 @@ def alarm_out(alarm: Alarm) -> AlarmOut:
     """An alarm as the server tells it."""
     sheet = f"/alarms/{alarm.id}/sheet" if alarm.kind == "recurrence" else None
     return AlarmOut.model_validate(
-        {name: getattr(alarm, name) for name in ("id", "part", "raised", "kind", "subject", "message")}
+        {name: getattr(alarm, name) for name in ("id", "part", "raised", "kind", "reason", "subject", "message")}
         | {"parts": list(alarm.parts), "sheet": sheet}
     )
 
@@ -114,12 +119,13 @@ def part_out(part: Part) -> PartOut:
     """A part as the server tells it."""
     names = (
         "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "p_value", "threshold",
-        "flagged", "width", "height", "seconds",
+        "flagged", "width", "height", "seconds", "answer",
     )  # fmt: skip
     return PartOut.model_validate(
         {name: getattr(part, name) for name in names}
         | {
             "verdict": _verdict(part),
+            "said": part.verdict,
             # names of files need not be Unicode
             "key": shown(part.key),
             "name": shown(part.name),

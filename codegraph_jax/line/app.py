@@ -27,7 +27,7 @@ from codegraph_jax.line.answers import (
     verdict_out,
 )  # fmt: skip
 from codegraph_jax.line.guard import HEADERS, LOOPBACK, refusal
-from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.inspector import Inspector, Unanswerable
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
 from codegraph_jax.line.part import Part
 from codegraph_jax.line.reception import HOW, Reception, Refused
@@ -230,6 +230,28 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
             raise Refused(404, f"part {part} has no anomaly map")
         return Response(found.layer, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
+    conflict: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "nothing can be said of it"}}
+
+    @app.put("/parts/{part}/answer", response_model=PartOut, responses=refusals | missing | conflict)
+    def answer(part: int, defective: bool) -> PartOut:
+        """What a person says of it: it and its like are judged so from now on, and the bank keeps it."""
+        return _answered(inspector, part, defective)
+
+    @app.delete("/parts/{part}/answer", response_model=PartOut, responses=refusals | missing | conflict)
+    def take_back(part: int) -> PartOut:
+        """Takes the last answer back."""
+        return _answered(inspector, part, None)
+
+    @app.put("/alarms/{alarm}/reason", response_model=AlarmOut, responses=refusals | missing)
+    def acknowledge(
+        alarm: int, reason: Annotated[str, Query(min_length=1, max_length=500, description="in a person's words")]
+    ) -> AlarmOut:
+        """Why an alarm needs nothing done, such as a new batch: it is not raised again for that."""
+        found = inspector.acknowledge(alarm, reason) if abs(alarm) <= LAST_NUMBER else None
+        if found is None:
+            raise Refused(404, f"there is no alarm {alarm}")
+        return alarm_out(found)
+
     @app.get("/alarms", response_model=list[AlarmOut], responses=refusals)
     def alarms(limit: Annotated[int, Query(ge=1, le=1000)] = 20, before: Number = 0) -> list[AlarmOut]:
         """The last alarms, the newest first."""
@@ -294,6 +316,16 @@ def _answer(part: Part, fields: str) -> Response:
     return Response(_out(part, fields).model_dump_json(), status, media_type="application/json")
 
 
+def _answered(inspector: Inspector, number: int, defective: bool | None) -> PartOut:
+    try:
+        part = inspector.answer(number, defective) if abs(number) <= LAST_NUMBER else None
+    except Unanswerable as error:
+        raise Refused(409, str(error)) from None
+    if part is None:
+        raise Refused(404, f"there is no part {number}")
+    return part_out(part)
+
+
 def _part(ledger: Ledger, number: int) -> Part:
     part = ledger.get(number) if abs(number) <= LAST_NUMBER else None
     if part is None:
@@ -319,7 +351,7 @@ def _listing(app: FastAPI) -> Callable[[], Response]:
         lines = ["All requests; /openapi.json has every field.", ""]
         for place, operations in app.openapi()["paths"].items():
             for method, operation in operations.items():
-                lines.append(f"{method.upper():5} {place:24} {operation['description']}")
+                lines.append(f"{method.upper():6} {place:24} {operation['description']}")
         lines += ["", f"To judge a part, {HOW.replace('URL', '/parts')}"]
         return PlainTextResponse("\n".join(lines) + "\n")
 

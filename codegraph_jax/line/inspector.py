@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.standouts import Standouts
-from codegraph_jax.config import DataConfig
+from codegraph_jax.config import DataConfig, ThresholdConfig
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImage, full_size, load_image
 from codegraph_jax.line import sheets
@@ -43,6 +45,10 @@ LEAST_FREE = 50_000_000
 logger = logging.getLogger(__name__)
 
 
+class Unanswerable(UserError):
+    """A part of which a person can say nothing."""
+
+
 @dataclass(frozen=True)
 class _Look:
     """One picture as the bank sees it."""
@@ -60,10 +66,22 @@ class Inspector:
         ledger: where the verdicts go.
         workdir: where contact sheets go.
         mean_run: parts between two false alarms of drift, on average.
+        threshold: takes the place of the bank's own.
+        path: file of the bank, which learns from `answer`; empty: it is not written.
     """
 
-    def __init__(self, bank: ReferenceBank, ledger: Ledger, workdir: Path, mean_run: float = 10_000):
-        self.bank, self.ledger, self.workdir, self.mean_run = bank, ledger, workdir, mean_run
+    def __init__(
+        self,
+        bank: ReferenceBank,
+        ledger: Ledger,
+        workdir: Path,
+        mean_run: float = 10_000,
+        threshold: ThresholdConfig | None = None,
+        path: str = "",
+    ):
+        self.ledger, self.workdir, self.mean_run = ledger, workdir, mean_run
+        self._stored, self._threshold, self._path = bank, threshold, path
+        self.bank = bank.with_threshold(threshold)
         self._turn = threading.Lock()
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
@@ -245,6 +263,51 @@ class Inspector:
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
             self._monitors = drift, Recurrence(known, kept)
         return self._monitors
+
+    def answer(self, number: int, defective: bool | None) -> Part | None:
+        """A person says what a part is, and the bank learns it: it and its like are judged so from now on.
+
+        Args:
+            number: of the part.
+            defective: False: it is good; None: the last answer is taken back.
+
+        Returns:
+            The part with the answer; None where there is none of this number.
+
+        Raises:
+            Unanswerable: the part failed or its picture is gone; or another answer came after the one to take back.
+            LedgerUnavailable: bank or ledger cannot be written now, and nothing has changed.
+        """
+        with self._turn:
+            part = self.ledger.get(number)
+            if part is None:
+                return None
+            name, word = f"{part.id}: {part.name}", "" if defective is None else "defective" if defective else "good"
+            if part.answer == word:
+                return part
+            try:
+                learnt = self._learnt(part, name, defective)
+            except (UnreadableImage, BankError) as error:
+                raise Unanswerable(f"part {number}: {getattr(error, 'reason', error)}") from None
+            bank = learnt.with_threshold(self._threshold)
+            try:
+                if self._path:
+                    learnt.save(self._path, learnt.stored_as)
+            except OSError as error:
+                raise LedgerUnavailable(f"{self._path}: cannot be written ({error.strerror or error})") from None
+            self._stored, self.bank = learnt, bank
+            self.ledger.answer(number, word, bank.name)
+            return replace(part, answer=word)
+
+    def _learnt(self, part: Part, name: str, defective: bool | None) -> ReferenceBank:
+        bank = self._stored
+        if defective is not None:
+            if part.status == "failed":
+                raise Unanswerable(f"part {part.id} could not be judged")
+            return bank.extend([part.path], [name], now(), defective)
+        if name not in bank.history[-1].names:
+            raise Unanswerable(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
+        return bank.back_to(len(bank.history) - 2)
 
     def acknowledge(self, number: int, reason: str) -> Alarm | None:
         """A person says why an alarm needs nothing done ("our daily cycle", "a new batch"): it is not raised again.

@@ -74,13 +74,13 @@ CREATE TABLE IF NOT EXISTS inbox (key TEXT PRIMARY KEY, name TEXT NOT NULL, path
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-ADDED = {"parts": ("content", "look"), "inbox": ("content",)}
+ADDED = {"parts": ("content", "look", "answer"), "inbox": ("content",)}
 """Columns that came with version 2, by table."""
 ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
 """Alarms, each with the reason that a person has given."""
 COLUMNS = (
     "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
-    "flagged", "width", "height", "shows", "seconds",
+    "flagged", "width", "height", "shows", "seconds", "answer",
 )  # fmt: skip
 """Of parts.csv."""
 
@@ -329,6 +329,18 @@ class Ledger:
         values = (*map(_stored, (part.key, part.name, part.path)), part.look, part.id)
         with self._writing, self._transaction() as cursor:
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
+
+    def answer(self, part: int, answer: str, bank: str) -> None:
+        """Notes what a person says of a part, and the bank that has learnt it; errors as for `record`.
+
+        Args:
+            part: its number.
+            answer: `good`, `defective`, or empty where it was taken back.
+            bank: name of the bank from now on: its scores go on where those of the one before ended.
+        """
+        with self._writing, self._transaction() as cursor:
+            cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, part))
+            cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('bank', ?)", (json.dumps(bank),))
 
     def record_all(self, parts: Iterable[Part]) -> None:
         """Writes parts that no monitor is told of, all or none; errors as for `record`.

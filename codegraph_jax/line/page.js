@@ -4,11 +4,11 @@ const $ = (id) => document.getElementById(id);
 let token = sessionStorage.getItem("token") || "", last = -1, only = false, opened = null, oldest = 0, earlier = false;
 const pictures = new Map();
 
-async function get(path) {
+async function get(path, method = "GET") {
   const headers = token ? {Authorization: "Bearer " + token} : {};
-  const answer = await fetch(path, {headers, cache: path.includes("/picture") || path.includes("/layer") ? "default" : "no-store"});
+  const answer = await fetch(path, {method, headers, cache: path.includes("/picture") || path.includes("/layer") ? "default" : "no-store"});
   if (answer.status === 401) { ask(token ? "This token is refused." : ""); throw new Error("a token is needed"); }
-  if (!answer.ok) throw new Error("status " + answer.status);
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || "status " + answer.status);
   return answer;
 }
 
@@ -44,7 +44,8 @@ async function show(image, path) {
 }
 
 const number = (value, digits = 3) => value === null ? "–" : value.toFixed(digits);
-const verdict = (part) => part.status === "failed" ? "failed" : part.flagged ? "flagged" : "passed";
+const verdict = (part) => part.said;
+const WORDS = {look: "look at this"};
 const clock = (text) => new Date(text).toLocaleString();
 
 function element(name, className, text) {
@@ -72,7 +73,8 @@ function card(part) {
     stack.append(frame);
   }
   const words = element("span", "words"), said = verdict(part);
-  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + said, said));
+  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + said, WORDS[said] || said));
+  if (part.answer) words.append(element("span", "", ` · you said ${part.answer}`));
   words.append(` ${part.status === "failed" ? part.reason : number(part.score_raw)}`);
   if (part.shows.length) words.append(element("span", "", ` · ${part.shows.join(", ")}`));
   button.append(stack, words);
@@ -90,7 +92,7 @@ function open(part) {
     if (part.status !== "failed") show($("large-" + kind), `/parts/${part.id}/${kind}`);
   }
   const facts = {
-    Verdict: verdict(part) + (part.reason ? `: ${part.reason}` : ""),
+    Verdict: (WORDS[part.said] || part.said) + (part.reason ? `: ${part.reason}` : ""),
     Score: `${number(part.score_raw, 4)} (flagged from ${number(part.threshold, 4)})`,
     "Normal parts that score so high": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
     Shows: part.shows.join(", ") || "nothing that the bank knows",
@@ -99,8 +101,36 @@ function open(part) {
     File: part.path,
   };
   $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
+  $("answered").textContent = "";
+  showAnswer(part);
   if (!$("large").open) $("large").showModal();
 }
+
+function showAnswer(part) {
+  for (const button of document.querySelectorAll("[data-answer]")) {
+    const given = {true: "defective", false: "good", "": ""}[button.dataset.answer];
+    button.disabled = part.status === "failed" || part.answer === given;
+    if (given) button.setAttribute("aria-pressed", part.answer === given);
+  }
+}
+
+async function say(answer) {
+  const part = opened, path = `/parts/${part.id}/answer`;
+  for (const button of document.querySelectorAll("[data-answer]")) button.disabled = true;
+  try {
+    const changed = await (await get(answer ? `${path}?defective=${answer}` : path, answer ? "PUT" : "DELETE")).json();
+    Object.assign(part, changed);
+    $("answered").textContent = changed.answer ? `Kept: the bank has learnt that this part is ${changed.answer}.` : "Taken back.";
+    const item = document.querySelector(`#parts button[data-part="${part.id}"]`);
+    if (item) item.parentElement.replaceWith(card(part));
+  } catch (error) { $("answered").textContent = error.message; }
+  if (opened === part) showAnswer(part);
+}
+for (const button of document.querySelectorAll("[data-answer]")) button.addEventListener("click", () => say(button.dataset.answer));
+$("large").addEventListener("keydown", (event) => {
+  const answer = {d: "true", g: "false"}[event.key];
+  if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
+});
 $("map").addEventListener("change", () => { $("large-layer").hidden = !$("map").checked; });
 
 // left and right lead from part to part, in the list and in the large view
@@ -149,6 +179,12 @@ function alarmItem(alarm) {
   const item = element("li"), time = element("time", "", clock(alarm.raised));
   time.dateTime = alarm.raised;
   item.append(time, alarm.message + " ");
+  if (alarm.reason) item.append(element("span", "none", `You said: ${alarm.reason}. `));
+  else for (const reason of ["our daily cycle", "a new batch"]) {
+    const button = element("button", "", `That is ${reason}`);
+    button.addEventListener("click", async () => { await get(`/alarms/${alarm.id}/reason?reason=${encodeURIComponent(reason)}`, "PUT"); last = -1; });
+    item.append(button, " ");
+  }
   if (alarm.sheet) {
     const link = element("a", "", "Contact sheet");
     link.href = alarm.sheet;

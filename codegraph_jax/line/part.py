@@ -14,6 +14,7 @@ from jaxtyping import Float
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, rows_of
+from codegraph_jax.scoring.verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
 """Bytes of the beginning of a file, in which formats note where the rest is; bytes that are read at once."""
@@ -64,6 +65,7 @@ class Part:
         layer: PNG of the anomaly map with transparency.
         content: digest of the picture's bytes, see `content_of`; empty where it is not known.
         look: time, size and number of the file as the system gave them; empty of pictures that were sent.
+        answer: what a person says of it: `good`, `defective`, or empty.
         id: number of its row; 0 before it has one.
         alarms: those that it has raised.
     """
@@ -90,8 +92,18 @@ class Part:
     layer: bytes | None = None
     content: str = ""
     look: str = ""
+    answer: str = ""
     id: int = 0
     alarms: tuple[Alarm, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """What a person reads: failed, flagged, look or passed (`scoring.verdicts`)."""
+        if self.status == "failed":
+            return "failed"
+        if self.flagged:
+            return "flagged"
+        return "look" if self.p_value is not None and self.p_value < LOOK_P_VALUE else "passed"
 
 
 def judged_part(

@@ -163,8 +163,8 @@ class Reception:
         for key, name, path, content in self.ledger.inbox():
             if stopped():
                 break
-            # two requests with one key cannot both be in the inbox
-            self.judge(key, name, path, content)
+            with suppress(Refused):  # nobody waits for the answer that its key belongs to another picture
+                self.judge(key, name, path, content)
             count += 1
         return count
 

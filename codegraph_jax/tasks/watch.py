@@ -75,12 +75,13 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
             clock = Clock()
             with clock("ready"):
                 bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
-                bank = bank.with_threshold(config.threshold.given)
                 allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
-                inspector = Inspector(bank, ledger, workdir, config.monitor.mean_run)
+                inspector = Inspector(
+                    bank, ledger, workdir, config.monitor.mean_run, config.threshold.given, config.bank.path
+                )
                 inspector.warm_up()
             print(f"weights: {bank.weights}", flush=True)
-            print(f"{bank.serving}, flagged from {bank.calibration.threshold:.4f}; ready after "
+            print(f"{bank.serving}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
                 f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
             yield inspector
         finally:
@@ -105,7 +106,7 @@ def say_part(part: Part) -> None:
     if part.status == "failed":
         print(f"{part.id} {shown(part.name)}: failed, {shown(part.reason)}", flush=True)
     else:
-        verdict = "FLAGGED" if part.flagged else "passed"
+        verdict = "FLAGGED" if part.flagged else part.verdict
         shows = f", {', '.join(part.shows)}" if part.shows else ""
         print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{shows}, "
             f"{part.seconds:.2f} s", flush=True)  # fmt: skip

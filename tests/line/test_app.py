@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 from schemathesis.specs.openapi.checks import ignored_auth, missing_required_header, positive_data_acceptance
 
+from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.app import create_app
@@ -211,3 +212,59 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
         part = client.post("/parts", content=(tmp_path / "deep.png").read_bytes()).json()
         shown = Image.open(io.BytesIO(client.get(f"/parts/{part['id']}/picture").content))
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
+
+
+def test_a_click_teaches_the_bank_and_is_taken_back(bank, photographs, tmp_path):
+    path = tmp_path / "marked.png"
+    path.write_bytes(photographs[0].read_bytes())
+    spoil(path)
+    home, ledger = tmp_path / "bank.safetensors", Ledger(tmp_path / "line.sqlite")
+    bank.save(str(home), "float32")
+    inspector = Inspector(bank, ledger, tmp_path, path=str(home))
+    with client_of(inspector) as client:
+        for name, file in (("marked", path), ("plain", photographs[2])):
+            client.post(f"/parts?name={name}", content=file.read_bytes())
+        flagged, plain = client.get("/parts/1").json(), client.get("/parts/2").json()
+        assert (flagged["said"], flagged["answer"]) == ("flagged", "") and plain["said"] in ("passed", "look")
+        assert client.put("/parts/1/answer?defective=false").json()["answer"] == "good"
+        assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
+        # the same pictures again, and after a restart with the bank's file
+        again = [client.post("/parts", content=file.read_bytes()).json() for file in (path, photographs[2])]
+        assert [part["flagged"] for part in again] == [False, True]
+        assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
+        stored = ReferenceBank.load(str(home), backbone=bank.backbone)
+        assert stored.flag([str(path), str(photographs[2])]).tolist() == [False, True]
+        assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
+        assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
+        assert client.delete("/parts/2/answer").json()["answer"] == ""
+        assert client.post("/parts", content=photographs[2].read_bytes()).json()["flagged"] is False
+        assert client.put("/parts/1/answer?defective=true").json()["answer"] == "defective"
+        assert client.post("/parts", content=path.read_bytes()).json()["flagged"] is True
+        assert client.put("/parts/99/answer?defective=true").status_code == 404
+        assert client.put("/parts/1/answer").status_code in (400, 422)
+        client.post("/parts", content=b"no picture")
+        assert client.put("/parts/7/answer?defective=true").status_code == 409
+        assert "defective" in client.get("/parts.csv").text
+    ledger.close()
+
+
+def test_an_answer_that_cannot_be_kept_changes_nothing(inspector, photographs, monkeypatch):
+    with client_of(inspector) as client:
+        client.post("/parts", content=photographs[2].read_bytes())
+        before = inspector.bank
+        inspector._path = "/dev/null/bank.safetensors"
+        assert client.put("/parts/1/answer?defective=true").status_code == 503
+        assert inspector.bank is before and client.get("/parts/1").json()["answer"] == ""
+
+
+def test_an_alarm_is_answered_with_a_reason(inspector, photographs):
+    with client_of(inspector) as client:
+        client.post("/parts", content=photographs[2].read_bytes())
+        part = inspector.ledger.get(1)
+        alarm = Alarm("drift", "score", "The score has moved.")
+        inspector.ledger.record(replace(part, id=0, key="other", alarms=(alarm,)))
+        (raised,) = client.get("/alarms").json()
+        assert raised["reason"] == ""
+        said = client.put(f"/alarms/{raised['id']}/reason?reason=a new batch").json()
+        assert said["reason"] == "a new batch" and client.get("/alarms").json() == [said]
+        assert client.put("/alarms/9/reason?reason=x").status_code == 404

@@ -75,6 +75,18 @@ def test_a_key_of_an_earlier_version_is_held_against_the_file(client, inspector,
         assert answer.status_code == status and (status == 422 or answer.json() == part)
 
 
+def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
+    """The second picture of a key was received, and the process ended before it was refused."""
+    line = module.Reception(inspector, WebSettings())
+    inspector.judge("request:k", "a", str(photographs[0]), content="c")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes(photographs[1].read_bytes())
+    inspector.ledger.receive("request:k", "b", str(copy), "d")
+    assert line.catch_up() == 1
+    assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["judged"] == 1
+    line.close()
+
+
 def test_a_picture_that_cannot_be_decoded_binds_nothing(client, inspector, photographs):
     headers, whole = {"Idempotency-Key": "k"}, photographs[0].read_bytes()
     failed = client.post("/parts", content=whole[: len(whole) // 2], headers=headers)

@@ -318,7 +318,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     os.mkfifo(place / "pipe.png")
     (place / "part.png").write_bytes(b"no picture")
     told = []
-    folder = Folder(settings(place, patience=0.0), ledger, tmp_path / "own")
+    folder = Folder(settings(place, settle=0.0, patience=0.0), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
         watcher._judge_now(file)
