@@ -251,7 +251,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),
                 "enough": outcome.result.enough,
-                "explanation": describe_threshold(calibration, count),
+                "explanation": calibration.doubt or describe_threshold(calibration, count),
             }
         )
         first += count
