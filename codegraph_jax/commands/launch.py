@@ -169,10 +169,13 @@ def main(arguments: list[str], line: Line) -> int:
         return TO_MEND
     except KeyboardInterrupt:
         _end_interrupted(_how_to_go_on(config))
-    if EXIT_CODE.value:
-        said = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-        return SOMETHING_FLAGGED if "flagged" in said else NOT_JUDGED if "not judged" in said else FINE
-    return FINE
+    return status_of(outcomes) if EXIT_CODE.value else FINE
+
+
+def status_of(outcomes: Sequence[Any]) -> int:
+    """The exit status that says what was found: something flagged, nothing, or too few photos to tell."""
+    said = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
+    return SOMETHING_FLAGGED if "flagged" in said else NOT_JUDGED if "not judged" in said else FINE
 
 
 def workdir(config: Any) -> str:

@@ -4,10 +4,12 @@ import dataclasses
 import errno
 import functools
 
+import numpy as np
 import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.commands.launch import NOT_JUDGED, SOMETHING_FLAGGED, status_of
 from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
@@ -121,3 +123,21 @@ def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
     with pytest.raises(WorkdirError, match=r"bank.safetensors: cannot be written \(No space left"):
         job.run(to_config_dict(settings), str(tmp_path / "run"))
     assert not list(tmp_path.glob("*bank*"))
+
+
+def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
+    threshold = dataclasses.replace(config.threshold, value=1.99)
+    few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
+    values = to_config_dict(dataclasses.replace(config, threshold=threshold, data=few))
+    (outcome,) = job.run(values, str(tmp_path / "run"))
+    assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"not judged"}
+    printed = capsys.readouterr().out
+    assert "photos are too few to say that none is defective; use at least 12" in printed
+    assert f"0 of {len(outcome.samples)} images flagged, {len(outcome.samples)} not judged" in printed
+    rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
+    assert all(",not judged," in row for row in rows[1:])
+    assert status_of([outcome]) == NOT_JUDGED
+    flags = np.arange(len(outcome.samples)) == 0
+    flagged = dataclasses.replace(outcome.result.calibration, flagged=flags)
+    one = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, calibration=flagged))
+    assert status_of([outcome, one]) == SOMETHING_FLAGGED
