@@ -89,6 +89,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     with clock("weights"), processes.together():
         review_path = find_review(config.review) if config.review else ""
         review = Review.load(review_path) if review_path else None
+        if review and review_path != config.review and processes.is_first():
+            print(f"review: {review_path}", flush=True)
         roi = Roi.load(config.data.roi) if config.data.roi else None
         detector = load_detector(config, processes.is_first())
         config = detector.config
