@@ -99,7 +99,7 @@ class DetectionResult:
             self.scores_raw,
             self.calibration.p_values,
             good=np.array([labels.get(i) is False for i in range(len(self.scores_raw))], bool),
-            defective=calibrator.defective if calibrator.answers else None,
+            defective=calibrator.defective if calibrator.decided else None,
             enough=self.enough,
         )
 

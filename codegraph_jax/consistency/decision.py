@@ -176,8 +176,9 @@ def decide_photos(
         return undecided
     if variant != STANDARD.name:
         calibration = calibrate(scores[variant][:own], config, proven[:own])
-    rule = "given" if answers.threshold is not None else "looks" if calibrator.answers else calibration.rule
-    calibration = calibration.moved(threshold, rule)
+    rule = "given" if answers.threshold is not None else "looks" if calibrator.decided else calibration.rule
+    if rule in ("given", "looks"):
+        calibration = calibration.moved(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, patch_scores[variant], scores[variant], calibration, features)
     maps, known = apply_marks(answers.marks, patch_scores[variant], features, own)

@@ -4,17 +4,17 @@ A good part that was flagged has something harmless that stands out; a defective
 the patches of this one photo. A community has members by whose differences the limit of its signature is found
 (`consistency.signature`); one photo has none, so that about half of the usual distance is the limit: measured on
 bottle_recurring (ViT-S/14, 224 px), photos with the same defect come to 0.1 to 0.5 of it, good parts to 0.6 and more.
-Where other photos come nearer than that, the limit is lower.
+Photos that come nearer show the mark only where a gap lies between them and the others.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Product, Verdict
 from codegraph_jax.consistency.signature import (
-    FAR,
     MOST_OUTSIDE,
     SMALLEST,
     SOME,
@@ -33,9 +33,10 @@ MOST_PATCHES = 64
 """Patches of the photo that are remembered, those with the highest scores."""
 PROTOTYPES = 16
 """More than of a community: a mark may be large, and no more than this photo shows it."""
-HALF, MARGIN = 0.55, 0.8
-"""A patch shows the mark up to this share of its usual distance, and up to this share of what the nearest 3 % of the
-other photos come to."""
+HALF = 0.55
+"""A patch shows the mark up to this share of its usual distance, at most."""
+GAP, NEAREST = 1.25, 0.1
+"""Photos are parted where the next one is so many times as far, in shares of the usual distance from `NEAREST` on."""
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
@@ -84,8 +85,7 @@ def photo_mark(
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
         return np.array([at_place(signature.nearness(vectors), signature.patches)])
 
-    far = float(np.quantile(measure_images(features, grid, compared, reached), FAR))
-    signature = _signature(own, usual, float(np.clip(MARGIN * far, SMALLEST, HALF)))
+    signature = _signature(own, usual, _limit(measure_images(features, grid, compared, reached).ravel()))
     product = Product.of(features.image_features)
     return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), single=True)
 
@@ -103,7 +103,24 @@ def mark_signature(
     own = patches.reshape(len(patches), layers, -1)
     directions = unit_directions(prototypes_of([own], PROTOTYPES))
     nearest = [prototype_distances(vectors, directions).min(axis=0) for vectors in others]
-    return _signature(own, np.median(nearest, axis=0), HALF)
+    signature = _signature(own, np.median(nearest, axis=0), HALF)
+    if len(others) == 1:
+        return signature
+    reached = [at_place(signature.nearness(vectors), signature.patches) for vectors in others]
+    return replace(signature, limit=_limit(np.array(reached)))
+
+
+def _limit(reached: Float[np.ndarray, " o"]) -> float:
+    """Up to which share of the usual distance a photo shows the mark: in the last gap between other photos.
+
+    Args:
+        reached: shares that other photos come to.
+    """
+    places = np.maximum(np.concatenate([[NEAREST], np.sort(reached)]), NEAREST)
+    gaps = np.flatnonzero((places[1:] >= GAP * places[:-1]) & (places[:-1] <= HALF))
+    if not len(gaps):
+        return NEAREST
+    return float(min(HALF, np.sqrt(places[gaps[-1]] * places[gaps[-1] + 1])))
 
 
 def _signature(own: Float[np.ndarray, "k l c"], usual: Float[np.ndarray, " q"], limit: float) -> Signature:

@@ -74,6 +74,11 @@ class Looks {
     return [...this.labels].filter(([, label]) => label !== null);
   }
 
+  // whether there are enough answers for them to set the threshold
+  get decided() {
+    return this.answered.length >= this.constants.fewest;
+  }
+
   // of each score: probabilities of the parameters, of the score itself, and of a defect at each level
   get posteriors() {
     if (this.cache) return this.cache;
@@ -128,7 +133,7 @@ class Looks {
     const gain = this.information();
     let photo = 0;
     for (let i = 1; i < gain.length; i++) if (gain[i] > gain[photo]) photo = i;
-    const enough = this.answered.length >= this.constants.fewest && gain[photo] < this.constants.enough;
+    const enough = this.decided && gain[photo] < this.constants.enough;
     return { photo: gain[photo] < 0 ? null : photo, enough };
   }
 
@@ -140,6 +145,7 @@ class Looks {
 
   get chosen() {
     const { shares } = this;
+    if (!this.decided) return this.names[0];
     return this.names.reduce((best, name) => (shares[name] > shares[best] ? name : best));
   }
 
@@ -150,7 +156,7 @@ class Looks {
   }
 
   get threshold() {
-    if (!this.answered.length) return this.automatic;
+    if (!this.decided) return this.automatic;
     const { chosen, setSize: count } = this, { open, apart, neighbours } = this.constants, own = this.scores[chosen];
     const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
     const { likely } = this.posteriors[chosen];

@@ -94,7 +94,7 @@
     set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.verdicts = Looks.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.now.map((_, i) => model.labels.get(i) === false), defective: answered ? model.defective(set.score) : null,
+      good: set.now.map((_, i) => model.labels.get(i) === false), defective: model.decided ? model.defective(set.score) : null,
     }, limits);
   }
 
@@ -385,11 +385,12 @@
     if (set.decision) return "You set the threshold by hand:";
     if (!count) return "Answer for a few photos, six to eight mostly do. Each is chosen so that your answer tells most.";
     const so = count === 1 ? "1 answer so far" : `${count} answers so far`;
+    if (!set.model.decided) return `${so}; the threshold follows from the third on.`;
     return enough ? `${so}. More answers would change little.` : `${so}; more make the threshold surer.`;
   }
 
   function effect(set) {
-    if (!set.model.answered.length) {
+    if (!set.model.decided) {
       return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
     }
     const { falseAlarms, misses } = set.model.estimate(set.now, set.score);

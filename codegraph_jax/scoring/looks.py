@@ -41,7 +41,8 @@ place, so that a few unlucky ones do no harm."""
 ENOUGH = 0.03
 """Expected information (in nats) of the best photo below which more looks would change little."""
 FEWEST_LOOKS = 3
-"""Answers before which `suggest` never says that it has enough."""
+"""Answers before which nothing is decided by them but the photos themselves, and `suggest` never has enough: one answer
+alone would flag half of a set."""
 OPEN, APART, NEIGHBOURS = 0.5, 4.0, 5
 """Scores fall apart in a gap that is so many times as wide as each of its neighbours on either side; of evenly spread
 scores one gap in a thousand is. It counts where the probability of a defect is near what flags a photo (within `OPEN`
@@ -150,7 +151,7 @@ class ActiveCalibrator:
             `suggest` shows one of them. None: there are none.
         known: photos that are flagged whatever they score, such as members of a recurring defect, unless a person
             says otherwise [n].
-        threshold: of the default score, from which photos are flagged while nobody has answered; infinite: none is.
+        threshold: of the default score, from which photos are flagged until the answers decide; infinite: none is.
         at_most: the greatest share of the photos that may be defective.
 
     Raises:
@@ -217,11 +218,16 @@ class ActiveCalibrator:
         """How many photos were called good or defective."""
         return sum(label is not None for label in self._labels.values())
 
+    @property
+    def decided(self) -> bool:
+        """Whether there are enough answers for them to set the threshold."""
+        return self.answers >= FEWEST_LOOKS
+
     def suggest(self) -> int | None:
         """Index of the photo to look at next; None where more looks would change little, or none is left."""
         gain = self.information()
         photo = int(gain.argmax())
-        enough = self.answers >= FEWEST_LOOKS and gain[photo] < ENOUGH
+        enough = self.decided and gain[photo] < ENOUGH
         return None if enough or gain[photo] < 0 else photo
 
     def information(self) -> Float[np.ndarray, " n"]:
@@ -245,9 +251,9 @@ class ActiveCalibrator:
 
     @property
     def chosen(self) -> str:
-        """The name of the most likely way to score; the default one while nobody has answered."""
+        """The name of the most likely way to score; the default one until the answers decide."""
         shares = self.shares
-        return max(shares, key=lambda name: shares[name])
+        return max(shares, key=lambda name: shares[name]) if self.decided else next(iter(shares))
 
     @property
     def defective(self) -> Float[np.ndarray, " n"]:
@@ -267,7 +273,7 @@ class ActiveCalibrator:
         or in a gap nearby where the scores fall apart. Where no photo of the set is likely to be defective, it is
         just above the highest score of the set, or the threshold of before if that is higher.
         """
-        if not self.answers:
+        if not self.decided:
             return self._threshold
         chosen = self.chosen
         scores = self.scores[chosen][: self.set_size]

@@ -135,11 +135,23 @@ def test_before_any_answer_the_label_free_threshold_counts():
     np.testing.assert_array_equal(calibrator.flagged, scores >= 1.0)
 
 
+def test_two_answers_decide_on_their_photos_alone():
+    scores, _ = drawn(60, 0.3, 2.0)
+    calibrator = ActiveCalibrator({"a": scores, "b": -scores}, threshold=2.5)
+    before = calibrator.flagged
+    middle, low = int(np.argsort(scores)[30]), int(np.argsort(scores)[10])
+    calibrator.label(middle, True)
+    calibrator.label(low, False)
+    changed = np.flatnonzero(calibrator.flagged != before)
+    assert changed.tolist() == [middle] and calibrator.threshold == 2.5 and calibrator.chosen == "a"
+
+
 def test_no_more_than_so_many_can_be_defective():
     scores, _ = drawn(100, 0.5, 1.0)
     calibrator = ActiveCalibrator(scores, at_most=0.05)
     middle = int(np.argsort(scores)[50])
-    calibrator.label(int(scores.argmax()), True)
+    for photo in np.argsort(scores)[-3:]:
+        calibrator.label(int(photo), True)
     assert calibrator.defective[middle] < 0.2 < ActiveCalibrator(scores).defective[middle]
 
 
@@ -181,7 +193,7 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
     photo = calibrator.suggest()
     assert photo is None or photo not in calibrator.labels
     assert calibrator.flagged.shape == (photos,) and np.isfinite(calibrator.defective).all()
-    if calibrator.answers:
+    if calibrator.decided:
         assert np.isfinite(calibrator.threshold)
         free = [i for i in range(photos) if calibrator.labels.get(i) is None]
         np.testing.assert_array_equal(
