@@ -17,6 +17,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Diagnostic, Outcome
+from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.maps import anomaly_maps
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 
@@ -64,6 +65,8 @@ class FakeResult:
         return calibrator_of(
             scores, len(self.scores_raw), self.keys, proven, (), self.calibration.threshold, self.answers
         )
+
+    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))

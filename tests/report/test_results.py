@@ -16,7 +16,7 @@ from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.recurrence import recurrence_lines
-from codegraph_jax.report.results import closing_line, rough_thresholds, write_results
+from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.serialise import write_arrays
 from tests.report.fakes import HOSTILE, make_outcome
 
@@ -52,7 +52,7 @@ def test_scores_csv_has_a_row_for_every_image_in_order(run):
     workdir, outcomes = run
     rows = read_rows(workdir)
     assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
-    assert list(rows[0])[6:] == ["p_value", "flagged", "community"]
+    assert list(rows[0])[6:] == ["p_value", "flagged", "verdict", "community"]
     assert [row["path"] for row in rows] == [sample.path for outcome in outcomes for sample in outcome.samples]
     assert [row["flagged"] for row in rows[:5]] == ["1", "1", "1", "1", "0"]
     assert [row["community"] for row in rows[:5]] == ["1", "1", "1", "", ""]
@@ -167,9 +167,9 @@ def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
     found = "(0 of 10 normal, 4 of 4 anomalous by label)"
-    assert line == f"8 of 26 images flagged {found}; report: {workdir / 'report.html'}"
+    assert line == f"8 of 26 images flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(page=False)), outcomes[1:]) == (
-        f"4 of 12 images flagged; results: {workdir}"
+        f"4 of 12 images flagged, 5 to look at; results: {workdir}"
     )
 
 
@@ -182,10 +182,14 @@ def test_the_terminal_says_what_recurs(tmp_path, verdict, line):
     assert recurrence_lines([make_outcome(tmp_path, NAMES, verdict=verdict)]) == [line]
 
 
-def test_the_terminal_says_where_a_threshold_is_rough(tmp_path):
-    few, enough = make_outcome(tmp_path / "few", NAMES[:9], "few"), make_outcome(tmp_path / "enough", NAMES)
-    assert rough_thresholds([few, enough]) == [
-        "few: the threshold is rough, since 9 images say little of what is normal"
+def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(tmp_path):
+    few = make_outcome(tmp_path / "few", NAMES[:9], "few")
+    enough, many = (make_outcome(tmp_path / "more", NAMES, anomalous=count, recurring=0) for count in (0, 4))
+    assert "4 of 14 photos are flagged; if so many cannot be defective" in notices([many])[0]
+    assert notices([few, enough]) == [
+        "few: 9 photos are too few to say that none is defective; use at least 12, or judge them by a bank: codegraph "
+        "inspect BANK PHOTOS",
+        "part: nobody has looked yet; about eight answers in the report set the threshold",
     ]
 
 
