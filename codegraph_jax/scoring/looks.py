@@ -12,7 +12,7 @@ score has a posterior of its own; its evidence, the probability of the answers, 
 one. The photo to look at next is the one whose answer is expected to tell most about score and parameters together (the
 mutual information; Houlsby et al., arXiv:1112.5745): near the threshold, or where the scores disagree.
 
-report/looks.js computes the same in the browser; a test holds the two together. docs/method.md, section 6, has the
+report/looks.js computes the same in the browser; a test holds the two together. docs/method.md, section 5.1, has the
 reasons, and `codegraph looks` measures it on labelled sets.
 """
 

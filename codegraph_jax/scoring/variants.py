@@ -3,7 +3,7 @@
 Which score ranks the defects of a product best depends on how its good parts vary, and unlabelled photos do not tell.
 Where good parts differ from each other, a patch should be compared with few photos only; where defects recur, with
 many. Where whole photos differ, in light or texture, a patch should be compared with the rest of its own photo. All
-variants are read from the distances that the standard score needs; docs/method.md, section 6, has them measured.
+variants are read from the distances that the standard score needs; docs/method.md, section 5.1, has them measured.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,35 @@
+"""The study of a few answers: sets are read, answered by their labels, resampled and thinned out."""
+
+import json
+
+import numpy as np
+
+from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, ScoringConfig
+from codegraph_jax.core.settings import to_config_dict
+from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.tasks import looks
+from codegraph_jax.tasks.looks import LooksStudyConfig, balanced_accuracy, best_balanced, f1
+
+
+def test_a_drawn_set_is_studied(tmp_path, capsys):
+    write_set(draw_set(16, 56, 3, 0.3, ()), str(tmp_path / "sets" / "part"))
+    detect = Config(
+        backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3)),
+        scoring=ScoringConfig(rescore="off"),
+        parallel=ParallelConfig(devices=1),
+    )
+    config = LooksStudyConfig(roots=(str(tmp_path / "sets"),), resampled=1, shares=(0.0, 0.1), detect=detect)
+    (row,) = looks.run(to_config_dict(config), str(tmp_path / "study"))
+    assert (row.name, row.photos, row.defective) == ("part", 16, 5)
+    assert 0.5 <= row.best <= 1 and 0 <= row.balanced <= row.best + 0.2 and 0 <= row.mutual <= 100
+    study = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert [len(study[part]) for part in ("sets", "resampled", "thinned")] == [1, 1, 2]
+    assert study["thinned"][0]["share"] == 0 and 3 <= study["thinned"][0]["answers"] <= 20
+    assert "balanced" in capsys.readouterr().out
+
+
+def test_figures_by_hand():
+    labels, flagged = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert balanced_accuracy(flagged, labels) == 0.5 and f1(flagged, labels) == 0.5
+    assert best_balanced(np.array([3.0, 2.0, 1.0, 0.0]), labels) == 1.0
+    assert best_balanced(np.array([0.0, 1.0, 2.0, 3.0]), labels) == 0.5
