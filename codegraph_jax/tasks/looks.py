@@ -92,7 +92,7 @@ class Thinned:
         share: of defective photos.
         false_alarms: of the good photos, as a share, and the most of any draw.
         most: the greatest share of any draw.
-        found: share of the defective photos.
+        found: share of the defective photos; None where there is none.
         answers: until the calibrator had enough.
     """
 
@@ -100,7 +100,7 @@ class Thinned:
     share: float
     false_alarms: float
     most: float
-    found: float
+    found: float | None
     answers: float
 
 
@@ -198,7 +198,9 @@ def thin(
     """All good photos and so many defective ones, until the calibrator has enough."""
     good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
     some = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
-    alarms, found, answers = [], [], []
+    alarms: list[float] = []
+    found: list[float] = []
+    answers: list[int] = []
     for _ in range(max(config.resampled, 1)):
         chosen = np.sort(np.concatenate([good, rng.choice(bad, some, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
@@ -206,14 +208,15 @@ def thin(
             calibrator.label(photo, bool(labels[chosen][photo]))
         flagged = calibrator.flagged
         alarms.append(float(flagged[~labels[chosen]].mean()))
-        found.append(float(flagged[labels[chosen]].mean()) if some else np.nan)
+        found += [float(flagged[labels[chosen]].mean())] if some else []
         answers.append(calibrator.answers)
-    recall = float(np.mean(found)) if some else float("nan")
+    recall = float(np.mean(found)) if found else None
     return Thinned(name, share, float(np.mean(alarms)), max(alarms), recall, float(np.mean(answers)))
 
 
 def _percent(share: float | None) -> float:
-    return float("nan") if share is None else 100 * share
+    """A set with one kind of photos alone has no AUROC: every ranking of it is as good as chance."""
+    return 50.0 if share is None else 100 * share
 
 
 def balanced_accuracy(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
@@ -272,6 +275,6 @@ def _mean(name: str, rows: list[Row]) -> list[str]:
 
 
 def _thinned_cells(row: Thinned) -> list[str]:
-    found = "-" if np.isnan(row.found) else f"{100 * row.found:.0f}"
+    found = "-" if row.found is None else f"{100 * row.found:.0f}"
     rates = [f"{100 * value:.1f}" for value in (row.share, row.false_alarms, row.most)]
     return [row.name, *rates, found, f"{row.answers:.1f}"]
