@@ -23,6 +23,8 @@ BY_NAME = {".tga": "TGA"}
 
 EXTRA = {suffix: "pip install pillow-heif" for suffix in (".heic", ".heif", ".hif")}
 """Suffixes that a package opens which is not required, and the command."""
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+"""What a HEIC file says of itself behind its first eight bytes (ISO/IEC 23008-12, annex B)."""
 RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
 PICTURES = RAW | EXTRA.keys() | {".ai", ".bpg", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pdf", ".svg", ".wdp"}
 """Suffixes of pictures that are not read as things stand."""
@@ -52,6 +54,15 @@ def formats_of(path: str) -> tuple[str, ...]:
 def is_image_name(name: str) -> bool:
     """Whether a file of this name counts as an image; hidden files (`._001.jpg`) do not."""
     return PurePath(name).suffix.lower() in image_suffixes() and not name.startswith(".")
+
+
+def lacking_package(path: str) -> str:
+    """The command that lets a file be read whose content, whatever its name, is HEIC; empty for any other."""
+    if "HEIF" in known_formats():
+        return ""
+    with open(path, "rb") as stream:  # noqa: PTH123
+        beginning = stream.read(64)
+    return EXTRA[".heic"] if beginning[4:8] == b"ftyp" and any(brand in beginning for brand in HEIC_BRANDS) else ""
 
 
 def listed_suffixes(suffixes: Mapping[str, int]) -> str:

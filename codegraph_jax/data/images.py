@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.formats import formats_of
+from codegraph_jax.data.formats import formats_of, lacking_package
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.value_range import ValueRange, have_data
 
@@ -188,7 +188,9 @@ def decode(path: str) -> Image.Image:
     except UnreadableImage:
         raise
     except UnidentifiedImageError:
-        reason = f"not an image in a known format ({', '.join(formats_of(file))})"
+        package = lacking_package(file)
+        formats = f"not an image in a known format ({', '.join(formats_of(file))})"
+        reason = f"a HEIC picture, which Pillow does not read by itself; {package}" if package else formats
     except Image.DecompressionBombError:
         # its own message speaks of an attack
         reason = (

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from codegraph_jax.data.frame import Frame
+from codegraph_jax.data import formats
 from codegraph_jax.data.images import UnreadableImage, load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
@@ -222,6 +223,18 @@ def test_broken_files_are_refused_with_file_and_reason(tmp_path, data, reason):
     with pytest.raises(UnreadableImage, match=reason) as error:
         load_image(tmp_path / "broken\n.png")
     assert "broken\\n.png" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_heic_under_another_name_says_what_reads_it(tmp_path, monkeypatch):
+    """As phones send it."""
+    (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 60)
+    others = tuple(name for name in formats.known_formats() if name != "HEIF")
+    monkeypatch.setattr(formats, "known_formats", lambda: others)
+    with pytest.raises(UnreadableImage, match="a HEIC picture.*pip install pillow-heif"):
+        load_image(tmp_path / "photo.jpg")
+    (tmp_path / "movie.jpg").write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60)
+    with pytest.raises(UnreadableImage, match="not an image"):
+        load_image(tmp_path / "movie.jpg")
 
 
 def test_missing_files_directories_pipes_and_nul_are_refused(tmp_path):
