@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from codegraph_jax.data.frame import Frame
 from codegraph_jax.data import formats
+from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import UnreadableImage, load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
