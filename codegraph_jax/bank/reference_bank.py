@@ -393,10 +393,14 @@ class ReferenceBank(StoredBank):
         patches = strongest(stands_out, scores)
         if not len(patches):
             return None
-        compared = self.references.patch_vectors()
-        signature = mark_signature(vectors[patches], len(features.layers), compared)
+        signature = mark_signature(vectors[patches], len(features.layers), self._set_vectors)
         product = self.product or Product.of(features.image_features[[image]])
         return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, 1, single=True)
+
+    @cached_property
+    def _set_vectors(self) -> list[np.ndarray]:
+        """What marks are compared with."""
+        return self.references.patch_vectors()
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether images look like another product than that of the bank."""
@@ -409,6 +413,7 @@ class ReferenceBank(StoredBank):
         for array in self.serving.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         digest.update(repr((self.weights, self.variant, self.calibration.threshold)).encode())
+        digest.update(repr(sorted(self.answered.items())).encode())
         for mark in self.known[len(self.patterns) :]:
             digest.update(repr((mark.verdict, mark.signature.limit)).encode() + mark.signature.prototypes.tobytes())
         return digest.hexdigest()
