@@ -80,7 +80,9 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
         other = line.judge(part.key, part.name, part.path)
         for field in ("score", "p_value", "flagged", "threshold", "bank", "width", "height", "peak", "shows", "layer"):
             if part.status == "judged":
-                assert getattr(other, field) == getattr(part, field), field
+                mine, theirs = getattr(other, field), getattr(part, field)
+                # one photo at a time and several together may round otherwise in the last of six digits
+                assert mine == (pytest.approx(theirs, abs=1.5e-6) if field == "score" else theirs), field
         assert json.loads(json.dumps(other.regions)) == json.loads(json.dumps(part.regions))
     line.ledger.close()
     again.close()
@@ -118,7 +120,7 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
         extend.run(values(ExtendConfig, bank__path=str(saved), **groups), str(tmp_path / "unused"))
         return capsys.readouterr().out
 
-    assert "2 approved: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), parts=(1, 3))
+    assert "2 called good: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), parts=(1, 3))
     (folder / "text.png").unlink()
     assert ReferenceBank.load(str(saved)).history[-1].last == 2
     run(data__root=str(folder), save=str(tmp_path / "other.safetensors"))
@@ -155,14 +157,14 @@ def test_missing_settings_are_named(saved, tmp_path):
 
 def test_a_package_that_is_missing_is_named_with_the_extra(saved, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingPackage, match=r"serve needs uvicorn: pip install 'codegraph-jax\[line\]'"):
+    with pytest.raises(MissingPackage, match=r"serve needs the package uvicorn, .*pip install"):
         serve.run(values(ServeConfig, bank__path=str(saved)), str(tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "watchdog.events", None)
     (tmp_path / "in").mkdir()
-    with pytest.raises(MissingPackage, match="watch needs watchdog"):
+    with pytest.raises(MissingPackage, match="watch needs the package watchdog"):
         watch.run(values(WatchConfig, bank__path=str(saved), watch__root=str(tmp_path / "in")), str(tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    with pytest.raises(MissingPackage, match="export needs flatbuffers"):
+    with pytest.raises(MissingPackage, match="export needs the package flatbuffers"):
         export.run(
             values(ExportConfig, bank__path=str(saved), save=str(tmp_path / "x.stablehlo")), str(tmp_path / "out")
         )
