@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.core.output import steady_output
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bounded_protocol
@@ -56,14 +57,14 @@ def test_a_signal_between_two_steps_ends_the_server(saved_line, monkeypatch):
     """Right after it has said that it listens, and before the server itself waits for signals."""
     ran = []
 
-    def interrupted(text: str) -> None:
+    def interrupted(text: str, **_: object) -> None:
         if "listening" in text:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def run(server, sockets):
         ran.append(server.should_exit)
 
-    monkeypatch.setattr(serve, "say", interrupted)
+    monkeypatch.setattr("builtins.print", interrupted)
     monkeypatch.setattr(uvicorn.Server, "run", run)
     serve.run(*saved_line)
     assert ran == [True]
@@ -109,6 +110,7 @@ def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
 
 def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    steady_output()
     watch.say_part(inspector.judge("k", "Ω\udcff\u202e.png", str(photographs[0])))
     watch.say_part(inspector.fail("f", "Ω.png", "", "größer"))
 
