@@ -149,7 +149,7 @@ def test_heads_listing_and_umlauts(client, photographs):
     for path in ("/", "/health", "/page.css"):
         answer = client.head(path)
         assert answer.status_code == 200 and not answer.content
-    assert "POST  /parts" in client.get("/docs").text and "curl" in client.get("/docs").text
+    assert "POST   /parts" in client.get("/docs").text and "curl" in client.get("/docs").text
     key = "Prüfling 7".encode()
     part = client.post("/parts", content=photographs[0].read_bytes(), headers={b"Idempotency-Key": key}).json()
     assert part["key"] == "request:Prüfling 7"
