@@ -160,7 +160,7 @@ class ReferenceBank(StoredBank):
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
-            if self.product:
+            if self.product and len(features.kept):
                 features_of.append(np.asarray(features.image_features, np.float32))
             if standouts is not None:
                 own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
