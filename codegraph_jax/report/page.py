@@ -184,7 +184,8 @@ def write_page(
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
         flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
-        manifest=json.dumps(manifest, indent=2),
+        # date and command stand at the top
+        manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
     )
     with whole_file(path) as name:
         Path(name).write_bytes(html.encode("utf-8"))
