@@ -53,10 +53,18 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_two_runs_in_one_workdir_are_told_apart(config, tmp_path, no_work):
+@pytest.fixture
+def inspect_config(config, tmp_path_factory):
+    """Of a bank and a folder that are there; nothing of them is read."""
+    bank = tmp_path_factory.mktemp("bank") / "bank.safetensors"
+    bank.touch()
+    return InspectConfig(bank=SavedBankConfig(str(bank)), data=DataConfig(root=config.data.root))
+
+
+def test_two_runs_in_one_workdir_are_told_apart(config, inspect_config, tmp_path, no_work):
     tasks = {
         job: config,
-        inspection: InspectConfig(bank=SavedBankConfig("bank.safetensors"), data=DataConfig(root="images")),
+        inspection: inspect_config,
         study: StudyConfig(detect=config),
     }
     for task, settings in tasks.items():
@@ -66,11 +74,10 @@ def test_two_runs_in_one_workdir_are_told_apart(config, tmp_path, no_work):
 
 
 @pytest.mark.parametrize("task", ["job", "inspection", "study"])
-def test_a_workdir_that_is_a_file_ends_before_the_work(config, tmp_path, no_work, task):
+def test_a_workdir_that_is_a_file_ends_before_the_work(config, inspect_config, tmp_path, no_work, task):
     place = tmp_path / "file"
     place.write_text("mine")
-    inspect = InspectConfig(bank=SavedBankConfig("bank.safetensors"), data=DataConfig(root="images"))
-    settings = {"job": config, "inspection": inspect, "study": StudyConfig(detect=config)}[task]
+    settings = {"job": config, "inspection": inspect_config, "study": StudyConfig(detect=config)}[task]
     with pytest.raises(WorkdirError, match="it is a file"):
         {"job": job, "inspection": inspection, "study": study}[task].run(to_config_dict(settings), str(place))
     assert place.read_text() == "mine"
