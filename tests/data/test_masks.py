@@ -21,7 +21,9 @@ SHAPE[8:20, 10:30] = True
 
 def result_of(n):
     """As much of a result as metrics read."""
-    return SimpleNamespace(scores=np.arange(n) / n, map_size=(16, 16), maps=lambda images, size: np.zeros((1, *size)))
+    scores = np.arange(n) / n
+    maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
+    return SimpleNamespace(scores=scores, scores_raw=scores, **maps)
 
 
 def photograph(path, seed=0):

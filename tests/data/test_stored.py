@@ -95,7 +95,8 @@ def test_a_run_needs_no_files(prepared, tmp_path):
     from codegraph_jax.tasks.detect import run
 
     config = Config(
-        data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), normal=("fine",)),
+        # a range that is given, since photos of one grey level would be refused
+        data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), normal=("fine",), range=(0.0, 255.0)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,)),
     )
     (outcome,) = run(to_config_dict(config), str(tmp_path))
