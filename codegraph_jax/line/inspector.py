@@ -116,7 +116,8 @@ class Inspector:
             path: of its picture.
             give_up: asked once the picture was looked at, and told whether it could not be decoded: whether to leave
                 the part alone, since it may come yet. Then the result is None, and nothing is recorded.
-            content, look: see `Part`.
+            content: see `Part`.
+            look: see `Part`.
             replaces: number of the part whose place it takes; 0: none.
 
         Raises:
