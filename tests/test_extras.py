@@ -70,17 +70,16 @@ def script(name, *arguments, env):
 
 @pytest.mark.installs
 def test_the_weekly_recipes_work_together(tmp_path, codegraph):
-    photographs(tmp_path / "week", n=6)
+    photographs(tmp_path / "week", n=12)
     photographs(tmp_path / "today", n=2)
     home = tmp_path / "inspection"
     ended = script("weekly.sh", tmp_path / "week", home, *RANDOM, env=codegraph)
     assert ended.returncode == 0, ended.stderr
     assert (home / "parts.safetensors").is_file() and (home / "week" / "report.html").is_file()
-    # the bank is of random weights, which have to be named; a person's are found by themselves
     bank = home / "parts.safetensors"
-    refused = script("nightly.sh", tmp_path / "today", bank, tmp_path / "out", env=codegraph)
-    assert refused.returncode in (0, 1), refused.stderr
-    assert ("flagged parts: " in refused.stdout) == (refused.returncode == 1)
+    night = script("nightly.sh", tmp_path / "today", bank, tmp_path / "out", env=codegraph)
+    assert night.returncode in (0, 1), night.stderr
+    assert ("flagged parts: " in night.stdout) == (night.returncode == 1)
     absent = script("nightly.sh", tmp_path / "today", tmp_path / "absent.safetensors", tmp_path / "o", env=codegraph)
     assert absent.returncode == 2
     assert "the inspection has not run (status 2)" in absent.stderr

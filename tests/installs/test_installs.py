@@ -103,7 +103,7 @@ def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, cl
         return
     assert "`pip install -r requirements.txt`" in README
     run("pip install -r requirements.txt", environment, clone)
-    command = re.search(r"`(python main\.py --config=configs/oecl_demo\.py)`", README)[1]
-    assert "auroc" in run(command, environment, clone).lower()
+    assert "`codegraph train --config=oecl_demo`" in README
+    assert "auroc" in run("python main.py --config=configs/oecl_demo.py", environment, clone).lower()
     photographs = run("python -m codegraph_jax doctor", environment, clone)
     assert "missing" not in photographs
