@@ -28,7 +28,7 @@ class AlarmOut(BaseModel):
     id: int
     part: int = Field(description="the part that raised it")
     raised: str = Field(description="ISO 8601, UTC")
-    kind: Literal["drift", "recurrence"]
+    kind: Literal["drift", "recurrence", "product"]
     reason: str = Field(description="why nothing needs to be done, in a person's words; empty: nobody has said so")
     subject: str
     message: str

@@ -34,6 +34,10 @@ ALARMS, PICTURES = OWN = ("alarms", "pictures")
 """Directories below the workdir for contact sheets and for pictures that were sent."""
 FIGURES = ("score", *PICTURE)
 """What is watched for drift."""
+OTHER_PRODUCT = 12
+"""Parts in a row that are flagged and unlike the bank's product, before an alarm says so. A good part is unlike it in one
+case of four (`consistency.pattern.ALIKE`); a defective one in 23 to 98 % of the cases, by the kind of the defect (nine
+products, ViT-S, 224 px), so that a short run can be a row of defective parts."""
 ATTEMPTS = 2
 """How many times the process may end while it judges a picture before that picture is given up."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while it judged this photo (out of memory?); not tried again"
@@ -56,6 +60,7 @@ class _Look:
     part: Part
     standouts: Standouts
     defects: tuple[str, ...]
+    foreign: bool = False
 
 
 class Inspector:
@@ -205,7 +210,8 @@ class Inspector:
         )
         defects = tuple(pattern.name or "a known defect" for pattern in seen if pattern.verdict == "defect")
         # what parts of the set show that passed is no news
-        return _Look(part, inspection.standouts[0].unlike(self._known, LIMITS[-1]), defects)
+        standouts = inspection.standouts[0].unlike(self._known, LIMITS[-1])
+        return _Look(part, standouts, defects, foreign=flagged and inspection.foreign)
 
     def _record(self, look: _Look, replaces: int, picture: str) -> Part:
         """Tells the monitors and writes everything, or nothing."""
@@ -222,10 +228,16 @@ class Inspector:
                     recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
                     drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, look.standouts, look.defects)
+            foreign = (self.ledger.monitor("product") or 0) + 1 if look.foreign else 0
+            if foreign == OTHER_PRODUCT:
+                alarms.append(
+                    Alarm("product", "product", f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
+                          "that the bank was made of. Is this another product, or another bank?")
+                )  # fmt: skip
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
                 look.standouts.to_bytes() if len(look.standouts) else None,
-                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name},
+                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": foreign},
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
                 ended=picture,
@@ -327,7 +339,7 @@ class Inspector:
             try:
                 if alarm.kind == "drift":
                     drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MOST))
-                else:
+                elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}
                 self.ledger.acknowledge(number, reason, now(), states)

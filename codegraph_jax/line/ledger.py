@@ -219,7 +219,7 @@ class Ledger:
     def monitor(self, name: str) -> Any:
         """What a monitor has left; None where it has left nothing."""
         rows = self._read("SELECT state FROM monitors WHERE name = ?", (name,))
-        return json.loads(rows[0][0]) if rows else None
+        return _json(rows[0][0]) if rows else None
 
     def passed(self, after: int, most: int) -> list[tuple[int, Mapping[str, float]]]:
         """(part, its statistics) of parts that were judged and not flagged, in their order.
@@ -229,7 +229,7 @@ class Ledger:
             most: how many.
         """
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
-        return [(row[0], json.loads(row[1])) for row in self._read(query, (after, most))]
+        return [(row[0], _json(row[1])) for row in self._read(query, (after, most))]
 
     def standouts(self, most: int) -> list[tuple[int, bytes]]:
         """(part, vectors) of the last parts of which something was kept, in their order."""
@@ -401,7 +401,7 @@ class Ledger:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
                 texts = {name: _text(row[name]) for name in ("key", "name", "path", "reason")}
-                texts["shows"] = "; ".join(json.loads(row["shows"]))
+                texts["shows"] = "; ".join(_json(row["shows"]))
                 writer.writerow(dict(row) | {name: table_cell(text) for name, text in texts.items()})
             yield stream.getvalue()
             stream.seek(0)
@@ -567,6 +567,13 @@ def _values(part: Part) -> dict[str, Any]:
     }
 
 
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise LedgerUnavailable(f"the ledger holds a damaged entry ({text[:40]!r}); put a backup in its place") from None
+
+
 def _part(row: sqlite3.Row) -> Part:
     values = dict(row)
     flagged = values["flagged"]
@@ -577,13 +584,13 @@ def _part(row: sqlite3.Row) -> Part:
             "name": _text(values["name"]),
             "path": _text(values["path"]),
             "flagged": None if flagged is None else bool(flagged),
-            "peak": tuple(json.loads(values["peak"])),
-            "shows": tuple(json.loads(values["shows"])),
-            "regions": tuple(json.loads(values["regions"])),
-            "statistics": json.loads(values["statistics"]),
+            "peak": tuple(_json(values["peak"])),
+            "shows": tuple(_json(values["shows"])),
+            "regions": tuple(_json(values["regions"])),
+            "statistics": _json(values["statistics"]),
         }
     )
 
 
 def _alarm(row: sqlite3.Row) -> Alarm:
-    return Alarm(**dict(row) | {"parts": tuple(json.loads(row["parts"]))})
+    return Alarm(**dict(row) | {"parts": tuple(_json(row["parts"]))})

@@ -25,8 +25,8 @@ class Alarm:
     """Something that a person should look at.
 
     Attributes:
-        kind: `drift` or `recurrence`.
-        subject: the statistic that has moved, or what recurs.
+        kind: `drift`, `recurrence` or `product`.
+        subject: the statistic that has moved, what recurs, or `product`.
         message: one sentence for a person.
         parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
         id, part, raised: as the ledger has them; 0 and empty before.

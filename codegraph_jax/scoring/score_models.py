@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-SHAPE, SHAPE_SPREAD = 0.8, 0.6
+SHAPE, SHAPE_SPREAD = 0.75, 0.5
 """Prior of the shape q: between Gauss's law and Gumbel's; where scores are skewed, beyond."""
 SHAPES = (0.1, 4.0)
 """The shape stays between these: below, nothing changes; above, the law hardly differs from an exponential one."""

@@ -1,17 +1,19 @@
 """The inspector: a verdict is that of the bank, once, with its alarms, whatever happens to the ledger."""
 
+import sqlite3
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.standouts import Standouts
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
-from codegraph_jax.line.inspector import Inspector
+from codegraph_jax.line.inspector import OTHER_PRODUCT, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.recurrence import WINDOW
@@ -236,6 +238,40 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     assert set(alarm.parts) & {number for number, _ in ledger.standouts(WINDOW)}
     ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), forget=10**6, keep=alarm.parts)
     assert {number for number, _ in ledger.standouts(WINDOW)} == set(alarm.parts)
+
+
+def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, tmp_path):
+    rng = np.random.default_rng(5)
+    strangers = []
+    for number in range(OTHER_PRODUCT + 1):
+        strangers.append(tmp_path / f"stranger{number}.png")
+        Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(strangers[-1])
+    raised = []
+
+    def judge(paths):
+        # a new start each time: how many there were in a row is in the ledger
+        inspector = Inspector(bank, ledger, tmp_path)
+        for path in paths:
+            part = inspector.judge(path.name, path.name, str(path))
+            raised.append([alarm for alarm in part.alarms if alarm.kind == "product"])
+
+    judge(strangers[:3])
+    judge(strangers[3:])
+    assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT - 1) + [1, 0], "said once"
+    (alarm,) = raised[OTHER_PRODUCT - 1]
+    assert "another product" in alarm.message and not alarm.parts[:-1]
+    assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").reason == "a trial"
+    raised.clear()
+    judge(photographs)
+    assert not any(raised), "the bank's own product"
+
+
+def test_a_damaged_entry_of_a_monitor_is_said(inspector, photographs):
+    inspector.judge("a", "a", str(photographs[0]))
+    with sqlite3.connect(inspector.ledger.path) as connection:
+        connection.execute("UPDATE monitors SET state = '{half'")
+    with pytest.raises(LedgerUnavailable, match="damaged entry"):
+        Inspector(inspector.bank, inspector.ledger, inspector.workdir).judge("b", "b", str(photographs[1]))
 
 
 def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs, monkeypatch):
