@@ -45,8 +45,11 @@ LAWS: dict[str, Draw] = {
     "logistic": lambda rng, n: rng.logistic(size=n),
     "student": lambda rng, n: rng.standard_t(10.0, size=n),
     "beta": lambda rng, n: rng.beta(3.0, 5.0, size=n),
+    "skewed lognormal": lambda rng, n: np.exp(0.5 * rng.normal(size=n)),
+    "skewed weibull": lambda rng, n: rng.weibull(1.5, size=n),
 }
-"""Laws of normal scores, in any units. The last four were looked at when nothing was left to choose."""
+"""Laws of normal scores, in any units. Gamma, logistic, Student's and beta laws were looked at when nothing was left to
+choose."""
 TWO_KINDS = "two variants"
 MEAN, DEVIATION = 0.3, 0.03
 """Of normal scores, once in the units of distances."""
