@@ -414,9 +414,8 @@ class CoDeGraph:
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
             compared = None
-            if self.config.similarity.variance < 1 or options.coarse:
-                how = self.config.similarity.variance, plan.allocate_features, options.coarse > 0
-                compared = in_subspaces(features, *how)
+            if self.config.similarity.variance < 1:
+                compared = in_subspaces(features, self.config.similarity.variance, plan.allocate_features)
             layers = features.layers if compared is None else compared
             store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
             pairs = schedule_length(len(features.kept), len(references)) * len(layers)

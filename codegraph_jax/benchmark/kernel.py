@@ -52,13 +52,10 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
         whole[name] = _keep(scores, name, _whole(tokens, options))
         pairs[name] = _pairs_alone(tokens, options)
         for fewer in settings.reduced:
-            # drawn tokens fill all channels: what these, and coarse passes, say of the time they do not of the scores
+            # drawn tokens fill all channels: what these say of the time they do not of the scores
             some, reduced = tokens[..., :fewer], f"{name}, {fewer} channels"
             variants[reduced], channels[reduced] = options, fewer
             whole[reduced], pairs[reduced] = _whole(some, options), _pairs_alone(some, options)
-    for name, options in _coarse_passes(settings, grid).items():
-        channels[name] = settings.channels
-        whole[name], pairs[name] = _whole(tokens, options), _pairs_alone(tokens, options)
     if torch_functions := _torch(config, tokens, settings):
         whole["torch float32"] = _keep(scores, "torch float32", torch_functions[0])
         pairs["torch float32"] = torch_functions[1]
@@ -73,16 +70,6 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
             setting = replace(settings, channels=channels[name])
             records.append(_record(f"{title}, {name}", variants.get(name), setting, times, times[name], peaks, errors))
     return records
-
-
-def _coarse_passes(settings: KernelSettings, grid: tuple[int, int]) -> dict[str, TileOptions]:
-    return {
-        f"coarse pass in {fewer} channels, {precision}": tile_options(
-            SimilarityConfig(precision=precision, coarse=fewer), settings.degrees, grid
-        )
-        for precision in settings.precisions
-        for fewer in settings.coarse
-    }
 
 
 def _keep(scores: dict[str, Any], name: str, function: Callable[[], Any]) -> Callable[[], None]:

@@ -21,8 +21,6 @@ class KernelSettings:
     """How many channels C a patch has."""
     reduced: tuple[int, ...] = field(default=(), metadata=at_least(8))
     """Fewer channels to compare in besides, as by `similarity.variance`; they are made beforehand, once a layer."""
-    coarse: tuple[int, ...] = field(default=(), metadata=at_least(8))
-    """Channels of a coarse pass to measure besides, see `similarity.coarse`."""
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1))
     """The aggregation degrees."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))

@@ -143,14 +143,12 @@ def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> M
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
     size = (images, references, patches, backbone.preset.width, layers, degrees)
-    # by the direct route, which is that within a radius and of a coarse pass, every degree has vectors of its own
+    # by the direct route, which is that within a radius, every degree has vectors of its own
     precision, similarity = feature_type("auto", config.similarity.precision), config.similarity
-    own = similarity.radius or similarity.coarse
-    vectors = degrees * precision.itemsize / dtype.itemsize if own else 1.0
+    vectors = degrees * precision.itemsize / dtype.itemsize if similarity.radius else 1.0
     plan = plan_memory(config.storage, *size, dtype, vectors)
     # what is compared is kept beside the features
-    beside = similarity.variance < 1 or (similarity.coarse and not similarity.radius)
-    return replace(plan, features=2 * plan.features) if beside else plan
+    return replace(plan, features=2 * plan.features) if similarity.variance < 1 else plan
 
 
 def plan_memory(

@@ -27,14 +27,13 @@ STEP = 32
 """Channels come in multiples of this, as products like them."""
 
 
-def in_subspaces(features: Features, variance: float, allocate: Allocate, ordered: bool = False) -> list[Any]:
+def in_subspaces(features: Features, variance: float, allocate: Allocate) -> list[Any]:
     """The tokens of every layer in the channels of its subspace, in every process the same subspaces.
 
     Args:
         features: of n images.
         variance: share of the tokens' second moment that a subspace holds at least.
         allocate: makes the arrays of layers that are on the host.
-        ordered: channels shall come in the order of what they hold, even where none is left out.
 
     Returns:
         Of each layer tokens [k, p, d] of the images of this process, of the type and in the place of the others.
@@ -44,7 +43,7 @@ def in_subspaces(features: Features, variance: float, allocate: Allocate, ordere
     for layer in features.layers:
         basis = _basis(_taken(layer, places), variance)
         channels, fewer = basis.shape
-        found.append(_projected(layer, basis, allocate) if ordered or fewer < channels else layer)
+        found.append(_projected(layer, basis, allocate) if fewer < channels else layer)
     return found
 
 
