@@ -130,15 +130,6 @@ class SimilarityConfig:
     timing finds it clearly faster, which the run tells of."""
     references: int = field(default=0, metadata=at_least(0))
     """How many images each image is compared with, chosen by their content as if at random; 0 means all of them."""
-    variance: float = field(default=1.0, metadata=within(0.5, 1.0))
-    """The share of the tokens' second moment that distances are made of: below 1, products are made in the fewest
-    channels that hold it, of each layer its own (`codegraph_jax.similarity.subspace`). 0.998 took 0.7 to 0.9 of the
-    time on CPUs and moved no metric by more than 0.14 points. Banks compare in all channels: none is saved with it."""
-    coarse: int = field(default=0, metadata=at_least(0))
-    """Channels in which the nearest patch of an image is looked for before its distance is computed in all of them
-    (`codegraph_jax.similarity.coarse`); 0 means in all. 64 of the 384 channels of ViT-S moved no metric by more than
-    0.1 points; larger networks, for which it pays (1.5 times as fast on CPUs in float32), may need more for the same.
-    Without effect where there is a radius."""
     radius: int = field(default=0, metadata=at_least(0))
     """For parts that lie alike: a patch is compared with patches of the other image that lie at most so many patches
     away along either axis, and with no others, which saves most of the work of large grids; 0 means with all."""

@@ -57,18 +57,12 @@ from codegraph_jax.similarity.comparison import Comparison, StoredLayers, TableS
 from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
 from codegraph_jax.similarity.residency import check_host, plan_device
-from codegraph_jax.similarity.subspace import in_subspaces
 from codegraph_jax.similarity.tables import tables_of
 
 T = TypeVar("T")
 
 LOOK = 8
 """Patches along the side of the small copies by which products are told apart."""
-
-ALL_CHANNELS = (
-    "config.similarity.variance: a bank compares in all channels, so that its threshold would be of other scores than "
-    "the run's; leave one of them out"
-)
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +211,7 @@ class CoDeGraph:
         bank_references = _renamed("bank", bank, "bank_references", bank_references)
         consistency = _renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
         if bank_references:
-            _check_bank(self.config, bank_references, comparison.in_fewer_channels)
+            _check_bank(self.config, bank_references)
         if review:
             review.check(self.features)
         patterns, answers = (review.patterns if review else ()), Answers.of(review, category)
@@ -413,17 +407,11 @@ class CoDeGraph:
         options = tile_options(self.config.similarity, self.config.features.degrees, frame.grid, masked)
         references = choose_references(features.keys[:own], self.config.similarity.references)
         with clock("distances"):
-            compared = None
-            if self.config.similarity.variance < 1 or options.coarse:
-                how = self.config.similarity.variance, plan.allocate_features, options.coarse > 0
-                compared = in_subspaces(features, *how)
-            layers = features.layers if compared is None else compared
             store = StoredLayers(earlier, features.keys, references, plan.allocate_tables) if earlier else None
-            pairs = schedule_length(len(features.kept), len(references)) * len(layers)
+            pairs = schedule_length(len(features.kept), len(references)) * len(features.layers)
             with bar(pairs, "distances", "pair", progress) as advance:
                 tables = tables_of(
                     features,
-                    layers,
                     references,
                     options,
                     mesh=self.mesh,
@@ -445,7 +433,6 @@ class CoDeGraph:
             listed=len(images),
             products=products,
             roi=shared_roi(inspected, features.placement),
-            compared=compared,
         )
 
     def range_of(self, images: Sequence[Source]) -> ValueRange | None:
@@ -511,14 +498,12 @@ def _check(config: Config) -> None:
     """Refuses settings that do not go together."""
     require_several("similarity.references", config.similarity.references)
     if config.bank.save:
-        _check_bank(config, config.bank.references, config.similarity.variance < 1)
+        _check_bank(config, config.bank.references)
 
 
-def _check_bank(config: Config, references: int, fewer_channels: bool) -> None:
+def _check_bank(config: Config, references: int) -> None:
     """Refuses settings of which no bank can be made."""
     require_several("bank.references", references)
-    if fewer_channels:
-        raise ConfigError(ALL_CHANNELS)
     if config.similarity.radius and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "

@@ -46,17 +46,12 @@ class Backbone:
 
     def flop(self, rows: int, columns: int) -> float:
         """Multiplications and additions of the products of one image of so many patches."""
-        return image_flop(self.model.architecture, rows, columns)
-
-
-def image_flop(a: Architecture, rows: int, columns: int) -> float:
-    """Multiplications and additions of the products of an architecture for one image of so many patches."""
-    patches = rows * columns
-    tokens = a.special_tokens + patches
-    inputs = 2 if a.activation == "swiglu" else 1
-    block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
-    pooling = 3 * tokens * a.width**2 if a.pooling else 0
-    return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
+        a, patches = self.model.architecture, rows * columns
+        tokens = a.special_tokens + patches
+        inputs = 2 if a.activation == "swiglu" else 1
+        block = tokens * (4 * a.width**2 + (1 + inputs) * a.width * a.mlp_width) + 2 * tokens**2 * a.width
+        pooling = 3 * tokens * a.width**2 if a.pooling else 0
+        return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
 
 
 def weights_identity(weights: str) -> str:

@@ -7,12 +7,10 @@ from time import perf_counter, process_time
 from typing import Any
 
 from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.prediction import predict, this_machine, work_of
 from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
-from codegraph_jax.similarity.pairwise import pick_kernel
 
 
 def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Measurement]:
@@ -39,8 +37,6 @@ def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Mea
             cpu.append(process_time() - begin_cpu)
     stages = outcomes[0].result.seconds
     work = stages["backbone"] + stages["distances"]
-    kernel = pick_kernel(detection.similarity.kernel, detection.similarity.precision)
-    predicted = predict(this_machine(detection.similarity.precision), work_of(detection, [settings.images], kernel))
     return [
         measurement(
             "end_to_end",
@@ -49,8 +45,6 @@ def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Mea
             settings.images,
             "images",
             stages=stages,
-            predicted_s=sum(predicted.values()),
-            predicted=predicted,
             over_its_work=seconds[1] / work,
         )
     ]

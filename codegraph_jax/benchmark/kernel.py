@@ -1,7 +1,6 @@
 """Aggregation, distances and mutual scores of one layer; the pairs alone; both against PyTorch and float64."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -47,18 +46,9 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
     scores: dict[str, Any] = {}
     whole: dict[str, Callable[[], Any]] = {}
     pairs: dict[str, Callable[[], Any]] = {}
-    channels = dict.fromkeys(["torch float32", *variants], settings.channels)
-    for name, options in list(variants.items()):
+    for name, options in variants.items():
         whole[name] = _keep(scores, name, _whole(tokens, options))
         pairs[name] = _pairs_alone(tokens, options)
-        for fewer in settings.reduced:
-            # drawn tokens fill all channels: what these, and coarse passes, say of the time they do not of the scores
-            some, reduced = tokens[..., :fewer], f"{name}, {fewer} channels"
-            variants[reduced], channels[reduced] = options, fewer
-            whole[reduced], pairs[reduced] = _whole(some, options), _pairs_alone(some, options)
-    for name, options in _coarse_passes(settings, grid).items():
-        channels[name] = settings.channels
-        whole[name], pairs[name] = _whole(tokens, options), _pairs_alone(tokens, options)
     if torch_functions := _torch(config, tokens, settings):
         whole["torch float32"] = _keep(scores, "torch float32", torch_functions[0])
         pairs["torch float32"] = torch_functions[1]
@@ -69,20 +59,9 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
         peaks = {k: flop / times[k].decisive for k, (_, flop) in products.items()}
         for name in functions:
-            errors = _errors(scores[name], want) if functions is whole and name in scores else {}
-            setting = replace(settings, channels=channels[name])
-            records.append(_record(f"{title}, {name}", variants.get(name), setting, times, times[name], peaks, errors))
+            errors = _errors(scores[name], want) if functions is whole else {}
+            records.append(_record(f"{title}, {name}", variants.get(name), settings, times, times[name], peaks, errors))
     return records
-
-
-def _coarse_passes(settings: KernelSettings, grid: tuple[int, int]) -> dict[str, TileOptions]:
-    return {
-        f"coarse pass in {fewer} channels, {precision}": tile_options(
-            SimilarityConfig(precision=precision, coarse=fewer), settings.degrees, grid
-        )
-        for precision in settings.precisions
-        for fewer in settings.coarse
-    }
 
 
 def _keep(scores: dict[str, Any], name: str, function: Callable[[], Any]) -> Callable[[], None]:

@@ -19,7 +19,6 @@ COLUMNS = {
     "host_s": "of the host s",
     "copies": "copies",
     "copied_mib": "MiB copied",
-    "predicted_s": "predicted s",
     "rate": "rate",
     "gflop_per_s": "GFLOP/s",
     "share_of_peak": "of peak",

@@ -2,8 +2,7 @@
 
 Of made-up tokens with a recurring defect, so that every stage has something to do. On a CPU device and host are the
 same cores; what counts there is how long the host works while the device has nothing to do, which is the time of a
-stage without the time that the host waits. It hardly depends on the device, so that it can be held against the time
-that an accelerator is predicted to take (docs/performance.md).
+stage without the time that the host waits; it hardly depends on the device.
 """
 
 from collections.abc import Callable

@@ -107,7 +107,7 @@ def rescored(
     barring = _Barring(taken_out, panel, comparison.barred, comparison.shape[1])
     neighbours = Neighbours(panel.columns, panel.k, barring.bar)
     found = [layer.copy() for layer in scores]
-    for layer, table, tokens in zip(found, tables, comparison.tokens):
+    for layer, table, tokens in zip(found, tables, features.layers):
         counts, options = features.counts, comparison.options
         changes = changes_everywhere(table, tokens, counts, removed, references, options, neighbours)
         for degree, changed in enumerate(changes):

@@ -190,10 +190,6 @@ class _Draft:
         return max(float(np.quantile(values, NEAR)), SMALLEST)
 
 
-def _to_half(patches: Float[np.ndarray, "k l c"], half: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "k q"]:
-    return prototype_distances(patches.reshape(len(patches), -1), unit_directions(half))
-
-
 def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
     """Gives each draft its signature: looks at the images outside twice, for what is usual and for the limit."""
     if not drafts:

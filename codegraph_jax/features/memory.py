@@ -3,7 +3,7 @@
 import logging
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
@@ -143,14 +143,10 @@ def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> M
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
     size = (images, references, patches, backbone.preset.width, layers, degrees)
-    # by the direct route, which is that within a radius and of a coarse pass, every degree has vectors of its own
-    precision, similarity = feature_type("auto", config.similarity.precision), config.similarity
-    own = similarity.radius or similarity.coarse
-    vectors = degrees * precision.itemsize / dtype.itemsize if own else 1.0
-    plan = plan_memory(config.storage, *size, dtype, vectors)
-    # what is compared is kept beside the features
-    beside = similarity.variance < 1 or (similarity.coarse and not similarity.radius)
-    return replace(plan, features=2 * plan.features) if beside else plan
+    # by the direct route, which is that within a radius, every degree has vectors of its own
+    precision = feature_type("auto", config.similarity.precision)
+    vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius else 1.0
+    return plan_memory(config.storage, *size, dtype, vectors)
 
 
 def plan_memory(

@@ -62,13 +62,6 @@ class DeviceLayer:
         given[: len(images)] = weights
         return to_host(_weighted(self.of(images), to_device(given, device)))[: len(images)]
 
-    def patches(self, places: Int[np.ndarray, "n t"]) -> Float[np.ndarray, "n t c"]:
-        """Tokens of t patches of each image, on the host."""
-        (device,) = self.rows.devices()
-        given = np.zeros((len(self.rows), places.shape[1]), np.int32)
-        given[: self.count] = places
-        return to_host(_patches(self.rows, to_device(given, device)))[: self.count]
-
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         values = to_host(self.rows)[: self.count]
         return values if dtype is None else values.astype(dtype)
@@ -129,11 +122,6 @@ def _put(rows: Float[Array, "s p c"], batch: Float[Array, "b p c"], places: Int[
 @jax.jit
 def _images(rows: Float[Array, "s p c"], images: Int[Array, " b"]) -> Float[Array, "b p c"]:
     return rows[images]
-
-
-@jax.jit
-def _patches(rows: Float[Array, "s p c"], places: Int[Array, "s t"]) -> Float[Array, "s t c"]:
-    return jnp.take_along_axis(rows, places[..., None], axis=1)
 
 
 @jax.jit

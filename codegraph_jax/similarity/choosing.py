@@ -43,8 +43,7 @@ def choose(
         channels: of a patch.
     """
     # on CPUs `reuse` has won at every size
-    settled = config.radius or config.coarse
-    open_kernel = config.kernel == "auto" and not settled and jax.default_backend() != "cpu"
+    open_kernel = config.kernel == "auto" and not config.radius and jax.default_backend() != "cpu"
     kernels = ["direct", "reuse"] if open_kernel else [config.kernel]
     precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
     candidates = [dataclasses.replace(config, kernel=k, precision=p) for p in precisions for k in kernels]
@@ -87,8 +86,7 @@ def timed(
     functions: dict[SimilarityConfig, Callable[[], tuple[Array, Array]]] = {}
     exact: Float[np.ndarray, "b r p"] | None = None
     for candidate in candidates:
-        # drawn features have no few channels that tell which is nearest
-        options = tile_options(dataclasses.replace(candidate, coarse=0), degrees, grid)
+        options = tile_options(candidate, degrees, grid)
         try:
             patches = prepare(normalised, options)
 

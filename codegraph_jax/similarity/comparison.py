@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -69,8 +69,6 @@ class Comparison:
         barred: references that must not serve an image, besides itself; None: there are none.
         roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.
         products: which product each image shows (`consistency.products`); None: not looked at.
-        compared: tokens of each layer that the distances are of, where these are not those of the features
-            (`similarity.subspace`).
     """
 
     features: Features
@@ -83,20 +81,9 @@ class Comparison:
     barred: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
-    compared: Sequence[Any] | None = None
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.features.kept)} images with {len(self.references)} references)"
-
-    @property
-    def tokens(self) -> Sequence[Any]:
-        """Of each layer those that the distances are of."""
-        return self.features.layers if self.compared is None else self.compared
-
-    @property
-    def in_fewer_channels(self) -> bool:
-        """Whether distances are of a part of what the features hold."""
-        return any(some.shape[2] < whole.shape[2] for some, whole in zip(self.tokens, self.features.layers))
 
     @property
     def own(self) -> int:

@@ -24,10 +24,6 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
-SEARCHED, CHOSEN = 50, 140
-"""A coarse pass: channels of a product that take as long as finding the nearest of a patch, and products that take as
-long as one with a chosen patch, as against `reuse` with C = 1,024: within 6 % of what was measured in float32 for P =
-1,369 and C = 384, 768 and 1,024 (BENCHMARKS.md, "A coarse pass")."""
 ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
 LITTLE = 1e12
@@ -128,9 +124,6 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
     else:
         patches = frame.grid[0] * frame.grid[1]
         products, share = float((1 if derives_degrees(similarity) else degrees) * patches**2), TILES
-        if similarity.coarse:
-            searched = (similarity.coarse + SEARCHED) / backbone.preset.width
-            products = degrees * (searched * patches**2 + CHOSEN * patches)
     pairs = schedule_length(images, min(config.similarity.references or images, images)) * len(backbone.blocks)
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)

@@ -99,8 +99,7 @@ def pick_kernel(kernel: str, precision: str) -> str:
 def derives_degrees(config: SimilarityConfig) -> bool:
     """Whether one product of two images serves every degree, so that no degree has vectors of its own."""
     # asked of `fused`, the choice of a kernel warns where there is no such form
-    settled = config.radius or config.coarse or config.kernel == "fused"
-    return not settled and pick_kernel(config.kernel, config.precision) == "reuse"
+    return not (config.radius or config.kernel == "fused") and pick_kernel(config.kernel, config.precision) == "reuse"
 
 
 def tile_options(
@@ -109,7 +108,7 @@ def tile_options(
     """What the kernel is compiled for, from the configuration and the platform.
 
     Args:
-        config: kernel, precision, radius, and the channels of a coarse pass.
+        config: kernel, precision and radius.
         degrees: see `FeatureConfig`.
         grid: (h, w).
         masked: whether some patches do not count.
@@ -122,8 +121,6 @@ def tile_options(
         return TileOptions("direct", degrees, grid, config.precision, batch, radius, masked)
     tile = 4 * (grid[0] * grid[1]) ** 2
     batch = 1 if on_cpu else max(1, min(MOST_TILES, TILE_BYTES // tile))
-    if config.coarse:
-        return TileOptions("direct", degrees, grid, config.precision, batch, 0, masked, config.coarse)
     kernel = pick_kernel(config.kernel, config.precision)
     if masked and kernel.startswith("fused"):
         # the hand-written kernels know no patches that do not count

@@ -36,8 +36,8 @@ class ReferencePatches(NamedTuple):
 
 
 def query_options(options: TileOptions) -> TileOptions:
-    """`reuse` stays; every other kernel becomes `direct`, which gives its numbers, in all channels."""
-    return options if options.kernel == "reuse" else options._replace(kernel="direct", coarse=0)
+    """`reuse` stays; every other kernel becomes `direct`, which gives its numbers."""
+    return options if options.kernel == "reuse" else options._replace(kernel="direct")
 
 
 def prepare_references(

@@ -89,7 +89,7 @@ def plan_device(
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
     # the work of the plan is a layer, prepared, and the mean, twice where images are added
     means, prepared = COPIES * plan.table, plan.working - COPIES * plan.table
-    if not (derives_degrees(config.similarity) or config.similarity.radius or config.similarity.coarse):
+    if not (derives_degrees(config.similarity) or config.similarity.radius):
         # which takes it that one product serves all degrees
         prepared += (len(config.features.degrees) - 1) * plan.features // layers
     shared = plan.features + prepared + means if devices == 1 else SHARDS_AT_ONCE * prepared + means

@@ -1,8 +1,6 @@
 """The distances of a run, layer by layer: on the devices that compute them, or on the host."""
 
 import logging
-from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 def tables_of(
     features: Features,
-    layers: Sequence[Any],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
     *,
@@ -42,7 +39,6 @@ def tables_of(
 
     Args:
         features: of all images.
-        layers: tokens that are compared.
         references: indices of the images that serve as references, in ascending order.
         options: kernel, degrees, grid and precision.
         mesh: devices that compute.
@@ -57,7 +53,7 @@ def tables_of(
     if on_device:
         try:
             return ResidentTables(
-                layers, references, options, mesh, k, judged, on_device.kept, progress, store, on_device.size
+                features.layers, references, options, mesh, k, judged, on_device.kept, progress, store, on_device.size
             )
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
@@ -65,7 +61,7 @@ def tables_of(
         logger.warning("a device has too little memory for the distances; the host keeps them")
         plan.check(check)
     tables = []
-    for number, layer in enumerate(layers):
+    for number, layer in enumerate(features.layers):
         table = store.find(number) if store else None
         if table is not None:
             progress(schedule_length(len(features.kept), len(references)))

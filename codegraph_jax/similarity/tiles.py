@@ -10,8 +10,7 @@ Two exact routes to the same numbers:
   dominates (CPU).
 * `direct`: one product a degree; it wins where products are cheap and memory traffic is not (GPU, TPU).
   `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs. Within a radius it
-  is the route everywhere (`codegraph_jax.similarity.windows`), and so it is of a coarse pass
-  (`codegraph_jax.similarity.coarse`).
+  is the route everywhere (`codegraph_jax.similarity.windows`).
 """
 
 from functools import partial
@@ -24,7 +23,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from codegraph_jax.core.products import inner_products, product_precision
 from codegraph_jax.features.aggregation import aggregate, as_bits, box_sum, from_bits, inverse_norms
-from codegraph_jax.similarity import coarse, fused, fused_gpu
+from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.windows import window_maxima
 
 
@@ -33,8 +32,8 @@ class PatchSet(NamedTuple):
 
     Attributes:
         vectors: `reuse`: normalised tokens [n, p, c], in bfloat16 where they are rounded to it, and nothing besides;
-            else: unit vectors of each degree [n, p, c], which `fused_gpu` wants padded, and of a coarse pass their
-            first channels after them. Both in bfloat16 as `features.as_bits` gives it, but for the fused kernels.
+            else: unit vectors of each degree [n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as
+            `features.as_bits` gives it, but for the fused kernels.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
         penalty: 0, or minus infinity where a patch does not count [1, n, p].
     """
@@ -63,8 +62,6 @@ class TileOptions(NamedTuple):
     """Patches are compared with those at most so many cells away; 0: with all (`codegraph_jax.similarity.windows`)."""
     masked: bool = False
     """Whether some patches do not count; these are the ones whose tokens are all 0."""
-    coarse: int = 0
-    """Channels in which the nearest patch is looked for; 0: all."""
 
 
 def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
@@ -77,8 +74,7 @@ def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet
         narrow = jnp.bfloat16 in (dtype, normalised.dtype)
         return PatchSet((_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32),), scales, penalty)
     vectors = tuple(_unit_vectors(normalised, r, options.grid, dtype, options.kernel) for r in options.degrees)
-    few = tuple(x[..., : options.coarse] for x in vectors) if options.coarse else ()
-    return PatchSet((*vectors, *few), _no_scales(normalised), penalty)
+    return PatchSet(vectors, _no_scales(normalised), penalty)
 
 
 @jax.jit
@@ -153,17 +149,6 @@ def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple
     return jnp.stack(rows), jnp.stack(columns)
 
 
-def _coarse_maxima(
-    left: PatchSet, right: PatchSet, first: Int[Array, ""], second: Int[Array, ""], options: TileOptions
-) -> tuple[Array, Array]:
-    """`_tile_maxima` of two images, of which the kernel copies but few channels."""
-    degrees = len(options.degrees)
-    few = list(zip(left.vectors[degrees:], right.vectors[degrees:]))
-    penalties = (left.penalty[0, first], right.penalty[0, second]) if options.masked else None
-    vectors = left.vectors[:degrees], right.vectors[:degrees]
-    return coarse.tile_maxima(*vectors, few, first, second, penalties, options.precision)
-
-
 def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
     """|a - b| of unit vectors from their inner product; rounding beyond 1 counts as 0; infinite from minus infinity."""
     return jnp.sqrt(jnp.maximum(2.0 - 2.0 * cosine, 0.0))
@@ -183,10 +168,7 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        if options.coarse:
-            rows, columns = _coarse_maxima(left, right, i, j, options)
-        else:
-            rows, columns = _tile_maxima(left.of(i), right.of(j), options)
+        rows, columns = _tile_maxima(left.of(i), right.of(j), options)
         return cosine_to_distance(rows), cosine_to_distance(columns)
 
     batched = options.batch > 1 and not options.radius
