@@ -68,7 +68,9 @@ def test_the_order_of_the_images_changes_nothing(fit, radius):
     assert_same(detector.detect([images[i] for i in order]), detector.detect(images), order)
 
 
-@pytest.mark.parametrize("fit,radius,backend", [("pad", 2, "pmap"), ("tile", 0, "shard_map")])
+@pytest.mark.parametrize(
+    "fit,radius,backend", [("pad", 2, "pmap"), pytest.param("tile", 0, "shard_map", marks=pytest.mark.slow)]
+)
 def test_batch_and_devices_change_nothing(fit, radius, backend):
     images, config = mixed(), config_of(fit, scale=0.6, radius=radius)
     want = CoDeGraph(config).detect(images)

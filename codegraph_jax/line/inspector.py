@@ -35,9 +35,9 @@ ALARMS, PICTURES = OWN = ("alarms", "pictures")
 FIGURES = ("score", *PICTURE)
 """What is watched for drift."""
 OTHER_PRODUCT = 12
-"""Parts in a row that are flagged and unlike the bank's product, before an alarm says so. A good part is unlike it in one
-case of four (`consistency.pattern.ALIKE`); a defective one in 23 to 98 % of the cases, by the kind of the defect (nine
-products, ViT-S, 224 px), so that a short run can be a row of defective parts."""
+"""Parts in a row that are flagged and unlike the bank's product, before an alarm says so. A good part is unlike it in
+one case of four (`consistency.pattern.ALIKE`), a defective one in 23 to 98 of 100, by product (nine products, ViT-S,
+224 px): a short run can be a row of defective parts."""
 ATTEMPTS = 2
 """How many times the process may end while it judges a picture before that picture is given up."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while it judged this photo (out of memory?); not tried again"
@@ -231,7 +231,8 @@ class Inspector:
             foreign = (self.ledger.monitor("product") or 0) + 1 if look.foreign else 0
             if foreign == OTHER_PRODUCT:
                 alarms.append(
-                    Alarm("product", "product", f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
+                    Alarm("product", "product",
+                          f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
                           "that the bank was made of. Is this another product, or another bank?")
                 )  # fmt: skip
             recorded = self.ledger.record(

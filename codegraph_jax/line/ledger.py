@@ -571,7 +571,9 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise LedgerUnavailable(f"the ledger holds a damaged entry ({text[:40]!r}); put a backup in its place") from None
+        raise LedgerUnavailable(
+            f"the ledger holds a damaged entry ({text[:40]!r}); put a backup in its place"
+        ) from None
 
 
 def _part(row: sqlite3.Row) -> Part:

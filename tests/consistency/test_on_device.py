@@ -122,7 +122,8 @@ def test_the_ratio_statistics(statistic):
     assert_same(judge(comparison, config), judge(on_device(comparison), config))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+# one device is a part of what two do, and runs with the slow ones
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
     """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused, but for
     features of a few images where these are on the host."""

@@ -86,7 +86,7 @@ def remaining(comparison):
 
 
 @pytest.mark.parametrize("precision,dtype,tokens", [("float32", "auto", "float32"), ("bfloat16", "auto", "bfloat16"),
-                                                    ("float32", "bfloat16", "bfloat16")])  # fmt: skip
+    pytest.param("float32", "bfloat16", "bfloat16", marks=pytest.mark.slow)])  # fmt: skip
 # one device is a part of what three do, and runs with the slow ones
 @pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision, dtype, tokens):

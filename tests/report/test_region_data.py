@@ -75,7 +75,7 @@ def test_what_touches_at_a_corner_is_one_region_of_two_rings(calibration):
     assert region.area == 18
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_an_outline_encloses_the_pixels_of_its_mask(mask):
     rings, holes = outline(mask)
@@ -86,7 +86,7 @@ def test_an_outline_encloses_the_pixels_of_its_mask(mask):
         np.testing.assert_array_equal(enclosed.reshape(mask.shape), mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(MASKS)
 def test_run_lengths_are_the_mask(mask):
     whole = np.zeros((mask.shape[0] + 5, mask.shape[1] + 3), bool)
@@ -97,7 +97,7 @@ def test_run_lengths_are_the_mask(mask):
         assert all(lengths[1:]), "runs alternate, and none but the first is empty"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(arrays.arrays(bool, (9, 11)))
 def test_every_pixel_belongs_to_one_region(mask):
     from codegraph_jax.scoring.normal_scores import fit_normal_scores  # noqa: PLC0415

@@ -119,6 +119,7 @@ def test_an_inspection_of_nothing_readable(night, tmp_path):
         inspection.run(to_config_dict(config), str(tmp_path / "run"))
 
 
+@pytest.mark.slow  # the commands' tasks run in process in this file, and codegraph itself in tests/commands
 def test_the_commands_of_the_config(photographs, tmp_path):
     """Both commands of configs/inspect.py, with small images and drawn weights."""
     bank = tmp_path / "parts.safetensors"

@@ -29,7 +29,7 @@ def assert_maxima(rows, columns, vectors, first, second):
         np.testing.assert_allclose(columns[b], cosines.max(axis=0), atol=1e-6)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(1, 40), st.sampled_from([8, 16]), st.integers(0, 10**6))
 def test_maxima_over_any_number_of_patches(p, block, seed):
     vectors = unit_vectors(3, p, 12, seed)

@@ -84,7 +84,9 @@ def test_more_devices_than_there_are_is_an_error_that_names_the_field():
         device_mesh(ParallelConfig(devices=1000))
 
 
-@pytest.mark.parametrize("devices,kernel,batch,most", [(2, "reuse", 1, 3), (3, "direct", 2, 1)])
+@pytest.mark.parametrize(
+    "devices,kernel,batch,most", [pytest.param(2, "reuse", 1, 3, marks=pytest.mark.slow), (3, "direct", 2, 1)]
+)
 def test_shards_that_devices_cannot_hold_meet_in_parts(devices, kernel, batch, most, monkeypatch):
     normalised = normalise(jnp.asarray(draw(13, c=16)))
     options, mesh = TileOptions(kernel, DEGREES, GRID, "float32", batch), DeviceMesh(tuple(jax.devices()[:devices]))
