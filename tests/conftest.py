@@ -29,3 +29,12 @@ def quick_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def quick_training(quick_compile):
+    """Compiles with few optimisations, and a network of few layers, where training is only a means."""
+    from tests.contrastive.meshes import shallow
+
+    with shallow():
+        yield

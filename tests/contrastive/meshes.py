@@ -1,6 +1,9 @@
 """Meshes and small configs that several tests share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ from contrastive_jax.config import (
     OeclConfig,
     TrainConfig,
 )
+from contrastive_jax.network import resnet
 from contrastive_jax.training.step import AXIS
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "contrastive"
@@ -22,6 +26,16 @@ GOLDEN = Path(__file__).parent.parent / "golden" / "contrastive"
 def mesh_of(devices: int) -> Mesh:
     """A mesh of the first `devices` devices."""
     return jax.make_mesh((devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+@contextmanager
+def shallow() -> Iterator[None]:
+    """Networks of two blocks, one with a shortcut convolution, instead of eight: they compile in a fifth of the time.
+
+    For tests in which the network is only a means; `test_golden.py` and `test_network.py` have the whole one.
+    """
+    with mock.patch.object(resnet, "BLOCKS", (1, 1)):
+        yield
 
 
 def small_config(mode: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:

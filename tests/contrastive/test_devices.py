@@ -20,7 +20,7 @@ from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS, build_train_call
 from tests.contrastive.meshes import mesh_of, small_config
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_training")
 
 STEPS = 2
 

@@ -21,11 +21,9 @@ from contrastive_jax.tasks import oecl
 from contrastive_jax.training.checkpoints import CheckpointError
 from tests.contrastive.meshes import small_config
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 CONFIG = small_config("oecl", batch_size=16, epochs=2, learning_rate=0.05)
 SIZE = CONFIG.data.stored_size
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_training")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -39,7 +37,7 @@ def images():
 
 
 @pytest.fixture(scope="module")
-def fitted(images, quick_compile):
+def fitted(images, quick_training):
     return OECL(CONFIG).fit(images[0], images[1])
 
 

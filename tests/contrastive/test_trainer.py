@@ -30,14 +30,14 @@ from contrastive_jax.training.state import build_optimizer, initial_state
 from contrastive_jax.training.step import AXIS
 from tests.contrastive.meshes import mesh_of, small_config
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_training")
 
 CONFIG = small_config("oecl", batch_size=100, epochs=2, learning_rate=0.05)
 """A batch of 100 over eight devices is padded."""
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, quick_compile):
+def finished(tmp_path_factory, quick_training):
     """The workdir of a finished run."""
     home = tmp_path_factory.mktemp("run")
     oecl.run(to_config_dict(CONFIG), str(home))

@@ -63,7 +63,7 @@ def assert_trained_as_one(workdir, alone):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, quick_compile):
+def alone(tmp_path_factory, quick_training):
     home = tmp_path_factory.mktemp("alone")
     with exactly():
         trainer.train(config(), home)

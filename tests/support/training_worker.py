@@ -18,7 +18,7 @@ from codegraph_jax.distributed import processes
 from contrastive_jax import trainer
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.training.checkpoints import Checkpoints
-from tests.contrastive.meshes import small_config
+from tests.contrastive.meshes import shallow, small_config
 
 
 def config() -> OeclConfig:
@@ -61,7 +61,7 @@ def main(port: str, count: str, number: str, workdir: str, stop: str = "") -> No
 
     if stop:
         Checkpoints.save = keep_and_stop  # type: ignore[method-assign]
-    with processes.joined(f"127.0.0.1:{port}", int(count), int(number)), exactly():
+    with processes.joined(f"127.0.0.1:{port}", int(count), int(number)), exactly(), shallow():
         trainer.train(config(), workdir)
 
 
