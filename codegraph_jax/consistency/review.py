@@ -180,10 +180,12 @@ def find_review(path: str) -> str:
     """The file of a review: the path itself, or the newest review*.json in a directory such as a download folder.
 
     Raises:
-        ReviewError: the directory holds none.
+        ReviewError: there is no such directory, or it holds none.
     """
     place = Path(path).expanduser()
     if not place.is_dir():
+        if not place.suffix and not place.exists():
+            raise ReviewError(f"{path}: there is no such folder; name the one where your browser saved review.json")
         return str(place)
     try:
         found = sorted(place.glob(FILES), key=lambda file: file.stat().st_mtime)

@@ -148,7 +148,9 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
         elif result.calibration.doubt:
             lines.append(f"{name}: {result.calibration.doubt}")
         elif result.calibration.rule == "rate" and result.keys:
-            lines.append(f"{name}: nobody has looked yet; about eight answers in the report set the threshold")
+            lines.append(
+                f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
+            )
         if result.calibration.rule == "looks":
             estimate = result.calibrator().estimate
             mistakes = [

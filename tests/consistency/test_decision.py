@@ -155,6 +155,8 @@ def test_a_directory_gives_the_newest_review(tmp_path):
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     assert find_review(str(tmp_path)) == str(tmp_path / "review (1).json")
     assert find_review(str(tmp_path / "other.json")) == str(tmp_path / "other.json")
+    with pytest.raises(ReviewError, match="absent: there is no such folder; name the one"):
+        find_review(str(tmp_path / "absent"))
 
 
 def test_a_score_that_this_version_does_not_have_is_passed_over(made):

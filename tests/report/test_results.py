@@ -189,7 +189,7 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
     assert notices([few, enough]) == [
         "few: 9 photos are too few to say that none is defective; use at least 12, or judge them by a bank: codegraph "
         "inspect BANK PHOTOS",
-        "part: nobody has looked yet; about eight answers in the report set the threshold",
+        "part: provisional: answer for about eight photos in the report before you rely on the verdicts",
     ]
 
 
