@@ -383,7 +383,7 @@
   function progress(set, enough) {
     const count = set.model.answered.length;
     if (set.decision) return "You set the threshold by hand:";
-    if (!count) return "The verdicts are provisional: answer for about eight photos. Each is chosen so that your answer tells most.";
+    if (!count) return "The verdicts are provisional, and nobody knows how many defective parts they miss: answer for about eight photos. Each is chosen so that your answer tells most.";
     const so = count === 1 ? "1 answer so far" : `${count} answers so far`;
     if (!set.model.decided) return `${so}; your answers count for their own photos; from the third on they move the threshold too.`;
     return enough ? `${so}. More answers would change little.` : `${so}; more make the threshold more certain.`;

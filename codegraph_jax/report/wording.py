@@ -52,8 +52,7 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
     number = "fewer than one" if count < 1 else f"about {count:.0f}"
     apart = images - calibration.images
     members = f" The {apart} photos with a recurring defect are flagged whatever they score." if apart else ""
-    missed = " How many defective parts are missed is not known until you answer for a few photos."
-    return f"{expected}; in this set of {images} that is {number}.{missed}{members}"
+    return f"{expected}; in this set of {images} that is {number}.{members}"
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
