@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
-from codegraph_jax.consistency.decision import Answers, calibrator_of
+from codegraph_jax.consistency.decision import Answers, Decided, calibrator_of
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.review import PhotoVerdict as Answer
@@ -23,6 +23,7 @@ from codegraph_jax.scoring.variants import STANDARD
 from codegraph_jax.scoring.verdicts import FEWEST
 from codegraph_jax.scoring.verdicts import Verdict as PhotoVerdict
 from codegraph_jax.scoring.verdicts import verdicts as verdicts_of
+from codegraph_jax.similarity.comparison import Comparison
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,44 @@ class DetectionResult:
             variant_scores={name: scores[place] for name, scores in self.variant_scores.items()},
             added=int((kept >= listed).sum()),
         )
+
+    @classmethod
+    def of(
+        cls,
+        comparison: Comparison,
+        consistency: Consistency,
+        decided: Decided,
+        scores: Float[np.ndarray, " n"],
+        **about: Any,
+    ) -> "DetectionResult":
+        """What was found in a comparison, with the images that were left out because they show the same as others.
+
+        Args:
+            comparison: of all images.
+            consistency, scores: see the attributes.
+            decided: verdicts on the photos.
+            **about: further attributes.
+        """
+        features = comparison.features
+        result = cls(
+            kept=features.kept,
+            skipped=features.skipped,
+            patch_scores=decided.patch_scores,
+            scores_raw=decided.scores,
+            scores=scores,
+            calibration=decided.calibration,
+            placement=features.placement,
+            consistency=consistency,
+            added=comparison.added,
+            value_range=features.value_range,
+            products=comparison.products,
+            keys=tuple(key.hex() for key in features.keys),
+            variant=decided.variant,
+            variant_scores=decided.before,
+            answers=decided.answers,
+            **about,
+        )
+        return result.with_copies(features.copies, comparison.listed)
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:

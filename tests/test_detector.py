@@ -8,14 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.backbones import PRESETS
+from codegraph_jax.backbones import PRESETS, load_backbone
 from codegraph_jax.backbones.presets import with_preset
-from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, DataConfig, ScoringConfig
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    ConsistencyConfig,
+    DataConfig,
+    ScoringConfig,
+    SimilarityConfig,
+)
+from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImages
-from codegraph_jax.features.extraction import NotFiniteError
+from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
@@ -113,6 +122,42 @@ def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
     detector.extractor = dataclasses.replace(detector.extractor, backbone=backbone)
     with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
         detector.detect(photographs(4)[:3])
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    def extract(*_, **__):
+        raise AssertionError("the slow half has begun")
+
+    monkeypatch.setattr(Extractor, "extract", extract)
+
+
+@pytest.mark.parametrize("references", [1, True, -3, 2.5, "all"])
+def test_a_bank_is_refused_before_any_work(no_work, references):
+    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
+        CoDeGraph(tiny()).detect(photographs(4), bank_references=references)
+    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
+        CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", references=references)))
+
+
+def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_work):
+    within = tiny(bank=BankConfig(kind="compact"), similarity=SimilarityConfig(radius=2))
+    with pytest.raises(ConfigError, match=r"config\.bank\.kind: a compact bank"):
+        CoDeGraph(within).detect(photographs(4), bank_references=4)
+    detector = CoDeGraph(tiny())
+    with pytest.raises(ReviewError, match="was made with other features"):
+        detector.detect(photographs(4), review=Review({**detector.features, "image_size": 40}, (), {}))
+
+
+def test_a_loaded_backbone_can_be_handed_in():
+    images, loaded = photographs(6), load_backbone(tiny().backbone)
+    got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny())
+    assert got.backbone is loaded and got.features == want.features
+    np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
+    with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the backbone that was handed in has its own"):
+        CoDeGraph(backbone=loaded, image_size=20, blocks=(1,))
+    with pytest.raises(ConfigError, match=r"config\.backbone\.image_size: 21 is no multiple"):
+        CoDeGraph(tiny(), backbone=loaded, image_size=21)
 
 
 def test_what_a_notebook_shows_is_one_line():

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax import detector as story
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.config import (
     BackboneConfig,
@@ -28,6 +27,7 @@ from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.similarity import residency, tables
 from codegraph_jax.similarity.residency import check_host, plan_device
 from codegraph_jax.similarity.resident import ResidentTables
+from codegraph_jax.similarity.set_plan import plan_set
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
 
@@ -89,7 +89,9 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
     detector = CoDeGraph(tiny())
 
     def detect(n):
-        return detector.judge(detector._compare(photographs(n, seed=n), largest=40))
+        images = photographs(n, seed=n)
+        how = detector.config, detector.backbone, detector.mesh
+        return detector.judge(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 
     detect(40)
     with compiled_programs() as programs:
@@ -117,7 +119,7 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     assert isinstance(comparison.tables, ResidentTables)
     assert not isinstance(detector.compare(photographs(12)).tables, ResidentTables)  # a CPU
 
-    plan = story.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
+    plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     found = []
     for share in (0.5, 1, 1.5, 2, 4, 8):
         room = share * (plan.features + plan.working + plan.tables) / residency.DEVICE_SHARE
@@ -126,7 +128,7 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     kept = [device_plan.kept for device_plan in found]
     assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
     assert "distances of 0 of 2 layers stay" in str(found[0]) and "distances stay" in str(found[-1])
-    few = story.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
+    few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
     padded_alike = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
     assert padded_alike.size == (1024, 1024)
     monkeypatch.setattr(residency, "device_bytes", lambda devices: padded_alike.bytes)
@@ -147,7 +149,7 @@ def test_what_stays_follows_from_the_room(monkeypatch):
 
 def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkeypatch):
     detector = CoDeGraph(tiny())
-    plan = story.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
+    plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     one, four = (plan_device(tiny(), plan, DeviceMesh(tuple(jax.devices()[:d])), 1000, 2) for d in (1, 4))
     assert (one.size, one.rows) == ((1024, 1024), 1024)
     assert (four.size, four.rows, four.kept) == ((256, 1024), 0, 2)

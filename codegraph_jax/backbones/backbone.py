@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,14 @@ from codegraph_jax.backbones.assembly import assemble, random_parameters, with_g
 from codegraph_jax.backbones.attention import fastest_route
 from codegraph_jax.backbones.checkpoints import Checkpoint, at_hand, find_checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of
+from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of, with_preset
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
-from codegraph_jax.config import BackboneConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.value_range import given_range
 
 RANDOM_SEED = 0
+RANDOM_NUMBERS = "random numbers"
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
@@ -96,7 +99,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
     try:
         if config.weights == "random":
             architecture = _with_activation(preset, config, None)
-            weights = f"random numbers (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
+            weights = f"{RANDOM_NUMBERS} (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
             _with_activation(preset, config, None)  # settings are checked before the hub is asked
@@ -112,6 +115,57 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), config.position_offset
     )
     return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
+
+
+def settings_of(config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]) -> Config:
+    """The settings of a detector, those of a backbone that was handed in, and what they leave to the preset.
+
+    Args:
+        config: settings, or the name of a backbone; None: the default, with images that cannot be read as errors, since
+            whoever gives images and no settings matches scores with images by their places.
+        backbone: its name, or one that is loaded.
+        fields: further fields of `config.backbone`.
+
+    Raises:
+        ConfigError: an unknown field or preset, a range that is none, or a field that contradicts a loaded backbone.
+    """
+    if isinstance(config, str):
+        config, backbone = None, backbone or config
+    elif config is not None and not isinstance(config, Config):
+        raise ConfigError(
+            f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+        )
+    settings = config or Config(data=DataConfig(unreadable="error"))
+    stated, preset = dict(fields), None
+    if isinstance(backbone, Backbone):
+        own, preset = _loaded_with(backbone), backbone.preset
+        if unfit := sorted(own.keys() & stated):
+            raise ConfigError(f"config.backbone.{unfit[0]}: the backbone that was handed in has its own; leave it out")
+        stated |= own
+    elif backbone:
+        stated["name"] = backbone
+    try:
+        settings = dataclasses.replace(settings, backbone=dataclasses.replace(settings.backbone, **stated))
+    except TypeError as error:
+        raise ConfigError(f"config.backbone: {error}") from None
+    settings = with_preset(settings, preset)
+    given_range(settings.data.range)
+    if preset:
+        _check_size(settings.backbone.image_size, preset)
+    return settings
+
+
+def _loaded_with(backbone: Backbone) -> dict[str, Any]:
+    """The fields of `config.backbone` that a loaded backbone has fixed."""
+    model, own = backbone.model, backbone.model.architecture.activation
+    return {
+        "name": backbone.preset.name,
+        "weights": "random" if backbone.weights.startswith(RANDOM_NUMBERS) else "",
+        "blocks": backbone.blocks,
+        "dtype": jnp.dtype(model.dtype).name,
+        "activation": "checkpoint" if own == backbone.preset.architecture.activation else own,
+        "position_offset": model.position_offset,
+    }
 
 
 def _check_size(size: int, preset: Preset) -> None:

@@ -351,13 +351,17 @@ def preset_of(config: BackboneConfig) -> Preset:
     return PRESETS[config.name]
 
 
-def with_preset(config: Config) -> Config:
+def with_preset(config: Config, preset: Preset | None = None) -> Config:
     """The settings with what they leave to the preset: the size of the images, and whether scores are re-scored.
+
+    Args:
+        config: the settings.
+        preset: of a loaded backbone; None: the one that the settings name.
 
     Raises:
         ConfigError: there is no preset of this name.
     """
-    preset = preset_of(config.backbone)
+    preset = preset or preset_of(config.backbone)
     rescore = config.scoring.rescore
     if rescore == "auto":
         rescore = "on" if preset.tells_images_apart else "off"

@@ -24,6 +24,7 @@ from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, depe
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
@@ -32,6 +33,7 @@ from codegraph_jax.scoring.panel import Panel, panel_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import FEW, variant
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
+from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.query import query_options
 
 
@@ -51,6 +53,24 @@ class Lesson(NamedTuple):
     taken_out: Filter
     consistency: ConsistencyConfig
     decided: Decided
+
+
+def check_bank(config: Config, references: int) -> None:
+    """Refuses settings of which no bank can be made.
+
+    Args:
+        config: settings of the run.
+        references: how many the bank shall hold.
+
+    Raises:
+        ConfigError: with the setting at fault.
+    """
+    require_several("bank.references", references)
+    if config.similarity.radius and config.bank.kind == "compact":
+        raise ConfigError(
+            "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
+            "has no meaning for it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
+        )
 
 
 def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -> ReferenceBank:
@@ -148,7 +168,7 @@ def _calibrated(
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.moved(calibrator.threshold, rule)
     if rule == "given" and decided.answers.threshold is not None:
-        above = int((decided.before[: len(scores)] >= decided.calibration.threshold).sum())
+        above = int((decided.before[decided.variant][: len(scores)] >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])

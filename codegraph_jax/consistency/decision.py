@@ -19,12 +19,12 @@ from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
-from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import STANDARD
+from codegraph_jax.similarity.comparison import Comparison
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class Decided:
         variant: name of the score that counts.
         patch_scores: by that score, harmless marks lowered [n, h, w].
         scores: greatest value of each map [n].
-        before: the same before marks were lowered, which threshold and answers are for [n].
+        before: the same before marks were lowered, by the name of each score; threshold and answers are for these [n].
         calibration: threshold and flags.
         answers: with the marks of this set's photos.
     """
@@ -97,7 +97,7 @@ class Decided:
     variant: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
-    before: Float[np.ndarray, " n"]
+    before: Mapping[str, Float[np.ndarray, " n"]]
     calibration: Calibration
     answers: Answers
 
@@ -137,33 +137,31 @@ def calibrator_of(
 
 
 def decide_photos(
-    patch_scores: Mapping[str, Float[np.ndarray, "n h w"]],
-    scores: Mapping[str, Float[np.ndarray, " n"]],
-    own: int,
+    comparison: Comparison,
+    patch_scores: Mapping[str, Float[np.ndarray, "n p"]],
     found: Consistency,
     config: ThresholdConfig,
     answers: Answers,
-    features: Features,
-    placement: Placement,
 ) -> Decided:
     """Chooses score and threshold of a set, and flags its photos.
 
     Args:
-        patch_scores: by the name of the variant, the standard one first.
-        scores: greatest value of each map.
-        own: the first so many photos are the set.
+        comparison: of all photos.
+        patch_scores: by the name of the variant.
         found: what recurs.
         config: the label-free rule.
         answers: of a person; without any, the label-free rule decides.
-        features: of all photos.
-        placement: of all photos.
     """
+    features, own, placement = comparison.features, comparison.own, comparison.features.placement
+    every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
+    size, contents = placement.frame.size, placement.contents()
+    scores = {name: image_scores(maps, size, contents) for name, maps in every_map.items()}
     standard = scores[STANDARD.name]
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
     proven = found.proven(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).of(standard, proven)
-    undecided = Decided(STANDARD.name, patch_scores[STANDARD.name], standard, standard, calibration, answers)
+    undecided = Decided(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
@@ -180,15 +178,15 @@ def decide_photos(
     if rule in ("given", "looks"):
         calibration = calibration.moved(threshold, rule)
     labels = answers.labels(keys)
-    answers = _with_marks(answers, labels, keys, patch_scores[variant], scores[variant], calibration, features)
-    maps, known = apply_marks(answers.marks, patch_scores[variant], features, own)
-    lowered = image_scores(maps, placement.frame.size, placement.contents())
+    answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)
+    maps, known = apply_marks(answers.marks, every_map[variant], features, own)
+    lowered = image_scores(maps, size, contents)
     calibration = calibration.of(lowered, proven | known)
     flagged = calibration.flagged.copy()
     for place, label in labels.items():
         if label is not None:
             flagged[place] = label
-    return Decided(variant, maps, lowered, scores[variant], replace(calibration, flagged=flagged), answers)
+    return Decided(variant, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
 
 
 def _with_marks(

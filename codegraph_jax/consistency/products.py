@@ -6,18 +6,27 @@ part held against the most similar part of the other image wherever that lies, a
 parts differ. Defects and harmless variants change a part or two.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from codegraph_jax.config import DataConfig
 from codegraph_jax.core.arrays import at_once
+from codegraph_jax.core.progress import bar
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import Source
 from codegraph_jax.distributed import processes
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.extraction import Extractor, Features
 from codegraph_jax.features.on_device import DeviceLayer
+from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.pairwise import choose_references
 
+LOOK = 8
+"""Patches along the side of the small copies by which products are told apart before a run."""
 SIDE = 4
 """Parts of an image along each side."""
 CHANGED = 4
@@ -59,6 +68,26 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
     found = processes.gather_rows(np.concatenate(labels))
     order = np.argsort(-np.bincount(found[:own], minlength=len(groups)), kind="stable")
     return np.argsort(order)[found]
+
+
+def products_of(
+    extractor: Extractor, config: DataConfig, images: Sequence[Source], progress: bool
+) -> Int[np.ndarray, " n"]:
+    """Which product each image shows, from a look at small copies; 0 for images that cannot be read.
+
+    Args:
+        extractor, config: of the run.
+        images: files, arrays or Pillow images.
+        progress: show a bar on standard error.
+    """
+    patch = extractor.backbone.preset.patch_size
+    look, (value_range, _) = extractor.with_frame(Frame.squeezed(LOOK * patch, patch)), measure_range(config, images)
+    with bar(len(images), "first look", "image", progress) as advance:
+        features = look.extract(images, progress=advance, value_range=value_range)
+    found = np.zeros(len(images), int)
+    if len(features.kept):
+        found[features.kept] = find_products(features, (LOOK, LOOK), len(features.kept))
+    return found
 
 
 def coarse_parts(

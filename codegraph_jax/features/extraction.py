@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_batches
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source, StoredImage
+from codegraph_jax.data.images import Source, StoredImage, allow_megapixels
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, inspected_patches
 from codegraph_jax.data.value_range import ValueRange
@@ -23,6 +24,7 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.buffer import FeatureBuffer
+from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
 from codegraph_jax.features.tokens import image_tokens
@@ -134,6 +136,19 @@ class Extractor:
     workers: int = 0
     unreadable: str = "skip"
     dtype: Any = np.float32
+
+    @classmethod
+    def of(cls, config: Config, backbone: Backbone, mesh: DeviceMesh) -> "Extractor":
+        """The extractor of a run, for photographs that are squeezed to squares."""
+        allow_megapixels(config.data.max_megapixels)
+        frame = Frame.squeezed(config.backbone.image_size, backbone.preset.patch_size)
+        dtype = feature_type(config.features.dtype, config.similarity.precision)
+        how = config.backbone.batch_size, config.data.workers, config.data.unreadable, dtype
+        return cls(backbone, mesh, frame, *how)
+
+    def with_frame(self, frame: Frame) -> "Extractor":
+        """The extractor for photographs that are framed like this; itself, with its compiled program, if they are."""
+        return self if frame == self.frame else replace(self, frame=frame)
 
     def extract(
         self,

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.similarity.resident import HostView, ResidentTables
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -32,6 +33,10 @@ class TableStore(Protocol):
         table: Float[np.ndarray, "r n m p"] | HostView,
     ) -> None:
         """Takes the distances of a layer."""
+
+
+class ResumeStore(FeatureStore, TableStore, Protocol):
+    """What an earlier start of the same run has computed, and where this one keeps what it computes."""
 
 
 @dataclass(frozen=True)

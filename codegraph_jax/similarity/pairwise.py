@@ -14,6 +14,7 @@ from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.distributed.chunks import Chunks, OutOfMemory, is_out_of_memory
 from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, pairs_within, split
@@ -66,6 +67,18 @@ def choose_references(keys: Sequence[bytes], limit: int) -> Int[np.ndarray, " m"
     if not limit or limit >= n:
         return np.arange(n)
     return np.sort(np.array(sorted(range(n), key=lambda i: keys[i])[:limit], np.int64))
+
+
+def require_several(setting: str, references: int) -> None:
+    """Refuses a number of references that cannot work; 0 stands for all.
+
+    Raises:
+        ConfigError: it is a single one, below 0 or no whole number.
+    """
+    if references == 1:
+        raise ConfigError(f"config.{setting}: one reference cannot judge itself; give two or more")
+    if not isinstance(references, int | np.integer) or references < 0:
+        raise ConfigError(f"config.{setting}: {references!r} is no number of references; give two or more")
 
 
 def schedule(n: int, references: Int[np.ndarray, " m"]) -> Pairs:

@@ -22,9 +22,8 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
-from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import Source, source_of
-from codegraph_jax.data.roi import Inspected, Roi, where_data
+from codegraph_jax.data.images import source_of
+from codegraph_jax.data.roi import Roi, where_data
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.detector import CoDeGraph
@@ -32,7 +31,6 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.features.memory import MemoryPlan, plan_run
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
@@ -44,7 +42,7 @@ from codegraph_jax.resume.state import RunState
 from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.effort import Effort, estimate
-from codegraph_jax.similarity.residency import DevicePlan, check_host, plan_device
+from codegraph_jax.similarity.set_plan import SetPlan, plan_set
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device
 from codegraph_jax.tasks.fallback import load_detector
@@ -122,7 +120,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         }
         # all of them, before the first one takes its hours
         for one in sets.values():
-            check_host(one.plan, one.device, config.storage.check)
+            one.plan.check(config.storage.check)
             one.effort.require(config)
 
     state = _state(workdir, config, detector, everything, review, roi)
@@ -133,7 +131,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             metrics = evaluate(result, kept, config.metrics)
         law = result.consistency.spacing_law
         diagnostics = (spacing_diagnostic(law),) if law else ()
-        inspected = [sets[category].inspected[i] for i in result.kept] if roi else []
+        inspected = [sets[category].plan.inspected[i] for i in result.kept] if roi else []
         if result.value_range and result.placement.judged is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
@@ -198,21 +196,12 @@ class _Set:
     """One category as the detector takes it.
 
     Attributes:
-        images, added: see `CoDeGraph.detect`.
-        inspected: what of each image is inspected, those of `added` last; empty: everything.
-        frame: how they become grids of patches.
-        plan: what memory they need.
-        effort: what time they take.
-        device: what stays on the device; None: distances go to the host.
+        plan: how it is compared.
+        effort: what time that takes.
     """
 
-    images: list[Source]
-    added: list[Source]
-    inspected: list[Inspected]
-    frame: Frame
-    plan: MemoryPlan
+    plan: SetPlan
     effort: Effort
-    device: DevicePlan | None
 
 
 def _set_of(
@@ -231,12 +220,10 @@ def _set_of(
 
     images, added = ([source_of(sample) for sample in part] for part in (samples, further))
     frame = detector.frame_of(images, say)
-    plan = plan_run(detector.config, detector.backbone, len(images) + len(added), frame)
     inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
-    effort = estimate(detector.config, detector.backbone, len(images) + len(added), frame, len(detector.mesh))
-    blocks = len(detector.backbone.blocks)
-    device = plan_device(detector.config, plan, mesh, len(images) + len(added), blocks, sets, largest)
-    return _Set(images, added, inspected, frame, plan, effort, device)
+    how = detector.config, detector.backbone
+    plan = plan_set(*how, mesh, images, frame, added, inspected, sets, largest)
+    return _Set(plan, estimate(*how, len(plan), frame, len(detector.mesh)))
 
 
 def _state(
@@ -304,25 +291,22 @@ def _results(
 ) -> Iterable[DetectionResult]:
     """Of every category, in order, by all devices or by one device each."""
     first = processes.is_first()
-    largest = max(len(one.images) + len(one.added) for one in sets.values())
-    alone = all(one.device and one.device.judged_alone for one in sets.values())
+    largest = max(len(one.plan) for one in sets.values())
+    alone = all(one.plan.device and one.plan.device.judged_alone for one in sets.values())
     ahead = alone and _looks_ahead(detector, sets)
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
-        (category, one), config = item, own.config
-        # a device of its own has a share of the memory
-        plan = plan_run(config, own.backbone, len(one.images) + len(one.added), one.frame)
+        category, one = item
+        # a device of its own has a share of the memory, and a set that is alone there has all of it
+        plan = one.plan.again(own.config, own.backbone, own.mesh, 2 if ahead else 1, largest)
         if first:
-            kept = f", kept in the workdir {plan.kept / GIB:.1f} GiB" if state and config.keep else ""
-            print(f"{shown(category)}: {len(one.images)} images; {one.device or plan}{kept}\n{one.effort}", flush=True)
+            kept = f", kept in the workdir {plan.memory.kept / GIB:.1f} GiB" if state and own.config.keep else ""
+            print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.effort}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
-        unfinished = state.unfinished(category, one.frame) if state else None
-        comparison = own._compare(
-            one.images, progress, one.added, one.inspected, unfinished, one.frame, plan, 2 if ahead else 1, largest
-        )
-        return _Compared(comparison, unfinished)
+        unfinished = state.unfinished(category, plan.frame) if state else None
+        return _Compared(own.compare_set(plan, progress, unfinished), unfinished)
 
     def judge(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):

@@ -13,6 +13,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImage, load_image
 from codegraph_jax.data.measuring import measured_range
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
+from codegraph_jax.features.reading import measure_range
 
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
 RNG = np.random.default_rng(0)
@@ -208,8 +209,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
 
 def test_a_person_can_say_the_range(tmp_path):
     files = written(tmp_path, (PHOTOS * 4095).astype(np.uint16))
-    detector = CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(0, 16_383, -5))))
-    assert detector.range_of(files).stated == (0, 16_383, -5)
+    assert measure_range(DataConfig(range=(0, 16_383, -5)), files)[0].stated == (0, 16_383, -5)
     with pytest.raises(ConfigError, match="config.data.range: .* as in 0,4095"):
         CoDeGraph(Config(backbone=NETWORK, data=DataConfig(range=(9, 3))))
 

@@ -94,7 +94,7 @@ def test_several_processes_are_told_to_run_apart(root, tmp_path, monkeypatch):
 def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monkeypatch):
     """The first one's metrics wait for the second one's detection to begin: in one thread they would wait in vain."""
     second, compared, threads = threading.Event(), [], []
-    measure, compare = job.evaluate, CoDeGraph._compare
+    measure, compare = job.evaluate, CoDeGraph.compare_set
 
     def watched(*arguments):
         assert second.wait(60)
@@ -108,7 +108,7 @@ def test_a_category_is_measured_while_the_next_is_detected(root, tmp_path, monke
         return compare(self, *arguments)
 
     monkeypatch.setattr(job, "evaluate", watched)
-    monkeypatch.setattr(CoDeGraph, "_compare", noted)
+    monkeypatch.setattr(CoDeGraph, "compare_set", noted)
     outcomes = run(root, tmp_path / "run", devices=1)
     assert [outcome.category for outcome in outcomes] == NAMES
     assert len(threads) == 3 and all(name.startswith("metrics") for name in threads)

@@ -1,0 +1,138 @@
+"""The features of a set: from its photos, the cache or an earlier start, and 0 where nothing is inspected."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, replace
+
+from codegraph_jax.config import Config, DataConfig
+from codegraph_jax.core.progress import bar
+from codegraph_jax.data.batches import decoding_threads
+from codegraph_jax.data.contents import require_contents
+from codegraph_jax.data.frame import Frame, choose_frame
+from codegraph_jax.data.images import Source, size_of
+from codegraph_jax.data.measuring import summaries
+from codegraph_jax.data.roi import Inspected, where_data
+from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
+from codegraph_jax.distributed.processes import gather, share, together
+from codegraph_jax.features.buffer import FeatureBuffer
+from codegraph_jax.features.cache import FeatureCache
+from codegraph_jax.features.extraction import Extractor, Features
+from codegraph_jax.features.memory import MemoryPlan
+from codegraph_jax.features.stores import FeatureStore
+
+
+def frame_for(
+    config: Config,
+    patch: int,
+    images: Sequence[Source],
+    affordable: Callable[[Frame], bool],
+    say: Callable[[str], None] = lambda text: None,
+) -> Frame:
+    """How the images of a set become grids of patches, by the settings and their sizes.
+
+    Args:
+        config: of the run.
+        patch: pixels along the side of a patch.
+        images: of the set; each process looks at a share of them.
+        affordable: see `choose_frame`.
+        say: told what `config.backbone.fit=auto` has chosen, and why.
+    """
+    settings = config.backbone
+    if settings.fit == "squeeze":
+        return Frame.squeezed(settings.image_size, patch)
+    with ThreadPoolExecutor(decoding_threads(config.data.workers)) as pool:
+        found = gather(list(pool.map(size_of, images[share(len(images))])))
+    sizes = [(width, height) for part in found for width, height in filter(None, part)]
+    how = settings.image_size, patch, settings.scale, settings.overlap
+    if settings.fit != "auto":
+        return Frame.of(settings.fit, sizes, *how)
+    frame, reason = choose_frame(sizes, *how, affordable)
+    say(f"{frame}, since {reason}")
+    return frame
+
+
+def measure_range(
+    config: DataConfig, images: Sequence[Source], added: Sequence[Source] = ()
+) -> tuple[ValueRange | None, frozenset[int]]:
+    """How samples that do not have 8 bits are shown, and which images lack data in places.
+
+    Args:
+        config: threads, and the range if one is given.
+        images: of the set.
+        added: further images, which do not change the range.
+
+    Returns:
+        (the range; None where all samples have 8 bits, places among images and added ones together).
+    """
+    sources = [*images, *added]
+    mine = share(len(sources))
+    with together():
+        own = summaries(sources[mine], decoding_threads(config.workers))
+    parts = gather([[i + mine.start, *astuple(summary)] for i, summary in own.items()])
+    found = {i: Summary(*values) for part in parts for i, *values in part}
+    measured = range_of([summary for i, summary in found.items() if i < len(images)])
+    if not measured:
+        return None, frozenset()
+    if given := given_range(config.range):
+        given = replace(given, no_data=given.no_data or measured.no_data)
+        measured = replace(given, seen=measured.seen, gaps=measured.gaps)
+    return measured, frozenset(i for i, summary in found.items() if summary.lacks_data(measured))
+
+
+def read_features(
+    extractor: Extractor,
+    config: DataConfig,
+    images: Sequence[Source],
+    added: Sequence[Source],
+    inspected: Sequence[Inspected],
+    memory: MemoryPlan,
+    rows: int = 0,
+    earlier: FeatureStore | None = None,
+    progress: bool = False,
+) -> Features:
+    """The features of all images, equal images once.
+
+    Args:
+        extractor: with the frame of the set.
+        config: threads, cache and range.
+        images: of the set.
+        added: further images.
+        inspected: what of each image is inspected, those of `added` last; empty: everything.
+        memory: of the run.
+        rows: the features stay on the device in arrays of so many rows, unless they wait for each other in a buffer;
+            0: they go to the host.
+        earlier: what an earlier start has of them, and where this one keeps them.
+        progress: show a bar on standard error.
+
+    Raises:
+        NothingToCompare, UnreadableImage, NotFiniteError, ConfigError: see `require_contents`, `Extractor.extract`
+            and `Features.where_inspected`.
+    """
+    value_range, incomplete = measure_range(config, images, added)
+    sources, cache = [*images, *added], None
+    with together():
+        if config.cache:
+            cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
+    stores: list[FeatureStore] = [store for store in (cache, earlier) if store is not None]
+
+    def read(once: bool) -> Features:
+        buffer = None
+        if cache or memory.features_on_disk:
+            # what the cache holds comes before what is computed, so that images must find their places
+            buffer = FeatureBuffer(memory.allocate_features, len(sources))
+        with bar(len(sources), "backbone", "image", progress) as advance:
+            found = extractor.extract(sources, stores, buffer, advance, once, value_range, 0 if buffer else rows)
+        if cache:
+            cache.warn_of_damage()
+        return found
+
+    features = read(once=True)
+    with together():
+        require_contents(images, features.kept, features.copies, features.grey_levels, bool(config.range))
+    if features.copies and int((features.kept < len(images)).sum()) < 2:
+        # a set of one image many times: they have nobody to judge them but each other
+        features = read(once=False)
+    if inspected or incomplete:
+        with together():
+            features = features.where_inspected(where_data(sources, value_range, inspected, incomplete), sources)
+    return features
