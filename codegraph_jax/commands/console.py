@@ -43,6 +43,7 @@ COMMANDS = {
         ("inspect",),
         (("BANK", "bank.path"), ("PHOTOS", "data.root")),
     ),
+    "choose": Command("compares networks on your photos", "choose", ("choose",), (("PHOTOS", "data.root"),)),
     "watch": Command(
         "judges photos as they come into a folder",
         "watch",
@@ -80,7 +81,6 @@ COMMANDS = {
         ("oecl_score",),
         (("RUN", "run"), ("PHOTOS", "images")),
     ),
-    "choose": Command("compares networks on your photos", "choose", ("choose",), (("PHOTOS", "data.root"),)),
     "recurring": Command("measures what finding recurring defects gains", "recurring", ("recurring",)),
     "thresholds": Command("measures the threshold", "thresholds", ("thresholds",)),
     "looks": Command("measures what a few answers decide", "looks", ("looks",)),
@@ -89,6 +89,14 @@ COMMANDS = {
     "doctor": Command("says what is here, what is missing, and how to mend it"),
 }
 """Every command by its name."""
+AREAS = {
+    "Photos in a folder": ("demo", "detect", "inspect", "choose"),
+    "A production line": ("watch", "serve", "parts", "extend", "export"),
+    "Networks for out-of-distribution detection": ("train", "score"),
+    "Measurements": ("recurring", "thresholds", "looks", "benchmark"),
+    "Help": ("settings", "doctor"),
+}
+"""The commands as `codegraph --help` lists them."""
 
 
 def main() -> NoReturn:
@@ -135,16 +143,15 @@ def _without_config(name: str, rest: Sequence[str]) -> int:
 def usage() -> str:
     """All commands."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {command.says}" for name, command in COMMANDS.items()]
+    lines = []
+    for area, names in AREAS.items():
+        lines += [f"{area}:", *(f"  {name:<{width}}  {COMMANDS[name].says}" for name in names), ""]
     return "\n".join(
         [
             "codegraph COMMAND [FLAGS]",
+            "Start here: codegraph detect /my/photos",
             "",
             *lines,
-            "",
-            "codegraph detect /my/photos",
-            "codegraph COMMAND --help",
-            "",
             fill("codegraph COMMAND --help lists the flags that people need; codegraph settings lists every setting, "
                  "such as --config.data.cache=DIR. --exit-code ends with status 1 when something is flagged.", 100),
             "",

@@ -102,7 +102,7 @@ class Frame:
             return f"{patches}, the longer side at {self.longest * self.patch} px in {tiles}"
         if self.fit == "pad":
             return f"{patches}, the aspect kept, the longer side at {self.longest * self.patch} px"
-        return f"{patches}, squeezed to a square of {self.size[0]} px"
+        return f"{patches}, each photo resized to {self.size[0]} x {self.size[0]} px"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -201,7 +201,7 @@ def choose_frame(
     overlap: float,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
-    """What suits photographs of these sizes, and why, in words that end a sentence.
+    """The frame for photos of these sizes, and the reason for it in words; empty where a plain square suits.
 
     Args:
         sizes, image_size, patch, scale, overlap: as for `Frame.of`.
@@ -212,12 +212,12 @@ def choose_frame(
         return Frame.of(fit, sizes, image_size, patch, scale, overlap)
 
     if not sizes:
-        return of("squeeze"), "no photograph can be read"
+        return of("squeeze"), ""
     longest = _median([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
     large, dear = longest >= LARGE * image_size, ""
     if large:
-        reason = f"{longest:.0f} px are {longest / image_size:.1f} times what the backbone sees at once"
+        reason = f"the photos are {longest / image_size:.1f} times as large as the network sees at once"
         if scale and affordable(of("tile")):
             return of("tile"), reason
         side = float(min(longest, TILED))
@@ -226,12 +226,11 @@ def choose_frame(
             if affordable(frame):
                 return frame, reason
             side *= SMALLER
-        dear = "; tiles would show small defects, and take long with so many photographs: --config.backbone.fit=tile"
+        dear = "tiles would show smaller defects but take long for so many photos: --fit tile"
     if aspect >= LONG and affordable(of("pad")):
-        reason = f"a square distorts photographs that are {aspect:.1f} times as long as they are wide"
-        return of("pad"), f"{reason}{dear}"
-    little = "a square distorts them little"
-    return of("squeeze"), f"{little}{dear}" if large else f"{little}, and they are hardly larger than one"
+        reason = f"the photos are {aspect:.1f} times as long as they are wide"
+        return of("pad"), f"{reason}; {dear}" if dear else reason
+    return of("squeeze"), dear
 
 
 def _median(values: Sequence[float]) -> float:

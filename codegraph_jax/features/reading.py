@@ -47,7 +47,7 @@ def frame_for(
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *how)
     frame, reason = choose_frame(sizes, *how, affordable)
-    say(f"{frame}, since {reason}")
+    say(f"{frame}; {reason}" if reason else str(frame))
     return frame
 
 

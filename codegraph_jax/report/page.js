@@ -77,13 +77,30 @@
     }
   }
 
+  // how unusual a photo is: by the label-free law, or how likely it is defective once answers decide
+  function rarityOf(number) {
+    const set = setOf(number), place = placeOf(number), label = set.model.labels.get(place);
+    if (!set.likely) return { text: images[number].rarity, value: set.p_values[place] };
+    if (typeof label === "boolean") return { text: label ? "you: defective" : "you: good", value: 1 - Number(label) };
+    const marked = set.now[place] && scoreOf(number) < set.threshold;
+    if (marked) return { text: "has a known mark", value: 0 };
+    return { text: `defective: ${percent(set.likely[place])}`, value: 1 - set.likely[place] };
+  }
+
+  function percent(share) {
+    const rounded = Math.round(100 * share);
+    return rounded < 1 ? "less than 1 %" : rounded > 99 ? "more than 99 %" : `${rounded} %`;
+  }
+
   // ---- verdicts: those of the run until somebody answers ----
 
   for (const set of sets) {
     const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of photos that were judged before decide on others, whatever these score
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
-    Object.assign(set, { model, fixed, decision: null, atMost: 1, undo: [], current: null });
+    const photos = images.slice(set.first, set.first + set.flagged.length);
+    const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
+    Object.assign(set, { model, fixed, tallest, decision: null, atMost: 1, undo: [], current: null });
   }
 
   function judge(set) {
@@ -92,9 +109,10 @@
     set.threshold = decision?.threshold ?? model.threshold;
     const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
     set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
+    set.likely = model.decided ? model.defective(set.score) : null;
     set.verdicts = Looks.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
-      good: set.now.map((_, i) => model.labels.get(i) === false), defective: model.decided ? model.defective(set.score) : null,
+      good: set.now.map((_, i) => model.labels.get(i) === false), defective: set.likely,
     }, limits);
   }
 
@@ -102,7 +120,7 @@
 
   function paintRow(number) {
     const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
-    const state = `${verdict} ${answer.verdict} ${Boolean(answer.note)} ${score}`;
+    const { text } = rarityOf(number), state = `${verdict} ${answer.verdict} ${Boolean(answer.note)} ${score} ${text}`;
     if (painted.get(number) === state) return;
     painted.set(number, state);
     const row = rows.get(number);
@@ -110,6 +128,7 @@
     $(".badge", row).textContent = words.verdicts[verdict];
     $(".own", row).textContent = [answer.verdict && `you: ${answer.verdict}`, answer.note && "note"].filter(Boolean).join(", ");
     $("[data-label=score]", row).textContent = score;
+    $("[data-label=rarity]", row).textContent = text;
   }
 
   function paintCounts() {
@@ -137,7 +156,7 @@
   }
 
   function paintTable() {
-    if (["score", "verdict"].includes(sort.value)) applySort(sort.value, descending);
+    if (["score", "verdict", "rarity"].includes(sort.value)) applySort(sort.value, descending);
     else applyFilter();
   }
 
@@ -151,13 +170,12 @@
     verdict: (number) => Object.keys(words.verdicts).indexOf(verdictOf(number)),
     score: scoreOf,
     rescored: (number) => images[number].rescored,
-    rarity: (number) => setOf(number).p_values[placeOf(number)],
+    rarity: (number) => rarityOf(number).value,
     label: (number) => images[number].label,
     community: (number) => images[number].community,
   };
 
-  function compare(key, a, b) {
-    const first = KEYS[key](a), second = KEYS[key](b);
+  function compare(first, second) {
     // photos without a value come last in either direction
     if (first === null || second === null) return (first === null) - (second === null);
     const order = typeof first === "string" ? collator.compare(first, second) : first - second;
@@ -171,9 +189,8 @@
       if (head.dataset.sort === key) head.setAttribute("aria-sort", down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     }
-    const before = numbers.join();
-    numbers.sort((a, b) => compare(key, a, b) || scoreOf(b) - scoreOf(a) || a - b);
-    if (numbers.join() !== before) body.append(...numbers.map((number) => rows.get(number)));
+    const values = images.map((_, number) => KEYS[key](number)), scores = images.map((_, number) => scoreOf(number));
+    numbers.sort((a, b) => compare(values[a], values[b]) || scores[b] - scores[a] || a - b);
     applyFilter();
   }
 
@@ -198,17 +215,19 @@
     const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
     $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
     $("#reset").hidden = all;
+    $("#one-by-one").hidden = !visible.length;
   }
 
-  // the first rows only: a browser takes long to lay out thousands of them
-  const ROWS = 120, more = $("#more");
-  let limit = ROWS;
+  // only the first rows are in the document: a browser takes long to lay out thousands of them
+  const ROWS = 60, more = $("#more");
+  let limit = ROWS, inTable = "";
 
   function showRows(count) {
     limit = count;
-    const shown = new Set(visible.slice(0, limit));
-    for (const number of shown) paintRow(number);
-    for (const [number, row] of rows) if (row.hidden === shown.has(number)) row.hidden = !row.hidden;
+    const shown = visible.slice(0, limit);
+    shown.forEach(paintRow);
+    if (shown.join() !== inTable) body.replaceChildren(...shown.map((number) => rows.get(number)));
+    inTable = shown.join();
     more.hidden = limit >= visible.length;
   }
 
@@ -236,6 +255,15 @@
   for (const select of [show, category]) if (select) select.addEventListener("change", applyFilter);
   $("form.tools").addEventListener("submit", (event) => event.preventDefault());
   $("#reset").addEventListener("click", reset);
+  $("#one-by-one").addEventListener("click", () => openViewer(visible[0]));
+  for (const tile of document.querySelectorAll("button[data-count]")) {
+    tile.addEventListener("click", () => {
+      reset();
+      show.value = tile.dataset.count;
+      applyFilter();
+      $("#images").scrollIntoView();
+    });
+  }
   $("#maps").addEventListener("change", (event) => document.body.classList.toggle("maps", event.target.checked));
   $("#gallery").addEventListener("change", (event) => document.body.classList.toggle("gallery", event.target.checked));
 
@@ -369,7 +397,9 @@
     $(".question").classList.toggle("done", set.current === null);
     $("#look-name").textContent = set.current === null ? "" : images[set.current].name;
     $("#ask").textContent = set.current === null ? "You have answered for every photo." : "Is this part defective?";
+    look.canvas.parentElement.style.aspectRatio = 1 / set.tallest;
     if (set.current !== null) look.show(set.current, lookMap.checked);
+    paintUsual(set);
     $("#progress").textContent = progress(set, enough);
     const hand = $("#use-answers");
     hand.hidden = !set.decision;
@@ -380,13 +410,29 @@
       ? `By your answers, another way to score finds the defects better: ${words.scores[set.score] ?? set.score}. The photos are ranked by it.` : "";
   }
 
+  // beside the question: a photo a quarter up the ranking, unless it is the photo in question or called defective
+  function paintUsual(set) {
+    const scores = set.model.scores[set.score], own = set.model.setSize, figure = $("#usual");
+    const ranked = [...Array(own).keys()].sort((a, b) => scores[a] - scores[b]).slice(0, Math.ceil(own / 2));
+    const place = ranked.slice(Math.floor(own / 4)).find((i) => set.first + i !== set.current && set.model.labels.get(i) !== true);
+    figure.hidden = place === undefined || set.current === null;
+    if (figure.hidden) return;
+    const number = set.first + place, source = photograph(number), button = $(".frame", figure);
+    if (button.dataset.open === String(number)) return;
+    button.dataset.open = number;
+    button.setAttribute("aria-label", `Open ${images[number].name}`);
+    $(".fit", figure).className = source.parentElement.className;
+    $(".photo", figure).src = source.src;
+  }
+
   function progress(set, enough) {
     const count = set.model.answered.length;
     if (set.decision) return "You set the threshold by hand:";
     if (!count) return "The verdicts are provisional, and nobody knows how many defective parts they miss: answer for about eight photos. Each is chosen so that your answer tells most.";
     const so = count === 1 ? "1 answer so far" : `${count} answers so far`;
     if (!set.model.decided) return `${so}; your answers count for their own photos; from the third on they move the threshold too.`;
-    return enough ? `${so}. More answers would change little.` : `${so}; more make the threshold more certain.`;
+    if (enough) return `${so}: enough. More would change little.`;
+    return count < USUAL ? `${so}; about ${USUAL} are enough for most sets.` : `${so}, enough for most sets; further ones make the threshold a little more certain.`;
   }
 
   function effect(set) {
@@ -402,10 +448,12 @@
       return `${number ? `about ${number}` : "probably none"} of ${parts} ${wrong} (at most ${most})`;
     };
     const text = `${say(falseAlarms, "good", "flagged by mistake")}, ${say(misses, "defective", "missed")}.`;
-    return text[0].toUpperCase() + text.slice(1);
+    const sure = text.includes("(at most") ? " “At most” holds about 9 times in 10." : "";
+    return text[0].toUpperCase() + text.slice(1) + sure;
   }
 
   const WIDTH = 640, HEIGHT = 190, MOST_BINS = 48;
+  const USUAL = 8;  // answers after which the verdicts were measured (docs/method.md, section 5.1)
 
   // bars of the scores by verdict, the threshold and the answers; returns the range of the slider
   function paintHistogram(set) {
@@ -445,6 +493,7 @@
       if (y < HEIGHT) parts.push(`<g><title>${edges.join(" to ")}: ${text}</title>${bars.join("")}</g>`);
     });
     parts.push(`<line class="axis" x1="0" x2="${WIDTH}" y1="${HEIGHT}" y2="${HEIGHT}"/>`);
+    parts.push(`<text class="tick" x="-36" y="-14">photos</text><text class="tick" x="${WIDTH}" y="${HEIGHT + 48}" text-anchor="end">score</text>`);
     for (const [photo, label] of set.model.answered) {
       parts.push(`<circle class="${label ? "bad" : "good"}" cx="${x(scores[photo])}" cy="${HEIGHT + 9}" r="5"><title>you: ${label ? "defective" : "good"}</title></circle>`);
     }
@@ -461,6 +510,12 @@
       item.textContent = `${count} ${kind === "look" ? "to look at" : words.verdicts[kind]}`;
       return item;
     }));
+    for (const kind of new Set(set.model.answered.map(([, label]) => (label ? "defective" : "good")))) {
+      const item = document.createElement("span");
+      item.className = `answer ${kind}`;
+      item.textContent = `you: ${kind}`;
+      $("#legend").append(item);
+    }
     return [low, high];
   }
 
@@ -574,7 +629,7 @@
       ["category", sets.length > 1 ? set.category : null],
       ["score", `${scoreOf(current).toFixed(4)}${threshold}`],
       ["re-scored", image.rescored === null ? null : image.rescored.toFixed(4)],
-      ["good parts that score so high", image.chance],
+      ["how unusual", rarityOf(current).text],
       ["label", image.label === null ? null : image.label ? "defective" : "good"],
       ["recurring", image.shares],
       ["size", `${image.width} × ${image.height}`],

@@ -35,10 +35,13 @@ from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.wording import (
     CHOICES,
     GROUPS,
+    TILES,
     VERDICTS,
     chance,
+    counted,
     describe_evidence,
     describe_threshold,
+    rarity,
     several_products,
 )
 from codegraph_jax.scoring import verdicts
@@ -163,6 +166,7 @@ def write_page(
         date=manifest.get("date", "")[:16].replace("T", " "),
         command=manifest.get("command"),
         again=_command(manifest),
+        applied=_applied(outcomes, recurrences) if review else "",
         alike=_alike(outcomes),
         rows=rows,
         names={row.number: row.record.name for row in rows},
@@ -216,6 +220,20 @@ def _command(manifest: dict[str, Any]) -> str:
     # the value is the next word where none is given with the flag
     left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
     return shlex.join(word for place, word in enumerate(words) if place not in left_out)
+
+
+def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
+    """How many answers of a person the verdicts rest on; photos of earlier batches count by their marks."""
+    own = {key for outcome in outcomes for key in outcome.result.keys}
+    photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
+    counts = {
+        "photo": sum(key in own and photo.verdict is not None for key, photo in photos.items()),
+        "photo of earlier batches": sum(key not in own and photo.mark is not None for key, photo in photos.items()),
+        "group": sum(found.reviewed for found in recurrences),
+        "threshold set by hand": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
+    }
+    parts = [counted(count, what) for what, count in counts.items() if count]
+    return f"Your answers are applied: {', '.join(parts)}." if parts else ""
 
 
 def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[str]:
@@ -360,7 +378,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "label": record.label,
         "rank": record.rank,
         "rescored": round(record.score, 6) if _rescored(row) else None,
-        "chance": chance(record.p_value),
+        "rarity": rarity(record.p_value),
         "community": record.community,
         "shares": shown(row.shares) if row.shares else None,
         "width": picture.image_width,
@@ -403,13 +421,14 @@ def _environment() -> jinja2.Environment:
         "graph": drawing,
         "COLOURBAR": Markup(data_url("image/png", layer_png(np.linspace(0, 1, 128)[None]))),
         "GROUPS": GROUPS,
+        "TILES": TILES,
         "VERDICTS": VERDICTS,
         "CHOICES": CHOICES,
         "LONGEST_NAME": LONGEST_NAME,
         "LONGEST_NOTE": LONGEST_NOTE,
         "MOST_MEMBERS": MOST_MEMBERS,
     }
-    environment.filters |= {"shown": shown, "figure_url": _figure_url, "chance": chance}
+    environment.filters |= {"shown": shown, "figure_url": _figure_url, "rarity": rarity}
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)
     return environment

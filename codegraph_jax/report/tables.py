@@ -1,8 +1,14 @@
-"""Metrics as tables that people read."""
+"""Tables for the terminal: metrics, and the photos with the highest scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from codegraph_jax.core.names import shown
 from codegraph_jax.core.tables import text_table
+from codegraph_jax.report.outcome import Outcome
+from codegraph_jax.report.wording import VERDICTS, how_unusual
+
+TOP = 10
+"""Photos that `photos_table` shows of each category."""
 
 HEADINGS = {
     "image_auroc": "image AUROC",
@@ -46,3 +52,18 @@ def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> li
 def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> str:
     """Metrics of every category and their mean in percent."""
     return text_table(["category", *metrics_headings(categories).values()], metrics_rows(categories, mean))
+
+
+def photos_table(outcomes: Sequence[Outcome]) -> str:
+    """The photos of each category with the highest scores, flagged ones first, and how many more there are."""
+    several, rows, more = len(outcomes) > 1, [], 0
+    for outcome in outcomes:
+        result, home = outcome.result, [shown(outcome.category)] if several else []
+        verdicts, rarities = result.verdicts, how_unusual(result)
+        order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores_raw[i]))
+        for i in order[:TOP]:
+            name = shown(outcome.samples[i].name)
+            rows.append([name, *home, f"{result.scores_raw[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
+        more += len(order[TOP:])
+    table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
+    return f"{table}\nand {more} more in scores.csv" if more else table

@@ -17,6 +17,11 @@ VERDICTS: dict[verdicts.Verdict, str] = {
     "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
 }  # fmt: skip
 """The verdict on a photo."""
+TILES: tuple[tuple[verdicts.Verdict, str, str], ...] = (
+    ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
+    ("not judged", "not judged: too few photos", "warn"),
+)  # fmt: skip
+"""Counts of verdicts at the top of the page: verdict, heading and colour."""
 GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant", "undecided": "defect or variant?"}
 """The verdict on a group."""
 CHOICES: tuple[tuple[Verdict, str], ...] = (
@@ -35,10 +40,33 @@ def chance(p: float) -> str:
     return f"1 in {round(number, 1 - math.floor(math.log10(number))):,}"
 
 
+def rarity(p: float) -> str:
+    """A p-value as the share of good parts: "1 in 5,700 good parts"."""
+    return f"{chance(p)} good parts"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things: "1 photo", "2 photos of earlier batches"."""
+    noun, *rest = what.split(" ", 1)
+    return " ".join([f"{count} {noun}{'' if count == 1 else 's'}", *rest])
+
+
+def how_unusual(result: DetectionResult) -> list[str]:
+    """Of each photo [n]: how many good parts score so high, or how likely it is defective once answers decide."""
+    calibrator = result.calibrator()
+    if not calibrator.decided:
+        return [rarity(p) for p in result.calibration.p_values]
+    likely = [f"defective: {100 * p:.0f} %" for p in calibrator.defective]
+    for place, label in calibrator.labels.items():
+        if label is not None:
+            likely[place] = f"you: {'defective' if label else 'good'}"
+    return likely
+
+
 def describe_threshold(calibration: Calibration, images: int) -> str:
     """How the threshold of a set came about and what to expect of it, in one or two sentences."""
     rate = calibration.expected_rate
-    mistakes = f"About {chance(rate)} good parts" if rate > 0 else "Hardly any good part"
+    mistakes = f"About {rarity(rate)}" if rate > 0 else "Hardly any good part"
     expected = f"{mistakes} will be flagged by mistake"
     if calibration.rule == "given":
         return f"You gave this threshold. {expected}."
@@ -60,8 +88,9 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
     alike, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
     look = "stand out" if stands_out else "look normal"
-    rarity = f"{chance(evidence.p_value)} good parts scores so high"
-    alone = f"Compared with the other photos alone, these parts {look} ({rarity})."
+    alone = (
+        f"Compared with the other photos alone, these parts {look} (they score as high as {rarity(evidence.p_value)})."
+    )
     if rough:
         repeat = (
             f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; "

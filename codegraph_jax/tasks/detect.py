@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review, find_review
@@ -19,7 +18,6 @@ from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
@@ -35,7 +33,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.spacing_figure import spacing_diagnostic
-from codegraph_jax.report.tables import metrics_table
+from codegraph_jax.report.tables import metrics_table, photos_table
 from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.state import RunState
@@ -53,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 REVIEW = "review.json"
 """In the workdir, of a run with a review."""
-TOP = 10
-"""Images that the closing table shows where no labels are known."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -167,7 +163,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if review:
             kept = workdir / REVIEW
             _learnt(outcomes, review).save(str(kept))
-            print(f"your answers, with what they have taught: {kept} (--review={kept} for the next lot too)")
+            print(f"your answers are kept; to apply them to the next batch too: --review={kept}")
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
@@ -350,11 +346,14 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
         print(line, flush=True)
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
     if review and review.photos:
-        print(f"{shown(category)}: {here} of the {len(review.photos)} photos of the review are here", flush=True)
+        print(
+            f"{shown(category)}: {here} of the {len(review.photos)} photos that you answered are in this set",
+            flush=True,
+        )
         if not here and not any(photo.mark for photo in review.photos.values()):
             print(
-                f"{config.review}: teaches nothing on other photos; give it to the run whose photos it is of, which "
-                "writes a review.json that does",
+                f"{config.review}: has no effect here: none of its photos is in this set, and it holds no marks yet; "
+                "use it once with the photos it was made for, then use the review.json that this run writes",
                 flush=True,
             )
     if review and review.patterns and not result.consistency.sightings:
@@ -371,18 +370,9 @@ def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionRes
 
 
 def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
-    """Metrics where labels are known, else the most anomalous images of each category."""
+    """Metrics where labels are known, else the photos with the highest scores."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         heading = f"percent; pixels at {where_measured(config)}\n"
         return heading + metrics_table(metrics, mean_metrics(list(metrics.values())))
-    several = len(outcomes) > 1
-    rows = []
-    for outcome in outcomes:
-        result, home = outcome.result, [outcome.category] if several else []
-        said = result.verdicts
-        for i in np.argsort(result.ranks, kind="stable")[:TOP]:
-            numbers = [str(result.ranks[i]), f"{result.scores_raw[i]:.4f}", f"{result.calibration.p_values[i]:.2g}"]
-            rows.append([outcome.samples[i].name, *home, *numbers, said[i]])
-    headings = ["most anomalous", *(["category"] if several else []), "rank", "raw score", "p-value", "verdict"]
-    return text_table(headings, rows)
+    return photos_table(outcomes)

@@ -38,10 +38,10 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
             raise
     if first:
         asked, size = PRESETS[config.backbone.name], detector.config.backbone.image_size
-        fetch = next((f"; to fetch them: {source.command}" for source in asked.sources if source.command), "")
+        fetch = next((f"\n  to download {asked.name}: {one.command}" for one in asked.sources if one.command), "")
         print(
-            f"no weights of {asked.name} can be had ({missing.reason}): the smaller network {fallback} takes over at "
-            f"{size} px, which is quicker and finds fine defects less well{fetch}",
+            f"{asked.name} is not on this computer ({missing.reason}).\n  The smaller network {fallback} is used at "
+            f"{size} px: it is faster and misses more fine defects.{fetch}",
             flush=True,
         )
     return detector

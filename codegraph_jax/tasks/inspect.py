@@ -17,7 +17,6 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.settings import ConfigError, read_config
-from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
@@ -32,6 +31,7 @@ from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
+from codegraph_jax.report.tables import photos_table
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.places import require_bank, require_there
 from codegraph_jax.tasks.sets import read_files, tell_excluded
@@ -39,8 +39,6 @@ from codegraph_jax.tasks.sets import read_files, tell_excluded
 logger = logging.getLogger(__name__)
 
 OTHER_PRODUCT = "these photos look like another product than the one the bank was made of; the verdicts mean little"
-TOP = 20
-"""Images that the closing table shows."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -112,7 +110,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             print(line)
         written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
         _write_parts(workdir, bank, written, unread)
-    print(_closing_table(outcomes))
+    print(photos_table(outcomes))
     for line in (*recurrence_lines(outcomes), *notices(outcomes)):
         print(line)
     print(closing_line(workdir, config, outcomes))
@@ -157,15 +155,3 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         value_range=bank.value_range,
         consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
     )
-
-
-def _closing_table(outcomes: Sequence[Outcome]) -> str:
-    """The most anomalous images, and the verdict on each."""
-    found = [
-        (outcome.result.scores_raw[i], outcome.result.calibration.p_values[i], sample, verdict)
-        for outcome in outcomes
-        for i, (sample, verdict) in enumerate(zip(outcome.samples, outcome.result.verdicts))
-    ]
-    found.sort(key=lambda item: -item[0])
-    rows = [[sample.path, f"{score:.4f}", f"{p_value:.2g}", verdict] for score, p_value, sample, verdict in found[:TOP]]
-    return text_table(["most anomalous", "score", "p-value", "verdict"], rows)

@@ -130,9 +130,9 @@ def click(browser: Browser, selector: str) -> None:
 def test_sorts_by_every_column_and_back(browser, page):
     opened(browser, page)
     rarity = column(browser, "rarity")
-    chances = [int(text.removeprefix("1 in ").replace(",", "")) for text in rarity if text != "most"]
+    chances = [int(text.split()[2].replace(",", "")) for text in rarity if text != "most good parts"]
     assert chances == sorted(chances, reverse=True) and chances[0] > 1000, "the most unusual first"
-    assert rarity[-1] == "most"
+    assert rarity[-1] == "most good parts"
     click(browser, "th[data-sort=score] button")
     assert column(browser, "score") == sorted(column(browser, "score"), reverse=True)
     assert browser.evaluate("document.querySelector('th[data-sort=score]').ariaSort") == "descending"
@@ -295,7 +295,7 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
     )
     assert heading == ["defect 1 defect"]
     assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
-    assert "stand out (1 in 100 good parts scores so high)" in reasons[0] and "1.5 times as much" in reasons[1]
+    assert "stand out (they score as high as 1 in 100 good parts)" in reasons[0] and "1.5 times as much" in reasons[1]
     facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
     assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
@@ -441,6 +441,42 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     command = text(browser, "#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
     assert browser.problems == []
+
+
+def test_how_unusual_photos_are_follows_the_answers(browser, many):
+    opened(browser, many)
+    assert all(shown.endswith("good parts") for shown in column(browser, "rarity"))
+    said = answer_by_name(browser, 8)
+    browser.evaluate("new Promise(r => setTimeout(r, 50))")
+    shown = column(browser, "rarity")
+    likely = [int(found[1]) for value in shown if (found := re.search(r"defective: .*?(\d+) %", value))]
+    assert len(likely) == 52 and likely == sorted(likely, reverse=True) and likely[0] > 90 and likely[-1] < 10
+    bad = list(said.values()).count("defective")
+    assert shown[:bad] == ["you: defective"] * bad and shown[bad - 8 :] == ["you: good"] * (8 - bad)
+    assert "enough for most sets" in text(browser, "#progress")
+
+
+def test_photos_to_look_at_are_opened_one_by_one(browser, many):
+    opened(browser, many)
+    click(browser, "button[data-count=look]")
+    assert set(verdicts_of(browser).values()) == {"look at this"}
+    click(browser, "#one-by-one")
+    first = text(browser, "#viewer-name")
+    browser.press("d")
+    browser.press("ArrowRight")
+    assert text(browser, "#place").startswith("2 of ") and text(browser, "#viewer-name") != first
+    browser.press("ArrowLeft")
+    assert text(browser, "#viewer-name") == first, "an answer takes no photo away from those that were opened"
+
+
+def test_a_photo_of_a_low_score_stands_beside_the_question(browser, many):
+    opened(browser, many)
+    usual = "document.querySelector('#usual .frame')"
+    assert browser.evaluate(f"{usual}.getAttribute('aria-label')") == "Open good 15.png"
+    browser.evaluate(f"{usual}.click()")
+    browser.press("d")
+    browser.press("Escape")
+    assert browser.evaluate(f"{usual}.getAttribute('aria-label')") == "Open good 16.png"
 
 
 def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
@@ -598,7 +634,7 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
     opened(browser, tmp_path / "out" / "report.html")
     assert browser.evaluate("document.querySelector('#score-choice').hidden") is True
     answer_by_name(browser, 19)
-    assert "More answers would change little" in text(browser, "#progress")
+    assert text(browser, "#progress").endswith("enough. More would change little.")
     assert "how much a spot differs from the rest of its own photo" in text(browser, "#score-choice")
     flagged = {number for number, verdict in verdicts_of(browser).items() if verdict == "flagged"}
     assert flagged == {str(i) for i in range(10)}
@@ -627,6 +663,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
+    assert "Your answers are applied: 1 photo, 1 threshold set by hand." in text(browser, ".run")
     assert text(browser, "#row-9 .verdict") == "flaggedyou: defective, note"
     assert text(browser, "#row-11 .verdict") == "flagged"
     review = review_of(browser)

