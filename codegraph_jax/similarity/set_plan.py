@@ -45,7 +45,7 @@ class SetPlan:
         return self.device.rows if self.device else 0
 
     def again(self, config: Config, backbone: Backbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
-        """The plan of the same set with other settings or devices; arguments as for `plan_set`."""
+        """The plan of the same set beside others on the devices; arguments as for `plan_set`."""
         return plan_set(config, backbone, mesh, self.images, self.frame, self.added, self.inspected, sets, largest)
 
     def check(self, action: str) -> None:

@@ -22,17 +22,24 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+def one_for_each_device(detector: CoDeGraph, items: int) -> list[CoDeGraph]:
+    """A detector for each device of this one, which is of this process alone: at most one an item, memory shared."""
+    devices = detector.mesh.devices[:items]
+    limit = memory_limit(detector.config.storage) / len(devices)
+    return [detector.on(device, limit) for device in devices]
+
+
 def on_each_device(
-    detector: CoDeGraph,
+    detectors: Sequence[CoDeGraph],
     work: Callable[[CoDeGraph, K], T],
     items: Sequence[K],
     progress: Progress = lambda items: None,
 ) -> list[T]:
-    """`work(detector, item)` of every item, each by one device of the detector's mesh; as many at once as there are.
+    """`work(detector, item)` of every item, each by the next detector that is free.
 
     Args:
-        detector: of this process alone.
-        work: called in a thread, with a detector whose only device is one that is free.
+        detectors: each of one device.
+        work: called in a thread.
         items: taken in order.
         progress: called as items are done.
 
@@ -42,11 +49,9 @@ def on_each_device(
     Raises:
         Whatever the first failure is; what has not begun by then never does.
     """
-    devices = detector.mesh.devices[: len(items)]
-    limit = memory_limit(detector.config.storage) / len(devices)
     idle: SimpleQueue[CoDeGraph] = SimpleQueue()
-    for device in devices:
-        idle.put(detector.on(device, limit))
+    for detector in detectors:
+        idle.put(detector)
 
     def one(item: K) -> T:
         own = idle.get()
@@ -56,7 +61,7 @@ def on_each_device(
         finally:
             idle.put(own)
 
-    with ThreadPoolExecutor(len(devices), "category") as pool:
+    with ThreadPoolExecutor(len(detectors), "category") as pool:
         results = [pool.submit(one, item) for item in items]
         try:
             for result in as_completed(results):

@@ -26,7 +26,6 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import left_out_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.outcome import Outcome
@@ -42,7 +41,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.effort import Effort, estimate
 from codegraph_jax.similarity.set_plan import SetPlan, plan_set
 from codegraph_jax.tasks.agreement import check_agreement
-from codegraph_jax.tasks.categories import in_two_halves, on_each_device
+from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from codegraph_jax.tasks.fallback import load_detector
 from codegraph_jax.tasks.products import by_product
 from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product, tell_excluded
@@ -106,20 +105,18 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         if detector.choice:
             print(detector.choice, flush=True)
 
-    at_once = 2 if _looks_ahead(detector, categories) else 1
-    largest = max(map(len, everything.values()))
-    mesh = detector.mesh.first if _by_category(config, categories) else detector.mesh
+    by_category = config.parallel.split == "categories" and len(categories) > 1
+    detectors = one_for_each_device(detector, len(categories)) if by_category else [detector]
     with clock("data"), processes.together():
-        sets = {
-            category: _set_of(detector, mesh, category, categories[category], further[category], roi, at_once, largest)
-            for category in categories
-        }
+        sets, ahead = _planned(detectors[0], len(detector.mesh), categories, further, roi, by_category)
         # all of them, before the first one takes its hours
         for one in sets.values():
             one.plan.check(config.storage.check)
             one.effort.require(config)
 
-    state = _state(workdir, config, detector, everything, review, roi)
+    state = None if by_category else _state(workdir, config, detector, everything, review, roi)
+    if config.keep and not state and processes.is_first():
+        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
 
     def measured(category: str, result: DetectionResult) -> Outcome:
         kept = [everything[category][i] for i in result.kept]
@@ -135,7 +132,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     # categories are measured while the next ones are detected
     with ThreadPoolExecutor(_measured_at_once(detector), thread_name_prefix="metrics") as behind:
         waiting: list[Future[Outcome]] = []
-        for (category, samples), result in zip(everything.items(), _results(detector, sets, state, review)):
+        for (category, samples), result in zip(everything.items(), _results(detectors, sets, ahead, state, review)):
             if processes.is_first():
                 _say(category, result, config, review)
             _warn_skipped(category, samples, result)
@@ -200,26 +197,45 @@ class _Set:
     effort: Effort
 
 
-def _set_of(
+def _planned(
     detector: CoDeGraph,
-    mesh: DeviceMesh,
-    category: str,
-    samples: Sequence[Sample],
-    further: Sequence[Sample],
+    devices: int,
+    categories: Mapping[str, Sequence[Sample]],
+    further: Mapping[str, Sequence[Sample]],
     roi: Roi | None,
-    sets: int,
-    largest: int,
-) -> _Set:
-    def say(text: str) -> None:
-        if processes.is_first():
-            print(f"{shown(category)}: {text}", flush=True)
+    by_category: bool,
+) -> tuple[dict[str, _Set], bool]:
+    """Plans all sets, and whether the next one is compared while one is judged.
 
-    images, added = ([source_of(sample) for sample in part] for part in (samples, further))
-    frame = detector.frame_of(images, say)
-    inspected = roi.each([sample.name for sample in (*samples, *further)]) if roi else []
+    Two sets at once are planned where the device computes and judges, has room for both, and no other device waits.
+
+    Args:
+        detector: that compares a set; of one device where each device takes a category.
+        devices: that work on the run.
+        categories, further: photos of each set, and those that are added to it.
+        roi: what of the photos is inspected.
+        by_category: whether each device takes a category.
+    """
     how = detector.config, detector.backbone
-    plan = plan_set(*how, mesh, images, frame, added, inspected, sets, largest)
-    return _Set(plan, estimate(*how, len(plan), frame, len(detector.mesh)))
+    largest = max(len(samples) + len(further[category]) for category, samples in categories.items())
+    sets = {}
+    for category, samples in categories.items():
+
+        def say(text: str, category: str = category) -> None:
+            if processes.is_first():
+                print(f"{shown(category)}: {text}", flush=True)
+
+        images, added = ([source_of(sample) for sample in part] for part in (samples, further[category]))
+        frame = detector.frame_of(images, say)
+        inspected = roi.each([sample.name for sample in (*samples, *further[category])]) if roi else []
+        plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
+        sets[category] = _Set(plan, estimate(*how, len(plan), frame, devices))
+    accelerated = detector.config.storage.tables != "host" and _accelerated(detector)
+    if by_category or len(sets) == 1 or not accelerated:
+        return sets, False
+    two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}
+    fit = all(one.plan.device and one.plan.device.judged_alone for one in two.values())
+    return (two, True) if fit else (sets, False)
 
 
 def _state(
@@ -232,11 +248,8 @@ def _state(
 ) -> RunState | None:
     """What the run keeps to go on from; None where it starts anew each time."""
     # what several hosts have computed lies on several hosts, and threads would share one unfinished state
-    if jax.process_count() == 1 and not _by_category(config, everything):
-        if config.resume or config.keep:
-            return RunState(workdir, config, detector.backbone, everything, review, roi)
-    elif config.keep and processes.is_first():
-        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
+    if jax.process_count() == 1 and (config.resume or config.keep):
+        return RunState(workdir, config, detector.backbone, everything, review, roi)
     return None
 
 
@@ -261,13 +274,6 @@ class _Compared:
     unfinished: Unfinished | None
 
 
-def _looks_ahead(detector: CoDeGraph, categories: Mapping[str, Any]) -> bool:
-    """Whether the next category is compared while one is judged: where the device has both, so that neither waits."""
-    config = detector.config
-    in_turn = len(categories) > 1 and not _by_category(config, categories)
-    return in_turn and config.storage.tables != "host" and _accelerated(detector)
-
-
 def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
@@ -283,20 +289,20 @@ def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) ->
 
 
 def _results(
-    detector: CoDeGraph, sets: "Mapping[str, _Set]", state: RunState | None, review: Review | None
+    detectors: Sequence[CoDeGraph],
+    sets: "Mapping[str, _Set]",
+    ahead: bool,
+    state: RunState | None,
+    review: Review | None,
 ) -> Iterable[DetectionResult]:
-    """Of every category, in order, by all devices or by one device each."""
-    first = processes.is_first()
-    largest = max(len(one.plan) for one in sets.values())
-    alone = all(one.plan.device and one.plan.device.judged_alone for one in sets.values())
-    ahead = alone and _looks_ahead(detector, sets)
+    """Of every category, in order, by one detector or by one of each device."""
+    first, config = processes.is_first(), detectors[0].config
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         category, one = item
-        # a device of its own has a share of the memory, and a set that is alone there has all of it
-        plan = one.plan.again(own.config, own.backbone, own.mesh, 2 if ahead else 1, largest)
+        plan = one.plan
         if first:
-            kept = f", kept in the workdir {plan.memory.kept / GIB:.1f} GiB" if state and own.config.keep else ""
+            kept = f", kept in the workdir {plan.memory.kept / GIB:.1f} GiB" if state and config.keep else ""
             print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.effort}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
@@ -317,20 +323,16 @@ def _results(
     def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
         return judge(own, item, compare(own, item, progress))
 
-    config = detector.config
-    if not _by_category(config, sets):
-        if not ahead:
-            return (detect(detector, item, first) for item in sets.items())
+    items = list(sets.items())
+    if len(detectors) > 1:
+        # one bar for all, since those of several threads would write over each other
+        with bar(len(sets), "categories", "category", first) as advance:
+            return on_each_device(detectors, detect, items, advance)
+    (detector,) = detectors
+    if ahead:
         slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: judge(detector, item, made))
-        return in_two_halves(slow, quick, list(sets.items()))
-    # one bar for all, since those of several threads would write over each other
-    with bar(len(sets), "categories", "category", first) as advance:
-        return on_each_device(detector, detect, list(sets.items()), advance)
-
-
-def _by_category(config: Config, categories: Mapping[str, Any]) -> bool:
-    """Whether each device takes a category of its own."""
-    return config.parallel.split == "categories" and len(categories) > 1
+        return in_two_halves(slow, quick, items)
+    return (detect(detector, item, first) for item in items)
 
 
 def _say(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.similarity.set_plan import SetPlan
 from codegraph_jax.tasks import detect as job
-from codegraph_jax.tasks.categories import in_two_halves, on_each_device
+from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from tests.test_main import photographs
 
 BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
@@ -58,17 +60,18 @@ def test_every_device_works_and_results_keep_the_order(detector):
         time.sleep(0.2 if item == 0 else 0.02)
         return item * item
 
-    assert on_each_device(detector, work, list(range(7)), done.append) == [0, 1, 4, 9, 16, 25, 36]
+    own = one_for_each_device(detector, 7)
+    assert on_each_device(own, work, list(range(7)), done.append) == [0, 1, 4, 9, 16, 25, 36]
     assert set(used) == set(detector.mesh.devices)
     assert sum(done) == 7
     assert len(detector.mesh) == 3, "the detector itself stays as it was"
 
 
 def test_memory_is_shared_out(detector):
-    limits = on_each_device(detector, lambda own, item: own.config.storage.memory_gib, [0, 1, 2])
-    alone = on_each_device(detector, lambda own, item: own.config.storage.memory_gib, [0])
+    limits = [own.config.storage.memory_gib for own in one_for_each_device(detector, 3)]
+    alone = [own.config.storage.memory_gib for own in one_for_each_device(detector, 1)]
     # free memory changes a little between the two
-    assert 2.0 < alone[0] / limits[0] < 4.0
+    assert len(limits) == 3 and len(alone) == 1 and 2.0 < alone[0] / limits[0] < 4.0
 
 
 def test_the_first_failure_ends_the_run(detector):
@@ -81,7 +84,7 @@ def test_the_first_failure_ends_the_run(detector):
         time.sleep(0.3)
 
     with pytest.raises(ConfigError, match="item 1 is broken"):
-        on_each_device(detector, work, list(range(50)))
+        on_each_device(one_for_each_device(detector, 50), work, list(range(50)))
     assert len(begun) < 10
 
 
@@ -147,8 +150,24 @@ def test_what_fails_in_the_slow_half_is_raised_in_its_turn():
 
 def test_looking_ahead_changes_no_file(root, tmp_path, monkeypatch):
     straight = run(root, tmp_path / "straight", tables="device", devices=1)
-    monkeypatch.setattr(job, "_looks_ahead", lambda detector, categories: True)
+    monkeypatch.setattr(job, "_accelerated", lambda detector: True)
+    halves = []
+    monkeypatch.setattr(job, "in_two_halves", lambda *given: halves.append(1) or in_two_halves(*given))
     ahead = run(root, tmp_path / "ahead", tables="device", devices=1)
     for mine, theirs in zip(ahead, straight, strict=True):
         assert mine.category == theirs.category
         np.testing.assert_array_equal(mine.result.patch_scores, theirs.result.patch_scores)
+    assert halves == [1]
+
+
+def test_a_run_that_has_room_for_one_set_at_a_time_is_not_refused(root, tmp_path, monkeypatch):
+    """The plan that is checked is the plan that runs."""
+
+    def no_room(self, config, backbone, mesh, sets, largest):
+        assert sets == 2
+        return replace(self, device=None, memory=replace(self.memory, working=1 << 60))
+
+    monkeypatch.setattr(SetPlan, "again", no_room)
+    monkeypatch.setattr(job, "_accelerated", lambda detector: True)
+    monkeypatch.setattr(job, "in_two_halves", None)
+    assert [outcome.category for outcome in run(root, tmp_path / "run", tables="device", devices=1)] == NAMES
