@@ -108,7 +108,7 @@ def counts_by_likeness(n, dimensions, seed):
     return counts, apart + 0.1 * scale * rng.normal(size=(n, n))
 
 
-@pytest.mark.parametrize("dimensions", [2, 5])
+@pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_images_that_are_alike_all_over_are_no_communities(dimensions):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
     config = ConsistencyConfig(permutations=99)

