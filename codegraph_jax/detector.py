@@ -24,7 +24,6 @@ from codegraph_jax.consistency.filtered import Filter, variant_scores
 from codegraph_jax.consistency.products import find_products, products_of
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.core.arguments import renamed
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
@@ -99,7 +98,6 @@ class CoDeGraph:
         *,
         review: Review | None = None,
         roi: str | np.ndarray | None = None,
-        bank: int | None = None,
     ) -> DetectionResult:
         """Scores every image against the others.
 
@@ -112,7 +110,6 @@ class CoDeGraph:
             review: verdicts of a person on what recurs, see `DetectionResult.review`.
             roi: what of the photographs is inspected: an array [h, w], stretched over each, 0 where they are not; or
                 a place that `config.data.roi` may name. None: everything.
-            bank: former name of `bank_references`.
 
         Raises:
             ConfigError: no bank of so many references can be made with these settings.
@@ -124,7 +121,6 @@ class CoDeGraph:
                 `config.data.unreadable` is `error`, as it is where no `config` was given. With `skip`, `result.kept`
                 says which images the scores are of.
         """
-        bank_references = renamed("bank", bank, "bank_references", bank_references)
         self._check(bank_references, review)
         comparison = self.compare(images, progress, added, roi)
         return self.judge(comparison, bank_references=bank_references, review=review)
@@ -179,8 +175,6 @@ class CoDeGraph:
         *,
         review: Review | None = None,
         category: str = "",
-        bank: int | None = None,
-        consistent: ConsistencyConfig | None = None,
     ) -> DetectionResult:
         """The quick half of `detect`: scores, what recurs, and the scores without it.
 
@@ -189,10 +183,8 @@ class CoDeGraph:
             consistency: takes the place of `config.consistency`.
             bank_references, review: see `detect`.
             category: whose threshold of the review counts, where it has several.
-            bank, consistent: former names of `bank_references` and `consistency`.
         """
-        bank_references = renamed("bank", bank, "bank_references", bank_references)
-        consistency = renamed("consistent", consistent, "consistency", consistency) or self.config.consistency
+        consistency = consistency or self.config.consistency
         self._check(bank_references, review)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         everybody = Panel.of(comparison, config.scoring.fraction)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, at_least, choice, read_config
 from codegraph_jax.core.tables import text_table
@@ -187,8 +186,6 @@ def table(config: StudyConfig, numbers: Numbers, targets: Sequence[str]) -> list
 def _metric(results: Mapping[str, Any], score: str, metric: str, path: Path) -> float:
     if metric == "auroc":
         return float(results["auroc"][score]["pooled"])
-    if "metrics" not in results:
-        raise UserError(f"{path}: was written by an earlier version, which knew AUROC alone")
     return float(results["metrics"][score][metric]["value"])
 
 

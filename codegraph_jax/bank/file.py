@@ -1,6 +1,5 @@
 """The file of a reference bank: safetensors for arrays, JSON for the rest, and a digest over both."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any, NoReturn
 import ml_dtypes
 import numpy as np
 from jaxtyping import Bool
-from safetensors import safe_open
 
 from codegraph_jax.backbones import weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
@@ -31,11 +29,7 @@ from codegraph_jax.scoring.variants import STANDARD, variant
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 5
-"""Of files that are written. Still read: 1 and 2, without patterns and with Gumbel's law; 3, of squares; and 4, which
-know whole images alone."""
-FORMER_KEY = "codegraph_jax.bank"
-"""Metadata of files of format 1, which carry no digest."""
+FORMAT = 6
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
 """Patches of a photo, pixels along the side of what the backbone sees, degrees, and images in a batch: far more than a
@@ -59,7 +53,7 @@ class StoredBank:
         tokens: type to which patch tokens are rounded before they are.
         patterns: what recurred in the set, what it is taken for, and how often it was seen.
         calibration: thresholds, p-values and flags of the set's n images as this bank scores them.
-        taught: what it remembers of the set; None of banks up to format 4.
+        taught: what it remembers of the set.
         history: its beginning, and one chapter for each time that it was extended.
         scale: scores that heat maps draw as nothing and as full colour.
         value_range: how samples that do not have 8 bits are shown, as in the set; None: the set had none.
@@ -67,7 +61,7 @@ class StoredBank:
         roi: what of every photograph is inspected, stretched over each; None: everything.
         variant: name of the score (`scoring.variants`).
         marks: patterns known from single photos that a person has judged; the last chapter says which of them count.
-        product: what the photos of the set have in common; None of banks that do not say.
+        product: what the photos of the set have in common.
         stored_as: type of the patch tokens in the file that it was read from.
         largest: pixels of the largest photograph of the set; 0 where it is not known.
     """
@@ -78,15 +72,15 @@ class StoredBank:
     tokens: np.dtype[Any]
     patterns: list[Pattern]
     calibration: Calibration
-    taught: Taught | None
+    taught: Taught
     history: tuple[Chapter, ...]
     scale: tuple[float, float]
     value_range: ValueRange | None
     frame: Frame
     roi: Bool[np.ndarray, "a b"] | None
+    product: Product
     variant: str = field(default=STANDARD.name, kw_only=True)
     marks: tuple[Pattern, ...] = field(default=(), kw_only=True)
-    product: Product | None = field(default=None, kw_only=True)
     stored_as: str = field(default="float16", kw_only=True)
     largest: int = field(default=0, kw_only=True)
 
@@ -116,8 +110,7 @@ class StoredBank:
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors["parts"] = references.parts
-        if self.taught is not None:
-            tensors |= self.taught.tensors()
+        tensors |= self.taught.tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
         about = {
@@ -138,7 +131,7 @@ class StoredBank:
             "value_range": self.value_range.as_json() if self.value_range else None,
             "variant": self.variant,
             "marks": [mark.as_json() for mark in self.marks],
-            "product": self.product.as_json() if self.product else None,
+            "product": self.product.as_json(),
             "largest": self.largest,
             "history": [chapter.as_json() for chapter in self.history],
             **of_kind,
@@ -216,21 +209,19 @@ def _too_much(bank: StoredBank) -> str:
 
 
 def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
-    # the type that the run kept them in; a bank that does not say comes from before there was a choice
-    tokens = read_config(FeatureConfig, {"dtype": about.get("tokens", "float32")}, "features").dtype
+    tokens = read_config(FeatureConfig, {"dtype": about["tokens"]}, "features").dtype
     settings = read_config(BackboneConfig, about["backbone"], "backbone")
-    frame = _frame(about, settings)
-    similarity = read_config(
-        SimilarityConfig, {"precision": about["precision"], "radius": about.get("radius", 0)}, "similarity"
-    )
+    frame = Frame.from_json(about["frame"])
+    kernel = {name: about[name] for name in ("precision", "radius")}
+    similarity = read_config(SimilarityConfig, kernel, "similarity")
     degrees = read_config(FeatureConfig, {"degrees": about["degrees"]}, "features").degrees
     roi = tensors.get("roi")
-    options = query_options(tile_options(similarity, degrees, frame.grid, bool(about.get("masked", False))))
-    layers = [tensors[f"layer{k}"] for k in range(int(about.get("layers", len(tensors) - 3 - ("roi" in tensors))))]
+    options = query_options(tile_options(similarity, degrees, frame.grid, bool(about["masked"])))
+    layers = [tensors[f"layer{k}"] for k in range(int(about["layers"]))]
+    parts = tensors["parts"].astype(int)
     references: ReferenceImages | Pool
-    if about.get("kind", "exact") == "compact":
+    if about["kind"] == "compact":
         own = tensors["own"].astype(np.float32)
-        parts = tensors["parts"].astype(int)
         references = Pool(options, [layer.astype(np.float32) for layer in layers], own, parts)
     else:
         references = ReferenceImages(
@@ -239,49 +230,30 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
             tests=[Dependence.from_json(test) for test in about["tests"]],
-            parts=tensors.get("parts", np.zeros(len(tensors["removed"]))).astype(int),
+            parts=parts,
         )
     calibration = Calibration.from_json(
         about["calibration"], tensors["set_p_values"], tensors["set_flagged"].astype(bool)
     )
-    beginning = Chapter("", (), (), 0, calibration).as_json()
     return StoredBank(
         settings=settings,
         weights=str(about["weights"]),
         references=references,
         tokens=np.dtype(feature_type(tokens, "float32")),
-        patterns=[Pattern.from_json(pattern) for pattern in about.get("patterns", ())],
+        patterns=[Pattern.from_json(pattern) for pattern in about["patterns"]],
         calibration=calibration,
         taught=Taught.read(tensors),
-        history=tuple(Chapter.from_json(chapter) for chapter in about.get("history", [beginning])),
+        history=tuple(Chapter.from_json(chapter) for chapter in about["history"]),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
-        value_range=_value_range(about),
+        value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
         frame=frame,
         roi=None if roi is None else roi.astype(bool),
-        variant=variant(str(about.get("variant", STANDARD.name))).name,
-        marks=tuple(Pattern.from_json(mark) for mark in about.get("marks", ())),
-        product=Product.from_json(about["product"]) if about.get("product") else None,
+        variant=variant(str(about["variant"])).name,
+        marks=tuple(Pattern.from_json(mark) for mark in about["marks"]),
+        product=Product.from_json(about["product"]),
         stored_as=str(layers[0].dtype) if layers else "float16",
-        largest=int(about.get("largest", 0)),
+        largest=int(about["largest"]),
     )
-
-
-def _frame(about: dict[str, Any], settings: BackboneConfig) -> Frame:
-    """How photographs become grids of patches; banks up to format 3 are of squares."""
-    if "frame" in about:
-        return Frame.from_json(about["frame"])
-    height, width = map(int, about["grid"])
-    return Frame("squeeze", (height, width), settings.image_size // width)
-
-
-def _value_range(about: dict[str, Any]) -> ValueRange | None:
-    """How samples that do not have 8 bits are shown; banks of 0.1 and their like say how many bits of 16 count."""
-    if bits := int(about.get("depth", 0)):
-        if not 8 <= bits <= 16:
-            raise ValueError(f"a depth of {bits} bits")
-        return ValueRange(0, 2**bits - 1)
-    found = about.get("value_range")
-    return ValueRange.from_json(found) if found else None
 
 
 def _refuse(path: str, reason: str) -> NoReturn:
@@ -293,20 +265,9 @@ def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     if not Path(path).is_file():
         raise BankError(f"{path!r}: no such file; make it with --config.bank.save={path or 'FILE.safetensors'}")
     try:
-        about, tensors = _former_contents(path)
-        if about is None:
-            tensors, about = read_tensors(path)
+        tensors, about = read_tensors(path)
     except (*READ_ERRORS, DamagedTensors, RecursionError) as error:
         _refuse(path, str(error))
-    if not isinstance(about, dict) or about.get("format") not in range(1, FORMAT + 1):
-        _refuse(path, "it does not say that it is one")
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        _refuse(path, f"its format is not {FORMAT}")
     return about, tensors
-
-
-def _former_contents(path: str) -> tuple[Any, dict[str, np.ndarray]]:
-    """The same of a file of format 1; None of any other."""
-    with safe_open(path, framework="numpy") as file:
-        text = (file.metadata() or {}).get(FORMER_KEY)
-        if text is None:
-            return None, {}
-        return json.loads(text), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -54,7 +54,7 @@ class Chapter:
         """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
         names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
         calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
-        marks, defective = tuple(int(place) for place in values.get("marks", ())), bool(values.get("defective", False))
+        marks, defective = tuple(int(place) for place in values["marks"]), bool(values["defective"])
         return cls(str(values["when"]), names, keys, int(values["last"]), calibration, marks, defective)
 
 

@@ -32,7 +32,7 @@ from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
 from codegraph_jax.consistency.community import Sighting
 from codegraph_jax.consistency.filtered import excuse
 from codegraph_jax.consistency.marks import mark_signature, strongest
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Product, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
@@ -144,7 +144,7 @@ class ReferenceBank(StoredBank):
         shows = [np.zeros((len(patterns), 0, patches), bool)]
         keys: list[str] = []
         found: list[Standouts] = []
-        features_of = [np.zeros((0, len(self.product.mean) if self.product else 0), np.float32)]
+        features_of = [np.zeros((0, len(self.product.mean)), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             features = extractor.extract(chunk, value_range=self.value_range)
@@ -160,7 +160,7 @@ class ReferenceBank(StoredBank):
                 progress(1)
             progress(len(features.skipped))
             shows.append(self._recognise(features))
-            if self.product and len(features.kept):
+            if len(features.kept):
                 features_of.append(np.asarray(features.image_features, np.float32))
             if standouts is not None:
                 own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
@@ -394,8 +394,7 @@ class ReferenceBank(StoredBank):
         if not len(patches):
             return None
         signature = mark_signature(vectors[patches], len(features.layers), self._set_vectors)
-        product = self.product or Product.of(features.image_features[[image]])
-        return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, 1, single=True)
+        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
 
     @cached_property
     def _set_vectors(self) -> list[np.ndarray]:
@@ -404,7 +403,7 @@ class ReferenceBank(StoredBank):
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether images look like another product than that of the bank."""
-        return self.product is not None and len(image_features) > 0 and not self.product.fits(image_features)
+        return len(image_features) > 0 and not self.product.fits(image_features)
 
     @cached_property
     def name(self) -> str:

@@ -35,10 +35,8 @@ class Taught:
         }
 
     @classmethod
-    def read(cls, tensors: dict[str, np.ndarray]) -> "Taught | None":
-        """What `tensors` gave; None of banks that remember nothing. Values of the wrong kind raise ValueError."""
-        if "set_scores" not in tensors:
-            return None
+    def read(cls, tensors: dict[str, np.ndarray]) -> "Taught":
+        """What `tensors` gave; values of the wrong kind raise ValueError."""
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
         vectors = tensors["set_standouts"].astype(np.float32)
         distances = tensors["set_standout_scores"].astype(np.float32)

@@ -21,8 +21,6 @@ RESULTS = (
     "duplicates.json", "maps.npz", "report.html", "manifest.json",
 )  # fmt: skip
 """The files of a detection or inspection run that lie in the workdir itself."""
-FORMER = {"heatmaps": "*.png", "masks": "*.png", "communities": "*.png", "graphs": "*.graphml"}
-"""What the directories of a detection run hold, for runs of the first version, which kept no list."""
 
 
 class ForeignFile(UserError):
@@ -31,11 +29,7 @@ class ForeignFile(UserError):
 
 def written_files(directory: str | os.PathLike[str]) -> frozenset[str]:
     """Paths below `directory`, with the system's separator, of what runs have written there; empty without a run."""
-    home = Path(directory)
-    listed = _listed(home / LISTING)
-    if listed is None:
-        listed = _former(home)
-    return frozenset(os.path.normpath(name) for name in listed)
+    return frozenset(os.path.normpath(name) for name in _listed(Path(directory) / LISTING))
 
 
 def note_written(workdir: Path, names: Iterable[str]) -> None:
@@ -134,15 +128,13 @@ def _posix(name: str) -> str:
     return Path(name).as_posix()
 
 
-def _listed(path: Path) -> list[str] | None:
-    """The names on a list that lead nowhere else; None without a list."""
+def _listed(path: Path) -> list[str]:
+    """The names on a list that lead nowhere else."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return []
         files = json.loads(path.read_text(encoding="ascii"))["files"]
         return [name for name in files if isinstance(name, str) and _stays_below(name)]
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
@@ -150,16 +142,3 @@ def _listed(path: Path) -> list[str] | None:
 def _stays_below(name: str) -> bool:
     path = PurePosixPath(name)
     return bool(name) and "\0" not in name and not Path(name).is_absolute() and ".." not in path.parts
-
-
-def _former(home: Path) -> list[str]:
-    """What a detection run of the first version has written."""
-    manifest = home / "manifest.json"
-    try:
-        if manifest.stat().st_size > MAX_BYTES or "heatmap_scale" not in json.loads(manifest.read_text("utf-8")):
-            return []
-        tops = [path for path in home.iterdir() if path.name in RESULTS]
-    except (OSError, ValueError, TypeError, RecursionError):
-        return []
-    below = [path for name, pattern in FORMER.items() for path in (home / name).rglob(pattern)]
-    return [path.relative_to(home).as_posix() for path in (*tops, *below)]

@@ -232,10 +232,9 @@ class Chart:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Chart":
-        """What `state` gave, without figures; an earlier version's sums are left out."""
-        if "starts" not in state:
-            start = int(state.get("start", 0))
-            return cls(starts=[0, start] if not state.get("taught", True) else [start], seen=int(state.get("seen", 0)))
+        """What `state` gave, without figures; a new chart where it is empty."""
+        if not state:
+            return cls()
         values = copy.deepcopy(dict(state))
         return cls(windows=[Windows(*kept) for kept in values.pop("windows")], **values)
 

@@ -91,7 +91,7 @@ class Inspector:
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
         self._unusual = bank.calibration.unusual
-        self._known = bank.taught.standouts if bank.taught else Standouts.nothing(0)
+        self._known = bank.taught.standouts
 
     def warm_up(self) -> None:
         """Compiles and loads everything that the first part would wait for."""
@@ -260,7 +260,7 @@ class Inspector:
         """The monitors as the ledger knows them."""
         if self._monitors is None:
             ledger, taught = self.ledger, self.bank.taught
-            scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven] if taught else ()
+            scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven]
             state = ledger.monitor("drift") or {}
             if ledger.monitor("bank") not in (None, self.bank.name):
                 # another bank scores otherwise: what the one before it gave says nothing of this one

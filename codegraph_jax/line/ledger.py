@@ -25,7 +25,7 @@ from codegraph_jax.line.part import Alarm, Part, now
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
 APPLICATION, VERSION = 0x436F4447, 2
-"""What the header of the file says of itself. Files of version 1 lack the columns of `ADDED`."""
+"""What the header of the file says of itself."""
 WAIT_SECONDS = 10.0
 """How long a write waits for somebody else's lock before it gives up; the caller tries again."""
 MOST_IDLE = 4
@@ -48,8 +48,12 @@ CREATE TABLE IF NOT EXISTS parts (
     regions TEXT NOT NULL DEFAULT '[]',
     statistics TEXT NOT NULL DEFAULT '{}',
     seconds REAL,
-    layer BLOB
+    layer BLOB,
+    content TEXT NOT NULL DEFAULT '',
+    look TEXT NOT NULL DEFAULT '',
+    answer TEXT NOT NULL DEFAULT ''
 );
+CREATE INDEX IF NOT EXISTS contents ON parts (content);
 CREATE INDEX IF NOT EXISTS verdicts ON parts (status, flagged);
 CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
@@ -70,12 +74,12 @@ CREATE TABLE IF NOT EXISTS standouts (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
     vectors BLOB NOT NULL
 );
-CREATE TABLE IF NOT EXISTS inbox (key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS inbox (
+    key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL DEFAULT ''
+);
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-ADDED = {"parts": ("content", "look", "answer"), "inbox": ("content",)}
-"""Columns that came with version 2, by table."""
 ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
 """Alarms, each with the reason that a person has given."""
 COLUMNS = (
@@ -121,12 +125,6 @@ class Ledger:
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(SCHEMA)
-                for table, names in ADDED.items():
-                    present = {row["name"] for row in connection.execute(f"PRAGMA table_info({table})")}
-                    for name in names:
-                        if name not in present:
-                            connection.execute(f"ALTER TABLE {table} ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
-                connection.execute("CREATE INDEX IF NOT EXISTS contents ON parts (content)")
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
             self._open()
@@ -141,8 +139,8 @@ class Ledger:
         empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
             raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
-        if version > VERSION:
-            raise LedgerError(f"{self.path}: was written by a later version of this program")
+        if not empty and version != VERSION:
+            raise LedgerError(f"{self.path}: was written by another version of this program")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise LedgerError(

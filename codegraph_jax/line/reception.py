@@ -22,7 +22,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import load_image
 from codegraph_jax.line.inspector import PICTURES, Inspector
 from codegraph_jax.line.ledger import LedgerUnavailable
-from codegraph_jax.line.part import Part, content_of, content_of_file
+from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import REGION_P_VALUE
 
@@ -275,11 +275,7 @@ def _is_base64(head: bytes) -> bool:
 
 def _shows(part: Part, content: str) -> bool:
     """Whether a part is a picture of this content."""
-    if part.content:
-        return part.content == content
-    with suppress(OSError, ValueError):  # a row of an earlier version
-        return content_of_file(part.path) == content
-    return False
+    return part.content == content
 
 
 def _other_picture() -> Refused:

@@ -160,9 +160,7 @@ class Folder:
         except OSError:
             content = ""  # it is judged all the same, which says why it cannot be read
         key, look = file_key(file.name, file.status, content), look_of(file.status)
-        # versions before 0.2 knew a file by its name and its time
-        known = self.ledger.find(key) or self.ledger.find(f"{file.name}@{file.status.st_mtime_ns}")
-        known = known or self._renamed(file, content)
+        known = self.ledger.find(key) or self._renamed(file, content)
         if known:
             if (known.key, known.look) != (key, look):
                 known = replace(known, key=key, name=file.name, path=file.path, look=look)

@@ -69,13 +69,6 @@ class NormalScores:
         known = np.exp(np.minimum(self._log_survival(z), 0.0))
         return (1 - self.unknown) * known + self.unknown / (1 + np.maximum(z, 0))
 
-    def density(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Density of normal images among all of the set: its integral is `share`."""
-        z = self._standard(scores)
-        logarithm = self._log_survival
-        falling = -np.exp(logarithm(z)) * logarithm(z, 1)
-        return self.share * (1 - self.unknown) * np.maximum(falling, 0) / self.scale
-
     def quantile(self, p_value: float) -> float:
         """The score that has this p-value."""
 
@@ -109,13 +102,6 @@ class NormalScores:
             raise ValueError("the numbers of a law of normal scores do not fit together")
         return cls(location, scale, share, unknown, log_survival)
 
-    @classmethod
-    def gumbel(cls, mode: float, spread: float, share: float) -> "NormalScores":
-        """Gumbel's law, exp(-exp(-(x - mode) / spread)), which banks of formats 1 and 2 hold."""
-        law = stats.gumbel_r(mode, spread)
-        location, scale = float(law.mean()), float(law.std())
-        return cls(location, scale, share, 0.0, tuple(law.logsf(location + scale * TABLE).tolist()))
-
     def _standard(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return (np.asarray(scores, np.float64) - self.location) / self.scale
 
@@ -131,12 +117,8 @@ class _MonotoneLogarithm:
         self._inside = interpolate.PchipInterpolator(TABLE, values)
         self._slope = min((values[-1] - values[-2]) / (TABLE[-1] - TABLE[-2]), -SMALLEST)
 
-    def __call__(self, z: Float[np.ndarray, " n"], derivative: int = 0) -> Float[np.ndarray, " n"]:
-        inside = self._inside(np.clip(z, TABLE[0], TABLE[-1]), derivative)
-        beyond = np.maximum(z - TABLE[-1], 0)
-        if derivative:
-            return np.where(z < TABLE[0], 0.0, np.where(beyond > 0, self._slope, inside))
-        return inside + self._slope * beyond
+    def __call__(self, z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        return self._inside(np.clip(z, TABLE[0], TABLE[-1])) + self._slope * np.maximum(z - TABLE[-1], 0)
 
 
 @dataclass(frozen=True)

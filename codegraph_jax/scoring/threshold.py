@@ -33,8 +33,6 @@ ALL = 1.0
 """`threshold.at_most` where nobody has said how many can be defective."""
 EVEN = 0.75
 """From this probability of evenly spread scores on the run says that half of the images may be defective."""
-FORMER_RULES = ("mixture", "single law", "quartiles")
-"""How earlier versions name a threshold that follows from the rate."""
 REGION_P_VALUE = 0.1
 """A flagged region reaches down to what one normal image in ten reaches anywhere. Measured (ViT-S/14, 448 px):
 0.05 to 0.2 give pixel F1 within 0.02 of the best threshold that labels can find, for MVTec's bottle and for recurring
@@ -123,23 +121,14 @@ class Calibration:
     def from_json(
         cls, values: Mapping[str, Any], p_values: Float[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
     ) -> "Calibration":
-        """What `as_json` gave, or an earlier version; values of the wrong kind raise what Python raises for them."""
+        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
         threshold, patch_threshold = (
             np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
         )
         rule, rate = str(values["rule"]), float(values["expected_rate"])
-        if "law" in values:
-            mode, spread, share = (float(values["law"][name]) for name in ("location", "scale", "share"))
-            law, images = NormalScores.gumbel(mode, spread, share), len(p_values)
-        else:
-            law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
-        rule = "rate" if rule in FORMER_RULES else rule
-        at_most, doubt = float(values.get("at_most", 1.0)), str(values.get("doubt", ""))
+        law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
+        at_most, doubt = float(values["at_most"]), str(values["doubt"])
         return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, doubt)
-
-    def normal_density(self, scores: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-        """Density of normal images among those that the law was learnt from."""
-        return self.normal_scores.density(scores)
 
 
 def calibrate(

@@ -55,8 +55,7 @@ def print_results(results: dict[str, Any]) -> None:
         for name in SCORES
     ]
     print(text_table(["AUROC %", "pooled", "class mean", *classes], rows))
-    # runs of earlier versions have none
-    if metrics := results.get("metrics"):
+    if metrics := results["metrics"]:
         rows = [[name, *(_with_interval(metrics[name], metric) for metric in METRICS)] for name in SCORES]
         print("\n" + text_table([f"{COVERAGE:.0%} intervals", *METRICS.values()], rows))
     if sets := results.get("ood"):

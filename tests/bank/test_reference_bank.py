@@ -1,13 +1,12 @@
 """Images judged by a set to which they do not belong: added to a run, or held against a saved bank."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from codegraph_jax.bank.file import FORMER_KEY, BankError
+from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
@@ -226,14 +225,10 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
     save_file({"x": np.zeros(3, np.float32)}, tmp_path / "plain.safetensors")
     with pytest.raises(BankError, match="no reference bank"):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
-
-
-def test_a_bank_of_the_former_format_is_still_read(saved, images, tmp_path):
-    result, path = saved
     tensors, about = read_tensors(path)
-    save_file(tensors, tmp_path / "former.safetensors", {FORMER_KEY: json.dumps(about | {"format": 1})})
-    former = ReferenceBank.load(str(tmp_path / "former.safetensors"), backbone=result.bank.backbone)
-    np.testing.assert_allclose(former.score_samples(images[OWN:]), result.scores_raw[OWN:], atol=SAME)
+    write_tensors(tmp_path / "old.safetensors", tensors, about | {"format": 5})
+    with pytest.raises(BankError, match="its format is not 6.*; make one with"):
+        ReferenceBank.load(str(tmp_path / "old.safetensors"))
 
 
 def test_a_changed_bank_is_refused(saved, tmp_path):
@@ -243,11 +238,6 @@ def test_a_changed_bank_is_refused(saved, tmp_path):
     (tmp_path / "changed.safetensors").write_bytes(bytes(content))
     with pytest.raises(BankError, match="its digest does not fit"):
         ReferenceBank.load(str(tmp_path / "changed.safetensors"))
-
-
-def test_the_former_name_of_an_argument_works_with_a_warning(detector, images):
-    with pytest.warns(DeprecationWarning, match="bank is now called bank_references"):
-        assert len(detector.detect(images[:4], bank=2).bank.references.removed) == 2
 
 
 def test_the_file_names_no_path(saved):

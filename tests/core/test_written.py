@@ -1,6 +1,5 @@
 """What a run has written is known, removed when another run takes its place, and nothing else is touched."""
 
-import json
 import os
 
 import pytest
@@ -69,15 +68,6 @@ def test_a_listing_that_was_tampered_with_removes_nothing_outside(text, tmp_path
     assert written_files(home) == set()
     replace_written(home, ["new.png"])
     assert (tmp_path / "out.txt").is_file()
-
-
-def test_a_run_of_the_first_version_is_known_by_its_manifest(tmp_path):
-    written = ["scores.csv", "heatmaps/part/1.png", "masks/part/1.png", "graphs/part.graphml", "communities/part-1.png"]
-    write(tmp_path, *written, "photo.png", "masks/notes.txt")
-    (tmp_path / "manifest.json").write_text(json.dumps({"heatmap_scale": {}}))
-    assert {*written, "manifest.json"} == {name.replace(os.sep, "/") for name in written_files(tmp_path)}
-    (tmp_path / "manifest.json").write_text(json.dumps({"name": "an app"}))
-    assert not written_files(tmp_path)
 
 
 def test_what_nobody_of_ours_has_written_is_not_replaced(tmp_path):

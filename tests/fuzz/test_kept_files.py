@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.bank.file import FORMER_KEY, BankError
+from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig
+from codegraph_jax.core import tensors as tensor_files
 from codegraph_jax.core.tensors import read_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
@@ -42,6 +43,12 @@ def load(path, backbone):
         assert path.name in str(error)
 
 
+def write(path, tensors, about):
+    """With a digest that fits, or reading would end at it; infinities are written too."""
+    text = json.dumps(about)
+    save_file(tensors, path, {tensor_files.KEY: f"{tensor_files._digest(tensors, text)} {text}"})
+
+
 @BUDGET
 @given(EDITS, st.integers(1, 10))
 def test_damaged_banks(saved, edits, keep):
@@ -63,8 +70,7 @@ def test_banks_that_say_anything(saved, data):
             holder = holder[key]
         holder[last] = copy.deepcopy(data.draw(HOSTILE))
     path = folder / "other.safetensors"
-    # as the former format has it, which carries no digest that would end the reading at once
-    save_file(tensors, path, {FORMER_KEY: json.dumps(about)})
+    write(path, tensors, about)
     load(path, backbone)
 
 
@@ -79,7 +85,7 @@ def test_banks_whose_tensors_do_not_fit(saved, name, shape, drop):
     if drop:
         del tensors[name]
     path = folder / "shapes.safetensors"
-    save_file(tensors, path, {FORMER_KEY: json.dumps(about)})
+    write(path, tensors, about)
     load(path, backbone)
 
 

@@ -103,16 +103,6 @@ def test_a_change_that_a_person_calls_usual_raises_no_alarm_again():
     assert run(drift, [{"brightness": float(rng.normal() - 4)} for _ in range(60)], 1501)
 
 
-def test_the_state_of_an_earlier_version_is_read():
-    former = {
-        "score": {"up": 3.0, "down": 0.0, "since_up": 7, "since_down": 9, "start": 5, "taught": False, "seen": 12}
-    }
-    chart = Drift(["score"], 1000, {"score": [1.0, 2.0]}, former, [(5, {"score": 9.0}), (6, {"score": 1.5})]).charts[
-        "score"
-    ]
-    assert chart.start == 5 and not chart.taught and list(chart.values) == [1.5]
-
-
 @pytest.fixture(scope="module")
 def parts():
     return list(draw_set(90, 112, 5, 0.0, ()).images)

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.standouts import Standouts
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
@@ -289,13 +288,6 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs
             inspector.acknowledge(number, "our daily cycle")
     assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).reason
     assert inspector.acknowledge(number, "our daily cycle").reason == "our daily cycle"
-
-
-def test_parts_that_a_bank_without_memory_judges_stand_out_too(bank, ledger, photographs, tmp_path):
-    """Banks of earlier versions do not say what their sets showed."""
-    inspector = Inspector(replace(bank, taught=None), ledger, tmp_path)
-    assert inspector.judge("a", "a", str(photographs[0])).status == "judged"
-    assert isinstance(inspector._known, Standouts) and not len(inspector._known)
 
 
 def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photographs, tmp_path, caplog):

@@ -115,7 +115,7 @@ def test_other_files_are_refused(tmp_path):
     later = sqlite3.connect(tmp_path / "later")
     later.execute(f"PRAGMA user_version = {module.VERSION + 1}")
     later.close()
-    with pytest.raises(LedgerError, match="later version"):
+    with pytest.raises(LedgerError, match="another version"):
         Ledger(tmp_path / "later")
 
 

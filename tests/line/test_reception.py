@@ -66,15 +66,6 @@ def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
     assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_a_key_of_an_earlier_version_is_held_against_the_file(client, inspector, photographs):
-    part = client.post("/parts", content=photographs[0].read_bytes(), headers={"Idempotency-Key": "k"}).json()
-    with inspector.ledger._transaction() as cursor:
-        cursor.execute("UPDATE parts SET content = ''")
-    for path, status in ((photographs[0], 200), (photographs[1], 422)):
-        answer = client.post("/parts", content=path.read_bytes(), headers={"Idempotency-Key": "k"})
-        assert answer.status_code == status and (status == 422 or answer.json() == part)
-
-
 def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
     line = module.Reception(inspector, WebSettings())

@@ -287,17 +287,6 @@ def test_a_file_that_is_renamed_is_the_same_part(place, quick):
     assert names["y.png"].path == str(place / "y.png") and names["y.png"].key.startswith("y.png@")
 
 
-def test_rows_of_an_earlier_version_are_known(place, quick):
-    (place / "old.png").write_bytes(b"END")
-    key = f"old.png@{(place / 'old.png').stat().st_mtime_ns}"
-    quick.ledger.record(Part(key, "old.png", str(place / "old.png"), "t", "t", "judged", score=0.1, flagged=False))
-    with watching(place, quick):
-        (place / "new.png").write_bytes(b"END")
-        wait_for(lambda: total(quick) == 2)
-    assert quick.order == ["new.png"]
-    assert Folder(settings(place, settle=0.0), quick.ledger, quick.workdir).ready() == []
-
-
 def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.png").write_bytes(b"END")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import integrate, stats
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
@@ -61,15 +60,6 @@ def test_quantiles_have_their_p_values(p_value):
         assert law.p_values(np.array([law.quantile(p_value)]))[0] == pytest.approx(p_value, rel=1e-6)
 
 
-def test_the_density_is_that_of_the_p_values():
-    rng = np.random.default_rng(9)
-    law = fit_normal_scores(np.concatenate([rng.gumbel(0.3, 0.02, 150), rng.uniform(0.6, 0.9, 50)]))
-    assert law.share == pytest.approx(0.75, abs=0.03)
-    places = np.linspace(0.0, 1.0, 20_001)
-    whole = integrate.trapezoid(law.density(places), places)
-    assert whole == pytest.approx(law.share, abs=0.01)
-
-
 @pytest.mark.parametrize("n", [1, 2, 5, 30])
 def test_equal_scores_are_all_normal(n):
     law = fit_normal_scores(np.full(n, 0.4))
@@ -105,14 +95,6 @@ def test_it_comes_back_from_json_and_damage_is_refused():
                    {"log_survival": values["log_survival"][::-1]}, {"location": "x"}):  # fmt: skip
         with pytest.raises((ValueError, TypeError)):
             NormalScores.from_json(values | damage)
-
-
-def test_gumbels_law_of_earlier_files_is_read_as_it_was():
-    law, want = NormalScores.gumbel(0.3, 0.02, 0.8), stats.gumbel_r(0.3, 0.02)
-    scores = np.linspace(0.25, 0.6, 50)
-    np.testing.assert_allclose(law.p_values(scores), want.sf(scores), rtol=2e-2)
-    np.testing.assert_allclose(law.density(scores), 0.8 * want.pdf(scores), rtol=3e-2, atol=1e-2)
-    assert law.quantile(0.01) == pytest.approx(want.isf(0.01), abs=1e-4)
 
 
 @pytest.mark.slow

@@ -152,17 +152,6 @@ def test_few_images_say_that_the_threshold_is_rough(n, rough):
     assert not calibrate(scores, ThresholdConfig(value=0.4)).rough
 
 
-@pytest.mark.parametrize("rule", ["mixture", "single law", "quartiles"])
-def test_calibrations_of_earlier_versions_are_read(rule):
-    law = {"location": 0.3, "scale": 0.02, "share": 0.8}
-    values = {"threshold": 0.39, "patch_threshold": 0.34, "rule": rule, "expected_rate": 0.01, "law": law}
-    found = Calibration.from_json(values, np.full(30, 0.5), np.zeros(30, bool))
-    assert found.rule == "rate" and found.threshold == 0.39 and found.images == 30
-    assert found.of(np.array([0.38, 0.4])).flagged.tolist() == [False, True]
-    again = Calibration.from_json(found.as_json(), found.p_values, found.flagged)
-    assert again.as_json() == found.as_json()
-
-
 @given(st.integers(2, 60), st.floats(1e-3, 1.9), st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 def test_any_set_gets_finite_thresholds_and_p_values(n, spread, seed):
