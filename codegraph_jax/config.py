@@ -160,22 +160,10 @@ class ConsistencyConfig:
     """Without it the result is mutual scoring alone."""
     statistic: str = field(default="f_test", metadata=choice("f_test", "endurance", "weighted"))
     """What makes a link suspicious: the test of a burnout, the ratio d(k) / d(omega), or its weighted form."""
-    windows: tuple[float, ...] = field(default=(0.25, 0.5, 0.95), metadata=within(0.0, 1.0))
-    """Shares of the references in which a burnout is looked for; groups up to half of the largest can be found."""
     level: float = field(default=1e-4, metadata=within(0.0, 1.0))
     """The p-value below which the burnout of a patch counts as evidence for a community."""
-    standout: float = field(default=0.95, metadata=within(0.0, 1.0))
-    """Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group."""
-    coverage: float = field(default=0.95, metadata=within(0.0, 1.0))
-    """Links are taken in order until they touch this share of the images."""
-    resolution: float = field(default=0.5, metadata=at_least(0.0))
-    """Least CPM resolution: links a pair of members must have in common on average."""
-    permutations: int = field(default=199, metadata=at_least(0))
-    """Shuffled graphs that a community is held against."""
     significance: float = field(default=0.01, metadata=within(0.0, 1.0))
     """Chance that a set in which nothing recurs gives any community; it is more where images are like each other."""
-    dependency: float = field(default=0.99, metadata=within(0.0, 1.0))
-    """Quantile among other images that a patch's dependency on its community must exceed to be flagged."""
     unsure: str = field(default="keep", metadata=choice("keep", "filter"))
     """What happens to a group that may be a harmless variant of good parts: it serves as ever, or is filtered too."""
 

@@ -202,7 +202,7 @@ class CoDeGraph:
             scores = decided.scores
             if config.scoring.rescore == "on":
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
-        lesson = Lesson(comparison, recurring, taken_out, consistency, decided)
+        lesson = Lesson(comparison, recurring, taken_out, decided)
         made = make_bank(config, self.backbone, lesson, bank_references) if bank_references else None
         about = {"weights": self.backbone.weights, "features": self.features, "seconds": dict(clock.seconds)}
         from_cache = features.found if config.data.cache else 0

@@ -16,7 +16,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.bank.standouts import PLACES, Standouts
 from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
-from codegraph_jax.config import Config, ConsistencyConfig
+from codegraph_jax.config import Config
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, Decided, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
@@ -44,14 +44,12 @@ class Lesson(NamedTuple):
         comparison: of all images of the run.
         found: what recurs in the set.
         taken_out: what must not serve as a reference.
-        consistency: the quantiles by which a recurring defect is recognised.
         decided: score, threshold and flags of the run's own photos.
     """
 
     comparison: Comparison
     found: Consistency
     taken_out: Filter
-    consistency: ConsistencyConfig
     decided: Decided
 
 
@@ -191,7 +189,7 @@ def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImage
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
         removed=taken_out.removed[references],
-        tests=_tests(comparison, panel, lesson.found, taken_out.pairs, lesson.consistency),
+        tests=_tests(comparison, panel, lesson.found, taken_out.pairs),
         parts=np.zeros(len(references), int),
     )
     return images, patch_scores
@@ -252,7 +250,6 @@ def _tests(
     panel: Panel,
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
-    consistency: ConsistencyConfig,
 ) -> list[Dependence]:
     """How the recurring defects are recognised by the references of the bank, all of their patches serving."""
     members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
@@ -260,7 +257,7 @@ def _tests(
         return []
     distances = np.concatenate(list(_mean_distances(comparison, panel)))
     distances[duplicates[: comparison.own][:, panel.columns]] = np.inf
-    return dependences(distances, comparison.references[panel.columns], members, panel.k, consistency)
+    return dependences(distances, comparison.references[panel.columns], members, panel.k)
 
 
 def _patterns(found: Consistency, images: int) -> list[Pattern]:

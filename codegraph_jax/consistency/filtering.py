@@ -11,12 +11,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import PatchBox
+from codegraph_jax.consistency.links import STANDOUT
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.similarity.judged import usual
 
+DEPENDENCY = 0.99
+"""Quantile among other images that a patch's dependency on its community must exceed to be flagged. [ours]"""
 FEWEST_OUTSIDE = 5
 """Images outside all communities, and references outside one, without which normality is anybody's guess."""
 
@@ -54,7 +56,6 @@ def dependences(
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     k: int,
-    config: ConsistencyConfig,
 ) -> list[Dependence]:
     """The limits of every community, learnt from the images outside of all; none where those are too few.
 
@@ -63,14 +64,13 @@ def dependences(
         references: image of each column.
         communities: image indices of each community.
         k: neighbours that a score averages.
-        config: the two quantiles.
     """
     held = as_distances(distances)
     outside = np.setdiff1d(np.arange(len(held)), [i for community in communities for i in community])
     if len(outside) < FEWEST_OUTSIDE:
         return []
     scores = held.scores(k, images=outside)
-    standout = float(np.quantile(usual(scores), config.standout))
+    standout = float(np.quantile(usual(scores), STANDOUT))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
@@ -78,7 +78,7 @@ def dependences(
             tests.append(Dependence(rest, 0.0, standout))
             continue
         without = held.scores(min(k, len(rest)), rest, outside)
-        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), config.dependency)
+        limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY)
         tests.append(Dependence(rest, float(limit), standout))
     return tests
 

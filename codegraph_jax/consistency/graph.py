@@ -19,6 +19,10 @@ from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import as_distances
 
+RESOLUTION = 0.5
+"""Least CPM resolution: links a pair of members must have in common on average. [ours]"""
+PERMUTATIONS = 199
+"""Shuffled graphs that a community is held against. [ours]"""
 LEAST_MEMBERS = 3
 """Two images that share a defect are two one-off defects that happen to look alike."""
 
@@ -186,7 +190,7 @@ def significant_communities(
         alike: of `likeness`.
         references: image of each of its columns.
         order: the images in an order that does not depend on how they were listed.
-        config: resolution, number of shuffled graphs, and significance.
+        config: significance.
     """
     is_reference = np.isin(np.arange(len(counts)), references)
     observed = mutual_weights(counts, is_reference)
@@ -195,8 +199,8 @@ def significant_communities(
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
     shuffled = Shuffler(canonical, nearest_first(alike, references, order))
     entries = len(counts) * (len(counts) - 1)
-    resolution, chance = config.resolution, []
-    for _ in range(config.permutations):
+    resolution, chance = RESOLUTION, []
+    for _ in range(PERMUTATIONS):
         weights = mutual_weights(shuffled(generator), canonical_reference)
         # a community must be denser than a shuffled graph is as a whole
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))

@@ -22,6 +22,12 @@ from codegraph_jax.scoring.distances import FARTHEST, SMALLEST_DISTANCE, Distanc
 from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.similarity.judged import usual
 
+WINDOWS = (0.25, 0.5, 0.95)
+"""Shares of the references in which a burnout is looked for; groups up to half of the largest can be found. [ours]"""
+STANDOUT = 0.95
+"""Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group. [ours]"""
+COVERAGE = 0.95
+"""Links are taken in order until they touch this share of the images. [ours]"""
 SMALLEST_WINDOW = 8
 """References in a window: below this, neither half holds enough spacings for a test."""
 
@@ -102,12 +108,12 @@ def find_links(
     Args:
         distances: mean over layers and degrees; infinite where a reference is the image itself.
         references: image of each column.
-        config: statistic, windows, level and the quantile beyond which a patch stands out.
+        config: statistic and level.
     """
     # the image itself and its duplicates serve no image
     held = as_distances(distances)
     others = int(held.serves().sum(axis=1).min())
-    windows = window_sizes(others, config.windows)
+    windows = window_sizes(others, WINDOWS)
     if not windows:
         return _nothing()
     if config.statistic == "f_test":
@@ -115,7 +121,7 @@ def find_links(
     return _ratio_links(held, references, windows[len(windows) // 2], config)
 
 
-def select_by_coverage(links: Links, images: int, coverage: float) -> Links:
+def select_by_coverage(links: Links, images: int, coverage: float = COVERAGE) -> Links:
     """Links in ascending order of their statistic until they touch a share `coverage` of the images.
 
     [paper, by name; the rule is ours]
@@ -133,7 +139,7 @@ def _burnout_links(
 ) -> Links:
     beyond = distances.smallest([window - 1 for window in windows])
     # one threshold a window: the quantile of d(omega) over all patches of the set
-    limits = np.array([np.quantile(usual(beyond[:, k]), config.standout) for k in range(len(windows))])
+    limits = np.array([np.quantile(usual(beyond[:, k]), STANDOUT) for k in range(len(windows))])
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
     # many stand out and few burn out: a device finds these, so that the others need not come to the host

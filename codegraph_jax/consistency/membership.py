@@ -70,11 +70,11 @@ def with_missed_members(
         distances: mean over layers and degrees.
         references: image of each column.
         k: neighbours that a score averages.
-        config: the quantiles and the significance.
+        config: the significance.
     """
     grown = [list(members) for members in communities]
     held = as_distances(distances)
-    tests = dependences(held, references, communities, k, config)
+    tests = dependences(held, references, communities, k)
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
     others = np.setdiff1d(np.arange(len(held)), [i for members in communities for i in members])

@@ -104,13 +104,13 @@ def find_communities(
     """
     images = len(distances)
     is_reference = np.isin(np.arange(images), references)
-    links = select_by_coverage(find_links(distances, references, config), images, config.coverage)
+    links = select_by_coverage(find_links(distances, references, config), images)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
     found = significant_communities(counts, likeness(distances, links), references, order, config)
-    found, views = _without_views(found, links, distances, references, k, grid, config)
+    found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k, config)
-    tests = dependences(distances, references, whole, k, config)
+    tests = dependences(distances, references, whole, k)
     shown = members_patches(distances, whole, tests, k)
     evidence = weigh(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
@@ -160,11 +160,10 @@ def _without_views(
     references: Int[np.ndarray, " m"],
     k: int,
     grid: tuple[int, int],
-    config: ConsistencyConfig,
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Tells the communities that share a defect from those that share a view."""
     members = [members for members, _ in found]
-    tied = members_patches(distances, members, dependences(distances, references, members, k, config), k)
+    tied = members_patches(distances, members, dependences(distances, references, members, k), k)
     tied[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, tied, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < VIEW]

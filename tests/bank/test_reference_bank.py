@@ -59,7 +59,7 @@ def recurring(monkeypatch):
         shows = np.zeros_like(consistency.shows)
         shows[:4, 0, :2] = 1
         communities = (Community((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
-        tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3], arguments[5])
+        tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
         return dataclasses.replace(consistency, communities=communities, shows=shows), tests
 
     monkeypatch.setattr(stages, "find_communities", found)

@@ -109,9 +109,9 @@ def test_a_comma_in_a_path_divides_nothing():
 
 
 def test_numbers_stay_numbers():
-    config = read(["/p", "--config.features.degrees=3,5", "--config.consistency.windows=(0.5,)", "--size", "336"])
+    config = read(["/p", "--config.features.degrees=3,5", "--config.data.draw.recurring=(0.5,)", "--size", "336"])
     assert config.features.degrees == (3, 5)
-    assert config.consistency.windows == (0.5,)
+    assert config.data.draw.recurring == (0.5,)
     assert read(["/p", "--config.backbone.blocks", "5"]).backbone.blocks == (5,)
     assert read(["b", "--config.back_to", "-1"], "extend").back_to == -1
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency import graph
 from codegraph_jax.consistency.graph import (
     Shuffler,
     communities,
@@ -83,8 +84,9 @@ def test_the_planted_group_is_the_only_significant_community():
     assert p_value == pytest.approx(1 / 200)
 
 
-def test_chance_gives_communities_no_more_often_than_promised():
-    config = ConsistencyConfig(significance=0.05, permutations=39)
+def test_chance_gives_communities_no_more_often_than_promised(monkeypatch):
+    monkeypatch.setattr(graph, "PERMUTATIONS", 39)
+    config = ConsistencyConfig(significance=0.05)
     flagged = 0
     for seed in range(40):
         counts = planted_counts(n=30, group=0, seed=seed, noise=0.6)
@@ -109,10 +111,10 @@ def counts_by_likeness(n, dimensions, seed):
 
 
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
-def test_images_that_are_alike_all_over_are_no_communities(dimensions):
+def test_images_that_are_alike_all_over_are_no_communities(dimensions, monkeypatch):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
-    config = ConsistencyConfig(permutations=99)
-    found = [bool(significant(*counts_by_likeness(40, dimensions, seed), config=config)) for seed in range(30)]
+    monkeypatch.setattr(graph, "PERMUTATIONS", 99)
+    found = [bool(significant(*counts_by_likeness(40, dimensions, seed))) for seed in range(30)]
     # 2 to 5 of 40 by BENCHMARKS.md, "Chance": more than is promised of images that are not alike
     assert sum(found) <= 4
 

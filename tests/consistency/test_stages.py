@@ -21,7 +21,7 @@ def find(tokens, config=None, references=None):
 
 
 def shown_patches(distances, references, communities, k):
-    tests = dependences(distances, references, communities, k, ConsistencyConfig())
+    tests = dependences(distances, references, communities, k)
     return members_patches(distances, communities, tests, k)
 
 

@@ -63,7 +63,7 @@ def group(monkeypatch):
         shows[: len(MEMBERS), :2, :2] = 1
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
         communities = (Community(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
-        tests = dependences(distances, arguments[0], [MEMBERS], arguments[3], arguments[5])
+        tests = dependences(distances, arguments[0], [MEMBERS], arguments[3])
         return dataclasses.replace(consistency, communities=communities, shows=shows), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
