@@ -19,7 +19,7 @@ from codegraph_jax.core.installing import extra, install_command
 
 OLDEST = (3, 11)
 NEEDED = (
-    "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "scikit-learn", "Pillow", "matplotlib",
+    "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
     "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
 )  # fmt: skip
 """Without one of these nothing runs."""

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
 
+from codegraph_jax.core.auroc import auroc
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import as_distances
 from codegraph_jax.similarity.judged import judged_patches
@@ -50,6 +50,6 @@ def agreement_elsewhere(
         if covered.all() or len(set(inside[usable])) < 2:
             continue
         to_image = to_references[usable][:, ~covered].mean(axis=1, dtype=np.float64)
-        areas.append(roc_auc_score(inside[usable], -to_image))
+        areas.append(auroc(-to_image[~inside[usable]], -to_image[inside[usable]]))
     # where nothing is left to look at, they agree everywhere
     return float(np.mean(areas)) if areas else 1.0

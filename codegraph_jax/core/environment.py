@@ -15,7 +15,7 @@ import psutil
 
 from codegraph_jax.core.errors import UserError
 
-PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "scikit-learn", "networkx", "Pillow")
+PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "numpy", "scipy", "networkx", "Pillow")
 
 
 _command = ""

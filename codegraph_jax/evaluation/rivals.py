@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import spearmanr
+
+from codegraph_jax.core.auroc import auroc
 
 DRAWS = 1000
 """Resampled sets by which two are told apart."""
@@ -42,14 +44,6 @@ def as_good_as(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) 
             continue
         kinds = [np.flatnonzero(labels == kind) for kind in (0, 1)]
         drawn = [rng.choice(kind, (DRAWS, len(kind))) for kind in kinds]
-        values = [_aurocs(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
+        values = [auroc(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
         differences += values[0] - values[1]
     return bool((differences > 0).mean() < CERTAIN)
-
-
-def _aurocs(normal: Float[np.ndarray, "d a"], anomalous: Float[np.ndarray, "d b"]) -> Float[np.ndarray, " d"]:
-    """Area under the ROC curve of each of d sets, from the ranks of the anomalous scores (Mann and Whitney)."""
-    (_, a), (_, b) = normal.shape, anomalous.shape
-    ranks = rankdata(np.concatenate([normal, anomalous], axis=1), axis=1)[:, a:]
-    found: Float[np.ndarray, " d"] = (ranks.sum(axis=1) - b * (b + 1) / 2) / (a * b)
-    return found

@@ -11,8 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, UInt8, UInt32
-from sklearn.metrics import roc_auc_score
 
+from codegraph_jax.core.auroc import auroc as area
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, TestSet
 from contrastive_jax.evaluation.metrics import detection_metrics
@@ -122,7 +122,7 @@ def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> floa
     """Area under the ROC curve of a score, larger = normal; None where a side is empty or a score not finite."""
     if normal.all() or not normal.any() or not np.isfinite(scores).all():
         return None
-    return float(roc_auc_score(normal, scores))
+    return float(area(scores[~normal], scores[normal]))
 
 
 def measure(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:

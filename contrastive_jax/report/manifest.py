@@ -11,7 +11,7 @@ import numpy as np
 from codegraph_jax.core.environment import package_versions
 from codegraph_jax.core.workdir import WorkdirError
 
-PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def fingerprint(*arrays: np.ndarray | None) -> str:
