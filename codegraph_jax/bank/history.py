@@ -1,6 +1,6 @@
 """What has happened to a bank since a run made it: which parts a person has approved, and when."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +58,28 @@ class Chapter:
         return cls(str(values["when"]), names, keys, int(values["last"]), calibration, marks, defective)
 
 
-def serving(parts: Int[np.ndarray, " k"], last: int) -> Bool[np.ndarray, " k"]:
-    """Which entries of a bank serve once so many parts were approved.
+def withdrawn(history: Sequence[Chapter]) -> set[int]:
+    """Numbers of the approved parts that were called defective later on."""
+    numbers: dict[str, int] = {}
+    found: set[int] = set()
+    for before, chapter in zip(history, history[1:]):
+        for place, key in enumerate(chapter.keys):
+            if not chapter.defective:
+                numbers[key] = before.last + 1 + place
+            elif key in numbers:
+                found.add(numbers.pop(key))
+    return found
+
+
+def serving(parts: Int[np.ndarray, " k"], history: Sequence[Chapter]) -> Bool[np.ndarray, " k"]:
+    """Which entries of a bank new images are compared with after the last chapter.
 
     Args:
         parts: number of the approved part that each entry comes from; 0: from the set.
-        last: of a chapter.
+        history: chapters of the bank.
     """
-    chosen: Bool[np.ndarray, " k"] = (parts == 0) | ((parts <= last) & (parts > last - MOST_PARTS))
+    last = history[-1].last
+    chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MOST_PARTS)
+    chosen &= ~np.isin(parts, list(withdrawn(history)))
+    chosen |= parts == 0
     return chosen

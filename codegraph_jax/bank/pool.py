@@ -24,7 +24,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from codegraph_jax.bank.history import serving
+from codegraph_jax.bank.history import Chapter, serving
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.products import inner_products
@@ -64,9 +64,9 @@ class Pool:
         """How many layers there are."""
         return len(self.vectors)
 
-    def at(self, last: int, without: int = 0) -> "Pool":
-        """Those that serve once so many parts were approved, but for those of one of these."""
-        return self._only(serving(self.parts, last) & ((self.parts != without) | (self.parts == 0)))
+    def at(self, history: Sequence[Chapter]) -> "Pool":
+        """Those that new images are compared with after the last of these chapters."""
+        return self._only(serving(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":
         """Without parts that were approved later, and with no more than `kept` of the others."""

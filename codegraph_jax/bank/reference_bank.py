@@ -266,7 +266,8 @@ class ReferenceBank(StoredBank):
 
         Good parts become references, and what stands out in those that were flagged is harmless from now on; defective
         ones are flagged from now on, and so are parts that show the same. The threshold stays as it is. The latest
-        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round. Of
+        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round; a
+        part that was approved and is called defective is no reference any more. Of
         more than `history.MOST_PARTS` good parts the oldest leave; the set that made the bank stays. Parts of which the
         same has been said already, pixel by pixel, are passed over.
 
@@ -294,9 +295,15 @@ class ReferenceBank(StoredBank):
         if not defective:
             references = references.extended(layers, last + 1).until(last + len(new), KEPT_PARTS)
             last += len(new)
+        called = tuple(str(names[features.kept[i]]) for i in new)
+        keys = tuple(features.keys[i].hex() for i in new)
+        chapter = Chapter(when, called, keys, last, self.calibration, (), defective)
+        # a part that was approved before must not be compared with itself
+        held = self.references.at((*self.history, chapter)) if defective else self.serving
+        others = held.patch_vectors()
         marks = {place: self.marks[place] for place in self.history[-1].marks}
         found = list(self.marks)
-        for i, name in ((i, str(names[features.kept[i]])) for i in new):
+        for i, name in zip(new, called):
             own = [np.asarray(layer[i])[None] for layer in features.layers]
             vectors = patch_vectors(own, self.frame.grid)
             opposite = "variant" if defective else "defect"
@@ -306,26 +313,17 @@ class ReferenceBank(StoredBank):
                 if mark.verdict != opposite or not mark.signature.shown(vectors).any()
             }
             judged = None if features.placement.judged is None else features.placement.judged[i]
-            scores = self._of_variant(self.serving.scores([layer[0] for layer in own], judged)[None], None)
+            scores = self._of_variant(held.scores([layer[0] for layer in own], judged)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # nothing is to be learnt from a good part that passes
             if defective or raw >= self.calibration.threshold:
                 stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
                 verdict: Verdict = "defect" if defective else "variant"
-                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name):
+                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, others):
                     marks[len(found)] = mark
                     found.append(mark)
-        chapter = Chapter(
-            when,
-            tuple(str(names[features.kept[i]]) for i in new),
-            tuple(features.keys[i].hex() for i in new),
-            last,
-            self.calibration,
-            tuple(marks),
-            defective,
-        )
         largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
-        history = (*self.history, chapter)
+        history = (*self.history, replace(chapter, marks=tuple(marks)))
         return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
 
     def back_to(self, chapter: int) -> "ReferenceBank":
@@ -369,8 +367,7 @@ class ReferenceBank(StoredBank):
     @cached_property
     def serving(self) -> ReferenceImages | Pool:
         """What of the references an image is held against now."""
-        last = self.history[-1].last
-        return self.references.at(last) if last else self.references
+        return self.references.at(self.history) if self.history[-1].last else self.references
 
     def _of_variant(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
@@ -388,18 +385,14 @@ class ReferenceBank(StoredBank):
         image: int,
         verdict: Verdict,
         name: str,
+        others: list[np.ndarray],
     ) -> Pattern | None:
-        """What stands out in a part, compared with what the bank holds of its set."""
+        """What stands out in a part, compared with the patch vectors of others."""
         patches = strongest(stands_out, scores)
         if not len(patches):
             return None
-        signature = mark_signature(vectors[patches], len(features.layers), self._set_vectors)
+        signature = mark_signature(vectors[patches], len(features.layers), others)
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
-
-    @cached_property
-    def _set_vectors(self) -> list[np.ndarray]:
-        """What marks are compared with."""
-        return self.references.patch_vectors()
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether images look like another product than that of the bank."""

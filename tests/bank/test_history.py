@@ -8,7 +8,7 @@ import pytest
 from codegraph_jax.bank import history as module
 from codegraph_jax.bank import reference_bank
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.history import serving
+from codegraph_jax.bank.history import Chapter, serving
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
@@ -75,6 +75,22 @@ def test_a_part_that_was_called_defective_is_flagged_and_so_is_its_like(made):
     again = after.extend([parts[0]])
     assert not again.flag(parts[:1]).any()
     assert again.back_to(1).flag(parts[:1]).all() and not again.back_to(0).known
+
+
+def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made, tmp_path):
+    bank, images = made
+    parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
+    wrong = parts[int(bank.score_samples(parts).argmax())]
+    assert bank.flag([wrong])[0]
+    usual = images[int(bank.score_samples(images).argmin())]
+    approved = bank.extend([usual]).extend([wrong])
+    assert not approved.flag([wrong])[0]
+    after = approved.extend([wrong], defective=True)
+    assert after.flag([wrong])[0] and [mark.verdict for mark in after.known] == ["defect"]
+    np.testing.assert_allclose(after.score_samples([wrong]), bank.extend([usual]).score_samples([wrong]), atol=1e-6)
+    after.save(str(tmp_path / "bank.safetensors"))
+    again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
+    assert again.flag([wrong])[0] and not again.back_to(2).flag([wrong])[0]
 
 
 def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
@@ -155,6 +171,14 @@ def test_a_history_that_does_not_fit_is_refused(made, tmp_path, damage):
 
 def test_which_entries_serve():
     parts = np.array([0, 0, 1, 5, 70])
-    assert serving(parts, 0).tolist() == [True, True, False, False, False]
-    assert serving(parts, 64).tolist() == [True, True, True, True, False]
-    assert serving(parts, 70).tolist() == [True, True, False, False, True]
+
+    def after(*counts, defective=()):
+        said = [(f"{place} {number}" for number in range(count)) for place, count in enumerate(counts)]
+        lasts = [0, *np.cumsum(counts).tolist()]
+        history = [Chapter("", (), tuple(keys), last, None) for keys, last in zip([(), *said], lasts)]
+        return serving(parts, [*history, Chapter("", (), defective, lasts[-1], None, (), True)]).tolist()
+
+    assert after() == [True, True, False, False, False]
+    assert after(64) == after(4, 60) == [True, True, True, True, False]
+    assert after(64, 6) == [True, True, False, False, True]
+    assert after(4, 60, defective=("1 0", "1 3")) == [True, True, True, False, False]
