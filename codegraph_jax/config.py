@@ -164,7 +164,7 @@ class ConsistencyConfig:
     """The p-value below which the burnout of a patch counts as evidence for a community."""
     significance: float = field(default=0.01, metadata=within(0.0, 1.0))
     """Chance that a set in which nothing recurs gives any community; it is more where images are like each other."""
-    unsure: str = field(default="keep", metadata=choice("keep", "filter"))
+    undecided: str = field(default="keep", metadata=choice("keep", "filter"))
     """What happens to a group that may be a harmless variant of good parts: it serves as ever, or is filtered too."""
 
 
@@ -374,7 +374,7 @@ class ExtendConfig:
     defective: bool = False
     """The parts are defective: they, and parts that show the same, are flagged from now on."""
     back_to: int = field(default=-1, metadata=at_least(-1))
-    """The chapter of its history to which the bank goes back, from 0, the set alone; -1: it does not."""
+    """The revision in its history to which the bank goes back, from 0, the set alone; -1: it does not."""
     save: str = field(default="", metadata=path_like())
     """The file to write; empty means that the bank's own is replaced."""
 

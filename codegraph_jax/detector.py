@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone, settings_of
-from codegraph_jax.bank.making import Lesson, check_bank, make_bank
+from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered import Filter, variant_scores
-from codegraph_jax.consistency.products import find_products, products_of
+from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
@@ -37,14 +37,14 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.reading import frame_for, read_features
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import neighbour_count
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
-from codegraph_jax.similarity.choosing import choose
+from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore
-from codegraph_jax.similarity.effort import is_affordable
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.set_plan import SetPlan, plan_set
 from codegraph_jax.similarity.tables import compare_images
+from codegraph_jax.similarity.time_estimate import is_affordable
 
 
 class TooFewImages(UserError):
@@ -82,7 +82,7 @@ class CoDeGraph:
         loaded = backbone if isinstance(backbone, Backbone) else load_backbone(settings.backbone)
         cells = settings.backbone.image_size // loaded.preset.patch_size
         how = settings.features.degrees, (cells, cells), loaded.preset.width
-        similarity, self.choice = choose(settings.similarity, *how)
+        similarity, self.choice = autotune(settings.similarity, *how)
         self._set_up(replace(settings, similarity=similarity), mesh, loaded)
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
@@ -187,11 +187,11 @@ class CoDeGraph:
         consistency = consistency or self.config.consistency
         self._check(bank_references, review)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
-        everybody = Panel.of(comparison, config.scoring.fraction)
+        everybody = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
         with clock("scoring"):
-            layer_scores = panel_scores(comparison, everybody)
+            layer_scores = subset_scores(comparison, everybody)
         if consistency.enabled:
             with clock("consistency"):
                 recurring, taken_out = find_consistent(comparison, everybody.k, consistency, patterns)
@@ -202,8 +202,8 @@ class CoDeGraph:
             scores = decided.scores
             if config.scoring.rescore == "on":
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
-        lesson = Lesson(comparison, recurring, taken_out, decided)
-        made = make_bank(config, self.backbone, lesson, bank_references) if bank_references else None
+        inputs = BankInputs(comparison, recurring, taken_out, decided)
+        made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
         about = {"weights": self.backbone.weights, "features": self.features, "seconds": dict(clock.seconds)}
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)

@@ -47,8 +47,8 @@ class DetectionResult:
             those may exceed 1.
         from_cache: images whose features came from the cache.
         value_range: how samples that do not have 8 bits were shown; None: there were none.
-        products: which product each image shows, 0 for the most frequent one (`consistency.products`) [n]; None: not
-            looked at.
+        products: which product each image shows, 0 for the most frequent one (`consistency.mixed_products`) [n]; None:
+            not looked at.
         bank: the references and thresholds for the days to come, where `detect` was asked for them.
         keys: digest of the content of each image, in hexadecimal [n].
         variant: name of the score that `patch_scores` and `scores_raw` are of (`scoring.variants`).

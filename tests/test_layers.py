@@ -1,4 +1,4 @@
-"""The plan of the house: imports run downwards, and nothing imports its caller (CONTRIBUTING.md draws it)."""
+"""The layers: imports run downwards, and nothing imports its caller (CONTRIBUTING.md has the map)."""
 
 import ast
 import builtins
@@ -12,7 +12,7 @@ import pytest
 from codegraph_jax.commands.launch import TASKS
 
 ROOT = Path(__file__).parents[1]
-FLOORS = (
+LAYERS = (
     "core",
     "config",
     "data",
@@ -33,7 +33,7 @@ FLOORS = (
     "tasks",
     "commands",
 )
-"""Rooms and loose modules of codegraph_jax from the ground up: each may import those before it."""
+"""Packages and single modules of codegraph_jax, the lowest layer first: each may import those before it."""
 SHARED = {"core", "data", "distributed"}
 """What contrastive_jax may use."""
 LOOSE = {"__init__.py", "__main__.py", "py.typed", "detector.py", "result.py", "config.py"}
@@ -54,16 +54,16 @@ def imports(package: str) -> Iterator[tuple[Path, str]]:
                     yield file.relative_to(ROOT), name
 
 
-def room(module: str) -> str:
+def layer(module: str) -> str:
     return module.split(".")[1]
 
 
 def test_nothing_lies_loose_but_the_story_its_result_and_its_settings():
     here = ROOT / "codegraph_jax"
     assert {path.name for path in here.iterdir() if path.is_file()} == LOOSE
-    rooms = {path.name for path in here.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms | {name.removesuffix(".py") for name in LOOSE if name.endswith(".py") and name[0] != "_"} == set(
-        FLOORS
+    packages = {path.name for path in here.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert packages | {name.removesuffix(".py") for name in LOOSE if name.endswith(".py") and name[0] != "_"} == set(
+        LAYERS
     )
 
 
@@ -73,14 +73,14 @@ def test_imports_run_downwards():
         if file in (Path("codegraph_jax/__init__.py"), Path("codegraph_jax/__main__.py")):
             continue
         here = file.parts[1].removesuffix(".py")
-        if module.startswith("contrastive_jax") or FLOORS.index(room(module)) > FLOORS.index(here):
+        if module.startswith("contrastive_jax") or LAYERS.index(layer(module)) > LAYERS.index(here):
             upwards.append(f"{file} imports {module}")
     assert not upwards
 
 
 def test_the_trainer_uses_what_is_shared_and_nothing_else():
     used = {(str(file), module) for file, module in imports("contrastive_jax") if module.startswith("codegraph_jax")}
-    assert not [f"{file} imports {module}" for file, module in used if room(module) not in SHARED]
+    assert not [f"{file} imports {module}" for file, module in used if layer(module) not in SHARED]
     assert used
 
 

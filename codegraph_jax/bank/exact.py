@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.bank.history import Chapter, serving
+from codegraph_jax.bank.history import BankRevision, serving
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtered import bar
 from codegraph_jax.consistency.filtering import Dependence, recognise
@@ -49,8 +49,8 @@ class ReferenceImages:
         """How many layers there are."""
         return len(self.layers)
 
-    def at(self, history: Sequence[Chapter]) -> "ReferenceImages":
-        """Those that new images are compared with after the last of these chapters."""
+    def at(self, history: Sequence[BankRevision]) -> "ReferenceImages":
+        """Those that new images are compared with after the last of these revisions."""
         kept = serving(self.parts, history)
         own, count = int((self.parts == 0).sum()), int(kept.sum())
         approved = np.arange(own, count)

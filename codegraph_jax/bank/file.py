@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.backbones import weights_identity
+from codegraph_jax.bank.calibration_set import CalibrationSet
 from codegraph_jax.bank.exact import ReferenceImages
-from codegraph_jax.bank.history import Chapter
+from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.bank.taught import Taught
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Pattern, Product
@@ -53,14 +53,14 @@ class StoredBank:
         tokens: type to which patch tokens are rounded before they are.
         patterns: what recurred in the set, what it is taken for, and how often it was seen.
         calibration: thresholds, p-values and flags of the set's n images as this bank scores them.
-        taught: what it remembers of the set.
-        history: its beginning, and one chapter for each time that it was extended.
+        calibration_set: what it remembers of the set.
+        history: its beginning, and one revision for each time that it was extended.
         scale: scores that heat maps draw as nothing and as full colour.
         value_range: how samples that do not have 8 bits are shown, as in the set; None: the set had none.
         frame: how photographs become grids of patches.
         roi: what of every photograph is inspected, stretched over each; None: everything.
         variant: name of the score (`scoring.variants`).
-        marks: patterns known from single photos that a person has judged; the last chapter says which of them count.
+        marks: patterns known from single photos that a person has judged; the last revision says which of them count.
         product: what the photos of the set have in common.
         stored_as: type of the patch tokens in the file that it was read from.
         largest: pixels of the largest photograph of the set; 0 where it is not known.
@@ -72,8 +72,8 @@ class StoredBank:
     tokens: np.dtype[Any]
     patterns: list[Pattern]
     calibration: Calibration
-    taught: Taught
-    history: tuple[Chapter, ...]
+    calibration_set: CalibrationSet
+    history: tuple[BankRevision, ...]
     scale: tuple[float, float]
     value_range: ValueRange | None
     frame: Frame
@@ -110,7 +110,7 @@ class StoredBank:
         tensors |= {f"layer{k}": np.asarray(layer).astype(DTYPES[dtype]) for k, layer in enumerate(layers)}
         tensors |= {"set_flagged": self.calibration.flagged, "set_p_values": self.calibration.p_values}
         tensors["parts"] = references.parts
-        tensors |= self.taught.tensors()
+        tensors |= self.calibration_set.tensors()
         if self.roi is not None:
             tensors["roi"] = self.roi
         about = {
@@ -133,7 +133,7 @@ class StoredBank:
             "marks": [mark.as_json() for mark in self.marks],
             "product": self.product.as_json(),
             "largest": self.largest,
-            "history": [chapter.as_json() for chapter in self.history],
+            "history": [revision.as_json() for revision in self.history],
             **of_kind,
         }
         write_tensors(path, tensors, about)
@@ -157,13 +157,13 @@ class StoredBank:
             _refuse(path, reason)
         if reason := bank.references.damage():
             _refuse(path, reason)
-        lasts = [chapter.last for chapter in bank.history]
+        lasts = [revision.last for revision in bank.history]
         if not lasts or lasts != sorted(lasts) or lasts[0] != 0 or bank.references.parts.max() > lasts[-1]:
             _refuse(path, "its history does not fit its tensors")
         known = [*bank.patterns, *bank.marks]
         if any(pattern.signature.prototypes.shape[1] != bank.references.depth for pattern in known):
             _refuse(path, "its patterns do not fit its tensors")
-        if any(not 0 <= place < len(bank.marks) for chapter in bank.history for place in chapter.marks):
+        if any(not 0 <= place < len(bank.marks) for revision in bank.history for place in revision.marks):
             _refuse(path, "its history does not fit its marks")
         return bank
 
@@ -242,8 +242,8 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
         tokens=np.dtype(feature_type(tokens, "float32")),
         patterns=[Pattern.from_json(pattern) for pattern in about["patterns"]],
         calibration=calibration,
-        taught=Taught.read(tensors),
-        history=tuple(Chapter.from_json(chapter) for chapter in about["history"]),
+        calibration_set=CalibrationSet.read(tensors),
+        history=tuple(BankRevision.from_json(revision) for revision in about["history"]),
         scale=(float(about["scale"][0]), float(about["scale"][1])),
         value_range=ValueRange.from_json(about["value_range"]) if about["value_range"] else None,
         frame=frame,

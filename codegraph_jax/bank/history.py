@@ -16,7 +16,7 @@ KEPT_PARTS = 3 * MOST_PARTS
 
 
 @dataclass(frozen=True)
-class Chapter:
+class BankRevision:
     """One extension of a bank, or its beginning.
 
     Attributes:
@@ -50,7 +50,7 @@ class Chapter:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Chapter":
+    def from_json(cls, values: Mapping[str, Any]) -> "BankRevision":
         """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
         names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
         calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
@@ -58,25 +58,25 @@ class Chapter:
         return cls(str(values["when"]), names, keys, int(values["last"]), calibration, marks, defective)
 
 
-def withdrawn(history: Sequence[Chapter]) -> set[int]:
+def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     """Numbers of the approved parts that were called defective later on."""
     numbers: dict[str, int] = {}
     found: set[int] = set()
-    for before, chapter in zip(history, history[1:]):
-        for place, key in enumerate(chapter.keys):
-            if not chapter.defective:
+    for before, revision in zip(history, history[1:]):
+        for place, key in enumerate(revision.keys):
+            if not revision.defective:
                 numbers[key] = before.last + 1 + place
             elif key in numbers:
                 found.add(numbers.pop(key))
     return found
 
 
-def serving(parts: Int[np.ndarray, " k"], history: Sequence[Chapter]) -> Bool[np.ndarray, " k"]:
-    """Which entries of a bank new images are compared with after the last chapter.
+def serving(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
+    """Which entries of a bank new images are compared with after the last revision.
 
     Args:
         parts: number of the approved part that each entry comes from; 0: from the set.
-        history: chapters of the bank.
+        history: revisions of the bank.
     """
     last = history[-1].last
     chosen: Bool[np.ndarray, " k"] = (parts <= last) & (parts > last - MOST_PARTS)

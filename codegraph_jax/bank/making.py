@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.backbones import Backbone
+from codegraph_jax.bank.calibration_set import MOST_PEAKS, CalibrationSet
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
-from codegraph_jax.bank.history import Chapter
+from codegraph_jax.bank.history import BankRevision
+from codegraph_jax.bank.peak_patches import PLACES, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.bank.standouts import PLACES, Standouts
-from codegraph_jax.bank.taught import MOST_STANDOUTS, Taught
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, Decided, apply_marks, calibrator_of
-from codegraph_jax.consistency.filtered import Filter, excuse, filtered_scores, rescored
+from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
@@ -29,7 +29,7 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import FEW, variant
 from codegraph_jax.similarity.comparison import Comparison, mean_distances
@@ -37,7 +37,7 @@ from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.query import query_options
 
 
-class Lesson(NamedTuple):
+class BankInputs(NamedTuple):
     """What a run knows when it makes a bank.
 
     Attributes:
@@ -71,7 +71,7 @@ def check_bank(config: Config, references: int) -> None:
         )
 
 
-def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -> ReferenceBank:
+def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: int) -> ReferenceBank:
     """A bank of a set; every process ends with the same.
 
     The threshold is learnt from the scores of the set as the bank gives them, without the patches that show a recurring
@@ -80,24 +80,26 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
     Args:
         config: settings of the run.
         backbone: of the run.
-        lesson: what the run knows.
+        inputs: what the run knows.
         wanted: how many references a bank of whole images holds, chosen by their content from those of the set.
     """
-    config, lesson = _as_decided(config, lesson)
-    comparison, own, decided = lesson.comparison, lesson.comparison.own, lesson.decided
+    config, inputs = _as_decided(config, inputs)
+    comparison, own, decided = inputs.comparison, inputs.comparison.own, inputs.decided
     placement, grid = comparison.features.placement.of(slice(own)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
-        references, patch_scores = _pool(config, lesson)
+        references, patch_scores = _pool(config, inputs)
     else:
-        references, patch_scores = _images(config, lesson, wanted)
+        references, patch_scores = _images(config, inputs, wanted)
     maps = variant(decided.variant).of_photo(patch_scores).reshape(-1, *grid)
-    proven = lesson.found.proven(own)
-    calibration = _calibrated(maps, placement, proven, config, lesson)
+    proven = inputs.found.proven(own)
+    calibration = _calibrated(maps, placement, proven, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
     calibration = calibration.of(raw, proven | known)
-    taught = Taught(raw.astype(np.float64), proven, _standouts(comparison, lowered, ~calibration.flagged))
+    calibration_set = CalibrationSet(
+        raw.astype(np.float64), proven, _standouts(comparison, lowered, ~calibration.flagged)
+    )
     low, high = scale_ends(placement.judged_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
         # a density lies higher above its own median than a mean of distances: usual peaks would look like something
@@ -109,12 +111,12 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
         weights=backbone.weights,
         references=references,
         tokens=np.dtype(comparison.features.layers[0].dtype),
-        patterns=_patterns(lesson.found, own),
+        patterns=_patterns(inputs.found, own),
         marks=tuple(marks),
         variant=decided.variant,
         product=Product.of(images),
         calibration=calibration,
-        taught=taught,
+        calibration_set=calibration_set,
         history=_history(calibration, decided.answers, len(marks)),
         scale=(low, high),
         value_range=comparison.features.value_range,
@@ -125,27 +127,27 @@ def make_bank(config: Config, backbone: Backbone, lesson: Lesson, wanted: int) -
     )
 
 
-def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Chapter, ...]:
+def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[BankRevision, ...]:
     """The set, and what a person has said of its photos."""
-    history = [Chapter("", (), (), 0, calibration, tuple(range(marks)))]
+    history = [BankRevision("", (), (), 0, calibration, tuple(range(marks)))]
     for defective in (False, True):
         photos = [p for p in answers.photos.values() if p.verdict is not None and p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
-            history.append(Chapter("", names, keys, 0, calibration, tuple(range(marks)), defective))
+            history.append(BankRevision("", names, keys, 0, calibration, tuple(range(marks)), defective))
     return tuple(history)
 
 
-def _as_decided(config: Config, lesson: Lesson) -> tuple[Config, Lesson]:
+def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
     """Settings and distances of the score that was chosen, so that the bank scores by it."""
-    chosen, comparison = variant(lesson.decided.variant), lesson.comparison
+    chosen, comparison = variant(inputs.decided.variant), inputs.comparison
     if chosen.few:
         fraction = min(FEW, config.scoring.fraction)
         config = replace(config, scoring=replace(config.scoring, fraction=fraction))
     if chosen.finest:
         degrees = comparison.options.degrees
-        lesson = lesson._replace(comparison=comparison.of_degree(degrees.index(min(degrees))))
-    return config, lesson
+        inputs = inputs._replace(comparison=comparison.of_degree(degrees.index(min(degrees))))
+    return config, inputs
 
 
 def _calibrated(
@@ -153,15 +155,15 @@ def _calibrated(
     placement: Placement,
     proven: Bool[np.ndarray, " n"],
     config: Config,
-    lesson: Lesson,
+    inputs: BankInputs,
 ) -> Calibration:
     """The thresholds of the set as the bank scores it: by the same answers, or for as many photos, as the run's own."""
-    scores, decided = image_scores(maps, placement.frame.size, placement.contents()), lesson.decided
+    scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
     calibration = calibrate(scores, config.threshold, proven)
     rule = decided.calibration.rule
     if rule == "looks":
-        keys = [key.hex() for key in lesson.comparison.features.keys[: len(scores)]]
-        duplicates = [[i for i in group if i < len(scores)] for group in lesson.found.duplicates]
+        keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
+        duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
         named = {decided.variant: scores}
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.moved(calibrator.threshold, rule)
@@ -175,12 +177,12 @@ def _calibrated(
     return calibration
 
 
-def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
+def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
     """Some images of the set, and how all of them score by these."""
-    comparison, taken_out = lesson.comparison, lesson.taken_out
-    panel = Panel.of(comparison, config.scoring.fraction, wanted)
-    references, counts = comparison.references[panel.columns], comparison.features.counts
-    patch_scores = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)[: comparison.own]
+    comparison, taken_out = inputs.comparison, inputs.taken_out
+    subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
+    references, counts = comparison.references[subset.columns], comparison.features.counts
+    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[: comparison.own]
     start = sum(counts[: jax.process_index()])
     mine = references - start
     mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
@@ -189,26 +191,26 @@ def _images(config: Config, lesson: Lesson, wanted: int) -> tuple[ReferenceImage
         fraction=config.scoring.fraction,
         layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
         removed=taken_out.removed[references],
-        tests=_tests(comparison, panel, lesson.found, taken_out.pairs),
+        tests=_tests(comparison, subset, inputs.found, taken_out.pairs),
         parts=np.zeros(len(references), int),
     )
     return images, patch_scores
 
 
-def _pool(config: Config, lesson: Lesson) -> tuple[Pool, Float[np.ndarray, "n p"]]:
+def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """Some patches of the set, and how its images score by pools of the others' patches."""
-    comparison, taken_out, own = lesson.comparison, lesson.taken_out, lesson.comparison.own
-    layers = _own_scores(comparison, lesson.found, taken_out, config.scoring.fraction)
-    scores = [np.stack([excuse(degree, taken_out.excused) for degree in layer])[:, :own] for layer in layers]
+    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
+    layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
+    scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
     mean, judged = mean_over_layers(scores), comparison.features.placement.judged
-    ordinary = variant(lesson.decided.variant).of_photo(mean) < lesson.decided.calibration.unusual
+    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.unusual
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
     # what stands out is no reference; where that leaves nothing, there is nothing else
     allowed = usable & ~taken_out.removed[:own] & ordinary
-    allowed &= ~lesson.found.proven(own)[:, None]
+    allowed &= ~inputs.found.proven(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
-    return pool, excuse(candidates.held_out_scores(config.bank.patches), taken_out.excused[:own])
+    return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:own])
 
 
 def _own_scores(
@@ -216,38 +218,38 @@ def _own_scores(
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Scores of the patches as a pool takes them: no lower than the images give them that show no recurring defect.
 
-    The members of a recurring defect vouch for it, and for what is around it, also in images that are not known as
+    The members of a recurring defect make it and its surroundings look normal, also in images that are not known as
     members. As they give no patches, they must not make those of others look ordinary either.
     """
-    everybody = Panel.of(comparison, fraction)
+    everybody = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
-    panels = [everybody]
+    subsets = [everybody]
     if FEWEST_OUTSIDE <= len(columns) < len(everybody.columns):
-        panels.append(Panel(columns, neighbour_count(len(columns), fraction)))
-    scores = [rescored(comparison, panel, panel_scores(comparison, panel), taken_out) for panel in panels]
+        subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
+    scores = [rescored(comparison, subset, subset_scores(comparison, subset), taken_out) for subset in subsets]
     return [np.maximum.reduce(layer) for layer in zip(*scores)]
 
 
-def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> Standouts:
+def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> PeakPatches:
     """Where the images that passed differ most from the others, in every process the same."""
     features, grid, rank = comparison.features, comparison.options.grid, jax.process_index()
     start = sum(features.counts[:rank])
     # by content: nothing must depend on how the images were listed
-    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_STANDOUTS // PLACES]
+    chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
     for i in sorted(chosen):
         if start <= i < start + features.counts[rank]:
             own = patch_vectors([np.asarray(layer[i - start])[None] for layer in features.layers], grid)[0]
-            found = Standouts.of(own, maps[i])
+            found = PeakPatches.of(own, maps[i])
             vectors.append(found.vectors)
             scores.append(found.scores)
-    return Standouts(*(processes.gather_rows(np.concatenate(part)) for part in (vectors, scores)))
+    return PeakPatches(*(processes.gather_rows(np.concatenate(part)) for part in (vectors, scores)))
 
 
 def _tests(
     comparison: Comparison,
-    panel: Panel,
+    subset: ReferenceSubset,
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[Dependence]:
@@ -255,9 +257,9 @@ def _tests(
     members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
     if not members:
         return []
-    distances = np.concatenate(list(_mean_distances(comparison, panel)))
-    distances[duplicates[: comparison.own][:, panel.columns]] = np.inf
-    return dependences(distances, comparison.references[panel.columns], members, panel.k)
+    distances = np.concatenate(list(_mean_distances(comparison, subset)))
+    distances[duplicates[: comparison.own][:, subset.columns]] = np.inf
+    return dependences(distances, comparison.references[subset.columns], members, subset.k)
 
 
 def _patterns(found: Consistency, images: int) -> list[Pattern]:
@@ -266,9 +268,9 @@ def _patterns(found: Consistency, images: int) -> list[Pattern]:
     return [pattern for pattern in patterns if pattern]
 
 
-def _mean_distances(comparison: Comparison, panel: Panel) -> Iterator[Float[np.ndarray, "b R p"]]:
+def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:
     """Of some images of the set at a time: a copy of all tables would be large."""
     tables = comparison.host_tables()
-    size = at_once(sum(4 * len(table) * len(panel.columns) * table.shape[3] for table in tables))
+    size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
     for start in range(0, comparison.own, size):
-        yield mean_distances([table[:, start : min(start + size, comparison.own), panel.columns] for table in tables])
+        yield mean_distances([table[:, start : min(start + size, comparison.own), subset.columns] for table in tables])

@@ -3,7 +3,7 @@
 By mutual scoring a patch x is scored by the mean of its distances to the images that are nearest to it. Where y is a
 patch of the set whose own score is s(y), the triangle inequality bounds that by |x - y| + s(y); between vectors of many
 dimensions, whose differences are nearly at right angles, sqrt(|x - y|^2 + s(y)^2) is close to it. Several patches of
-the pool that are near vouch for x more than one does; so the pool is a kernel density,
+the pool that are near are stronger evidence for x than one is; so the pool is a kernel density,
 
     score(x)^2 = -2 / b log mean over y of exp(-b / 2 (|x - y|^2 + s(y)^2)),    b = SHARPNESS / median of s(y)^2,
 
@@ -24,10 +24,10 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from codegraph_jax.bank.history import Chapter, serving
+from codegraph_jax.bank.history import BankRevision, serving
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
@@ -64,8 +64,8 @@ class Pool:
         """How many layers there are."""
         return len(self.vectors)
 
-    def at(self, history: Sequence[Chapter]) -> "Pool":
-        """Those that new images are compared with after the last of these chapters."""
+    def at(self, history: Sequence[BankRevision]) -> "Pool":
+        """Those that new images are compared with after the last of these revisions."""
         return self._only(serving(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":

@@ -25,12 +25,12 @@ from scipy.ndimage import maximum_filter
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
-from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, Chapter
+from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
+from codegraph_jax.bank.peak_patches import APART, PeakPatches
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.bank.standouts import APART, Standouts
 from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
-from codegraph_jax.consistency.community import Sighting
-from codegraph_jax.consistency.filtered import excuse
+from codegraph_jax.consistency.community import PatternMatch
+from codegraph_jax.consistency.filtered import clip_to_median
 from codegraph_jax.consistency.marks import mark_signature, strongest
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
 from codegraph_jax.consistency.recognition import numbered
@@ -79,9 +79,9 @@ class Inspection:
     flagged: Bool[np.ndarray, " n"]
     placement: Placement
     shows: Int[np.ndarray, "n h w"]
-    sightings: tuple[Sighting, ...]
+    sightings: tuple[PatternMatch, ...]
     inspected: Sequence[Inspected] = ()
-    standouts: Sequence[Standouts] = ()
+    standouts: Sequence[PeakPatches] = ()
     foreign: bool = False
 
     def __repr__(self) -> str:
@@ -143,7 +143,7 @@ class ReferenceBank(StoredBank):
         patterns = self.known
         shows = [np.zeros((len(patterns), 0, patches), bool)]
         keys: list[str] = []
-        found: list[Standouts] = []
+        found: list[PeakPatches] = []
         features_of = [np.zeros((0, len(self.product.mean)), np.float32)]
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
@@ -167,11 +167,11 @@ class ReferenceBank(StoredBank):
                 found += self._standouts(features, own, shows[-1], standouts)
         shown = np.concatenate(shows, axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
-        excused = np.asarray(shown[verdicts == "variant"].any(axis=0))
+        clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
         numbers = numbered(
             dict(enumerate(shown, 1)), (np.flatnonzero(verdicts == "defect") + 1).tolist(), shown.shape[1:]
         )
-        patch_scores = self._of_variant(np.concatenate(scores), excused)
+        patch_scores = self._of_variant(np.concatenate(scores), clipped)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         single = np.array([pattern.single for pattern in patterns], bool)
@@ -197,7 +197,7 @@ class ReferenceBank(StoredBank):
             placement=placement,
             shows=numbers.reshape(-1, *grid),
             sightings=tuple(
-                Sighting(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
+                PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
@@ -297,9 +297,9 @@ class ReferenceBank(StoredBank):
             last += len(new)
         called = tuple(str(names[features.kept[i]]) for i in new)
         keys = tuple(features.keys[i].hex() for i in new)
-        chapter = Chapter(when, called, keys, last, self.calibration, (), defective)
+        revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
         # a part that was approved before must not be compared with itself
-        held = self.references.at((*self.history, chapter)) if defective else self.serving
+        held = self.references.at((*self.history, revision)) if defective else self.serving
         others = held.patch_vectors()
         marks = {place: self.marks[place] for place in self.history[-1].marks}
         found = list(self.marks)
@@ -323,28 +323,28 @@ class ReferenceBank(StoredBank):
                     marks[len(found)] = mark
                     found.append(mark)
         largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
-        history = (*self.history, replace(chapter, marks=tuple(marks)))
+        history = (*self.history, replace(revision, marks=tuple(marks)))
         return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
 
-    def back_to(self, chapter: int) -> "ReferenceBank":
-        """The bank as it was after a chapter of its history, from 0.
+    def back_to(self, revision: int) -> "ReferenceBank":
+        """The bank as it was after a revision of its history, from 0.
 
         Raises:
             BankError: there is none, or what served then is no longer kept.
         """
-        if not 0 <= chapter < len(self.history):
-            raise BankError(f"the history of this bank has the chapters 0 to {len(self.history) - 1}, not {chapter}")
-        then = self.history[chapter]
+        if not 0 <= revision < len(self.history):
+            raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
+        then = self.history[revision]
         needed = range(max(1, then.last - MOST_PARTS + 1), then.last + 1)
         # an approved part that added nothing has no entry; those that were dropped were the oldest
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
-            raise BankError(f"what served after chapter {chapter} is no longer kept: the last {KEPT_PARTS} parts are")
+            raise BankError(f"what served after revision {revision} is no longer kept: the last {KEPT_PARTS} parts are")
         return replace(
             self,
             references=self.references.until(then.last, KEPT_PARTS),
             calibration=then.calibration,
-            history=self.history[: chapter + 1],
+            history=self.history[: revision + 1],
         )
 
     def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
@@ -357,7 +357,7 @@ class ReferenceBank(StoredBank):
     @property
     def answered(self) -> dict[str, bool]:
         """Parts that a person has called defective or good (False), by the digest of their pixels."""
-        return {key: chapter.defective for chapter in self.history for key in chapter.keys}
+        return {key: revision.defective for revision in self.history for key in revision.keys}
 
     @property
     def known(self) -> list[Pattern]:
@@ -373,7 +373,7 @@ class ReferenceBank(StoredBank):
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
     ) -> Float[np.ndarray, "n h w"]:
         """Patch scores as the bank's variant has them, those of harmless patches lowered first."""
-        lowered = scores if clipped is None else excuse(scores, clipped)
+        lowered = scores if clipped is None else clip_to_median(scores, clipped)
         return variant(self.variant).of_photo(lowered).reshape(-1, *self.frame.grid)
 
     def _mark(
@@ -429,16 +429,16 @@ class ReferenceBank(StoredBank):
         scores: Sequence[Float[np.ndarray, " p"]],
         shows: Bool[np.ndarray, "s b p"],
         least: float,
-    ) -> Iterator[Standouts]:
+    ) -> Iterator[PeakPatches]:
         """What stands out in each of some images, away from patches that show a pattern: neighbours tell of it too."""
         for i, own in enumerate(scores):
             known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
-                yield Standouts.nothing(sum(layer.shape[-1] for layer in features.layers))
+                yield PeakPatches.nothing(sum(layer.shape[-1] for layer in features.layers))
             else:
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
-                yield Standouts.of(vectors, unknown.reshape(self.frame.grid), least)
+                yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
         """What of each photograph is inspected: by a place of the kind of `config.data.roi` or as in the set, and where

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 
 DIMENSIONS = 128
 """To which vectors are projected at random before they are compared (Johnson and Lindenstrauss; PatchCore does too)."""

@@ -29,7 +29,7 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import pairwise_distances, tile_options
 from codegraph_jax.similarity.resident import ResidentTables
@@ -87,12 +87,12 @@ def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[
         return [pairwise_distances(layer, options, references) for layer in features.layers]
 
     comparison = Comparison(features, timed("distances", distances), references, options, listed=n)
-    panel = Panel.of(comparison, FRACTION)
-    scores = timed("scores", lambda: panel_scores(comparison, panel))
+    subset = ReferenceSubset.of(comparison, FRACTION)
+    scores = timed("scores", lambda: subset_scores(comparison, subset))
     # whatever recurs is taken out, so that there is something to take out
-    judging = replace(ConsistencyConfig(), unsure="filter")
-    _, taken_out = timed("consistency", lambda: find_consistent(comparison, panel.k, judging))
-    timed("filtered scores", lambda: filtered_scores(comparison, panel, scores, taken_out))
+    judging = replace(ConsistencyConfig(), undecided="filter")
+    _, taken_out = timed("consistency", lambda: find_consistent(comparison, subset.k, judging))
+    timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, taken_out))
     return found
 
 

@@ -73,7 +73,7 @@ class Community:
 
 
 @dataclass(frozen=True)
-class Sighting:
+class PatternMatch:
     """A pattern that a person has judged before, and where it is seen again.
 
     Attributes:
@@ -109,7 +109,7 @@ class Consistency:
     graph: nx.Graph = field(default_factory=nx.Graph)
     shows: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     spacing_law: SpacingLaw | None = None
-    sightings: tuple[Sighting, ...] = ()
+    sightings: tuple[PatternMatch, ...] = ()
     others: tuple[Pattern, ...] = ()
     product: Product | None = None
 

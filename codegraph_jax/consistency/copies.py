@@ -1,7 +1,7 @@
-"""What recurs, told of a listing in which some images occur more than once. [ours]
+"""Recurring groups of a list in which some images occur more than once. [ours]
 
-Identical images are one witness, however often they are listed: everything is decided on distinct images, and told of
-their copies afterwards.
+Identical images count as one observation, however often they are listed: everything is decided on distinct images, and
+their copies get the same results afterwards.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

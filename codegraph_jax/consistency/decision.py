@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.filtered import excuse
+from codegraph_jax.consistency.filtered import clip_to_median
 from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
@@ -222,7 +222,7 @@ def apply_marks(
         return patch_scores, np.zeros(count, bool)
     shown = recognise_all([mark.signature for mark in marks], features, (height, width))
     harmless = np.array([mark.verdict == "variant" for mark in marks])
-    flat = excuse(patch_scores.reshape(count, -1), shown[harmless].any(axis=0))
+    flat = clip_to_median(patch_scores.reshape(count, -1), shown[harmless].any(axis=0))
     return flat.reshape(patch_scores.shape), shown[~harmless].any(axis=(0, 2))
 
 

@@ -1,4 +1,4 @@
-"""Near-duplicate photographs of one part: no recurring defect, and no independent witnesses either. [ours]
+"""Near-duplicate photographs of one part: no recurring defect, and no independent observations either. [ours]
 
 Their patches agree everywhere, those of a recurring defect in one region only. Left in, they would be the densest
 community of all; and each would hide the other's defects.

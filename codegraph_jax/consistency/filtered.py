@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.scoring.mutual import mean_of_smallest, mean_over_layers
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.variants import FEW, VARIANTS
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.multihost import changes_everywhere
 from codegraph_jax.similarity.removal import Changes, Neighbours
-from codegraph_jax.similarity.resident import Barred, ResidentTables
+from codegraph_jax.similarity.resident import ReferenceMask, ResidentTables
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Filter:
         pairs: references that must not serve an image at all [n, m].
         removed: patches that serve nobody; they are still scored [n, p].
         barred: references that must not serve some patches.
-        excused: patches that count as normal: no more anomalous than the rest of their image usually is [n, p].
+        clipped: patches that count as normal: no more anomalous than the rest of their image usually is [n, p].
     """
 
     pairs: Bool[np.ndarray, "n m"]
     removed: Bool[np.ndarray, "n p"]
-    barred: Sequence[Barred]
-    excused: Bool[np.ndarray, "n p"]
+    barred: Sequence[ReferenceMask]
+    clipped: Bool[np.ndarray, "n p"]
 
     @classmethod
     def nothing(cls, comparison: Comparison) -> "Filter":
@@ -46,12 +46,12 @@ class Filter:
 
 def filtered_scores(
     comparison: Comparison,
-    panel: Panel,
+    subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
 ) -> Float[np.ndarray, "n p"]:
-    """Scores by a panel without what the filter takes out, averaged over layers and degrees; see `rescored`."""
-    return excuse(mean_over_layers(rescored(comparison, panel, scores, taken_out)), taken_out.excused)
+    """Scores by a subset without what the filter takes out, averaged over layers and degrees; see `rescored`."""
+    return clip_to_median(mean_over_layers(rescored(comparison, subset, scores, taken_out)), taken_out.clipped)
 
 
 def variant_scores(
@@ -68,31 +68,34 @@ def variant_scores(
         standard: mutual scores by this fraction.
         taken_out: what must not serve; None: nothing is taken out.
     """
-    panels = {False: Panel.of(comparison, fraction), True: Panel.of(comparison, min(FEW, fraction))}
+    subsets = {
+        False: ReferenceSubset.of(comparison, fraction),
+        True: ReferenceSubset.of(comparison, min(FEW, fraction)),
+    }
     found = {}
-    for few, panel in panels.items():
+    for few, subset in subsets.items():
         variants = [variant for variant in VARIANTS if variant.few == few]
-        layers = panel_scores(comparison, panel) if few else standard
+        layers = subset_scores(comparison, subset) if few else standard
         if taken_out:
-            layers = rescored(comparison, panel, layers, taken_out)
+            layers = rescored(comparison, subset, layers, taken_out)
         for variant in variants:
             scores = mean_over_layers(variant.select(layers, comparison.options.degrees))
-            found[variant.name] = variant.of_photo(excuse(scores, taken_out.excused) if taken_out else scores)
+            found[variant.name] = variant.of_photo(clip_to_median(scores, taken_out.clipped) if taken_out else scores)
     return {variant.name: found[variant.name] for variant in VARIANTS}
 
 
 def rescored(
     comparison: Comparison,
-    panel: Panel,
+    subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
 ) -> list[Float[np.ndarray, "r n p"]]:
-    """Scores of each layer and degree by a panel without what the filter takes out; nothing is excused yet.
+    """Scores of each layer and degree by a subset without what the filter takes out; nothing is clipped yet.
 
     Args:
         comparison: of all images.
-        panel: the references that score.
-        scores: of `panel_scores`.
+        subset: the references that score.
+        scores: of `subset_scores`.
         taken_out: what must not serve.
     """
     features, references, tables = comparison.features, comparison.references, comparison.tables
@@ -100,29 +103,29 @@ def rescored(
         pairs = taken_out.pairs if comparison.barred is None else taken_out.pairs | comparison.barred
         if not (pairs.any() or taken_out.removed.any() or taken_out.barred):
             return [layer.copy() for layer in scores]
-        return tables.scores_without(panel.k, panel.columns, pairs, taken_out.barred, taken_out.removed)
+        return tables.scores_without(subset.k, subset.columns, pairs, taken_out.barred, taken_out.removed)
     removed = np.zeros_like(taken_out.removed)
-    serving = references[panel.columns]
+    serving = references[subset.columns]
     removed[serving] = taken_out.removed[serving]
-    barring = _Barring(taken_out, panel, comparison.barred, comparison.shape[1])
-    neighbours = Neighbours(panel.columns, panel.k, barring.bar)
+    barring = _Barring(taken_out, subset, comparison.barred, comparison.shape[1])
+    neighbours = Neighbours(subset.columns, subset.k, barring.bar)
     found = [layer.copy() for layer in scores]
     for layer, table, tokens in zip(found, tables, features.layers):
         counts, options = features.counts, comparison.options
         changes = changes_everywhere(table, tokens, counts, removed, references, options, neighbours)
         for degree, changed in enumerate(changes):
-            _rescore(layer[degree], table[degree], panel, changed, barring)
+            _rescore(layer[degree], table[degree], subset, changed, barring)
     return found
 
 
-def excuse(scores: Float[np.ndarray, "n p"], excused: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-    """The scores of excused patches lowered to the median of their image."""
-    images = np.flatnonzero(excused.any(axis=1))
+def clip_to_median(scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
+    """The scores of clipped patches lowered to the median of their image."""
+    images = np.flatnonzero(clipped.any(axis=1))
     if len(images):
         scores = scores.copy()
         judged = np.where(scores[images] >= 0, scores[images], np.nan)
         lowered = np.minimum(scores[images], np.nanmedian(judged, axis=1, keepdims=True))
-        scores[images] = np.where(excused[images], lowered, scores[images])
+        scores[images] = np.where(clipped[images], lowered, scores[images])
     return scores
 
 
@@ -142,13 +145,15 @@ def bar(
 
 
 class _Barring:
-    """Which references of a panel must not serve which patches of an image."""
+    """Which references of a subset must not serve which patches of an image."""
 
-    def __init__(self, taken_out: Filter, panel: Panel, already: Bool[np.ndarray, "n m"] | None, references: int):
+    def __init__(
+        self, taken_out: Filter, subset: ReferenceSubset, already: Bool[np.ndarray, "n m"] | None, references: int
+    ):
         pairs = taken_out.pairs if already is None else taken_out.pairs | already
-        self._images = pairs[:, panel.columns]
+        self._images = pairs[:, subset.columns]
         self.place = np.full(references, -1)
-        self.place[panel.columns] = np.arange(len(panel.columns))
+        self.place[subset.columns] = np.arange(len(subset.columns))
         self._patch_count = taken_out.removed.shape[1]
         self._patches = []
         for barred in taken_out.barred:
@@ -165,14 +170,14 @@ class _Barring:
     def bar(
         self, i: int, distances: Float[np.ndarray, "c q"], patches: Int[np.ndarray, " q"] | slice = slice(None)
     ) -> None:
-        """Makes distances of some patches of an image to the panel infinite where they must not serve, in place."""
+        """Makes distances of some patches of an image to the subset infinite where they must not serve, in place."""
         bar(distances, self._images[i], [(columns, chosen[i, patches]) for columns, chosen in self._patches])
 
 
 def _rescore(
     scores: Float[np.ndarray, "n p"],
     table: Float[np.ndarray, "n m p"],
-    panel: Panel,
+    subset: ReferenceSubset,
     changed: Changes,
     barring: _Barring,
 ) -> None:
@@ -189,10 +194,10 @@ def _rescore(
         if not touched.any():
             return
         patches = np.flatnonzero(touched)
-        rows = table[i][np.ix_(panel.columns, patches)]
+        rows = table[i][np.ix_(subset.columns, patches)]
         rows[barring.place[changed.column[own]], np.searchsorted(patches, changed.patch[own])] = changed.distance[own]
         barring.bar(i, rows, patches)
-        scores[i, patches] = mean_of_smallest(rows, panel.k)
+        scores[i, patches] = mean_of_smallest(rows, subset.k)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(rescore_image, range(len(table))))

@@ -96,7 +96,7 @@ class Shuffler:
     """Leads the links of every image to other images by a random exchange among targets that are about as like it.
 
     How many links an image has, how they bundle on few targets (the patches of one image are no independent
-    witnesses), and how much they prefer images that look like it all over stays; only which of several images alike
+    observations), and how much they prefer images that look like it all over stays; only which of several images alike
     they lead to becomes chance.
     """
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.community import Consistency, Sighting
+from codegraph_jax.consistency.community import Consistency, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
@@ -71,7 +71,7 @@ def with_verdicts(
             number = homes[k][0]
         else:
             number = further = further + 1
-        sightings.append(Sighting(pattern, number, tuple(images)))
+        sightings.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
     return replace(found, communities=tuple(communities), sightings=tuple(sightings)), elsewhere
 

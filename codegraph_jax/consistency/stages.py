@@ -40,7 +40,7 @@ from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import mean_of
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.resident import Barred
+from codegraph_jax.similarity.resident import ReferenceMask
 
 
 def find_consistent(
@@ -141,16 +141,16 @@ def _filter(
     duplicates: Bool[np.ndarray, "n m"],
     nothing: Bool[np.ndarray, "n p"],
 ) -> Filter:
-    """What the verdicts mean: defects serve nobody and are judged from outside, variants are excused."""
+    """What the verdicts mean: defects serve nobody and are judged from outside, variants are clipped."""
     barred = []
     for number in found.numbers("defect"):
         inside = np.isin(references, found.images(number))
         # where nearly all images show it, nobody is left to judge by
         if np.count_nonzero(~inside) >= FEWEST_OUTSIDE:
-            barred.append(Barred(np.flatnonzero(inside), shows[number]))
+            barred.append(ReferenceMask(np.flatnonzero(inside), shows[number]))
     removed = np.any([nothing, *(patches for _, patches in barred)], axis=0)
-    excused = np.any([nothing, *(shows[number] for number in found.numbers("variant"))], axis=0)
-    return Filter(duplicates, removed, barred, excused)
+    clipped = np.any([nothing, *(shows[number] for number in found.numbers("variant"))], axis=0)
+    return Filter(duplicates, removed, barred, clipped)
 
 
 def _without_views(

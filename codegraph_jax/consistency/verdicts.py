@@ -70,16 +70,16 @@ def weigh(
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))
-        witnesses = [
-            _witness(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
+        evidence = [
+            _member_evidence(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
             for i, to_references in zip(members, held.images(members))
         ]
-        known = np.array([witness for witness in witnesses if witness])
+        known = np.array([observed for observed in evidence if observed])
         found.append(Evidence(*np.median(known, axis=0).tolist()) if len(known) else None)
     return found
 
 
-def _witness(
+def _member_evidence(
     distances: Float[np.ndarray, "m p"],
     inside: Int[np.ndarray, " a"],
     outside: Int[np.ndarray, " b"],
@@ -119,4 +119,4 @@ def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
         return "undecided"
     repeats_roughly = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
     one_kind = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
-    return "defect" if config.unsure == "filter" or (repeats_roughly and one_kind) else "undecided"
+    return "defect" if config.undecided == "filter" or (repeats_roughly and one_kind) else "undecided"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.core.timing import interleaved
 
 SIDE = {"cpu": 1440}

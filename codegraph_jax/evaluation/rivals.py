@@ -33,7 +33,7 @@ def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]
     return float(np.mean([spearmanr(own.values, other[name].values).statistic for name, own in one.items()]))
 
 
-def as_good_as(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
+def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
     """Whether chance may have made the difference of two image AUROC: a paired bootstrap over the images."""
     rng = np.random.default_rng(0)
     differences = np.zeros(DRAWS)

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.bank.file import BankError
+from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.bank.standouts import Standouts
 from codegraph_jax.config import DataConfig, ThresholdConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
@@ -58,7 +58,7 @@ class _Look:
     """One picture as the bank sees it."""
 
     part: Part
-    standouts: Standouts
+    standouts: PeakPatches
     defects: tuple[str, ...]
     foreign: bool = False
 
@@ -91,7 +91,7 @@ class Inspector:
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
         self._unusual = bank.calibration.unusual
-        self._known = bank.taught.standouts
+        self._known = bank.calibration_set.standouts
 
     def warm_up(self) -> None:
         """Compiles and loads everything that the first part would wait for."""
@@ -171,7 +171,7 @@ class Inspector:
 
     def _judged(self, part: Part, source: str) -> _Look:
         began = time.perf_counter()
-        nothing = Standouts.nothing(0)
+        nothing = PeakPatches.nothing(0)
         try:
             picture = load_image(source, self.bank.value_range)
             if (count := picture.info.get("pages", 1)) > 1:
@@ -259,7 +259,7 @@ class Inspector:
     def _restored(self) -> tuple[Drift, Recurrence]:
         """The monitors as the ledger knows them."""
         if self._monitors is None:
-            ledger, taught = self.ledger, self.bank.taught
+            ledger, taught = self.ledger, self.bank.calibration_set
             scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven]
             state = ledger.monitor("drift") or {}
             if ledger.monitor("bank") not in (None, self.bank.name):
@@ -272,7 +272,7 @@ class Inspector:
             width = len(backbone.blocks) * backbone.preset.width
             known = ledger.monitor("recurrence")
             usual = (known or {}).get("usual", ())
-            kept = [(number, Standouts.from_bytes(data)) for number, data in ledger.standouts(WINDOW + len(usual))]
+            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.standouts(WINDOW + len(usual))]
             # those of another backbone cannot be compared
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
             self._monitors = drift, Recurrence(known, kept)

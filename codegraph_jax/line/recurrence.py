@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.line.part import Alarm
 
 LIMITS = (0.6, 0.7, 0.8)
@@ -75,9 +75,9 @@ class Recurrence:
     def __init__(
         self,
         state: Mapping[str, Any] | None = None,
-        parts: Iterable[tuple[int, Standouts]] = (),
+        parts: Iterable[tuple[int, PeakPatches]] = (),
     ):
-        self._parts: deque[tuple[int, Standouts]] = deque()
+        self._parts: deque[tuple[int, PeakPatches]] = deque()
         self._links: dict[int, dict[int, float]] = {}
         self._announced: set[int] = set((state or {}).get("announced", ()))
         self._named: dict[str, list[int]] = {k: list(v) for k, v in (state or {}).get("named", {}).items()}
@@ -87,7 +87,7 @@ class Recurrence:
         self._known = [standouts for part, standouts in kept if part in self._usual]
         self._add_all((part, standouts) for part, standouts in kept if part not in self._usual)
 
-    def update(self, part: int, standouts: Standouts, defects: Sequence[str] = ()) -> list[Alarm]:
+    def update(self, part: int, standouts: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
         """Takes a part; returns the alarms that it raises.
 
         Args:
@@ -152,12 +152,12 @@ class Recurrence:
             "quiet": sorted(self._quiet),
         }
 
-    def _add_all(self, parts: Iterable[tuple[int, Standouts]]) -> None:
+    def _add_all(self, parts: Iterable[tuple[int, PeakPatches]]) -> None:
         for part, standouts in parts:
             if len(news := self._news(standouts)):
                 self._add(part, news)
 
-    def _news(self, standouts: Standouts) -> Standouts:
+    def _news(self, standouts: PeakPatches) -> PeakPatches:
         """What is not as usual."""
         for known in self._known:
             standouts = standouts.unlike(known, LIMITS[-1])
@@ -205,11 +205,11 @@ class Recurrence:
         further = (chains + PRIOR_FURTHER * chance) / (links * max(count - 2, 0) + PRIOR_FURTHER)
         return expected_groups(count, len(group), chance, further)
 
-    def _add(self, part: int, standouts: Standouts) -> None:
+    def _add(self, part: int, standouts: PeakPatches) -> None:
         if self._parts:
             vectors = np.concatenate([other.vectors for _, other in self._parts])
             scores = np.concatenate([other.scores for _, other in self._parts])
-            alike = standouts.alikeness(Standouts(vectors, scores)).min(axis=0)
+            alike = standouts.alikeness(PeakPatches(vectors, scores)).min(axis=0)
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
             nearest = np.minimum.reduceat(alike, starts)
             own = self._links.setdefault(part, {})

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.community import Community, Sighting
+from codegraph_jax.consistency.community import Community, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Verdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
@@ -36,7 +36,7 @@ class Recurrence:
     number: int
     members: tuple[int, ...]
     community: Community | None
-    sighting: Sighting | None
+    sighting: PatternMatch | None
     pattern: Pattern | None
     sheet: Path
 
@@ -104,7 +104,7 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     return lines
 
 
-def _last_lot(sighting: Sighting | None) -> str:
+def _last_lot(sighting: PatternMatch | None) -> str:
     return f", last lot {sighting.pattern.shown} of {sighting.pattern.images}" if sighting else ""
 
 

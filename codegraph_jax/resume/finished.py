@@ -7,7 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, Sighting
+from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, PatternMatch
 from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
@@ -111,7 +111,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
             shows=arrays["shows"],
             spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
             sightings=tuple(
-                Sighting(Pattern.from_json(seen["pattern"]), seen["number"], tuple(seen["images"]))
+                PatternMatch(Pattern.from_json(seen["pattern"]), seen["number"], tuple(seen["images"]))
                 for seen in about["sightings"]
             ),
             others=tuple(Pattern.from_json(pattern) for pattern in about["others"]),

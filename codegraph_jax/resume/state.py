@@ -34,7 +34,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.finished import read_result, write_result
-from codegraph_jax.resume.unfinished import Unfinished
+from codegraph_jax.resume.partial_run import PartialRun
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
 FORMAT = 4
@@ -106,12 +106,12 @@ class RunState:
             logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
             return None
 
-    def unfinished(self, category: str, frame: Frame) -> Unfinished:
+    def partial_run(self, category: str, frame: Frame) -> PartialRun:
         """Features and tables of a category, whose photographs are framed like this."""
         config, directory = self._config, self._tables[category]
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         keep_features = not config.data.cache
-        return Unfinished(directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.keep)
+        return PartialRun(directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.keep)
 
     def finish(self, category: str, result: DetectionResult) -> None:
         """Keeps a result in the place of the features and tables that it was made from."""

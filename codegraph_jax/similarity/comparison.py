@@ -73,7 +73,7 @@ class Comparison:
         listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
         barred: references that must not serve an image, besides itself; None: there are none.
         roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.
-        products: which product each image shows (`consistency.products`); None: not looked at.
+        products: which product each image shows (`consistency.mixed_products`); None: not looked at.
     """
 
     features: Features

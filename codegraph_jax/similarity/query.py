@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.similarity.tiles import (
     PatchSet,
     TileOptions,

@@ -34,7 +34,7 @@ from codegraph_jax.similarity.programs import (
     refill_table,
     table_scores,
 )
-from codegraph_jax.similarity.sharding import go_round, shards_of
+from codegraph_jax.similarity.sharding import run_ring, shards_of
 from codegraph_jax.similarity.spread import SpreadTable
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
@@ -42,13 +42,13 @@ CALLS = 32
 """Calls that make a table, whatever its size: as many steps has the progress bar."""
 
 MEETING_BYTES = 2**26
-"""Distances of one meeting of two devices."""
+"""Distances of pairs of one step of the ring."""
 
 Table = list[Float[Array, "r s t p"]]
 """Distances of one layer, infinite in the rows and columns that fill it up: of each device those of its images."""
 
 
-class Stripe(NamedTuple):
+class RowShard(NamedTuple):
     """The images whose distances are on a device, from the first to before the second number."""
 
     device: jax.Device
@@ -86,13 +86,13 @@ class LayerStore(Protocol):
 class HostView:
     """A table on devices [r, n, m, p], of which each degree comes to the host when it is asked for."""
 
-    def __init__(self, table: Table, stripes: Sequence[Stripe], references: int):
-        self._table, self._stripes, self._references = table, stripes, references
+    def __init__(self, table: Table, row_shards: Sequence[RowShard], references: int):
+        self._table, self._row_shards, self._references = table, row_shards, references
 
     @property
     def nbytes(self) -> int:
         degrees, _, _, patches = self._table[0].shape
-        images = sum(stripe.images for stripe in self._stripes)
+        images = sum(row_shard.images for row_shard in self._row_shards)
         return int(degrees * images * self._references * patches * self._table[0].dtype.itemsize)
 
     def __len__(self) -> int:
@@ -100,11 +100,13 @@ class HostView:
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]:
         for degree in range(len(self)):
-            parts = [to_host(part[degree])[: stripe.images] for part, stripe in zip(self._table, self._stripes)]
+            parts = [
+                to_host(part[degree])[: row_shard.images] for part, row_shard in zip(self._table, self._row_shards)
+            ]
             yield np.concatenate(parts)[:, : self._references]
 
 
-class Barred(NamedTuple):
+class ReferenceMask(NamedTuple):
     """References that must not serve some patches.
 
     Attributes:
@@ -154,9 +156,9 @@ class ResidentTables:
         self.shape = (n, len(references), p)
         self._layers, self._references, self._options, self._mesh = layers, references, options, mesh
         self._shards = shards_of(mesh, (n,))
-        self._stripes = [Stripe(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
+        self._row_shards = [RowShard(device, int(a), int(b)) for device, (a, b) in zip(mesh.devices, self._shards)]
         lengths = [len(layer.rows) for layer in layers if isinstance(layer, DeviceLayer)]
-        longest = max(stripe.images for stripe in self._stripes)
+        longest = max(row_shard.images for row_shard in self._row_shards)
         self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
         self._judged = None if judged is None else self._rows(judged)
         self._pairs = schedule(n, references)
@@ -170,7 +172,7 @@ class ResidentTables:
             else:
                 table = self._made(number, progress)
                 if store:
-                    store.keep(number, HostView(table, self._stripes, len(references)))
+                    store.keep(number, HostView(table, self._row_shards, len(references)))
             scores.append(list(map(table_scores, table, k_there, serves)))
             total = list(map(add, total, table))
             if kept is None or number < kept:
@@ -178,8 +180,8 @@ class ResidentTables:
             del table
         count = self._each(np.float32(len(layers) * len(options.degrees)))
         self.means = [
-            Mean(divide(part, divisor), stripe.images, len(references))
-            for part, divisor, stripe in zip(total, count, self._stripes)
+            Mean(divide(part, divisor), row_shard.images, len(references))
+            for part, divisor, row_shard in zip(total, count, self._row_shards)
         ]
         self._k, self._first_scores = k, list(map(self._fetched, scores))
 
@@ -205,7 +207,7 @@ class ResidentTables:
         k: int,
         columns: Int[np.ndarray, " c"],
         pairs: Bool[np.ndarray, "n m"],
-        barred: Sequence[Barred] = (),
+        barred: Sequence[ReferenceMask] = (),
         removed: Bool[np.ndarray, "n p"] | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Mutual scores of every layer where some references, or patches of references, must not serve.
@@ -268,11 +270,11 @@ class ResidentTables:
         """By devices whose images meet in a ring."""
         table = SpreadTable(self._mesh, self._shards, self._pairs.column, self._part)
         degrees, _, _, patches = self._part
-        longest = max(stripe.images for stripe in self._stripes)
+        longest = max(row_shard.images for row_shard in self._row_shards)
         # few calls, and what one of them gives, four bytes a distance both ways, is small beside the table
         most = min(longest**2 // CALLS, MEETING_BYTES // (2 * 4 * degrees * patches))
         how = self._mesh, self._shards, self._options, self._references
-        go_round(self._layers[number], *how, table.keep, progress, most=max(CHUNK_TILES, most))
+        run_ring(self._layers[number], *how, table.keep, progress, most=max(CHUNK_TILES, most))
         return table.parts()
 
     @property
@@ -297,10 +299,10 @@ class ResidentTables:
     def _copied(self, table: Float[np.ndarray, "r n m p"]) -> Table:
         """A table of the host on the devices."""
         parts = []
-        for stripe in self._stripes:
+        for row_shard in self._row_shards:
             part = np.full(self._part, np.inf, np.float32)
-            part[:, : stripe.images, : self.shape[1]] = table[:, stripe.start : stripe.stop]
-            parts.append(to_device(part, stripe.device))
+            part[:, : row_shard.images, : self.shape[1]] = table[:, row_shard.start : row_shard.stop]
+            parts.append(to_device(part, row_shard.device))
         return parts
 
     def _without(
@@ -338,11 +340,11 @@ class ResidentTables:
             places, leaving = np.arange(len(losing)), self._each(_filled_up(removed[losing], size))
         listed = self._each(_filled_up(np.stack([places, column], axis=1).astype(np.int32), self._columns))
         waiting: list[Array] = []
-        for start, stop in _spans(max(s.images for s in self._stripes) * len(losing), pairs_of_a_turn(options)):
+        for start, stop in _spans(max(s.images for s in self._row_shards) * len(losing), pairs_of_a_turn(options)):
             done = []
-            for d, stripe in enumerate(self._stripes):
-                ends = np.minimum([start, stop], stripe.images * len(losing))
-                numbers = to_device(np.array([*ends, max(stripe.images, 1)], np.int32), stripe.device)
+            for d, row_shard in enumerate(self._row_shards):
+                ends = np.minimum([start, stop], row_shard.images * len(losing))
+                numbers = to_device(np.array([*ends, max(row_shard.images, 1)], np.int32), row_shard.device)
                 table[d], turns = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
                 done.append(turns)
             for turns in waiting:
@@ -372,13 +374,13 @@ class ResidentTables:
     def _rows(self, values: Any) -> list[Array]:
         """On each device the values of its images, and zeros up to the padded number."""
         return [
-            to_device(_filled_up(np.asarray(values[stripe.start : stripe.stop]), self._images), stripe.device)
-            for stripe in self._stripes
+            to_device(_filled_up(np.asarray(values[row_shard.start : row_shard.stop]), self._images), row_shard.device)
+            for row_shard in self._row_shards
         ]
 
     def _fetched(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
         """What the devices have of their images, on the host."""
-        return np.concatenate([to_host(x)[:, : s.images] for x, s in zip(parts, self._stripes)], axis=1)
+        return np.concatenate([to_host(x)[:, : s.images] for x, s in zip(parts, self._row_shards)], axis=1)
 
 
 def _filled_up(values: np.ndarray, rows: int) -> np.ndarray:

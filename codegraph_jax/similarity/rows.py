@@ -19,7 +19,7 @@ from scipy import ndimage
 from scipy.cluster.vq import kmeans2
 
 from codegraph_jax.core.arrays import CPU_THREADS
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.similarity.tiles import cosine_to_distance
 
 TIE = 4e-6

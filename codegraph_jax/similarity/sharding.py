@@ -4,7 +4,7 @@ Each device holds a shard of the images. In step s it meets the shard of the dev
 turn every two shards have met, since one tile serves both directions. Where the number of devices is even, two shards
 meet twice in the last step, once on either device, and each takes half of the pairs.
 
-Where devices cannot hold three shards at once (its own, the visitor and the next one), every shard is cut into parts:
+Where devices cannot hold three shards at once (its own, a remote one and the next), every shard is cut into parts:
 part a of all devices meets part a in half a turn, and part b in a whole one.
 
 A pair is computed by the same function as on one device, with the image of lower index on the left, so the distances
@@ -52,29 +52,29 @@ Shards = Int[np.ndarray, "d 2"]
 
 
 @dataclass(frozen=True)
-class Meeting:
+class RingStep:
     """What every device does at once: pairs of one of its own images with one of the shard that visits it.
 
     Attributes:
         step: how many places the visiting shard has come.
-        own, visitor: places of the images in the two shards [d, b]; where there is nothing to do, the first pair again.
+        own, remote: places of the images in the two shards [d, b]; where there is nothing to do, the first pair again.
         valid: which of them count [d, b].
     """
 
     step: int
     own: Int[np.ndarray, "d b"]
-    visitor: Int[np.ndarray, "d b"]
+    remote: Int[np.ndarray, "d b"]
     valid: Int[np.ndarray, "d b"]
 
 
-Keep = Callable[[Meeting, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
-"""Begins to write the distances of a meeting of two shards, both ways, to their places; what it returns waits for that.
+Keep = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
+"""Begins to write the distances of one step of the ring, both ways, to their places; what it returns waits for that.
 It may be given those of a pair again after a device has run out of memory."""
 
 
-def meetings(
+def ring_steps(
     mine: Shards, theirs: Shards, references: Int[np.ndarray, " m"], batch: int = 1, most: int = CHUNK_TILES
-) -> Iterator[Meeting]:
+) -> Iterator[RingStep]:
     """The schedule: each pair of images of which one is a reference, once, on one device.
 
     Args:
@@ -82,7 +82,7 @@ def meetings(
         theirs: shards that travel, the same or others.
         references: indices of the images that serve as references.
         batch: pairs in one product.
-        most: pairs of a device in one meeting.
+        most: pairs of a device in one step.
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in _steps(mine, theirs)]
@@ -91,12 +91,12 @@ def meetings(
     for step, (lists, length) in enumerate(zip(steps, longest)):
         # a step without work still passes the shards on
         for start in range(0, max(length, 1), size):
-            own, visitor, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
+            own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
             for d, pairs in enumerate(lists):
                 count = max(0, min(size, len(pairs) - start))
-                own[d, :count], visitor[d, :count] = pairs.at(np.arange(start, start + count))
+                own[d, :count], remote[d, :count] = pairs.at(np.arange(start, start + count))
                 valid[d, :count] = True
-            yield Meeting(step, own, visitor, valid)
+            yield RingStep(step, own, remote, valid)
 
 
 def _steps(mine: Shards, theirs: Shards) -> range:
@@ -105,12 +105,12 @@ def _steps(mine: Shards, theirs: Shards) -> range:
 
 
 def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> PairListing:
-    """Places (in its own shard, in that of the visitor) of the pairs that device d computes in a step."""
+    """Places (in its own shard, in the remote one) of the pairs that device d computes in a step."""
     v = (d + step) % len(mine)
     # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
     twice = np.array_equal(mine, theirs) and step > 0 and 2 * step == len(mine)
-    own, visitor = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
-    return pairs_of_shards(own, visitor, references, (0 if d < v else 1) if twice else None)
+    own, remote = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
+    return pairs_of_shards(own, remote, references, (0 if d < v else 1) if twice else None)
 
 
 def _chunk_size(lengths: list[int], batch: int, most: int) -> int:
@@ -152,11 +152,11 @@ def all_distances(
     distances = allocate((len(options.degrees), n, len(references), normalised.shape[1]))
     distances.fill(np.inf)
     offset = sum(counts[: jax.process_index()])
-    go_round(normalised, mesh, shards, options, references, partial(_keep, distances, column, mesh), progress, offset)
+    run_ring(normalised, mesh, shards, options, references, partial(_keep, distances, column, mesh), progress, offset)
     return distances
 
 
-def go_round(
+def run_ring(
     normalised: Any,
     mesh: DeviceMesh,
     shards: Shards,
@@ -247,24 +247,24 @@ def _meet_all(
             waiting[0]()
             progress(waiting[1])
 
-    for meeting in meetings(mine, theirs, references, options.batch, most):
-        begins = meeting.step > at_step or waiting is None
-        if meeting.step > at_step:
-            visiting, at_step = arriving, meeting.step
-        pass_on = begins and meeting.step < last_step
+    for ring_step in ring_steps(mine, theirs, references, options.batch, most):
+        begins = ring_step.step > at_step or waiting is None
+        if ring_step.step > at_step:
+            visiting, at_step = arriving, ring_step.step
+        pass_on = begins and ring_step.step < last_step
         passed: list[PatchSet] = []
-        lower = mine[:, 0] <= np.roll(theirs[:, 0], -meeting.step)
-        meet = partial(_meet, mesh, options, own, visiting, meeting, lower, pass_on, passed)
+        lower = mine[:, 0] <= np.roll(theirs[:, 0], -ring_step.step)
+        meet = partial(_meet, mesh, options, own, visiting, ring_step, lower, pass_on, passed)
         if mesh.spans_processes:
             # the others are in the same call and would not come along
             rows, columns = meet(slice(None))
         else:
-            rows, columns = in_chunks(meet, meeting.own.shape[1], axis=1)
+            rows, columns = in_chunks(meet, ring_step.own.shape[1], axis=1)
         if pass_on:
             arriving = passed[-1]
-        kept = keep(meeting, mine, theirs, rows, columns)
+        kept = keep(ring_step, mine, theirs, rows, columns)
         finish()
-        waiting = kept, int(meeting.valid.sum())
+        waiting = kept, int(ring_step.valid.sum())
     finish()
 
 
@@ -307,18 +307,18 @@ def _meet(
     options: TileOptions,
     own: PatchSet,
     visiting: PatchSet,
-    meeting: Meeting,
+    ring_step: RingStep,
     lower: Bool[np.ndarray, " d"],
     pass_on: bool,
     passed: list[PatchSet],
     part: slice,
 ) -> tuple[Array, Array]:
-    """A part of what a meeting asks for; the first part also passes the visiting shard on, to `passed`."""
-    some = Meeting(meeting.step, meeting.own[:, part], meeting.visitor[:, part], meeting.valid[:, part])
+    """A part of one step of the ring; the first part also passes the visiting shard on, to `passed`."""
+    some = RingStep(ring_step.step, ring_step.own[:, part], ring_step.remote[:, part], ring_step.valid[:, part])
     members = [mesh.devices.index(device) for device in mesh.local.devices]
     # one array for each device, since every copy takes its time
     sides = np.broadcast_to(lower[:, None], some.own.shape)
-    inputs = mesh.place(list(np.stack([some.own, some.visitor, sides], axis=1).astype(np.int32)[members]))
+    inputs = mesh.place(list(np.stack([some.own, some.remote, sides], axis=1).astype(np.int32)[members]))
     fitting = options._replace(batch=min(options.batch, some.own.shape[1]))
     first = pass_on and not part.start
     rows, columns, arrived = _step(mesh, fitting, first)(own, visiting, inputs)
@@ -363,7 +363,7 @@ def _keep(
     distances: Float[np.ndarray, "r n m p"],
     column: Int[np.ndarray, " n"],
     mesh: DeviceMesh,
-    meeting: Meeting,
+    ring_step: RingStep,
     mine: Shards,
     theirs: Shards,
     rows: Float[Array | np.ndarray, "d b r p"],
@@ -373,17 +373,19 @@ def _keep(
 
     def copy() -> None:
         rows_here, columns_here = (_fetch(mesh, x) for x in (rows, columns))
-        first, second = images_of(meeting, mine, theirs)
-        valid = meeting.valid
+        first, second = images_of(ring_step, mine, theirs)
+        valid = ring_step.valid
         store(distances, column, first[valid], second[valid], rows_here[valid], columns_here[valid])
 
     return copy
 
 
-def images_of(meeting: Meeting, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
-    """Which images of the set meet: that of the device, and the visitor."""
-    visitor = np.roll(theirs[:, :1], -meeting.step, axis=0) + meeting.visitor
-    return mine[:, :1] + meeting.own, visitor
+def images_of(
+    ring_step: RingStep, mine: Shards, theirs: Shards
+) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
+    """Which images of the set a step compares: those of the device, and the remote ones."""
+    remote = np.roll(theirs[:, :1], -ring_step.step, axis=0) + ring_step.remote
+    return mine[:, :1] + ring_step.own, remote
 
 
 def _fetch(mesh: DeviceMesh, results: Array | np.ndarray) -> np.ndarray:

@@ -19,13 +19,13 @@ from jaxtyping import Array, Float, Int
 
 from codegraph_jax.core.transfers import filled, wait
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
-from codegraph_jax.similarity.sharding import Meeting, Shards, images_of
+from codegraph_jax.similarity.sharding import RingStep, Shards, images_of
 
 ROWS = P(None, AXIS)
 
 
 class SpreadTable:
-    """Distances of one layer; takes those of the ring's meetings, see `sharding.Keep`."""
+    """Distances of one layer; takes those of the ring's ring_steps, see `sharding.Keep`."""
 
     def __init__(
         self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]
@@ -45,25 +45,25 @@ class SpreadTable:
 
     def keep(
         self,
-        meeting: Meeting,
+        ring_step: RingStep,
         mine: Shards,
         theirs: Shards,
         rows: Float[Array, "d b r p"],
         columns: Float[Array, "d b r p"],
     ) -> Callable[[], None]:
-        first, second = images_of(meeting, mine, theirs)
+        first, second = images_of(ring_step, mine, theirs)
         start = self._shards[:, :1]
         places = np.stack(
             [
                 first - start,
-                self._column_of(second, meeting),
-                second - np.roll(start, -meeting.step, axis=0),
-                self._column_of(first, meeting),
+                self._column_of(second, ring_step),
+                second - np.roll(start, -ring_step.step, axis=0),
+                self._column_of(first, ring_step),
             ],
             axis=1,
         )
         there = self._mesh.place(list(places.astype(np.int32)))
-        self._table, done = _write(self._mesh, meeting.step)(self._table, rows, columns, there)
+        self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
         return partial(wait, done)
 
     def parts(self) -> list[Float[Array, "r s t p"]]:
@@ -73,15 +73,15 @@ class SpreadTable:
         by_device = {shard.device: shard.data for shard in shards}
         return [by_device[device] for device in self._mesh.devices]
 
-    def _column_of(self, images: Int[np.ndarray, "d b"], meeting: Meeting) -> Int[np.ndarray, "d b"]:
+    def _column_of(self, images: Int[np.ndarray, "d b"], ring_step: RingStep) -> Int[np.ndarray, "d b"]:
         """A column that does not exist, which is not written to, for what is no reference and for what fills up."""
         column = self._column.take(images, mode="clip")
-        return np.where(meeting.valid & (column >= 0), column, self._columns)
+        return np.where(ring_step.valid & (column >= 0), column, self._columns)
 
 
 @lru_cache(maxsize=32)
 def _write(mesh: DeviceMesh, step: int) -> Any:
-    """Writes the distances of a meeting to the rows of both images."""
+    """Writes the distances of a step to the rows of both images."""
     devices = len(mesh)
     homewards = [(d, (d + step) % devices) for d in range(devices)]
 

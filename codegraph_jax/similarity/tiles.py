@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Shaped
 
-from codegraph_jax.core.products import inner_products, product_precision
+from codegraph_jax.core.matmul import inner_products, product_precision
 from codegraph_jax.features.aggregation import aggregate, as_bits, box_sum, from_bits, inverse_norms
 from codegraph_jax.similarity import fused, fused_gpu
 from codegraph_jax.similarity.windows import window_maxima

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 
 COPY = 80
 """Products of two patches that take as long as copying one patch of a window to where the products read it, measured on

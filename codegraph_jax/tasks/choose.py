@@ -33,7 +33,7 @@ from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.evaluation.rivals import ImageScores, as_good_as, correlation
+from codegraph_jax.evaluation.rivals import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.tasks.sets import read_categories
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
@@ -221,7 +221,7 @@ def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores
     best = max(aurocs, key=lambda i: aurocs[i], default=None)
     found = list(trials)
     for i in ran:
-        as_good = None if best is None else i == best or as_good_as(scores[i], scores[best])
+        as_good = None if best is None else i == best or not_significantly_worse(scores[i], scores[best])
         found[i] = replace(found[i], agreement=float(np.mean(agreement[i])) if agreement[i] else None, as_good=as_good)
     return found
 

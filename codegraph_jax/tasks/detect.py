@@ -35,11 +35,11 @@ from codegraph_jax.report.spacing_figure import spacing_diagnostic
 from codegraph_jax.report.tables import metrics_table, photos_table
 from codegraph_jax.report.wording import several_products
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.resume.partial_run import PartialRun
 from codegraph_jax.resume.state import RunState
-from codegraph_jax.resume.unfinished import Unfinished
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.effort import Effort, estimate
 from codegraph_jax.similarity.set_plan import SetPlan, plan_set
+from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from codegraph_jax.tasks.fallback import load_detector
@@ -112,7 +112,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         # all of them, before the first one takes its hours
         for one in sets.values():
             one.plan.check(config.storage.check)
-            one.effort.require(config)
+            one.time_estimate.require(config)
 
     state = None if by_category else _state(workdir, config, detector, everything, review, roi)
     if config.keep and not state and processes.is_first():
@@ -190,11 +190,11 @@ class _Set:
 
     Attributes:
         plan: how it is compared.
-        effort: what time that takes.
+        time_estimate: what time that takes.
     """
 
     plan: SetPlan
-    effort: Effort
+    time_estimate: TimeEstimate
 
 
 def _planned(
@@ -271,15 +271,15 @@ class _Compared:
     """A category after the slow half."""
 
     comparison: Comparison
-    unfinished: Unfinished | None
+    partial_run: PartialRun | None
 
 
 def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
 
-def _tell_found(unfinished: Unfinished, result: DetectionResult, layers: int) -> None:
-    images, tables = unfinished.found_images, unfinished.found_layers
+def _tell_found(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:
+    images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
         print(
             f"went on from an earlier start: features of {images} of {len(result.kept)} images, distances of "
@@ -303,20 +303,20 @@ def _results(
         plan = one.plan
         if first:
             kept = f", kept in the workdir {plan.memory.kept / GIB:.1f} GiB" if state and config.keep else ""
-            print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.effort}", flush=True)
+            print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
-        unfinished = state.unfinished(category, plan.frame) if state else None
-        return _Compared(own.compare_set(plan, progress, unfinished), unfinished)
+        partial_run = state.partial_run(category, plan.frame) if state else None
+        return _Compared(own.compare_set(plan, progress, partial_run), partial_run)
 
     def judge(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
         result = own.judge(made.comparison, bank_references=bank_references, review=review, category=item[0])
-        if state and made.unfinished:
-            _tell_found(made.unfinished, result, len(own.backbone.blocks))
+        if state and made.partial_run:
+            _tell_found(made.partial_run, result, len(own.backbone.blocks))
             state.finish(item[0], result)
         return result
 

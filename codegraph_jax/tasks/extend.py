@@ -90,9 +90,9 @@ def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:
 
 def _history(bank: ReferenceBank) -> str:
     rows = []
-    for number, chapter in enumerate(bank.history):
-        names = ", ".join(map(shown, chapter.names[:3])) + (" ..." if len(chapter.names) > 3 else "")
-        said = "called defective" if chapter.defective else "called good"
-        parts = f"{len(chapter.names)} {said}: {names}" if chapter.names else "made from a set"
-        rows.append([str(number), chapter.when or "-", parts, f"{chapter.calibration.threshold:.4f}"])
-    return text_table(["chapter", "when", "parts", "threshold"], rows)
+    for number, revision in enumerate(bank.history):
+        names = ", ".join(map(shown, revision.names[:3])) + (" ..." if len(revision.names) > 3 else "")
+        said = "called defective" if revision.defective else "called good"
+        parts = f"{len(revision.names)} {said}: {names}" if revision.names else "made from a set"
+        rows.append([str(number), revision.when or "-", parts, f"{revision.calibration.threshold:.4f}"])
+    return text_table(["revision", "when", "parts", "threshold"], rows)

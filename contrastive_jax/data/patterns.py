@@ -64,7 +64,7 @@ def _crescent(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndar
     return np.clip(np.minimum(radius - whole, bite - 0.8 * radius) * 16 + 0.5, 0, 1)
 
 
-def _stripes(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _row_shards(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     u, _ = _turned(rng.uniform(0, np.pi), y, x)
     return 0.5 + 0.5 * np.sin(2 * np.pi * (u * rng.uniform(2, 5) + rng.uniform()))
 
@@ -108,7 +108,7 @@ CLASSES: dict[str, Pattern] = {
 }
 """Shapes: one is normal, the others are the test's anomalies."""
 EXPOSURE: dict[str, Pattern] = {
-    "stripes": _stripes,
+    "row_shards": _row_shards,
     "checks": _checks,
     "clouds": _clouds,
     "noise": _noise,

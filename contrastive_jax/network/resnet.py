@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.core.products import product_precision
+from codegraph_jax.core.matmul import product_precision
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.batch_norm import BatchNorm
 from contrastive_jax.network.convolution import Conv, kernel_init

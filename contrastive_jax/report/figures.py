@@ -54,9 +54,9 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     train = [record for record in records if record["kind"] == "train"]
     tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
     grown = [record for record in tested if "clean_normal" in record]
-    panels = ["loss", "norms"] + (["clean"] if grown else []) + (["auroc"] if tested else [])
-    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
-    axes = dict(zip(panels, figure.subplots(1, len(panels))))
+    subsets = ["loss", "norms"] + (["clean"] if grown else []) + (["auroc"] if tested else [])
+    figure = Figure(figsize=(4 * len(subsets), 3.2), layout="constrained")
+    axes = dict(zip(subsets, figure.subplots(1, len(subsets))))
     epochs = [record["epoch"] for record in train]
     axes["loss"].plot(epochs, [record["loss"] for record in train])
     axes["loss"].set_title("loss")
@@ -71,8 +71,8 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")
-    for panel in axes.values():
-        panel.set_xlabel("epoch")
+    for subset in axes.values():
+        subset.set_xlabel("epoch")
     _save(figure, path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from codegraph_jax.bank import history as module
 from codegraph_jax.bank import reference_bank
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.history import Chapter, serving
+from codegraph_jax.bank.history import BankRevision, serving
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
@@ -114,15 +114,15 @@ def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
 def test_a_bank_goes_back(made):
     bank, images = made
     twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
-    assert [chapter.last for chapter in twice.history] == [0, 2, 4]
+    assert [revision.last for revision in twice.history] == [0, 2, 4]
     assert twice.history[1].names == ("a", "b") and twice.history[1].when == "2026-01-01"
     once = twice.back_to(1)
     assert once.history == twice.history[:2] and once.calibration.threshold == twice.history[1].calibration.threshold
     np.testing.assert_allclose(once.score_samples(images), bank.extend(images[:2]).score_samples(images), atol=1e-6)
     np.testing.assert_allclose(twice.back_to(0).score_samples(images), bank.score_samples(images), atol=1e-6)
-    for chapter in (3, -1):
-        with pytest.raises(BankError, match="chapters 0 to 2"):
-            twice.back_to(chapter)
+    for revision in (3, -1):
+        with pytest.raises(BankError, match="revisions 0 to 2"):
+            twice.back_to(revision)
 
 
 def test_a_grown_bank_survives_its_file(made, tmp_path):
@@ -175,8 +175,8 @@ def test_which_entries_serve():
     def after(*counts, defective=()):
         said = [(f"{place} {number}" for number in range(count)) for place, count in enumerate(counts)]
         lasts = [0, *np.cumsum(counts).tolist()]
-        history = [Chapter("", (), tuple(keys), last, None) for keys, last in zip([(), *said], lasts)]
-        return serving(parts, [*history, Chapter("", (), defective, lasts[-1], None, (), True)]).tolist()
+        history = [BankRevision("", (), tuple(keys), last, None) for keys, last in zip([(), *said], lasts)]
+        return serving(parts, [*history, BankRevision("", (), defective, lasts[-1], None, (), True)]).tolist()
 
     assert after() == [True, True, False, False, False]
     assert after(64) == after(4, 60) == [True, True, True, True, False]

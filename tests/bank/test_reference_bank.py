@@ -90,7 +90,7 @@ def test_added_images_score_as_in_a_run_whose_references_are_the_set(images):
 
 
 def test_an_added_copy_scores_as_its_original(images):
-    # photographs of one part do not vouch for each other
+    # photographs of one part are no references for each other
     detector = CoDeGraph(configured())
     result = detector.detect(images[:OWN], added=[images[4], images[9]], bank_references=OWN)
     np.testing.assert_allclose(result.scores_raw[OWN:], result.scores_raw[[4, 9]], atol=SAME)

@@ -1,4 +1,4 @@
-"""Images that occur more than once: one witness, however often."""
+"""Images that occur more than once count once."""
 
 import dataclasses
 

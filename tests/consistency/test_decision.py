@@ -94,7 +94,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.variant == name and again.name == bank.name
     np.testing.assert_allclose(again.score_samples(images[OWN:]), plain.variant_scores[name][OWN:], atol=2e-5)
-    set_scores = again.taught.scores
+    set_scores = again.calibration_set.scores
     assert (set_scores >= again.calibration.threshold).sum() == (plain.variant_scores[name][:OWN] >= threshold).sum()
 
 

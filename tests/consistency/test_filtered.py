@@ -7,9 +7,9 @@ import pytest
 
 from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.removal import changes_by_removal
-from codegraph_jax.similarity.resident import Barred
+from codegraph_jax.similarity.resident import ReferenceMask
 from tests.consistency import planted
 
 N = 14
@@ -21,8 +21,8 @@ def draw_filter(seed):
     removed = rng.uniform(size=(N, 64)) < 0.2
     removed[rng.permutation(N)[:8]] = False
     barred = [
-        Barred(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
-        Barred(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
+        ReferenceMask(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
+        ReferenceMask(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
     ]
     return Filter(pairs, removed, barred, rng.uniform(size=(N, 64)) < 0.05)
 
@@ -36,10 +36,10 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
         barred = np.zeros((N, N), bool)
         barred[2, 3] = True
         comparison = dataclasses.replace(comparison, barred=barred)
-    taken_out, panel = draw_filter(seed), Panel(columns, 3)
+    taken_out, subset = draw_filter(seed), ReferenceSubset(columns, 3)
     before = [table.copy() for table in comparison.tables]
 
-    got = filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)
+    got = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)
 
     table = comparison.tables[0].copy()
     features = comparison.features
@@ -54,15 +54,15 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
                 degree[i, references, patch] = np.inf
     want = mean_over_layers([mutual_scores(table[:, :, columns], 3)])
     usual = np.median(want, axis=1, keepdims=True)
-    np.testing.assert_array_equal(got, np.where(taken_out.excused, np.minimum(want, usual), want))
+    np.testing.assert_array_equal(got, np.where(taken_out.clipped, np.minimum(want, usual), want))
     for mine, theirs in zip(comparison.tables, before):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_an_empty_filter_changes_nothing():
     comparison = planted.compare(planted.draw(N, group=5))
-    panel = Panel.of(comparison, 0.3)
-    scores = panel_scores(comparison, panel)
+    subset = ReferenceSubset.of(comparison, 0.3)
+    scores = subset_scores(comparison, subset)
     np.testing.assert_array_equal(
-        filtered_scores(comparison, panel, scores, Filter.nothing(comparison)), mean_over_layers(scores)
+        filtered_scores(comparison, subset, scores, Filter.nothing(comparison)), mean_over_layers(scores)
     )

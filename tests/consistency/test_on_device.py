@@ -13,7 +13,7 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import counting
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayers
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity import resident
 from codegraph_jax.similarity.resident import ResidentTables
 from tests.consistency import planted
@@ -26,7 +26,7 @@ FRACTION = 0.3
 def on_device(comparison, kept=None, batch=8, devices=1):
     """The same comparison with features and tables on a device, the features put together batch by batch; or with
     tables on several, for which features stay on the host."""
-    k, judged = Panel.of(comparison, FRACTION).k, comparison.features.placement.judged
+    k, judged = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.judged
     mesh, layers = DeviceMesh(tuple(jax.devices()[:devices])), [np.asarray(x) for x in comparison.features.layers]
     if devices == 1:
         layers = placed(comparison.features, batch)
@@ -45,16 +45,16 @@ def placed(features, batch):
     return layers.joined(np.arange(len(features.kept)))
 
 
-FILTERING = ConsistencyConfig(unsure="filter")
+FILTERING = ConsistencyConfig(undecided="filter")
 """Whatever recurs is taken out, so that there is something to take out."""
 
 
 def judge(comparison, config=FILTERING):
     """(scores before, what recurs, what is taken out, scores after)."""
-    panel = Panel.of(comparison, FRACTION)
-    scores = panel_scores(comparison, panel)
-    found, taken_out = find_consistent(comparison, panel.k, config)
-    return scores, found, taken_out, filtered_scores(comparison, panel, scores, taken_out)
+    subset = ReferenceSubset.of(comparison, FRACTION)
+    scores = subset_scores(comparison, subset)
+    found, taken_out = find_consistent(comparison, subset.k, config)
+    return scores, found, taken_out, filtered_scores(comparison, subset, scores, taken_out)
 
 
 def assert_same(here, there):

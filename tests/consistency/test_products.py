@@ -5,7 +5,7 @@ import pytest
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig
-from codegraph_jax.consistency.products import find_products, part_distances, separate
+from codegraph_jax.consistency.mixed_products import find_products, part_distances, separate
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -85,7 +85,7 @@ def test_no_gap_is_one_group():
 
 
 def mixed(tmp_path):
-    """Drawn parts, and pictures of stripes."""
+    """Drawn parts, and pictures of row_shards."""
     from PIL import Image
 
     (tmp_path / "mixed").mkdir()
@@ -93,8 +93,8 @@ def mixed(tmp_path):
         Image.fromarray(image).save(tmp_path / "mixed" / f"part{i}.png")
     draw = np.random.default_rng(0)
     for i in range(6):
-        stripes = (np.arange(112) // 7 % 2 * 200 + draw.integers(0, 20, (112, 112))).astype(np.uint8)
-        Image.fromarray(stripes).save(tmp_path / "mixed" / f"stripes{i}.png")
+        row_shards = (np.arange(112) // 7 % 2 * 200 + draw.integers(0, 20, (112, 112))).astype(np.uint8)
+        Image.fromarray(row_shards).save(tmp_path / "mixed" / f"row_shards{i}.png")
     return str(tmp_path / "mixed")
 
 

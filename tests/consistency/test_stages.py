@@ -9,15 +9,15 @@ from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.filtering import dependences, members_patches
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
 
 def find(tokens, config=None, references=None):
     comparison = planted.compare(tokens, references)
-    panel = Panel.of(comparison, 0.3)
-    found, taken_out = find_consistent(comparison, panel.k, config or ConsistencyConfig())
-    return comparison, panel, found, taken_out
+    subset = ReferenceSubset.of(comparison, 0.3)
+    found, taken_out = find_consistent(comparison, subset.k, config or ConsistencyConfig())
+    return comparison, subset, found, taken_out
 
 
 def shown_patches(distances, references, communities, k):
@@ -27,7 +27,7 @@ def shown_patches(distances, references, communities, k):
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
-    comparison, panel, found, taken_out = find(tokens)
+    comparison, subset, found, taken_out = find(tokens)
     (community,) = found.communities
     assert community.verdict == "defect"
     assert sorted(community.members) == list(range(10))
@@ -39,8 +39,8 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     for box in community.boxes[:3]:
         assert (box.top, box.left, box.bottom, box.right) == (2 / 8, 2 / 8, 4 / 8, 4 / 8)
 
-    scores = panel_scores(comparison, panel)
-    before, after = scores[0][0], filtered_scores(comparison, panel, scores, taken_out)
+    scores = subset_scores(comparison, subset)
+    before, after = scores[0][0], filtered_scores(comparison, subset, scores, taken_out)
     region = np.ix_(range(10), planted.REGION)
     alone = before[10:15].max(axis=1).mean()
     assert before[region].max(axis=1).mean() < 0.9 * alone, "nine others make it look better"
@@ -52,8 +52,8 @@ def test_how_many_images_are_copied_at_once_changes_nothing(images):
     tokens = planted.draw()
 
     def flagged_and_left():
-        comparison, panel, found, taken_out = find(tokens)
-        return found.flagged, filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out)
+        comparison, subset, found, taken_out = find(tokens)
+        return found.flagged, filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)
 
     want = flagged_and_left()
     assert want[0].any()
@@ -96,7 +96,7 @@ def test_photographs_of_one_part_are_duplicates_and_no_community():
     comparison, _, found, taken_out = find(tokens)
     assert found.duplicates == ((0, 1, 2, 3),)
     assert found.communities == ()
-    assert taken_out.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they no longer vouch for each other"
+    assert taken_out.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they are no longer references for each other"
     assert np.isfinite(comparison.tables[0][0, 0, 1:]).all(), "the comparison stays as it was"
 
 

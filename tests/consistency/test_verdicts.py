@@ -12,7 +12,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT, decide
 from codegraph_jax.scoring.mutual import mean_over_layers
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
 EXACT = 0.2
@@ -23,10 +23,10 @@ DEFECT = Evidence(p_value=STANDS_OUT, roughness=ROUGH, contrast=ALIEN, spread=CO
 def find(tokens, config=None, patterns=()):
     """What recurs, the scores of mutual scoring, and those of the full method."""
     comparison = planted.compare(tokens)
-    panel = Panel.of(comparison, 0.3)
-    found, taken_out = find_consistent(comparison, panel.k, config or ConsistencyConfig(), patterns)
-    scores = panel_scores(comparison, panel)
-    return found, mean_over_layers(scores), filtered_scores(comparison, panel, scores, taken_out)
+    subset = ReferenceSubset.of(comparison, 0.3)
+    found, taken_out = find_consistent(comparison, subset.k, config or ConsistencyConfig(), patterns)
+    scores = subset_scores(comparison, subset)
+    return found, mean_over_layers(scores), filtered_scores(comparison, subset, scores, taken_out)
 
 
 def pattern_of(found, verdict, name=""):
@@ -48,7 +48,7 @@ def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
-    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(unsure="filter"))
+    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(undecided="filter"))
     assert found.communities[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
@@ -67,7 +67,7 @@ def test_without_evidence_nothing_is_decided():
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(community.evidence for community in found.communities)
-    assert decide(None, ConsistencyConfig(unsure="filter")) == "undecided"
+    assert decide(None, ConsistencyConfig(undecided="filter")) == "undecided"
 
 
 def test_a_person_can_say_that_it_is_a_defect():

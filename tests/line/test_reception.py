@@ -281,7 +281,7 @@ def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
 
 
 def nothing():
-    return inspector_module.Standouts.nothing(0), ()
+    return inspector_module.PeakPatches.nothing(0), ()
 
 
 def test_what_wanders_through_paths_finds_nothing(client, inspector, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.bank.standouts import Standouts, peaks
+from codegraph_jax.bank.peak_patches import PeakPatches, peaks
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence, expected_groups
 
 WIDTH = 96
@@ -22,11 +22,11 @@ class Line:
         self.basis = unit(self.rng.normal(size=(dimensions, WIDTH)))
         self.centre = unit(self.rng.normal(size=dimensions) @ self.basis)
 
-    def draw(self, count: int = 1, planted: bool = False) -> Standouts:
+    def draw(self, count: int = 1, planted: bool = False) -> PeakPatches:
         own = unit(self.rng.normal(size=(count, len(self.basis))) @ self.basis)
         centres = np.repeat(self.centre[None], count, axis=0) if planted else own
         vectors = unit(centres + 0.21 * unit(self.rng.normal(size=(count, WIDTH))))
-        return Standouts(vectors.astype(np.float32), (0.4 * self.rng.uniform(0.85, 1.2, count)).astype(np.float32))
+        return PeakPatches(vectors.astype(np.float32), (0.4 * self.rng.uniform(0.85, 1.2, count)).astype(np.float32))
 
     def run(self, share: float, parts: int, unlike: float = 0.12) -> tuple[int | None, int]:
         """(occurrence by which the planted defect is announced, alarms that are false)."""
@@ -40,7 +40,7 @@ class Line:
             elif draw < share + unlike:
                 standouts = self.draw(int(self.rng.integers(1, 4)))
             else:
-                standouts = Standouts.nothing(WIDTH)
+                standouts = PeakPatches.nothing(WIDTH)
             for _ in monitor.update(part, standouts):
                 if planted and found is None:
                     found = seen
@@ -95,7 +95,7 @@ def test_what_a_person_calls_usual_is_not_announced_again():
 
 
 def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
-    monitor, nothing = Recurrence(), Standouts.nothing(WIDTH)
+    monitor, nothing = Recurrence(), PeakPatches.nothing(WIDTH)
     for part in range(1, 4):
         monitor.update(part, nothing, ["scratch"])
     monitor.accept("scratch", (1, 2, 3))
@@ -104,11 +104,11 @@ def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
     assert [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["dent"])]
 
 
-def announced(monitor: Recurrence, standouts: list[Standouts], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
+def announced(monitor: Recurrence, standouts: list[PeakPatches], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
     return [(p, a.parts) for p, own in enumerate(standouts, first) for a in monitor.update(p, own)]
 
 
-def stream(seed: int = 3) -> list[Standouts]:
+def stream(seed: int = 3) -> list[PeakPatches]:
     """Forty unlike parts with the planted defect on every eighth."""
     line = Line(seed)
     return [line.draw(planted=part % 8 == 0) for part in range(1, 61)]
@@ -138,7 +138,7 @@ def test_parts_leave_after_the_window():
 
 
 def test_known_defects_are_called_by_their_names():
-    monitor, nothing = Recurrence(), Standouts.nothing(WIDTH)
+    monitor, nothing = Recurrence(), PeakPatches.nothing(WIDTH)
     raised = [(p, a) for p in range(1, 6) for a in monitor.update(p, nothing, ["scratch"])]
     assert [(p, a.subject, a.parts) for p, a in raised] == [(3, "scratch", (1, 2))]
     assert "scratch is back" in raised[0][1].message
@@ -149,7 +149,7 @@ def test_what_the_set_shows_is_no_news():
     known, planted = line.draw(3, planted=True), line.draw(5, planted=True)
     assert len(planted.unlike(known, LIMITS[-1])) < 5
     assert len(line.draw(5).unlike(known, LIMITS[-1])) == 5
-    assert len(planted.unlike(Standouts.nothing(0), LIMITS[-1])) == 5
+    assert len(planted.unlike(PeakPatches.nothing(0), LIMITS[-1])) == 5
 
 
 def test_standouts_survive_the_ledger_and_are_the_peaks_of_a_map():
@@ -157,8 +157,8 @@ def test_standouts_survive_the_ledger_and_are_the_peaks_of_a_map():
     scores[2, 3], scores[2, 4], scores[9, 9] = 0.9, 0.8, 0.5
     assert peaks(scores, 0.4).tolist() == [2 * 12 + 3, 9 * 12 + 9]
     vectors = unit(np.random.default_rng(0).normal(size=(144, WIDTH))).astype(np.float32)
-    found = Standouts.of(vectors, scores, 0.4)
-    again = Standouts.from_bytes(found.to_bytes())
+    found = PeakPatches.of(vectors, scores, 0.4)
+    again = PeakPatches.from_bytes(found.to_bytes())
     np.testing.assert_allclose(again.vectors, found.vectors, atol=1e-3)
     np.testing.assert_array_equal(again.scores, np.float32([0.9, 0.5]))
     assert again.alikeness(again).diagonal() == pytest.approx([0, 0], abs=0.1)

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import uvicorn
 
-from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
@@ -122,7 +122,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     def slowly(part, path):
         begun.set()
         time.sleep(0.03)
-        return _Look(part, Standouts.nothing(0), ())
+        return _Look(part, PeakPatches.nothing(0), ())
 
     monkeypatch.setattr(inspector, "_judged", slowly)
     settings = WebSettings(port=0)

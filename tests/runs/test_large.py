@@ -27,7 +27,7 @@ from codegraph_jax.data import images
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
-from codegraph_jax.similarity import effort
+from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 
@@ -148,30 +148,30 @@ def test_what_says_what_is_inspected_is_no_photograph(tmp_path):
 def test_auto_says_what_it_has_chosen(plates, tmp_path, capsys):
     run(config(plates, fit="auto"), tmp_path)
     said = capsys.readouterr().out
-    assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "since 320 px are 5.7 times" in said
+    assert "plate: 9 x 23 patches, the longer side at 322 px in" in said and "the photos are 5.7 times as large" in said
     assert "estimate of time: features less than a minute" in said
 
 
 def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_path, monkeypatch):
-    monkeypatch.setattr(effort, "speed", lambda precision: 2e5)
-    monkeypatch.setattr(effort, "LITTLE", 0.0)
+    monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e5)
+    monkeypatch.setattr(time_estimate, "LITTLE", 0.0)
     with pytest.raises(ConfigError) as caught:
         run(config(plates, storage=StorageConfig(hours=1.5)), tmp_path)
     message = str(caught.value)
     assert message.startswith("config.storage.hours: the run would take about") and "1.5 hours are allowed" in message
     assert "--config.similarity.radius=8" in message
     slow = config(plates, storage=StorageConfig(hours=0.5, check="warn"))
-    monkeypatch.setattr(effort, "speed", lambda precision: 2e6)
+    monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)
     run(slow, tmp_path)
 
 
 def test_the_references_that_are_advised_fit(plates, monkeypatch):
-    found = effort.Effort(features=600.0, distances=7200.0, references=60)
+    found = time_estimate.TimeEstimate(features=600.0, distances=7200.0, references=60)
     problem = found.check(1.0, radius=4)
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))
     assert 2 <= advised < 60 and 600 + 7200 * advised / 60 <= 3600
     assert found.check(3.0, 0) == "" and found.check(0, 0) == ""
-    assert "references" not in effort.Effort(7200.0, 60.0, 60).check(1.0, 0)
+    assert "references" not in time_estimate.TimeEstimate(7200.0, 60.0, 60).check(1.0, 0)
 
 
 def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkeypatch, caplog):

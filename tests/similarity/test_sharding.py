@@ -19,7 +19,7 @@ from codegraph_jax.similarity.pairwise import (
     pairwise_distances,
     schedule_length,
 )
-from codegraph_jax.similarity.sharding import all_distances, meetings
+from codegraph_jax.similarity.sharding import all_distances, ring_steps
 from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import DEGREES, GRID, draw
 
@@ -32,12 +32,12 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
     assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
     seen, steps = [], set()
     shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
-    for meeting in meetings(shards, shards, references):
-        steps.add(meeting.step)
+    for ring_step in ring_steps(shards, shards, references):
+        steps.add(ring_step.step)
         for d in range(devices):
-            visitor = (d + meeting.step) % devices
-            for i, j in zip(meeting.own[d][meeting.valid[d]], meeting.visitor[d][meeting.valid[d]]):
-                seen.append(tuple(sorted((bounds[d] + i, bounds[visitor] + j))))
+            remote = (d + ring_step.step) % devices
+            for i, j in zip(ring_step.own[d][ring_step.valid[d]], ring_step.remote[d][ring_step.valid[d]]):
+                seen.append(tuple(sorted((bounds[d] + i, bounds[remote] + j))))
     assert steps == set(range(devices // 2 + 1))
     wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(references.tolist())}
     assert len(seen) == len(set(seen)), "no pair twice"
@@ -46,7 +46,7 @@ def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, lim
 
 def test_work_is_spread_evenly():
     shards = np.stack([np.arange(0, 64, 8), np.arange(8, 65, 8)], axis=1)
-    load = sum(meeting.valid.sum(axis=1) for meeting in meetings(shards, shards, np.arange(64)))
+    load = sum(ring_step.valid.sum(axis=1) for ring_step in ring_steps(shards, shards, np.arange(64)))
     assert load.sum() == 64 * 63 // 2
     assert load.max() <= 1.02 * load.mean()
 

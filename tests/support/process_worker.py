@@ -16,9 +16,9 @@ from codegraph_jax.consistency.filtered import Filter, filtered_scores
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
-from codegraph_jax.scoring.panel import Panel, panel_scores
+from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.multihost import changes_everywhere
-from codegraph_jax.similarity.resident import Barred
+from codegraph_jax.similarity.resident import ReferenceMask
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
@@ -56,12 +56,12 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
             table, changes_everywhere(table, layer, counts, removed, references, comparison.options)
         ):
             changes.apply(degree)
-    panel = Panel.of(comparison, 0.3)
-    barred = Barred(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
+    subset = ReferenceSubset.of(comparison, 0.3)
+    barred = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
     taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, barred=(barred,))
     result = working.judge(comparison)
     return {
-        "filtered": filtered_scores(comparison, panel, panel_scores(comparison, panel), taken_out),
+        "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out),
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,

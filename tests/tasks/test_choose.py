@@ -12,7 +12,7 @@ from codegraph_jax.config import DataConfig, to_config_dict
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.evaluation.rivals import ImageScores, as_good_as
+from codegraph_jax.evaluation.rivals import ImageScores, not_significantly_worse
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig, ChooseSettings
 from tests.backbones.tiny import GOLDEN, PATCH, TINY
@@ -136,8 +136,8 @@ def test_a_difference_that_chance_makes_is_no_difference() -> None:
     signal = base + np.array(labels)
     good, alike = scores(signal), scores(signal + 0.1 * rng.normal(size=60))
     bad = scores(rng.normal(size=60))
-    assert as_good_as(alike, good)
-    assert not as_good_as(bad, good)
+    assert not_significantly_worse(alike, good)
+    assert not not_significantly_worse(bad, good)
 
 
 def test_the_form_of_a_set_is_seen(home: Path, tmp_path: Path) -> None:

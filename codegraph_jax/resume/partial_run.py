@@ -22,7 +22,7 @@ from codegraph_jax.similarity.resident import HostView
 logger = logging.getLogger(__name__)
 
 
-class Unfinished:
+class PartialRun:
     """Keeps and finds again what `CoDeGraph.compare` computes. All of it is keyed by the pixels of the images.
 
     Attributes:

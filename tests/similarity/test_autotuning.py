@@ -10,8 +10,8 @@ from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.similarity import choosing
-from codegraph_jax.similarity.choosing import choose, timed
+from codegraph_jax.similarity import autotuning
+from codegraph_jax.similarity.autotuning import autotune, timed
 
 DEGREES, GRID, CHANNELS = (1, 3, 5), (16, 16), 64
 AUTO = SimilarityConfig(precision="auto")
@@ -25,7 +25,7 @@ def nothing_is_known() -> None:
 
 @pytest.fixture
 def on_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(autotuning.jax, "default_backend", lambda: "gpu")
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list:
@@ -37,21 +37,21 @@ def _pretend(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> list:
         found = {c: seconds.get(f"{c.kernel}_{c.precision}") for c in candidates}
         return {c: Timing(s, s, s) for c, s in found.items() if s}
 
-    monkeypatch.setattr(choosing, "timed", timed)
+    monkeypatch.setattr(autotuning, "timed", timed)
     return asked
 
 
 def test_what_is_given_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = _pretend(monkeypatch)
     for config in (SimilarityConfig(), SimilarityConfig(kernel="direct", precision="bfloat16")):
-        assert choose(config, DEGREES, GRID, CHANNELS) == (config, "")
+        assert autotune(config, DEGREES, GRID, CHANNELS) == (config, "")
     assert not asked
 
 
 @pytest.mark.parametrize(("bfloat16", "taken"), [(0.4, "bfloat16"), (0.9, "float32"), (1.5, "float32"), (0, "float32")])
 def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, bfloat16, taken) -> None:
     _pretend(monkeypatch, auto_float32=1.0, auto_bfloat16=bfloat16)
-    found, said = choose(AUTO, DEGREES, GRID, CHANNELS)
+    found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
     assert found == dataclasses.replace(AUTO, precision=taken)
     assert said.startswith(f"distances: reuse in {taken}, by a short timing")
     if bfloat16 == 0.4:
@@ -61,7 +61,7 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, bfloat16, tak
 @pytest.mark.parametrize(("reuse", "taken"), [(0.5, "reuse"), (0.95, "direct"), (2.0, "direct")])
 def test_accelerators_time_the_kernels(monkeypatch, on_accelerator, reuse, taken) -> None:
     asked = _pretend(monkeypatch, direct_float32=1.0, reuse_float32=reuse)
-    found, said = choose(SimilarityConfig(), DEGREES, GRID, CHANNELS)
+    found, said = autotune(SimilarityConfig(), DEGREES, GRID, CHANNELS)
     assert [config.kernel for config in asked] == ["direct", "reuse"]
     assert found.kernel == taken
     assert f"distances: {taken} in float32" in said
@@ -70,14 +70,14 @@ def test_accelerators_time_the_kernels(monkeypatch, on_accelerator, reuse, taken
 def test_within_a_radius_there_is_one_kernel(monkeypatch, on_accelerator) -> None:
     asked = _pretend(monkeypatch)
     config = SimilarityConfig(radius=2)
-    assert choose(config, DEGREES, GRID, CHANNELS) == (config, "")
+    assert autotune(config, DEGREES, GRID, CHANNELS) == (config, "")
     assert not asked
 
 
 def test_several_processes_do_not_measure(monkeypatch) -> None:
     asked = _pretend(monkeypatch)
-    monkeypatch.setattr(choosing.jax, "process_count", lambda: 2)
-    found, said = choose(AUTO, DEGREES, GRID, CHANNELS)
+    monkeypatch.setattr(autotuning.jax, "process_count", lambda: 2)
+    found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
     assert found.precision == "float32"
     assert "several processes" in said
     assert not asked
@@ -96,7 +96,7 @@ def test_accelerators_get_more_pairs_in_batches(on_accelerator) -> None:
 
 
 def test_what_fails_or_gives_other_distances_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = choosing.pair_distances
+    true = autotuning.pair_distances
 
     def wrong(left, right, first, second, options):
         if options.kernel == "reuse":
@@ -104,7 +104,7 @@ def test_what_fails_or_gives_other_distances_is_not_taken(monkeypatch: pytest.Mo
         found = true(left, right, first, second, options)
         return (found[0] + (0.5 if options.precision == "bfloat16" else 0.0), found[1])
 
-    monkeypatch.setattr(choosing, "pair_distances", wrong)
+    monkeypatch.setattr(autotuning, "pair_distances", wrong)
     assert tuple(timed(FOUR, DEGREES, GRID, CHANNELS)) == FOUR[:1]
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.bank.standouts import Standouts
+from codegraph_jax.bank.peak_patches import PeakPatches
 
-MOST_STANDOUTS = 3000
+MOST_PEAKS = 3000
 """Patches that are remembered."""
 
 
 @dataclass(frozen=True)
-class Taught:
+class CalibrationSet:
     """The set as the bank scores it.
 
     Attributes:
@@ -23,7 +23,7 @@ class Taught:
 
     scores: Float[np.ndarray, " n"]
     proven: Bool[np.ndarray, " n"]
-    standouts: Standouts
+    standouts: PeakPatches
 
     def tensors(self) -> dict[str, np.ndarray]:
         """For the file of a bank; `read` takes them back."""
@@ -35,7 +35,7 @@ class Taught:
         }
 
     @classmethod
-    def read(cls, tensors: dict[str, np.ndarray]) -> "Taught":
+    def read(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
         """What `tensors` gave; values of the wrong kind raise ValueError."""
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
         vectors = tensors["set_standouts"].astype(np.float32)
@@ -49,4 +49,4 @@ class Taught:
             raise ValueError("what it remembers of its set does not fit together")
         if not all(np.isfinite(x).all() for x in (scores, vectors, distances)):
             raise ValueError("what it remembers of its set are no numbers")
-        return cls(scores, proven, Standouts(vectors, distances))
+        return cls(scores, proven, PeakPatches(vectors, distances))

@@ -31,7 +31,7 @@ NEAR = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 0.1}
 """How far squared distances may lie from those in float32 by each precision, far above its rounding."""
 
 
-def choose(
+def autotune(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
     """The settings with a kernel and a precision in place of `auto`, and in words what was chosen, if anything was.

@@ -11,7 +11,7 @@ from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.resident import ResidentTables
 
 
-class Panel(NamedTuple):
+class ReferenceSubset(NamedTuple):
     """References that score together.
 
     Attributes:
@@ -23,16 +23,16 @@ class Panel(NamedTuple):
     k: int
 
     @classmethod
-    def of(cls, comparison: Comparison, fraction: float, wanted: int = 0) -> "Panel":
+    def of(cls, comparison: Comparison, fraction: float, wanted: int = 0) -> "ReferenceSubset":
         """All references of a comparison, or `wanted` of them by their content; k is a share of how many they are."""
         columns = choose_references([comparison.features.keys[i] for i in comparison.references], wanted)
         return cls(columns, neighbour_count(len(columns), fraction))
 
 
-def panel_scores(comparison: Comparison, panel: Panel) -> list[Float[np.ndarray, "r n p"]]:
-    """Mutual scores by the references of a panel, layer by layer."""
+def subset_scores(comparison: Comparison, subset: ReferenceSubset) -> list[Float[np.ndarray, "r n p"]]:
+    """Mutual scores by the references of a subset, layer by layer."""
     if isinstance(comparison.tables, ResidentTables):
-        return comparison.tables.scores(panel.k, panel.columns, comparison.barred)
-    whole = len(panel.columns) == len(comparison.references)
-    columns = slice(None) if whole else panel.columns
-    return [mutual_scores(table, panel.k, columns, comparison.barred) for table in comparison.tables]
+        return comparison.tables.scores(subset.k, subset.columns, comparison.barred)
+    whole = len(subset.columns) == len(comparison.references)
+    columns = slice(None) if whole else subset.columns
+    return [mutual_scores(table, subset.k, columns, comparison.barred) for table in comparison.tables]

@@ -14,7 +14,7 @@ APART = 5
 
 
 @dataclass(frozen=True)
-class Standouts:
+class PeakPatches:
     """Some patches of one image, or of several.
 
     Attributes:
@@ -26,7 +26,9 @@ class Standouts:
     scores: Float[np.ndarray, " m"]
 
     @classmethod
-    def of(cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], least: float = 0.0) -> "Standouts":
+    def of(
+        cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], least: float = 0.0
+    ) -> "PeakPatches":
         """The peaks of an image's scores from `least` on.
 
         Args:
@@ -38,7 +40,7 @@ class Standouts:
         return cls(vectors[chosen], scores.ravel()[chosen])
 
     @classmethod
-    def nothing(cls, width: int) -> "Standouts":
+    def nothing(cls, width: int) -> "PeakPatches":
         """None, of vectors of so many numbers."""
         return cls(np.zeros((0, width), np.float32), np.zeros(0, np.float32))
 
@@ -52,12 +54,12 @@ class Standouts:
         )
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Standouts":
+    def from_bytes(cls, data: bytes) -> "PeakPatches":
         """What `to_bytes` gave."""
         tensors = load_tensors(data)
         return cls(tensors["vectors"].astype(np.float32), tensors["scores"])
 
-    def alikeness(self, other: "Standouts") -> Float[np.ndarray, "a b"]:
+    def alikeness(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
         """Distance of each patch to each of another set, as a share of their distance to what is normal.
 
         |y - z| / sqrt(s(y) s(z)): about 0.7 where both show the same thing, above 1 where they do not.
@@ -66,12 +68,12 @@ class Standouts:
         alike: Float[np.ndarray, "a b"] = np.sqrt(squares / np.maximum(np.outer(self.scores, other.scores), 1e-12))
         return alike
 
-    def unlike(self, known: "Standouts", limit: float) -> "Standouts":
+    def unlike(self, known: "PeakPatches", limit: float) -> "PeakPatches":
         """Those that are not so alike to anything known."""
         if not len(known) or not len(self):
             return self
         new = self.alikeness(known).min(axis=1) > limit
-        return Standouts(self.vectors[new], self.scores[new])
+        return PeakPatches(self.vectors[new], self.scores[new])
 
 
 def peaks(scores: Float[np.ndarray, "h w"], least: float) -> Int[np.ndarray, " m"]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
-from codegraph_jax.core.products import inner_products
+from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
@@ -33,7 +33,7 @@ AFFORDABLE, ON_ACCELERATORS = {"cpu": 5e14}, 5e17
 
 
 @dataclass(frozen=True)
-class Effort:
+class TimeEstimate:
     """Estimated seconds of one category.
 
     Attributes:
@@ -66,8 +66,8 @@ class Effort:
             advice.append("--config.similarity.radius=8, if the parts lie alike in all photographs,")
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
-            f"config.storage.hours: the run would take {said(self.seconds)} on this machine, and {hours:g} hours are "
-            f"allowed; {' or '.join(advice)} may do, or --config.storage.hours=0"
+            f"config.storage.hours: the run would take {format_duration(self.seconds)} on this machine, and {hours:g} "
+            f"hours are allowed; {' or '.join(advice)} may do, or --config.storage.hours=0"
         )
 
     def require(self, config: Config) -> None:
@@ -83,11 +83,13 @@ class Effort:
             logger.warning("%s", problem)
 
     def __str__(self) -> str:
-        return f"estimate of time: features {said(self.features)}, distances {said(self.distances)}"
+        return (
+            f"estimate of time: features {format_duration(self.features)}, distances {format_duration(self.distances)}"
+        )
 
 
-def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devices: int) -> Effort:
-    """The effort of a detection of so many images.
+def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
+    """The time_estimate of a detection of so many images.
 
     Args:
         config: of the run.
@@ -99,8 +101,8 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
     if features + distances < LITTLE:
-        return Effort(0.0, 0.0, references)
-    return Effort(
+        return TimeEstimate(0.0, 0.0, references)
+    return TimeEstimate(
         features / (speed(config.backbone.dtype) * devices),
         distances / (speed(config.similarity.precision) * devices),
         references,
@@ -145,7 +147,7 @@ def speed(precision: str) -> float:
     return 2.0 * ROWS * ROWS * CHANNELS / best
 
 
-def said(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as people say it: `about 3 minutes`."""
     for size, unit in ((HOUR, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
