@@ -175,10 +175,10 @@ def test_a_suggestion_for_thousands_of_photos_takes_no_time():
     seconds = []
     for photo in range(20):
         calibrator.label(photo, False)
-        # of this process: other tests run beside it
-        began = time.process_time()
+        # of this thread: other tests run beside it, and threads of earlier ones may still be at work
+        began = time.thread_time()
         calibrator.suggest()
-        seconds.append(time.process_time() - began)
+        seconds.append(time.thread_time() - began)
     assert min(seconds) < 0.05
 
 
