@@ -181,7 +181,8 @@ class CoDeGraph:
         Args:
             comparison: of `compare`; nothing of it is changed, so that it can be judged again with other settings.
             consistency: takes the place of `config.consistency`.
-            bank_references, review: see `detect`.
+            bank_references: see `detect`.
+            review: see `detect`.
             category: whose threshold of the review counts, where it has several.
         """
         consistency = consistency or self.config.consistency

@@ -215,8 +215,9 @@ class DetectionResult:
 
         Args:
             comparison: of all images.
-            consistency, scores: see the attributes.
+            consistency: see the attributes.
             decided: verdicts on the photos.
+            scores: see the attributes.
             **about: further attributes.
         """
         features = comparison.features
