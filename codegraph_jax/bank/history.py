@@ -59,15 +59,17 @@ class BankRevision:
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
-    """Numbers of the approved parts that were called defective later on."""
+    """Numbers of the approved parts that were called defective later on.
+
+    Answers to photos of the set come from its report: these have no number, and their revisions do not raise `last`.
+    """
     numbers: dict[str, int] = {}
     found: set[int] = set()
     for before, revision in zip(history, history[1:]):
-        for place, key in enumerate(revision.keys):
-            if not revision.defective:
-                numbers[key] = before.last + 1 + place
-            elif key in numbers:
-                found.add(numbers.pop(key))
+        if revision.last > before.last:
+            numbers |= {key: before.last + 1 + place for place, key in enumerate(revision.keys)}
+        elif revision.defective:
+            found.update(numbers.pop(key) for key in revision.keys if key in numbers)
     return found
 
 

@@ -182,3 +182,9 @@ def test_which_entries_serve():
     assert after(64) == after(4, 60) == [True, True, True, True, False]
     assert after(64, 6) == [True, True, False, False, True]
     assert after(4, 60, defective=("1 0", "1 3")) == [True, True, True, False, False]
+    # good photos of the set, answered in its report, are no parts
+    assert after(0, 4, 60, defective=("0 0",)) == after(64)
+    answered = [((), 0, False), (("a", "b"), 0, False), (("c",), 1, False), (("a",), 1, True), (("c",), 1, True)]
+    history = [BankRevision("", (), keys, last, None, (), defective) for keys, last, defective in answered]
+    assert serving(np.array([0, 1]), history[:4]).tolist() == [True, True]
+    assert serving(np.array([0, 1]), history).tolist() == [True, False]
