@@ -83,7 +83,7 @@
     if (!set.likely) return { text: images[number].rarity, value: set.p_values[place] };
     if (typeof label === "boolean") return { text: label ? "you: defective" : "you: good", value: 1 - Number(label) };
     const marked = set.now[place] && scoreOf(number) < set.threshold;
-    if (marked) return { text: "has a known mark", value: 0 };
+    if (marked) return { text: "flagged by its mark", value: 0 };
     return { text: `defective: ${percent(set.likely[place])}`, value: 1 - set.likely[place] };
   }
 

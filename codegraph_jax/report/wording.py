@@ -56,11 +56,20 @@ def how_unusual(result: DetectionResult) -> list[str]:
     calibrator = result.calibrator()
     if not calibrator.decided:
         return [rarity(p) for p in result.calibration.p_values]
-    likely = [f"defective: {100 * p:.0f} %" for p in calibrator.defective]
-    for place, label in calibrator.labels.items():
-        if label is not None:
-            likely[place] = f"you: {'defective' if label else 'good'}"
-    return likely
+    calibration, labels = result.calibration, calibrator.labels
+    marked = calibration.flagged & (result.scores_raw < calibration.threshold)
+    said = []
+    for place, likely in enumerate(calibrator.defective):
+        if (label := labels.get(place)) is not None:
+            said.append(f"you: {'defective' if label else 'good'}")
+        else:
+            said.append("flagged by its mark" if marked[place] else f"defective: {_percent(likely)}")
+    return said
+
+
+def _percent(share: float) -> str:
+    rounded = round(100 * share)
+    return "less than 1 %" if rounded < 1 else "more than 99 %" if rounded > 99 else f"{rounded} %"
 
 
 def describe_threshold(calibration: Calibration, images: int) -> str:

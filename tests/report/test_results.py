@@ -14,10 +14,13 @@ from PIL import Image
 
 from codegraph_jax.config import Config, ReportConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.serialise import write_arrays
+from codegraph_jax.report.wording import how_unusual
 from tests.report.fakes import HOSTILE, make_outcome
 
 NAMES = [f"kind_{i % 2}/{i:03d}.png" for i in range(14)]
@@ -256,3 +259,19 @@ def test_the_smallest_set_gets_a_report(tmp_path, anomalous):
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=empty)], Clock())
     assert 'id="recurring"' not in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert nx.read_graphml(tmp_path / "out" / "graphs" / "part.graphml").number_of_nodes() == 0
+
+
+def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_path):
+    outcome = make_outcome(tmp_path, NAMES, recurring=0)
+    result, keys = outcome.result, outcome.result.keys
+    assert all(said.endswith("good parts") for said in how_unusual(result))
+    order = np.argsort(result.scores_raw)
+    photos = {keys[i]: PhotoReview(keys[i], verdict=said) for i, said in
+              ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
+    answered = dataclasses.replace(result, answers=Answers(photos))
+    # a photo that shows the mark of a defective one is flagged whatever it scores
+    calibration = result.calibration.moved(float(answered.calibrator().threshold), "looks").of(result.scores_raw)
+    calibration.flagged[order[2]] = True
+    said = how_unusual(dataclasses.replace(answered, calibration=calibration))
+    assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]
+    assert re.fullmatch(r"defective: (\d+|more than 99|less than 1) %", said[order[-2]])
