@@ -124,9 +124,10 @@ class Ledger:
             with closing(self._connected()) as connection:
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(SCHEMA)
+                # before the tables, so that a start that is killed here leaves a ledger
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
+                connection.executescript(SCHEMA)
             self._open()
         except (sqlite3.Error, OSError) as error:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None

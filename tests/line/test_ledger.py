@@ -119,6 +119,17 @@ def test_other_files_are_refused(tmp_path):
         Ledger(tmp_path / "later")
 
 
+def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
+    half = sqlite3.connect(tmp_path / "half")
+    half.execute(f"PRAGMA application_id = {module.APPLICATION}")
+    half.execute(f"PRAGMA user_version = {module.VERSION}")
+    half.execute(module.SCHEMA[: module.SCHEMA.index(";")])
+    half.close()
+    ledger = Ledger(tmp_path / "half")
+    assert ledger.count()["judged"] == 0 and not ledger.inbox()
+    ledger.close()
+
+
 def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
     impatient = Ledger(ledger.path)
