@@ -188,14 +188,14 @@ class CoDeGraph:
         consistency = consistency or self.config.consistency
         self._check(bank_references, review)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
-        everybody = ReferenceSubset.of(comparison, config.scoring.fraction)
+        whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
         with clock("scoring"):
-            layer_scores = subset_scores(comparison, everybody)
+            layer_scores = subset_scores(comparison, whole)
         if consistency.enabled:
             with clock("consistency"):
-                recurring, taken_out = find_consistent(comparison, everybody.k, consistency, patterns)
+                recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns)
         with clock("scoring"):
             filtered = taken_out if consistency.enabled else None
             patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)

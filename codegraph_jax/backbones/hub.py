@@ -53,7 +53,7 @@ def _recall(place: Path, network: str) -> str | None:
         found = json.loads(place.read_text(encoding="ascii"))
         if found["network"] == network and 0 <= time.time() - float(found["at"]) < REMEMBERED:
             clock = time.strftime("%H:%M", time.localtime(float(found["at"])))
-            return f"{str(found['reason'])[:200]} at {clock}, and it is asked once a day"
+            return f"{str(found['reason'])[:200]} at {clock}; it is tried once a day"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pass
     return None

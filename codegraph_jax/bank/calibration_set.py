@@ -36,7 +36,11 @@ class CalibrationSet:
 
     @classmethod
     def read(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
-        """What `tensors` gave; values of the wrong kind raise ValueError."""
+        """Reads the arrays of `tensors`.
+
+        Raises:
+            ValueError: they do not fit together, or are not finite.
+        """
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
         vectors = tensors["set_standouts"].astype(np.float32)
         distances = tensors["set_standout_scores"].astype(np.float32)

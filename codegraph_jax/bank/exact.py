@@ -50,7 +50,7 @@ class ReferenceImages:
         return len(self.layers)
 
     def at(self, history: Sequence[BankRevision]) -> "ReferenceImages":
-        """Those that new images are compared with after the last of these revisions."""
+        """The reference images that new images are compared with after the last revision of a history."""
         kept = serving(self.parts, history)
         own, count = int((self.parts == 0).sum()), int(kept.sum())
         approved = np.arange(own, count)

@@ -269,5 +269,5 @@ def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except (*READ_ERRORS, DamagedTensors, RecursionError) as error:
         _refuse(path, str(error))
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        _refuse(path, f"its format is not {FORMAT}")
+        _refuse(path, f"this version reads format {FORMAT} only")
     return about, tensors

@@ -221,10 +221,10 @@ def _own_scores(
     The members of a recurring defect make it and its surroundings look normal, also in images that are not known as
     members. As they give no patches, they must not make those of others look ordinary either.
     """
-    everybody = ReferenceSubset.of(comparison, fraction)
+    whole = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
-    subsets = [everybody]
-    if FEWEST_OUTSIDE <= len(columns) < len(everybody.columns):
+    subsets = [whole]
+    if FEWEST_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
     scores = [rescored(comparison, subset, subset_scores(comparison, subset), taken_out) for subset in subsets]
     return [np.maximum.reduce(layer) for layer in zip(*scores)]

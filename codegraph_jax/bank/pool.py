@@ -65,7 +65,7 @@ class Pool:
         return len(self.vectors)
 
     def at(self, history: Sequence[BankRevision]) -> "Pool":
-        """Those that new images are compared with after the last of these revisions."""
+        """The patches that new images are compared with after the last revision of a history."""
         return self._only(serving(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":

@@ -266,10 +266,10 @@ class ReferenceBank(StoredBank):
 
         Good parts become references, and what stands out in those that were flagged is harmless from now on; defective
         ones are flagged from now on, and so are parts that show the same. The threshold stays as it is. The latest
-        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round; a
-        part that was approved and is called defective is no reference any more. Of
-        more than `history.MOST_PARTS` good parts the oldest leave; the set that made the bank stays. Parts of which the
-        same has been said already, pixel by pixel, are passed over.
+        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round; an
+        approved part that is called defective is no longer a reference. Of more than `history.MOST_PARTS` good parts
+        the oldest leave; the set that made the bank stays. Parts of which the same has been said already, pixel by
+        pixel, are passed over.
 
         Args:
             images: as for `inspect`.
@@ -300,7 +300,6 @@ class ReferenceBank(StoredBank):
         revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
         # a part that was approved before must not be compared with itself
         held = self.references.at((*self.history, revision)) if defective else self.serving
-        others = held.patch_vectors()
         marks = {place: self.marks[place] for place in self.history[-1].marks}
         found = list(self.marks)
         for i, name in zip(new, called):
@@ -319,7 +318,7 @@ class ReferenceBank(StoredBank):
             if defective or raw >= self.calibration.threshold:
                 stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
                 verdict: Verdict = "defect" if defective else "variant"
-                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, others):
+                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, held):
                     marks[len(found)] = mark
                     found.append(mark)
         largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
@@ -385,13 +384,13 @@ class ReferenceBank(StoredBank):
         image: int,
         verdict: Verdict,
         name: str,
-        others: list[np.ndarray],
+        held: ReferenceImages | Pool,
     ) -> Pattern | None:
-        """What stands out in a part, compared with the patch vectors of others."""
+        """What stands out in a part, compared with the references that are held."""
         patches = strongest(stands_out, scores)
         if not len(patches):
             return None
-        signature = mark_signature(vectors[patches], len(features.layers), others)
+        signature = mark_signature(vectors[patches], len(features.layers), held.patch_vectors())
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:

@@ -217,7 +217,7 @@ def choose_frame(
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
     large, dear = longest >= LARGE * image_size, ""
     if large:
-        reason = f"the photos are {longest / image_size:.1f} times as large as the network sees at once"
+        reason = f"the photos are {longest / image_size:.1f} times as large as the network's input"
         if scale and affordable(of("tile")):
             return of("tile"), reason
         side = float(min(longest, TILED))

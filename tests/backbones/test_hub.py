@@ -45,7 +45,7 @@ def network(monkeypatch, tmp_path):
 def test_a_failure_is_remembered_for_a_day(network, monkeypatch):
     session = network(OSError("Name or service not known"))
     assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(remembered=True)
-    assert "it is asked once a day" in hub.why_unreachable(remembered=True)
+    assert "it is tried once a day" in hub.why_unreachable(remembered=True)
     assert session.asked == 1
     assert hub.why_unreachable(remembered=False), "whoever has nothing else asks again"
     assert session.asked == 2

@@ -55,7 +55,11 @@ def test_every_command_is_a_command_of_main(name):
     flags = flags_of(name, [f"/{word}" for word, _ in command.words])
     assert set(command.tasks) <= set(TASKS) == set(SETTINGS)
     check(flags)
-    assert f"\n  {name} " in usage()
+
+
+def test_the_help_lists_every_command_once():
+    listed = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(COMMANDS)
 
 
 def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
