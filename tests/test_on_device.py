@@ -25,8 +25,8 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
 from codegraph_jax.similarity import residency, tables
+from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.residency import check_host, plan_device
-from codegraph_jax.similarity.resident import ResidentTables
 from codegraph_jax.similarity.set_plan import plan_set
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
@@ -106,7 +106,7 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
     def exhausted(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(tables, "ResidentTables", exhausted)
+    monkeypatch.setattr(tables, "DeviceTables", exhausted)
     with caplog.at_level(logging.WARNING):
         there = CoDeGraph(tiny()).detect(photographs())
     assert "the host keeps them" in caplog.text
@@ -116,8 +116,8 @@ def test_a_device_without_room_leaves_it_to_the_host(monkeypatch, caplog):
 def test_what_stays_follows_from_the_room(monkeypatch):
     detector = CoDeGraph(tiny("auto"))
     comparison = CoDeGraph(tiny()).compare(photographs(12))
-    assert isinstance(comparison.tables, ResidentTables)
-    assert not isinstance(detector.compare(photographs(12)).tables, ResidentTables)  # a CPU
+    assert isinstance(comparison.tables, DeviceTables)
+    assert not isinstance(detector.compare(photographs(12)).tables, DeviceTables)  # a CPU
 
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     found = []

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.bank.pool import Pool, degree_vectors
 from codegraph_jax.bank.thinning import projection, thin
@@ -67,8 +66,7 @@ class Candidates:
         own = {}
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)
-            for i in self._mine(np.flatnonzero(folds == fold)):
-                tokens = [layer[i - self._start] for layer in self.comparison.features.layers]
+            for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
                 own[i] = pool.scores(tokens, None if judged is None else judged[i])
         nothing = np.zeros((0, self.allowed.shape[1]), np.float32)
         return processes.gather_rows(np.stack([own[i] for i in sorted(own)]) if own else nothing)
@@ -105,20 +103,15 @@ class Candidates:
             rows.append(_rows(vectors[:, :, patches[images == i]]).reshape(-1, width) @ matrix)
         return processes.gather_rows(np.concatenate(rows))
 
-    @property
-    def _start(self) -> int:
-        """The first image that this process holds."""
-        return sum(self.comparison.features.counts[: jax.process_index()])
-
-    def _mine(self, images: Int[np.ndarray, " b"]) -> list[int]:
-        """Those of some images that this process holds."""
-        end = self._start + self.comparison.features.counts[jax.process_index()]
-        return [i for i in images.tolist() if self._start <= i < end]
+    def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
+        """(image, its patch tokens in each layer) of those of some images that this process holds."""
+        features = self.comparison.features
+        for i in (i for i in images.tolist() if i in features.own):
+            yield i, [jnp.asarray(layer[i - features.own.start]) for layer in features.layers]
 
     def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
         """(image, its vectors) of those that this process holds."""
-        for i in self._mine(images):
-            layers = [jnp.asarray(layer[i - self._start]) for layer in self.comparison.features.layers]
+        for i, layers in self._tokens(images):
             vectors = [[np.asarray(x, np.float32) for x in degree_vectors(layer, self.options)] for layer in layers]
             yield i, np.array(vectors)
 

@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.history import BankRevision, serving
 from codegraph_jax.consistency.duplicates import shown_by
-from codegraph_jax.consistency.filtered import bar
 from codegraph_jax.consistency.filtering import Dependence, recognise
 from codegraph_jax.consistency.signature import patch_vectors
-from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
-from codegraph_jax.similarity.comparison import mean_distances
+from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
+from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.query import ReferencePatches, distances_to_references, prepare_references
+from codegraph_jax.similarity.removal import Barred, ReferenceMask
 from codegraph_jax.similarity.tiles import TileOptions
 
 
@@ -125,12 +125,13 @@ class ReferenceImages:
         same = shown_by(mean)[0]
         mean[0, same] = np.inf
         everybody = np.arange(len(self.removed))
-        barred = [
-            (np.setdiff1d(everybody, test.outside), patches[0])
+        masks = [
+            ReferenceMask(np.setdiff1d(everybody, test.outside), patches)
             for test, patches in zip(self.tests, recognise(mean, self.tests, k))
         ]
+        barred = Barred(same[None], masks, mean.shape[2])
         for table in left:
             for distances in table:
-                bar(distances, same, barred)
+                barred.bar(0, distances)
         scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
         return np.asarray(scores[0])

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -32,7 +31,8 @@ from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import FEW, variant
-from codegraph_jax.similarity.comparison import Comparison, mean_distances
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.query import query_options
 
@@ -181,15 +181,13 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
     """Some images of the set, and how all of them score by these."""
     comparison, taken_out = inputs.comparison, inputs.taken_out
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
-    references, counts = comparison.references[subset.columns], comparison.features.counts
+    references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[: comparison.own]
-    start = sum(counts[: jax.process_index()])
-    mine = references - start
-    mine = mine[(mine >= 0) & (mine < counts[jax.process_index()])]
+    mine = np.array([i for i in references if i in features.own], int) - features.own.start
     images = ReferenceImages(
         options=query_options(comparison.options),
         fraction=config.scoring.fraction,
-        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in comparison.features.layers],
+        layers=[processes.gather_rows(np.asarray(layer[mine])) for layer in features.layers],
         removed=taken_out.removed[references],
         tests=_tests(comparison, subset, inputs.found, taken_out.pairs),
         parts=np.zeros(len(references), int),
@@ -232,18 +230,16 @@ def _own_scores(
 
 def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> PeakPatches:
     """Where the images that passed differ most from the others, in every process the same."""
-    features, grid, rank = comparison.features, comparison.options.grid, jax.process_index()
-    start = sum(features.counts[:rank])
+    features, grid = comparison.features, comparison.options.grid
     # by content: nothing must depend on how the images were listed
     chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
-    for i in sorted(chosen):
-        if start <= i < start + features.counts[rank]:
-            own = patch_vectors([np.asarray(layer[i - start])[None] for layer in features.layers], grid)[0]
-            found = PeakPatches.of(own, maps[i])
-            vectors.append(found.vectors)
-            scores.append(found.scores)
+    for i in (i for i in sorted(chosen) if i in features.own):
+        own = patch_vectors([np.asarray(layer[i - features.own.start])[None] for layer in features.layers], grid)[0]
+        found = PeakPatches.of(own, maps[i])
+        vectors.append(found.vectors)
+        scores.append(found.scores)
     return PeakPatches(*(processes.gather_rows(np.concatenate(part)) for part in (vectors, scores)))
 
 
@@ -270,7 +266,7 @@ def _patterns(found: Consistency, images: int) -> list[Pattern]:
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:
     """Of some images of the set at a time: a copy of all tables would be large."""
-    tables = comparison.host_tables()
+    tables = comparison.tables.host()
     size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
     for start in range(0, comparison.own, size):
         yield mean_distances([table[:, start : min(start + size, comparison.own), subset.columns] for table in tables])

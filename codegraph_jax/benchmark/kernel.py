@@ -16,9 +16,11 @@ from codegraph_jax.core.peaks import large_product
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
-from codegraph_jax.similarity.pairwise import fill, pairwise_distances, schedule, tile_options
-from codegraph_jax.similarity.tiles import TileOptions, prepare
+from codegraph_jax.scoring.mutual import neighbour_count
+from codegraph_jax.similarity.host_tables import mutual_scores
+from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.ring import PAIRS, pairwise_distances, whole_batches
+from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 
 FRACTION = ScoringConfig().fraction
 
@@ -88,10 +90,17 @@ def as_kept(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array,
 
 def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
     patches = jax.block_until_ready(prepare(as_kept(jnp.asarray(tokens), options), options))
-    n, p, _ = tokens.shape
-    pairs = schedule(n, np.arange(n))
-    table = np.full((len(options.degrees), n, n, p), np.inf, np.float32)
-    return lambda: fill(table, patches, pairs, options, lambda done: None)
+    first, second = np.triu_indices(len(tokens), 1)
+    size = whole_batches(min(PAIRS, len(first)), options.batch)
+    calls = -(-len(first) // size)
+    # every call has the same size: the last one begins anew
+    in_calls = [np.resize(side, calls * size).reshape(calls, size) for side in (first, second)]
+
+    def run() -> None:
+        for some, others in zip(*in_calls):
+            jax.device_get(pair_distances(patches, patches, some, others, options))
+
+    return run
 
 
 def _torch(

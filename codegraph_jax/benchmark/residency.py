@@ -31,8 +31,10 @@ from codegraph_jax.features.extraction import Features
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.pairwise import pairwise_distances, tile_options
-from codegraph_jax.similarity.resident import ResidentTables
+from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.pairwise import tile_options
+from codegraph_jax.similarity.ring import pairwise_distances
 
 FRACTION = 0.3
 GROUP = 0.1
@@ -83,8 +85,9 @@ def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[
 
     def distances() -> Any:
         if place == "device":
-            return ResidentTables(features.layers, references, options, mesh, k)
-        return [pairwise_distances(layer, options, references) for layer in features.layers]
+            return DeviceTables(features.layers, references, options, mesh, k)
+        tables = [pairwise_distances(layer, options, references) for layer in features.layers]
+        return HostTables(tables, features.layers, features.counts, references, options)
 
     comparison = Comparison(features, timed("distances", distances), references, options, listed=n)
     subset = ReferenceSubset.of(comparison, FRACTION)

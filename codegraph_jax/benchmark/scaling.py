@@ -14,7 +14,7 @@ from codegraph_jax.core.peaks import product_peak
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.similarity.pairwise import tile_options
-from codegraph_jax.similarity.sharding import all_distances
+from codegraph_jax.similarity.ring import pairwise_distances
 
 
 def measure(config: BenchmarkConfig) -> list[Measurement]:
@@ -54,6 +54,6 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
 def _run(tokens: np.ndarray, mesh: DeviceMesh, options: Any, tables: dict[str, Any]) -> Callable[[], None]:
     def call() -> None:
         references = np.arange(len(tokens))
-        tables[str(len(mesh))] = all_distances(tokens, mesh, (len(tokens),), options, references)
+        tables[str(len(mesh))] = pairwise_distances(tokens, options, references, mesh=mesh)
 
     return call

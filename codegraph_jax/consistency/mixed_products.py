@@ -8,7 +8,6 @@ parts differ. Defects and harmless variants change a part or two.
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -21,7 +20,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.extraction import Extractor, Features
-from codegraph_jax.features.on_device import DeviceLayer
+from codegraph_jax.features.on_device import weighted_tokens
 from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.pairwise import choose_references
 
@@ -52,11 +51,9 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
         grid: (h, w) of the patches.
         own: the first so many images are the set; others are told by them.
     """
-    counts, rank = features.counts, jax.process_index()
-    start = sum(counts[:rank])
-    mine = np.arange(start, start + counts[rank])
-    sample = choose_references(features.keys[:own], SAMPLE)
-    parts = processes.gather_rows(coarse_parts(features, grid, sample[np.isin(sample, mine)] - start))
+    mine, sample = features.own, choose_references(features.keys[:own], SAMPLE)
+    held = np.array([i for i in sample if i in mine], int) - mine.start
+    parts = processes.gather_rows(coarse_parts(features, grid, held))
     groups = separate(part_distances(parts, parts))
     if len(groups) == 1:
         return np.zeros(len(features.kept), int)
@@ -94,16 +91,10 @@ def coarse_parts(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 parts, of unit length in each layer."""
-    start = sum(features.counts[: jax.process_index()])
-    weights, judged = _part_weights(grid), features.placement.judged
-    of_image = [weights if judged is None else _part_weights(grid, judged[start + i].reshape(grid)) for i in images]
-    parts = np.zeros((len(images), len(features.layers), len(weights), features.layers[0].shape[2]), np.float32)
-    for number, layer in enumerate(features.layers):
-        if isinstance(layer, DeviceLayer):
-            parts[:, number] = layer.weighted(images, np.array(of_image).reshape(-1, *weights.shape))
-            continue
-        for own, image, some in zip(parts, images, of_image):
-            own[number] = some @ np.asarray(layer[int(image)], np.float32)
+    weights, judged, start = _part_weights(grid), features.placement.judged, features.own.start
+    given = [weights if judged is None else _part_weights(grid, judged[start + i].reshape(grid)) for i in images]
+    of_image = np.array(given).reshape(-1, *weights.shape)
+    parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 

@@ -24,7 +24,7 @@ from codegraph_jax.core.transfers import to_host
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.extraction import Features
-from codegraph_jax.features.on_device import DeviceLayer
+from codegraph_jax.features.on_device import tokens_of
 
 DEGREE = 3
 """Side of the neighbourhoods that the vectors average: alone, patches are told from others less well."""
@@ -281,14 +281,11 @@ def _in_chunks(
     features: Features, grid: tuple[int, int], images: Sequence[int]
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """(images, their vectors) a few at a time, of those whose features this process holds."""
-    start = sum(features.counts[: jax.process_index()])
-    own = [i for i in images if start <= i < start + features.counts[jax.process_index()]]
+    own = [i for i in images if i in features.own]
     for place in range(0, len(own), CHUNK):
         chunk = own[place : place + CHUNK]
-        rows = np.array(chunk) - start
         # from a device as many as serve again: what fills them up is cut off here
-        layers = features.layers
-        tokens = [layer.of(rows) if isinstance(layer, DeviceLayer) else np.asarray(layer[rows]) for layer in layers]
+        tokens = [tokens_of(layer, np.array(chunk) - features.own.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 

@@ -40,7 +40,7 @@ from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import mean_of
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.resident import ReferenceMask
+from codegraph_jax.similarity.removal import ReferenceMask
 
 
 def find_consistent(

@@ -56,18 +56,21 @@ class DeviceMesh:
         """`function` on every device at once.
 
         Args:
-            function: of one device's arrays, without the device axis; may use collectives over `AXIS`.
+            function: of one device's arrays, without the device axis; with several devices it may use collectives over
+                `AXIS`.
 
         Returns:
             A compiled function of arrays with a leading device axis. Keep it: each call of `spread` compiles anew.
         """
-        if self.backend == "pmap":
+        if self.backend == "pmap" and len(self) > 1:
             return jax.pmap(function, axis_name=AXIS, devices=self.devices)
 
         def on_shard(*shards: Any) -> Any:
             results = function(*jax.tree.map(lambda x: x[0], shards))
             return jax.tree.map(lambda x: x[None], results)
 
+        if len(self) == 1:
+            return jax.jit(on_shard)
         mesh = self.sharding.mesh
         return jax.jit(jax.shard_map(on_shard, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
 

@@ -25,7 +25,7 @@ from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.memory import feature_type
-from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
+from codegraph_jax.features.on_device import DeviceLayers, only
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
 from codegraph_jax.features.tokens import image_tokens
 
@@ -70,6 +70,13 @@ class Features:
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)
 
+    @property
+    def own(self) -> range:
+        """The images that this process holds."""
+        rank = jax.process_index()
+        start = sum(self.counts[:rank])
+        return range(start, start + self.counts[rank])
+
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
         """The same with nothing left of what is not inspected: its tokens become 0.
 
@@ -83,22 +90,9 @@ class Features:
         names = [_name(sources, i) for i in self.kept]
         patches = inspected_patches(self.placement, [inspected[i] for i in self.kept], names)
         placement = self.placement.within(patches)
-        judged, rank = placement.judged, jax.process_index()
-        if judged is None:
+        if placement.judged is None:
             return self
-        start = sum(self.counts[:rank])
-        own = judged[start : start + self.counts[rank]]
-        layers = []
-        for layer in self.layers:
-            if isinstance(layer, DeviceLayer):
-                layer = layer.where(own)
-            elif isinstance(layer, np.ndarray):
-                # in place, image by image: a layer may be a mapped file
-                for tokens, patches in zip(layer, own):
-                    tokens[~patches] = 0
-            else:
-                layer = jnp.where(own[..., None], layer, 0)
-            layers.append(layer)
+        layers = [only(layer, placement.judged[self.own.start : self.own.stop]) for layer in self.layers]
         return replace(self, layers=layers, placement=placement)
 
 

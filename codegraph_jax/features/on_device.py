@@ -114,6 +114,64 @@ class DeviceLayers:
         return [DeviceLayer(rows, len(places)) for rows in self._layers]
 
 
+def only(layer: Any, judged: Bool[np.ndarray, "n p"]) -> Any:
+    """A layer [n, p, c] with tokens of 0 where patches are not judged; in place where it is on the host."""
+    if isinstance(layer, DeviceLayer):
+        return layer.where(judged)
+    if not isinstance(layer, np.ndarray):
+        return jnp.where(judged[..., None], layer, 0)
+    # image by image: a layer may be a mapped file
+    for tokens, patches in zip(layer, judged):
+        tokens[~patches] = 0
+    return layer
+
+
+def tokens_of(layer: Any, images: Int[np.ndarray, " b"]) -> Array | np.ndarray:
+    """Tokens of some images of a layer [n, p, c]; from a device with others behind them, up to a number that recurs."""
+    return layer.of(images) if isinstance(layer, DeviceLayer) else np.asarray(layer[images])
+
+
+def weighted_tokens(
+    layer: Any, images: Int[np.ndarray, " b"], weights: Float[np.ndarray, "b q p"]
+) -> Float[np.ndarray, "b q c"]:
+    """Weighted sums of the tokens of some images of a layer [n, p, c]."""
+    if isinstance(layer, DeviceLayer):
+        return layer.weighted(images, weights)
+    sums = [some @ np.asarray(layer[int(image)], np.float32) for image, some in zip(images, weights)]
+    return np.array(sums, np.float32).reshape(*weights.shape[:2], layer.shape[2])
+
+
+def rows_on(device: jax.Device, layer: Any, images: slice, rows: int) -> Float[Array, "s p c"]:
+    """Some images of a layer on a device, and anything behind them up to so many rows.
+
+    Args:
+        device: where they are to be; what is there already is not copied.
+        layer: an array of the host or of a device, or a `DeviceLayer` [n, p, c].
+        images: from which to which.
+        rows: of the result [s].
+    """
+    there = layer.rows if isinstance(layer, DeviceLayer) else layer
+    if isinstance(there, jax.Array) and there.devices() == {device}:
+        if images.start == 0 and len(there) == rows:
+            return there
+        if images.stop - images.start == rows:
+            return there[images]
+    return to_device(host_rows(layer, images, rows), device)
+
+
+def host_rows(layer: Any, images: slice, rows: int) -> Float[np.ndarray, "s p c"]:
+    """`rows_on` for the host; what is behind the images is 0."""
+    values = np.asarray(layer if images == slice(0, len(layer)) else layer[images])
+    return values if len(values) == rows else filled_up(values, rows)
+
+
+def filled_up(values: np.ndarray, rows: int) -> np.ndarray:
+    """With zeros behind, up to so many rows."""
+    whole = np.zeros((rows, *values.shape[1:]), values.dtype)
+    whole[: len(values)] = values
+    return whole
+
+
 @partial(jax.jit, donate_argnums=0)
 def _put(rows: Float[Array, "s p c"], batch: Float[Array, "b p c"], places: Int[Array, " b"]) -> Float[Array, "s p c"]:
     return rows.at[places].set(batch, mode="drop")

@@ -17,7 +17,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 from codegraph_jax.resume.budget import Budget
-from codegraph_jax.similarity.resident import HostView
+from codegraph_jax.similarity.comparison import LayerTable
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class PartialRun:
         layer: int,
         keys: Sequence[bytes],
         references: Int[np.ndarray, " m"],
-        table: Float[np.ndarray, "r n m p"] | HostView,
+        table: LayerTable,
     ) -> None:
         """Keeps the distances of one layer, if that costs little; arguments as for `find_table`."""
         if self._budget.allows("table", table.nbytes):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
-from codegraph_jax.scoring.mutual import mutual_scores
+from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.judged import judged_patches
 
 T = TypeVar("T")

@@ -6,16 +6,16 @@ from jaxtyping import Float
 from codegraph_jax.scoring.distances import Distances, HostDistances
 from codegraph_jax.scoring.on_device import DeviceDistances
 from codegraph_jax.scoring.spread import SpreadDistances
-from codegraph_jax.similarity.comparison import Comparison, mean_distances
-from codegraph_jax.similarity.resident import ResidentTables
+from codegraph_jax.similarity.comparison import Comparison
 
 
 def mean_of(comparison: Comparison) -> Distances:
     """Mean over layers and degrees, on which all decisions are made; nothing of the comparison is changed."""
-    if isinstance(comparison.tables, ResidentTables):
-        parts = list(map(DeviceDistances.of, comparison.tables.means))
-        return parts[0] if len(parts) == 1 else SpreadDistances(parts)
-    return HostDistances(mean_distances(comparison.tables))
+    means = comparison.tables.means()
+    if isinstance(means[0], np.ndarray):
+        return HostDistances(means[0])
+    parts = list(map(DeviceDistances.of, means))
+    return parts[0] if len(parts) == 1 else SpreadDistances(parts)
 
 
 def as_distances(distances: Distances | Float[np.ndarray, "n m p"]) -> Distances:

@@ -15,9 +15,9 @@ from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.core.transfers import to_device, to_host
 from codegraph_jax.scoring.distances import FARTHEST, SMALLEST_DISTANCE, Columns, Images
+from codegraph_jax.similarity.comparison import DeviceMean
 from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
 from codegraph_jax.similarity.programs import TOGETHER
-from codegraph_jax.similarity.resident import Mean
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class DeviceDistances:
     references: int
 
     @classmethod
-    def of(cls, mean: Mean) -> "DeviceDistances":
+    def of(cls, mean: DeviceMean) -> "DeviceDistances":
         return cls(mean.values, 0, mean.images, mean.references)
 
     @property

@@ -5,10 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
+from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import choose_references
-from codegraph_jax.similarity.resident import ResidentTables
 
 
 class ReferenceSubset(NamedTuple):
@@ -31,8 +30,4 @@ class ReferenceSubset(NamedTuple):
 
 def subset_scores(comparison: Comparison, subset: ReferenceSubset) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores by the references of a subset, layer by layer."""
-    if isinstance(comparison.tables, ResidentTables):
-        return comparison.tables.scores(subset.k, subset.columns, comparison.barred)
-    whole = len(subset.columns) == len(comparison.references)
-    columns = slice(None) if whole else subset.columns
-    return [mutual_scores(table, subset.k, columns, comparison.barred) for table in comparison.tables]
+    return comparison.tables.scores(subset.k, subset.columns, comparison.barred)

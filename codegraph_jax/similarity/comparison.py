@@ -1,17 +1,29 @@
 """What a comparison of all images gives: distances that later stages read and nobody changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.features.stores import FeatureStore
-from codegraph_jax.similarity.resident import HostView, ResidentTables
+from codegraph_jax.similarity.host_tables import HostTables
+from codegraph_jax.similarity.removal import ReferenceMask
 from codegraph_jax.similarity.tiles import TileOptions
+
+
+class LayerTable(Protocol):
+    """Distances of one layer as a store takes them: degree by degree, each [n, m, p] on the host."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "n m p"]]: ...
 
 
 class TableStore(Protocol):
@@ -30,7 +42,7 @@ class TableStore(Protocol):
         layer: int,
         keys: Sequence[bytes],
         references: Int[np.ndarray, " m"],
-        table: Float[np.ndarray, "r n m p"] | HostView,
+        table: LayerTable,
     ) -> None:
         """Takes the distances of a layer."""
 
@@ -51,8 +63,54 @@ class StoredLayers:
     def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
         return self.store.find_table(layer, self.keys, self.references, self.allocate)
 
-    def keep(self, layer: int, table: Float[np.ndarray, "r n m p"] | HostView) -> None:
+    def keep(self, layer: int, table: LayerTable) -> None:
         self.store.keep_table(layer, self.keys, self.references, table)
+
+
+class DeviceMean(NamedTuple):
+    """Mean distances over layers and degrees of some images on a device.
+
+    Attributes:
+        values: infinite in the rows and columns that fill it up [s, t, p].
+        images, references: how many there are.
+    """
+
+    values: Float[Array, "s t p"]
+    images: int
+    references: int
+
+
+class Tables(Protocol):
+    """Distances of the patches of n images to m references, layer by layer, wherever they are."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(images n, references m, patches p)."""
+
+    def __len__(self) -> int:
+        """How many layers there are."""
+
+    def means(self) -> Sequence[DeviceMean | Float[np.ndarray, "n m p"]]:
+        """Mean over layers and degrees: of some images each, which follow one another."""
+
+    def scores(
+        self, k: int, columns: Int[np.ndarray, " c"], barred: Bool[np.ndarray, "n m"] | None = None
+    ) -> list[Float[np.ndarray, "r n p"]]:
+        """Mutual scores, see `HostTables.scores`."""
+
+    def scores_without(
+        self,
+        k: int,
+        columns: Int[np.ndarray, " c"],
+        pairs: Bool[np.ndarray, "n m"],
+        masks: Sequence[ReferenceMask],
+        removed: Bool[np.ndarray, "n p"],
+        scores: Sequence[Float[np.ndarray, "r n p"]],
+    ) -> list[Float[np.ndarray, "r n p"]]:
+        """Mutual scores where something must not serve, see `HostTables.scores_without`."""
+
+    def host(self) -> HostTables:
+        """The tables in the memory of the host; copies where they are on a device."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +121,8 @@ class Comparison:
 
     Attributes:
         features: of the n images.
-        tables: distances of each layer [r, n, m, p], or the place on a device where they are; infinite where a
-            reference is the image itself, and where within the radius it has no patch that counts; of patches that are
-            not judged `judged.NOT_JUDGED`.
+        tables: distances of each layer, on the host or on devices; infinite where a reference is the image itself, and
+            where within the radius it has no patch that counts; of patches that are not judged `judged.NOT_JUDGED`.
         references: which images the m references are, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.
@@ -77,7 +134,7 @@ class Comparison:
     """
 
     features: Features
-    tables: Sequence[Float[np.ndarray, "r n m p"]] | ResidentTables
+    tables: Tables
     references: Int[np.ndarray, " m"]
     options: TileOptions
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -98,36 +155,19 @@ class Comparison:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(images n, references m, patches p)."""
-        if isinstance(self.tables, ResidentTables):
-            return self.tables.shape
-        n, m, p = self.tables[0].shape[1:]
-        return n, m, p
-
-    def host_tables(self) -> Sequence[Float[np.ndarray, "r n m p"]]:
-        """The tables in the memory of the host; copies where they are on a device."""
-        return self.tables.host() if isinstance(self.tables, ResidentTables) else self.tables
+        return self.tables.shape
 
     def on_host(self) -> "Comparison":
         """The comparison with its tables in the memory of the host."""
-        return replace(self, tables=self.host_tables())
+        return replace(self, tables=self.tables.host())
 
     def of_degree(self, place: int) -> "Comparison":
         """The comparison with one of its degrees alone; its tables are on the host."""
-        options = self.options._replace(degrees=self.options.degrees[place : place + 1])
-        return replace(self, tables=[table[place : place + 1] for table in self.host_tables()], options=options)
+        tables = self.tables.host().of_degree(place)
+        return replace(self, tables=tables, options=tables.options)
 
     def with_references(self, columns: Int[np.ndarray, " k"]) -> "Comparison":
         """The comparison with fewer references; a copy of a part of the tables."""
         barred = None if self.barred is None else self.barred[:, columns]
-        tables = [table[:, :, columns] for table in self.host_tables()]
-        return replace(self, tables=tables, references=self.references[columns], barred=barred)
-
-
-def mean_distances(tables: Sequence[Float[np.ndarray, "r n m p"]]) -> Float[np.ndarray, "n m p"]:
-    """Mean over layers and degrees, on which all decisions are made."""
-    total = np.zeros(tables[0].shape[1:], np.float32)
-    for table in tables:
-        for degree in table:
-            total += degree
-    total /= sum(len(table) for table in tables)
-    return total
+        tables = self.tables.host().with_references(columns)
+        return replace(self, tables=tables, references=tables.references, barred=barred)

@@ -1,6 +1,5 @@
-"""What a device does to tables that stay on it (`codegraph_jax.similarity.resident`): each function is one program."""
+"""What a device does to tables that stay on it (`similarity.device_tables`): each function is one program."""
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -10,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.pairwise import CHUNK_TILES, whole_batches
+from codegraph_jax.similarity.ring import PAIRS, whole_batches
 from codegraph_jax.similarity.rows import TIE
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
 
@@ -20,28 +19,7 @@ TOGETHER = 32
 
 def pairs_of_a_turn(options: TileOptions) -> int:
     """Pairs of one turn of the loop: a GPU asks the host before each whether there is another."""
-    return whole_batches(CHUNK_TILES, 1 if options.radius else options.batch)
-
-
-@partial(jax.jit, static_argnames="options", donate_argnums=0)
-def fill_table(
-    table: Float[Array, "r s t p"],
-    patches: PatchSet,
-    listing: Int[Array, "2 l"],
-    column: Int[Array, " s"],
-    ends: Int[Array, "2"],
-    options: TileOptions,
-) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Pairs of the listing from the first end to the second, both ways, written to their places."""
-
-    def write(places: Array, table: Array) -> Array:
-        first, second = listing[0, places], listing[1, places]
-        rows, columns = pair_distances(patches, patches, first, second, options)
-        for i, j, distances in ((first, second, rows), (second, first, columns)):
-            table = table.at[:, i, column[j]].set(distances.swapaxes(0, 1), mode="drop")
-        return table
-
-    return _in_turns(write, ends, pairs_of_a_turn(options), table)
+    return whole_batches(PAIRS, 1 if options.radius else options.batch)
 
 
 @partial(jax.jit, static_argnames="options", donate_argnums=0)
@@ -63,6 +41,9 @@ def refill_table(
         losing: the references: which of the others, and their columns.
         numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
             are.
+
+    Returns:
+        The table, and how many turns it took, which can be waited for.
     """
     right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
 
@@ -74,18 +55,12 @@ def refill_table(
         grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
         return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
 
-    return _in_turns(write, numbers[:2], pairs_of_a_turn(options), table)
-
-
-def _in_turns(
-    write: Callable[[Array, Array], Array], ends: Int[Array, "2"], step: int, table: Float[Array, "r s t p"]
-) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Writes what the places from the first end to the second say, so many a turn, and says how many turns it took."""
-    turns = (ends[1] - ends[0] + step - 1) // step
+    step = pairs_of_a_turn(options)
+    turns = (numbers[1] - numbers[0] + step - 1) // step
 
     def turn(number: Array, table: Array) -> Array:
         # the last turn repeats a place to be full
-        return write(jnp.minimum(ends[0] + number * step + jnp.arange(step), ends[1] - 1), table)
+        return write(jnp.minimum(numbers[0] + number * step + jnp.arange(step), numbers[1] - 1), table)
 
     return lax.fori_loop(0, turns, turn, table), turns
 

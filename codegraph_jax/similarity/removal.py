@@ -14,17 +14,80 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
+from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.similarity.rows import Centres, Reach, Reference, Rows
 from codegraph_jax.similarity.tiles import TileOptions
 
 SPARE = 2
 """Distances beyond the k smallest that are looked at with them: it saves rounds."""
+
+
+class ReferenceMask(NamedTuple):
+    """References that must not serve some patches.
+
+    Attributes:
+        columns: of the references [c].
+        patches: the patches [n, p].
+    """
+
+    columns: Int[np.ndarray, " c"]
+    patches: Bool[np.ndarray, "n p"]
+
+
+@dataclass(frozen=True)
+class Barred:
+    """Which of c references must not serve which patches of n images.
+
+    Attributes:
+        images: references that must not serve an image [n, c].
+        masks: those that must not serve some of its patches; their columns count among the c.
+        patches: of an image.
+    """
+
+    images: Bool[np.ndarray, "n c"]
+    masks: Sequence[ReferenceMask]
+    patches: int
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Bool[np.ndarray, "n m"],
+        masks: Sequence[ReferenceMask],
+        columns: Int[np.ndarray, " c"],
+        patches: int,
+    ) -> "Barred":
+        """Of some of the m references of a table.
+
+        Args:
+            pairs: references that must not serve an image.
+            masks: those that must not serve some patches.
+            columns: the references that serve, in ascending order.
+            patches: of an image.
+        """
+        among = [np.searchsorted(columns, np.intersect1d(mask.columns, columns)) for mask in masks]
+        return cls(pairs[:, columns], [ReferenceMask(c, mask.patches) for c, mask in zip(among, masks)], patches)
+
+    def touches(self, i: int) -> Bool[np.ndarray, " p"]:
+        """Patches of an image that some reference must not serve."""
+        touched = np.full(self.patches, self.images[i].any())
+        for mask in self.masks:
+            touched |= mask.patches[i]
+        return touched
+
+    def bar(
+        self, i: int, distances: Float[np.ndarray, "c q"], patches: Int[np.ndarray, " q"] | slice = slice(None)
+    ) -> None:
+        """Makes distances of some patches of an image infinite where a reference must not serve them, in place."""
+        distances[self.images[i]] = np.inf
+        for columns, chosen in self.masks:
+            distances[np.ix_(columns, np.flatnonzero(chosen[i, patches]))] = np.inf
 
 
 class Changes(NamedTuple):
@@ -62,49 +125,60 @@ class Neighbours:
 
 def changes_by_removal(
     table: Float[np.ndarray, "r n m p"],
-    normalised: Float[Array | np.ndarray, "n p c"],
+    normalised: Float[Array | np.ndarray, "k p c"],
     removed: Bool[np.ndarray, "n p"],
     references: Int[np.ndarray, " m"],
     options: TileOptions,
     neighbours: Neighbours | None = None,
+    counts: tuple[int, ...] = (),
 ) -> list[Changes]:
     """How distances differ from those that they would be if the `removed` patches were in no reference image.
 
     Args:
         table: distances of one layer, with all patches among the references.
-        normalised: patch tokens of that layer, see `aggregation.normalise`.
+        normalised: patch tokens of that layer of the images of this process, see `aggregation.normalise`.
         removed: patches that leave the references; they are still scored.
         references: image of each column.
         options: as the distances were computed.
         neighbours: which distances matter, others may be left out; None: all do.
+        counts: images of each process, which follow one another; where there are several.
 
     Returns:
-        The changes of each degree.
+        The changes of each degree, in every process the same: each computes those of its own images.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
-    losing = references[columns]
-    return changes_in_columns(table, normalised, normalised[losing], removed[losing], columns, options, neighbours)
+    losing, rank = references[columns], jax.process_index()
+    if len(counts) < 2:
+        return _changes(table, normalised, normalised[losing], removed[losing], columns, options, neighbours, 0)
+    # the reference images that lose patches are few: they travel to every process
+    start = sum(counts[:rank])
+    held, mine = np.asarray(normalised), np.arange(start, start + counts[rank])
+    tokens = processes.gather_rows(held[losing[np.isin(losing, mine)] - start])
+    rows = table[:, start : start + counts[rank]]
+    own = _changes(rows, held, tokens, removed[losing], columns, options, neighbours, start)
+    return [Changes(*map(processes.gather_rows, change)) for change in own]
 
 
-def changes_in_columns(
+def _changes(
     table: Float[np.ndarray, "r n m p"],
     normalised: Float[Array | np.ndarray, "n p c"],
     losing: Float[Array | np.ndarray, "a p c"],
     removed: Bool[np.ndarray, "a p"],
     columns: Int[np.ndarray, " a"],
     options: TileOptions,
-    neighbours: Neighbours | None = None,
+    neighbours: Neighbours | None,
+    first: int,
 ) -> list[Changes]:
-    """`changes_by_removal` for the reference images that lose any patch.
+    """`changes_by_removal` of some images.
 
     Args:
-        table: distances of one layer, with all patches among the references.
-        normalised: patch tokens of the images.
-        losing: patch tokens of the reference images.
-        removed: patches that leave them; some of each.
-        columns: of the reference images in the table.
-        options: as the distances were computed.
-        neighbours: see `changes_by_removal`; `bar` is given places in this table.
+        table: their distances of one layer.
+        normalised: their patch tokens.
+        losing: patch tokens of the reference images that lose any patch.
+        removed: patches that leave these; some of each.
+        columns: of these in the table.
+        options, neighbours: see `changes_by_removal`.
+        first: number of the first of the images.
     """
     if not len(columns):
         return [_joined([])] * len(table)
@@ -132,11 +206,11 @@ def changes_in_columns(
             some = distances[start : start + size]
             rows = Rows(flat, some[:, columns], references, centres, _precision(options), reach)
             if neighbours:
-                _look_at_neighbours(rows, some, columns, neighbours, start)
+                _look_at_neighbours(rows, some, columns, neighbours, first + start)
             else:
                 rows.look_at(np.isfinite(rows.old) & (rows.old >= 0))
             image, place, patch = np.nonzero(rows.now != rows.old)
-            parts.append(Changes(image + start, columns[place], patch, rows.now[image, place, patch]))
+            parts.append(Changes(image + first + start, columns[place], patch, rows.now[image, place, patch]))
         changes.append(_joined(parts))
     return changes
 
@@ -146,7 +220,7 @@ def _look_at_neighbours(
     distances: Float[np.ndarray, "b m p"],
     columns: Int[np.ndarray, " a"],
     neighbours: Neighbours,
-    start: int,
+    first: int,
 ) -> None:
     """Looks at the distances that scores depend on, until what has grown lets no further ones come in."""
     place = np.full(distances.shape[1], -1)
@@ -154,7 +228,7 @@ def _look_at_neighbours(
     inside = place[columns] >= 0
     bounds = np.stack([to_references[neighbours.columns] for to_references in distances])
     for i, to_references in enumerate(bounds):
-        neighbours.bar(i + start, to_references)
+        neighbours.bar(first + i, to_references)
     seen = np.zeros(rows.old.shape, bool)
     # a few more than the k smallest: what grows makes room for the next ones
     last = min(neighbours.k + SPARE, bounds.shape[1]) - 1

@@ -17,8 +17,8 @@ from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import COPIES, MemoryPlan
-from codegraph_jax.similarity.pairwise import DEVICE_SHARE, derives_degrees
-from codegraph_jax.similarity.sharding import SHARDS_AT_ONCE
+from codegraph_jax.similarity.pairwise import derives_degrees
+from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def plan_device(
     if not (derives_degrees(config.similarity) or config.similarity.radius):
         # which takes it that one product serves all degrees
         prepared += (len(config.features.degrees) - 1) * plan.features // layers
-    shared = plan.features + prepared + means if devices == 1 else SHARDS_AT_ONCE * prepared + means
+    shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
     for whole in sorted({max(images, largest), images}, reverse=True):
         rows = padded(-(-whole // devices))
         columns = padded(whole if plan.references == images else plan.references)

@@ -23,9 +23,10 @@ from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import image_scores
-from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.threshold import calibrate
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import mutual_scores
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -185,7 +186,7 @@ def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Confi
     """Raw scores of some images by themselves alone."""
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
-    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.host_tables()])
+    scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables.host()])
     placement = comparison.features.placement.of(images)
     maps = np.maximum(scores, 0).reshape(-1, *comparison.options.grid)
     return image_scores(maps, placement.frame.size, placement.contents())

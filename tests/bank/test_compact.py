@@ -20,7 +20,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.scoring.mutual import mutual_scores, neighbour_count
+from codegraph_jax.scoring.mutual import neighbour_count
+from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions
 
@@ -171,7 +172,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
     tables = [np.array(table) for table in comparison.tables]
     for table in tables:
         table[:, :, member] *= 0.01
-    comparison = dataclasses.replace(comparison, tables=tables)
+    comparison = dataclasses.replace(comparison, tables=dataclasses.replace(comparison.tables, tables=tables))
 
     def own(defects):
         found = SimpleNamespace(proven=lambda n: np.isin(np.arange(n), defects))

@@ -18,7 +18,8 @@ from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
-from codegraph_jax.scoring.mutual import mean_over_layers, mutual_scores, neighbour_count
+from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
+from codegraph_jax.similarity.host_tables import mutual_scores
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5

@@ -8,8 +8,9 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.judged import mark_not_judged
-from codegraph_jax.similarity.pairwise import pairwise_distances
+from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions
 
 GRID = (8, 8)
@@ -54,4 +55,4 @@ def compare(tokens, references=None, options=OPTIONS, judged=None):
         mark_not_judged(distances, judged)
     keys = [image.tobytes() for image in tokens]
     features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
-    return Comparison(features, [distances], references, options)
+    return Comparison(features, HostTables([distances], [normalised], (n,), references, options), references, options)

@@ -14,8 +14,8 @@ from codegraph_jax.core.transfers import counting
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
-from codegraph_jax.similarity import resident
-from codegraph_jax.similarity.resident import ResidentTables
+from codegraph_jax.similarity import device_tables
+from codegraph_jax.similarity.device_tables import DeviceTables
 from tests.consistency import planted
 from tests.support.programs import compiled_programs
 
@@ -32,7 +32,7 @@ def on_device(comparison, kept=None, batch=8, devices=1):
         layers = placed(comparison.features, batch)
     arguments = (layers, comparison.references, comparison.options, mesh, k, judged, kept)
     features = dataclasses.replace(comparison.features, layers=layers)
-    return dataclasses.replace(comparison, features=features, tables=ResidentTables(*arguments))
+    return dataclasses.replace(comparison, features=features, tables=DeviceTables(*arguments))
 
 
 def placed(features, batch):
@@ -83,7 +83,7 @@ def assert_same(here, there):
 def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     comparison = planted.compare(planted.draw(n=40, group=8, one_off=4), options=planted.OPTIONS._replace(**change))
     there = on_device(comparison, devices=devices)
-    for mine, theirs in zip(there.host_tables(), comparison.tables):
+    for mine, theirs in zip(there.tables.host(), comparison.tables):
         np.testing.assert_array_equal(mine, theirs)
     here, there = judge(comparison), judge(there)
     assert_same(here, there)
@@ -127,7 +127,7 @@ def test_the_ratio_statistics(statistic):
 def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
     """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused, but for
     features of a few images where these are on the host."""
-    monkeypatch.setattr(resident, "CALLS", 4)
+    monkeypatch.setattr(device_tables, "CALLS", 1)
 
     def copies(n):
         comparison = planted.compare(planted.draw(n=n, group=8, one_off=4))

@@ -249,7 +249,7 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
 def test_several_devices_go_on_too(config, tmp_path, monkeypatch, backbone_runs):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
-    interrupt(spread, tmp_path / "run", monkeypatch, (tables, "all_distances"), after=0)
+    interrupt(spread, tmp_path / "run", monkeypatch, (tables, "pairwise_distances"), after=0)
     half = next(path for path in state_files(tmp_path / "run") if "block" in path.name)
     half.unlink()
     backbone_runs.clear()

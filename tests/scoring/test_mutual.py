@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.scoring.mutual import mean_of_smallest, mutual_scores, neighbour_count
+from codegraph_jax.scoring.mutual import neighbour_count
+from codegraph_jax.similarity.host_tables import mean_of_smallest, mutual_scores
 from tests.support import reference
 
 

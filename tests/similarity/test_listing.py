@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax.similarity.listing import pairs_between, pairs_within
-from codegraph_jax.similarity.pairwise import schedule
+from codegraph_jax.similarity.pairwise import schedule_length
 
 
 def chosen(n, seed):
@@ -39,9 +39,9 @@ def test_pairs_between_are_those_of_the_plain_list(n, m, seed, parity):
 @pytest.mark.parametrize("references", [100_000, 256])
 def test_a_schedule_takes_memory_for_its_images_only(references):
     n = 100_000
-    pairs = schedule(n, np.arange(references))
+    pairs = pairs_within(n, np.arange(references))
+    assert len(pairs) == schedule_length(n, references)
     assert len(pairs) == references * (references - 1) // 2 + references * (n - references)
-    held = (pairs.column, pairs.listing.offsets, pairs.listing.begin, pairs.listing.partners)
-    assert sum(array.nbytes for array in held) < 50 * n
-    first, second = pairs.listing.at(np.array([0, n - 2, n - 1, len(pairs) - 1]))
+    assert sum(array.nbytes for array in (pairs.offsets, pairs.begin, pairs.partners)) < 50 * n
+    first, second = pairs.at(np.array([0, n - 2, n - 1, len(pairs) - 1]))
     np.testing.assert_array_equal([first, second], [[0, 0, 1, min(references, n - 1) - 1], [1, n - 1, 2, n - 1]])

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from codegraph_jax.data.batches import image_key
 from codegraph_jax.features.aggregation import aggregate, inverse_norms, normalise
-from codegraph_jax.similarity.pairwise import choose_references, pairwise_distances, schedule
+from codegraph_jax.similarity.listing import pairs_within
+from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 from tests.support import reference
 
@@ -108,10 +110,10 @@ def test_references_select_columns():
 
 
 def test_the_schedule_computes_each_needed_pair_once():
-    pairs = schedule(6, np.array([1, 4]))
-    first, second = pairs.listing.at(np.arange(len(pairs)))
+    listing = pairs_within(6, np.array([1, 4]))
+    first, second = listing.at(np.arange(len(listing)))
     seen = set(zip(first.tolist(), second.tolist()))
-    assert len(seen) == len(pairs) == 9
+    assert len(seen) == len(listing) == 9
     assert all(i < j and {i, j} & {1, 4} for i, j in seen)
 
 

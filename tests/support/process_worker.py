@@ -17,8 +17,7 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
-from codegraph_jax.similarity.multihost import changes_everywhere
-from codegraph_jax.similarity.resident import ReferenceMask
+from codegraph_jax.similarity.removal import ReferenceMask, changes_by_removal
 
 
 def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
@@ -51,10 +50,8 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
     removed[np.arange(len(removed)) % 3 > 0] = False
     reduced = tables.copy()
     for table, layer in zip(reduced, comparison.features.layers):
-        counts, references = comparison.features.counts, comparison.references
-        for degree, changes in zip(
-            table, changes_everywhere(table, layer, counts, removed, references, comparison.options)
-        ):
+        how = removed, comparison.references, comparison.options
+        for degree, changes in zip(table, changes_by_removal(table, layer, *how, counts=comparison.features.counts)):
             changes.apply(degree)
     subset = ReferenceSubset.of(comparison, 0.3)
     barred = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)

@@ -1,0 +1,247 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegraph_jax.config import ParallelConfig
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.distributed.chunks import OutOfMemory
+from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
+from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.similarity import ring
+from codegraph_jax.similarity.device_tables import DeviceTables
+from codegraph_jax.similarity.listing import split
+from codegraph_jax.similarity.pairwise import choose_references, schedule_length
+from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of, ring_steps
+from codegraph_jax.similarity.tiles import TileOptions
+from tests.similarity.test_pairwise import GRID, draw
+
+FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """What one test has taught must not reach the others."""
+    ring_of.cache_clear()
+    yield
+    ring_of.cache_clear()
+
+
+def mesh_of(devices, backend="shard_map"):
+    return DeviceMesh(tuple(jax.devices()[:devices]), backend)
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 40))
+@settings(max_examples=60, deadline=None)
+def test_the_ring_computes_every_needed_pair_once_in_half_a_turn(n, devices, limit):
+    references = choose_references([bytes([i]) for i in np.random.default_rng(n).permutation(n)], limit)
+    bounds = split(n, devices)
+    assert np.diff(bounds).max() - np.diff(bounds).min() <= 1
+    seen, steps = [], set()
+    shards = np.stack([bounds[:-1], bounds[1:]], axis=1)
+    for ring_step in ring_steps(shards, shards, references):
+        steps.add(ring_step.step)
+        for d in range(devices):
+            remote = (d + ring_step.step) % devices
+            for i, j in zip(ring_step.own[d][ring_step.valid[d]], ring_step.remote[d][ring_step.valid[d]]):
+                seen.append(tuple(sorted((bounds[d] + i, bounds[remote] + j))))
+    assert steps == set(range(devices // 2 + 1))
+    wanted = {(i, j) for i in range(n) for j in range(i + 1, n) if {i, j} & set(references.tolist())}
+    assert len(seen) == len(set(seen)), "no pair twice"
+    assert set(seen) == wanted
+
+
+def test_work_is_spread_evenly():
+    shards = np.stack([np.arange(0, 64, 8), np.arange(8, 65, 8)], axis=1)
+    load = sum(ring_step.valid.sum(axis=1) for ring_step in ring_steps(shards, shards, np.arange(64)))
+    assert load.sum() == 64 * 63 // 2
+    assert load.max() <= 1.02 * load.mean()
+
+
+@pytest.mark.parametrize("same_size,size", [(False, 4), (True, 8)])
+def test_calls_of_one_size_cover_the_same_pairs(same_size, size):
+    shards = np.array([[0, 5], [5, 10]])
+    steps = list(ring_steps(shards, shards, np.arange(10), 4, 6, same_size))
+    assert {step.own.shape[1] for step in steps} == {size}
+    assert sum(int(step.valid.sum()) for step in steps) == 45
+
+
+KERNELS = {"reuse": {}, "direct": {"kernel": "direct", "batch": 2}, "radius": {"kernel": "direct", "radius": 2}}
+HERE = "host"
+CASES = [
+    # backend, devices, kernel, images a device holds (0: all), where the table is
+    ("shard_map", 1, "reuse", 3, HERE),
+    ("shard_map", 1, "direct", 1, HERE),
+    ("shard_map", 1, "direct", 0, "device"),
+    ("shard_map", 2, "direct", 0, HERE),
+    ("shard_map", 3, "reuse", 0, HERE),
+    ("shard_map", 3, "direct", 1, HERE),
+    ("shard_map", 3, "reuse", 2, "device"),
+    ("shard_map", 2, "radius", 0, "device"),
+    ("pmap", 2, "reuse", 0, HERE),
+]
+SLOW = [
+    (backend, devices, kernel, images, where)
+    for backend, devices in (("shard_map", 1), ("shard_map", 2), ("shard_map", 4), ("shard_map", 8), ("pmap", 3))
+    for kernel in KERNELS
+    for images in (0, 1, 5)
+    for where in (HERE, "device")
+    if (backend, where) != ("pmap", "device")
+]
+
+
+@pytest.mark.parametrize(
+    "backend,devices,kernel,images,where",
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not in CASES)],
+)
+def test_distances_are_those_of_one_device_at_once(backend, devices, kernel, images, where):
+    """Bit for bit: on any number of devices, in any parts, on the host and on the devices."""
+    normalised = normalise(jnp.asarray(draw(13, c=16)))
+    options, mesh = (
+        TileOptions("reuse", (1, 3), GRID, "float32")._replace(**KERNELS[kernel]),
+        mesh_of(devices, backend),
+    )
+    for references in (np.arange(13), np.array([2, 6, 7, 12])):
+        want, done = pairwise_distances(normalised, options, references), []
+        ring_of(mesh, options).images = images
+        if where == "device":
+            tables = DeviceTables([np.asarray(normalised)], references, options, mesh, 2, progress=done.append)
+            (got,) = tables.host()
+        else:
+            got = pairwise_distances(np.asarray(normalised), options, references, done.append, mesh=mesh)
+        np.testing.assert_array_equal(got, want)
+        assert sum(done) == schedule_length(13, len(references))
+        ring_of.cache_clear()
+
+
+@pytest.mark.parametrize("n", [2, pytest.param(3, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow)])
+def test_fewer_images_than_devices(n):
+    normalised = normalise(jnp.asarray(draw(n)))
+    options = TileOptions("reuse", (1, 3), GRID, "bfloat16")
+    want = pairwise_distances(normalised, options, np.arange(n))
+    got = pairwise_distances(normalised, options, np.arange(n), mesh=mesh_of(8))
+    np.testing.assert_array_equal(got, want)
+
+
+def test_more_devices_than_there_are_is_an_error_that_names_the_field():
+    assert len(device_mesh(ParallelConfig(devices=3))) == 3
+    assert len(device_mesh(ParallelConfig())) == len(jax.devices())
+    with pytest.raises(ConfigError, match="config.parallel.devices: 1000"):
+        device_mesh(ParallelConfig(devices=1000))
+
+
+@pytest.mark.parametrize("devices,most", [(1, 1), (1, 5), (3, 1), (3, 2)])
+def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch):
+    """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
+    normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1,), GRID, "float32")
+    want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
+    watched = ring.Ring._placed
+    monkeypatch.setattr(ring.Ring, "_placed", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    room = (ring.shards_at_once(devices) * most + 0.5) * image_bytes(normalised[0].size, 4, options) / DEVICE_SHARE
+    monkeypatch.setattr(ring, "device_bytes", lambda devices: int(room))
+    got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
+    np.testing.assert_array_equal(got, want)
+    assert 0 < max(sizes) <= most
+
+
+def test_a_small_category_teaches_nothing_of_a_large_one(monkeypatch):
+    """Where a device's memory is known, all of four images and then of eleven are on it at once."""
+    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._placed
+    monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
+    monkeypatch.setattr(ring.Ring, "_placed", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    for n in (4, 11):
+        pairwise_distances(draw(n), options, np.arange(n))
+    assert sizes == [4, 11]
+
+
+def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
+    """ViT-L/14 at 518 px, unit vectors of three degrees in bfloat16 on 80 GB."""
+    options = TileOptions("direct", (1, 3, 5), (37, 37), "bfloat16")
+    monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
+    image = image_bytes(1369 * 1024, 2, options)
+    one = ring_of(mesh_of(1), options)
+    one._measure(1000, image)
+    assert one.images == 0, "all are there at once"
+    one._measure(10_000, image)
+    assert 1500 < one.images < 1700
+    assert 2 * one.images * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
+
+
+def limited(function, length, most, calls):
+    """`function`, which fails where `length` of its arguments exceeds `most`."""
+
+    def call(*arguments):
+        size = length(*arguments)
+        calls.append(size)
+        if size > most:
+            raise FULL
+        return function(*arguments)
+
+    return call
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
+
+
+@pytest.mark.parametrize("devices,most", [(1, 20), (1, 1), (3, 2)])
+def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, most, monkeypatch, caplog):
+    normalised, options = normalise(jnp.asarray(draw(11, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
+    want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
+    pairs = lambda own, visiting, given: given.shape[2]  # noqa: E731
+    monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
+    done = []
+    got = pairwise_distances(np.asarray(normalised), options, np.arange(11), done.append, mesh=mesh_of(devices))
+    np.testing.assert_array_equal(got, want)
+    assert max(calls) > most >= calls[-1] and sum(done) == 55
+    assert warnings(caplog)[0] == f"a device is out of memory with {calls[0]} pairs of images at once; trying fewer"
+    calls.clear()
+    pairwise_distances(normalised, options, np.arange(11), mesh=mesh_of(devices))
+    assert max(calls) <= most, "the next layer has learnt of it"
+
+
+@pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])
+def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, caplog):
+    normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
+    want, calls = pairwise_distances(normalised, options, np.arange(13)), []
+    rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
+    monkeypatch.setattr(ring.Ring, "_placed", limited(ring.Ring._placed, rows, most, calls))
+    got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
+    np.testing.assert_array_equal(got, want)
+    assert calls[0] == -(-13 // devices) and calls[-1] <= most
+    assert "trying parts of" in warnings(caplog)[0]
+
+
+def test_what_never_fits_is_a_clear_error(monkeypatch):
+    options = TileOptions("reuse", (1,), GRID, "float32")
+    for name, length in (("_placed", lambda self, tokens, first, rows, shards: 1), ("_meet", lambda *_: 1)):
+        with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match=r"two images; .*image_size"):
+            patched.setattr(ring.Ring, name, limited(None, length, 0, []))
+            pairwise_distances(draw(4), options, np.arange(4))
+
+
+def test_a_failure_that_shows_later_counts_too(monkeypatch):
+    """Some devices answer at once and fail when the result is needed."""
+    options, fetch, failed = TileOptions("reuse", (1,), GRID, "float32"), ring._fetch, []
+
+    def late(mesh, results):
+        if results.shape[1] > 3:
+            failed.append(results.shape[1])
+            raise FULL
+        return fetch(mesh, results)
+
+    want = pairwise_distances(draw(5), options, np.arange(5))
+    monkeypatch.setattr(ring, "_fetch", late)
+    np.testing.assert_array_equal(pairwise_distances(draw(5), options, np.arange(5)), want)
+    assert failed == [10, 5]
+
+
+def test_other_failures_are_not_retried(monkeypatch):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(ring.Ring, "_placed", fail)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        pairwise_distances(draw(4), TileOptions("reuse", (1,), GRID, "float32"), np.arange(4))
