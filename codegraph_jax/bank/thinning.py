@@ -3,7 +3,7 @@
 Greedy k-centre selection (Gonzalez 1985; for patch features PatchCore, arXiv:2106.08265, section 3.2) takes next what
 lies farthest from all that is taken. Here every patch has a score of its own, and next comes the patch whose score the
 pool would overstate most: min over kept y of |x - y|^2 + s(y)^2, less s(x)^2. A patch that is like nothing else has a
-high score by itself and gains little from being kept; BENCHMARKS.md, "Compact bank", holds it against plain k-centre.
+high score by itself and gains little from being kept; plain k-centre beside it: benchmarks/log/line.md, "Compact bank".
 """
 
 from functools import partial

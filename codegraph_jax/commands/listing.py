@@ -100,6 +100,6 @@ def _entry(setting: Setting, values: Any) -> str:
     names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
     choices = setting.limits.get("choices")
     # an installed product has no pages beside it
-    told = re.sub(r" \((?:docs/|BENCHMARKS)[^)]*\)", "", setting.meaning)
+    told = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
     meaning = told + (f" One of: {', '.join(map(str, choices))}." if choices else "")
     return f"  {names}\n{fill(meaning, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"

@@ -28,7 +28,7 @@ LEAST_MEMBERS = 3
 
 STRATUM = 4
 """References that are about as like an image as each other. With more, links that only follow likeness make communities
-that chance does not explain; with fewer, nothing is exchanged (BENCHMARKS.md, "Chance")."""
+that chance does not explain; with fewer, nothing is exchanged (benchmarks/log/recurring.md, "Chance")."""
 
 TRIALS = 10
 """Independent Leiden runs, of which the best counts."""
@@ -183,7 +183,8 @@ def significant_communities(
 
     The p-value of a community is the share of shuffled graphs in which any community holds as many links. It so pays
     for the search through all communities: if nothing recurs and images are no more like each other than chance has
-    it, the chance that anything is found is `significance`; where they are, it is more (BENCHMARKS.md, "Chance").
+    it, the chance that anything is found is `significance`; where they are, it is more (benchmarks/log/recurring.md,
+    "Chance").
 
     Args:
         counts: links from each image to each.

@@ -17,7 +17,7 @@ from codegraph_jax.scoring.distances import Distances
 from codegraph_jax.scoring.mean import as_distances
 
 NEARER = 0.8
-"""Most affinity of a member that joins. Measured over the sets of BENCHMARKS.md: images that show the defect 0.54 to
+"""Most affinity of a member that joins. Measured (benchmarks/log/recurring.md): images that show the defect 0.54 to
 0.79; of all other images, one that shows a similar one-off defect 0.67 (its community's own members: 0.52 to 0.57), one
 0.78, and none else below 0.85."""
 

@@ -39,7 +39,7 @@ NEIGHBOURS = 2
 GAP = 1.2
 """Least distance between images of two products, in units of the greatest distance of an image to its own group.
 Measured: 108 of 112 mixes of two products were parted without a fault; of subsets of one product none, but 4 of 100 of
-two products that lie in a few turned positions (BENCHMARKS.md, section "Mixed products")."""
+two products that lie in a few turned positions (benchmarks/log/recurring.md, "Mixed products")."""
 MOST_CUTS = 12
 
 

@@ -4,7 +4,7 @@ A community is known by its members. A verdict on it must hold for the next lot 
 pattern. Its signature is made of prototypes, the centres of the patches that show it (`scipy.cluster.vq`), and of how
 far from each of them the nearest patch of an image usually is that does not show it. An image shows the pattern where
 some of its patches are much nearer to a prototype than that. Measured on halves of sets that the other half had taught:
-BENCHMARKS.md, "Signatures".
+benchmarks/log/recurring.md, "Signatures".
 """
 
 import base64

@@ -15,7 +15,7 @@ a group counts as a defect only where all of the following speak for it, and is 
   moves or turns with the part is near to some members and far from others.
 
 What repeats exactly and is a defect all the same (the mark of one tool, say) is told by nothing but a person, who can
-say so. Constants and their sweeps: BENCHMARKS.md, "Variants or defects".
+say so. Constants and their sweeps: benchmarks/log/recurring.md, "Variants or defects".
 """
 
 from collections.abc import Sequence

@@ -187,8 +187,8 @@ class Frame:
 
 LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
 """Aspect from which a square distorts too much, if a quarter of the photographs have it; sizes, in multiples of what
-the backbone sees at once, from which tiling is tried and below which it gains too little (BENCHMARKS.md, "Large
-photographs")."""
+the backbone sees at once, from which tiling is tried and below which it gains too little (benchmarks/log/accuracy.md,
+"Large photographs")."""
 SMALLER = 0.8
 """How much smaller the next scale is that is tried."""
 

@@ -2,8 +2,8 @@
 
 A patch that stands out has a distance s to all that is normal. Patches y and z of two parts that show the same thing
 are much nearer to each other than either is to normality: |y - z| / sqrt(s(y) s(z)) is about 0.7, and between unlike
-things above 1 (BENCHMARKS.md, "Recurrence on a line"). Two parts are linked where their most alike patches lie below a
-limit, and linked parts form groups.
+things above 1 (benchmarks/log/line.md, "Recurrence on a line"). Two parts are linked where their most alike patches
+lie below a limit, and linked parts form groups.
 
 Unlike parts are linked by chance now and then, and the more parts there are, the more groups chance makes. Among M
 parts of which two are linked with probability q, chance makes

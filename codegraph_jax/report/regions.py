@@ -12,7 +12,7 @@ from codegraph_jax.data.placement import Placement
 
 HALF, NEARBY = 0.5, 5
 """Half of the greatest score within the widest neighbourhood that is averaged, 5 x 5 patches. Measured against 0.3 to
-0.7, 3 to 9 patches and no such limit: BENCHMARKS.md, "Regions"."""
+0.7, 3 to 9 patches and no such limit: benchmarks/log/accuracy.md, "Regions"."""
 
 
 @dataclass(frozen=True)

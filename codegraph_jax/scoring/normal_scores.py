@@ -8,7 +8,7 @@ distribution; Gelman et al., Bayesian Data Analysis, 3rd edition, section 1.3), 
 of anomalies apart, since these explain the same scores in different ways (`codegraph_jax.scoring.importance`).
 
 Its limits: a variety of normal parts that is rare and scores high by itself cannot be told from anomalies by scores,
-and is flagged; and where anomalous images score no higher than normal ones, none is. BENCHMARKS.md, "Threshold".
+and is flagged; and where anomalous images score no higher than normal ones, none is (benchmarks/log/threshold.md).
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,7 @@ from codegraph_jax.scoring.normal_scores import Explained, NormalScores, explain
 
 FEWEST = 12
 """Scores below which a threshold is rough: what it should be is then uncertain by more than a standard deviation of
-normal scores (BENCHMARKS.md, "Threshold")."""
+normal scores (benchmarks/log/threshold.md, "Threshold")."""
 MANY = 0.2
 """From this share of flagged images on the run asks whether so many can be defective: few lines make so many, and a
 second variety of good parts looks the same to scores."""

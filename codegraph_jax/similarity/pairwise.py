@@ -62,7 +62,7 @@ def schedule_length(n: int, references: int) -> int:
 
 
 def pick_kernel(kernel: str, precision: str) -> str:
-    """`auto` becomes the fastest kernel that is known to work here (BENCHMARKS.md); `fused` the form for the device."""
+    """`auto` becomes the fastest kernel known to work here (docs/benchmarks.md); `fused` the form for the device."""
     platform = jax.default_backend()
     if kernel == "fused" and fused_gpu.supported(precision):
         return "fused_gpu"

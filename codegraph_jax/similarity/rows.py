@@ -27,7 +27,7 @@ TIE = 4e-6
 
 CENTRES, TEACHERS, STEPS = 32, 4096, 5
 """Centres of the removed patches, how many of those make them, and steps of k-means. More centres skip more products
-and cost more: BENCHMARKS.md, "Judging again"."""
+and cost more: benchmarks/log/recurring.md, "Judging again"."""
 
 MARGIN = 5e-3
 """Squared distances may differ by so much by the rounding of tokens and products (bfloat16, TF32)."""

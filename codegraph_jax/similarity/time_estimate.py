@@ -1,7 +1,7 @@
 """How long a run will take: the products that it needs, and how fast this machine computes products.
 
 A rough figure, for a person to decide by before hours go into a run: what is beside the products is a share of them
-that was measured once (BENCHMARKS.md, "Estimates").
+that was measured once (benchmarks/log/speed.md, "Estimates").
 """
 
 import logging

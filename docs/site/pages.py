@@ -1,5 +1,6 @@
 """Hook of mkdocs: pages at the root of the project become pages of the site, and links between them lead there."""
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 HOMES = {
     "README.md": "index.md",
-    "BENCHMARKS.md": "BENCHMARKS.md",
     "CHANGELOG.md": "CHANGELOG.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "SECURITY.md": "SECURITY.md",
     "examples/README.md": "examples.md",
+    **{page: page for page in (f"benchmarks/log/{path.name}" for path in (ROOT / "benchmarks/log").glob("*.md"))},
 }
 """Where a page of the project lies in the site."""
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
@@ -46,6 +47,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         inside = HOMES.get(name, name.removeprefix("docs/") if name.startswith(("docs/", "examples/")) else None)
         if path.is_dir() and name == "examples":
             inside = "examples.md"
-        return f"{match[1]}{inside}{match[3] or ''}{match[4]}" if inside else f"{match[1]}index.md{match[4]}"
+        # mkdocs reads links relative to the page
+        target = posixpath.relpath(inside or "index.md", posixpath.dirname(page.file.src_uri) or ".")
+        return f"{match[1]}{target}{(match[3] or '') if inside else ''}{match[4]}"
 
     return LINK.sub(lead, markdown)

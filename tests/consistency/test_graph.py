@@ -115,7 +115,7 @@ def test_images_that_are_alike_all_over_are_no_communities(dimensions, monkeypat
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
     monkeypatch.setattr(graph, "PERMUTATIONS", 99)
     found = [bool(significant(*counts_by_likeness(40, dimensions, seed))) for seed in range(30)]
-    # 2 to 5 of 40 by BENCHMARKS.md, "Chance": more than is promised of images that are not alike
+    # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than is promised of images that are not alike
     assert sum(found) <= 4
 
 

@@ -15,7 +15,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 class Line:
     """Parts whose patches stand out 0.4 from normality: unlike ones anywhere in a space of `dimensions`, planted ones
-    about 0.7 of that apart from each other, as measured on real sets (BENCHMARKS.md)."""
+    about 0.7 of that apart from each other, as measured on real sets (benchmarks/log/line.md)."""
 
     def __init__(self, seed: int, dimensions: int = 8):
         self.rng = np.random.default_rng(seed)
