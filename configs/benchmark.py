@@ -15,7 +15,7 @@ hour on two CPU cores; `:kernel` about five minutes.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.benchmark.settings import PARTS, BenchmarkConfig
+from benchmarks.settings import PARTS, BenchmarkConfig
 from codegraph_jax.config import to_config_dict
 
 

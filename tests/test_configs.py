@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
-from codegraph_jax.benchmark import settings as benchmark
 from codegraph_jax.commands.launch import TASKS
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config

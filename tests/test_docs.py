@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from codegraph_jax.benchmark.settings import BenchmarkConfig
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.commands.console import COMMANDS
 from codegraph_jax.commands.launch import TASKS, absl_words
 from codegraph_jax.commands.shipped import shipped_config
@@ -176,7 +176,7 @@ def test_make_targets_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_tests_and_files_exist(page):
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:tests|configs|examples|codegraph_jax|contrastive_jax)/[\w/.]+\.py)", text):
+    for name in re.findall(r"`((?:tests|configs|examples|benchmarks|codegraph_jax|contrastive_jax)/[\w/.]+\.py)", text):
         assert (ROOT / name).is_file(), f"{page.name}: {name}"
     written = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     for name in set(re.findall(r"`(test_\w+)`", text)):
@@ -188,7 +188,9 @@ CITATION = re.compile(r'((?:[\w-]+/)*\w+\.md)(?: sections? ((?:[\d.]+(?:,| and|)
 sections 4.3 and 4.4`, `benchmarks/log/line.md, "Compact bank"`."""
 
 SOURCES = sorted(
-    p for room in ("codegraph_jax", "contrastive_jax", "configs", "tests") for p in (ROOT / room).rglob("*.py")
+    p
+    for room in ("codegraph_jax", "contrastive_jax", "benchmarks", "configs", "tests")
+    for p in (ROOT / room).rglob("*.py")
 )
 
 

@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from codegraph_jax.commands.console import COMMANDS
+from codegraph_jax.commands.shipped import CLONE_ONLY, config_names
 from tests.test_docs import check, flags_of
 from tests.test_main import RANDOM, photographs
 
@@ -130,7 +131,7 @@ def test_the_wheel_holds_the_configs_and_leaves_the_top_level_alone(tmp_path):
         "codegraph_jax",
         "contrastive_jax",
     }
-    configs = {path.name for path in (ROOT / "configs").glob("*.py")}
+    configs = {"__init__.py", *(f"{name}.py" for name in config_names() if name not in CLONE_ONLY)}
     assert {Path(name).name for name in names if name.startswith("codegraph_jax/configs/")} == configs
     assert "codegraph = codegraph_jax.commands.console:main" in scripts
     for kind in (".css", ".js", ".j2", "py.typed"):

@@ -29,13 +29,14 @@ LAYERS = (
     "resume",
     "report",
     "line",
-    "benchmark",
     "tasks",
     "commands",
 )
 """Packages and single modules of codegraph_jax, the lowest layer first: each may import those before it."""
 SHARED = {"core", "data", "distributed"}
 """What contrastive_jax may use."""
+MEASURING = ("benchmarks",)
+"""What uses both packages and is not installed."""
 LOOSE = {"__init__.py", "__main__.py", "py.typed", "detector.py", "result.py", "config.py"}
 
 
@@ -50,7 +51,7 @@ def imports(package: str) -> Iterator[tuple[Path, str]]:
                 names = [alias.name for alias in node.names]
             for name in names:
                 parts = name.split(".")
-                if parts[0] in ("codegraph_jax", "contrastive_jax") and len(parts) > 1:
+                if parts[0] in ("codegraph_jax", "contrastive_jax", *MEASURING) and len(parts) > 1:
                     yield file.relative_to(ROOT), name
 
 
@@ -73,22 +74,28 @@ def test_imports_run_downwards():
         if file in (Path("codegraph_jax/__init__.py"), Path("codegraph_jax/__main__.py")):
             continue
         here = file.parts[1].removesuffix(".py")
-        if module.startswith("contrastive_jax") or LAYERS.index(layer(module)) > LAYERS.index(here):
+        if not module.startswith("codegraph_jax") or LAYERS.index(layer(module)) > LAYERS.index(here):
             upwards.append(f"{file} imports {module}")
     assert not upwards
 
 
 def test_the_trainer_uses_what_is_shared_and_nothing_else():
-    used = {(str(file), module) for file, module in imports("contrastive_jax") if module.startswith("codegraph_jax")}
+    used = [(file, module) for file, module in imports("contrastive_jax") if not module.startswith("contrastive_jax")]
     assert not [f"{file} imports {module}" for file, module in used if layer(module) not in SHARED]
     assert used
+
+
+@pytest.mark.parametrize("package", MEASURING)
+def test_what_measures_is_called_by_the_commands_and_calls_none(package):
+    assert not [f"{file} imports {module}" for file, module in imports(package) if layer(module) == "commands"]
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_has_a_module_of_its_name(task):
     module = importlib.import_module(TASKS[task])
     assert callable(module.run)
-    assert TASKS[task] in (f"codegraph_jax.tasks.{task}", f"contrastive_jax.tasks.{task}")
+    homes = ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
+    assert TASKS[task] in [f"{home}.{task}" for home in homes]
 
 
 def undefined(file: Path) -> set[str]:
@@ -108,7 +115,7 @@ def undefined(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax", "configs", "examples", "tests"])
+@pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax", *MEASURING, "configs", "examples", "tests"])
 def test_every_name_is_defined(folder):
     missing = {str(file.relative_to(ROOT)): undefined(file) for file in sorted((ROOT / folder).rglob("*.py"))}
     assert not {file: names for file, names in missing.items() if names}

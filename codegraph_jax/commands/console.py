@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import NoReturn
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import config_names
+from codegraph_jax.commands.shipped import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
 
@@ -88,7 +88,7 @@ COMMANDS = {
     "settings": Command("lists all settings, or those that a word occurs in", words=(("WORD", ""),)),
     "doctor": Command("says what is here, what is missing, and how to mend it"),
 }
-"""Every command by its name."""
+"""Every command by its name; measurements only in a clone."""
 AREAS = {
     "Photos in a folder": ("demo", "detect", "inspect", "choose"),
     "A production line": ("watch", "serve", "parts", "extend", "export"),
@@ -97,6 +97,9 @@ AREAS = {
     "Help": ("settings", "doctor"),
 }
 """The commands as `codegraph --help` lists them."""
+if not clone_root():
+    del COMMANDS["benchmark"]
+    AREAS["Measurements"] = AREAS["Measurements"][:-1]
 
 
 def main() -> NoReturn:
@@ -109,6 +112,8 @@ def main() -> NoReturn:
     if name == "--version":
         print(f"codegraph-jax {codegraph_jax.__version__}")
         sys.exit(0)
+    if name not in COMMANDS and name in CLONE_ONLY:
+        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
         _refuse(f"{name!r} is no command of codegraph; {hint}")

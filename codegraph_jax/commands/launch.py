@@ -12,7 +12,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import load_config, shipped_config
+from codegraph_jax.commands.shipped import clone_root, load_config, shipped_config
 from codegraph_jax.commands.words import Line, config_of, understood
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
@@ -31,12 +31,14 @@ TASKS = {
     "recurring": "codegraph_jax.tasks.recurring",
     "thresholds": "codegraph_jax.tasks.thresholds",
     "looks": "codegraph_jax.tasks.looks",
-    "benchmark": "codegraph_jax.tasks.benchmark",
+    "benchmark": "benchmarks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
     "oecl_study": "contrastive_jax.tasks.oecl_study",
 }
-"""The module whose `run(config, workdir)` does the task that a config names."""
+"""The module whose `run(config, workdir)` does the task that a config names; benchmarks and studies only in a clone."""
+if not clone_root():
+    TASKS = {task: module for task, module in TASKS.items() if not module.startswith(("benchmarks.", "studies."))}
 SETTINGS = {
     "detect": "codegraph_jax.config:Config",
     "inspect": "codegraph_jax.config:InspectConfig",
@@ -49,7 +51,7 @@ SETTINGS = {
     "recurring": "codegraph_jax.tasks.recurring:StudyConfig",
     "thresholds": "codegraph_jax.tasks.thresholds:ThresholdStudyConfig",
     "looks": "codegraph_jax.tasks.looks:LooksStudyConfig",
-    "benchmark": "codegraph_jax.benchmark.settings:BenchmarkConfig",
+    "benchmark": "benchmarks.settings:BenchmarkConfig",
     "oecl": "contrastive_jax.config:OeclConfig",
     "oecl_score": "contrastive_jax.config:ScoreConfig",
     "oecl_study": "contrastive_jax.study:StudyConfig",

@@ -1,8 +1,9 @@
-"""The configs that come with the project: in the checkout beside the package, or inside of an installed one."""
+"""The configs that come with the project: in a clone beside the package, or inside of an installed one."""
 
 import importlib.util
 import inspect
 import re
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,21 @@ from typing import Any
 from codegraph_jax.core.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
+CLONE_ONLY = ("benchmark",)
+"""Configs of benchmarks and studies, which are not installed."""
+NEEDS_A_CLONE = "benchmarks and studies run from a clone of the repository: python main.py --config=configs/{}.py"
 
 
 def configs_directory() -> Path:
     """Where the shipped configs lie."""
     inside = PACKAGE / "configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
+
+
+def clone_root() -> Path | None:
+    """The root of the repository where the package is imported from a clone of it; None where it is installed."""
+    root = PACKAGE.parent
+    return root if configs_directory().parent == root and (root / "benchmarks").is_dir() else None
 
 
 def config_names() -> list[str]:
@@ -49,6 +59,8 @@ def load_config(value: str) -> Any:
     file, colon, variant = shipped_config(value).partition(":")
     path = Path(file)
     if not path.is_file():
+        if path.stem in CLONE_ONLY and not clone_root():
+            raise UserError(f"--config={value}: {NEEDS_A_CLONE.format(path.stem)}")
         hint = did_you_mean(path.name.removesuffix(".py"), config_names(), f"configs: {', '.join(config_names())}")
         raise UserError(f"--config={file}: {'is a directory' if path.is_dir() else 'no such file'}; {hint}")
     get_config = _run(path)
@@ -66,7 +78,10 @@ def load_config(value: str) -> Any:
 
 
 def _run(path: Path) -> Any:
-    """The function `get_config` of a config file."""
+    """The function `get_config` of a config file; in a clone it may import `benchmarks`, `studies` and `configs`."""
+    if (root := clone_root()) and str(root) not in sys.path:
+        # as it is for main.py
+        sys.path.insert(0, str(root))
     spec = importlib.util.spec_from_file_location("config_file", path)
     try:
         if spec is None or spec.loader is None:

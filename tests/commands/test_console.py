@@ -1,6 +1,8 @@
 """The command `codegraph`, names of configs, exit statuses, `~`, and an interruption from the keyboard."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +19,7 @@ from codegraph_jax.commands import launch
 from codegraph_jax.commands.console import COMMANDS, usage
 from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
-from codegraph_jax.commands.shipped import config_names, configs_directory, shipped_config
+from codegraph_jax.commands.shipped import CLONE_ONLY, config_names, configs_directory, shipped_config
 from tests.test_docs import check
 from tests.test_main import RANDOM, photographs
 
@@ -60,6 +62,46 @@ def test_every_command_is_a_command_of_main(name):
 def test_the_help_lists_every_command_once():
     listed = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
     assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The packages as a wheel has them: without benchmarks, studies and their configs."""
+    home = tmp_path_factory.mktemp("site-packages")
+    for package in ("codegraph_jax", "contrastive_jax"):
+        shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", *(f"{name}.py" for name in CLONE_ONLY))
+    shutil.copytree(ROOT / "configs", home / "codegraph_jax" / "configs", ignore=left_out)
+    # what other packages sometimes leave at the top level
+    (home / "benchmarks").mkdir()
+    return {"PYTHONPATH": str(home)}
+
+
+def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_path):
+    whole = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
+    told = codegraph("--help", env=installed, cwd=tmp_path).stdout
+    listed = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
+    assert set(whole) - set(listed) == {name for name in CLONE_ONLY if name in COMMANDS}
+    assert not set(CLONE_ONLY) & set(re.split(r"[\s,]+", told.partition("Configs by name")[2]))
+
+
+@pytest.mark.parametrize(
+    "words,config", [(["benchmark"], "benchmark"), (["train", "--config=benchmark:kernel"], "benchmark")]
+)
+def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, config):
+    ended = codegraph(*words, env=installed, cwd=tmp_path)
+    assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
+    assert "benchmarks and studies run from a clone of the repository" in ended.stderr
+    assert f"python main.py --config=configs/{config}.py" in ended.stderr
+
+
+@pytest.mark.parametrize("word", ["", "benchmark", "torch"])
+def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path, word):
+    here, there = codegraph("settings", word, cwd=tmp_path), codegraph("settings", word, env=installed, cwd=tmp_path)
+    assert "--config.kernel.grid = 37" in here.stdout or word == "torch"
+    assert "--config.torch = True" in here.stdout
+    assert "--config.kernel" not in there.stdout and "Traceback" not in there.stderr
+    assert ("--config.data.root" in there.stdout) == (not word)
 
 
 def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):

@@ -6,8 +6,8 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.peaks import product_peak
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.backbones import PRESETS, Backbone, load_backbone
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig
-from codegraph_jax.core.peaks import product_peak
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.features.extraction import default_batch_size
 
@@ -80,7 +80,7 @@ def _torch(
     try:
         import torch
 
-        from codegraph_jax.benchmark import baseline
+        from benchmarks import baseline
     except ImportError:
         return None
     baseline.use_these_cores()

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones import load_backbone
-from codegraph_jax.benchmark import exact, kernel
-from codegraph_jax.benchmark.settings import (
+from benchmarks import benchmark as task
+from benchmarks import exact, kernel
+from benchmarks.settings import (
     PARTS,
     BackboneSettings,
     BenchmarkConfig,
@@ -18,10 +18,10 @@ from codegraph_jax.benchmark.settings import (
     ResidencySettings,
     ScalingSettings,
 )
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
-from codegraph_jax.tasks import benchmark as task
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.resnet import forward_flops
 from tests.support import reference

@@ -1,6 +1,5 @@
 """The task `benchmark`: a table on the terminal, `benchmark.jsonl` and `machine.json` in the workdir."""
 
-import importlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -10,14 +9,15 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.benchmark import backbone, end_to_end, inspect, kernel, residency, scaling
-from codegraph_jax.benchmark.measurements import Measurement, measurement, table
-from codegraph_jax.benchmark.settings import BenchmarkConfig
+from benchmarks import backbone, end_to_end, inspect, kernel, residency, scaling, training
+from benchmarks.measurements import Measurement, measurement, table
+from benchmarks.peaks import copy_peak, product_peak
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.peaks import copy_peak, product_peak
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks import detect
+from contrastive_jax.config import DataConfig, ModelConfig
 
 MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
     "kernel": kernel.measure,
@@ -32,11 +32,10 @@ MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
 
 
 def measure_training(config: BenchmarkConfig) -> list[Measurement]:
-    """Steps of OECL, whose package is beside this one and is looked for only here."""
-    training, settings = (importlib.import_module(f"contrastive_jax.{name}") for name in ("benchmark", "config"))
+    """Steps of OECL."""
     wanted = config.oecl
-    model = settings.ModelConfig(stem=wanted.stem, width=wanted.width)
-    data = settings.DataConfig(stored_size=wanted.stored_size, image_size=wanted.image_size)
+    model = ModelConfig(stem=wanted.stem, width=wanted.width)
+    data = DataConfig(stored_size=wanted.stored_size, image_size=wanted.image_size)
     found = training.measure(model, data, wanted.batch_size, wanted.dtypes, config.repeats, config.torch)
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []
@@ -63,7 +62,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
     """Measures the parts that the settings name.
 
     Args:
-        values: a ConfigDict, see `codegraph_jax.benchmark.settings.BenchmarkConfig`.
+        values: a ConfigDict, see `benchmarks.settings.BenchmarkConfig`.
         workdir: directory of the results.
     """
     config = read_config(BenchmarkConfig, values)

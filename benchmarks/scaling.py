@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from codegraph_jax.benchmark.kernel import as_kept, draw_tokens
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig
+from benchmarks.kernel import as_kept, draw_tokens
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.peaks import product_peak
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.config import SimilarityConfig
-from codegraph_jax.core.peaks import product_peak
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.similarity.pairwise import tile_options

@@ -151,7 +151,7 @@ def _augmentation(config: OeclConfig) -> Callable[[], Any]:
 def _torch(config: OeclConfig, views: int) -> Callable[[], Any] | None:
     """Loss and gradient of as many views by PyTorch, as plainly as it is written there; None without torch."""
     try:
-        from contrastive_jax.network import baseline
+        from benchmarks import training_baseline
     except ImportError:
         return None
-    return baseline.gradient(config.model, config.data.image_size, views, config.train.batch_size)
+    return training_baseline.gradient(config.model, config.data.image_size, views, config.train.batch_size)

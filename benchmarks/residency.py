@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig, ResidencySettings
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.settings import BenchmarkConfig, ResidencySettings
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent

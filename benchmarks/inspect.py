@@ -7,9 +7,9 @@ from time import perf_counter, process_time
 import numpy as np
 from PIL import Image
 
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.images import load_image

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from codegraph_jax.benchmark import exact
-from codegraph_jax.benchmark.measurements import Measurement, measurement
-from codegraph_jax.benchmark.settings import BenchmarkConfig, KernelSettings
+from benchmarks import exact
+from benchmarks.measurements import Measurement, measurement
+from benchmarks.peaks import large_product
+from benchmarks.settings import BenchmarkConfig, KernelSettings
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
-from codegraph_jax.core.peaks import large_product
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise
 from codegraph_jax.features.memory import feature_type
@@ -112,7 +112,7 @@ def _torch(
     try:
         import torch
 
-        from codegraph_jax.benchmark import baseline
+        from benchmarks import baseline
     except ImportError:
         return None
     baseline.use_these_cores()
