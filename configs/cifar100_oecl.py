@@ -6,7 +6,7 @@ Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_ma
 superclass has 2,500 training images, so that a class takes half of the time of one of CIFAR-10: 33 PFLOP, by count 1.4
 minutes on an H100 or H200 at 40 % of its bf16 peak. All twenty, in a table that goes on where it was stopped:
 
-    python -m contrastive_jax.compare --config=configs/cifar100_oecl.py --workdir=runs/cifar100 \\
+    python -m studies.oecl_compare --config=configs/cifar100_oecl.py --workdir=runs/cifar100 \\
         --modes=oecl --classes=all
 
 CIFAR-10 shares no class with CIFAR-100 by name, yet its cats, dogs, deer, frogs and horses are animals as several

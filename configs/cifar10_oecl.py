@@ -13,7 +13,7 @@ H100 or H200 at 40 % of its bf16 peak, 5.5 at 20 %; days on a CPU.
 The variant `laptop` takes 17 minutes of one core (16 px, width 16, 36 epochs): AUROC of mean_feature 90.2 for airplane,
 73.3 for cat, and 96.7 for horse where it had 128 epochs, an hour (docs/benchmarks.md), by
 
-    python -m contrastive_jax.compare --config=configs/cifar10_oecl.py:laptop --workdir=runs/laptop \\
+    python -m studies.oecl_compare --config=configs/cifar10_oecl.py:laptop --workdir=runs/laptop \\
         --modes=oecl,simclr --classes=0,3,7
 
 which goes on where it was stopped. `--config=cifar10_oecl:small` takes under three minutes (4 epochs) and shows the

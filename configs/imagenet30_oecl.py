@@ -12,7 +12,7 @@ place, as here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.
 opened, so that no number stands here. One class is 1,280 images an epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes
 on an H100 or H200 at 40 % of its bf16 peak. All thirty, going on where it was stopped:
 
-    python -m contrastive_jax.compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \\
+    python -m studies.oecl_compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \\
         --modes=oecl,simclr --classes=all
 
 Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images

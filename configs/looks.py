@@ -15,7 +15,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
-from codegraph_jax.tasks.looks import LooksStudyConfig
+from studies.looks import LooksStudyConfig
 
 UNSEEN = ("capsule", "transistor", "metal_plate", "pill_dirt", "cookie", "toy_alien", "light_guide")
 SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for name in UNSEEN))

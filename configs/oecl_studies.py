@@ -22,7 +22,7 @@ import ml_collections
 from codegraph_jax.config import to_config_dict
 from configs import cifar10_oecl
 from contrastive_jax.config import read_oecl_config
-from contrastive_jax.study import StudyConfig
+from studies.oecl_study import StudyConfig
 
 VARIED = {
     "few_shot": ("oe.few_shot", ("1", "10", "100", "1000", "0")),

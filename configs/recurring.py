@@ -28,7 +28,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, to_config_dict
-from codegraph_jax.tasks.recurring import StudyConfig
+from studies.recurring import StudyConfig
 
 REAL = ("bottle_recurring", "mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 

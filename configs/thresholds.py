@@ -19,7 +19,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, to_config_dict
-from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
+from studies.thresholds import ThresholdStudyConfig
 
 REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unseen/transistor")
 

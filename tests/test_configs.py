@@ -14,9 +14,9 @@ from codegraph_jax.commands.launch import TASKS
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
-from codegraph_jax.tasks import recurring, thresholds
 from contrastive_jax import config as training
 from contrastive_jax.config import OeclConfig
+from studies import recurring, thresholds
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
 

@@ -20,15 +20,16 @@ from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConf
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.tasks.choose import ChooseConfig
-from codegraph_jax.tasks.looks import LooksStudyConfig
-from codegraph_jax.tasks.recurring import StudyConfig
-from codegraph_jax.tasks.thresholds import ThresholdStudyConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
-from contrastive_jax.study import read_study_config
+from studies.looks import LooksStudyConfig
+from studies.oecl_study import read_study_config
+from studies.recurring import StudyConfig
+from studies.thresholds import ThresholdStudyConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
 CONFIGS = sorted((ROOT / "configs").glob("[!_]*.py"))
+FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
 
 CHECKS = {
     "detect": lambda values: read_config(Config, values),
@@ -176,7 +177,7 @@ def test_make_targets_exist(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_named_tests_and_files_exist(page):
     text = page.read_text(encoding="utf-8")
-    for name in re.findall(r"`((?:tests|configs|examples|benchmarks|codegraph_jax|contrastive_jax)/[\w/.]+\.py)", text):
+    for name in re.findall(rf"`((?:examples|{'|'.join(FOLDERS)})/[\w/.]+\.py)", text):
         assert (ROOT / name).is_file(), f"{page.name}: {name}"
     written = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "tests").rglob("test_*.py"))
     for name in set(re.findall(r"`(test_\w+)`", text)):
@@ -187,11 +188,7 @@ CITATION = re.compile(r'((?:[\w-]+/)*\w+\.md)(?: sections? ((?:[\d.]+(?:,| and|)
 """A page by its path, and perhaps its sections, by number or by title: `docs/method.md section 4.2`, `docs/method.md
 sections 4.3 and 4.4`, `benchmarks/log/line.md, "Compact bank"`."""
 
-SOURCES = sorted(
-    p
-    for room in ("codegraph_jax", "contrastive_jax", "benchmarks", "configs", "tests")
-    for p in (ROOT / room).rglob("*.py")
-)
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
 def test_pages_that_the_code_cites_exist_with_their_sections():

@@ -35,7 +35,7 @@ LAYERS = (
 """Packages and single modules of codegraph_jax, the lowest layer first: each may import those before it."""
 SHARED = {"core", "data", "distributed"}
 """What contrastive_jax may use."""
-MEASURING = ("benchmarks",)
+MEASURING = ("benchmarks", "studies")
 """What uses both packages and is not installed."""
 LOOSE = {"__init__.py", "__main__.py", "py.typed", "detector.py", "result.py", "config.py"}
 

@@ -98,8 +98,8 @@ AREAS = {
 }
 """The commands as `codegraph --help` lists them."""
 if not clone_root():
-    del COMMANDS["benchmark"]
-    AREAS["Measurements"] = AREAS["Measurements"][:-1]
+    for _name in AREAS.pop("Measurements"):
+        del COMMANDS[_name]
 
 
 def main() -> NoReturn:

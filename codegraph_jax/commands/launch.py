@@ -28,13 +28,13 @@ TASKS = {
     "extend": "codegraph_jax.tasks.extend",
     "export": "codegraph_jax.tasks.export",
     "choose": "codegraph_jax.tasks.choose",
-    "recurring": "codegraph_jax.tasks.recurring",
-    "thresholds": "codegraph_jax.tasks.thresholds",
-    "looks": "codegraph_jax.tasks.looks",
+    "recurring": "studies.recurring",
+    "thresholds": "studies.thresholds",
+    "looks": "studies.looks",
     "benchmark": "benchmarks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
-    "oecl_study": "contrastive_jax.tasks.oecl_study",
+    "oecl_study": "studies.oecl_study",
 }
 """The module whose `run(config, workdir)` does the task that a config names; benchmarks and studies only in a clone."""
 if not clone_root():
@@ -48,13 +48,13 @@ SETTINGS = {
     "extend": "codegraph_jax.config:ExtendConfig",
     "export": "codegraph_jax.config:ExportConfig",
     "choose": "codegraph_jax.tasks.choose:ChooseConfig",
-    "recurring": "codegraph_jax.tasks.recurring:StudyConfig",
-    "thresholds": "codegraph_jax.tasks.thresholds:ThresholdStudyConfig",
-    "looks": "codegraph_jax.tasks.looks:LooksStudyConfig",
+    "recurring": "studies.recurring:StudyConfig",
+    "thresholds": "studies.thresholds:ThresholdStudyConfig",
+    "looks": "studies.looks:LooksStudyConfig",
     "benchmark": "benchmarks.settings:BenchmarkConfig",
     "oecl": "contrastive_jax.config:OeclConfig",
     "oecl_score": "contrastive_jax.config:ScoreConfig",
-    "oecl_study": "contrastive_jax.study:StudyConfig",
+    "oecl_study": "studies.oecl_study:StudyConfig",
 }
 """The dataclass that a task reads its settings into."""
 FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root", "oecl_score": "images"}

@@ -16,9 +16,6 @@ from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
 """Means of a test, and whose they are."""
 
-COUNTS = ("oe.few_shot", "oe.class_count")
-"""Settings of which 0 means all."""
-
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
@@ -41,7 +38,7 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
     axes.set_xlabel(label)
     axes.set_ylabel("density")
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
@@ -66,32 +63,17 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
     if grown:
-        _draw_clean(axes["clean"], grown)
+        draw_clean(axes["clean"], grown)
         axes["clean"].set_title("mean score of clean test views")
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")
     for subset in axes.values():
         subset.set_xlabel("epoch")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def save_growth(path: Path, records: dict[str, list[dict[str, Any]]]) -> None:
-    """How the norms of clean views of normal, OE and unseen images grow or shrink along the training of each mode.
-
-    Args:
-        path: PNG file.
-        records: by mode, lines of metrics.jsonl with the means of a test.
-    """
-    figure = Figure(figsize=(4.2 * len(records), 3.2), layout="constrained")
-    for axes, (mode, tested) in zip(np.atleast_1d(figure.subplots(1, len(records))), records.items()):
-        _draw_clean(axes, tested)
-        axes.set_title(f"{mode}: norm of clean views")
-        axes.set_xlabel("epoch")
-    _save(figure, path)
-
-
-def _draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
+def draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
     """The mean scores of clean views against the epoch."""
     least = 1.0
     for key, name in CLEAN.items():
@@ -105,32 +87,7 @@ def _draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
     axes.legend()
 
 
-def save_study(
-    path: Path, name: str, values: list[str], curves: dict[str, Float[np.ndarray, "v s"]], label: str
-) -> None:
-    """A number of several runs against the values of a setting: a line for each mode, and its least and largest seed.
-
-    Args:
-        path: PNG file.
-        name: of the setting.
-        values: in their order.
-        curves: by mode, for each value and seed.
-        label: what the number is.
-    """
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    places = np.arange(len(values))
-    for mode, numbers in curves.items():
-        (line,) = axes.plot(places, numbers.mean(1), marker="o", label=mode)
-        if numbers.shape[1] > 1:
-            axes.fill_between(places, numbers.min(1), numbers.max(1), alpha=0.15, color=line.get_color())
-    axes.set_xticks(places, ["all" if value == "0" and name in COUNTS else value for value in values])
-    axes.set_xlabel(name)
-    axes.set_ylabel(label)
-    axes.legend()
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG."""
     with whole_file(path) as part:
         figure.savefig(part, dpi=120)

@@ -86,7 +86,12 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "words,config", [(["benchmark"], "benchmark"), (["train", "--config=benchmark:kernel"], "benchmark")]
+    "words,config",
+    [
+        (["benchmark"], "benchmark"),
+        (["recurring", "--config=recurring:quick"], "recurring"),
+        (["train", "--config=oecl_studies:few_shot"], "oecl_studies"),
+    ],
 )
 def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, config):
     ended = codegraph(*words, env=installed, cwd=tmp_path)

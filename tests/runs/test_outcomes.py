@@ -17,8 +17,8 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.report import results
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
-from codegraph_jax.tasks import recurring as study
-from codegraph_jax.tasks.recurring import StudyConfig
+from studies import recurring as study
+from studies.recurring import StudyConfig
 from tests.backbones.tiny import TINY
 from tests.resume.small import contents, small_config, write_photographs
 

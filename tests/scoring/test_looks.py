@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
 from codegraph_jax.scoring.looks import FEWEST_LOOKS, Grid
-from codegraph_jax.tasks.looks import answer, balanced_accuracy, best_balanced
+from studies.looks import answer, balanced_accuracy, best_balanced
 
 
 def drawn(photos: int, share: float, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

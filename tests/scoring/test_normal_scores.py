@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
-from codegraph_jax.tasks.thresholds import TWO_KINDS, ThresholdStudyConfig, _pooled, _simulated
+from studies.thresholds import TWO_KINDS, ThresholdStudyConfig, _pooled, _simulated
 
 
 @st.composite

@@ -14,8 +14,8 @@ from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.tasks import recurring as study
-from codegraph_jax.tasks.recurring import StudyConfig, _fewer
+from studies import recurring as study
+from studies.recurring import StudyConfig, _fewer
 
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from codegraph_jax.core.settings import ConfigError
-from contrastive_jax import study
 from contrastive_jax.evaluation.scores import SCORES
-from contrastive_jax.study import measured, read_study_config, run_study, table
+from studies import oecl_study as study
+from studies.oecl_study import measured, read_study_config, run_study, table
 from tests.contrastive.meshes import small_config
 
 

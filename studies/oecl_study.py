@@ -1,4 +1,4 @@
-"""Tables of several training runs: modes against each other over classes and seeds, and over values of one setting.
+"""The task `oecl_study`: tables of several training runs, modes against each other over classes, seeds and one setting.
 
 Every run has its own folder below the workdir, and one that is finished is not run again; so an interrupted table goes
 on where it stopped.
@@ -25,9 +25,10 @@ from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.metrics import METRICS
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.objectives import OBJECTIVES
-from contrastive_jax.report.figures import CLEAN, save_growth, save_study
+from contrastive_jax.report.figures import CLEAN
 from contrastive_jax.report.metrics_log import read_log
 from contrastive_jax.trainer import train
+from studies.oecl_figures import save_growth, save_study
 
 TABLE, CURVE, GROWTH = "study.json", "study.png", "growth.png"
 """What a table leaves beside its runs."""
@@ -92,6 +93,11 @@ def read_study_config(values: Mapping[str, Any]) -> StudyConfig:
     # the first run of each mode and value says whether all can work
     list(_runs(config, config.classes[:1]))
     return config
+
+
+def run(values: Mapping[str, Any], workdir: str) -> None:
+    """`run_study` of a ConfigDict, see `StudyConfig`."""
+    run_study(read_study_config(values), workdir)
 
 
 def run_study(config: StudyConfig, workdir: str | Path) -> list[tuple[str, ...]]:

@@ -7,8 +7,8 @@ import numpy as np
 from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, ScoringConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.tasks import looks
-from codegraph_jax.tasks.looks import LooksStudyConfig, balanced_accuracy, best_balanced, f1
+from studies import looks
+from studies.looks import LooksStudyConfig, balanced_accuracy, best_balanced, f1
 
 
 def test_a_drawn_set_is_studied(tmp_path, capsys):

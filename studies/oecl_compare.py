@@ -1,6 +1,6 @@
 """The table of several runs of any config: modes against each other over classes and seeds.
 
-    python -m contrastive_jax.compare --config=configs/cifar10_oecl.py:small --workdir=runs/small \
+    python -m studies.oecl_compare --config=configs/cifar10_oecl.py:small --workdir=runs/small \
         --modes=simclr,oecl --classes=0,3,7 --seeds=0,1,2
 
 `--classes=all` takes every class of the training set in turn, `--metric=fpr95` (or aupr_in, aupr_out) another number,
@@ -20,7 +20,7 @@ from ml_collections import config_flags
 from codegraph_jax.core.errors import UserError
 from contrastive_jax.config import read_oecl_config
 from contrastive_jax.evaluation.metrics import METRICS
-from contrastive_jax.study import read_study_config, run_study
+from studies.oecl_study import read_study_config, run_study
 
 
 def main(arguments: list[str]) -> int:
