@@ -100,6 +100,36 @@ def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words
     assert f"python main.py --config=configs/{config}.py" in ended.stderr
 
 
+EDITABLE = f"""
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+
+for name in ("codegraph_jax", "contrastive_jax"):
+    home = {str(ROOT)!r} + "/" + name
+    spec = spec_from_file_location(name, home + "/__init__.py", submodule_search_locations=[home])
+    sys.modules[name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+from codegraph_jax.commands.console import main
+
+main()
+"""
+"""The command of an editable install: it finds the two packages, and the root of the clone is on no path."""
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        (["settings", "benchmark"], "--config.kernel.grid = 37"),
+        (["train", "--config=oecl_studies", "--config.metric=x"], "config.metric: 'x' is not one of auroc"),
+    ],
+)
+def test_an_editable_install_finds_benchmarks_and_studies(tmp_path, words, said):
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", EDITABLE, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
+    assert said in ended.stdout + ended.stderr
+
+
 @pytest.mark.parametrize("word", ["", "benchmark", "torch"])
 def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path, word):
     here, there = codegraph("settings", word, cwd=tmp_path), codegraph("settings", word, env=installed, cwd=tmp_path)
