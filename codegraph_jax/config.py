@@ -286,7 +286,7 @@ class StorageConfig:
     """What happens to a run that by the estimate fits neither memory nor disk, or takes longer than `hours`."""
     tables: str = field(default="auto", metadata=choice("auto", "host", "device"))
     """Where distances are kept and scored: on the devices that compute them, or on the host; auto takes accelerators
-    that have room for it (`codegraph_jax.similarity.residency`)."""
+    that have room for it (`codegraph_jax.similarity.plan`)."""
     hours: float = field(default=24.0, metadata=at_least(0))
     """The longest that a run may take by its estimate, in hours; 0 means any time."""
 

@@ -42,7 +42,7 @@ from codegraph_jax.scoring.rescoring import rescore
 from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore
 from codegraph_jax.similarity.pairwise import require_several
-from codegraph_jax.similarity.set_plan import SetPlan, plan_set
+from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import is_affordable
 

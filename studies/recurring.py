@@ -149,7 +149,11 @@ def _judgements(
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
     """The comparison that `similarity.references = limit` gives, from that with all references."""
     keys = [comparison.features.keys[i] for i in comparison.references]
-    return comparison.with_references(choose_references(keys, limit))
+    columns, tables = choose_references(keys, limit), comparison.tables.host()
+    part, references = [table[:, :, columns] for table in tables], tables.references[columns]
+    tables = dataclasses.replace(tables, tables=part, references=references)
+    barred = None if comparison.barred is None else comparison.barred[:, columns]
+    return dataclasses.replace(comparison, tables=tables, references=references, barred=barred)
 
 
 def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ all normal images of the real set.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,8 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
     detector = CoDeGraph(config.detect)
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
-            comparison = detector.compare([source_of(sample) for sample in samples], progress=True).on_host()
+            comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
+            comparison = replace(comparison, tables=comparison.tables.host())
             labels = np.array([samples[i].label for i in comparison.features.kept])
             good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
             for share in config.real_shares:

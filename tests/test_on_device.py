@@ -24,10 +24,10 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features import memory
 from codegraph_jax.features.on_device import DeviceLayer, DeviceLayers
-from codegraph_jax.similarity import residency, tables
+from codegraph_jax.similarity import plan as planning
+from codegraph_jax.similarity import tables
 from codegraph_jax.similarity.device_tables import DeviceTables
-from codegraph_jax.similarity.residency import check_host, plan_device
-from codegraph_jax.similarity.set_plan import plan_set
+from codegraph_jax.similarity.plan import SetPlan, plan_device, plan_set
 from tests.backbones.tiny import GOLDEN, TINY
 from tests.support.programs import compiled_programs
 
@@ -122,8 +122,8 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     plan = memory.plan_run(detector.config, detector.backbone, 1000, detector.extractor.frame)
     found = []
     for share in (0.5, 1, 1.5, 2, 4, 8):
-        room = share * (plan.features + plan.working + plan.tables) / residency.DEVICE_SHARE
-        monkeypatch.setattr(residency, "device_bytes", lambda devices, room=room: int(room))
+        room = share * (plan.features + plan.working + plan.tables) / planning.DEVICE_SHARE
+        monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
         found.append(plan_device(tiny(), plan, detector.mesh, 1000, 2))
     kept = [device_plan.kept for device_plan in found]
     assert kept[0] == 0 and kept[-1] == 2 and kept == sorted(kept)
@@ -131,18 +131,18 @@ def test_what_stays_follows_from_the_room(monkeypatch):
     few = memory.plan_run(detector.config, detector.backbone, 100, detector.extractor.frame)
     padded_alike = plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000)
     assert padded_alike.size == (1024, 1024)
-    monkeypatch.setattr(residency, "device_bytes", lambda devices: padded_alike.bytes)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: padded_alike.bytes)
     assert plan_device(tiny(), few, detector.mesh, 100, 2, largest=1000).size == (128, 128), "there is no room for more"
-    monkeypatch.setattr(residency, "device_bytes", lambda devices, room=room: int(room))
+    monkeypatch.setattr(planning, "device_bytes", lambda devices, room=room: int(room))
     halved = plan_device(tiny(), plan, detector.mesh, 1000, 2, sets=8)
     assert halved.kept < 2 and halved.bytes < found[-1].bytes
     # an accelerator without room leaves it to the host, of itself
     accelerator = types.SimpleNamespace(platform="gpu")
-    monkeypatch.setattr(residency, "device_bytes", lambda devices: plan.features)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: plan.features)
     assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
-    monkeypatch.setattr(residency, "device_bytes", lambda devices: 10**12)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: 10**12)
     assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2).kept == 2
-    monkeypatch.setattr(residency, "device_bytes", lambda devices: 0)
+    monkeypatch.setattr(planning, "device_bytes", lambda devices: 0)
     assert plan_device(tiny("auto"), plan, DeviceMesh((accelerator,)), 1000, 2) is None
     assert plan_device(tiny(), plan, detector.mesh, 1000, 2).kept == 2
 
@@ -168,7 +168,7 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
     in_memory = dataclasses.replace(plan, limit=2 * (plan.features + plan.tables + plan.working))
     for held, fits in ((one, True), (four, False), (None, False)):
         with contextlib.nullcontext() if fits else pytest.raises(ConfigError, match="the run needs about"):
-            check_host(in_memory, held, "refuse")
+            SetPlan((), (), (), detector.extractor.frame, in_memory, held).check("refuse")
 
 
 def test_layers_on_a_device_are_read_as_arrays_are():

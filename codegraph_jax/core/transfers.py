@@ -1,8 +1,8 @@
 """Copies between the host and a device, each through a function that counts it.
 
 What a stage sends for every image or every pair is what an accelerator waits for. The stages whose numbers stay on the
-device (`codegraph_jax.similarity.device_tables`) therefore copy by these two functions alone, so that a test can hold their
-number against the number of images.
+device (`similarity.device_tables`) therefore copy by these two functions alone, so that a test can compare the number
+of copies for few and for many images.
 """
 
 from collections.abc import Iterator

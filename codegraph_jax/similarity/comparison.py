@@ -157,17 +157,7 @@ class Comparison:
         """(images n, references m, patches p)."""
         return self.tables.shape
 
-    def on_host(self) -> "Comparison":
-        """The comparison with its tables in the memory of the host."""
-        return replace(self, tables=self.tables.host())
-
     def of_degree(self, place: int) -> "Comparison":
         """The comparison with one of its degrees alone; its tables are on the host."""
         tables = self.tables.host().of_degree(place)
         return replace(self, tables=tables, options=tables.options)
-
-    def with_references(self, columns: Int[np.ndarray, " k"]) -> "Comparison":
-        """The comparison with fewer references; a copy of a part of the tables."""
-        barred = None if self.barred is None else self.barred[:, columns]
-        tables = self.tables.host().with_references(columns)
-        return replace(self, tables=tables, references=tables.references, barred=barred)

@@ -59,10 +59,6 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         options = self.options._replace(degrees=self.options.degrees[place : place + 1])
         return replace(self, tables=[table[place : place + 1] for table in self.tables], options=options)
 
-    def with_references(self, columns: Int[np.ndarray, " k"]) -> "HostTables":
-        """The tables with fewer references; a copy of a part."""
-        return replace(self, tables=[x[:, :, columns] for x in self.tables], references=self.references[columns])
-
     def scores(
         self, k: int, columns: Int[np.ndarray, " c"], barred: Bool[np.ndarray, "n m"] | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:

@@ -16,9 +16,8 @@ from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
-from codegraph_jax.similarity.residency import DevicePlan
+from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
-from codegraph_jax.similarity.set_plan import SetPlan
 
 logger = logging.getLogger(__name__)
 

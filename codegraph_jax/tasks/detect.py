@@ -38,7 +38,7 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.resume.partial_run import PartialRun
 from codegraph_jax.resume.state import RunState
 from codegraph_jax.similarity.comparison import Comparison
-from codegraph_jax.similarity.set_plan import SetPlan, plan_set
+from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device

@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, StorageConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.similarity.set_plan import SetPlan
+from codegraph_jax.similarity.plan import SetPlan
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from tests.test_main import photographs

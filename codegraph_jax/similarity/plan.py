@@ -1,22 +1,27 @@
-"""Whether the distances of a run stay on the devices that compute them, and how many layers of them.
+"""What a run plans before it computes: memory of the host, and what stays on the devices.
 
-What must fit on one device is the features of all layers, one layer as the kernel reads it, its table twice (once
-without what is removed), and the mean of all. Of several devices each has the table of its own images, and of a layer
-its own shard, one that visits it and one that arrives; features stay on the host. What is left holds tables of layers;
-those that find no room are computed again when something is taken out of the references.
+On one device must fit the features of all layers, one layer as the kernel reads it, its table twice (once without what
+is removed), and the mean of all. Of several devices each has the table of its own images, and of a layer the shards
+that meet there; features stay on the host. What is left holds tables of layers; those that find no room are computed
+again when something is taken out of the references.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import jax
 
+from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.sizes import padded
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import Source
+from codegraph_jax.data.roi import Inspected
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.memory import COPIES, MemoryPlan
+from codegraph_jax.features.memory import COPIES, MemoryPlan, plan_run
 from codegraph_jax.similarity.pairwise import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 
@@ -57,12 +62,73 @@ class DevicePlan:
         return f"estimate of memory: {which} stay on {self.devices} devices, {size} on each with work"
 
 
-def check_host(plan: MemoryPlan, device: DevicePlan | None, action: str) -> None:
-    """Holds what stays on the host against what it has; arguments and errors as for `MemoryPlan.check`."""
-    if device is None:
-        plan.check(action)
-    elif device.devices > 1:
-        replace(plan, tables=0, working=plan.working - COPIES * plan.table, table=0).check(action)
+@dataclass(frozen=True)
+class SetPlan:
+    """One set of images and how it is compared.
+
+    Attributes:
+        images: of the set.
+        added: further images, which are judged by these.
+        inspected: what of each image is inspected, those of `added` last; empty: everything.
+        frame: how images become grids of patches.
+        memory: what they need.
+        device: what stays on the devices; None: distances go to the host.
+    """
+
+    images: Sequence[Source]
+    added: Sequence[Source]
+    inspected: Sequence[Inspected]
+    frame: Frame
+    memory: MemoryPlan
+    device: DevicePlan | None
+
+    def __len__(self) -> int:
+        return len(self.images) + len(self.added)
+
+    def __str__(self) -> str:
+        return str(self.device or self.memory)
+
+    @property
+    def rows(self) -> int:
+        """Images that arrays of features on a device are padded to; 0: features stay on the host."""
+        return self.device.rows if self.device else 0
+
+    def again(self, config: Config, backbone: Backbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
+        """The plan of the same set beside others on the devices; arguments as for `plan_set`."""
+        return plan_set(config, backbone, mesh, self.images, self.frame, self.added, self.inspected, sets, largest)
+
+    def check(self, action: str) -> None:
+        """Holds what stays on the host against what it has; arguments and errors as for `MemoryPlan.check`."""
+        memory = self.memory
+        if self.device is None:
+            memory.check(action)
+        elif self.device.devices > 1:
+            replace(memory, tables=0, working=memory.working - COPIES * memory.table, table=0).check(action)
+
+
+def plan_set(
+    config: Config,
+    backbone: Backbone,
+    mesh: DeviceMesh,
+    images: Sequence[Source],
+    frame: Frame,
+    added: Sequence[Source] = (),
+    inspected: Sequence[Inspected] = (),
+    sets: int = 1,
+    largest: int = 0,
+) -> SetPlan:
+    """Plans the comparison of a set.
+
+    Args:
+        config, backbone, mesh: of the run.
+        images, frame, added, inspected: see `SetPlan`.
+        sets: sets that are on the device at once.
+        largest: images of the largest set of the run, see `plan_device`.
+    """
+    count = len(images) + len(added)
+    memory = plan_run(config, backbone, count, frame)
+    device = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
+    return SetPlan(images, added, inspected, frame, memory, device)
 
 
 def plan_device(
