@@ -16,7 +16,7 @@ FROM python:${PYTHON}-slim
 
 ARG JAX=jax
 WORKDIR /src
-COPY pyproject.toml setup.py requirements.txt README.md LICENSE ./
+COPY pyproject.toml requirements.txt README.md LICENSE ./
 COPY codegraph_jax ./codegraph_jax
 COPY contrastive_jax ./contrastive_jax
 COPY configs ./configs

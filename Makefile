@@ -34,7 +34,7 @@ audit: $(READY)
 site: $(READY)
 	$(BIN)/mkdocs build --strict
 
-$(READY): pyproject.toml setup.py requirements.txt Makefile
+$(READY): pyproject.toml requirements.txt Makefile
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0]) if sys.version_info < (3, 11) else None"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"

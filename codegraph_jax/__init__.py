@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from codegraph_jax.scoring.looks import ActiveCalibrator
 
 __all__ = ["ActiveCalibrator", "CoDeGraph", "Config", "DetectionResult", "ReferenceBank"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "ActiveCalibrator": "scoring.looks",
