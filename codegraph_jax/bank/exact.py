@@ -16,9 +16,9 @@ from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
 from codegraph_jax.similarity.judged import NOT_JUDGED
-from codegraph_jax.similarity.query import ReferencePatches, distances_to_references, prepare_references
+from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import Barred, ReferenceMask
-from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.tiles import PatchSet, TileOptions
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class ReferenceImages:
         return "" if self.removed.shape[1] == height * width else "its tensors do not fit its settings"
 
     @cached_property
-    def _prepared(self) -> list[ReferencePatches]:
+    def _prepared(self) -> list[PatchSet]:
         """The references as the kernel wants them."""
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]

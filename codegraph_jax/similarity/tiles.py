@@ -35,15 +35,16 @@ class PatchSet(NamedTuple):
             else: unit vectors of each degree [n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as
             `features.as_bits` gives it, but for the fused kernels.
         scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
-        penalty: 0, or minus infinity where a patch does not count [1, n, p].
+        penalty: 0, or minus infinity where a patch does not count [q, n, p]; of references of which it is asked how
+            near they are with and without some patches, q = 2, else 1.
     """
 
     vectors: tuple[Shaped[Array, "n p c"], ...]
     scales: Float[Array, "r n p"]
-    penalty: Float[Array, "1 n p"]
+    penalty: Float[Array, "q n p"]
 
     def of(self, image: Int[Array, ""]) -> "PatchSet":
-        """Those of one image: vectors [p, c] as numbers, scales [r, p], penalty [1, p]."""
+        """Those of one image: vectors [p, c] as numbers, scales [r, p], penalty [q, p]."""
         return PatchSet(
             tuple(from_bits(vectors[image]) for vectors in self.vectors), self.scales[:, image], self.penalty[:, image]
         )
@@ -62,6 +63,11 @@ class TileOptions(NamedTuple):
     """Patches are compared with those at most so many cells away; 0: with all (`codegraph_jax.similarity.windows`)."""
     masked: bool = False
     """Whether some patches do not count; these are the ones whose tokens are all 0."""
+
+    @property
+    def at_once(self) -> int | None:
+        """Pairs of images in one product; None: one, or its blocks."""
+        return None if self.radius or self.batch == 1 else self.batch
 
 
 def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
@@ -114,29 +120,34 @@ def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[F
     return [box_sum(down[degree], degree, axes=(1, 2, 3)) for degree in degrees]
 
 
-def _tile_maxima(left: PatchSet, right: PatchSet, options: TileOptions) -> tuple[Array, Array]:
-    """Greatest cosine of each patch of one image with any patch of the other.
+def tile_maxima(
+    left: PatchSet, right: PatchSet, options: TileOptions
+) -> tuple[Float[Array, "r q p"], Float[Array, "r p"]]:
+    """Greatest cosine of each patch of one image with any patch of the other that counts.
 
     Args:
         left, right: the patch sets of one image each, see `PatchSet.of`.
+        options: of the kernel; not `fused`.
 
     Returns:
-        (of the left patches [r, p], of the right patches [r, p]).
+        (of the left patches, by each penalty of the right ones; of the right patches).
     """
     rows, columns = [], []
 
-    def note(cosines: Array) -> None:
+    def note(cosines: Float[Array, "p p"]) -> None:
         if options.masked:
-            cosines = cosines + left.penalty[0][:, None] + right.penalty[0][None, :]
-        rows.append(cosines.max(axis=1))
-        columns.append(cosines.max(axis=0))
+            rows.append(jnp.stack([(cosines + penalty).max(axis=1) for penalty in right.penalty]))
+            columns.append((cosines + left.penalty[0][:, None]).max(axis=0))
+        else:
+            rows.append(cosines.max(axis=1)[None])
+            columns.append(cosines.max(axis=0))
 
     if options.radius:
         for a, b in zip(left.vectors, right.vectors):
             of_left, of_right = window_maxima(
                 a, b, left.penalty[0], right.penalty, options.grid, options.radius, options.precision, options.batch
             )
-            rows.append(of_left[0])
+            rows.append(of_left)
             columns.append(of_right)
     elif options.kernel == "reuse":
         tile = inner_products(left.vectors[0], right.vectors[0], options.precision)
@@ -168,11 +179,10 @@ def pair_distances(
 
     def one_pair(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         i, j = pair
-        rows, columns = _tile_maxima(left.of(i), right.of(j), options)
-        return cosine_to_distance(rows), cosine_to_distance(columns)
+        rows, columns = tile_maxima(left.of(i), right.of(j), options)
+        return cosine_to_distance(rows[:, 0]), cosine_to_distance(columns)
 
-    batched = options.batch > 1 and not options.radius
-    return lax.map(one_pair, (first, second), batch_size=options.batch if batched else None)
+    return lax.map(one_pair, (first, second), batch_size=options.at_once)
 
 
 def _fused_distances(

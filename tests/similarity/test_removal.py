@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.removal import changes_by_removal
-from codegraph_jax.similarity.tiles import TileOptions, _tile_maxima, cosine_to_distance, prepare
+from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance, prepare, tile_maxima
 from tests.similarity.test_pairwise import DEGREES, GRID, draw, table
 from tests.support import reference
 
@@ -56,7 +56,7 @@ def by_the_kernel(normalised, removed, options):
     patches = prepare(normalised, options)
     lost = patches._replace(penalty=jnp.where(jnp.asarray(removed), -jnp.inf, 0.0)[None])
     masked = options._replace(masked=True)
-    rows = jax.jit(lambda i, j: cosine_to_distance(_tile_maxima(patches.of(i), lost.of(j), masked)[0]))
+    rows = jax.jit(lambda i, j: cosine_to_distance(tile_maxima(patches.of(i), lost.of(j), masked)[0][:, 0]))
     n = len(removed)
     out = np.full((len(options.degrees), n, n, removed.shape[1]), np.inf, np.float32)
     for i in range(n):
