@@ -122,7 +122,7 @@ def mean_of_smallest(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.nd
     if k < columns.shape[1]:
         columns = np.partition(columns, k - 1, axis=1)[:, :k]
     finite = np.isfinite(columns)
-    if finite.all():
+    if finite.size and finite.all():
         return columns.mean(axis=1)
     count = finite.sum(axis=1)
     total = np.where(finite, columns, 0.0).sum(axis=1)

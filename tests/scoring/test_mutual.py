@@ -25,3 +25,4 @@ def test_references_that_must_not_serve_leave_the_mean():
     np.testing.assert_allclose(mean_of_smallest(table, 2), [1.5, 5.0])
     np.testing.assert_allclose(mean_of_smallest(table, 9), [2.0, 5.0])
     assert np.isinf(mean_of_smallest(np.full((3, 1), np.inf, np.float32), 2)[0])
+    assert np.isinf(mean_of_smallest(np.zeros((0, 1), np.float32), 2)[0])
