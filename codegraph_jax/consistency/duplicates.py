@@ -8,8 +8,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 
 RANK, QUANTILE, RATIO = 5, 0.9, 0.5
 """Two images are duplicates where nine tenths of the patches of each are at most half as far from the other image as

@@ -13,8 +13,7 @@ from scipy import ndimage
 
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.consistency.links import STANDOUT
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.judged import usual
 
 DEPENDENCY = 0.99

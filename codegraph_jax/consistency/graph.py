@@ -16,8 +16,7 @@ from scipy.sparse import csr_array
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 
 RESOLUTION = 0.5
 """Least CPM resolution: links a pair of members must have in common on average. [ours]"""

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from scipy.special import fdtrc, fdtri
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.scoring.distances import FARTHEST, SMALLEST_DISTANCE, Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
 from codegraph_jax.similarity.judged import usual
 
 WINDOWS = (0.25, 0.5, 0.95)
@@ -143,8 +143,8 @@ def _burnout_links(
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
     # many stand out and few burn out: a device finds these, so that the others need not come to the host
-    reaching = distances.reaching(windows, [_least_ratios(window, config.level / len(windows)) for window in windows])
-    chosen = outstanding if reaching is None else outstanding & reaching
+    least = [_least_ratios(window, config.level / len(windows)) for window in windows]
+    chosen = outstanding & distances.reaching(windows, least)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]

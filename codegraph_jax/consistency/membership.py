@@ -13,8 +13,7 @@ from scipy import stats
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.filtering import dependences
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 
 NEARER = 0.8
 """Most affinity of a member that joins. Measured (benchmarks/log/recurring.md): images that show the defect 0.54 to

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 
 WINDOW = 0.5
 """Share of the references whose distances are looked at."""

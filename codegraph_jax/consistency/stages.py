@@ -37,8 +37,7 @@ from codegraph_jax.consistency.recognition import numbered, with_signatures, wit
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.verdicts import decide, weigh
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import mean_of
+from codegraph_jax.scoring.distances import Distances, mean_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.removal import ReferenceMask
 

@@ -27,8 +27,8 @@ from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.filtering import Dependence
 from codegraph_jax.consistency.pattern import Verdict
-from codegraph_jax.scoring.distances import SMALLEST_DISTANCE, Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
+from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.judged import judged_patches, usual

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from codegraph_jax.core.auroc import auroc
-from codegraph_jax.scoring.distances import Distances
-from codegraph_jax.scoring.mean import as_distances
+from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.judged import judged_patches
 
 VIEW = 0.92

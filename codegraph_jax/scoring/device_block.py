@@ -1,0 +1,200 @@
+"""Distances of some images on a device: statistics are computed there, and only these are copied to the host."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from codegraph_jax.core.sizes import padded
+from codegraph_jax.core.transfers import to_device, to_host
+from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE, Columns
+from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
+from codegraph_jax.similarity.programs import TOGETHER
+
+ROWS = (1024, 16384, 131072)
+"""The number of patches whose distances are copied at once is padded to one of these: few programs are compiled."""
+
+WINDOWS = 4
+"""Fewer windows are padded to this number, with limits that no patch reaches."""
+
+
+@dataclass(frozen=True)
+class DeviceBlock:
+    """`HostBlock` on a device; methods as there. A program computes a statistic for all s images, chosen or not.
+
+    Attributes:
+        values: infinite in the rows and columns of padding [s, t, p].
+        references: m, the number of columns without padding.
+        chosen: which images are meant [b].
+    """
+
+    values: Float[Array, "s t p"]
+    references: int
+    chosen: Int[np.ndarray, " b"]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return len(self.chosen), self.references, self.values.shape[2]
+
+    def some(self, images: Int[np.ndarray, " c"]) -> "DeviceBlock":
+        return replace(self, chosen=self.chosen[images])
+
+    def without(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
+        barred = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.references)))
+        return replace(self, values=_without(self.values, self._there(self._padded(barred))))
+
+    def serves(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
+        return self._own(_serves(self.values))[:, : self.references][:, columns]
+
+    def judged(self) -> Bool[np.ndarray, "b p"]:
+        return self._own(_judged(self.values))
+
+    def mean_of_smallest(self, k: int, columns: Columns) -> Float[np.ndarray, "b p"]:
+        return self._own(_mean_of_smallest(self.values, self._there(np.int32(k)), self._mask(columns)))
+
+    def kth_reference(self, ranks: Int[np.ndarray, "b w"], columns: Columns) -> Float[np.ndarray, "b w p"]:
+        return self._at_ranks(_kth_reference, ranks, self._mask(columns))
+
+    def kth_patch(
+        self, ranks: Int[np.ndarray, "b w"], patches: Bool[np.ndarray, "b p"], unit: Float[np.ndarray, "b p"] | None
+    ) -> Float[np.ndarray, "b w m"]:
+        scale = np.ones(patches.shape, np.float32) if unit is None else unit
+        given = [self._there(self._padded(x)) for x in (patches, scale)]
+        return self._at_ranks(_kth_patch, ranks, *given)[..., : self.references]
+
+    def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
+        if not (count := len(self.chosen)):
+            return []
+        chosen = np.pad(self.chosen.astype(np.int32), (0, padded(count) - count))
+        return list(to_host(_images(self.values, self._there(chosen)))[:count, : self.references])
+
+    def rows(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
+        parts = [np.zeros((0, self.references), np.float32)]
+        for start in range(0, len(patch), ROWS[-1]):
+            places = np.stack([self.chosen, patch])[:, start : start + ROWS[-1]].astype(np.int32)
+            count = places.shape[1]
+            length = next(length for length in ROWS if length >= count)
+            there = self._there(np.pad(places, ((0, 0), (0, length - count))))
+            parts.append(to_host(_rows(self.values, there))[:count, : self.references])
+        return np.concatenate(parts)
+
+    def rows_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
+        image, patch = np.nonzero(patches)
+        rows, ends = self.some(image).rows(patch), np.searchsorted(image, np.arange(len(patches) + 1))
+        return [partial(rows.__getitem__, slice(*own)) for own in pairwise(ends)]
+
+    def reaching(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
+        # small sets have fewer windows than others: the program shall be the same
+        count = max(len(windows), WINDOWS)
+        sizes, limits = np.full(count, 2, np.int32), np.full((count, self.values.shape[1]), np.inf, np.float32)
+        sizes[: len(windows)] = windows
+        for row, values in zip(limits, least):
+            row[: len(values)] = values
+        return self._own(_reaching(self.values, self._there(sizes), self._there(limits)))[:, : len(windows)]
+
+    def _at_ranks(self, program: Callable[..., Array], ranks: Int[np.ndarray, "b w"], *given: Array) -> np.ndarray:
+        """What a program returns for each column of the ranks [b, w, ...]."""
+        there = [self._there(self._padded(column)) for column in ranks.T.astype(np.int32)]
+        return np.stack([self._own(x) for x in [program(self.values, k, *given) for k in there]], axis=1)
+
+    def _own(self, values: Array) -> np.ndarray:
+        """The rows of the chosen images, on the host."""
+        return to_host(values)[self.chosen]
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Rows for all images, zeros for those that are not chosen."""
+        whole = np.zeros((len(self.values), *values.shape[1:]), values.dtype)
+        whole[self.chosen] = values
+        return whole
+
+    def _mask(self, columns: Columns) -> Bool[Array, " t"]:
+        mask = np.zeros(self.values.shape[1], bool)
+        mask[: self.references][columns] = True
+        return self._there(mask)
+
+    def _there(self, values: Any) -> Array:
+        (device,) = self.values.devices()
+        return to_device(values, device)
+
+
+@jax.jit
+def _without(values: Float[Array, "s t p"], barred: Bool[Array, "s t"]) -> Float[Array, "s t p"]:
+    return jnp.where(barred[..., None], jnp.inf, values)
+
+
+@jax.jit
+def _serves(values: Float[Array, "s t p"]) -> Bool[Array, "s t"]:
+    return jnp.isfinite(values).any(axis=2)
+
+
+@jax.jit
+def _judged(values: Float[Array, "s t p"]) -> Bool[Array, "s p"]:
+    return values.min(axis=1) >= 0
+
+
+@jax.jit
+def _mean_of_smallest(
+    values: Float[Array, "s t p"], k: Int[Array, ""], columns: Bool[Array, " t"]
+) -> Float[Array, "s p"]:
+    return _by_image(lambda x: mean_of_smallest(x, k, 0, columns[:, None]), values)
+
+
+@jax.jit
+def _kth_reference(
+    values: Float[Array, "s t p"], k: Int[Array, " s"], columns: Bool[Array, " t"]
+) -> Float[Array, "s p"]:
+    return _by_image(lambda x, own: kth_smallest(x, own, 0, columns[:, None])[0], values, k)
+
+
+@jax.jit
+def _kth_patch(
+    values: Float[Array, "s t p"], k: Int[Array, " s"], patches: Bool[Array, "s p"], unit: Float[Array, "s p"]
+) -> Float[Array, "s t"]:
+    return _by_image(
+        lambda x, own, some, one: kth_smallest(x / one, own, 1, some[None])[:, 0], values, k, patches, unit
+    )
+
+
+@jax.jit
+def _images(values: Float[Array, "s t p"], chosen: Int[Array, " b"]) -> Float[Array, "b t p"]:
+    return values[chosen]
+
+
+@jax.jit
+def _rows(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Array, "e t"]:
+    return values[places[0], :, places[1]]
+
+
+@jax.jit
+def _reaching(
+    values: Float[Array, "s t p"], windows: Int[Array, " w"], least: Float[Array, "w t"]
+) -> Bool[Array, "s w p"]:
+    def of(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
+        ordered = jnp.sort(jnp.clip(distances, SMALLEST_DISTANCE, FARTHEST), axis=0)
+        rank = jnp.arange(1, len(ordered))[:, None]
+        total = jnp.cumsum(jnp.diff(jnp.log(ordered), axis=0) * rank, axis=0)
+        before = jnp.pad(total, ((1, 0), (0, 0)))
+
+        def in_window(given: tuple[Array, Array]) -> Bool[Array, " p"]:
+            window, limits = given
+            middle = window // 2
+            count = middle - jnp.arange(len(before))
+            lower = (before[middle] - before) / jnp.maximum(count, 1)[:, None]
+            upper = jnp.maximum((before[window - 1] - before[middle]) / (window - 1 - middle), 1e-12)
+            return (lower >= limits[:, None] * upper).any(axis=0)
+
+        return lax.map(in_window, (windows, least))
+
+    return _by_image(of, values)
+
+
+def _by_image(of: Callable[..., Array], *given: Array) -> Array:
+    """`of` on what is given for each image, some images together: all would take another table."""
+    return lax.map(lambda own: of(*own), given, batch_size=TOGETHER)
