@@ -14,8 +14,8 @@ import pytest
 
 from codegraph_jax.commands.console import COMMANDS
 from codegraph_jax.commands.shipped import CLONE_ONLY, config_names
+from tests.support.photographs import RANDOM, photographs
 from tests.test_docs import check, flags_of
-from tests.test_main import RANDOM, photographs
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "examples").glob("*.sh"))

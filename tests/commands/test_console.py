@@ -1,5 +1,6 @@
 """The command `codegraph`, names of configs, exit statuses, `~`, and an interruption from the keyboard."""
 
+import json
 import os
 import re
 import shutil
@@ -20,13 +21,16 @@ from codegraph_jax.commands.console import COMMANDS, usage
 from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
 from codegraph_jax.commands.shipped import CLONE_ONLY, config_names, configs_directory, shipped_config
+from tests.support import commands
+from tests.support.commands import codegraph
+from tests.support.photographs import RANDOM, photographs
 from tests.test_docs import check
-from tests.test_main import RANDOM, photographs
 
 ROOT = Path(__file__).parents[2]
 
 
-def codegraph(*arguments, **options):
+def started(*arguments, **options):
+    """`codegraph` in a process of its own."""
     command = [sys.executable, "-m", "codegraph_jax", *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | options.pop("env", {})
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, **options)
@@ -79,7 +83,7 @@ def installed(tmp_path_factory):
 
 def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_path):
     whole = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
-    told = codegraph("--help", env=installed, cwd=tmp_path).stdout
+    told = started("--help", env=installed, cwd=tmp_path).stdout
     listed = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
     assert set(whole) - set(listed) == {name for name in CLONE_ONLY if name in COMMANDS}
     assert not set(CLONE_ONLY) & set(re.split(r"[\s,]+", told.partition("Configs by name")[2]))
@@ -94,12 +98,20 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
     ],
 )
 def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, config):
-    ended = codegraph(*words, env=installed, cwd=tmp_path)
+    ended = started(*words, env=installed, cwd=tmp_path)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
     assert "benchmarks and studies run from a clone of the repository" in ended.stderr
     assert f"python main.py --config=configs/{config}.py" in ended.stderr
 
 
+SEVERAL = f"""
+import sys
+from runpy import run_path
+
+sys.argv = [{commands.__file__!r}, *sys.argv[1:]]
+run_path(sys.argv[0], run_name="__main__")
+"""
+"""Several commands in one process, which the tests themselves are not part of."""
 EDITABLE = f"""
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -109,34 +121,35 @@ for name in ("codegraph_jax", "contrastive_jax"):
     spec = spec_from_file_location(name, home + "/__init__.py", submodule_search_locations=[home])
     sys.modules[name] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules[name])
-from codegraph_jax.commands.console import main
-
-main()
-"""
-"""The command of an editable install: it finds the two packages, and the root of the clone is on no path."""
+{SEVERAL}"""
+"""The same in an editable install: it finds the two packages, and the root of the clone is on no path."""
 
 
-@pytest.mark.parametrize(
-    "words,said",
-    [
-        (["settings", "benchmark"], "--config.kernel.grid = 37"),
-        (["train", "--config=oecl_studies", "--config.metric=x"], "config.metric: 'x' is not one of auroc"),
-    ],
-)
-def test_an_editable_install_finds_benchmarks_and_studies(tmp_path, words, said):
+def several(program, *lines, env, cwd):
+    """(exit status, standard output, standard error) of each command."""
+    command = [sys.executable, "-c", program, json.dumps(lines)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd, env=env)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-c", EDITABLE, *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
-    assert said in ended.stdout + ended.stderr
+    benchmark, study = ["settings", "benchmark"], ["train", "--config=oecl_studies", "--config.metric=x"]
+    settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
+    assert settings[0] == 0 and "--config.kernel.grid = 37" in settings[1]
+    assert refused[0] == 2 and "config.metric: 'x' is not one of auroc" in refused[2]
 
 
-@pytest.mark.parametrize("word", ["", "benchmark", "torch"])
-def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path, word):
-    here, there = codegraph("settings", word, cwd=tmp_path), codegraph("settings", word, env=installed, cwd=tmp_path)
-    assert "--config.kernel.grid = 37" in here.stdout or word == "torch"
-    assert "--config.torch = True" in here.stdout
-    assert "--config.kernel" not in there.stdout and "Traceback" not in there.stderr
-    assert ("--config.data.root" in there.stdout) == (not word)
+def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):
+    words = ("", "benchmark", "torch")
+    installation = several(SEVERAL, *(["settings", word] for word in words), env=os.environ | installed, cwd=tmp_path)
+    for word, (_, there, complaint) in zip(words, installation, strict=True):
+        here = codegraph("settings", word).stdout
+        assert "--config.kernel.grid = 37" in here or word == "torch"
+        assert "--config.torch = True" in here
+        assert "--config.kernel" not in there and "Traceback" not in complaint
+        assert ("--config.data.root" in there) == (not word)
 
 
 def test_configs_are_known_by_name_and_files_come_first(tmp_path, monkeypatch):
@@ -195,26 +208,35 @@ def test_the_version_is_told(capsys, monkeypatch):
         (["doctor", "x"], "takes no arguments"),
     ],
 )
-def test_a_wrong_command_is_one_line(arguments, message, tmp_path):
-    ended = codegraph(*arguments, cwd=tmp_path)
+def test_a_wrong_command_is_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = codegraph(*arguments)
     assert ended.returncode == 2
-    assert message in ended.stderr
-    assert "Traceback" not in ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ") and message in line
     assert not list(tmp_path.iterdir())
 
 
-def test_from_a_folder_to_the_report_in_one_command(tmp_path):
+def test_a_wrong_command_is_one_line_of_a_process(tmp_path):
+    ended = started("detect", "a", "b", cwd=tmp_path)
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: ") and "unexpected argument 'b'" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     photographs(tmp_path / "home" / "photos", n=5)
     share = "--config.threshold.share=0.4"
-    home = {"HOME": str(tmp_path / "home")}
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
     arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM, share, "--config.review=")
-    ended = codegraph(*arguments, "--exit-code", cwd=tmp_path, env=home)
+    ended = started(*arguments, "--exit-code", cwd=tmp_path)
     assert ended.returncode == 1, "something is flagged"
     assert (tmp_path / "home" / "res" / "report.html").is_file()
     assert not (tmp_path / "~").exists()
     assert "2 of 5 images flagged" in ended.stdout
-    quiet = codegraph(*arguments, "--exit-code", "--config.threshold.value=1.99", "--config.threshold.share=0.0",
-                      cwd=tmp_path, env=home)  # fmt: skip
+    quiet = codegraph(*arguments, "--exit-code", "--config.threshold.value=1.99", "--config.threshold.share=0.0")
     assert quiet.returncode == 3, "five photos are too few for any to pass"
 
 

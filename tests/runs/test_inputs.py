@@ -28,7 +28,7 @@ from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector
 from tests.data.files import write_mask
 from tests.support.data import real_data
-from tests.test_main import photographs
+from tests.support.photographs import photographs
 
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
 

@@ -14,7 +14,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity.plan import SetPlan
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
-from tests.test_main import photographs
+from tests.support.photographs import photographs
 
 BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
 NAMES = ["axle", "bolt", "cog"]

@@ -1,0 +1,17 @@
+"""Files of photographs, and a small network for commands that judge them."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+RANDOM = ("--config.backbone.name=dinov2-small", "--config.backbone.weights=random", "--config.backbone.image_size=56")
+"""Flags of a small network with random weights."""
+
+
+def photographs(root: Path, n: int = 4) -> None:
+    """Writes n pictures of noise, 50 x 40 px, as `part 0.png` and so on."""
+    root.mkdir(parents=True, exist_ok=True)
+    for i in range(n):
+        pixels = np.random.default_rng(i).integers(0, 256, (40, 50, 3), np.uint8)
+        Image.fromarray(pixels).save(root / f"part {i}.png")
