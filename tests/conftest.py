@@ -42,6 +42,17 @@ def quick_compile():
 
 
 @pytest.fixture(scope="module")
+def tiny_preset():
+    """A preset `tiny`, for `tests.backbones.tiny.tiny_backbone`."""
+    from codegraph_jax.backbones.presets import PRESETS
+    from tests.backbones.tiny import TINY
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
+        yield
+
+
+@pytest.fixture(scope="module")
 def quick_training(quick_compile):
     """Compiles with few optimisations, and a network of few layers, where training is only a means."""
     from tests.contrastive.meshes import shallow

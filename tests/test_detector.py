@@ -22,27 +22,20 @@ from codegraph_jax.config import (
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImage
-from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImages
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone
+from tests.support.photographs import drawn_parts
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
 ALONE = ConsistencyConfig(enabled=False)
 
 
-@pytest.fixture(autouse=True)
-def tiny_preset(monkeypatch):
-    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
 def tiny(**changes):
-    backbone = BackboneConfig(name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"))
-    return Config(backbone=backbone, **changes)
-
-
-def photographs(n=24, seed=0):
-    return list(draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images)
+    return Config(backbone=tiny_backbone(), **changes)
 
 
 def test_the_chain_equals_float64_numpy():
@@ -56,7 +49,7 @@ def test_the_chain_equals_float64_numpy():
 
 
 def test_the_order_of_the_images_changes_nothing():
-    images, order = photographs(), np.random.default_rng(1).permutation(24)
+    images, order = drawn_parts(), np.random.default_rng(1).permutation(24)
     detector = CoDeGraph(tiny())
     straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
@@ -68,7 +61,7 @@ def test_the_order_of_the_images_changes_nothing():
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
 def test_the_batch_size_changes_nothing(batch_size):
-    images = photographs(12)
+    images = drawn_parts(12)
     config = tiny()
     one = CoDeGraph(config).detect(images)
     config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, batch_size=batch_size))
@@ -77,7 +70,7 @@ def test_the_batch_size_changes_nothing(batch_size):
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 def test_small_sets_give_finite_scores(n):
-    result = CoDeGraph(tiny()).detect(photographs(24)[:n])
+    result = CoDeGraph(tiny()).detect(drawn_parts(24)[:n])
     assert result.patch_scores.shape == (n, 5, 5)
     assert np.isfinite(result.scores).all() and np.isfinite(result.maps()).all()
     assert sorted(result.ranks) == list(range(1, n + 1))
@@ -85,11 +78,11 @@ def test_small_sets_give_finite_scores(n):
 
 def test_one_image_is_too_few():
     with pytest.raises(TooFewImages, match="1 of 1 images can be read"):
-        CoDeGraph(tiny()).detect(photographs(4)[:1])
+        CoDeGraph(tiny()).detect(drawn_parts(4)[:1])
 
 
 def test_identical_images_have_no_anomaly():
-    result = CoDeGraph(tiny()).detect([photographs(4)[0]] * 6)
+    result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
     # the root magnifies the rounding of a product near 1
     assert result.scores_raw.max() < 2e-3
     assert result.consistency.communities == ()
@@ -102,7 +95,7 @@ def test_constant_images_are_scored():
 
 def test_unreadable_images_are_left_out_or_fatal(tmp_path):
     files = []
-    for i, image in enumerate(photographs(4)):
+    for i, image in enumerate(drawn_parts(4)):
         Image.fromarray(image).save(tmp_path / f"{i}.png")
         files.append(str(tmp_path / f"{i}.png"))
     (tmp_path / "2.png").write_bytes(b"no image")
@@ -121,7 +114,7 @@ def test_features_that_are_not_finite_stop_the_run_and_name_the_image():
     backbone = dataclasses.replace(detector.backbone, params=broken)
     detector.extractor = dataclasses.replace(detector.extractor, backbone=backbone)
     with pytest.raises(NotFiniteError, match="image 0: the backbone gives features that are not finite"):
-        detector.detect(photographs(4)[:3])
+        detector.detect(drawn_parts(4)[:3])
 
 
 @pytest.fixture
@@ -135,7 +128,7 @@ def no_work(monkeypatch):
 @pytest.mark.parametrize("references", [1, True, -3, 2.5, "all"])
 def test_a_bank_is_refused_before_any_work(no_work, references):
     with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
-        CoDeGraph(tiny()).detect(photographs(4), bank_references=references)
+        CoDeGraph(tiny()).detect(drawn_parts(4), bank_references=references)
     with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
         CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", references=references)))
 
@@ -143,14 +136,14 @@ def test_a_bank_is_refused_before_any_work(no_work, references):
 def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_work):
     within = tiny(bank=BankConfig(kind="compact"), similarity=SimilarityConfig(radius=2))
     with pytest.raises(ConfigError, match=r"config\.bank\.kind: a compact bank"):
-        CoDeGraph(within).detect(photographs(4), bank_references=4)
+        CoDeGraph(within).detect(drawn_parts(4), bank_references=4)
     detector = CoDeGraph(tiny())
     with pytest.raises(ReviewError, match="was made with other features"):
-        detector.detect(photographs(4), review=Review({**detector.features, "image_size": 40}, (), {}))
+        detector.detect(drawn_parts(4), review=Review({**detector.features, "image_size": 40}, (), {}))
 
 
 def test_a_loaded_backbone_can_be_handed_in():
-    images, loaded = photographs(6), load_backbone(tiny().backbone)
+    images, loaded = drawn_parts(6), load_backbone(tiny().backbone)
     got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny())
     assert got.backbone is loaded and got.features == want.features
     np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
@@ -162,12 +155,12 @@ def test_a_loaded_backbone_can_be_handed_in():
 
 def test_what_a_notebook_shows_is_one_line():
     detector = CoDeGraph(tiny())
-    comparison = detector.compare(photographs(12))
+    comparison = detector.compare(drawn_parts(12))
     result = detector.judge(comparison, bank_references=4)
     groups = len(result.consistency.communities)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
-    for shown in (result.bank.inspect(photographs(2)), result.bank, result.consistency, comparison):
+    for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.consistency, comparison):
         assert len(repr(shown)) < 120 and "\n" not in repr(shown)
 
 

@@ -6,28 +6,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.backbones import PRESETS
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import Config, DataConfig, ParallelConfig, SimilarityConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.features.extraction import Extractor
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import tiny_backbone
+from tests.support.photographs import drawn_parts
 
 SIZE = 20
 SHAPES = ((60, 40), (40, 60), (64, 64), (80, 30))
 
 
-@pytest.fixture(autouse=True)
-def tiny_preset(monkeypatch):
-    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
+pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
 def config_of(fit="pad", image_size=SIZE, scale=0.0, radius=0, **changes):
-    backbone = BackboneConfig(
-        name="tiny", image_size=image_size, weights=str(GOLDEN / "dinov2.safetensors"), fit=fit, scale=scale
-    )
+    backbone = tiny_backbone(image_size=image_size, fit=fit, scale=scale)
     changes.setdefault("data", DataConfig(workers=1))
     changes.setdefault("parallel", ParallelConfig(devices=1))
     return Config(backbone=backbone, similarity=SimilarityConfig(radius=radius), **changes)
@@ -35,7 +31,7 @@ def config_of(fit="pad", image_size=SIZE, scale=0.0, radius=0, **changes):
 
 def mixed(n=14, seed=0):
     """Photographs of every shape."""
-    drawn = draw_set(n=n, size=64, seed=seed, one_off=0.2, recurring=(0.25,)).images
+    drawn = drawn_parts(n, seed)
     return [np.asarray(Image.fromarray(image).resize(SHAPES[i % len(SHAPES)])) for i, image in enumerate(drawn)]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture
+from codegraph_jax.config import BackboneConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "backbones"
 PATCH, GRID = 4, 5
@@ -44,6 +45,12 @@ TIMM = {
     "timm_siglip": TINY["siglip"],
 }
 """The same networks from files that timm has written."""
+
+
+def tiny_backbone(**changes: object) -> BackboneConfig:
+    """The golden DINOv2 network on images of 20 px, where the fixture `tiny_preset` is used."""
+    values = {"name": "tiny", "image_size": GRID * PATCH, "weights": str(GOLDEN / "dinov2.safetensors")}
+    return BackboneConfig(**(values | changes))  # type: ignore[arg-type]
 
 
 def drawn_image(height: int, width: int) -> np.ndarray:

@@ -4,22 +4,19 @@ import jax
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
-from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import Chunks, is_out_of_memory
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import tiny_backbone
+from tests.support.photographs import drawn_parts
 
 FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
-IMAGES = list(draw_set(n=8, size=64, seed=0, one_off=0.2, recurring=(0.25,)).images)
+IMAGES = drawn_parts(8)
+pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 
-def detector(monkeypatch, devices=1, batch_size=4):
-    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
-    backbone = BackboneConfig(
-        name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=batch_size
-    )
+def detector(devices=1, batch_size=4):
+    backbone = tiny_backbone(batch_size=batch_size)
     return CoDeGraph(Config(data=DataConfig(workers=1), backbone=backbone, parallel=ParallelConfig(devices=devices)))
 
 
@@ -46,9 +43,9 @@ def warnings(caplog):
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("most", [2, 1])
-def test_the_backbone_takes_fewer_images(monkeypatch, caplog, devices, most):
-    want, calls = tables(detector(monkeypatch, devices)), []
-    small = detector(monkeypatch, devices)
+def test_the_backbone_takes_fewer_images(caplog, devices, most):
+    want, calls = tables(detector(devices)), []
+    small = detector(devices)
     length = lambda images: images.shape[0 if devices == 1 else 1]  # noqa: E731
     # in the place of what the extractor would compile
     vars(small.extractor)["compiled"] = limited(small.extractor.compiled, length, most, calls)

@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.resume import budget
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import TINY, tiny_backbone
 
 CATEGORIES = {"gear": 14, "plate": 12}
 
@@ -27,9 +27,8 @@ def write_photographs(root: Path) -> None:
 
 def small_config(root: Path, **changes) -> Config:
     """The photographs, judged by the tiny network on one device."""
-    backbone = BackboneConfig(name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"))
     data = DataConfig(layout="mvtec", root=str(root), workers=1)
-    return Config(data=data, backbone=backbone, parallel=ParallelConfig(devices=1), **changes)
+    return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 
 
 def prepare() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax import detector
-from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BankConfig, ParallelConfig, ReportConfig, StorageConfig, ThresholdConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.features.extraction import Extractor
@@ -22,7 +22,6 @@ from codegraph_jax.resume.budget import Budget
 from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.similarity import tables
 from codegraph_jax.tasks import detect as job
-from tests.backbones.tiny import TINY
 from tests.resume.small import CATEGORIES, contents, small_config, write_photographs
 
 
@@ -31,10 +30,9 @@ class Interrupted(Exception):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small():
+def small(tiny_preset):
     """The tiny network, loaded (and so compiled) once; everything is kept, however quickly it is computed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
         patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
         patch.setattr(budget, "SHARE", 1e6)
         yield

@@ -14,14 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.backbones import PRESETS
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, ParallelConfig
+from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.contents import NothingToCompare
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
 from codegraph_jax.tasks import detect as job
-from tests.backbones.tiny import GOLDEN, TINY
+from tests.backbones.tiny import tiny_backbone
 from tests.data.files import write_image
 
 ROOT = Path(__file__).parents[2]
@@ -139,14 +138,11 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def run(tiny_preset, tmp_path):
     """The job on a set below `tmp_path`, with a tiny backbone: returns the outcomes and the workdir."""
-    monkeypatch.setitem(PRESETS, "tiny", TINY["dinov2"])
 
     def start(layout="folder", root="set", work="work", **fields):
-        backbone = BackboneConfig(
-            name="tiny", image_size=20, weights=str(GOLDEN / "dinov2.safetensors"), batch_size=fields.pop("batch", 0)
-        )
+        backbone = tiny_backbone(batch_size=fields.pop("batch", 0))
         data = DataConfig(layout=layout, root=str(tmp_path / root), workers=1, **fields.pop("data", {}))
         config = Config(data=data, backbone=backbone, **fields)
         return job.run(to_config_dict(config), str(tmp_path / work)), tmp_path / work

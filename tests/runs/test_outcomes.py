@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax import detector
-from codegraph_jax.backbones import PRESETS, load_backbone
+from codegraph_jax.backbones import load_backbone
 from codegraph_jax.commands.launch import NOT_JUDGED, SOMETHING_FLAGGED, status_of
 from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
@@ -19,14 +19,12 @@ from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from studies import recurring as study
 from studies.recurring import StudyConfig
-from tests.backbones.tiny import TINY
 from tests.resume.small import contents, small_config, write_photographs
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small():
+def small(tiny_preset):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "tiny", TINY["dinov2"])
         patch.setattr(detector, "load_backbone", functools.cache(load_backbone))
         yield
 
