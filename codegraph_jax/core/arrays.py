@@ -1,7 +1,7 @@
-"""Large arrays of the host: how much of one is copied at once, and those that live in mapped files.
+"""Large host arrays: memory-mapped files, and the number of bytes that are copied at once.
 
-A mapped array is read and written like any other; the system keeps the pages that are in use and drops the rest. The
-files have no name, so nothing stays on disk when a run ends, however it ends. Numbers are the same either way.
+A mapped array is read and written like any other; the operating system keeps the pages that are in use in memory. The
+files have no name, so nothing stays on disk when the process ends. Results do not depend on where an array is stored.
 """
 
 import errno
@@ -21,7 +21,7 @@ from codegraph_jax.core.settings import ConfigError
 GIB = 2**30
 
 CPU_THREADS = 4
-"""Sorting and partitioning in numpy release the interpreter; more threads than this wait for memory."""
+"""Threads for NumPy's sort and partition, which release the GIL; more threads only compete for memory bandwidth."""
 
 COPIED_BYTES = 2**27
 """Bytes of a table or of features that a stage copies at once."""
@@ -32,7 +32,7 @@ _copied: ContextVar[int] = ContextVar("copied", default=COPIED_BYTES)
 
 @contextmanager
 def copying(size: int) -> Iterator[None]:
-    """Inside, stages copy at most `size` bytes at once instead of `COPIED_BYTES`; no number depends on it."""
+    """Within the context, stages copy at most `size` bytes at once instead of `COPIED_BYTES`; results are the same."""
     token = _copied.set(size)
     try:
         yield
@@ -41,31 +41,31 @@ def copying(size: int) -> Iterator[None]:
 
 
 def at_once(size: int) -> int:
-    """Images of `size` bytes each that a stage copies at once: `COPIED_BYTES` in all, or one image."""
+    """Number of images of `size` bytes that a stage copies at once; at least one."""
     return max(1, _copied.get() // size)
 
 
 class Allocate(Protocol):
-    """Gives an array of a shape and type; its content is undefined."""
+    """A function that allocates an array with undefined content."""
 
     def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray: ...
 
 
 def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
-    """An ordinary array."""
+    """An array in memory with undefined content."""
     return np.empty(shape, dtype)
 
 
 def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str = "") -> np.ndarray:
-    """An array in a nameless file.
+    """An array with undefined content in a memory-mapped temporary file.
 
     Args:
-        shape: of the array.
-        dtype: of the array.
-        directory: of the file; empty: the system's, as TMPDIR says.
+        shape: shape of the array.
+        dtype: type of the array.
+        directory: directory of the file; empty means the default for temporary files (TMPDIR).
 
     Raises:
-        ConfigError: there is no room, as `config.storage.directory`.
+        ConfigError: the disk is full, or the directory cannot be written.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     try:
@@ -80,16 +80,16 @@ def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str
 
 
 def _reserve(file: int, size: int) -> None:
-    """Takes the room of a file on its disk: one that fills up later would kill the process that writes to the map.
+    """Reserves disk space: writing to a map on a full disk would kill the process.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     if not size or not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:
-        # some file systems cannot reserve
+        # some file systems cannot reserve space
         if error.errno not in (errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL):
             raise

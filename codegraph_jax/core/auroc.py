@@ -6,12 +6,12 @@ from scipy.stats import rankdata
 
 
 def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "... b"]) -> Float[np.ndarray, "..."]:
-    """The probability that a positive example scores higher than a negative one, ties counted by half.
+    """The probability that a positive example scores higher than a negative one; a tie counts as half.
 
-    By the ranks of the positive ones (Mann and Whitney, 1947); of several sets at once where there are further axes.
+    Computed from the ranks of the positive examples (Mann and Whitney, 1947), over the last axis.
 
     Args:
-        negative, positive: finite scores, at least one of each.
+        negative, positive: finite scores, at least one of each; leading axes are batch axes.
     """
     a, b = negative.shape[-1], positive.shape[-1]
     ranks = rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]

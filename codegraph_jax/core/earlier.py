@@ -1,7 +1,7 @@
-"""A finished report is kept when one of other photos takes its place: dated, below `earlier/`, the last ten.
+"""Moves the report of other photos to a dated directory below `earlier/` before a new report replaces it.
 
-Judging the same photos again replaces their report. Whether they are the same is told by names, sizes and times of the
-files, as the state of an interrupted run is (`codegraph_jax.resume`).
+The ten newest reports are kept there. A new run on the same photos replaces their report. Photos are the same if the
+names, sizes and modification times of their files are.
 """
 
 import json
@@ -18,7 +18,7 @@ from codegraph_jax.core.written import MAX_BYTES, forget_written, move_written, 
 
 EARLIER = "earlier"
 MOST = 10
-"""Reports that are kept."""
+"""Number of reports that are kept."""
 MANIFEST = "manifest.json"
 
 
@@ -28,12 +28,12 @@ def now() -> str:
 
 
 def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> str:
-    """A digest by which a later run knows the photos of this one.
+    """A digest that identifies the photos of a run.
 
     Args:
-        files: name and path of each.
-        by_time: whether a file that was written again counts as another one; sets that the program draws have the
-            same content each time.
+        files: (name, path) of each photo.
+        by_time: whether the digest includes modification times; sets that the program draws are rewritten with the
+            same content by every run.
     """
     digest = blake2b(digest_size=16)
     for name, path in files:
@@ -47,15 +47,15 @@ def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> s
 
 
 def keep_earlier(workdir: Path, photos: str, but: Collection[str] = ()) -> str:
-    """Moves the finished report of other photos out of the way.
+    """Moves the finished report of other photos to `earlier/`.
 
     Args:
-        workdir: held by this run alone.
-        photos: `photos_identity` of the photos whose results come into the workdir.
-        but: posix paths below the workdir of files that belong to this run already.
+        workdir: locked by this run.
+        photos: `photos_identity` of the photos of this run.
+        but: POSIX paths below the workdir of files that belong to this run and stay.
 
     Returns:
-        A line for the user that says where it is kept; empty where there is none, or it is of the same photos.
+        A message that names the new place; empty if nothing was moved.
     """
     manifest = _read(workdir / MANIFEST)
     if manifest is None or manifest.get("photos") == photos:
@@ -66,11 +66,11 @@ def keep_earlier(workdir: Path, photos: str, but: Collection[str] = ()) -> str:
     names = {Path(name).as_posix() for name in written_files(workdir)} - set(but)
     move_written(workdir, place, sorted(names - {MANIFEST}), last=MANIFEST)
     _forget_oldest(workdir / EARLIER)
-    return f"the report of {_whose(manifest)}, of {date.replace('T', ' ')}, is kept: {place}"
+    return f"the report on {_photos_folder(manifest)} from {date.replace('T', ' ')} was moved to {place}"
 
 
-def _whose(manifest: dict[str, Any]) -> str:
-    """The folder that an earlier run has judged."""
+def _photos_folder(manifest: dict[str, Any]) -> str:
+    """The folder with the photos of an earlier run."""
     try:
         return shown(str(manifest["config"]["data"]["root"])) or "other photos"
     except (KeyError, TypeError):
@@ -92,7 +92,7 @@ def _changed(path: Path) -> time.struct_time:
 
 
 def _free(place: Path) -> Path:
-    """A directory that is not there yet."""
+    """`place`, or `place-2`, `place-3` ... if it exists."""
     number, found = 1, place
     while found.exists():
         number += 1
@@ -101,7 +101,7 @@ def _free(place: Path) -> Path:
 
 
 def _forget_oldest(home: Path) -> None:
-    """Removes what runs have written into the oldest directories."""
+    """Removes all reports but the newest `MOST`."""
     kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
     for place in kept[:-MOST]:
         forget_written(place)

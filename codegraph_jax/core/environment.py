@@ -1,4 +1,4 @@
-"""The machine and the packages: what a result was made with, and how much memory there is."""
+"""Information about the machine and the installed packages, for manifests and memory limits."""
 
 import os
 import platform
@@ -22,36 +22,36 @@ _command = ""
 
 
 def remember_command(words: Sequence[str]) -> None:
-    """Keeps the command that started this process, as it was typed, for the record of its results."""
+    """Stores the command that started this process, for the manifest."""
     global _command
     _command = shlex.join(words)
 
 
 def command_line() -> str:
-    """The command that started this process; empty where the library is used without one."""
+    """The command that started this process; empty if the library is used without one."""
     return _command
 
 
 def require_devices() -> None:
-    """Makes JAX find its devices.
+    """Initialises JAX's devices.
 
     Raises:
-        UserError: there are none of the platform that was asked for.
+        UserError: JAX finds no device of the requested platform.
     """
     try:
         jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter without a word, where CUDA was asked for
+    except (RuntimeError, AssertionError) as error:  # AssertionError: JAX_PLATFORMS=cuda without the CUDA plugin
         reason = (str(error).splitlines() or ["its plugin is not installed"])[0].partition(" (set JAX_PLATFORMS")[0]
         asked = jax.config.jax_platforms  # type: ignore[attr-defined]
         if not asked:
-            raise UserError(f"JAX finds no device: {reason}; JAX_PLATFORMS=cpu computes on the processor") from error
+            raise UserError(f"JAX finds no device: {reason}; set JAX_PLATFORMS=cpu to use the CPU") from error
         raise UserError(
-            f"JAX_PLATFORMS={asked}: JAX finds no such device ({reason}); leave JAX_PLATFORMS out, or set it to cpu"
+            f"JAX_PLATFORMS={asked}: JAX finds no such device ({reason}); unset JAX_PLATFORMS, or set it to cpu"
         ) from error
 
 
 def package_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
-    """Version of Python and of the packages that numbers depend on; a checkout may run without being installed."""
+    """Versions of Python and of the packages that results depend on; `not installed` if a package is not."""
     found = {"python": platform.python_version()}
     for name in packages:
         try:
@@ -68,7 +68,7 @@ def device_summary() -> dict[str, Any]:
 
 
 def peak_memory() -> dict[str, int]:
-    """Greatest memory in bytes: resident on the host, and of each device that tells."""
+    """Peak memory in bytes: resident memory of the host, and of each device that reports it."""
     found = {"host": _peak_resident()}
     for device in jax.local_devices():
         statistics = device.memory_stats() or {}
@@ -78,19 +78,19 @@ def peak_memory() -> dict[str, int]:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: what the system has to spare, or its container's limit if less."""
-    # caches that can be dropped are free as well
+    """Bytes that this process may still allocate, by the system's free memory and the container's limit."""
+    # "available" includes caches that the system can drop
     free = int(psutil.virtual_memory().available)
-    with suppress(OSError, ValueError):  # another system, or no limit
+    with suppress(OSError, ValueError):  # not Linux, or no limit
         cgroup = Path("/sys/fs/cgroup")
         free = min(free, int((cgroup / "memory.max").read_text()) - int((cgroup / "memory.current").read_text()))
     return max(free, 0)
 
 
 def _peak_resident() -> int:
-    """Greatest resident memory of this process in bytes."""
+    """Peak resident memory of this process in bytes."""
     try:
-        import resource  # noqa: PLC0415  Windows has none, and counts the peak among a process's figures
+        import resource  # noqa: PLC0415  not available on Windows
     except ImportError:
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))
@@ -99,10 +99,10 @@ def _peak_resident() -> int:
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on."""
+    """Number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_bytes(devices: Sequence[jax.Device]) -> int:
-    """The memory of the smallest of some devices of this process; 0 where it is not known."""
+    """Memory in bytes of the smallest of some local devices; 0 if it is not known."""
     return min(int((device.memory_stats() or {}).get("bytes_limit", 0)) for device in devices)

@@ -1,4 +1,4 @@
-"""The one class that every problem which the user can mend derives from."""
+"""The base class of all errors that the user can fix."""
 
 import difflib
 from collections.abc import Iterable
@@ -7,22 +7,21 @@ from codegraph_jax.core.installing import extra, install_command
 
 
 class UserError(ValueError):
-    """Input, settings or files that cannot work; the message says what, where, and what to do.
+    """Invalid input, settings or files; the message says what is wrong, where, and what to do.
 
-    `main.py` prints it on one line and exits with status 2. Anything else is a defect of the program and keeps its
-    traceback.
+    `main.py` prints it on one line and exits with status 2. Any other exception is a bug and keeps its traceback.
     """
 
 
 class MissingPackage(UserError):
-    """A package that a task needs and that nobody has asked for."""
+    """An optional package that a task needs is not installed."""
 
     def __init__(self, task: str, package: str, needed: str):
         """
         Args:
-            task: that needs it.
-            package: that is missing.
-            needed: the extra of this project that has it; all of it is named in the command.
+            task: name of the task.
+            package: the missing package.
+            needed: the extra of this project that contains it; the message gives the command that installs the extra.
         """
         super().__init__(
             f"{task} needs the package {package}, which is not installed: {install_command(extra(needed))}"
@@ -30,6 +29,6 @@ class MissingPackage(UserError):
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """`did you mean 'x'?` for the nearest of the known names, or `otherwise` where none is near."""
+    """`did you mean 'x'?` for the most similar known name, or `otherwise` if none is similar."""
     close = difflib.get_close_matches(name, [*known], n=1)
     return f"did you mean {close[0]!r}?" if close else otherwise

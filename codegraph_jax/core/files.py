@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever reads half of one; equal content gives equal bytes."""
+"""Atomic writes of text, CSV and JSON; equal content gives equal bytes."""
 
 import csv
 import json
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial-"
-"""Names of files that are being written begin so."""
+"""Prefix of the names of temporary files."""
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
-    """Yields the name of a new file beside `path`; it takes `path`'s place when the block ends without an error.
+    """Yields the name of a temporary file, which replaces `path` when the block ends without an error.
 
-    Directories that are missing are made. The temporary file keeps the suffix, since writers choose by it.
+    Missing directories are created. The temporary file keeps the suffix, since some writers choose the format by it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
     temporary = Path(name)
     try:
         yield name
-        # mkstemp makes the file private; what a plain open() would give is what people expect of results
+        # mkstemp creates a private file; results get the same permissions as with open()
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -37,7 +37,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """A text file in UTF-8; what is not, as bytes of a file name may be, shows as an escape."""
+    """Writes a UTF-8 text file; surrogates, as in file names that are not UTF-8, are written as escapes."""
     with whole_file(path) as name:
         Path(name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
@@ -49,15 +49,15 @@ def write_csv(
     mark: bool = False,
     excel: bool = False,
 ) -> None:
-    """One line a row under a heading; None is an empty cell, and names that are not UTF-8 keep their bytes.
+    """Writes a CSV file with a header; None is an empty cell, and file names that are not UTF-8 keep their bytes.
 
     Args:
         path: the file.
         rows: cells by column.
-        columns: in the order of the file.
-        mark: begin with a byte order mark.
-        excel: write what Excel opens where numbers have decimal commas, as in most of Europe: semicolons between cells,
-            commas in the cells that are numbers, and the mark. Numbers are floats; a text that looks like one stays.
+        columns: columns of the file, in order.
+        mark: whether the file begins with a byte order mark.
+        excel: whether to write for an Excel with decimal commas, as in most of Europe: semicolons between cells,
+            decimal commas in floats (not in text that looks like a number), and a byte order mark.
     """
     encoding = "utf-8-sig" if mark or excel else "utf-8"
     if excel:
@@ -72,7 +72,7 @@ def write_csv(
 
 
 class Rounded(str):
-    """A number as text, to a number of places that a float would not keep."""
+    """A number as text with a fixed number of decimals."""
 
 
 def _with_comma(value: object) -> object:
@@ -80,13 +80,13 @@ def _with_comma(value: object) -> object:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Strict JSON in ASCII: NaN and infinities are refused, since most readers do."""
+    """Writes strict JSON in ASCII; NaN and infinities raise a ValueError, since most readers refuse them."""
     with whole_file(path) as name:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
 def finite_or_none(tree: Any) -> Any:
-    """A tree for JSON, which has no number for what is not finite: None stands for it."""
+    """The tree with None in the place of NaN and infinities, which JSON does not have."""
     if isinstance(tree, dict):
         return {key: finite_or_none(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

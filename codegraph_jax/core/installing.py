@@ -1,7 +1,7 @@
-"""The command that installs a package here: by the tool that made the environment, and from an index that has it.
+"""The command that installs packages into this environment, for error messages.
 
-This project's own name is on no index, so that `pip install 'codegraph-jax[line]'` cannot work for everybody: what an
-extra holds is named instead.
+This project is on no package index, so `pip install 'codegraph-jax[line]'` does not work everywhere: the command names
+the packages of an extra instead.
 """
 
 import importlib.util
@@ -13,11 +13,11 @@ from importlib.metadata import requires
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
-"""Lies beside the package in a checkout."""
+"""Exists only in a checkout."""
 
 
 def extra(name: str) -> list[str]:
-    """What this project's extra of a name needs, as pip takes it."""
+    """The requirements of an extra of this project, in pip's syntax."""
     if PROJECT.is_file():
         return list(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"][name])
     found = [text.partition(";") for text in requires("codegraph-jax") or ()]
@@ -25,11 +25,11 @@ def extra(name: str) -> list[str]:
 
 
 def install_command(requirements: Sequence[str], options: str = "") -> str:
-    """What to type to install some packages into the environment that runs this.
+    """The shell command that installs packages into this environment.
 
     Args:
-        requirements: as pip takes them.
-        options: of pip, such as `--no-deps`.
+        requirements: in pip's syntax.
+        options: options of pip, such as `--no-deps`.
     """
     packages = " ".join(f'"{r}"' if set(r) & set("<>=[ ") - {"="} else r for r in requirements)
     words = " ".join(word for word in (options, packages) if word)

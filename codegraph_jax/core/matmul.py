@@ -1,4 +1,4 @@
-"""Matrix products whose precision is named: a GPU's own choice for float32 is TF32, and CPU tests cannot see it."""
+"""Matrix products with explicit precision: the default on GPUs is TF32 for float32 inputs."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -6,9 +6,9 @@ from jaxtyping import Array, Float
 
 
 def product_precision(precision: str) -> lax.Precision:
-    """XLA's name of a precision: `float32`, `tf32` or `bfloat16`.
+    """XLA's precision for `float32`, `tf32` or `bfloat16`.
 
-    HIGHEST is true float32 everywhere; HIGH is TF32 on GPUs, three bfloat16 passes on TPUs, float32 on CPUs.
+    HIGHEST is float32 on all devices; HIGH is TF32 on GPUs, three bfloat16 passes on TPUs, float32 on CPUs.
     """
     return {
         "float32": lax.Precision.HIGHEST,
@@ -18,11 +18,11 @@ def product_precision(precision: str) -> lax.Precision:
 
 
 def inner_products(left: Float[Array, "a c"], right: Float[Array, "b c"], precision: str) -> Float[Array, "a b"]:
-    """Products of every row of `left` with every row of `right`, summed in float32.
+    """Inner products of every row of `left` with every row of `right`, accumulated in float32.
 
     Args:
         left, right: rows of c channels.
-        precision: of the products, see `product_precision`.
+        precision: precision of the products, see `product_precision`.
     """
     contract_channels = (((1,), (1,)), ((), ()))
     return lax.dot_general(

@@ -1,4 +1,4 @@
-"""What is printed never stops the work: characters that a terminal lacks are escaped, and a lost reader is no error."""
+"""Output streams that never raise: unsupported characters are escaped, and a closed pipe is ignored."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 
 class SteadyStream:
-    """A text stream that swallows failures: after the first (a closed pipe, a full disk) nothing more is written."""
+    """A text stream that ignores errors: after the first (a closed pipe, a full disk) nothing more is written."""
 
     def __init__(self, stream: TextIO):
         """
@@ -17,7 +17,7 @@ class SteadyStream:
         self._lost = False
 
     def write(self, text: str) -> int:
-        """Writes the text, or drops it; its length."""
+        """Writes the text, or drops it; returns its length."""
         if not self._lost:
             try:
                 self._stream.write(text)
@@ -26,7 +26,7 @@ class SteadyStream:
         return len(text)
 
     def flush(self) -> None:
-        """Hands on what is buffered, or drops it."""
+        """Flushes the buffer, or drops it."""
         if not self._lost:
             try:
                 self._stream.flush()
@@ -41,7 +41,7 @@ class SteadyStream:
             return
         self._lost = True
         try:
-            # what Python still holds must not fail again when it ends
+            # Python flushes its buffer again at exit, which must not fail
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
@@ -50,7 +50,7 @@ class SteadyStream:
 
 
 def steady_output() -> None:
-    """Makes standard output and standard error such streams, for the rest of the process."""
+    """Wraps standard output and standard error in a `SteadyStream` for the rest of the process."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None or isinstance(stream, SteadyStream):

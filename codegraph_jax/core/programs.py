@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that the next start of a task does not compile them again."""
+"""On-disk cache of compiled programs."""
 
 import hashlib
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 import jax
 
 MOST_BYTES = 2 * 2**30
-"""Programs that have not been used for longest are removed beyond that."""
+"""Size limit of the cache; the least recently used programs are removed."""
 LEAST_SECONDS = 0.3
-"""Programs that compile faster are not worth a file."""
+"""Programs that compile faster are not cached."""
 
 
 def keep_programs() -> None:
-    """Turns JAX's compilation cache on, in the user's cache directory.
+    """Turns on JAX's compilation cache in the user's cache directory.
 
-    Whoever has set JAX_COMPILATION_CACHE_DIR, or JAX_ENABLE_COMPILATION_CACHE=false, is left alone; so is a directory
-    that cannot be written.
+    Does nothing if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE=false is set, or if the directory cannot
+    be written.
     """
     place_set, enabled = (
         getattr(jax.config, name) for name in ("jax_compilation_cache_dir", "jax_enable_compilation_cache")
@@ -36,12 +36,12 @@ def keep_programs() -> None:
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)
-    # a cache that fails is no reason to fail
+    # an error of the cache must not stop the run
     jax.config.update("jax_raise_persistent_cache_errors", False)
 
 
 def machine() -> str:
-    """A name for machines of one kind: homes are shared by several, and programs use what the processor can do."""
+    """A digest of the processor's features: machines that share a home directory need programs of their own."""
     features = platform.machine() + platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

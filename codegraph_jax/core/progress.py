@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and how long each stage took."""
+"""Progress bars, and wall times of the stages of a run."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -9,16 +9,16 @@ from time import perf_counter
 from tqdm import tqdm
 
 Progress = Callable[[int], object]
-"""Called with the number of items that have just been done."""
+"""A function that is called with the number of items just finished."""
 
 
 class Clock:
-    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; several threads may."""
+    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; thread-safe."""
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         """
         Args:
-            seconds: of stages that are over.
+            seconds: initial seconds by stage.
         """
         self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
         self._lock = Lock()
@@ -32,7 +32,7 @@ class Clock:
             self.add({stage: perf_counter() - start})
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Adds seconds of stages."""
+        """Adds seconds by stage."""
         with self._lock:
             for stage, more in seconds.items():
                 self.seconds[stage] += more
@@ -40,6 +40,6 @@ class Clock:
 
 @contextmanager
 def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progress]:
-    """A progress bar with rate and time left; yields the function that advances it."""
+    """Shows a progress bar; yields the function that advances it."""
     with tqdm(total=total, desc=what, unit=unit, disable=not shown, dynamic_ncols=True) as progress:
         yield progress.update

@@ -1,7 +1,7 @@
-"""Reading and checking settings: a ConfigDict, or any mapping, becomes a frozen dataclass.
+"""Reads a ConfigDict, or any mapping, into a frozen dataclass and checks every field.
 
-Limits stand in the metadata of a dataclass's fields, by `choice`, `at_least` and `within`; every problem is a
-`ConfigError` that names the field. Fields that are `path_like` may begin with `~`.
+Field metadata from `choice`, `at_least` and `within` sets the limits; every problem is a `ConfigError` that names the
+field. Fields with `path_like` metadata may begin with `~`.
 """
 
 import ast
@@ -24,11 +24,11 @@ from codegraph_jax.core.errors import UserError, did_you_mean
 T = TypeVar("T")
 
 SWITCH = {True: "on", False: "off", "true": "on", "false": "off", "True": "on", "False": "off"}
-"""What else people write for the values of a switch."""
+"""Other spellings of the values of a switch."""
 
 
 class ConfigError(UserError):
-    """A field of the configuration is unknown, of the wrong type, or has a value that cannot work."""
+    """A setting is unknown, has the wrong type, or has an invalid value."""
 
 
 def choice(*options: object) -> dict[str, Any]:
@@ -47,24 +47,24 @@ def within(low: float, high: float) -> dict[str, Any]:
 
 
 def switch() -> dict[str, Any]:
-    """Field metadata: the text is `on`, `off` or `auto`; a bool is read as one of the first two."""
+    """Field metadata: the text is `on`, `off` or `auto`; True and False are read as `on` and `off`."""
     return choice("auto", "on", "off") | {"switch": True}
 
 
 def path_like() -> dict[str, Any]:
-    """Field metadata: the text (or every text of a tuple) may name a file, so that `~` is somebody's home."""
+    """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting of a config, which is no group of settings.
+    """One setting of a config.
 
     Attributes:
-        path: from the config down, such as `threshold.value`.
+        path: dotted path below the config, such as `threshold.value`.
         hint: the annotated type.
         limits: the metadata of the field.
-        owner: the dataclass that has the field.
+        owner: the dataclass that defines the field.
     """
 
     path: str
@@ -74,22 +74,22 @@ class Setting:
 
     @property
     def meaning(self) -> str:
-        """The sentences that explain it."""
+        """The docstring below the field, on one line."""
         return _meanings(self.owner).get(self.path.rpartition(".")[2], "")
 
     @property
     def element(self) -> Any:
-        """The type of its elements where it is a tuple, or else its own."""
+        """The element type of a tuple, otherwise the type itself."""
         return typing.get_args(self.hint)[0] if typing.get_origin(self.hint) is tuple else self.hint
 
     @property
     def several(self) -> bool:
-        """Whether it is a tuple."""
+        """Whether the type is a tuple."""
         return typing.get_origin(self.hint) is tuple
 
 
 def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
-    """All settings of a dataclass, those of its groups included, in the order of the fields."""
+    """All settings of a dataclass and its nested dataclasses, in the order of the fields."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         path, hint = f"{above}{field.name}", hints[field.name]
@@ -101,7 +101,7 @@ def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
 
 @functools.cache
 def _meanings(cls: type) -> dict[str, str]:
-    """The docstrings below the fields of a dataclass, as one line each; those of its bases count too."""
+    """The docstrings below the fields of a dataclass and its bases, on one line each."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__[:-1]):
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
@@ -118,7 +118,7 @@ def _meanings(cls: type) -> dict[str, str]:
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass as the ConfigDict that absl flags can override."""
+    """A dataclass as a ConfigDict, which absl flags can override."""
     return ml_collections.ConfigDict(dataclasses.asdict(config))
 
 
@@ -126,12 +126,12 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; fields may be dataclasses, and metadata may hold `choices`, `low` and `high`.
-        values: a ConfigDict or a mapping of the same shape; fields that are absent keep their defaults.
-        where: the name that errors begin with.
+        cls: a frozen dataclass; its fields may be dataclasses.
+        values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
+        where: the prefix of field names in errors.
 
     Raises:
-        ConfigError: an unknown field, a value of another type, or one out of its range.
+        ConfigError: a field is unknown, has the wrong type, or is out of range.
 
     Examples:
         >>> from codegraph_jax.config import Config
@@ -166,8 +166,7 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
 
 
 def _expanded(value: Any) -> Any:
-    """Texts with `~` or `~NAME` at their beginning, or behind a kind or name (`csv:~/a.csv`, `a=~/b`), as the home that
-    it stands for; an unknown name stays."""
+    """Text with a leading `~` or `~NAME` expanded, also after a prefix (`csv:~/a.csv`, `a=~/b`); unknown names stay."""
     if isinstance(value, tuple):
         return tuple(_expanded(element) for element in value)
     kind, path = re.fullmatch(r"((?:[^/~]*[:=])?)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -178,11 +177,11 @@ def _expanded(value: Any) -> Any:
 
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
-    """`value` as the annotated type: exact for bool, int and str; ints pass as floats; lists pass as tuples."""
+    """`value` as the annotated type: bool, int and str must match; an int becomes a float, and a list a tuple."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            # absl hands over a scalar where one element was meant: --config.backbone.blocks=5
+            # absl passes a scalar for a tuple with one element: --config.backbone.blocks=5
             value = (value,)
         return tuple(_typed(args[0], element, f"{path}[{i}]") for i, element in enumerate(value))
     if origin in (typing.Union, types.UnionType):
@@ -193,9 +192,9 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         try:
             return float(value)
         except OverflowError:
-            raise ConfigError(f"{path}: is beyond any float") from None
+            raise ConfigError(f"{path}: is too large for a float") from None
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"{path}: {value!r} is no finite number")
+        raise ConfigError(f"{path}: {value!r} is not a finite number")
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{path}: expected {hint.__name__}, got {value!r}")
     return value
@@ -203,15 +202,15 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
     if limits.get("some") and not value:
-        raise ConfigError(f"{path}: is empty; give one number at least")
+        raise ConfigError(f"{path}: is empty; give at least one number")
     for element in value if isinstance(value, tuple) else (value,):
         if "choices" in limits and element not in limits["choices"]:
             options = [str(option) for option in limits["choices"]]
             hint = f"; {did_you_mean(str(element), options)}".removesuffix("; ")
             raise ConfigError(f"{path}: {element!r} is not one of {', '.join(options)}{hint}")
         if limits.get("odd") and element % 2 == 0:
-            raise ConfigError(f"{path}: {element!r} is even; a neighbourhood has a patch in its middle")
-        # written so that NaN fails both comparisons
+            raise ConfigError(f"{path}: {element!r} is even; the side of a neighbourhood must be odd")
+        # NaN fails both comparisons
         if "low" in limits and not element >= limits["low"]:
             raise ConfigError(f"{path}: {element!r} is below {limits['low']}")
         if "high" in limits and not element <= limits["high"]:

@@ -1,4 +1,4 @@
-"""Tables in plain text."""
+"""Plain-text tables."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from codegraph_jax.core.names import shown
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, the first to the left and the others to the right."""
+    """A table with a header; the first column is left-aligned, the others are right-aligned."""
     rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(row[k]) for row in (headings, *rows)) for k in range(len(headings))]
 

@@ -1,10 +1,10 @@
-"""Arrays on disk that a later run may trust: safetensors, with a digest over everything.
+"""Arrays in safetensors files with a digest over the whole content.
 
-The digest covers the names, types, shapes and bytes of the arrays and what the file says of itself. A file that was cut
-off, changed or swapped does not fit its digest and counts as damaged; nothing in it is run.
+The digest covers the names, types, shapes and bytes of the arrays and the metadata. A file that was truncated, changed
+or swapped does not match its digest and counts as damaged.
 
-The library bounds the header (100 MB), checks declared shapes against the size of the file, and maps the file, so that
-nothing is allocated that it does not hold. Its errors are many, though: a type that NumPy lacks is an AttributeError.
+The safetensors library limits the header to 100 MB, checks declared shapes against the file size, and maps the file, so
+a damaged file cannot cause a large allocation. It raises many kinds of errors (`READ_ERRORS`).
 """
 
 import json
@@ -20,26 +20,26 @@ from safetensors.numpy import save_file
 from codegraph_jax.core.files import whole_file
 
 READ_ERRORS = (SafetensorError, OSError, ValueError, TypeError, AttributeError, OverflowError)
-"""All that a damaged or hostile safetensors file was seen to raise, and their kin."""
+"""Errors that reading a damaged or hostile safetensors file raises; an unknown type is an AttributeError."""
 
 KEY = "piece"
-"""Metadata of the file: one entry, since safetensors writes several in no fixed order."""
+"""The only metadata key; safetensors writes several keys in no fixed order."""
 
 
 class DamagedTensors(Exception):
-    """The file is not what `write_tensors` has written."""
+    """The file was not written by `write_tensors`, or was changed since."""
 
 
 def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], about: Any = None) -> None:
-    """Writes arrays, and what they are.
+    """Writes arrays and metadata.
 
     Args:
-        path: the file; one that is there is replaced.
-        arrays: by name.
-        about: whatever JSON can hold.
+        path: the file, which is replaced if it exists.
+        arrays: arrays by name.
+        about: metadata; any JSON value.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps(about, allow_nan=False)
@@ -51,18 +51,18 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays of a file that `write_tensors` has written, and what it says of itself.
+    """The arrays and the metadata of a file from `write_tensors`.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedTensors: there is something else.
+        FileNotFoundError: the file does not exist.
+        DamagedTensors: the file is damaged or has another format.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             digest, text = (file.metadata() or {})[KEY].split(" ", 1)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if digest != _digest(arrays, text):
-            raise DamagedTensors("its digest does not fit")
+            raise DamagedTensors("its digest does not match")
         return arrays, json.loads(text)
     except FileNotFoundError:
         raise

@@ -1,4 +1,4 @@
-"""Clocks: the first call apart, then rounds in which everything that is compared takes its turn."""
+"""Times functions against each other in interleaved rounds; the first call, with compilation, is timed separately."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Name = TypeVar("Name")
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one function.
+    """Timings of one function in seconds.
 
     Attributes:
-        first: wall time of the first call, compilation included.
-        wall: median wall time of the calls that followed.
-        cpu: median of the process's CPU time over all its threads.
+        first: wall time of the first call, with compilation.
+        wall: median wall time of the later calls.
+        cpu: median CPU time of the process, summed over its threads.
     """
 
     first: float
@@ -27,16 +27,16 @@ class Timing:
 
     @property
     def decisive(self) -> float:
-        """The time that speeds are computed from: CPU time on CPUs, which other work disturbs less, else wall time."""
+        """CPU time on CPUs, since other processes affect it less; wall time on accelerators."""
         return self.cpu if jax.default_backend() == "cpu" else self.wall
 
 
 def interleaved(functions: Mapping[Name, Callable[[], Any]], repeats: int) -> dict[Name, Timing]:
-    """Times functions against each other: in every round each runs once, so that all see the same machine.
+    """Times functions in rounds: each function runs once per round, so that all run under the same load.
 
     Args:
-        functions: name -> function; what it returns is waited for.
-        repeats: rounds after the first.
+        functions: functions by name; the timing includes waiting for the arrays that they return.
+        repeats: rounds after the first call.
     """
     first, wall, cpu = {}, {name: [] for name in functions}, {name: [] for name in functions}  # type: ignore[var-annotated]
     for name, function in functions.items():

@@ -1,8 +1,7 @@
-"""Copies between the host and a device, each through a function that counts it.
+"""Copies between the host and a device through functions that count them.
 
-What a stage sends for every image or every pair is what an accelerator waits for. The stages whose numbers stay on the
-device (`similarity.device_tables`) therefore copy by these two functions alone, so that a test can compare the number
-of copies for few and for many images.
+An accelerator waits for every copy. Stages whose tables stay on the device (`codegraph_jax.similarity.device_tables`)
+copy only through these functions, so that a test can limit the number of copies per image.
 """
 
 from collections.abc import Iterator
@@ -22,12 +21,12 @@ from jaxtyping import Array
 
 @dataclass
 class Transfers:
-    """Copies so far.
+    """Counts of copies.
 
     Attributes:
-        to_device, to_host: how many; each of the latter waits for the device.
-        bytes_to_device, bytes_to_host: their size.
-        waited: seconds that the host has waited for the device, copies included.
+        to_device, to_host: number of copies; each copy to the host waits for the device.
+        bytes_to_device, bytes_to_host: bytes copied.
+        waited: seconds that the host has waited for the device, including copies to the host.
     """
 
     to_device: int = 0
@@ -42,7 +41,7 @@ _counted: ContextVar[Transfers | None] = ContextVar("counted", default=None)
 
 @contextmanager
 def counting() -> Iterator[Transfers]:
-    """Inside, copies are counted."""
+    """Counts the copies within the context."""
     transfers = Transfers()
     token = _counted.set(transfers)
     try:
@@ -52,7 +51,7 @@ def counting() -> Iterator[Transfers]:
 
 
 def to_device(values: Any, device: jax.Device) -> Array:
-    """A copy of an array, or a number, on a device."""
+    """A copy of an array or a number on a device."""
     array = np.asarray(values)
     if transfers := _counted.get():
         transfers.to_device += 1
@@ -62,7 +61,7 @@ def to_device(values: Any, device: jax.Device) -> Array:
 
 
 def filled(shape: tuple[int, ...], value: float, dtype: Any, device: jax.Device) -> Array:
-    """An array of one value that is made on a device: nothing is copied."""
+    """A constant array that is created on the device without a copy."""
     array: Array = _filled(shape, value, np.dtype(dtype), device)()
     return array
 
@@ -73,7 +72,7 @@ def _filled(shape: tuple[int, ...], value: float, dtype: np.dtype, device: jax.D
 
 
 def to_host(values: Array) -> np.ndarray:
-    """A copy of an array in the memory of the host, which waits for it."""
+    """A copy of an array in host memory; waits for the device."""
     begin = perf_counter()
     copied = np.asarray(jax.device_get(values))
     if transfers := _counted.get():
@@ -84,7 +83,7 @@ def to_host(values: Array) -> np.ndarray:
 
 
 def wait(values: Array) -> None:
-    """Waits until an array is computed."""
+    """Waits until the array is computed."""
     begin = perf_counter()
     jax.block_until_ready(values)
     if transfers := _counted.get():

@@ -1,4 +1,4 @@
-"""The directory of a run's results: one run at a time, and one clear line where it cannot be written."""
+"""Locks the directory of a run's results, and reports why it cannot be written."""
 
 import logging
 import os
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 
 class WorkdirError(UserError):
-    """The workdir is in use, cannot be written, or holds another run."""
+    """The workdir is in use, cannot be written, or belongs to another run."""
 
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Creates the workdir and holds it against a second run; the lock ends with the process, however it ends.
+    """Creates the workdir and locks it against a second run; the lock ends with the process.
 
-    Directories that were made here and have stayed empty are removed again. Otherwise the lock file stays, held by
-    nobody: who waits for it must find the same file.
+    New directories that are still empty at the end are removed. Otherwise the unlocked lock file stays, since another
+    process may be waiting for that file.
 
     Raises:
-        WorkdirError: the directory cannot be written, or another run holds it.
+        WorkdirError: the directory cannot be written, or another run has locked it.
     """
     try:
         made = [place for place in (workdir, *workdir.parents) if not place.exists()]
@@ -46,9 +46,9 @@ def locked(workdir: Path) -> Iterator[None]:
         directory = _held(workdir)
     except (Timeout, BlockingIOError):
         lock.release()
-        raise WorkdirError(f"{workdir}: another run is at work there; choose another --workdir") from None
-    except (OSError, NotImplementedError) as error:  # the latter is filelock's word for a system without flock
-        logger.warning("%s: cannot be locked (%s); see to it that no other run writes there", workdir, error)
+        raise WorkdirError(f"{workdir}: another run is using it; choose another --workdir") from None
+    except (OSError, NotImplementedError) as error:  # NotImplementedError: filelock on a system without flock
+        logger.warning("%s: cannot be locked (%s); make sure that no other run writes there", workdir, error)
     try:
         yield
     finally:
@@ -63,18 +63,18 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 def _held(workdir: Path) -> int | None:
-    """A descriptor that locks the directory itself: the lock file may be deleted while a run is at work.
+    """A descriptor that locks the directory itself, in case the lock file is deleted; None if that is not possible.
 
     Raises:
-        BlockingIOError: another run holds it.
+        BlockingIOError: another run has locked it.
     """
     try:
         import fcntl  # noqa: PLC0415
-    except ImportError:  # Windows, where a file that is open cannot be deleted
+    except ImportError:  # Windows, where an open file cannot be deleted
         return None
     try:
         descriptor = os.open(workdir, os.O_RDONLY)
-    except OSError:  # it may be written and not read
+    except OSError:  # not readable
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,28 +82,28 @@ def _held(workdir: Path) -> int | None:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             raise
-        return None  # a file system that locks files alone
+        return None  # a file system that cannot lock directories
     return descriptor
 
 
 @contextmanager
 def written_to(place: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns the system's refusal to write (a full disk, lost rights) into one line.
+    """Turns an OSError within the context (a full disk, missing permissions) into a `WorkdirError`.
 
     Raises:
-        WorkdirError: naming the place and the reason.
+        WorkdirError: names the place and the reason.
     """
     try:
         yield
     except OSError as error:
         raise WorkdirError(
-            f"{os.fspath(place)}: cannot be written ({error.strerror or error}); mend that and start the same command "
+            f"{os.fspath(place)}: cannot be written ({error.strerror or error}); fix that and start the same command "
             "again"
         ) from error
 
 
 def obstacle(path: Path) -> str | None:
-    """Why a file cannot be written at `path`, as far as that can be told without leaving a trace; None: nothing."""
+    """The reason why a file cannot be written at `path`; None if none is found. Leaves no file behind."""
     try:
         if path.is_dir():
             return "it is a directory"
@@ -111,7 +111,7 @@ def obstacle(path: Path) -> str | None:
         while not place.exists() and place != place.parent:
             place = place.parent
         if not place.is_dir():
-            return f"{str(place)!r} is no directory"
+            return f"{str(place)!r} is not a directory"
         with tempfile.TemporaryFile(dir=place):
             return None
     except OSError as error:
@@ -119,11 +119,11 @@ def obstacle(path: Path) -> str | None:
 
 
 def sweep(workdir: Path, directories: Sequence[str]) -> None:
-    """Removes what runs that were killed have left half written.
+    """Removes temporary files of runs that were killed.
 
     Args:
-        workdir: held by this run; what lies deeper in it may be somebody else's.
-        directories: those below it that belong to the results with all that is in them.
+        workdir: locked by this run; other directories below it may belong to other programs.
+        directories: directories below it that hold only results.
     """
     found = list(workdir.glob(f"{PARTIAL}*"))
     for name in directories:

@@ -1,6 +1,7 @@
-"""Which files of a directory runs of this project have written: these may be removed, and are nobody's photographs.
+"""Keeps a list of the files that this program has written into a directory; only these may be replaced or removed.
 
-The list lies beside the files. It names a file before it is written, so that no interruption leaves one unlisted.
+The list is stored beside the files. A file is listed before it is written, so that an interruption leaves none
+unlisted.
 """
 
 import json
@@ -14,42 +15,40 @@ from codegraph_jax.core.files import PARTIAL, write_json
 
 LISTING = ".written.json"
 MAX_BYTES = 256 * 2**20
-"""Far above the list of any run."""
+"""Far above the size of the list of any run."""
 
 RESULTS = (
     "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "communities.json",
     "duplicates.json", "maps.npz", "report.html", "manifest.json",
 )  # fmt: skip
-"""The files of a detection or inspection run that lie in the workdir itself."""
+"""Files that a detection or inspection run writes directly into the workdir."""
 
 
 class ForeignFile(UserError):
-    """A file that a run would replace is none that a run has written."""
+    """A run would replace a file that no run has written."""
 
 
 def written_files(directory: str | os.PathLike[str]) -> frozenset[str]:
-    """Paths below `directory`, with the system's separator, of what runs have written there; empty without a run."""
+    """Paths below `directory` of the files that runs have written, with the system's separator."""
     return frozenset(os.path.normpath(name) for name in _listed(Path(directory) / LISTING))
 
 
 def note_written(workdir: Path, names: Iterable[str]) -> None:
-    """Adds files that are about to be written to the list.
+    """Adds files to the list, before they are written.
 
     Args:
-        workdir: held by this run alone.
-        names: posix paths below it.
+        workdir: locked by this run.
+        names: POSIX paths below it.
     """
     _write(workdir, {*map(_posix, written_files(workdir)), *names})
 
 
 def replace_written(workdir: Path, names: Iterable[str]) -> None:
-    """Removes what earlier runs have written and this one will not, and notes what is about to be written.
-
-    Nothing else is touched; directories that become empty go too.
+    """Lists the files of this run, and removes files of earlier runs and directories that become empty.
 
     Args:
-        workdir: held by this run alone.
-        names: posix paths below it of all files that this run has written or will write.
+        workdir: locked by this run.
+        names: POSIX paths below it of all files that this run has written or will write.
     """
     planned, former = set(names), {_posix(name) for name in written_files(workdir)}
     _write(workdir, planned | former)
@@ -59,31 +58,31 @@ def replace_written(workdir: Path, names: Iterable[str]) -> None:
 
 
 def require_own(workdir: Path, names: Iterable[str]) -> None:
-    """Refuses to replace what no run has written.
+    """Checks that no file would be replaced that no run has written.
 
     Args:
-        workdir: held by this run alone.
-        names: posix paths below it that this run will write.
+        workdir: locked by this run.
+        names: POSIX paths below it that this run will write.
 
     Raises:
-        ForeignFile: the first of `names` that is there already and is on no list.
+        ForeignFile: a file of `names` exists and is not on the list.
     """
     own = {_posix(name) for name in written_files(workdir)}
     for name in names:
         if name not in own and os.path.lexists(workdir / name):
             raise ForeignFile(
-                f"{workdir / name}: would be replaced, and no detection has written it; choose another --workdir"
+                f"{workdir / name}: would be replaced, but this program did not write it; choose another --workdir"
             )
 
 
 def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) -> None:
-    """Moves files that runs have written into another directory, with a list of their own.
+    """Moves files that runs have written into another directory, and lists them there.
 
     Args:
-        workdir: held by this run alone.
-        place: below the workdir; made here.
-        names: posix paths below the workdir; those that are not there are passed over.
-        last: the file that says that the others are whole: it leaves first and arrives last.
+        workdir: locked by this run.
+        place: new directory below the workdir.
+        names: POSIX paths below the workdir; missing files are skipped.
+        last: the file that marks the others as complete: it is removed first and added last.
     """
     place.mkdir(parents=True)
     _write(place, {*names, last})
@@ -99,7 +98,7 @@ def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) ->
 
 
 def forget_written(directory: Path) -> None:
-    """Removes everything that runs have written into a directory, and the directory where nothing else is in it."""
+    """Removes all files that runs have written into a directory, and the directory if it is then empty."""
     replace_written(directory, ())
     (directory / LISTING).unlink(missing_ok=True)
     with suppress(OSError):
@@ -107,7 +106,7 @@ def forget_written(directory: Path) -> None:
 
 
 def _remove(workdir: Path, name: str) -> None:
-    """One file, and the directories below the workdir that it leaves empty."""
+    """Removes a file, and the directories below the workdir that become empty."""
     path = workdir / name
     with suppress(IsADirectoryError, PermissionError, FileNotFoundError, NotADirectoryError):
         path.unlink()
@@ -116,7 +115,7 @@ def _remove(workdir: Path, name: str) -> None:
             return
         try:
             place.rmdir()
-        except OSError:  # not empty, or not there
+        except OSError:  # not empty, or missing
             return
 
 
@@ -129,7 +128,7 @@ def _posix(name: str) -> str:
 
 
 def _listed(path: Path) -> list[str]:
-    """The names on a list that lead nowhere else."""
+    """The listed names, without paths that lead out of the directory."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return []

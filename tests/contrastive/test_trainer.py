@@ -82,7 +82,7 @@ def test_another_run_in_the_same_workdir_is_refused(finished):
         trainer.train(other, finished)
     with pytest.raises(WorkdirError, match="resume is off"):
         trainer.train(dataclasses.replace(CONFIG, resume=False), finished)
-    with locked(finished), pytest.raises(WorkdirError, match="another run is at work"):
+    with locked(finished), pytest.raises(WorkdirError, match="another run is using it"):
         trainer.train(CONFIG, finished)
 
 

@@ -24,7 +24,7 @@ def test_the_report_of_other_photos_is_moved_whole(tmp_path):
     (tmp_path / "heatmaps" / "mine.png").write_bytes(b"mine")
     line = keep_earlier(tmp_path, "new")
     place = tmp_path / "earlier" / "2026-11-28_093000"
-    assert line == f"the report of /photos, of 2026-11-28 09:30:00, is kept: {place}"
+    assert line == f"the report on /photos from 2026-11-28 09:30:00 was moved to {place}"
     assert all((place / name).is_file() for name in names)
     assert (tmp_path / "heatmaps" / "mine.png").read_bytes() == b"mine", "nobody's own file is moved"
     assert not (tmp_path / "manifest.json").exists() and not (tmp_path / "report.html").exists()

@@ -32,7 +32,7 @@ def read_only():
 def test_one_run_at_a_time(tmp_path):
     with locked(tmp_path):
         for _ in range(2):
-            with pytest.raises(WorkdirError, match="another run is at work there; choose another --workdir"):
+            with pytest.raises(WorkdirError, match="another run is using it; choose another --workdir"):
                 locked(tmp_path).__enter__()
         assert (tmp_path / ".lock").exists(), "the refused run has removed nothing"
     with locked(tmp_path):
@@ -42,7 +42,7 @@ def test_one_run_at_a_time(tmp_path):
 def test_one_run_at_a_time_even_where_the_lock_file_was_deleted(tmp_path):
     with locked(tmp_path):
         (tmp_path / ".lock").unlink()
-        with pytest.raises(WorkdirError, match="another run is at work there"):
+        with pytest.raises(WorkdirError, match="another run is using it"):
             locked(tmp_path).__enter__()
     with locked(tmp_path):
         pass
@@ -106,14 +106,14 @@ def test_a_workdir_that_is_a_file_is_refused(tmp_path):
         locked(tmp_path / "file").__enter__()
     with pytest.raises(WorkdirError, match=r"cannot be written \(Not a directory\)"):
         locked(tmp_path / "file" / "below").__enter__()
-    assert "is no directory" in str(obstacle(tmp_path / "file" / "bank"))
+    assert "is not a directory" in str(obstacle(tmp_path / "file" / "bank"))
     assert obstacle(tmp_path) == "it is a directory"
     assert obstacle(tmp_path / "a" / "b" / "bank") is None
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_refused_write_is_one_line():
-    expected = r"^out: cannot be written \(No space left on device\); mend that"
+    expected = r"^out: cannot be written \(No space left on device\); fix that"
     with pytest.raises(WorkdirError, match=expected), written_to("out"):
         raise OSError(28, "No space left on device")
 

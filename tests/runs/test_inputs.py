@@ -59,7 +59,9 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     run(config(tmp_path / "nuts", threshold=ThresholdConfig(share=0.2), report=off), work)
     (kept,) = (work / "earlier").iterdir()
     assert f"the report of {tmp_path / 'bolts'}, of " in (said := capsys.readouterr().out)
-    assert f"is kept: {kept}" in said and said.count("is kept") == 1, "the same photographs are judged again in place"
+    assert f"was moved to {kept}" in said and said.count("was moved to") == 1, (
+        "the same photographs are judged again in place"
+    )
     assert {"report.html", "maps.npz", "manifest.json", "scores.csv"} <= set(files(kept))
     assert len(files(kept / "masks")) == 2
     manifest = json.loads((work / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""What a run says and leaves where it cannot write, and where another run is at work."""
+"""Messages and files of a run that cannot write, or whose workdir another run is using."""
 
 import dataclasses
 import errno
@@ -66,7 +66,7 @@ def test_two_runs_in_one_workdir_are_told_apart(config, inspect_config, tmp_path
         study: StudyConfig(detect=config),
     }
     for task, settings in tasks.items():
-        with locked(tmp_path), pytest.raises(WorkdirError, match="another run is at work there"):
+        with locked(tmp_path), pytest.raises(WorkdirError, match="another run is using it"):
             task.run(to_config_dict(settings), str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
