@@ -1,4 +1,4 @@
-"""Holds a result against the labels and masks of its samples, where they are known."""
+"""Evaluates a result by the labels and masks of its samples."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Metrics = dict[str, float | None]
 logger = logging.getLogger(__name__)
 
 FULL = 0.5
-"""Share of an image that a defect hardly ever covers, let alone most defects of a set."""
+"""If the median defect mask covers a larger share of its image, the masks are probably inverted."""
 
 UNDEFINED: Metrics = dict.fromkeys(
     ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
@@ -28,14 +28,13 @@ UNDEFINED: Metrics = dict.fromkeys(
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
     """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
-    The image metrics are of `scores`; where these are re-scored, `image_auroc_raw` is of `scores_raw`. Images without a
-    label count for nothing; anomalous images without a mask, or with one that cannot be read, count for the image
-    metrics only.
+    Image metrics use `scores`; if the scores were re-scored, `image_auroc_raw` uses `scores_raw`. Images without a
+    label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics only.
 
     Args:
         result: scores of n images.
         samples: the same n images, in the same order.
-        config: where pixels are counted, and the rules for masks and PRO.
+        config: the resolution of the pixel metrics, and the rules for masks and PRO.
     """
     metrics = dict(UNDEFINED)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
@@ -47,7 +46,7 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
     if marked := [mask for i, mask in masks.items() if samples[i].mask]:
         _warn_odd(marked, config)
-        # straight from the patches whatever the size: the same surface, looked at in more or fewer places
+        # interpolated directly from the patches at every size
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
         metrics |= pixel_metrics(list(masks.values()), maps, config.pro)
     return metrics
@@ -56,7 +55,7 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
 def _masks(
     result: DetectionResult, samples: Mapping[int, Sample], config: MetricsConfig
 ) -> dict[int, Bool[np.ndarray, "h w"]]:
-    """Of the normal images and of those whose mask can be read: hours of work must not end at a damaged mask."""
+    """Masks of the normal images and of the anomalous images with a readable mask; warns about unreadable masks."""
     masks: dict[int, np.ndarray] = {}
     problems: list[str] = []
     if not any(sample.mask for sample in samples.values()):
@@ -69,19 +68,19 @@ def _masks(
             problems.append(str(error))
     if problems:
         logger.warning(
-            "%d masks cannot be read; their images count for the image metrics only; the first: %s",
+            "%d masks cannot be read, so their images count for the image metrics only; the first: %s",
             len(problems), problems[0],
         )  # fmt: skip
     return masks
 
 
 def where_measured(config: MetricsConfig) -> str:
-    """Where pixels were counted, in words for a table."""
-    return "each image's own size" if config.size == "image" else "the size of the score"
+    """The resolution of the pixel metrics, for messages."""
+    return "each image's own size" if config.size == "image" else "the size of the score map"
 
 
 def _size(place: int, result: DetectionResult, config: MetricsConfig) -> tuple[int, int]:
-    """Height and width at which an image's pixels are counted."""
+    """Height and width of an image for the pixel metrics."""
     if config.size == "score":
         return result.map_size
     width, height = map(int, result.placement.sizes[place])
@@ -95,13 +94,13 @@ def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[
 
 
 def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:
-    """Says where masks look as if they were read the wrong way; `masks` are those of anomalous images."""
+    """Warns if the masks of anomalous images are empty, or look inverted."""
     shares = np.array([mask.mean() for mask in masks])
     if empty := int((shares == 0).sum()):
         logger.warning("%d of %d masks of anomalous images are empty, at %s", empty, len(masks), where_measured(config))
     if np.median(shares) > FULL:
         logger.warning(
-            "the masks of anomalous images cover %.0f %% of them in the median; where black marks what is anomalous, "
-            "set --config.metrics.inverted=%s",
+            "the median mask covers %.0f %% of its anomalous image; if black marks the defects, set "
+            "--config.metrics.inverted=%s",
             100 * np.median(shares), not config.inverted,
         )  # fmt: skip

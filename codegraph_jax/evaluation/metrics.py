@@ -1,10 +1,10 @@
-"""How well scores separate normal from anomalous: by image and by pixel, exact and fast for 10^8 pixels.
+"""Image and pixel metrics of anomaly scores, exact and fast for 10^8 pixels.
 
-Every metric here is a sum over the distinct scores of the anomalous side: between two of them a curve only moves along
-its axis. So both sides are sorted once, each on its own, and the rest is one binary search per distinct score. No
-threshold is sampled, ties count as scikit-learn counts them, and memory stays at about one copy of the scores.
+Each metric is a sum over the distinct anomalous scores: between two of them a curve only moves along its axis. Both
+classes are sorted once, then each distinct score takes one binary search. No thresholds are sampled, ties are counted
+as in scikit-learn, and memory stays at about one copy of the scores.
 
-A metric that is undefined, because one class is absent, is None.
+A metric is None if a class is absent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,18 +30,18 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
         scores: larger is more anomalous.
 
     Returns:
-        image_auroc, image_ap, image_f1_max as fractions; None where one class is absent.
+        image_auroc, image_ap, image_f1_max as fractions; None if a class is absent.
 
     Examples:
         >>> image_metrics([0, 0, 1, 1], np.array([0.1, 0.4, 0.35, 0.8]))
         {'image_auroc': 0.75, 'image_ap': 0.8333333333333333, 'image_f1_max': 0.8}
 
     Raises:
-        ValueError: labels other than 0 and 1, shapes that differ, or a score that is not finite, with its index.
+        ValueError: labels other than 0 and 1, different shapes, or a score that is not finite, with its index.
     """
     truth, values = np.asarray(labels), _floats(scores)
     if truth.shape != values.shape or truth.ndim != 1:
-        raise ValueError(f"labels and scores must be of one length, got {list(truth.shape)} and {list(values.shape)}")
+        raise ValueError(f"labels and scores must have one length, got {list(truth.shape)} and {list(values.shape)}")
     if not np.isin(truth, (0, 1)).all():
         raise ValueError("labels must be 0 (normal) or 1 (anomalous); leave images of unknown label out")
     if (bad := np.flatnonzero(~np.isfinite(values))).size:
@@ -53,24 +53,25 @@ def image_metrics(labels: Shaped[np.ndarray, " n"] | Sequence[int], scores: Floa
 def pixel_metrics(
     masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]], pro: str = "standard"
 ) -> Metrics:
-    """AUROC, average precision, greatest F1 and AUPRO over all pixels of all images, pooled.
+    """AUROC, average precision, greatest F1 and AUPRO over the pixels of all images.
 
-    AUPRO is the area under the per-region overlap (the mean share of each connected anomalous region, 8-neighbourhood,
-    that is found) against the false-positive rate of the pixels, up to a rate of 0.3.
+    AUPRO is the area under the per-region overlap against the false-positive rate of the pixels, up to a rate of 0.3.
+    The per-region overlap is the detected share of a connected anomalous region (8-neighbourhood), averaged over the
+    regions.
 
     Args:
         masks: True where anomalous; images may differ in size.
-        maps: one for each mask, of its size and all of one type; larger is more anomalous. Taken one at a time, so an
-            iterator that makes them as it goes keeps the memory at about five bytes a pixel, masks included.
-        pro: "standard" integrates the exact curve and divides by 0.3 (Bergmann et al., IJCV 2021). "musc" does as
-            MuSc's released code: 200 thresholds evenly between the least and the greatest score, those with a rate
-            below 0.3 kept, and their rates stretched to [0, 1].
+        maps: one score map for each mask, of the same size, all of one type; larger is more anomalous. Maps are
+            consumed one at a time, so with a generator the memory stays at about five bytes per pixel, including masks.
+        pro: "standard" integrates the exact curve and divides by 0.3 (Bergmann et al., IJCV 2021). "musc" follows
+            MuSc's released code: 200 evenly spaced thresholds between the least and the greatest score, without those
+            whose rate is 0.3 or more; the remaining rates are rescaled to [0, 1].
 
     Returns:
-        pixel_auroc, pixel_ap, pixel_f1_max, pixel_aupro as fractions; None where one class is absent.
+        pixel_auroc, pixel_ap, pixel_f1_max, pixel_aupro as fractions; None if a class is absent.
 
     Raises:
-        ValueError: shapes, numbers or types that differ, masks that are not bool, an unknown `pro`, or a score that is
+        ValueError: different shapes, numbers or types, masks that are not bool, an unknown `pro`, or a score that is
             not finite, with the index of its image.
     """
     if pro not in ("standard", "musc"):
@@ -85,7 +86,7 @@ def pixel_metrics(
 
 
 def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
-    """Mean of each metric over the categories in which it is defined; None where it is in none."""
+    """Mean of each metric over the categories in which it is defined; None if there is none."""
     keys = dict.fromkeys(key for one in metrics for key in one)
     columns = {key: [v for one in metrics if (v := one.get(key)) is not None] for key in keys}
     return {key: float(np.mean(values)) if values else None for key, values in columns.items()}
@@ -93,16 +94,16 @@ def mean_metrics(metrics: Sequence[Metrics]) -> Metrics:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """Where the distinct anomalous scores u stand among all scores; every array is by ascending u."""
+    """Counts of scores at each distinct anomalous score u, in ascending order of u."""
 
     found: Int[np.ndarray, " u"]
-    """Anomalous scores of u or more."""
+    """Number of anomalous scores >= u."""
     false: Int[np.ndarray, " u"]
-    """Normal scores of u or more."""
+    """Number of normal scores >= u."""
     false_above: Int[np.ndarray, " u"]
-    """Normal scores above u."""
+    """Number of normal scores > u."""
     overlap: Float[np.ndarray, " u"] | None
-    """Share of the summed weights that scores of u or more hold."""
+    """Share of the summed weights of the anomalous scores >= u."""
     scores: Shaped[np.ndarray, " u"]
     normal: Shaped[np.ndarray, " m"]
     """All normal scores, ascending."""
@@ -110,7 +111,7 @@ class _Ranking:
 
 
 def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, " a"] | None = None) -> _Ranking | None:
-    """Sorts both sides, `normal` in place; None if one is empty."""
+    """Ranks the scores of both classes and sorts `normal` in place; None if a class is empty."""
     if not anomalous.size or not normal.size:
         return None
     normal.sort()
@@ -121,7 +122,7 @@ def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, 
         anomalous, weights = anomalous[order], weights[order]
     starts = np.flatnonzero(np.r_[True, anomalous[1:] != anomalous[:-1]])
     distinct = anomalous[starts]
-    # summed from the top, where the curves begin
+    # the curves begin at the greatest score
     overlap = None if weights is None else np.cumsum(weights[::-1])[::-1]
     return _Ranking(
         found=anomalous.size - starts,
@@ -137,7 +138,7 @@ def _rank(anomalous: np.ndarray, normal: np.ndarray, weights: Float[np.ndarray, 
 def _pooled(
     masks: Sequence[Bool[np.ndarray, "h w"]], maps: Iterable[Float[np.ndarray, "h w"]]
 ) -> tuple[Shaped[np.ndarray, " a"], Shaped[np.ndarray, " m"]]:
-    """The scores of all anomalous and of all normal pixels, image by image; every map is let go when it is copied."""
+    """The scores of all anomalous and of all normal pixels, copied map by map."""
     for i, mask in enumerate(masks):
         if mask.dtype != bool or mask.ndim != 2:
             raise ValueError(f"mask {i} must be bool [h, w], got {mask.dtype} {list(mask.shape)}")
@@ -149,13 +150,13 @@ def _pooled(
         scores = _floats(one)
         if i >= len(masks) or scores.shape != masks[i].shape:
             expected = f"its mask {list(masks[i].shape)}" if i < len(masks) else f"the {len(masks)} masks"
-            raise ValueError(f"map {i} of shape {list(scores.shape)} is not like {expected}")
+            raise ValueError(f"map {i} of shape {list(scores.shape)} does not match {expected}")
         if not np.isfinite(scores).all():
             raise ValueError(f"map {i} holds a value that is not finite")
         if i == 0:
             anomalous, normal = np.empty(found, scores.dtype), np.empty(false, scores.dtype)
         elif scores.dtype != normal.dtype:
-            raise ValueError(f"map {i} is {scores.dtype}, and those before it are {normal.dtype}")
+            raise ValueError(f"map {i} is {scores.dtype}, but the maps before it are {normal.dtype}")
         hits = scores[masks[i]]
         anomalous[inside : inside + hits.size] = hits
         inside += hits.size
@@ -164,7 +165,7 @@ def _pooled(
         below += rest.size
         count += 1
     if count != len(masks):
-        raise ValueError(f"{len(masks)} masks and {count} maps; there must be as many of each")
+        raise ValueError(f"got {len(masks)} masks and {count} maps; give one map for each mask")
     return anomalous, normal
 
 
@@ -173,7 +174,7 @@ def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
         return {"auroc": None, "ap": None, "f1_max": None}
     found, false = ranking.found, ranking.false
     here = found - np.r_[found[1:], 0]
-    # twice Mann and Whitney's U: normal scores below count two, equal ones one; whole numbers, hence exact
+    # twice Mann and Whitney's U: smaller normal scores count two, equal ones one; exact in integers
     below = 2 * ranking.normal.size - false - ranking.false_above
     auroc = int(here @ below) / (2 * ranking.anomalous * ranking.normal.size)
     precision = found / (found + false)
@@ -185,7 +186,7 @@ def _ranking_metrics(ranking: _Ranking | None) -> Metrics:
 
 
 def _region_weights(masks: Sequence[Bool[np.ndarray, "h w"]]) -> Float[np.ndarray, " a"]:
-    """For each anomalous pixel, image by image and row by row: 1 / size of its region."""
+    """1 / size of its region for each anomalous pixel, image by image and row by row."""
     parts = [np.zeros(0)]
     for mask in masks:
         if mask.any():
@@ -198,8 +199,8 @@ def _standard_pro(ranking: _Ranking) -> float:
     """Area under the exact curve up to the limit, divided by the limit."""
     assert ranking.overlap is not None
     overlap = ranking.overlap[::-1]
-    # from one distinct score to the next the curve first runs level to the normal scores above, then up (aslant if
-    # normal scores are equal to it)
+    # from one distinct score to the next the curve is flat up to the normal scores above it, then rises (with a slope
+    # if normal scores are equal to it)
     rate = np.stack([ranking.false_above[::-1], ranking.false[::-1]], axis=1).ravel() / ranking.normal.size
     height = np.stack([np.r_[0.0, overlap[:-1]], overlap], axis=1).ravel()
     rate, height = np.r_[0.0, rate, 1.0], np.r_[0.0, height, height[-1]]
@@ -209,7 +210,7 @@ def _standard_pro(ranking: _Ranking) -> float:
 
 
 def _musc_pro(ranking: _Ranking) -> float | None:
-    """MuSc's: sampled thresholds, and rates stretched to their own range; None if no two rates are left."""
+    """MuSc's AUPRO: sampled thresholds and rescaled rates; None if fewer than two rates are left."""
     assert ranking.overlap is not None
     low = float(min(ranking.scores[0], ranking.normal[0]))
     high = float(max(ranking.scores[-1], ranking.normal[-1]))

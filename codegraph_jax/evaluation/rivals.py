@@ -1,4 +1,4 @@
-"""Several ways to score the same images held against each other: how alike they rank, and which is better by chance."""
+"""Compares the image scores of several backbones: rank correlation, and significance of AUROC differences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from scipy.stats import spearmanr
 from codegraph_jax.core.auroc import auroc
 
 DRAWS = 1000
-"""Resampled sets by which two are told apart."""
+"""Number of bootstrap samples."""
 CERTAIN = 0.95
-"""Share of resampled sets in which the best must stay better for the difference to count."""
+"""A difference is significant if the best backbone is better in this share of the bootstrap samples."""
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """Of one category.
+    """Image scores of one category.
 
     Attributes:
-        labels: 0 normal, 1 anomalous, None where it is not known.
-        values: their scores.
+        labels: 0 normal, 1 anomalous, None unknown.
+        values: scores of the images.
     """
 
     labels: list[int | None]
@@ -29,12 +29,12 @@ class ImageScores:
 
 
 def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
-    """Spearman's rank correlation of the images' scores, the mean over categories; NaN where scores are all equal."""
+    """Spearman's rank correlation of the image scores, averaged over categories; NaN if all scores are equal."""
     return float(np.mean([spearmanr(own.values, other[name].values).statistic for name, own in one.items()]))
 
 
 def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
-    """Whether chance may have made the difference of two image AUROC: a paired bootstrap over the images."""
+    """Whether the image AUROC is not significantly worse than the best one, by a paired bootstrap over the images."""
     rng = np.random.default_rng(0)
     differences = np.zeros(DRAWS)
     for name, own in one.items():

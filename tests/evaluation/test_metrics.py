@@ -173,13 +173,13 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="mask 0 must be bool"):
         pixel_metrics(masks.astype(np.uint8), maps)
     maps[1, 0, 0] = 0
-    with pytest.raises(ValueError, match="not like the 1 masks"):
+    with pytest.raises(ValueError, match="not match the 1 masks"):
         pixel_metrics(masks[:1], maps)
     with pytest.raises(ValueError, match="2 masks and 1 maps"):
         pixel_metrics(masks, maps[:1])
-    with pytest.raises(ValueError, match=r"map 1 of shape \[3, 2\] is not like its mask \[3, 3\]"):
+    with pytest.raises(ValueError, match=r"map 1 of shape \[3, 2\] does not match its mask \[3, 3\]"):
         pixel_metrics(masks, [maps[0], maps[1, :, :2]])
-    with pytest.raises(ValueError, match="map 1 is float64, and those before it are float32"):
+    with pytest.raises(ValueError, match="map 1 is float64, but the maps before it are float32"):
         pixel_metrics(masks, [maps[0], maps[1].astype(np.float64)])
     with pytest.raises(ValueError, match="standard or musc"):
         pixel_metrics(masks, maps, "other")

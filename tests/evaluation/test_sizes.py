@@ -86,7 +86,7 @@ def test_pixels_are_counted_where_the_setting_says(outcomes, choice, size):
     assert 0 <= outcome.metrics["pixel_aupro"] <= 1
     assert json.loads((workdir / "metrics.json").read_text())["measured"]["size"] == choice
     assert json.loads((workdir / "manifest.json").read_text())["config"]["metrics"]["size"] == choice
-    words = "the size of the score" if choice == "score" else "each image's own size"
+    words = "the size of the score map" if choice == "score" else "each image's own size"
     assert f"pixels at {words}" in printed
     assert words in (workdir / "report.html").read_text().replace("&#39;", "'")
 
