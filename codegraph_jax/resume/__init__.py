@@ -1,1 +1,1 @@
-"""What an interrupted detection run goes on from: finished categories, and features and tables of the running one."""
+"""Saved state of a detection run: results of finished categories, and features and tables of the current one."""

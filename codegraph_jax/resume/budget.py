@@ -1,4 +1,4 @@
-"""Keeping a state must not be felt: writing takes a small share of the time that computing took, and leaves room."""
+"""Limits the time and the disk space that saving the state takes."""
 
 import logging
 import shutil
@@ -8,17 +8,17 @@ from pathlib import Path
 from time import perf_counter
 
 SHARE = 0.05
-"""Of the time between two writes, what the second may take."""
+"""Share of the run time that may be spent on writing."""
 RATE = 300e6
-"""Bytes a second that a disk is credited with before it has shown its own speed."""
+"""Assumed speed of the disk in bytes per second until a write has been timed."""
 RESERVE = 2 * 2**30
-"""Bytes that stay free on the disk: results, and arrays that are mapped from files, need them more."""
+"""Bytes that stay free on the disk for results and memory-mapped arrays."""
 
 logger = logging.getLogger(__name__)
 
 
 class Budget:
-    """Decides what is written. What is quickly computed is not worth keeping: an accelerator may keep only a part.
+    """Decides whether a part of the state is saved; results that are computed faster than written are not.
 
     Attributes:
         open: whether anything may still be written.
@@ -27,8 +27,8 @@ class Budget:
     def __init__(self, directory: Path, at_any_cost: bool = False):
         """
         Args:
-            directory: on the disk that is written to.
-            at_any_cost: all is written that leaves room on the disk, whatever time it takes.
+            directory: a directory on the disk that is written to.
+            at_any_cost: whether to ignore the time that writing takes.
         """
         self._directory, self._at_any_cost = directory, at_any_cost
         self._since = perf_counter()
@@ -37,13 +37,13 @@ class Budget:
         self.open = True
 
     def close(self, reason: object) -> None:
-        """Nothing more is written; says so, once."""
+        """Stops all further writes, with one warning."""
         if self.open:
-            logger.warning("%s: nothing more is kept for going on after an interruption: %s", self._directory, reason)
+            logger.warning("%s: the state of the run is no longer saved: %s", self._directory, reason)
         self.open = False
 
     def allows(self, kind: str, size: int) -> bool:
-        """Whether `size` bytes may be written now; writes of one kind cost about what the last one did."""
+        """Whether `size` bytes may be written now; the cost is estimated from the last write of this kind."""
         now = perf_counter()
         self._balance += SHARE * (now - self._since)
         self._since = now
@@ -61,7 +61,7 @@ class Budget:
 
     @contextmanager
     def spend(self, kind: str) -> Iterator[None]:
-        """Around a write: takes its time from the balance; a refusal of the system ends the writing, not the run."""
+        """Times a write within the context; an OSError stops further writes but not the run."""
         start = perf_counter()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The result of a finished category as one file: arrays, and JSON for the rest; numbers come back bit for bit."""
+"""Saves the result of a finished category in one file of arrays and JSON; values are restored bit for bit."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,14 +20,14 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
 VARIANT = "variant_"
-"""Before the name of a variant in the names of arrays."""
+"""Prefix of the arrays of variants."""
 
 
 def write_result(path: Path, result: DetectionResult) -> None:
-    """Writes all of a result but its bank.
+    """Writes a result without its bank.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     calibration, consistency = result.calibration, result.consistency
     arrays = {
@@ -54,7 +54,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "value_range": result.value_range.as_json() if result.value_range else None,
         "calibration": calibration.as_json(),
         "communities": [_plain_community(community) for community in consistency.communities],
-        "sightings": [{**vars(seen), "pattern": seen.pattern.as_json()} for seen in consistency.sightings],
+        "sightings": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.sightings],
         "others": [pattern.as_json() for pattern in consistency.others],
         "product": consistency.product.as_json() if consistency.product else None,
         "duplicates": consistency.duplicates,
@@ -71,11 +71,11 @@ def write_result(path: Path, result: DetectionResult) -> None:
 
 
 def read_result(path: Path) -> DetectionResult:
-    """What `write_result` has written.
+    """The result from a file of `write_result`.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedTensors: the file holds anything else.
+        FileNotFoundError: the file does not exist.
+        DamagedTensors: the file is damaged or has another format.
     """
     arrays, about = read_tensors(path)
     try:
@@ -111,8 +111,8 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
             shows=arrays["shows"],
             spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
             sightings=tuple(
-                PatternMatch(Pattern.from_json(seen["pattern"]), seen["number"], tuple(seen["images"]))
-                for seen in about["sightings"]
+                PatternMatch(Pattern.from_json(match["pattern"]), match["number"], tuple(match["images"]))
+                for match in about["sightings"]
             ),
             others=tuple(Pattern.from_json(pattern) for pattern in about["others"]),
             product=Product.from_json(about["product"]) if about["product"] else None,
@@ -144,7 +144,7 @@ def _community(values: dict[str, Any]) -> Community:
 
 
 def _plain(tree: Any) -> Any:
-    """NumPy's numbers as Python's, which print the same bits."""
+    """The tree with NumPy scalars as Python numbers, which JSON writes exactly."""
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

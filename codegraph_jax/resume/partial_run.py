@@ -1,4 +1,4 @@
-"""The slow half of one category as far as it has come: features of images, and distances of whole layers."""
+"""Saves the features and distances of a category while it is being compared."""
 
 import logging
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class PartialRun:
-    """Keeps and finds again what `CoDeGraph.compare` computes. All of it is keyed by the pixels of the images.
+    """Saves and restores what `CoDeGraph.compare` computes, keyed by digests of the images' pixels.
 
     Attributes:
-        found_images, found_layers: what did not have to be computed again.
+        found_images, found_layers: number of images whose features, and of layers whose distances, were restored.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class PartialRun:
     ):
         """
         Args:
-            directory: of one run with its settings; made here.
-            backbone: of the run.
-            frame: how photographs become grids of patches.
-            keep_features: off where `config.data.cache` keeps them anyway.
-            dtype: of the patch tokens.
-            at_any_cost: all is kept, whatever time it takes.
+            directory: directory of the category; created if missing.
+            backbone: backbone of the run.
+            frame: how photos become grids of patches.
+            keep_features: whether to save features; off if `config.data.cache` saves them anyway.
+            dtype: type of the patch tokens.
+            at_any_cost: whether to ignore the time that writing takes.
         """
         self._directory, self._budget = directory, Budget(directory, at_any_cost)
         self._features: FeatureCache | None = None
@@ -59,7 +59,10 @@ class PartialRun:
             self._budget.close(error)
 
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-        """The features of a batch, none unless all are there: in another batch an image might round differently."""
+        """The saved features of a batch, or only None if any image is missing.
+
+        Batches are not mixed, since the features of an image may round differently in another batch.
+        """
         nothing: list[ImageFeatures | None] = [None] * len(keys)
         if not self._features or not self._resumed:
             return nothing
@@ -70,7 +73,7 @@ class PartialRun:
         return found
 
     def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
-        """Keeps the features of a batch, if that costs little."""
+        """Saves the features of a batch if the budget allows it."""
         size = sum(layer.nbytes for layer in (*features.layers, features.image_features))
         if self._features and self._budget.allows("features", size):
             with self._budget.spend("features"):
@@ -79,13 +82,13 @@ class PartialRun:
     def find_table(
         self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
-        """The distances of one layer, where the whole layer is there.
+        """The saved distances of one layer; None unless the layer is complete.
 
         Args:
-            layer: its number.
+            layer: number of the layer.
             keys: digests of the pixels of all images, in order.
-            references: which of them serve as references.
-            allocate: makes the table.
+            references: indices of the reference images.
+            allocate: allocates the table.
         """
         table = self._read_table(layer, _identity(keys, references), allocate) if self._resumed else None
         self.found_layers += table is not None
@@ -98,10 +101,10 @@ class PartialRun:
         references: Int[np.ndarray, " m"],
         table: LayerTable,
     ) -> None:
-        """Keeps the distances of one layer, if that costs little; arguments as for `find_table`."""
+        """Saves the distances of one layer if the budget allows it; arguments as for `find_table`."""
         if self._budget.allows("table", table.nbytes):
             with self._budget.spend("table"):
-                # one file a degree: a copy of a file's content is made on its way to the disk
+                # one file per degree, since writing copies the content of a file in memory
                 for degree, part in enumerate(table):
                     about = _about(_identity(keys, references), layer, degree, len(table))
                     write_tensors(self._file(layer, degree), {"distances": part}, about)
@@ -122,7 +125,7 @@ class PartialRun:
             except FileNotFoundError:
                 return None
             except (DamagedTensors, KeyError, TypeError) as error:
-                logger.warning("%s: is not used, and computed anew (%s)", path, error)
+                logger.warning("%s: cannot be used (%s); computing it again", path, error)
                 return None
             if table is None:
                 table = allocate((degrees, *part.shape))

@@ -1,13 +1,12 @@
-"""The state of a detection run in its workdir, for the same command to go on from after an interruption.
+"""The saved state of a detection run in its workdir, from which the same command resumes after an interruption.
 
-    .resume/RUN/settings.json          what features and distances depend on; RUN is its digest
+    .resume/RUN/settings.json          the settings that features and distances depend on; RUN is its digest
     .resume/RUN/CATEGORY.safetensors   the result of a finished category
-    .resume/RUN/CATEGORY/              features and tables, while it is worked on and with `config.keep` afterwards too
+    .resume/RUN/CATEGORY/              features and tables of the current category; with `config.keep` of all categories
 
-A finished category is known by its files' paths, sizes and times (of content and of status, which no program sets at
-will). Comparing their bytes would notice nothing more in practice, and reading them once more at every start takes
-minutes for a large set on a network disk. Features and tables are known by the pixels, which have been read by then.
-Every file is whole or absent and carries a digest (`codegraph_jax.core.tensors`).
+A finished category is identified by the paths, sizes and times (mtime and ctime) of its files. Comparing their content
+would take minutes at every start for a large set on a network disk. Features and tables are identified by the images'
+pixels, which have been read by then. Files are written atomically and carry a digest (`codegraph_jax.core.tensors`).
 """
 
 import dataclasses
@@ -38,21 +37,21 @@ from codegraph_jax.resume.partial_run import PartialRun
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
 FORMAT = 4
-"""Changes when the meaning of a file does."""
-CHANGE_NO_NUMBER = ("report", "metrics", "storage", "bank", "resume", "keep", "data", "review")
-"""Parts of the settings that no result of a category depends on; of `data`, what it depends on is put back, and a
-review counts by its content."""
-JUDGING = ("scoring", "consistency", "threshold")
-"""Parts of the settings that features and distances do not depend on."""
+"""Version of the file format."""
+WITHOUT_EFFECT = ("report", "metrics", "storage", "bank", "resume", "keep", "data", "review")
+"""Settings that results do not depend on. `_settings` adds those of `data` that they do depend on; a review is
+compared by its content."""
+SCORING = ("scoring", "consistency", "threshold")
+"""Settings that features and distances do not depend on."""
 
 logger = logging.getLogger(__name__)
 
 Sets = Mapping[str, Sequence[Sample]]
-"""For each category its samples, those of `data.add` last."""
+"""Samples of each category, with those of `data.add` last."""
 
 
 class RunState:
-    """What of a run is kept, until it is finished. Failing to keep it is a warning."""
+    """Saves the state of a run until the run is finished; a failed write is only a warning."""
 
     def __init__(
         self,
@@ -65,25 +64,25 @@ class RunState:
     ):
         """
         Args:
-            workdir: held by this run alone.
-            config: its settings.
-            backbone: of the run.
-            sets: everything that it will work on.
-            review: what it is judged with.
-            roi: what is inspected.
+            workdir: locked by this run.
+            config: settings of the run.
+            backbone: backbone of the run.
+            sets: samples of all categories.
+            review: answers that are applied to the results.
+            roi: the region that is inspected.
         """
         self._config, self._backbone = config, backbone
         self._root = workdir / DIRECTORY
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
-        judging = [values["config"].pop(name) for name in JUDGING]
-        judging.append(review.as_json() if review else None)
+        scoring = [values["config"].pop(name) for name in SCORING]
+        scoring.append(review.as_json() if review else None)
         settings = json.dumps(values, sort_keys=True)
         self._home = self._root / _digest(settings)
-        # a drawn set is written anew at every start; the settings say what it holds
-        stamped = config.data.layout != "drawn"
-        files = {category: [category, _files(samples, stamped)] for category, samples in sets.items()}
+        # every start rewrites a drawn set, whose content follows from the settings
+        with_times = config.data.layout != "drawn"
+        files = {category: [category, _files(samples, with_times)] for category, samples in sets.items()}
         self._results = {
-            category: self._home / f"{_digest(json.dumps([listed, judging]))}.safetensors"
+            category: self._home / f"{_digest(json.dumps([listed, scoring]))}.safetensors"
             for category, listed in files.items()
         }
         self._tables = {category: self._home / _digest(json.dumps(listed)) for category, listed in files.items()}
@@ -93,41 +92,43 @@ class RunState:
             with whole_file(self._home / SETTINGS) as name:
                 Path(name).write_text(settings + "\n", encoding="ascii")
         except OSError as error:
-            logger.warning("%s: nothing is kept for going on after an interruption: %s", self._home, error)
+            logger.warning("%s: the state of the run cannot be saved: %s", self._home, error)
 
     def finished(self, category: str) -> DetectionResult | None:
-        """The result of a category that an earlier start has finished."""
+        """The saved result of a category; None if the category is not finished."""
         path = self._results[category]
         try:
             return read_result(path)
         except FileNotFoundError:
             return None
         except DamagedTensors as error:
-            logger.warning("%s: is not used, and the category is computed anew (%s)", path, error)
+            logger.warning("%s: cannot be used (%s); computing the category again", path, error)
             return None
 
     def partial_run(self, category: str, frame: Frame) -> PartialRun:
-        """Features and tables of a category, whose photographs are framed like this."""
+        """The store for features and tables of a category."""
         config, directory = self._config, self._tables[category]
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         keep_features = not config.data.cache
         return PartialRun(directory, self._backbone, frame, keep_features, dtype, at_any_cost=config.keep)
 
     def finish(self, category: str, result: DetectionResult) -> None:
-        """Keeps a result in the place of the features and tables that it was made from."""
+        """Saves a result and removes the features and tables of its category.
+
+        With a bank or `config.keep` the tables stay and no result is saved: the bank, or a run with other settings, is
+        computed from the tables.
+        """
         if result.bank or self._config.keep:
-            # a bank is learnt from the tables, and another judgement too: they stay, and the quick half of the method
-            # is repeated
             return
         try:
             write_result(self._results[category], result)
         except OSError as error:
-            logger.warning("%s: the result of %s is not kept: %s", self._home, category, error)
+            logger.warning("%s: the result of %s cannot be saved: %s", self._home, category, error)
         else:
             shutil.rmtree(self._tables[category], ignore_errors=True)
 
     def remove(self) -> None:
-        """Removes the state of this run, which is finished, and of others in this workdir; but what is to be kept."""
+        """Removes all saved state in this workdir; with `config.keep`, the features and tables of this run stay."""
         if self._config.keep:
             kept = {*self._tables.values(), self._home / SETTINGS}
             for path in (*_listed(self._root), *_listed(self._home)):
@@ -136,28 +137,28 @@ class RunState:
             return
         shutil.rmtree(self._root, ignore_errors=True)
         if self._root.exists():
-            logger.warning("%s: cannot be removed; it is no longer needed and may be deleted", self._root)
+            logger.warning("%s: cannot be removed; it is no longer needed, so delete it by hand", self._root)
 
     def _warn_of_foreign(self) -> None:
-        """Says that what lies there is not of this run, so that nobody waits for it to go on."""
+        """Warns about saved state of other runs, which this run cannot use."""
         other = [p for p in _listed(self._root) if p != self._home]
         own = {*self._results.values(), *self._tables.values(), self._home / SETTINGS}
         other += [p for p in _listed(self._home) if p not in own]
         if other:
             logger.warning(
-                "%s: what a run with other settings or images has left there is not gone on with; it is removed when "
-                "this run is finished",
+                "%s: settings or photos have changed since the interrupted run, so it cannot be resumed; its saved "
+                "state is removed when this run is finished",
                 self._root,
             )
 
 
 def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
-    """All that the result of a set of images depends on; a new setting counts until it is known to change nothing."""
+    """Everything that the result depends on; a new setting counts unless it is in `WITHOUT_EFFECT`."""
     values = dataclasses.asdict(config)
     data = values["data"]
     return {
         "format": FORMAT,
-        "config": {name: value for name, value in values.items() if name not in CHANGE_NO_NUMBER},
+        "config": {name: value for name, value in values.items() if name not in WITHOUT_EFFECT},
         "data": {name: data[name] for name in ("layout", "unreadable", "draw", "range")},
         "weights": weights_identity(backbone.weights),
         "architecture": dataclasses.asdict(backbone.model.architecture),
@@ -167,12 +168,12 @@ def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _files(samples: Sequence[Sample], stamped: bool) -> list[Any]:
-    """Each image by its path, size and times."""
+def _files(samples: Sequence[Sample], with_times: bool) -> list[Any]:
+    """Path, name, size and times of each image."""
     listed: list[Any] = []
     for sample in samples:
         entry: list[Any] = [sample.path, sample.name]
-        if stamped or sample.name.startswith("added/"):
+        if with_times or sample.name.startswith("added/"):
             try:
                 status = Path(page_of(sample.path)[0]).stat()
                 entry += [status.st_size, status.st_mtime_ns, status.st_ctime_ns]

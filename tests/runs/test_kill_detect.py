@@ -84,7 +84,9 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
         assert contents(killed) == expected
         shutil.rmtree(killed)
     errors = finish(start(photographs, killed, cache))
-    assert "anew" not in errors and "kept" not in errors, "no damaged or foreign piece was met"
+    assert not any(word in errors for word in ("anew", "again", "changed", "saved")), (
+        "no damaged or foreign piece was met"
+    )
     print(f"kills: {dict(stages)}; runs that ended in between: {ended}")
     assert contents(killed) == expected
     hidden = {path.name for path in killed.rglob(".*")}
