@@ -1,4 +1,4 @@
-"""Whether several processes were given the same run: settings, images and weights, checked before anything slow."""
+"""Checks, before any slow work, that all processes of a run got the same settings, images and weights."""
 
 import dataclasses
 import itertools
@@ -27,19 +27,19 @@ OWN = {
     "config.data.workers",
     "config.backbone.weights",
 }
-"""Settings that may differ from host to host, as all of `config.storage` may: the same files can lie elsewhere."""
+"""Settings that may differ between hosts, where the same files may have other paths; so may all of `config.storage`."""
 
 COMPARED = 32
-"""Images of a run whose files are compared whole, spread evenly over it: few enough to read at once."""
+"""Number of images, spread evenly over the run, whose file contents are compared."""
 
 
 def check_agreement(
     config: Config, categories: Mapping[str, Sequence[Sample]], weights: str, review: Review | None = None
 ) -> None:
-    """Compares what the processes have been given; images by name, by size of the file and, some, by its content.
+    """Compares settings, weights and images between processes: all names and file sizes, and the content of some files.
 
     Raises:
-        UserError: in every process, where one differs; it says which one, and in what.
+        UserError: in every process, if one differs; names the process and the difference.
     """
     if jax.process_count() == 1:
         return
@@ -61,7 +61,7 @@ def _some(samples: Sequence[Sample]) -> list[Sample]:
 
 
 def _settings(group: Any, where: str = "config") -> dict[str, Any]:
-    """Every setting that must be the same, by its path."""
+    """Settings that must be the same on all hosts, by path."""
     settings: dict[str, Any] = {}
     for name, value in ((f.name, getattr(group, f.name)) for f in dataclasses.fields(group)):
         path = f"{where}.{name}"
@@ -82,7 +82,7 @@ def _size(path: str) -> str:
 def _content(path: str) -> str:
     try:
         place = Path(page_of(path)[0])
-        # a pipe would be waited for without end
+        # reading a pipe would block forever
         if place.is_file():
             with place.open("rb") as file:
                 return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()

@@ -1,8 +1,7 @@
-"""Many categories: several devices, each with one of its own, or one device that compares one and judges another.
+"""Schedules many categories: one category per device, or comparison of one category while the last one is scored.
 
-All devices on one category after the other move features between them and wait for the slowest at every step. Where
-each device takes a whole category, then the next that waits, there is nothing to wait for, as long as there are more
-categories than devices; but every category in work needs its own memory.
+Devices that share a category exchange features and wait for the slowest device at every step. Devices with a category
+each never wait, as long as there are more categories than devices, but each category needs its own memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 def one_for_each_device(detector: CoDeGraph, items: int) -> list[CoDeGraph]:
-    """A detector for each device of this one, which is of this process alone: at most one an item, memory shared."""
+    """One detector for each local device, at most `items`; they share the memory limit equally."""
     devices = detector.mesh.devices[:items]
     limit = memory_limit(detector.config.storage) / len(devices)
     return [detector.on(device, limit) for device in devices]
@@ -35,19 +34,19 @@ def on_each_device(
     items: Sequence[K],
     progress: Progress = lambda items: None,
 ) -> list[T]:
-    """`work(detector, item)` of every item, each by the next detector that is free.
+    """Runs `work(detector, item)` for every item on the next free detector.
 
     Args:
-        detectors: each of one device.
+        detectors: one for each device.
         work: called in a thread.
-        items: taken in order.
-        progress: called as items are done.
+        items: started in order.
+        progress: called after each item.
 
     Returns:
         The results in the order of the items.
 
     Raises:
-        Whatever the first failure is; what has not begun by then never does.
+        The first exception of `work`; items that have not started by then are cancelled.
     """
     idle: SimpleQueue[CoDeGraph] = SimpleQueue()
     for detector in detectors:
@@ -74,9 +73,9 @@ def on_each_device(
 
 
 def in_two_halves(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Sequence[K]) -> Iterator[T]:
-    """`quick(item, slow(item))` of every item in order; the slow half of the next one runs beside the quick half.
+    """Yields `quick(item, slow(item))` for every item in order; `slow` of the next item runs during `quick`.
 
-    Whoever stops asking need not wait: what has begun ends with the process.
+    The slow half runs in a daemon thread, so a caller that stops early does not wait for it.
     """
     upcoming = _begun(slow, items[0]) if items else None
     for item, following in zip(items, [*items[1:], None]):
@@ -87,7 +86,7 @@ def in_two_halves(slow: Callable[[K], S], quick: Callable[[K, S], T], items: Seq
 
 
 def _begun(work: Callable[[K], S], item: K) -> "Future[S]":
-    """`work` in a thread that nobody waits for at the end, as those of a pool are."""
+    """Starts `work` in a daemon thread; the threads of a pool would be joined when the process exits."""
     outcome: Future[S] = Future()
 
     def run() -> None:

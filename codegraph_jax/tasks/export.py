@@ -1,4 +1,4 @@
-"""The task `export`: a compact bank with its weights as one program."""
+"""The task `export`: writes a compact bank and its weights as one program."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,5 +34,5 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         loader = export_bank(bank, config.save)
     height, width = bank.frame.size
     resample, platforms = bank.backbone.preset.resample, " and ".join(PLATFORMS)
-    print(f"{config.save}: takes uint8 [{height}, {width}, 3], resized {resample}; for {platforms}; {loader} loads it")
+    print(f"{config.save}: input uint8 [{height}, {width}, 3], resized {resample}; for {platforms}; load with {loader}")
     return []

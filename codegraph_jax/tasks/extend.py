@@ -1,4 +1,4 @@
-"""The task `extend`: parts that a person has approved become references of a bank, or the bank goes back."""
+"""The task `extend`: adds approved parts to a bank, or returns the bank to an earlier revision."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,20 +19,20 @@ from codegraph_jax.tasks.places import require_bank
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
-    """Extends a bank, or takes it back, and prints its history; without anything to do it prints the history alone.
+    """Extends a bank or returns it to a revision, then prints its history; without either, only prints the history.
 
     Args:
         values: a ConfigDict, see `codegraph_jax.config.ExtendConfig`.
         workdir: nothing is written there.
 
     Raises:
-        ConfigError, BankError, LedgerError, UnreadableImage, WorkdirError: the bank is as it was.
+        ConfigError, BankError, LedgerError, UnreadableImage, WorkdirError: the bank is unchanged.
     """
     config = read_config(ExtendConfig, values)
     require_bank(config.bank.path)
     images = _approved(config)
     if images and config.back_to >= 0:
-        raise ConfigError("config.back_to: does not go together with approved parts; go back first, then extend")
+        raise ConfigError("config.back_to: cannot be combined with approved parts; go back first, then extend")
     target = config.save or config.bank.path
     if reason := obstacle(Path(target)):
         raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
@@ -56,7 +56,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 def _approved(config: ExtendConfig) -> dict[str, str]:
     """{name: file} of the parts to add."""
     if config.parts and not config.line:
-        raise ConfigError("config.line: is empty; give the workdir of the line that has judged config.parts")
+        raise ConfigError("config.line: is empty; give the workdir of the line that inspected config.parts")
     found = find_images(config.data.root) if config.data.root else {}
     if config.line:
         if not (Path(config.line) / FILE).is_file():
@@ -66,19 +66,19 @@ def _approved(config: ExtendConfig) -> dict[str, str]:
             for number in config.parts:
                 part = ledger.get(number)
                 if part is None or part.status == "failed":
-                    raise ConfigError(f"config.parts: the line has judged no part {number}")
+                    raise ConfigError(f"config.parts: the line has inspected no part {number}")
                 if not Path(part.path).is_file():
-                    raise ConfigError(f"config.parts: the picture of part {number} is gone ({part.path!r})")
+                    raise ConfigError(f"config.parts: the photo of part {number} no longer exists ({part.path!r})")
                 found[f"{number}: {part.name}"] = part.path
         finally:
             ledger.close()
     if config.data.root and not found:
-        raise ConfigError(f"config.data.root: {config.data.root!r} holds no image")
+        raise ConfigError(f"config.data.root: {config.data.root!r} contains no photos")
     return found
 
 
 def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:
-    """What the bank now says of the parts that it was given."""
+    """A table of the added parts with their scores against the extended bank."""
     inspection = bank.inspect(list(images.values()))
     names, scores = [list(images)[i] for i in inspection.kept], inspection.scores
     rows = [
@@ -92,7 +92,7 @@ def _history(bank: ReferenceBank) -> str:
     rows = []
     for number, revision in enumerate(bank.history):
         names = ", ".join(map(shown, revision.names[:3])) + (" ..." if len(revision.names) > 3 else "")
-        said = "called defective" if revision.defective else "called good"
-        parts = f"{len(revision.names)} {said}: {names}" if revision.names else "made from a set"
+        answer = "called defective" if revision.defective else "called good"
+        parts = f"{len(revision.names)} {answer}: {names}" if revision.names else "made from a set"
         rows.append([str(number), revision.when or "-", parts, f"{revision.calibration.threshold:.4f}"])
     return text_table(["revision", "when", "parts", "threshold"], rows)

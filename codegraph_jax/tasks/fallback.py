@@ -1,4 +1,4 @@
-"""A smaller network that is at hand takes over where the weights that were asked for cannot be had."""
+"""Falls back to an installed, smaller network if the requested weights are not available."""
 
 from dataclasses import replace
 
@@ -11,14 +11,14 @@ from codegraph_jax.detector import CoDeGraph
 
 
 def load_detector(config: Config, first: bool) -> CoDeGraph:
-    """The detector of a run, with `config.backbone.fallback` where there are no weights of `config.backbone.name`.
+    """The detector of a run, with `config.backbone.fallback` if the weights of `config.backbone.name` are missing.
 
     Args:
-        config: of the run; the detector's own says what is used.
-        first: whether this process says what it took.
+        config: settings of the run; the detector's `config` has the backbone that is used.
+        first: whether this process prints which backbone is used.
 
     Raises:
-        ConfigError: no weights of either, or settings that cannot work.
+        ConfigError: the weights of both are missing, or a setting is invalid.
     """
     fallback = config.backbone.fallback
     if fallback and fallback not in PRESETS:
@@ -48,8 +48,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
 
 
 def substitute(config: Config) -> Config:
-    """The settings with the other preset: the same as if it had been named, but for a size that is no multiple of its
-    patch."""
+    """The settings with the fallback preset; the image size is rounded down to whole patches."""
     preset = PRESETS[config.backbone.fallback]
     size = config.backbone.image_size
     if size:

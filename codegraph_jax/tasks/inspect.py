@@ -1,4 +1,4 @@
-"""The task `inspect`: new images and a saved reference bank in, results in the workdir out."""
+"""The task `inspect`: scores new images against a saved reference bank and writes the results to the workdir."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from codegraph_jax.tasks.sets import read_files, tell_excluded
 
 logger = logging.getLogger(__name__)
 
-OTHER_PRODUCT = "these photos look like another product than the one the bank was made of; the verdicts mean little"
+OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -60,16 +60,16 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if config.data.layout != "tfds":
         require_there("config.data.root", config.data.root)
     if config.data.add:
-        raise ConfigError("config.data.add: belongs to detection; here every image of config.data.root is a new one")
+        raise ConfigError("config.data.add: is a setting of detection; put the images into config.data.root")
     if config.data.range:
-        raise ConfigError("config.data.range: belongs to detection; the bank has the range of its set")
+        raise ConfigError("config.data.range: is a setting of detection; inspection uses the range stored in the bank")
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)
         return _run_in(Path(workdir), config)
 
 
 def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
-    """The inspection, in a workdir that is its own."""
+    """Inspects in a workdir that is locked."""
     clock = Clock()
     with clock("data"):
         left_out = left_out_below([config.data.root])
@@ -88,7 +88,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         if inspection.skipped:
             logger.warning(
-                "%s: %d of %d images cannot be read and were left out; the first: %s",
+                "%s: %d of %d images cannot be read and were skipped; the first: %s",
                 category, len(inspection.skipped), len(samples), inspection.skipped[0][1],
             )  # fmt: skip
         if not len(inspection.kept):
@@ -140,7 +140,7 @@ def _write_parts(
 
 
 def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
-    """What the writers of results read."""
+    """The inspection as the result type that the report functions take."""
     return DetectionResult(
         kept=inspection.kept,
         skipped=inspection.skipped,

@@ -1,4 +1,4 @@
-"""The task `parts`: what a line has judged, as a table."""
+"""The task `parts`: exports the ledger of a line as CSV."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ TABLE = "parts.csv"
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
-    """Writes parts.csv; the line may be at work meanwhile.
+    """Writes parts.csv; the line may be running.
 
     Args:
         values: a ConfigDict, see `codegraph_jax.line.settings.PartsConfig`.

@@ -1,4 +1,4 @@
-"""Places that settings name: what is not there, or is something else, is said before any work."""
+"""Checks that the paths in the settings exist, before any work."""
 
 import difflib
 from pathlib import Path
@@ -7,11 +7,11 @@ from codegraph_jax.core.settings import ConfigError
 
 SUFFIX = ".safetensors"
 SHOWN = 3
-"""Banks of a directory that a message names."""
+"""Number of banks in a directory that a message lists."""
 
 
 def nearest_path(path: Path) -> str:
-    """`did you mean '/my/photos'?` for a path of which one part is misspelt; empty where nothing is like it."""
+    """`did you mean '/my/photos'?` for a path with one misspelt component; empty if no path is similar."""
     for i in range(len(path.parts), 0, -1):
         above = Path(*path.parts[: i - 1])
         if not above.is_dir():
@@ -20,7 +20,7 @@ def nearest_path(path: Path) -> str:
             names = [entry.name for entry in above.iterdir()]
         except OSError:
             return ""
-        # capitals count for little
+        # names that differ only in case match best
         known = {name.casefold(): name for name in names}
         near = difflib.get_close_matches(path.parts[i - 1].casefold(), known, n=1)
         return f"did you mean {str(above / known[near[0]])!r}?" if near else ""
@@ -28,15 +28,15 @@ def nearest_path(path: Path) -> str:
 
 
 def require_there(field: str, place: str, otherwise: str = "") -> None:
-    """Refuses a path that leads nowhere.
+    """Checks that a path exists.
 
     Args:
-        field: the setting that names it.
+        field: the setting that holds the path.
         place: the path.
-        otherwise: what to do where nothing of a like name is there.
+        otherwise: the hint if no path with a similar name exists.
 
     Raises:
-        ConfigError: names the nearest path that is there.
+        ConfigError: the path does not exist; names the most similar path.
     """
     path = Path(place)
     if not path.exists() and not path.is_symlink():
@@ -45,16 +45,16 @@ def require_there(field: str, place: str, otherwise: str = "") -> None:
 
 
 def require_bank(path: str) -> None:
-    """Refuses what cannot be the file of a bank.
+    """Checks that a path names the file of a bank.
 
     Raises:
-        ConfigError: nothing is named, it is not there, or it is a directory; names the banks that lie near.
+        ConfigError: the path is empty, does not exist, or is a directory; names banks nearby.
     """
     field = "config.bank.path"
     if not path:
         raise ConfigError(f"{field}: is empty; give the file of a bank, --config.bank.path=FILE{SUFFIX}")
     if Path(path).is_dir():
         banks = sorted(str(bank) for bank in Path(path).glob(f"*{SUFFIX}"))[:SHOWN]
-        hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {SUFFIX} file that --save-bank has named"
+        hint = f"did you mean {' or '.join(banks)}?" if banks else f"give the {SUFFIX} file that --save-bank wrote"
         raise ConfigError(f"{field}: {path!r} is a directory; {hint}")
     require_there(field, path, f"codegraph detect PHOTOS --save-bank=FILE{SUFFIX} makes one")

@@ -1,4 +1,4 @@
-"""A folder that shows several products, judged product by product (`config.data.split=auto`)."""
+"""Splits a folder with several products into one category per product (`config.data.split=auto`)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,12 +12,12 @@ from codegraph_jax.detector import CoDeGraph
 
 
 def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], first: bool) -> dict[str, list[Sample]]:
-    """The categories, those that show several products as one category for each: `parts-1`, `parts-2`.
+    """Samples by category; a category with several products becomes `parts-1`, `parts-2`, one for each product.
 
     Args:
-        detector: of the run.
+        detector: the detector of the run.
         categories: samples by category.
-        first: whether this process says what it finds.
+        first: whether this process prints what it finds.
     """
     parted: dict[str, list[Sample]] = {}
     for category, samples in categories.items():
@@ -31,6 +31,7 @@ def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], firs
         if first:
             listed = ", ".join(f"{shown(name)} ({len(places)} images)" for name, places in groups.items())
             print(
-                f"{shown(category)}: shows {len(groups)} products or views, each judged by itself: {listed}", flush=True
+                f"{shown(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
+                flush=True,
             )
     return parted

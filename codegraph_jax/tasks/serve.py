@@ -1,4 +1,4 @@
-"""The task `serve`: pictures of parts that are sent over HTTP, judged until the command is interrupted."""
+"""The task `serve`: inspects photos that are sent over HTTP, until the command is interrupted."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from codegraph_jax.tasks.watch import opened_line, require_folder, stopped_by_si
 
 SHORTEST_TOKEN = 16
 BACKLOG = 128
-"""Connections that wait to be taken."""
+"""Connections that may wait to be accepted."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -24,10 +24,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 
     Args:
         values: a ConfigDict, see `codegraph_jax.line.settings.ServeConfig`.
-        workdir: holds the ledger, pictures that were sent, and the contact sheets.
+        workdir: holds the ledger, the photos that were sent, and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: with nothing judged.
+        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: before any part is inspected.
     """
     config = read_config(ServeConfig, values)
     try:
@@ -42,8 +42,8 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     token = read_token(config.serve)
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(
-            f"config.serve.host: {config.serve.host} is reached from other machines, which needs a token; "
-            "give a file that holds one, --config.serve.token_file=FILE"
+            f"config.serve.host: {config.serve.host} can be reached from other machines, which needs a token; "
+            "give a file with a token, --config.serve.token_file=FILE"
         )
     if config.watch.root:
         require_folder(config.watch)
@@ -56,10 +56,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         )  # fmt: skip
         server = uvicorn.Server(options)
         watcher = watcher_of(config.watch, inspector) if config.watch.root else None
-        # the server takes the signals over while it runs, and passes on what it got when it has ended
+        # the server handles signals while it runs, and raises them again after it has ended
         with stopped_by_signals(lambda: setattr(server, "should_exit", True)):
             if late := app.state.line.catch_up(lambda: bool(server.should_exit)):
-                print(f"{late} parts of an earlier start judged", flush=True)
+                print(f"{late} parts left from an earlier start inspected", flush=True)
             place.listen(BACKLOG)
             host, port = place.getsockname()[:2]
             print(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}; end with Ctrl+C", flush=True)
@@ -70,7 +70,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 
 @contextmanager
 def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
-    """Watches in a thread of its own; if that ends with an error, so does the server."""
+    """Watches the folder in a second thread; an error there stops the server too."""
     if watcher is None:
         yield
         return
@@ -81,7 +81,7 @@ def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
             watcher.run()
         except BaseException as error:
             errors.append(error)
-            # a server that no longer watches must not look as if it did
+            # a server that runs on would hide that the folder is no longer watched
             server.should_exit = True
 
     thread = threading.Thread(target=watch, name="watcher")
@@ -96,10 +96,10 @@ def _watching(watcher: Watcher | None, server: Any) -> Iterator[None]:
 
 
 def read_token(settings: WebSettings) -> str:
-    """The first line of the token's file; empty where none is named.
+    """The first line of the token file; empty if no file is named.
 
     Raises:
-        ConfigError: the file cannot be read, or the token is too short to keep anybody out.
+        ConfigError: the file cannot be read, or the token is too short.
     """
     if not settings.token_file:
         return ""
@@ -117,7 +117,11 @@ def read_token(settings: WebSettings) -> str:
 
 
 def listening(settings: WebSettings) -> socket.socket:
-    """The socket, taken before anything slow happens."""
+    """The bound socket.
+
+    Raises:
+        ConfigError: the address cannot be used.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     place = socket.socket(family, socket.SOCK_STREAM)
     try:

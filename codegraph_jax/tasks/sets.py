@@ -1,4 +1,4 @@
-"""The images of a detection run: categories read or drawn, and further images that they judge."""
+"""The images of a detection run: categories that are read or drawn, and images that are added to a category."""
 
 import logging
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
-    """The samples to run, checked before anything slow begins."""
+    """The samples of each category, checked before any slow work."""
     data = config.data
     if data.layout == "drawn":
         categories = _draw(data.draw, workdir / "images")
@@ -42,19 +42,20 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
     for category, samples in categories.items():
         if len(samples) < 2:
             raise TooFewImages(
-                f"category {category!r} in {data.root!r} has one image; each is judged by the others, so two are needed"
+                f"category {category!r} in {data.root!r} has one image; each image is compared with the others, so at "
+                "least two are needed"
             )
     return categories
 
 
 def read_files(data: DataConfig) -> dict[str, list[Sample]]:
-    """The samples that lie on disk, with those pages of their files that are judged."""
+    """The samples on disk, one for each page that is inspected."""
     categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
     return {name: with_pages(name, samples, data.pages, data.workers) for name, samples in categories.items()}
 
 
 def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, list[Sample]]:
-    """The categories without what `config.data.roi` names: it often lies among the photographs, and is none."""
+    """The categories without the files of `config.data.roi`, which often lie among the photos."""
     if not roi:
         return dict(categories)
     place = Path(roi).resolve()
@@ -68,7 +69,7 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
 
 
 def tell_excluded(category: str, roi: str, placement: Placement) -> None:
-    """Says how much of the photos `config.data.roi` excludes, and warns where that is nothing."""
+    """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes nothing."""
     if share := excluded_share(placement):
         print(f"{shown(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
         return
@@ -83,13 +84,13 @@ def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) 
     for field, value in (("data.add", config.data.add), ("bank.save", config.bank.save)):
         if value and len(categories) > 1:
             raise ConfigError(
-                f"config.{field}: goes with one product, and there are {len(categories)} categories; choose one with "
-                "--config.data.categories=NAME, or keep the photographs of each product in a folder of their own"
+                f"config.{field}: needs a single product, but there are {len(categories)} categories; choose one with "
+                "--config.data.categories=NAME, or put the photos of each product into a separate folder"
             )
 
 
 def read_added(data: DataConfig, category: str) -> list[Sample]:
-    """The images of `data.add`, without labels, below `added/` in the category."""
+    """The images of `data.add`, unlabelled, with names below `added/`."""
     samples: dict[str, Sample] = {}
     for number, place in enumerate(data.add):
         require_there("config.data.add", place)
@@ -101,7 +102,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
             except LayoutError as error:
                 raise ConfigError(f"config.data.add: {str(error).removeprefix('data.root: ')}") from None
         if not images:
-            raise ConfigError(f"config.data.add: no image below {place!r}")
+            raise ConfigError(f"config.data.add: {place!r} contains no photos")
         for name, path in images.items():
             unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
             samples[unique] = Sample(path, unique, category)
@@ -109,11 +110,11 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
 
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
-    """Draws the demo set and reads it back as anybody's data would be."""
+    """Draws the demo set and reads it back like any other data set."""
     if processes.is_first() and draw.part == "plate":
         width = draw.width or draw.size
         if len(draw.defect) != 2:
-            raise ConfigError(f"config.data.draw.defect: the least and the greatest size, not {draw.defect}")
+            raise ConfigError(f"config.data.draw.defect: expected the least and the greatest size, got {draw.defect}")
         print(
             f"Drawing {draw.count} photographs of a drilled plate, {width}x{draw.size} px: {draw.one_off:.0%} with one "
             f"defect of {draw.defect[0]:.0f} to {draw.defect[1]:.0f} px.",
@@ -126,9 +127,9 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
     elif processes.is_first():
         groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
         print(
-            f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a defect of their own, "
-            f"{groups} with one that recurs.\nNo label is used to find them; the table at the end tells how well it "
-            "went, report.html where they are.",
+            f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a one-off defect, "
+            f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
+            "were found; report.html shows where they are.",
             flush=True,
         )
         with written_to(root):
@@ -139,5 +140,5 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
 
 
 def drawn_by(data: DataConfig, workdir: Path) -> list[str]:
-    """The files of a set that the run has drawn into its workdir."""
+    """Files of the set that the run has drawn into its workdir; empty for any other layout."""
     return drawn_files(workdir) if data.layout == "drawn" else []

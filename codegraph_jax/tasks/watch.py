@@ -1,4 +1,4 @@
-"""The task `watch`: pictures that come into a folder, judged one by one until the command is interrupted."""
+"""The task `watch`: inspects each new photo in a folder, until the command is interrupted."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.tasks.places import require_bank
 
 LARGER = 4
-"""How many times as many pixels as the largest photo of the bank's set a photo may have."""
+"""A photo may have this many times the pixels of the largest photo in the bank's set."""
 LEAST_MEGAPIXELS, MOST_MEGAPIXELS = 8.0, 179.0
-"""What is always decoded; what is decoded where the bank does not say more."""
+"""Bounds of the size limit; a larger photo in the bank's set raises the upper bound."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -40,7 +40,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: holds the ledger and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: with nothing judged.
+        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: before any part is inspected.
     """
     config = read_config(WatchConfig, values)
     if not config.watch.root:
@@ -52,20 +52,20 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         with stopped_by_signals(watcher.stop):
             watcher.run()
         counts = inspector.ledger.count()
-        print(f"{counts['judged']} parts judged, {counts['flagged']} flagged, {counts['failed']} failed; "
+        print(f"{counts['judged']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
             f"ledger: {shown(str(inspector.ledger.path))}", flush=True)  # fmt: skip
     return []
 
 
 def require_folder(settings: FolderSettings) -> None:
-    """Refuses what is no folder."""
+    """Checks that the folder exists."""
     if not Path(settings.root).is_dir():
-        raise ConfigError(f"config.watch.root: {settings.root!r} is no directory")
+        raise ConfigError(f"config.watch.root: {settings.root!r} is not a directory")
 
 
 @contextmanager
 def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
-    """The inspector of a workdir, ready to judge; the workdir is held against a second one."""
+    """Yields a warmed-up inspector; locks its workdir."""
     if jax.process_count() > 1:
         raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
@@ -89,14 +89,14 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
 
 
 def most_megapixels(bank: ReferenceBank) -> float:
-    """What a line decodes: a larger photo shows no part as the set did, and would keep all others waiting."""
+    """The largest photo that a line decodes, in megapixels: decoding a huge file would delay all other parts."""
     largest = bank.largest / 1e6
     return max(LEAST_MEGAPIXELS, min(LARGER * largest, max(largest, MOST_MEGAPIXELS))) if largest else MOST_MEGAPIXELS
 
 
 def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
-    """The watcher of a folder, which says a line for each part."""
-    # rows name their pictures wherever the ledger is read from
+    """The watcher of a folder, which prints a line for each part."""
+    # the ledger stores absolute paths, so that it can be read from any directory
     settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100
     return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say_part)
 
@@ -116,7 +116,7 @@ def say_part(part: Part) -> None:
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Lets SIGINT and SIGTERM end the work at hand instead of breaking it off; a second one breaks it off."""
+    """On the first SIGINT or SIGTERM, calls `stop` so that the current part is finished; a second signal interrupts."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

