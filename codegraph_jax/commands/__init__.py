@@ -1,1 +1,1 @@
-"""The command line: `launch` runs a config, `console` knows the short commands, `doctor` looks at the machine."""
+"""The command line: `launch` runs a config, `console` defines the commands, `doctor` checks the machine."""

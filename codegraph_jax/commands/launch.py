@@ -1,4 +1,4 @@
-"""Flags, the config's task, and how a run ends: `main.py` and the command `codegraph` both come here."""
+"""Parses the flags, runs the task of the config, and sets the exit status, for `main.py` and `codegraph`."""
 
 import importlib
 import logging
@@ -36,7 +36,7 @@ TASKS = {
     "oecl_score": "contrastive_jax.tasks.oecl_score",
     "oecl_study": "studies.oecl_study",
 }
-"""The module whose `run(config, workdir)` does the task that a config names; benchmarks and studies only in a clone."""
+"""The module whose `run(config, workdir)` runs a task; benchmarks and studies exist only in a clone."""
 if not clone_root():
     TASKS = {task: module for task, module in TASKS.items() if not module.startswith(("benchmarks.", "studies."))}
 SETTINGS = {
@@ -56,17 +56,17 @@ SETTINGS = {
     "oecl_score": "contrastive_jax.config:ScoreConfig",
     "oecl_study": "studies.oecl_study:StudyConfig",
 }
-"""The dataclass that a task reads its settings into."""
+"""The dataclass of the settings of a task."""
 FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root", "oecl_score": "images"}
-"""The setting that names the photos of a task, whose default workdir is named after them."""
+"""The setting with the photos of a task; the default workdir is named after their folder."""
 FLAGGING = ("detect", "inspect")
-"""The tasks whose outcomes say which images are flagged."""
+"""Tasks that flag images."""
 
-GOING_ON = ("oecl", "oecl_study", "watch", "serve")
-"""The tasks that keep what they have done whatever the settings."""
+RESUMABLE = ("oecl", "oecl_study", "watch", "serve")
+"""Tasks that can always be resumed, whatever the settings."""
 
 FINE, SOMETHING_FLAGGED, TO_MEND, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit statuses; the second and fourth only where it is asked for."""
+"""Exit statuses; the second and fourth are used only with `--exit-code`."""
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/ or its name, perhaps with `:variant`."
@@ -87,13 +87,13 @@ def launch(
 ) -> NoReturn:
     """Runs the config that the flags name and ends the process.
 
-    A problem that the user can mend is one line and status 2; an interruption from the keyboard one line and 130.
+    A `UserError` prints one line and exits with status 2; a keyboard interrupt prints one line and exits with 130.
 
     Args:
-        arguments: the program's name and the words after it, as `sys.argv` has them.
-        tasks: those that the config may be for.
-        config: the config where the words name none; empty: they have to.
-        places: the settings that words which are no flags stand for.
+        arguments: the program name and its arguments, as in `sys.argv`.
+        tasks: tasks that the config may name.
+        config: the default config; empty if `--config` is required.
+        places: the settings of the positional arguments.
     """
     steady_output()
     line = Line([], {})
@@ -101,7 +101,7 @@ def launch(
         if "--version" in arguments[1:]:
             print(f"codegraph-jax {codegraph_jax.__version__}")
             sys.exit(FINE)
-        # only now, so that an interruption while JAX is loaded ends as any other does
+        # imported here, so that an interrupt during the import of JAX is handled too
         import jax
 
         from codegraph_jax.core.environment import remember_command
@@ -123,7 +123,7 @@ def launch(
 def absl_words(
     words: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
 ) -> Line:
-    """The words of a command line as flags for absl, `--config` first; arguments and errors as for `launch`."""
+    """The command line as flags for absl, `--config` first; arguments and errors as for `launch`."""
     if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
         return Line([word for word in words if word.startswith("-")], {})
     named = config_of(words) or config
@@ -136,22 +136,22 @@ def absl_words(
 
 
 def task_settings(task: str) -> dict[str, Setting]:
-    """All settings of a task by their paths."""
+    """All settings of a task, by path."""
     module, _, name = SETTINGS[task].partition(":")
     return {setting.path: setting for setting in settings_of(getattr(importlib.import_module(module), name))}
 
 
 def _takes_no_value(name: str) -> bool | None:
-    """Whether a flag of absl or of JAX takes no value; None: there is no such flag."""
+    """Whether a flag of absl or JAX takes no value; None if there is no such flag."""
     return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
 
 
 def main(arguments: list[str], line: Line) -> int:
-    """Hands over to the config's task; returns the exit status.
+    """Runs the task of the config; returns the exit status.
 
     Args:
-        arguments: what absl has left: the program's name.
-        line: what the user has typed.
+        arguments: arguments that absl has not used: the program name.
+        line: the command line of the user.
     """
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import keep_programs
@@ -162,7 +162,7 @@ def main(arguments: list[str], line: Line) -> int:
     config = CONFIG.value
     try:
         if EXIT_CODE.value and config.task not in FLAGGING:
-            raise UserError(f"--exit-code: goes with {' and '.join(FLAGGING)}; {config.task} flags no images")
+            raise UserError(f"--exit-code: can be used with {' and '.join(FLAGGING)}; {config.task} flags no images")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config))
@@ -170,26 +170,26 @@ def main(arguments: list[str], line: Line) -> int:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return TO_MEND
     except KeyboardInterrupt:
-        _end_interrupted(_how_to_go_on(config))
+        _end_interrupted(_how_to_resume(config))
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 
 def status_of(outcomes: Sequence[Any]) -> int:
-    """The exit status that says what was found: something flagged, nothing, or too few photos to tell."""
-    said = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-    return SOMETHING_FLAGGED if "flagged" in said else NOT_JUDGED if "not judged" in said else FINE
+    """The exit status by the verdicts: something is flagged, nothing is, or there are too few photos to judge."""
+    verdicts = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
+    return SOMETHING_FLAGGED if "flagged" in verdicts else NOT_JUDGED if "not judged" in verdicts else FINE
 
 
 def workdir(config: Any) -> str:
-    """The directory of the results: what the flag says, or `runs/` and a name.
+    """The directory of the results: the value of `--workdir`, or `runs/FOLDER-CONFIG`.
 
-    The name is that of the photos' folder for `codegraph detect`, and has the config's name behind it for all else.
+    FOLDER is the name of the photos' folder, if there is one; for `codegraph detect` the default is `runs/FOLDER`.
     """
     if WORKDIR.value:
         return str(Path(WORKDIR.value).expanduser())
     stem = Path(config_file()).stem
     if config.task == "oecl_score":
-        stem = "scores"  # and not where a network was trained
+        stem = "scores"  # not the directory of the training run
     folder = _folder(config)
     if folder and (config.task, stem) == ("detect", "folder"):
         return str(Path("runs") / folder)
@@ -197,7 +197,7 @@ def workdir(config: Any) -> str:
 
 
 def _folder(config: Any) -> str:
-    """The name of the photos' folder as a file name; empty where there is none."""
+    """The name of the photos' folder as a file name; empty if there is none."""
     if config.task not in FOLDERS:
         return ""
     place: Any = config
@@ -209,10 +209,10 @@ def _folder(config: Any) -> str:
 
 
 def parse(arguments: list[str]) -> list[str]:
-    """Reads the flags; a field, a variant or a config file that does not exist ends in one line and status 2."""
+    """Parses the flags; a wrong field, variant or config file prints one line and exits with status 2."""
     try:
         rest = flags.FLAGS(arguments)
-        CONFIG.value.task  # noqa: B018 (a config that cannot be loaded says so only when it is looked at)
+        CONFIG.value.task  # noqa: B018 (a config is loaded when it is first used)
         return rest
     except (
         flags.Error,
@@ -221,10 +221,10 @@ def parse(arguments: list[str]) -> list[str]:
         OSError,
         TypeError,
         ValueError,
-    ) as error:  # as Python and ml_collections put it
-        said = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
-        what = "--config: unknown field " if isinstance(error, AttributeError | KeyError) else ""
-        print(f"error: {what}{' '.join(str(said).split())}", file=sys.stderr)
+    ) as error:  # errors of absl, ml_collections and the config file
+        text = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
+        prefix = "--config: unknown field " if isinstance(error, AttributeError | KeyError) else ""
+        print(f"error: {prefix}{' '.join(str(text).split())}", file=sys.stderr)
         sys.exit(TO_MEND)
 
 
@@ -237,19 +237,19 @@ def _check_task(task: str, config: str, tasks: Iterable[str]) -> None:
     if task not in TASKS:
         raise UserError(f"--config={config}: config.task: {task!r} is not one of {', '.join(TASKS)}")
     if task not in tasks:
-        raise UserError(f"--config={config}: is for the task {task}, and this command is for {', '.join(tasks)}")
+        raise UserError(f"--config={config}: is for the task {task}, but this command is for {', '.join(tasks)}")
 
 
-def _how_to_go_on(config: Any) -> str:
-    """What to do after an interruption."""
-    if config.task in GOING_ON or config.get("resume", False):
-        return "start the same command again to go on from what has been kept"
-    return "nothing is kept of this run; start it again"
+def _how_to_resume(config: Any) -> str:
+    """Advice after an interruption."""
+    if config.task in RESUMABLE or config.get("resume", False):
+        return "start the same command again to resume"
+    return "nothing was saved; start the run again"
 
 
-def _end_interrupted(what_now: str) -> NoReturn:
-    """Says so on one line and ends at once: devices may still compute, and Python must not be taken down under them."""
-    print(f"\ninterrupted; {what_now}", file=sys.stderr)
+def _end_interrupted(advice: str) -> NoReturn:
+    """Prints one line and exits at once, without Python's cleanup, which can crash while devices compute."""
+    print(f"\ninterrupted; {advice}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         if stream:
             stream.flush()

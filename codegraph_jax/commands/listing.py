@@ -1,4 +1,4 @@
-"""Settings as text: the flags that people need of a command, and the list of all settings."""
+"""Settings as text: the short flags of a command, and the list of all settings."""
 
 import re
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from codegraph_jax.core.settings import Setting
 
 WIDTH = 100
 FIRST = ("detect", "inspect", "watch", "serve", "parts", "extend", "export")
-"""The commands whose settings are listed first."""
+"""Commands whose settings are listed first."""
 
 
 def flags_text(config: str) -> str:
-    """The short flags that a config has a use for, one a line."""
+    """The short flags of a config, one per line."""
     values = load_config(config)
     task = str(values.task)
     settings = task_settings(task)
@@ -26,13 +26,13 @@ def flags_text(config: str) -> str:
         if path := next((path for path in short.fields if path in settings), ""):
             rows.append((f"--{name} {short.value}", f"{short.says}{_default(values, path)}"))
     if task in ("detect", "inspect"):
-        rows.append(("--exit-code", "end with status 1 when something is flagged"))
+        rows.append(("--exit-code", "exit status 1 if anything is flagged"))
     width = max(len(flag) for flag, _ in rows)
     return "\n".join(f"  {flag:<{width}}  {says}" for flag, says in rows)
 
 
 def _default(values: Any, path: str) -> str:
-    """The value that a config has, in brackets; empty where that is nothing."""
+    """The value in a config, in brackets; empty if there is none."""
     value = _value(values, path)
     if path == "threshold.false_alarm_rate":
         return f" ({100 * value:g}%)"
@@ -49,11 +49,10 @@ def settings_text(word: str) -> str:
     """All settings with their defaults and meanings, by command.
 
     Args:
-        word: a command, whose settings are listed; or any text that occurs in the name or meaning of a setting; empty:
-            all commands.
+        word: a command, to list its settings; or text in the name or meaning of a setting; empty: all commands.
 
     Raises:
-        UserError: it occurs nowhere.
+        UserError: no setting contains the word.
     """
     from codegraph_jax.commands.console import COMMANDS
 
@@ -61,17 +60,17 @@ def settings_text(word: str) -> str:
         return _block(word, COMMANDS[word].config, "", set())
     listed: set[tuple[type, str]] = set()
     blocks: list[str] = []
-    # those that take seconds to load come last, and only where the others do not have the word
+    # commands that take seconds to load come last, and are skipped if the others contain the word
     for names in (FIRST, [name for name, command in COMMANDS.items() if command.tasks and name not in FIRST]):
         if not word or not blocks:
             blocks += [text for name in names if (text := _block(name, COMMANDS[name].config, word, listed))]
     if not blocks:
-        raise UserError(f"{word!r} occurs in no setting and in no meaning of one; codegraph settings lists all")
+        raise UserError(f"no setting contains {word!r} in its name or meaning; codegraph settings lists all")
     return "\n\n".join(blocks)
 
 
 def _block(name: str, config: str, word: str, listed: set[tuple[type, str]]) -> str:
-    """The settings of a command that are about a word and not listed yet; empty without any."""
+    """The settings of a command that contain a word and are not listed yet."""
     values = load_config(config)
     entries = []
     for setting in task_settings(str(values.task)).values():
@@ -94,12 +93,12 @@ def _short(setting: Setting) -> Iterator[str]:
 
 
 def _entry(setting: Setting, values: Any) -> str:
-    """A setting: its flags and default on a line, and below it what it means."""
+    """A setting: a line with its flags and default, and its meaning below."""
     value = _value(values, setting.path)
     default = "" if value in ("", ()) else f" = {','.join(map(str, value)) if setting.several else value}"
     names = ", ".join([f"--config.{setting.path}{default}", *_short(setting)])
     choices = setting.limits.get("choices")
-    # an installed product has no pages beside it
-    told = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
-    meaning = told + (f" One of: {', '.join(map(str, choices))}." if choices else "")
+    # the docs are not installed
+    meaning = re.sub(r" \(docs/[^)]*\)", "", setting.meaning)
+    meaning += f" One of: {', '.join(map(str, choices))}." if choices else ""
     return f"  {names}\n{fill(meaning, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"

@@ -1,4 +1,4 @@
-"""The configs that come with the project: in a clone beside the package, or inside of an installed one."""
+"""The configs of the project, beside the package in a clone and inside the installed package."""
 
 import importlib.util
 import inspect
@@ -17,13 +17,13 @@ NEEDS_A_CLONE = "benchmarks and studies run from a clone of the repository: pyth
 
 
 def configs_directory() -> Path:
-    """Where the shipped configs lie."""
+    """The directory of the shipped configs."""
     inside = PACKAGE / "configs"
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
 def clone_root() -> Path | None:
-    """The root of the repository where the package is imported from a clone of it; None where it is installed."""
+    """The root of the repository if the package is imported from a clone, otherwise None."""
     root = PACKAGE.parent
     return root if configs_directory().parent == root and (root / "benchmarks").is_dir() else None
 
@@ -34,10 +34,10 @@ def config_names() -> list[str]:
 
 
 def shipped_config(value: str) -> str:
-    """The value of `--config` with a file where it names a shipped config.
+    """The value of `--config` with the name of a shipped config replaced by its file.
 
-    `mvtec`, `mvtec:reference` and, where the working directory has no such file, `configs/mvtec.py` do; everything else
-    stays as it is.
+    `mvtec`, `mvtec:reference` and `configs/mvtec.py` (if the working directory has no such file) are replaced; all
+    other values are returned unchanged.
     """
     name, colon, variant = value.partition(":")
     path = Path(name)
@@ -48,13 +48,13 @@ def shipped_config(value: str) -> str:
 
 
 def load_config(value: str) -> Any:
-    """The ConfigDict that a value of `--config` stands for.
+    """The ConfigDict for a value of `--config`.
 
     Args:
-        value: a file or the name of a shipped config, perhaps with `:variant`.
+        value: a file or the name of a shipped config, optionally with `:variant`.
 
     Raises:
-        UserError: there is no such file or variant, or the file cannot be run; in one line.
+        UserError: the file or variant does not exist, or the file cannot be run.
     """
     file, colon, variant = shipped_config(value).partition(":")
     path = Path(file)
@@ -80,7 +80,7 @@ def load_config(value: str) -> Any:
 def _run(path: Path) -> Any:
     """The function `get_config` of a config file; in a clone it may import `benchmarks`, `studies` and `configs`."""
     if (root := clone_root()) and str(root) not in sys.path:
-        # as it is for main.py
+        # main.py has the root in sys.path too
         sys.path.insert(0, str(root))
     spec = importlib.util.spec_from_file_location("config_file", path)
     try:
@@ -89,7 +89,7 @@ def _run(path: Path) -> Any:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.get_config
-    except Exception as error:  # whatever a person's own file may do
+    except Exception as error:  # the user's file may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
         said = " ".join(f"{type(error).__name__}: {error}".split())

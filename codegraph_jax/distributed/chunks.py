@@ -1,4 +1,4 @@
-"""Work in smaller chunks when a device runs out of memory, and say so once."""
+"""Splits work into smaller chunks when a device runs out of memory, with one warning."""
 
 import logging
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from codegraph_jax.core.errors import UserError
 logger = logging.getLogger(__name__)
 
 SIGN = "RESOURCE_EXHAUSTED"
-"""How the runtime begins its message when an allocation on a device fails."""
+"""Part of the runtime's message when an allocation on a device fails."""
 
 
 class OutOfMemory(UserError):
-    """A device has no room for even the smallest chunk."""
+    """A device has too little memory for the smallest chunk."""
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device has failed to allocate."""
+    """Whether an allocation on a device has failed."""
     return isinstance(error, jax.errors.JaxRuntimeError) and SIGN in str(error)
 
 
 class Chunks:
-    """Calls a device's function on a chunk of items; where that fails for memory, on halves of it from then on.
+    """Calls a function on chunks of items; halves the chunk size whenever a device runs out of memory.
 
     Attributes:
-        what: the items, for the messages.
-        advice: what a user can do where even one item does not fit.
-        size: items of a call; 0: however many are given.
+        what: name of the items in messages.
+        advice: advice for the error if a single item does not fit.
+        size: items per call; 0: all that are given.
     """
 
     def __init__(self, what: str, advice: str):
@@ -38,24 +38,24 @@ class Chunks:
         self._proven = False
 
     def __call__(self, run: Callable[[slice], Any], items: int, axis: int = 0) -> Any:
-        """`run` on all of the items.
+        """Calls `run` on all items.
 
         Args:
-            run: of a part of the items; a pytree of arrays.
-            items: how many there are.
-            axis: of the results, along which parts are joined, on the host.
+            run: returns a pytree of arrays for a slice of the items.
+            items: number of items.
+            axis: axis along which results are concatenated, on the host.
 
         Raises:
-            OutOfMemory: one item is too many.
+            OutOfMemory: a single item does not fit.
         """
         while True:
             size = min(self.size or items, items)
             try:
                 parts = [run(slice(start, min(start + size, items))) for start in range(0, items, size)]
-                # joined on the host, where there is room
+                # concatenated on the host to save device memory
                 result = parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: np.concatenate(x, axis), *parts)
                 if not self._proven:
-                    # some devices report the failure only when the result is needed
+                    # some devices report the failure only when the result is used
                     jax.block_until_ready(result)
                     self._proven = True
                 return result

@@ -1,8 +1,8 @@
-"""Which devices work on a run, and how one device's function is spread over them.
+"""The devices of a run, and functions that run on all of them.
 
-Everything that runs on several devices is written once, as the function of a single device; `DeviceMesh.spread` runs it
-on all of them, by `jax.shard_map` under `jit` or by `jax.pmap`, with the same numbers. Arrays that belong to the
-devices have a leading axis with one entry a device.
+Code for several devices is written once, for a single device; `DeviceMesh.spread` runs it on all devices with
+`jax.shard_map` under `jit` or with `jax.pmap`, with the same results. Arrays on the devices have a leading axis with
+one entry per device.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,12 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.transfers import to_device
 
 AXIS = "devices"
-"""Name of the one mesh axis: images are split over it."""
+"""Name of the only mesh axis; images are split over it."""
 
 
 @dataclass(frozen=True)
 class DeviceMesh:
-    """Devices that share the work, in the order of their processes, and the way to reach them."""
+    """The devices of a run, ordered by process."""
 
     devices: tuple[jax.Device, ...]
     backend: str = "shard_map"
@@ -35,12 +35,12 @@ class DeviceMesh:
 
     @property
     def local(self) -> "DeviceMesh":
-        """The members that this process feeds."""
+        """The devices of this process."""
         return DeviceMesh(tuple(d for d in self.devices if d.process_index == jax.process_index()), self.backend)
 
     @property
     def first(self) -> "DeviceMesh":
-        """One device, as each has when it works alone."""
+        """The first device only."""
         return DeviceMesh(self.devices[:1], self.backend)
 
     @property
@@ -53,14 +53,13 @@ class DeviceMesh:
         return NamedSharding(Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,)), P(AXIS))
 
     def spread(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """`function` on every device at once.
+        """Compiles a function that runs on all devices at once.
 
         Args:
-            function: of one device's arrays, without the device axis; with several devices it may use collectives over
-                `AXIS`.
+            function: takes one device's arrays, without the device axis; it may use collectives over `AXIS`.
 
         Returns:
-            A compiled function of arrays with a leading device axis. Keep it: each call of `spread` compiles anew.
+            A compiled function of arrays with a leading device axis. Reuse it: every call of `spread` compiles again.
         """
         if self.backend == "pmap" and len(self) > 1:
             return jax.pmap(function, axis_name=AXIS, devices=self.devices)
@@ -75,7 +74,7 @@ class DeviceMesh:
         return jax.jit(jax.shard_map(on_shard, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
 
     def place(self, shards: Sequence[Any]) -> Any:
-        """One pytree for each device of this process, as a pytree of arrays with the device axis."""
+        """A pytree of arrays with a device axis, from one pytree for each device of this process."""
 
         def place_leaf(*parts: Any) -> Array:
             shards = [to_device(np.asarray(x)[None], d) for x, d in zip(parts, self.local.devices, strict=True)]
@@ -100,6 +99,6 @@ def device_mesh(config: DevicesConfig) -> DeviceMesh:
         by_process.setdefault(device.process_index, []).append(device)
     fewest = min(len(devices) for devices in by_process.values())
     if config.devices > fewest:
-        raise ConfigError(f"config.parallel.devices: {config.devices} are asked for, {fewest} are here")
+        raise ConfigError(f"config.parallel.devices: {config.devices} requested, but only {fewest} available")
     chosen = [d for _, devices in sorted(by_process.items()) for d in devices[: config.devices or None]]
     return DeviceMesh(tuple(chosen), config.backend)

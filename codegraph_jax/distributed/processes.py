@@ -1,7 +1,7 @@
-"""Several processes, one a host, that work on one run: the same command on each, and process 0 writes.
+"""Runs with several processes, one per host: each runs the same command, and process 0 writes the results.
 
-Images are split into contiguous shares, so that the images of all processes in order are the images of the run. What a
-process needs of the others it gathers; every process ends with the same values, computed by the same code.
+The images are split into contiguous shares in the order of the processes. Values from other processes are gathered, so
+that every process ends with the same results.
 """
 
 import json
@@ -24,25 +24,25 @@ from codegraph_jax.distributed.rendezvous import rendezvous
 from codegraph_jax.distributed.scheduler import JOB, NODES, PORT, Place, place_in_step
 
 HEARTBEAT_SECONDS = 20
-"""A process that is silent for so long counts as dead, and the others end with an error that says so."""
+"""A process without a heartbeat for this long counts as dead, and the others end with an error."""
 
 CONNECT_SECONDS = 120
-"""How long processes wait for the last one to start."""
+"""Seconds that processes wait for the last one to start."""
 
 SPARE_SECONDS = 60
-"""How much longer the runtime would wait: this module is to speak first."""
+"""Additional timeout of the runtime, so that the error of this module comes first."""
 
 LEAVE_SECONDS = 30
-"""How long a process that is done, or has failed, waits for the others before it ends them."""
+"""Seconds that a finished or failed process waits for the others before it ends them."""
 
 SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port"
-"""Added to the message of a problem under Slurm."""
+"""Added to error messages under Slurm."""
 
-WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and tells who is missing"
-"""Advice where the runtime was left to find the others."""
+WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and names missing processes"
+"""Advice if the runtime was left to find the other processes."""
 
 SIGNS_OF_LOSS = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
-"""What a failed collective says where the other end is gone."""
+"""Words in the error of a collective if another process has died."""
 
 
 class LostProcess(UserError):
@@ -50,16 +50,15 @@ class LostProcess(UserError):
 
 
 def start(coordinator: str, processes: int, process_id: int) -> None:
-    """Joins the other processes; before anything touches a device.
+    """Connects to the other processes; must be called before any use of a device.
 
     Args:
-        coordinator: HOST:PORT of process 0; `auto` where Slurm, Kubernetes or Cloud TPU says who takes part; empty for
-            a run of one process.
-        processes: how many, with an explicit coordinator.
-        process_id: which one this is, from 0.
+        coordinator: HOST:PORT of process 0; `auto` under Slurm, Kubernetes or on Cloud TPU; empty for one process.
+        processes: number of processes, with HOST:PORT.
+        process_id: number of this process from 0, with HOST:PORT.
 
     Raises:
-        ConfigError: flags that do not fit together, or processes that do not find each other.
+        ConfigError: the flags are inconsistent, or the processes do not find each other.
     """
     if not coordinator:
         if processes > 1 or process_id > 0:
@@ -72,7 +71,7 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
             rendezvous(*place, CONNECT_SECONDS)
         except ConfigError as error:
             raise ConfigError(f"{error} ({SOURCES})" if automatic else str(error)) from None
-    # the runtime finds out for itself what is None
+    # the runtime determines values that are None
     address, count, number = (place.address, place.processes, place.process_id) if place else (None, None, None)
     where, hint = f"--coordinator: {coordinator}: the processes", "" if place else WITHOUT_SCHEDULER
     try:
@@ -90,7 +89,7 @@ def start(coordinator: str, processes: int, process_id: int) -> None:
 
 
 def _place_given(coordinator: str, processes: int, process_id: int) -> Place:
-    """What the flags say."""
+    """The place from the flags."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise ConfigError(f"--coordinator: {coordinator!r} is neither HOST:PORT nor auto")
@@ -101,8 +100,7 @@ def _place_given(coordinator: str, processes: int, process_id: int) -> Place:
 
 @contextmanager
 def _ended_after(seconds: float, problem: str) -> Iterator[None]:
-    """Ends the process with one line and status 2 where what is inside takes longer: when its own time is over, the
-    runtime aborts the process, which nothing could catch."""
+    """Ends the process with one line and status 2 after a timeout, since the runtime's own would abort it."""
 
     def end() -> None:
         print(f"error: {problem}", file=sys.stderr, flush=True)
@@ -119,10 +117,10 @@ def _ended_after(seconds: float, problem: str) -> Iterator[None]:
 
 @contextmanager
 def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
-    """`start`, and a readable error where another process is lost while this one waits for it.
+    """Calls `start`; within the context, the loss of another process raises a readable error.
 
     Raises:
-        LostProcess: within `HEARTBEAT_SECONDS` or, where the transport notices, at once.
+        LostProcess: another process has died; within `HEARTBEAT_SECONDS`, or at once if the connection was closed.
     """
     start(coordinator, processes, process_id)
     try:
@@ -136,7 +134,7 @@ def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
 
 
 def is_first() -> bool:
-    """Whether this process writes files and speaks to the user."""
+    """Whether this process writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -147,13 +145,13 @@ def share(n: int) -> slice:
 
 
 def wait(reason: str) -> None:
-    """Returns when every process has come here."""
+    """Waits until every process has called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(reason)
 
 
 def gather(value: Any) -> list[Any]:
-    """A small value (whatever JSON can hold) of every process, in their order."""
+    """The values (small, any JSON) of all processes, in order."""
     if jax.process_count() == 1:
         return [value]
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
@@ -164,7 +162,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def gather_rows(rows: np.ndarray) -> np.ndarray:
-    """Joins arrays along their first axis, in the order of the processes; they may differ in length."""
+    """Concatenates the arrays of all processes along the first axis, in order; lengths may differ."""
     if jax.process_count() == 1:
         return rows
     shapes = gather(list(rows.shape))
@@ -174,7 +172,7 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
         return rows
     padded = np.zeros((longest, *rest), rows.dtype)
     padded[: len(rows)] = rows.reshape(len(rows), *rest)
-    # as bytes: devices know neither 64-bit integers nor, on every platform, every type
+    # as bytes, since devices do not support all types, such as 64-bit integers
     parts = np.asarray(multihost_utils.process_allgather(padded.view(np.uint8).reshape(-1)))
     parts = parts.reshape(len(shapes), -1).view(rows.dtype).reshape(len(shapes), longest, *rest)
     return np.concatenate([part[: shape[0]] for part, shape in zip(parts, shapes)])
@@ -182,7 +180,7 @@ def gather_rows(rows: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A `UserError` of one process inside ends all of them; none waits in vain for the one that has failed."""
+    """A `UserError` of one process within the context is raised in all processes, so that none waits for it."""
     problem = None
     try:
         yield
@@ -193,10 +191,10 @@ def together() -> Iterator[None]:
 
 @contextmanager
 def held(workdir: Path) -> Iterator[None]:
-    """A workdir that process 0 holds against a second run (`core.workdir.locked`), for all processes of this one.
+    """Locks the workdir in process 0 (`core.workdir.locked`) for all processes of the run.
 
     Raises:
-        WorkdirError: in every process, where it cannot be held.
+        WorkdirError: in every process, if the workdir cannot be locked.
     """
     with ExitStack() as stack:
         with together():
@@ -206,17 +204,17 @@ def held(workdir: Path) -> Iterator[None]:
 
 
 def agree(what: dict[str, Any]) -> None:
-    """Raises in every process where they do not have the same values.
+    """Checks that all processes have the same values.
 
     Args:
-        what: small values (whatever JSON can hold) by the name that the error gives them.
+        what: values (small, any JSON) by their names in the error.
 
     Raises:
-        UserError: names what differs, and which process differs from process 0.
+        UserError: in every process, if values differ; names the value and the process.
     """
     first, *others = gather(what)
     for process, values in enumerate(others, 1):
-        # in this order, so that what one has and the other lacks comes last
+        # names that only one of them has come last
         for name in [*first, *(name for name in values if name not in first)]:
             if name not in first or name not in values or first[name] != values[name]:
                 problem = f"process {process} differs from process 0 in {name}"
@@ -224,7 +222,7 @@ def agree(what: dict[str, Any]) -> None:
 
 
 def fail_together(problem: UserError | None) -> None:
-    """Raises in every process where one has a problem, so that none waits for it in vain."""
+    """Raises the problem of any process in all processes, so that none waits for it."""
     problems = gather(str(problem) if problem else None)
     if problem:
         raise problem

@@ -1,13 +1,10 @@
-"""Before the runtime joins several processes: are they all there, and do they mean the same run?
+"""Checks that all processes of a run are present, before the runtime connects them.
 
-The runtime aborts a process that finds no coordinator, and says little. So process 0 first listens at the coordinator's
-port itself, and the others report to it. A process that is missing or was started with other flags is named, in every
-process, within a bounded time; then the port is handed to the runtime.
+The runtime aborts a process that finds no coordinator, with little explanation. Therefore process 0 first listens on
+the coordinator's port itself, and the others report to it. Missing processes, and processes with other flags, are named
+in the error of every process within a fixed time. Afterwards the port is free for the runtime.
 
-A process reports by one line of JSON and gets two lines back: `WELCOME` at once, `GO` or `STOP reason` in the end.
-
-By hand, since no library offers it: the runtime has no hook between listening and aborting, and RPC frameworks bring
-servers, threads and authentication for what is one line each way.
+A process sends one line of JSON and receives two lines: `WELCOME` at once, and `GO` or `STOP reason` at the end.
 """
 
 import json
@@ -19,9 +16,9 @@ from codegraph_jax.core.settings import ConfigError
 
 GREETING = "codegraph-jax"
 LONGEST_LINE = 1000
-"""Bytes; whoever connects must not be able to fill the memory."""
+"""Limit in bytes, so that no connection can fill the memory."""
 PATIENCE = 2.0
-"""Seconds that a connection may take to say something where an answer is due at once."""
+"""Timeout in seconds for a message that is due at once."""
 PAUSE = 0.2
 """Seconds between two attempts to reach process 0."""
 
@@ -30,14 +27,14 @@ def rendezvous(host: str, port: int, processes: int, process_id: int, seconds: f
     """Returns when all processes have reported.
 
     Args:
-        host, port: of process 0.
-        processes: how many take part.
-        process_id: which one this is.
-        seconds: how long to wait for the last one.
+        host, port: address of process 0.
+        processes: number of processes.
+        process_id: number of this process.
+        seconds: time to wait for the last process.
 
     Raises:
-        ConfigError: one is missing, two have the same number, they do not agree on how many they are, nobody listens
-            at the address, or something else does.
+        ConfigError: a process is missing, two have the same number, their --processes differ, or process 0 does not
+            answer at the address.
     """
     if process_id == 0:
         problem = _listen(port, processes, seconds)
@@ -48,7 +45,7 @@ def rendezvous(host: str, port: int, processes: int, process_id: int, seconds: f
 
 
 def _listen(port: int, processes: int, seconds: float) -> str:
-    """Process 0: waits for the others and tells all of them the verdict, which is empty where all is well."""
+    """Process 0: waits for the others and sends them the result; returns the problem, or empty."""
     try:
         if socket.has_dualstack_ipv6():
             server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -74,13 +71,13 @@ def _listen(port: int, processes: int, seconds: float) -> str:
         for caller in present.values():
             with suppress(OSError), caller:
                 caller.sendall(f"STOP {problem}\n".encode() if problem else b"GO\n")
-                # the caller hangs up first, so that the port is free at once
+                # the other side closes first, so that the port is free at once
                 caller.recv(1)
     return problem
 
 
 def _admit(caller: socket.socket, processes: int, present: dict[int, socket.socket]) -> str:
-    """Takes a caller in, or finds a problem with the run; anything else that connects is closed without an answer."""
+    """Registers a process; returns a problem, or empty. A connection that is not a process of a run is closed."""
     try:
         said = json.loads(_line(caller))
         if said["run"] != GREETING:
@@ -103,7 +100,7 @@ def _admit(caller: socket.socket, processes: int, present: dict[int, socket.sock
 
 
 def _report(host: str, port: int, processes: int, process_id: int, seconds: float) -> str:
-    """Another process: reports to process 0 and returns its verdict, which is empty where all is well."""
+    """Another process: reports to process 0; returns the problem, or empty."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -113,7 +110,7 @@ def _report(host: str, port: int, processes: int, process_id: int, seconds: floa
             if time.monotonic() + PAUSE > deadline:
                 return f"process 0 was not reached within {seconds:g} s: {error.strerror or error}"
             time.sleep(PAUSE)
-    unknown = "something answers at this address that is not process 0 of a run"
+    unknown = "another program answers at this address, not process 0 of a run"
     with connection:
         try:
             said = {"run": GREETING, "processes": processes, "process_id": process_id}
@@ -124,7 +121,7 @@ def _report(host: str, port: int, processes: int, process_id: int, seconds: floa
         except (OSError, ValueError):
             return unknown
         try:
-            # process 0 may have begun to wait just now, and speaks when its own time is over
+            # process 0 may have started later, and answers at its own timeout
             connection.settimeout(seconds + PATIENCE)
             verdict = _line(connection)
         except (OSError, ValueError):
@@ -133,11 +130,11 @@ def _report(host: str, port: int, processes: int, process_id: int, seconds: floa
 
 
 def _line(connection: socket.socket) -> str:
-    """What the other end says up to the end of a line, without it.
+    """Reads one line.
 
     Raises:
-        OSError: it says nothing in time.
-        ValueError: it says too much, or stops within a line.
+        OSError: nothing arrives in time.
+        ValueError: the line is too long or incomplete.
     """
     said = b""
     while not said.endswith(b"\n"):

@@ -1,7 +1,7 @@
-"""Who takes part in a run, as Slurm tells each process of a step (`srun`) by its environment.
+"""Reads the processes of a run from the environment of a Slurm step (`srun`).
 
-The variables, and the port that follows from the job, are those that `jax.distributed.initialize` goes by. They are
-read here as well, so that the processes can meet (`rendezvous`) before the runtime joins them.
+The variables, and the port computed from the job id, are the same as in `jax.distributed.initialize`; they are also
+needed for `rendezvous`, which runs before.
 """
 
 import re
@@ -12,13 +12,13 @@ from codegraph_jax.core.settings import ConfigError
 
 NODES, JOB, COUNT, NUMBER = "SLURM_STEP_NODELIST", "SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_PROCID"
 PORT = "JAX_COORDINATOR_PORT"
-"""Takes the place of the job's port."""
+"""Overrides the port computed from the job id."""
 
 VARIABLES = (NODES, JOB, COUNT, NUMBER, "SLURM_LOCALID")
 """Slurm sets all of them for a task of a step."""
 
 OPEN_MPI = "OMPI_COMM_WORLD_SIZE"
-"""Set where mpirun has started the process: what Slurm says then is about mpirun's own daemons."""
+"""Set by mpirun, under which the Slurm variables describe mpirun's daemons."""
 
 PORTS = 4096
 LAST_PORT = 65535
@@ -30,7 +30,7 @@ _BRACKET = re.compile(r"\[([0-9]+)[^\]]*\]")
 
 
 class Place(NamedTuple):
-    """Where process 0 listens, how many processes there are, and which one this is."""
+    """The address of process 0, the number of processes, and the number of this process."""
 
     host: str
     port: int
@@ -44,10 +44,10 @@ class Place(NamedTuple):
 
 
 def place_in_step(environment: Mapping[str, str]) -> Place | None:
-    """This process's place in a step of Slurm; nothing where Slurm has not started it.
+    """The place of this process in a Slurm step; None if Slurm has not started it.
 
     Raises:
-        ConfigError: a variable does not say what Slurm would; it names the variable.
+        ConfigError: a variable has an unexpected value; names the variable.
     """
     if OPEN_MPI in environment or not all(name in environment for name in VARIABLES):
         return None
@@ -59,14 +59,14 @@ def place_in_step(environment: Mapping[str, str]) -> Place | None:
 
 
 def first_host(nodes: str) -> str:
-    """The first host of a list of Slurm's: `node001` of `node[001-003,7],other`.
+    """The first host of a Slurm node list: `node001` for `node[001-003,7],other`.
 
     Raises:
-        ConfigError: it is no such list.
+        ConfigError: the text is not a node list.
     """
     found = _LIST.fullmatch(nodes)
     if not found:
-        raise ConfigError(f"{NODES}: {nodes!r} is no list of hosts such as node[001-003,7],other")
+        raise ConfigError(f"{NODES}: {nodes!r} is not a list of hosts such as node[001-003,7],other")
     return _BRACKET.sub(r"\1", found[1])
 
 

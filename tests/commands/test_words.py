@@ -133,12 +133,12 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--config.features=1"], "set one of --config.features.degrees, --config.features.dtype"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
-        (["--size=big"], "--size: 'big' is no whole number"),
-        (["--threshold=0,45"], "--threshold: '0,45' is no number; write 0.45"),
+        (["--size=big"], "--size: 'big' is not a whole number"),
+        (["--threshold=0,45"], "--threshold: '0,45' is not a number; write 0.45"),
         (["--false-alarms=5"], "--false-alarms: 5 is above 0.5; write 5% for 0.05"),
         (["--false-alarms=90%"], "--false-alarms (config.threshold.false_alarm_rate): 0.9 is above 0.5"),
         (["--sensitivity=max"], "--sensitivity: 'max' is not one of low, normal, high"),
-        (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both say where the threshold lies"),
+        (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both set the threshold"),
         (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: has no meaning for this command"),
@@ -185,7 +185,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
     assert "--sensitivity" in settings_text("sensitivity")
     assert "--config.data.max_megapixels = 179.0" in settings_text("MEGAPIXELS")
     assert "--config.serve.token_file" in settings_text("token")
-    with pytest.raises(UserError, match="'xyzzy' occurs in no setting"):
+    with pytest.raises(UserError, match="no setting contains 'xyzzy'"):
         settings_text("xyzzy")
 
 

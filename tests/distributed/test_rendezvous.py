@@ -86,7 +86,7 @@ def test_a_name_that_leads_nowhere():
 def test_something_else_answers(port, other_server, answer):
     if answer:
         other_server.append(answer)
-    assert "something answers at this address that is not process 0 of a run" in call(port, 2, 1)
+    assert "another program answers at this address, not process 0 of a run" in call(port, 2, 1)
 
 
 def test_a_port_that_is_taken(port, other_server):

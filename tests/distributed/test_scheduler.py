@@ -92,7 +92,7 @@ def test_the_first_host_of_a_list(nodes, host):
     ],
 )
 def test_what_is_no_list_of_hosts_is_refused(nodes):
-    with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST: .* is no list of hosts"):
+    with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST: .* is not a list of hosts"):
         first_host(nodes)
 
 
