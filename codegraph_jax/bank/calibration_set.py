@@ -1,4 +1,4 @@
-"""What a bank remembers of the set that made it, besides what it scores by."""
+"""Scores and peak patches of a bank's set, which a bank stores beside its references."""
 
 from dataclasses import dataclass
 
@@ -8,38 +8,38 @@ from jaxtyping import Bool, Float
 from codegraph_jax.bank.peak_patches import PeakPatches
 
 MOST_PEAKS = 3000
-"""Patches that are remembered."""
+"""Number of peak patches that are stored."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """The set as the bank scores it.
+    """The bank's set, scored by the bank.
 
     Attributes:
-        scores: of its images [n].
-        proven: members of a recurring defect, from whose scores nothing is learnt [n].
-        standouts: of the images that were not flagged: where normal parts differ most from each other.
+        scores: image scores [n].
+        proven: members of a recurring defect, which are left out of the calibration [n].
+        peak_patches: peak patches of the images that were not flagged.
     """
 
     scores: Float[np.ndarray, " n"]
     proven: Bool[np.ndarray, " n"]
-    standouts: PeakPatches
+    peak_patches: PeakPatches
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """For the file of a bank; `read` takes them back."""
+        """Arrays for the file of a bank; `read` restores them."""
         return {
             "set_scores": self.scores,
             "set_proven": self.proven,
-            "set_standouts": self.standouts.vectors.astype(np.float16),
-            "set_standout_scores": self.standouts.scores,
+            "set_standouts": self.peak_patches.vectors.astype(np.float16),
+            "set_standout_scores": self.peak_patches.scores,
         }
 
     @classmethod
     def read(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
-        """Reads the arrays of `tensors`.
+        """Restores a set from the arrays of `tensors`.
 
         Raises:
-            ValueError: they do not fit together, or are not finite.
+            ValueError: the shapes do not match, or values are not finite.
         """
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
         vectors = tensors["set_standouts"].astype(np.float32)
@@ -50,7 +50,7 @@ class CalibrationSet:
             or distances.shape != vectors.shape[:1]
             or vectors.ndim != 2
         ):
-            raise ValueError("what it remembers of its set does not fit together")
+            raise ValueError("the shapes of the arrays of its set do not match")
         if not all(np.isfinite(x).all() for x in (scores, vectors, distances)):
-            raise ValueError("what it remembers of its set are no numbers")
+            raise ValueError("the arrays of its set hold values that are not finite")
         return cls(scores, proven, PeakPatches(vectors, distances))

@@ -1,4 +1,4 @@
-"""How a run makes the pool of a compact bank, and how its images score against pools that they have not filled."""
+"""Makes the pool of a compact bank from a run, and scores the run's images against held-out pools."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.tiles import TileOptions
 
 FOLDS = 4
-"""A part of the set is scored by a pool of the others: by its own patches it would look better than any new image."""
+"""Folds: each image is scored by a pool from the other folds, since its own patches would lower its score."""
 MOST_CANDIDATES = 1 << 17
-"""Patches that a pool is chosen from; of more, each image gives an equal number, drawn at random."""
+"""Greatest number of candidates for a pool; beyond it, an equal number is drawn at random from each image."""
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """The patches of a set that a pool may be chosen from.
+    """The patches of a set that may enter a pool.
 
     Attributes:
-        comparison: of all images of the run.
+        comparison: comparison of all images of the run.
         options: degrees, grid and precision of the bank.
-        scores: of the patches of the set in each layer and degree; l arrays [r, n, p].
-        allowed: patches that may serve [n, p].
+        scores: patch scores of the set in each layer and degree; l arrays [r, n, p].
+        allowed: patches that may enter a pool [n, p].
     """
 
     comparison: Comparison
@@ -37,11 +37,11 @@ class Candidates:
     allowed: Bool[np.ndarray, "n p"]
 
     def pool(self, wanted: int, without: Bool[np.ndarray, " n"] | None = None) -> Pool:
-        """The patches that stand best for the others; in every process the same.
+        """The pool of the most representative patches; the same in every process.
 
         Args:
-            wanted: how many, at most.
-            without: images that give none.
+            wanted: greatest number of patches.
+            without: images whose patches are left out.
         """
         able = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
         chosen = np.sort(able[thin(self._vectors[able], self._own[able], wanted)])
@@ -57,10 +57,10 @@ class Candidates:
         )
 
     def held_out_scores(self, wanted: int) -> Float[np.ndarray, "n p"]:
-        """Scores of the images of the set, each by a pool of `wanted` patches of other images."""
+        """Patch scores of the set; each image is scored by a pool of `wanted` patches of other images."""
         images, keys = len(self.allowed), self.comparison.features.keys
         folds = np.zeros(images, int)
-        # by content: nothing must depend on how the images were listed
+        # ordered by content, so that results do not depend on the order of the images
         folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
         judged = self.comparison.features.placement.judged
         own = {}
@@ -93,7 +93,7 @@ class Candidates:
 
     @cached_property
     def _vectors(self) -> Float[np.ndarray, "m e"]:
-        """Candidates as they are compared: all degrees and layers in one vector, projected."""
+        """Vectors of the candidates: all degrees and layers concatenated, then projected."""
         layers, degrees = len(self.scores), len(self.options.degrees)
         width = layers * degrees * self.comparison.features.layers[0].shape[-1]
         matrix = projection(width) / np.float32(np.sqrt(layers * degrees))
@@ -104,13 +104,13 @@ class Candidates:
         return processes.gather_rows(np.concatenate(rows))
 
     def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
-        """(image, its patch tokens in each layer) of those of some images that this process holds."""
+        """(image, patch tokens in each layer) of the given images that this process holds."""
         features = self.comparison.features
         for i in (i for i in images.tolist() if i in features.own):
             yield i, [jnp.asarray(layer[i - features.own.start]) for layer in features.layers]
 
     def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
-        """(image, its vectors) of those that this process holds."""
+        """(image, vectors) of the given images that this process holds."""
         for i, layers in self._tokens(images):
             vectors = [[np.asarray(x, np.float32) for x in degree_vectors(layer, self.options)] for layer in layers]
             yield i, np.array(vectors)

@@ -1,4 +1,4 @@
-"""References of the exact kind: whole images, held against a new one as detection holds images against each other."""
+"""The references of an exact bank: whole images, with which a new image is compared as in detection."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,9 +29,9 @@ class ReferenceImages:
         options: degrees, grid and precision of the distances.
         fraction: share of the references that a score averages.
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
-        removed: patches that show a recurring defect and count for nothing [R, p].
-        tests: what makes a patch of a new image part of a recurring defect; they know the references of the set.
-        parts: number of the approved part that each reference shows; 0 of those of the set, which come first [R].
+        removed: patches that show a recurring defect and are not used [R, p].
+        tests: tests that recognise a recurring defect on a new image, by the references of the set.
+        parts: number of the approved part of each reference; 0 for images of the set, which come first [R].
     """
 
     options: TileOptions
@@ -46,11 +46,11 @@ class ReferenceImages:
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """Number of layers."""
         return len(self.layers)
 
     def at(self, history: Sequence[BankRevision]) -> "ReferenceImages":
-        """The reference images that new images are compared with after the last revision of a history."""
+        """The references in use after the last revision of a history."""
         kept = serving(self.parts, history)
         own, count = int((self.parts == 0).sum()), int(kept.sum())
         approved = np.arange(own, count)
@@ -63,13 +63,13 @@ class ReferenceImages:
         )
 
     def until(self, last: int, kept: int) -> "ReferenceImages":
-        """Without parts that were approved later, and with no more than `kept` of the others."""
+        """The references with the last `kept` approved parts up to number `last`."""
         chosen = (self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept))
         layers = [layer[chosen] for layer in self.layers]
         return replace(self, layers=layers, removed=self.removed[chosen], parts=self.parts[chosen])
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "ReferenceImages":
-        """With the tokens of n approved parts besides, the first of which has this number."""
+        """The references extended by n approved parts, numbered from `first`."""
         count = len(layers[0])
         return replace(
             self,
@@ -79,16 +79,16 @@ class ReferenceImages:
         )
 
     def patch_vectors(self) -> list[np.ndarray]:
-        """Unit vectors of the patches of each image of the set [p, d], as signatures compare them."""
+        """Unit vectors of the patches of each image of the set [p, d], for signatures."""
         own = np.flatnonzero(self.parts == 0)
         return [patch_vectors([np.asarray(layer[[i]]) for layer in self.layers], self.options.grid)[0] for i in own]
 
     def arrays(self) -> list[np.ndarray]:
-        """All that an image is held against."""
+        """All arrays that scores depend on."""
         return [*(np.asarray(layer) for layer in self.layers), self.removed]
 
     def damage(self) -> str:
-        """What does not fit together; empty where everything does."""
+        """The first inconsistency of the arrays and settings; empty if there is none."""
         outside = np.concatenate([test.outside.ravel() for test in self.tests] or [np.zeros(0, int)])
         if self.removed.ndim != 2 or not ((outside >= 0) & (outside < (self.parts == 0).sum())).all():
             return "its settings do not fit its tensors"

@@ -1,11 +1,10 @@
-"""Scores pictures with an exported bank: needs jax, flatbuffers (by which JAX reads such files) and numpy.
+"""Scores photos with an exported bank; needs jax, numpy and flatbuffers, with which JAX reads exported files.
 
-    python exported_scorer.py parts.stablehlo picture.npy ...
-    score = load("parts.stablehlo"); greatest, flagged, patches = score(picture)
+    python exported_scorer.py parts.stablehlo photo.npy ...
+    score = load("parts.stablehlo"); greatest, flagged, patches = score(photo)
 
-A picture is uint8 [S, S, 3], RGB, resized with antialiasing as the bank's backbone wants it (Pillow: bicubic, for
-`bilinear` presets bilinear). `greatest` is its score, `flagged` whether it reaches the threshold, `patches` [h, w] the
-scores of its patches.
+A photo is uint8 [S, S, 3], RGB, resized with antialiasing (Pillow's bicubic or bilinear filter, as the export printed).
+`greatest` is its score, `flagged` whether it reaches the threshold, `patches` [h, w] the scores of its patches.
 """
 
 import hashlib
@@ -22,21 +21,21 @@ DIGEST = 16
 
 
 def load(path: str) -> Callable[[np.ndarray], tuple[float, bool, np.ndarray]]:
-    """The scorer in a file; the first call compiles it for the device at hand."""
+    """The scorer in a file; its first call compiles it for the default device."""
     data = Path(path).read_bytes()
     program, digest = data[:-DIGEST], data[-DIGEST:]
     if hashlib.blake2b(program, digest_size=DIGEST).digest() != digest:
-        raise ValueError(f"{path}: is damaged, or no program that was exported")
+        raise ValueError(f"{path}: is damaged, or is not an exported program")
     exported = export.deserialize(bytearray(program))
     call, (wanted,) = jax.jit(exported.call), exported.in_avals
 
     def score(picture: np.ndarray) -> tuple[float, bool, np.ndarray]:
         picture = np.asarray(picture)
         if picture.dtype != np.uint8 or picture.shape != wanted.shape:
-            raise ValueError(f"a picture must be uint8 {wanted.shape}, not {picture.dtype} {picture.shape}")
+            raise ValueError(f"a photo must be uint8 {wanted.shape}, got {picture.dtype} {picture.shape}")
         greatest, flagged, patches = call(picture)
         if not np.isfinite(greatest):
-            raise ValueError("the score is no finite number")
+            raise ValueError("the score is not a finite number")
         return float(greatest), bool(flagged), np.asarray(patches)
 
     return score

@@ -1,8 +1,7 @@
-"""A bank with its weights as one program that runs without this project: StableHLO, by `jax.export`.
+"""Exports a bank and its weights as one StableHLO program (`jax.export`), which runs without this project.
 
-The program takes a picture that is resized already, uint8 [S, S, 3], and gives its score, whether it is flagged, and
-the scores of its patches. It runs on CPUs and on NVIDIA GPUs; what JAX promises of such files holds for it: a later
-version of JAX reads them for half a year at least.
+The program takes a resized photo, uint8 [S, S, 3], and returns its score, whether it is flagged, and the scores of its
+patches. It runs on CPUs and NVIDIA GPUs. JAX guarantees that later versions can read the file for at least six months.
 """
 
 import hashlib
@@ -35,21 +34,20 @@ LOADER = "exported_scorer.py"
 
 
 def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array, Array, Array]]:
-    """The bank as a pure function of a resized picture, for the default device.
+    """The bank as a pure function of a resized photo, for the default device.
 
     Raises:
-        BankError: the bank holds whole images, whose scores are no pure function of a picture alone, or it is not for
-            squares of one size, or inspects a part of them.
+        BankError: the bank is exact, keeps the aspect of photos, or inspects only a part of each photo.
     """
     pool = bank.serving
     if not isinstance(pool, Pool):
-        raise BankError("an exact bank is not exported; make a compact one, --config.bank.kind=compact")
+        raise BankError("an exact bank cannot be exported; make a compact one, --config.bank.kind=compact")
     if bank.frame.fit != "squeeze":
         raise BankError(
-            "a bank whose pictures keep their aspect is not exported; make it with config.backbone.fit=squeeze"
+            "a bank whose photos keep their aspect cannot be exported; make it with config.backbone.fit=squeeze"
         )
     if bank.roi is not None:
-        raise BankError("a bank that inspects a part of each picture is not exported; make it without config.data.roi")
+        raise BankError("a bank with a region of interest cannot be exported; make it without config.data.roi")
     model = replace(bank.backbone.model, route="portable")
     backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
     prepared, grid = pool.prepared, bank.frame.grid
@@ -81,16 +79,16 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
     """Writes the program, and beside it a module that loads it.
 
     Args:
-        bank: a compact one.
-        path: of the program.
+        bank: a compact bank.
+        path: file of the program.
 
     Returns:
-        the module.
+        the path of the module.
 
     Raises:
         BankError: see `scorer`.
-        MissingPackage: JAX writes such files by flatbuffers, which is not installed.
-        OSError: it cannot be written.
+        MissingPackage: flatbuffers is not installed, which JAX needs for the export.
+        OSError: a file cannot be written.
     """
     function = scorer(bank)
     try:
@@ -101,7 +99,7 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
     shape = jax.ShapeDtypeStruct((height, width, 3), jnp.uint8)
     data = export.export(jax.jit(function), platforms=PLATFORMS)(shape).serialize()
     with whole_file(path) as name:
-        # at the end: JAX reads the file all the same
+        # JAX ignores the digest at the end of the file
         Path(name).write_bytes(data + hashlib.blake2b(data, digest_size=DIGEST).digest())
     loader = Path(path).with_name(LOADER)
     with whole_file(loader) as name:

@@ -32,14 +32,14 @@ from codegraph_jax.similarity.query import query_options
 FORMAT = 6
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
-"""Patches of a photo, pixels along the side of what the backbone sees, degrees, and images in a batch: far more than a
-set needs, and few enough for the memory of a computer."""
+"""Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
+batch size. They are far above real banks."""
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-"""What values of the wrong kind raise where they are read."""
+"""Errors that values of a wrong type raise."""
 
 
 class BankError(UserError):
-    """A file that is no reference bank, or one that does not fit the weights."""
+    """The file is not a reference bank, or does not match the weights."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +47,23 @@ class StoredBank:
     """The references of a set, and its threshold.
 
     Attributes:
-        settings: the backbone that the features come from.
-        weights: its weights, as `Backbone.weights` says, or what of it is the same everywhere.
-        references: what a new image is held against.
-        tokens: type to which patch tokens are rounded before they are.
-        patterns: what recurred in the set, what it is taken for, and how often it was seen.
-        calibration: thresholds, p-values and flags of the set's n images as this bank scores them.
-        calibration_set: what it remembers of the set.
-        history: its beginning, and one revision for each time that it was extended.
-        scale: scores that heat maps draw as nothing and as full colour.
-        value_range: how samples that do not have 8 bits are shown, as in the set; None: the set had none.
-        frame: how photographs become grids of patches.
-        roi: what of every photograph is inspected, stretched over each; None: everything.
+        settings: settings of the backbone.
+        weights: identity of the weights, see `Backbone.weights`.
+        references: the references with which new images are compared.
+        tokens: type to which patch tokens are rounded before the comparison.
+        patterns: recurring patterns of the set, with their verdicts and frequencies.
+        calibration: thresholds, p-values and flags of the set's n images, scored by this bank.
+        calibration_set: scores and peak patches of the set.
+        history: the first revision, and one for each extension.
+        scale: scores at which the colours of heat maps begin and end.
+        value_range: conversion of samples that do not have 8 bits, as in the set; None: the set had none.
+        frame: how photos become grids of patches.
+        roi: the inspected region, stretched over every photo; None: everything.
         variant: name of the score (`scoring.variants`).
-        marks: patterns known from single photos that a person has judged; the last revision says which of them count.
-        product: what the photos of the set have in common.
-        stored_as: type of the patch tokens in the file that it was read from.
-        largest: pixels of the largest photograph of the set; 0 where it is not known.
+        marks: patterns from single photos with an answer; the last revision lists those in use.
+        product: features that identify the product of the set.
+        stored_as: type of the patch tokens in the file.
+        largest: pixels of the largest photo of the set; 0 if it is not known.
     """
 
     settings: BackboneConfig
@@ -88,12 +88,12 @@ class StoredBank:
         """Writes the bank.
 
         Args:
-            path: a .safetensors file; one that is there is replaced.
-            dtype: of the patch tokens or vectors: `float16`, `bfloat16` or `float32`. float16 moves scores by less than
-                1e-3.
+            path: a .safetensors file, which is replaced if it exists.
+            dtype: type of the stored patch tokens or vectors: `float16`, `bfloat16` or `float32`. float16 changes
+                scores by less than 1e-3.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         references = self.references
         of_kind: dict[str, Any]
@@ -115,7 +115,7 @@ class StoredBank:
             tensors["roi"] = self.roi
         about = {
             "format": FORMAT,
-            # the path of the weights is left out: it may be private, and means nothing on another machine
+            # the path of the weights is omitted: it may be private, and is useless on another machine
             "backbone": asdict(replace(self.settings, weights="random" if self.settings.weights == "random" else "")),
             "weights": weights_identity(self.weights),
             "tokens": str(self.tokens),
@@ -140,20 +140,20 @@ class StoredBank:
 
     @classmethod
     def read(cls, path: str) -> "StoredBank":
-        """What `save` has written.
+        """Reads a bank that `save` has written.
 
         Raises:
-            BankError: there is no such file, or it is no bank.
+            BankError: the file does not exist, or is not a bank.
         """
         about, tensors = _contents(path)
         try:
-            reason = _open_door(about, tensors)
+            reason = _passes_everything(about, tensors)
             bank = _bank(about, tensors)
         except (*MALFORMED, RecursionError) as error:
             _refuse(path, f"{type(error).__name__}: {error}")
         if reason:
             _refuse(path, reason)
-        if reason := _too_much(bank):
+        if reason := _too_large(bank):
             _refuse(path, reason)
         if reason := bank.references.damage():
             _refuse(path, reason)
@@ -168,10 +168,10 @@ class StoredBank:
         return bank
 
 
-def _open_door(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
-    """Why a bank would let everything pass, whatever it shows; empty where it would not.
+def _passes_everything(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """The reason why a damaged bank would flag nothing; empty if there is none.
 
-    A comparison with what is no number is false, so that a score would never reach its threshold.
+    For example, a comparison with NaN is false, so that no score would reach the threshold.
     """
     if finite_or_none(about) != about:
         return "its settings are not all finite numbers"
@@ -180,31 +180,31 @@ def _open_door(about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> s
         if numbers and not all(
             np.isfinite(tensor[i : i + 64].astype(np.float32)).all() for i in range(0, len(tensor), 64)
         ):
-            return f"its tensor {name} holds what is no finite number"
+            return f"its tensor {name} holds values that are not finite"
     calibration = about.get("calibration")
-    # a share of 0 images is the only way to flag nothing
+    # only the rule "share" may have no threshold
     if isinstance(calibration, dict) and calibration.get("threshold") is None and calibration.get("rule") != "share":
         return "it has no threshold"
     if "roi" in tensors and not tensors["roi"].any():
         return "nothing of a photo would be inspected"
     if "removed" in tensors and tensors["removed"].size and tensors["removed"].all():
-        return "none of its patches serves"
+        return "none of its patches is used"
     return ""
 
 
-def _too_much(bank: StoredBank) -> str:
-    """What would take all memory or time; empty where nothing would."""
+def _too_large(bank: StoredBank) -> str:
+    """The value that would exhaust memory or time; empty if there is none."""
     height, width = bank.frame.grid
     degrees = bank.references.options.degrees
     if height * width > MOST_PATCHES:
         return f"its photos have {height} x {width} patches"
-    # a neighbourhood far larger than the grid is damage; the default of 5 fits any grid
+    # a neighbourhood much larger than the grid means damage
     if max(degrees) > 2 * (height + width) + 1 or len(set(degrees)) < len(degrees) or len(degrees) > MOST_DEGREES:
         return "its degrees do not fit its tensors"
     if bank.settings.image_size > MOST_PIXELS:
-        return f"its backbone sees {bank.settings.image_size:,} pixels a side"
+        return f"the input size of its backbone is {bank.settings.image_size:,} pixels"
     if bank.settings.batch_size > MOST_IMAGES:
-        return f"it takes {bank.settings.batch_size:,} images at once"
+        return f"its batch size is {bank.settings.batch_size:,} images"
     return ""
 
 
@@ -257,13 +257,13 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
 
 
 def _refuse(path: str, reason: str) -> NoReturn:
-    raise BankError(f"{path}: no reference bank ({reason}); make one with --config.bank.save={path}")
+    raise BankError(f"{path}: is not a reference bank ({reason}); make one with --config.bank.save={path}")
 
 
 def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What the file says of itself, and its tensors."""
+    """The metadata and the tensors of a file."""
     if not Path(path).is_file():
-        raise BankError(f"{path!r}: no such file; make it with --config.bank.save={path or 'FILE.safetensors'}")
+        raise BankError(f"{path!r}: does not exist; make it with --config.bank.save={path or 'FILE.safetensors'}")
     try:
         tensors, about = read_tensors(path)
     except (*READ_ERRORS, DamagedTensors, RecursionError) as error:

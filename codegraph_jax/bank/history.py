@@ -1,4 +1,4 @@
-"""What has happened to a bank since a run made it: which parts a person has approved, and when."""
+"""The revisions of a bank: its beginning, and the answers to parts that have extended it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from jaxtyping import Bool, Int
 from codegraph_jax.scoring.threshold import Calibration
 
 MOST_PARTS = 64
-"""Approved parts that serve; of more the oldest leave. The set that made the bank stays."""
+"""Number of approved parts in use, the newest ones, in addition to the bank's set."""
 KEPT_PARTS = 3 * MOST_PARTS
-"""Approved parts that the file keeps, so that a bank can go back."""
+"""Number of approved parts in the file, so that a bank can return to an earlier revision."""
 
 
 @dataclass(frozen=True)
 class BankRevision:
-    """One extension of a bank, or its beginning.
+    """One revision of a bank: its beginning, or an extension.
 
     Attributes:
-        when: ISO 8601, UTC; empty where it is not known.
-        names: what the approved parts are called; empty of the beginning.
-        keys: digests of their pixels, in hexadecimal digits.
-        last: number of the last part that was approved until then, from 1 over all extensions; 0 of the beginning.
-        calibration: from then on.
-        marks: places of the bank's marks that count from then on.
-        defective: the parts were called defective, and are no references.
+        when: ISO 8601, UTC; empty if it is not known.
+        names: names of the parts; empty for the beginning.
+        keys: digests of the parts' pixels, hexadecimal.
+        last: number of the last approved part so far, counted from 1 over all revisions; 0 for the beginning.
+        calibration: calibration from this revision on.
+        marks: indices of the bank's marks in use from this revision on.
+        defective: whether the parts were called defective; they are then not references.
     """
 
     when: str
@@ -38,7 +38,7 @@ class BankRevision:
     defective: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """The revision for JSON; `from_json` restores it."""
         return {
             "when": self.when,
             "names": list(self.names),
@@ -51,7 +51,7 @@ class BankRevision:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "BankRevision":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """The revision from `as_json`; wrong values raise one of `file.MALFORMED`."""
         names, keys = (tuple(str(value) for value in values[name]) for name in ("names", "keys"))
         calibration = Calibration.from_json(values["calibration"], np.zeros(0), np.zeros(0, bool))
         marks, defective = tuple(int(place) for place in values["marks"]), bool(values["defective"])
@@ -59,9 +59,9 @@ class BankRevision:
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
-    """Numbers of the approved parts that were called defective later on.
+    """Numbers of the approved parts that were later called defective.
 
-    Answers to photos of the set come from its report: these have no number, and their revisions do not raise `last`.
+    Answers to photos of the set come from its report; these photos have no number, and do not change `last`.
     """
     numbers: dict[str, int] = {}
     found: set[int] = set()
@@ -74,10 +74,10 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
 
 
 def serving(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """Which entries of a bank new images are compared with after the last revision.
+    """The entries of a bank that are in use after the last revision.
 
     Args:
-        parts: number of the approved part that each entry comes from; 0: from the set.
+        parts: number of the approved part of each entry; 0: from the set.
         history: revisions of the bank.
     """
     last = history[-1].last

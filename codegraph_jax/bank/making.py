@@ -1,4 +1,4 @@
-"""How a run makes a reference bank."""
+"""Makes a reference bank from a detection run."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,13 +38,13 @@ from codegraph_jax.similarity.query import query_options
 
 
 class BankInputs(NamedTuple):
-    """What a run knows when it makes a bank.
+    """Results of a run from which a bank is made.
 
     Attributes:
-        comparison: of all images of the run.
-        found: what recurs in the set.
-        taken_out: what must not serve as a reference.
-        decided: score, threshold and flags of the run's own photos.
+        comparison: comparison of all images of the run.
+        found: recurring patterns of the set.
+        taken_out: patches that must not be used as references.
+        decided: score, threshold and flags of the run's photos.
     """
 
     comparison: Comparison
@@ -54,34 +54,34 @@ class BankInputs(NamedTuple):
 
 
 def check_bank(config: Config, references: int) -> None:
-    """Refuses settings of which no bank can be made.
+    """Checks that a bank can be made with these settings.
 
     Args:
         config: settings of the run.
-        references: how many the bank shall hold.
+        references: number of references in the bank.
 
     Raises:
-        ConfigError: with the setting at fault.
+        ConfigError: names the invalid setting.
     """
     require_several("bank.references", references)
     if config.similarity.radius and config.bank.kind == "compact":
         raise ConfigError(
-            "config.bank.kind: a compact bank does not know where its patches lay, so that config.similarity.radius "
-            "has no meaning for it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
+            "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
+            "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
         )
 
 
 def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: int) -> ReferenceBank:
-    """A bank of a set; every process ends with the same.
+    """A bank of a set; the same in every process.
 
-    The threshold is learnt from the scores of the set as the bank gives them, without the patches that show a recurring
-    defect: by the references alone, or of each image by a pool to which it has given nothing.
+    The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses
+    its references only, a compact bank scores each image by a pool from other images.
 
     Args:
         config: settings of the run.
-        backbone: of the run.
-        inputs: what the run knows.
-        wanted: how many references a bank of whole images holds, chosen by their content from those of the set.
+        backbone: backbone of the run.
+        inputs: results of the run.
+        wanted: number of references of an exact bank, chosen by their content.
     """
     config, inputs = _as_decided(config, inputs)
     comparison, own, decided = inputs.comparison, inputs.comparison.own, inputs.decided
@@ -98,11 +98,11 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     raw = image_scores(lowered, placement.frame.size, placement.contents())
     calibration = calibration.of(raw, proven | known)
     calibration_set = CalibrationSet(
-        raw.astype(np.float64), proven, _standouts(comparison, lowered, ~calibration.flagged)
+        raw.astype(np.float64), proven, _peak_patches(comparison, lowered, ~calibration.flagged)
     )
     low, high = scale_ends(placement.judged_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
-        # a density lies higher above its own median than a mean of distances: usual peaks would look like something
+        # the peaks of a density are higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     images = comparison.features.image_features[:own]
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
@@ -128,7 +128,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
 
 
 def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[BankRevision, ...]:
-    """The set, and what a person has said of its photos."""
+    """The first revision, and revisions for the answers to photos of the set."""
     history = [BankRevision("", (), (), 0, calibration, tuple(range(marks)))]
     for defective in (False, True):
         photos = [p for p in answers.photos.values() if p.verdict is not None and p.defective is defective]
@@ -139,7 +139,7 @@ def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Ba
 
 
 def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
-    """Settings and distances of the score that was chosen, so that the bank scores by it."""
+    """The settings and the comparison for the score that the run has chosen."""
     chosen, comparison = variant(inputs.decided.variant), inputs.comparison
     if chosen.few:
         fraction = min(FEW, config.scoring.fraction)
@@ -157,7 +157,7 @@ def _calibrated(
     config: Config,
     inputs: BankInputs,
 ) -> Calibration:
-    """The thresholds of the set as the bank scores it: by the same answers, or for as many photos, as the run's own."""
+    """The calibration of the set by the bank's scores, with the same answers or number of flagged photos as the run."""
     scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
     calibration = calibrate(scores, config.threshold, proven)
     rule = decided.calibration.rule
@@ -178,7 +178,7 @@ def _calibrated(
 
 
 def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceImages, Float[np.ndarray, "n p"]]:
-    """Some images of the set, and how all of them score by these."""
+    """The references of an exact bank, and the patch scores of the set."""
     comparison, taken_out = inputs.comparison, inputs.taken_out
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
     references, features = comparison.references[subset.columns], comparison.features
@@ -196,14 +196,14 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
 
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
-    """Some patches of the set, and how its images score by pools of the others' patches."""
+    """The pool of a compact bank, and the held-out patch scores of the set."""
     comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
     mean, judged = mean_over_layers(scores), comparison.features.placement.judged
     ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.unusual
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
-    # what stands out is no reference; where that leaves nothing, there is nothing else
+    # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~taken_out.removed[:own] & ordinary
     allowed &= ~inputs.found.proven(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
@@ -214,10 +214,10 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
 def _own_scores(
     comparison: Comparison, found: Consistency, taken_out: Filter, fraction: float
 ) -> list[Float[np.ndarray, "r n p"]]:
-    """Scores of the patches as a pool takes them: no lower than the images give them that show no recurring defect.
+    """Patch scores for a pool: the greater of the scores with and without the members of recurring defects.
 
-    The members of a recurring defect make it and its surroundings look normal, also in images that are not known as
-    members. As they give no patches, they must not make those of others look ordinary either.
+    Members of a recurring defect lower the scores of the defect and its surroundings, also in other images. A pool has
+    no patches of members, so its scores must not be lowered by them either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
@@ -228,10 +228,12 @@ def _own_scores(
     return [np.maximum.reduce(layer) for layer in zip(*scores)]
 
 
-def _standouts(comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]) -> PeakPatches:
-    """Where the images that passed differ most from the others, in every process the same."""
+def _peak_patches(
+    comparison: Comparison, maps: Float[np.ndarray, "n h w"], passed: Bool[np.ndarray, " n"]
+) -> PeakPatches:
+    """Peak patches of the images that passed; the same in every process."""
     features, grid = comparison.features, comparison.options.grid
-    # by content: nothing must depend on how the images were listed
+    # ordered by content, so that results do not depend on the order of the images
     chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
@@ -249,7 +251,7 @@ def _tests(
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[Dependence]:
-    """How the recurring defects are recognised by the references of the bank, all of their patches serving."""
+    """Tests that recognise the recurring defects with the references of the bank."""
     members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
     if not members:
         return []
@@ -259,13 +261,13 @@ def _tests(
 
 
 def _patterns(found: Consistency, images: int) -> list[Pattern]:
-    """What recurs and can be known again, with how many of the set's images show it."""
+    """Recurring patterns that can be recognised, with their frequencies in the set."""
     patterns = (found.pattern(number, images) for number in range(1, found.highest + 1))
     return [pattern for pattern in patterns if pattern]
 
 
 def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator[Float[np.ndarray, "b R p"]]:
-    """Of some images of the set at a time: a copy of all tables would be large."""
+    """Mean distances, for a few images of the set at a time to limit memory."""
     tables = comparison.tables.host()
     size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
     for start in range(0, comparison.own, size):

@@ -1,4 +1,4 @@
-"""Patches that stand out, as they are told from each other: by what, and how far, they differ from what is normal."""
+"""Peak patches: the patches of an image with the greatest scores, compared by their feature vectors."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,18 @@ from safetensors.numpy import save as save_tensors
 from scipy import ndimage
 
 PLACES = 3
-"""Patches of an image that are kept, each the greatest within APART patches."""
+"""Number of peak patches per image."""
 APART = 5
+"""Side in patches of the neighbourhood in which a peak patch has the greatest score."""
 
 
 @dataclass(frozen=True)
 class PeakPatches:
-    """Some patches of one image, or of several.
+    """Peak patches of one or several images.
 
     Attributes:
-        vectors: unit vectors, as `signature.patch_vectors` makes them [m, d].
-        scores: their distance to what is normal [m].
+        vectors: unit vectors from `signature.patch_vectors` [m, d].
+        scores: patch scores, the distances to normal patches [m].
     """
 
     vectors: Float[np.ndarray, "m d"]
@@ -29,47 +30,47 @@ class PeakPatches:
     def of(
         cls, vectors: Float[np.ndarray, "p d"], scores: Float[np.ndarray, "h w"], least: float = 0.0
     ) -> "PeakPatches":
-        """The peaks of an image's scores from `least` on.
+        """The peak patches of an image.
 
         Args:
-            vectors: of all its patches.
-            scores: of all its patches.
-            least: in the unit of the scores.
+            vectors: vectors of all patches.
+            scores: scores of all patches.
+            least: least score of a peak patch.
         """
         chosen = peaks(scores, least)
         return cls(vectors[chosen], scores.ravel()[chosen])
 
     @classmethod
     def nothing(cls, width: int) -> "PeakPatches":
-        """None, of vectors of so many numbers."""
+        """No peak patches, for vectors of this length."""
         return cls(np.zeros((0, width), np.float32), np.zeros(0, np.float32))
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def to_bytes(self) -> bytes:
-        """For a file; `from_bytes` reads it."""
+        """The peak patches as bytes; `from_bytes` restores them."""
         return bytes(
             save_tensors({"vectors": self.vectors.astype(np.float16), "scores": np.asarray(self.scores, np.float32)})
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PeakPatches":
-        """What `to_bytes` gave."""
+        """The peak patches from `to_bytes`."""
         tensors = load_tensors(data)
         return cls(tensors["vectors"].astype(np.float32), tensors["scores"])
 
     def alikeness(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
-        """Distance of each patch to each of another set, as a share of their distance to what is normal.
+        """Distances to the patches of another set, relative to the scores: |y - z| / sqrt(s(y) s(z)).
 
-        |y - z| / sqrt(s(y) s(z)): about 0.7 where both show the same thing, above 1 where they do not.
+        About 0.7 for two patches of the same defect, above 1 for different ones.
         """
         squares = np.maximum(2 - 2 * self.vectors @ other.vectors.T, 0)
         alike: Float[np.ndarray, "a b"] = np.sqrt(squares / np.maximum(np.outer(self.scores, other.scores), 1e-12))
         return alike
 
     def unlike(self, known: "PeakPatches", limit: float) -> "PeakPatches":
-        """Those that are not so alike to anything known."""
+        """The patches whose `alikeness` to all known patches is above a limit."""
         if not len(known) or not len(self):
             return self
         new = self.alikeness(known).min(axis=1) > limit
@@ -77,7 +78,7 @@ class PeakPatches:
 
 
 def peaks(scores: Float[np.ndarray, "h w"], least: float) -> Int[np.ndarray, " m"]:
-    """Patches with the greatest scores from `least` on, each the greatest around it, the greatest of all first."""
+    """Indices of the peak patches with scores of `least` or more, by descending score."""
     greatest = ndimage.maximum_filter(scores, APART, mode="nearest")
     found = np.flatnonzero(((scores >= greatest) & (scores >= least)).ravel())
     return found[np.argsort(-scores.ravel()[found], kind="stable")][:PLACES]

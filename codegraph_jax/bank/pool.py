@@ -1,15 +1,15 @@
-"""References of the compact kind: some patches of a set in one pool, each with the score that it has itself. [ours]
+"""The references of a compact bank: a pool of patches of the set, each with its own score in the set. [ours]
 
-By mutual scoring a patch x is scored by the mean of its distances to the images that are nearest to it. Where y is a
-patch of the set whose own score is s(y), the triangle inequality bounds that by |x - y| + s(y); between vectors of many
-dimensions, whose differences are nearly at right angles, sqrt(|x - y|^2 + s(y)^2) is close to it. Several patches of
-the pool that are near are stronger evidence for x than one is; so the pool is a kernel density,
+Mutual scoring gives a patch x the mean of its distances to the nearest images. For a patch y of the set with the score
+s(y), the triangle inequality bounds this mean by |x - y| + s(y); for vectors of many dimensions, whose differences are
+nearly orthogonal, it is close to sqrt(|x - y|^2 + s(y)^2). Several near patches are stronger evidence that x is normal
+than one, so the score is a kernel density:
 
-    score(x)^2 = -2 / b log mean over y of exp(-b / 2 (|x - y|^2 + s(y)^2)),    b = SHARPNESS / median of s(y)^2,
+    score(x)^2 = -2 / b log mean over y of exp(-b / 2 (|x - y|^2 + s(y)^2)),    b = SHARPNESS / median of s(y)^2.
 
-which lies above the least of the |x - y|^2 + s(y)^2 and near it. That is one product a degree and layer, where the mean
-over R images needs R. A patch that is like a defect of the set gets the score of that defect: what stands out does no
-harm in a pool. Held against the least alone, against other values of SHARPNESS and against distances without s(y):
+It lies slightly above the least |x - y|^2 + s(y)^2. It takes one matrix product per degree and layer, where the mean
+over R images takes R. A patch that resembles a defect of the set gets the score of that defect, so anomalous patches in
+the pool do no harm. Comparisons with the minimum, other values of SHARPNESS, and distances without s(y):
 benchmarks/log/line.md, "Compact bank".
 """
 
@@ -33,11 +33,11 @@ from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
 
 SHARPNESS = 10.0
-"""At 5 textures are told apart better and objects worse; from 40 on the nearest patch alone counts."""
+"""With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
 EACH = 64
-"""Patches that an approved part may add."""
+"""Greatest number of patches that an approved part adds."""
 SMALLEST = 1e-6
-"""Squares are clamped here before something is divided by them."""
+"""Lower bound of squares before a division."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Pool:
     Attributes:
         options: degrees, grid and precision of the distances.
         vectors: unit vectors of k patches in each layer and degree; l arrays [r, k, c].
-        own: the score that each patch has in the set, a distance [l, r, k].
-        parts: number of the approved part that each patch comes from; 0 of those of the set, which come first [k].
+        own: score of each patch in the set, a distance [l, r, k].
+        parts: number of the approved part of each patch; 0 for patches of the set, which come first [k].
     """
 
     options: TileOptions
@@ -61,22 +61,22 @@ class Pool:
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """Number of layers."""
         return len(self.vectors)
 
     def at(self, history: Sequence[BankRevision]) -> "Pool":
-        """The patches that new images are compared with after the last revision of a history."""
+        """The patches in use after the last revision of a history."""
         return self._only(serving(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":
-        """Without parts that were approved later, and with no more than `kept` of the others."""
+        """The pool with the last `kept` approved parts up to number `last`."""
         return self._only((self.parts == 0) | ((self.parts <= last) & (self.parts > last - kept)))
 
     def extended(self, layers: Sequence[Float[np.ndarray, "n p c"]], first: int) -> "Pool":
-        """With some patches of n approved parts besides, the first of which has this number.
+        """The pool extended by patches of n approved parts, numbered from `first`.
 
-        Of each part those enter that the pool finds unusual, as far as they stand for the others. A person has said
-        that they are normal, so their own scores are those of an ordinary patch of the pool.
+        A part adds representative patches among those with a score above the median. They get the median score, since
+        the part was approved.
         """
         ordinary = np.median(self.own[:, :, self.parts == 0], axis=2)
         added = []
@@ -103,17 +103,17 @@ class Pool:
         return Pool(self.options, vectors, self.own[:, :, chosen], self.parts[chosen])
 
     def patch_vectors(self) -> list[np.ndarray]:
-        """Unit vectors of all patches of the set as one array [k, d], nearly as signatures compare them."""
+        """Approximate unit vectors of all patches of the set for signatures, in one array [k, d]."""
         degree = int(np.argmin([abs(degree - DEGREE) for degree in self.options.degrees]))
         own = [np.asarray(layer[degree][self.parts == 0], np.float32) for layer in self.vectors]
         return [np.concatenate(own, axis=-1) / np.float32(np.sqrt(len(own)))]
 
     def arrays(self) -> list[np.ndarray]:
-        """All that an image is held against."""
+        """All arrays that scores depend on."""
         return [*self.vectors, self.own]
 
     def damage(self) -> str:
-        """What does not fit together; empty where everything does."""
+        """The first inconsistency of the arrays and settings; empty if there is none."""
         fitting = self.own.ndim == 3 and self.own.shape[:2] == (len(self.vectors), len(self.options.degrees))
         if not self.vectors or not self.own.size or not fitting:
             return "its settings do not fit its tensors"
@@ -121,11 +121,11 @@ class Pool:
             return "its tensors do not fit together"
         if self.parts.shape != self.own.shape[2:] or not (np.diff(self.parts) >= 0).all() or self.parts.min() != 0:
             return "its history does not fit its tensors"
-        return "" if np.isfinite(self.own).all() and not self.options.radius else "its scores are no numbers"
+        return "" if np.isfinite(self.own).all() and not self.options.radius else "its scores are not finite"
 
     @cached_property
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
-        """What `pool_scores` takes of a pool, on the device."""
+        """Arguments of `pool_scores`, on the device."""
         dtype, squares = _product_type(self.options), np.square(self.own)
         sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), SMALLEST)
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.vectors)
@@ -140,7 +140,7 @@ class Pool:
 
 
 def degree_vectors(tokens: Float[Array, "p c"], options: TileOptions) -> list[Shaped[Array, "p c"]]:
-    """Unit vectors of the patches of one image in each degree, of one layer, as products want them."""
+    """Unit vectors of the patches of one image in one layer, for each degree."""
     return [aggregate(tokens[None], degree, options.grid, _product_type(options))[0] for degree in options.degrees]
 
 
@@ -156,8 +156,8 @@ def pool_scores(
 
     Args:
         image: patch tokens of each layer.
-        vectors: of the pool in each layer, in the type that the products want.
-        squares: of the patches' own scores.
+        vectors: vectors of the pool in each layer, in the type of the products.
+        squares: squares of the pool's own scores.
         sharpness: b of each layer and degree.
         options: degrees, grid and precision.
     """

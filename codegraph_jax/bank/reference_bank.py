@@ -1,14 +1,14 @@
-"""A reference bank: what a set has taught, in one file that judges single new images.
+"""A reference bank: the references and the threshold of a set in one file, to score single new images.
 
     result = CoDeGraph(backbone="dinov2-base").detect(paths, bank_references=32)
     result.bank.save("parts.safetensors")
     bank = ReferenceBank.load("parts.safetensors")
     bank.score_samples(new_paths)
 
-By an exact bank a new image is scored as it would be by `detect(paths, added=new_paths)` with the bank's images as the
-only references: patches that show a recurring defect do not serve, and photographs of one and the same part do not
-serve each other. A compact bank (`bank.pool`) comes close to that in a tenth of the time or less. Either way the
-threshold is the one that the set's own scores gave, and what a person has called a harmless variant counts as normal.
+An exact bank scores a new image as `detect(paths, added=new_paths)` would with the bank's images as the only
+references: patches of a recurring defect are not used, nor are photos of the same part. A compact bank (`bank.pool`)
+gives similar scores in a tenth of the time or less. The threshold comes from the scores of the set, and patterns that
+were called harmless variants count as normal.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ from codegraph_jax.scoring.maps import content_maps, image_scores
 from codegraph_jax.scoring.variants import variant
 
 CHUNK = 16
-"""Images whose features wait in memory."""
+"""Number of images whose features are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +56,19 @@ class Inspection:
     """Scores of n new images; larger means more anomalous.
 
     Attributes:
-        kept: which of the given images these are (those that could be read) [n].
+        kept: indices of the images that could be read [n].
         skipped: (index, reason) of the images that could not be read.
         patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
         scores: greatest value of each image's anomaly map [n].
-        p_values: how often a normal image scores so high [n].
-        flagged: photos that reach the threshold of the bank, show a defect that a person has marked, or were called
-            defective themselves; those that were called good are not [n].
-        placement: where each photograph lies in its grid of patches, and what of it is judged.
-        shows: the number of the pattern that a patch shows, from 1 as the sightings have it; 0: none [n, h, w].
-        inspected: what of each image is inspected; empty: everything.
-        sightings: what recurred in the set of the bank, and in which of the n images it is seen again.
-        standouts: what stands out in each image, away from what shows a pattern; empty where it was not asked for.
-        foreign: the images look like another product than that of the bank.
+        p_values: share of normal images with such a score [n].
+        flagged: images that reach the threshold, show a marked defect, or were called defective, except those that
+            were called good [n].
+        placement: position of each photo in its grid of patches, and the patches that are inspected.
+        shows: number of the pattern on each patch, from 1 as in `sightings`; 0: none [n, h, w].
+        inspected: inspected region of each image; empty: everything.
+        sightings: the patterns of the bank, each with the images on which it was found.
+        peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
+        foreign: whether the images look like another product than the bank's.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -81,7 +81,7 @@ class Inspection:
     shows: Int[np.ndarray, "n h w"]
     sightings: tuple[PatternMatch, ...]
     inspected: Sequence[Inspected] = ()
-    standouts: Sequence[PeakPatches] = ()
+    peak_patches: Sequence[PeakPatches] = ()
     foreign: bool = False
 
     def __repr__(self) -> str:
@@ -90,10 +90,10 @@ class Inspection:
 
 @dataclass(frozen=True)
 class ReferenceBank(StoredBank):
-    """The references of a set, and its threshold, with the backbone that makes features to hold against them.
+    """The references and the threshold of a set, with the backbone that computes features.
 
     Attributes:
-        backbone: ready to run; the other attributes are those of `StoredBank`.
+        backbone: the loaded backbone; for the other attributes see `StoredBank`.
 
     Examples:
         >>> from codegraph_jax import CoDeGraph
@@ -118,20 +118,20 @@ class ReferenceBank(StoredBank):
         images: Sequence[Source],
         data: DataConfig | None = None,
         progress: Progress = lambda images: None,
-        standouts: float | None = None,
+        peaks_from: float | None = None,
     ) -> Inspection:
-        """Scores new images, each by the references alone.
+        """Scores new images, each against the references only.
 
         Args:
             images: as for `CoDeGraph.detect`.
-            data: how many threads decode, and what happens to unreadable images (default: they are skipped).
+            data: number of decoding threads, and the handling of unreadable images (default: skipped).
             progress: called with the number of images just done.
-            standouts: score from which patches are listed as standing out; None: they are not looked for.
+            peaks_from: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
-            UnreadableImage: an array has another type or shape; or a file cannot be decoded and `data.unreadable` is
+            UnreadableImage: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable` is
                 `error`.
-            BankError: a score is no finite number.
+            BankError: a score is not a finite number.
         """
         data, images = data or DataConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
@@ -162,9 +162,9 @@ class ReferenceBank(StoredBank):
             shows.append(self._recognise(features))
             if len(features.kept):
                 features_of.append(np.asarray(features.image_features, np.float32))
-            if standouts is not None:
+            if peaks_from is not None:
                 own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
-                found += self._standouts(features, own, shows[-1], standouts)
+                found += self._peak_patches(features, own, shows[-1], peaks_from)
         shown = np.concatenate(shows, axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
         clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
@@ -183,10 +183,10 @@ class ReferenceBank(StoredBank):
         p_values = self.calibration.normal_scores.p_values(raw)
         finite = np.isfinite(raw) & np.isfinite(p_values)
         if not finite.all():
-            # no comparison with such a score is true, so that the image would pass
+            # comparisons with NaN are false, so the image would pass
             number = int(np.concatenate(kept)[~finite][0])
             name = images[number] if isinstance(images[number], str | os.PathLike) else f"image {number}"
-            raise BankError(f"{name}: its score is no finite number; the bank or the weights are damaged")
+            raise BankError(f"{name}: its score is not a finite number; the bank or the weights are damaged")
         return Inspection(
             kept=np.concatenate(kept),
             skipped=skipped,
@@ -201,7 +201,7 @@ class ReferenceBank(StoredBank):
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
-            standouts=found,
+            peak_patches=found,
             foreign=self._foreign(np.concatenate(features_of)),
         )
 
@@ -211,35 +211,35 @@ class ReferenceBank(StoredBank):
         scikit-learn's `score_samples` of outlier detectors has the opposite sign.
 
         Raises:
-            UnreadableImage: one cannot be decoded; scores would no longer stand beside their images.
+            UnreadableImage: an image cannot be decoded.
         """
         return self.inspect(images, DataConfig(unreadable="error")).scores
 
     def maps(self, images: Sequence[Source], size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
-        """Anomaly maps of whole photographs, errors as `score_samples`.
+        """Anomaly maps of whole photos [n, a, b]; errors as for `score_samples`.
 
         Args:
             images: as for `inspect`.
-            size: pixels a side, or (height, width); default: that of the grid as the backbone sees it.
+            size: side in pixels, or (height, width); default: the size of the backbone's input.
         """
         inspection = self.inspect(images, DataConfig(unreadable="error"))
         return content_maps(inspection.patch_scores, size or self.frame.size, inspection.placement.contents())
 
     def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
-        """Whether each image reaches the threshold that the set has taught; errors as `score_samples`."""
+        """Whether each image is flagged; errors as for `score_samples`."""
         return self.inspect(images, DataConfig(unreadable="error")).flagged
 
     @classmethod
     def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":
-        """Reads a bank and finds the weights that it was made with.
+        """Reads a bank and loads its backbone.
 
         Args:
             path: a file that `save` has written.
-            weights: where they are, as `config.backbone.weights`; empty: the preset's own sources.
-            backbone: takes the place of `weights`.
+            weights: source of the weights, as `config.backbone.weights`; empty: the sources of the preset.
+            backbone: a loaded backbone, used instead of `weights`.
 
         Raises:
-            BankError: the file is no bank, or the weights are not those that it was made with.
+            BankError: the file is not a bank, or the bank was made with other weights.
             ConfigError: the weights cannot be found.
         """
         stored = StoredBank.read(path)
@@ -247,39 +247,39 @@ class ReferenceBank(StoredBank):
         backbone = backbone or load_backbone(settings)
         if weights_identity(backbone.weights) != stored.weights:
             raise BankError(
-                f"{path}: was made with weights {stored.weights!r}, and these are {backbone.weights!r}; give the "
+                f"{path}: was made with weights {stored.weights!r}, but these are {backbone.weights!r}; give the "
                 "former as config.backbone.weights, or make the bank again"
             )
         if len(backbone.blocks) != stored.references.depth:
             raise BankError(
-                f"{path}: holds {stored.references.depth} layers, and its settings name {len(backbone.blocks)}"
+                f"{path}: holds {stored.references.depth} layers, but its settings name {len(backbone.blocks)}"
             )
         if stored.frame.patch != backbone.preset.patch_size:
-            raise BankError(f"{path}: no reference bank (its patches are not those of {backbone.preset.name})")
+            raise BankError(f"{path}: is not a reference bank (its patch size is not that of {backbone.preset.name})")
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
         return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
 
     def extend(
         self, images: Sequence[Source], names: Sequence[str] = (), when: str = "", defective: bool = False
     ) -> "ReferenceBank":
-        """The bank with what a person says of some parts.
+        """The bank extended by answers to some parts.
 
-        Good parts become references, and what stands out in those that were flagged is harmless from now on; defective
-        ones are flagged from now on, and so are parts that show the same. The threshold stays as it is. The latest
-        answer counts: a mark of a defective part that is seen on a good one is forgotten, and the other way round; an
-        approved part that is called defective is no longer a reference. Of more than `history.MOST_PARTS` good parts
-        the oldest leave; the set that made the bank stays. Parts of which the same has been said already, pixel by
-        pixel, are passed over.
+        Good parts become references, and the anomalies of good parts that were flagged count as harmless from now on.
+        Defective parts, and parts that show the same defect, are flagged from now on. The threshold does not change.
+        The latest answer counts: a mark of a defective part that is found on a good part is removed, and vice versa; an
+        approved part that is called defective is no longer a reference. At most `history.MOST_PARTS` good parts are
+        used, the newest ones, in addition to the set. Parts (by their pixels) with the same answer as before are
+        skipped.
 
         Args:
             images: as for `inspect`.
-            names: what the parts are called; default: their files.
+            names: names of the parts; default: their files.
             when: ISO 8601.
-            defective: what the person says.
+            defective: whether the parts are defective.
 
         Raises:
-            UnreadableImage: one cannot be decoded; nothing is added.
-            BankError: nothing is left to add.
+            UnreadableImage: an image cannot be decoded; nothing is added.
+            BankError: all parts had the same answer before.
         """
         images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
@@ -289,7 +289,7 @@ class ReferenceBank(StoredBank):
         answered = self.answered
         new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
         if not new:
-            raise BankError("the same was said of these parts before")
+            raise BankError("these parts have the same answer already")
         layers = [np.asarray(layer)[new] for layer in features.layers]
         references, last = self.references, self.history[-1].last
         if not defective:
@@ -314,7 +314,7 @@ class ReferenceBank(StoredBank):
             judged = None if features.placement.judged is None else features.placement.judged[i]
             scores = self._of_variant(held.scores([layer[0] for layer in own], judged)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
-            # nothing is to be learnt from a good part that passes
+            # a good part that passes needs no mark
             if defective or raw >= self.calibration.threshold:
                 stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
                 verdict: Verdict = "defect" if defective else "variant"
@@ -326,19 +326,21 @@ class ReferenceBank(StoredBank):
         return replace(self, references=references, marks=tuple(found), history=history, largest=largest)
 
     def back_to(self, revision: int) -> "ReferenceBank":
-        """The bank as it was after a revision of its history, from 0.
+        """The bank after a revision of its history, counted from 0.
 
         Raises:
-            BankError: there is none, or what served then is no longer kept.
+            BankError: there is no such revision, or its references are no longer stored.
         """
         if not 0 <= revision < len(self.history):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
         needed = range(max(1, then.last - MOST_PARTS + 1), then.last + 1)
-        # an approved part that added nothing has no entry; those that were dropped were the oldest
+        # some approved parts have no entry, so compare numbers; only the oldest parts were dropped
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
-            raise BankError(f"what served after revision {revision} is no longer kept: the last {KEPT_PARTS} parts are")
+            raise BankError(
+                f"the references of revision {revision} are no longer stored; a bank keeps the last {KEPT_PARTS} parts"
+            )
         return replace(
             self,
             references=self.references.until(then.last, KEPT_PARTS),
@@ -347,7 +349,7 @@ class ReferenceBank(StoredBank):
         )
 
     def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
-        """The bank with a threshold that was given: a value, or a rate of false alarms; None: its own."""
+        """The bank with another threshold, given by a value or a false-alarm rate; None: unchanged."""
         if config is None:
             return self
         value = config.value or self.calibration.normal_scores.quantile(config.false_alarm_rate)
@@ -355,23 +357,23 @@ class ReferenceBank(StoredBank):
 
     @property
     def answered(self) -> dict[str, bool]:
-        """Parts that a person has called defective or good (False), by the digest of their pixels."""
+        """Answers (True: defective, False: good) by the digest of the part's pixels."""
         return {key: revision.defective for revision in self.history for key in revision.keys}
 
     @property
     def known(self) -> list[Pattern]:
-        """What is recognised: patterns of the set, and the marks of single photos that count now."""
+        """Patterns that are recognised: those of the set, and the marks in use."""
         return [*self.patterns, *(self.marks[place] for place in self.history[-1].marks)]
 
     @cached_property
     def serving(self) -> ReferenceImages | Pool:
-        """What of the references an image is held against now."""
+        """The references in use after the last revision."""
         return self.references.at(self.history) if self.history[-1].last else self.references
 
     def _of_variant(
         self, scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"] | None
     ) -> Float[np.ndarray, "n h w"]:
-        """Patch scores as the bank's variant has them, those of harmless patches lowered first."""
+        """Patch scores in the bank's variant, after the scores of harmless patches are lowered."""
         lowered = scores if clipped is None else clip_to_median(scores, clipped)
         return variant(self.variant).of_photo(lowered).reshape(-1, *self.frame.grid)
 
@@ -386,7 +388,7 @@ class ReferenceBank(StoredBank):
         name: str,
         held: ReferenceImages | Pool,
     ) -> Pattern | None:
-        """What stands out in a part, compared with the references that are held."""
+        """A pattern of the anomalous patches of a part; None if there are none."""
         patches = strongest(stands_out, scores)
         if not len(patches):
             return None
@@ -394,12 +396,12 @@ class ReferenceBank(StoredBank):
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
-        """Whether images look like another product than that of the bank."""
+        """Whether the images look like another product than the bank's."""
         return len(image_features) > 0 and not self.product.fits(image_features)
 
     @cached_property
     def name(self) -> str:
-        """The beginning of a digest of what the bank scores by: two banks of one name give the same verdicts."""
+        """A short digest of everything that verdicts depend on; banks with the same name give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
         for array in self.serving.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
@@ -410,26 +412,26 @@ class ReferenceBank(StoredBank):
         return digest.hexdigest()
 
     def extractor(self, workers: int = 2, unreadable: str = "error") -> Extractor:
-        """What makes features of images as the bank wants them."""
+        """The feature extractor of the bank."""
         settings = (self.frame, self.settings.batch_size, workers, unreadable, self.tokens)
         return _extractor(self.backbone, *settings)
 
     def _recognise(self, features: Features) -> Bool[np.ndarray, "s b p"]:
-        """Which patches of some images show which pattern."""
+        """Patches on which each pattern is found."""
         known = self.known
         if not known or not len(features.kept):
             return np.zeros((len(known), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)
         return np.stack([pattern.signature.shown(vectors) for pattern in known])
 
-    def _standouts(
+    def _peak_patches(
         self,
         features: Features,
         scores: Sequence[Float[np.ndarray, " p"]],
         shows: Bool[np.ndarray, "s b p"],
         least: float,
     ) -> Iterator[PeakPatches]:
-        """What stands out in each of some images, away from patches that show a pattern: neighbours tell of it too."""
+        """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, own in enumerate(scores):
             known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
@@ -440,8 +442,8 @@ class ReferenceBank(StoredBank):
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
-        """What of each photograph is inspected: by a place of the kind of `config.data.roi` or as in the set, and where
-        it has data."""
+        """The inspected region of each photo: `roi` (as `config.data.roi`) or the bank's region, without pixels that
+        have no data."""
         known = roi if roi else self.roi
         inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
@@ -452,5 +454,5 @@ class ReferenceBank(StoredBank):
 def _extractor(
     backbone: Backbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
 ) -> Extractor:
-    """Kept, since it holds a compiled program, which all banks of a backbone share."""
+    """A cached extractor, so that all banks of a backbone share its compiled program."""
     return Extractor(backbone, device_mesh(DevicesConfig(devices=1)), frame, batch_size, workers, unreadable, tokens)

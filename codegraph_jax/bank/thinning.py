@@ -1,9 +1,9 @@
-"""Which patches of a set a compact bank keeps. [ours]
+"""Selects the patches of a compact bank. [ours]
 
-Greedy k-centre selection (Gonzalez 1985; for patch features PatchCore, arXiv:2106.08265, section 3.2) takes next what
-lies farthest from all that is taken. Here every patch has a score of its own, and next comes the patch whose score the
-pool would overstate most: min over kept y of |x - y|^2 + s(y)^2, less s(x)^2. A patch that is like nothing else has a
-high score by itself and gains little from being kept; plain k-centre beside it: benchmarks/log/line.md, "Compact bank".
+Greedy k-centre selection (Gonzalez 1985; for patch features PatchCore, arXiv:2106.08265, section 3.2) adds the patch
+that is farthest from all selected ones. Here every patch has its own score, and the next patch is the one whose score
+the pool would overestimate most: min over selected y of |x - y|^2 + s(y)^2, minus s(x)^2. An isolated patch has a high
+score itself and gains little. Comparison with plain k-centre: benchmarks/log/line.md, "Compact bank".
 """
 
 from functools import partial
@@ -17,25 +17,25 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.core.matmul import inner_products
 
 DIMENSIONS = 128
-"""To which vectors are projected at random before they are compared (Johnson and Lindenstrauss; PatchCore does too)."""
+"""Dimensions of the random projection before the selection (Johnson and Lindenstrauss; as in PatchCore)."""
 SHORTLIST, TAKEN = 1024, 8
-"""In each round so many of the worst served patches are looked at, and so many of them taken one after the other: each
-round reads all patches once. TAKEN = 1 is the greedy selection itself."""
+"""In each round, which reads all patches once, TAKEN patches are selected from the SHORTLIST most overestimated ones.
+TAKEN = 1 is the exact greedy selection."""
 
 
 def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
-    """A random matrix that nearly keeps distances of vectors of `width` numbers."""
+    """A random projection that approximately preserves distances of vectors of `width` numbers."""
     drawn: np.ndarray = np.random.default_rng(seed).standard_normal((width, min(width, DIMENSIONS)))
     return np.asarray(drawn / np.sqrt(drawn.shape[1]), np.float32)
 
 
 def thin(vectors: Float[np.ndarray, "m e"], own: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
-    """Which patches a pool of `wanted` keeps, the most ordinary one first; all where there are no more.
+    """Indices of the selected patches, the one with the least score first; all if there are at most `wanted`.
 
     Args:
-        vectors: of m patches, perhaps projected.
-        own: square of each patch's own score, in the unit of the squared distances.
-        wanted: at least 1.
+        vectors: vectors of m patches, which may be projected.
+        own: squared score of each patch, in the unit of the squared distances.
+        wanted: number of patches, at least 1.
     """
     if len(vectors) <= wanted:
         return np.argsort(own, kind="stable")
@@ -51,7 +51,7 @@ def _thin(vectors: Float[Array, "m e"], own: Float[Array, " m"], rounds: int) ->
     shortlist = min(SHORTLIST, len(own))
 
     def costs(chosen: Int[Array, " t"]) -> Float[Array, "m t"]:
-        """What each patch scores by each of the chosen ones, squared."""
+        """Squared score of each patch by each of the chosen ones."""
         products = inner_products(vectors, vectors[chosen], "float32")
         return jnp.maximum(lengths[:, None] + lengths[chosen] - 2 * products, 0) + own[chosen]
 

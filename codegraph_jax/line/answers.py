@@ -1,4 +1,4 @@
-"""What the server of a line answers."""
+"""Response models of the line's HTTP server."""
 
 from typing import Literal
 
@@ -7,76 +7,80 @@ from pydantic import BaseModel, ConfigDict, Field
 from codegraph_jax.core.names import shown
 from codegraph_jax.line.part import Alarm, Part
 
+KEY = "identifies the part: a photo that is sent again with this key is the same part"
+REASON = "why the inspection failed"
+VERDICT = "NOK: the part is flagged, or could not be inspected"
+
 
 class RegionOut(BaseModel):
-    """One flagged region, as in regions.json; pixels of the upright picture."""
+    """One flagged region, as in regions.json, in pixels of the upright photo."""
 
-    region: int = Field(description="number, from 1; that of the greatest peak first")
+    region: int = Field(description="number from 1, by descending peak")
     box: list[int] = Field(description="left, top, right, bottom; right and bottom are exclusive")
     polygon: list[list[list[float]]] = Field(description="outer edges: rings of [x, y]")
-    area: int = Field(description="pixels")
-    share: float = Field(description="of the picture's pixels")
-    peak: float = Field(description="greatest score in it")
-    mean: float = Field(description="mean score in it")
-    p_value: float = Field(description="how often a normal part has such a peak anywhere")
-    community: int | None = Field(description="number of the bank's pattern that most of it shows")
+    area: int = Field(description="area in pixels")
+    share: float = Field(description="area as a share of the photo")
+    peak: float = Field(description="greatest score in the region")
+    mean: float = Field(description="mean score in the region")
+    p_value: float = Field(description="share of normal parts with such a peak anywhere")
+    community: int | None = Field(description="number of the bank's pattern that covers most of the region")
 
 
 class AlarmOut(BaseModel):
-    """Something that a person should look at."""
+    """An alarm for the operator."""
 
     id: int
-    part: int = Field(description="the part that raised it")
+    part: int = Field(description="number of the part that raised the alarm")
     raised: str = Field(description="ISO 8601, UTC")
     kind: Literal["drift", "recurrence", "product"]
-    reason: str = Field(description="why nothing needs to be done, in a person's words; empty: nobody has said so")
+    reason: str = Field(description="the operator's reason for acknowledging the alarm; empty if not acknowledged")
     subject: str
     message: str
-    parts: list[int] = Field(description="the parts that show it")
-    sheet: str | None = Field(description="where its contact sheet is")
+    parts: list[int] = Field(description="numbers of the parts concerned")
+    sheet: str | None = Field(description="URL path of the contact sheet")
 
 
 class VerdictOut(BaseModel):
-    """What a controller needs of a part."""
+    """The verdict on a part, for a controller."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: int
-    key: str = Field(description="what makes it one part: sent again, it is the same")
+    key: str = Field(description=KEY)
     name: str
     status: Literal["judged", "failed"]
-    reason: str = Field(description="why it failed")
-    verdict: Literal["OK", "NOK"] = Field(description="NOK: it is flagged, or could not be judged")
+    reason: str = Field(description=REASON)
+    verdict: Literal["OK", "NOK"] = Field(description=VERDICT)
     score_raw: float | None
 
 
 class PartOut(BaseModel):
-    """One part and its verdict; fields of the same name as in scores.json mean the same."""
+    """One part and its verdict; fields that scores.json also has mean the same."""
 
     id: int
-    key: str = Field(description="what makes it one part: sent again, it is the same")
+    key: str = Field(description=KEY)
     name: str
-    verdict: Literal["OK", "NOK"] = Field(description="NOK: it is flagged, or could not be judged")
-    path: str = Field(description="file of its picture, on the server")
+    verdict: Literal["OK", "NOK"] = Field(description=VERDICT)
+    path: str = Field(description="file of the photo on the server")
     received: str = Field(description="ISO 8601, UTC")
-    judged: str = Field(description="ISO 8601, UTC")
+    judged: str = Field(description="time of the verdict, ISO 8601, UTC")
     status: Literal["judged", "failed"]
-    reason: str = Field(description="why it failed")
+    reason: str = Field(description=REASON)
     said: Literal["flagged", "look", "passed", "failed"] = Field(
-        description="what people read; look: it passes, and fewer than 1 in 20 good parts score as high"
+        description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score as high"
     )
-    answer: Literal["", "good", "defective"] = Field(description="what a person says of it")
-    bank: str = Field(description="which bank has judged it")
+    answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
+    bank: str = Field(description="name of the bank that scored the part")
     score_raw: float | None
-    p_value: float | None = Field(description="how often a normal part scores so high")
-    threshold: float | None = Field(description="scores from it on are flagged; none: nothing is flagged")
+    p_value: float | None = Field(description="share of normal parts with such a score")
+    threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
     flagged: bool | None
     width: int | None
     height: int | None
-    peak: list[float] = Field(description="where it scores highest, as shares of width and height")
-    shows: list[str] = Field(description="what it shows of what the bank knows")
+    peak: list[float] = Field(description="place of the greatest score, as shares of width and height")
+    shows: list[str] = Field(description="names of the bank's patterns found on the part")
     regions: list[RegionOut]
-    seconds: float | None = Field(description="that judging took")
+    seconds: float | None = Field(description="time that the inspection took")
     alarms: list[AlarmOut]
 
 
@@ -90,24 +94,24 @@ class ScoreOut(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request came to nothing."""
+    """The reason why a request failed."""
 
     detail: str
 
 
 class Summary(BaseModel):
-    """How the line stands."""
+    """Counts of the line."""
 
     judged: int
     flagged: int
     failed: int
-    waiting: int = Field(description="pictures that have come and are not judged yet")
+    waiting: int = Field(description="photos that wait for inspection")
     alarms: int = Field(description="number of the last alarm")
     last: int = Field(description="number of the last part")
 
 
 def alarm_out(alarm: Alarm) -> AlarmOut:
-    """An alarm as the server tells it."""
+    """The response for an alarm."""
     sheet = f"/alarms/{alarm.id}/sheet" if alarm.kind == "recurrence" else None
     return AlarmOut.model_validate(
         {name: getattr(alarm, name) for name in ("id", "part", "raised", "kind", "reason", "subject", "message")}
@@ -116,7 +120,7 @@ def alarm_out(alarm: Alarm) -> AlarmOut:
 
 
 def part_out(part: Part) -> PartOut:
-    """A part as the server tells it."""
+    """The response for a part."""
     names = (
         "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "p_value", "threshold",
         "flagged", "width", "height", "seconds", "answer",
@@ -126,7 +130,7 @@ def part_out(part: Part) -> PartOut:
         | {
             "verdict": _verdict(part),
             "said": part.verdict,
-            # names of files need not be Unicode
+            # file names need not be Unicode
             "key": shown(part.key),
             "name": shown(part.name),
             "path": shown(part.path),
@@ -140,7 +144,7 @@ def part_out(part: Part) -> PartOut:
 
 
 def verdict_out(part: Part) -> VerdictOut:
-    """The verdict alone."""
+    """The response for a controller."""
     return VerdictOut(
         id=part.id,
         key=shown(part.key),

@@ -1,4 +1,4 @@
-"""The HTTP server of a line: pictures in, verdicts out, and a page that shows what is going on."""
+"""The HTTP server of a line: takes photos, returns verdicts, and serves a status page."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,7 +34,7 @@ from codegraph_jax.line.reception import HOW, Reception, Refused
 from codegraph_jax.line.settings import WebSettings
 
 LAST_NUMBER = 2**63 - 1
-"""SQLite's."""
+"""Largest integer in SQLite."""
 PICTURE_BODY = {
     "required": True,
     "content": {
@@ -48,7 +48,7 @@ PICTURE_BODY = {
         },
     },
 }
-"""What `POST /parts` takes, as OpenAPI has it."""
+"""Body of `POST /parts` in OpenAPI."""
 Number = Annotated[int, Query(ge=0, le=LAST_NUMBER)]
 Fields = Annotated[
     Literal["all", "verdict"], Query(description="`verdict` leaves out regions, map and alarms, for a controller")
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Counts:
-    """Counters for Prometheus from the ledger, so that they go on after a restart."""
+    """Prometheus counters from the ledger, so that they continue after a restart."""
 
     def __init__(self, ledger: Ledger):
         self.ledger = ledger
@@ -80,20 +80,20 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
     """The application.
 
     Args:
-        inspector: that judges.
-        settings: limits.
-        token: that requests must carry as `Authorization: Bearer TOKEN`; empty: none.
+        inspector: inspects the parts.
+        settings: limits of the server.
+        token: the token that requests must carry as `Authorization: Bearer TOKEN`; empty: none is needed.
     """
     line, ledger = Reception(inspector, settings), inspector.ledger
     registry = CollectorRegistry()
     registry.register(_Counts(ledger))
     seconds = Histogram(
-        "codegraph_seconds", "Seconds from a picture at hand to its verdict.", registry=registry,
+        "codegraph_seconds", "Seconds from a photo to its verdict.", registry=registry,
         buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
     )  # fmt: skip
-    waiting = Gauge("codegraph_waiting", "Pictures that wait.", registry=registry)
+    waiting = Gauge("codegraph_waiting", "Photos that wait for inspection.", registry=registry)
     waiting.set_function(lambda: line.waiting)
-    threshold = Gauge("codegraph_threshold", "Score from which parts are flagged.", registry=registry)
+    threshold = Gauge("codegraph_threshold", "Least score that is flagged.", registry=registry)
     threshold.set(inspector.bank.calibration.threshold)
 
     @asynccontextmanager
@@ -104,11 +104,11 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
     app = FastAPI(
         title="Inspection of single parts",
         version="1",
-        description="Each part is judged by a reference bank: what a set of unlabelled pictures has taught.",
+        description="Each part is scored against a reference bank, which was made from a set of unlabelled photos.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        # they would lead to whatever the Host header says
+        # redirects would lead to the address in the Host header
         redirect_slashes=False,
     )
     app.state.line = line
@@ -126,8 +126,8 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
-        logger.warning("%s: the client has gone before its picture was there", request.scope["path"])
-        return JSONResponse({"detail": "the picture was cut off"}, 400)
+        logger.warning("%s: the client disconnected before its photo had arrived", request.scope["path"])
+        return JSONResponse({"detail": "the photo did not arrive completely"}, 400)
 
     @app.exception_handler(LedgerUnavailable)
     async def not_now(request: Request, error: LedgerUnavailable) -> Response:
@@ -136,43 +136,42 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": Problem, "description": description}
         for status, description in {
-            400: "the request is not understood",
+            400: "the request is invalid",
             401: "the token is missing or wrong",
-            503: "not now: try again after the seconds that Retry-After says",
+            503: "unavailable now: try again after the seconds in Retry-After",
         }.items()
     }
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "there is no such thing"}}
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "not found"}}
 
     @app.post(
         "/parts",
         response_model=PartOut | VerdictOut,
         responses=refusals
         | {
-            408: {"model": Problem, "description": "the picture took too long to arrive"},
-            413: {"model": Problem, "description": "the picture is too large"},
-            415: {"model": Problem, "description": "the body holds a picture, but not as its file has it"},
+            408: {"model": Problem, "description": "the photo took too long to arrive"},
+            413: {"model": Problem, "description": "the photo is too large"},
+            415: {"model": Problem, "description": "the body is encoded, instead of the bytes of the image file"},
             422: {
                 "model": PartOut | VerdictOut | Any,
-                "description": "the picture cannot be read, and the part is recorded as failed; or its key belongs to "
-                "another picture",
+                "description": "the photo cannot be read, and the part is recorded as failed; or the key was used for "
+                "another photo",
             },
         },
         openapi_extra={"requestBody": PICTURE_BODY},
     )
     async def judge(
         request: Request,
-        name: Annotated[str, Query(max_length=500, description="what people call the part")] = "",
+        name: Annotated[str, Query(max_length=500, description="name of the part")] = "",
         fields: Fields = "all",
         idempotency_key: Annotated[
             str,
             Header(
                 max_length=200,
-                description="what makes it one part: with the same picture the same verdict comes back, with another "
-                "picture it is refused",
+                description="identifies the part: the same photo gets the same verdict again, another photo is refused",
             ),
         ] = "",
     ) -> Any:
-        """Judges a part: the body is its picture, or a form with it."""
+        """Inspects a part. The body is the photo, or a form with the photo."""
         part = await line.judged(_unicode(idempotency_key), name, await line.read(request))
         if part.seconds is not None:
             seconds.observe(part.seconds)
@@ -185,12 +184,12 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         flagged: bool = False,
         fields: Fields = "all",
     ) -> list[PartOut | VerdictOut]:
-        """The last parts, the newest first."""
+        """The last parts, newest first."""
         return [_out(part, fields) for part in ledger.latest(limit, before, flagged)]
 
     @app.get("/scores", response_model=list[ScoreOut], responses=refusals)
     def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> list[ScoreOut]:
-        """The scores of the last parts, the oldest first: for charts."""
+        """The scores of the last parts, oldest first, for charts."""
         names = ("id", "score_raw", "threshold", "flagged")
         return [ScoreOut.model_validate(dict(zip(names, row))) for row in ledger.scores(limit)]
 
@@ -210,12 +209,12 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         response_class=Response,
     )
     async def picture(part: int) -> Response:
-        """Its picture, reduced."""
+        """The photo of a part, reduced in size."""
         found = await run_in_threadpool(_part, ledger, part)
         try:
             data = await line.preview(found)
         except UnreadableImage:
-            raise Refused(404, f"the picture of part {part} is gone or cannot be read") from None
+            raise Refused(404, f"the photo of part {part} no longer exists or cannot be read") from None
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     @app.get(
@@ -224,29 +223,29 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         response_class=Response,
     )
     def layer(part: int) -> Response:
-        """Its anomaly map, to be laid over the picture: a small PNG with transparency."""
+        """The anomaly map of a part, a small transparent PNG to lay over the photo."""
         found = _part(ledger, part)
         if found.layer is None:
             raise Refused(404, f"part {part} has no anomaly map")
         return Response(found.layer, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
-    conflict: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "nothing can be said of it"}}
+    conflict: dict[int | str, dict[str, Any]] = {409: {"model": Problem, "description": "the answer is not possible"}}
 
     @app.put("/parts/{part}/answer", response_model=PartOut, responses=refusals | missing | conflict)
     def answer(part: int, defective: bool) -> PartOut:
-        """What a person says of it: it and its like are judged so from now on, and the bank keeps it."""
+        """Sets the operator's answer. The bank stores it and applies it to parts that look alike."""
         return _answered(inspector, part, defective)
 
     @app.delete("/parts/{part}/answer", response_model=PartOut, responses=refusals | missing | conflict)
     def take_back(part: int) -> PartOut:
-        """Takes the last answer back."""
+        """Takes back the last answer."""
         return _answered(inspector, part, None)
 
     @app.put("/alarms/{alarm}/reason", response_model=AlarmOut, responses=refusals | missing)
     def acknowledge(
-        alarm: int, reason: Annotated[str, Query(min_length=1, max_length=500, description="in a person's words")]
+        alarm: int, reason: Annotated[str, Query(min_length=1, max_length=500, description="the operator's reason")]
     ) -> AlarmOut:
-        """Why an alarm needs nothing done, such as a new batch: it is not raised again for that."""
+        """Acknowledges an alarm with a reason, such as a new batch. It is not raised again for that."""
         found = inspector.acknowledge(alarm, reason) if abs(alarm) <= LAST_NUMBER else None
         if found is None:
             raise Refused(404, f"there is no alarm {alarm}")
@@ -254,7 +253,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
 
     @app.get("/alarms", response_model=list[AlarmOut], responses=refusals)
     def alarms(limit: Annotated[int, Query(ge=1, le=1000)] = 20, before: Number = 0) -> list[AlarmOut]:
-        """The last alarms, the newest first."""
+        """The last alarms, newest first."""
         return [alarm_out(alarm) for alarm in ledger.alarms(limit, before)]
 
     @app.get(
@@ -263,29 +262,29 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         response_class=FileResponse,
     )
     def sheet(alarm: int) -> Response:
-        """The contact sheet of an alarm that something recurs."""
+        """The contact sheet of a recurrence alarm."""
         found = ledger.alarm(alarm) if abs(alarm) <= LAST_NUMBER else None
         path = inspector.sheet(found) if found else None
         if path is None:
-            raise Refused(404, f"there is no sheet of an alarm {alarm}")
+            raise Refused(404, f"there is no contact sheet for alarm {alarm}")
         return FileResponse(path, media_type="image/png")
 
     @app.get("/summary", response_model=Summary, responses=refusals)
     def summary() -> Summary:
-        """How the line stands."""
+        """Counts of parts, waiting photos and alarms."""
         return Summary(
             **ledger.count(), waiting=line.waiting, alarms=ledger.last_alarm(), last=ledger.next_number() - 1
         )
 
     @app.get("/health", responses={503: {"model": Problem, "description": "verdicts cannot be recorded"}})
     def health() -> dict[str, str]:
-        """Whether parts can be judged and recorded."""
+        """Whether parts can be inspected and recorded."""
         inspector.check()
         return {"status": "ok"}
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=refusals)
     def metrics() -> Response:
-        """Figures for Prometheus."""
+        """Metrics for Prometheus."""
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     for place, (file, kind) in {
@@ -300,7 +299,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
 
 
 def _unicode(header: str) -> str:
-    """A header as its sender wrote it: most send UTF-8, which arrives as Latin-1."""
+    """A header decoded as UTF-8, which most clients send; Starlette decodes it as Latin-1."""
     try:
         return header.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -345,14 +344,14 @@ def _static(file: str, kind: str) -> Callable[[], Response]:
 
 
 def _listing(app: FastAPI) -> Callable[[], Response]:
-    """A page of plain text: browsers would fetch any other from elsewhere."""
+    """A plain-text list of all requests; FastAPI's own pages load scripts from the internet."""
 
     def listing() -> Response:
         lines = ["All requests; /openapi.json has every field.", ""]
         for place, operations in app.openapi()["paths"].items():
             for method, operation in operations.items():
                 lines.append(f"{method.upper():6} {place:24} {operation['description']}")
-        lines += ["", f"To judge a part, {HOW.replace('URL', '/parts')}"]
+        lines += ["", f"To inspect a part, {HOW.replace('URL', '/parts')}"]
         return PlainTextResponse("\n".join(lines) + "\n")
 
     return listing

@@ -1,4 +1,4 @@
-"""Rows of a ledger for images that were inspected together."""
+"""Ledger rows for images that were inspected as a batch."""
 
 import os
 from dataclasses import replace
@@ -12,18 +12,18 @@ from codegraph_jax.report.records import Record
 
 
 def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: str) -> Part:
-    """The row of an image that the bank has judged; `name` is what it is called."""
+    """The row of an image that was scored against the bank."""
     result = record.outcome.result
     part = replace(_blank(record.path, name), layer=picture.layer)
     content = result.placement.content(record.index)
-    seen = [s.pattern for s in result.consistency.sightings if record.index in s.images]
+    patterns = [match.pattern for match in result.consistency.sightings if record.index in match.images]
     return judged_part(
         part,
         bank,
         (record.score_raw, record.p_value, record.flagged),
         (picture.image_width, picture.image_height),
         content.cut(result.patch_scores[record.index]),
-        seen,
+        patterns,
         picture.regions,
     )
 
@@ -34,16 +34,16 @@ def unreadable_part(path: str, name: str, reason: str) -> Part:
 
 
 def _place(path: str) -> str:
-    """Where a picture is, wherever the ledger is read from; the name of one that no file holds."""
+    """The absolute path of a photo; of an image without a file its name."""
     return os.path.abspath(path) if os.path.isfile(page_of(path)[0]) else path  # noqa: PTH100, PTH113
 
 
 def _blank(path: str, name: str) -> Part:
-    """The row of an image before anything is known of it but its file."""
+    """The row of an image before it is scored."""
     moment = now()
     try:
         status, content = Path(page_of(path)[0]).stat(), content_of_file(page_of(path)[0])
         key, look = file_key(name, status, content), look_of(status)
-    except (OSError, ValueError):  # no file holds it, or it has gone meanwhile: its name alone
+    except (OSError, ValueError):  # the image has no file, or the file was removed
         key, content, look = name, "", ""
     return Part(key, name, _place(path), moment, moment, "judged", content=content, look=look)

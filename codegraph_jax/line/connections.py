@@ -1,4 +1,4 @@
-"""Connections of the server of a line: bounded in number, and closed when a request does not come."""
+"""Limits the number of connections to the line's server, and closes connections that send no request."""
 
 import asyncio
 from typing import Any
@@ -10,15 +10,14 @@ MOST_CONNECTIONS = 256
 
 
 def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[H11Protocol]:
-    """uvicorn's protocol with a deadline for the headers of a request, and a limit of connections.
+    """uvicorn's protocol with a deadline for the headers of a request and a limit on connections.
 
-    uvicorn closes connections that are silent after an answer, but neither those that never send anything nor those
-    that send a part of the headers.
+    uvicorn itself closes idle connections only after a response, not those that never send a complete header.
 
     Args:
-        seconds: from the connection, or from the first byte of a further request, until the headers are complete.
-        most: connections at a time. Another one takes the place of that which has waited longest for a request; while
-            all of them have one, it is closed at once.
+        seconds: deadline for complete headers, from the connection or from the first byte of a further request.
+        most: number of open connections. A further connection replaces the one that has been idle longest; if all are
+            busy, it is closed.
     """
 
     class Bounded(H11Protocol):
@@ -27,7 +26,7 @@ def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[H11Pr
 
         @property
         def waits(self) -> bool:
-            """Whether no request is being answered."""
+            """Whether no request is being processed."""
             return self.cycle is None or self.cycle.response_complete
 
         def connection_made(self, transport: Any) -> None:

@@ -1,25 +1,26 @@
-"""Whether a line is still what it was: sequential tests on figures of the parts that pass. [ours]
+"""Drift detection: sequential tests on statistics of the parts that pass. [ours]
 
-Each figure of a part is ranked among those of all parts before it. Without change the ranks are uniform, whatever the
-law of the figure and from the first part on (sequential ranks: McDonald, A CUSUM procedure based on sequential ranks,
-1990), and are turned into standard normal numbers. Parts of a real line are not independent: neighbours resemble each
-other, light and temperature have daily cycles. A sum that takes them for independent raises an alarm every few hundred
-parts. So the means of windows of 4, 8, 16, ... parts are tested, each against how much means of windows of that length
-have varied on this line:
+Each statistic of a part is ranked among the values of all earlier parts. Without a change the ranks are uniform from
+the first part on, for any distribution (sequential ranks: McDonald, A CUSUM procedure based on sequential ranks, 1990);
+they are transformed to standard normal scores z. Parts of a real line are not independent: consecutive parts resemble
+each other, and light and temperature have daily cycles. A CUSUM that assumes independence raises a false alarm every
+few hundred parts. Instead, the means of z over windows of 4, 8, 16, ... parts are tested, each against the variance of
+earlier means over windows of that length on this line:
 
-    t = mean / sqrt(v),    v = (k s + m u) / (k + m),
+    t = mean / sqrt(v),    v = (k s + m u) / (k + m).
 
-with the mean square s of the k windows that came before, and a prior variance u that counts for m windows: that of the
-next shorter windows, and how it would fall to this length by the correlation of neighbours (a first-order
-autoregression). So v is that of independent parts at first, and soon holds what the line has shown. The difference from
-the mean of the two windows before is tested in the same way: in a cycle it varies less than the mean does. An alarm is
-raised where t lies beyond the quantile of Student's law with k + m degrees of freedom that gives the mean run between
-false alarms; all tests share it equally. (Variances of means of batches: Law, Simulation Modeling and Analysis, 5th
-edition, section 9.5.)
+s is the mean square over the k earlier windows. u is a prior variance with the weight of m windows: the variance of
+the next shorter windows, extrapolated to this length by the correlation of consecutive parts (a first-order
+autoregression). v begins as the variance for independent parts and soon follows the line. The difference from the mean
+of the two windows before is tested in the same way; in a cycle it varies less than the mean. An alarm is raised if |t|
+exceeds the quantile of Student's t distribution with k + m degrees of freedom that gives the requested mean run between
+false alarms, which is divided equally among all tests. (Variances of batch means: Law, Simulation Modeling and
+Analysis, 5th edition, section 9.5.)
 
-A cycle begins smoothly: while the first one goes on, no window lies far beyond those just before it; afterwards the
-cycle is part of s. A change that is no larger than the usual swings is therefore noticed late or not (docs/line.md).
-After an alarm a figure begins anew with the parts since the change, so that one change is one alarm; s is kept.
+During the first cycle of a line no window lies far from the windows just before it, since a cycle begins smoothly;
+afterwards the cycle is part of s. A change no larger than the usual variation is therefore detected late or not at all
+(docs/line.md). After an alarm the statistic starts again with the parts since the change, so that one change raises one
+alarm; s is kept.
 """
 
 import bisect
@@ -36,46 +37,47 @@ from scipy import special
 from codegraph_jax.line.part import Alarm
 
 LENGTHS = tuple(4 << i for i in range(9))
-"""Parts of a window: 4 to 1,024, from a jump by several standard deviations to one by a fifth. A window is tested each
-time a quarter of it is new."""
+"""Window lengths in parts, 4 to 1,024: for jumps from several standard deviations down to a fifth of one. A window is
+tested each time that a quarter of it is new."""
 PRIOR_PARTS, PRIOR_WINDOWS = 1024, (4.0, 30.0)
-"""Parts whose windows the prior variance of each length counts for, and the least and the most windows. Short windows
-can be tested from the first on; long ones, which a cycle moves, soon follow what the line has shown."""
+"""Weight of the prior variance: the number of windows in this many parts, within these bounds. Short windows can be
+tested from the start; long windows, which a cycle affects, soon follow the line."""
 LAG = 16
-"""Limits are found every so many parts, and those of two or three times ago hold: a change must not raise, by what it
-adds to the variance, the limit that it is held against."""
+"""Limits are computed every `LAG` parts and used two or three steps later, so that a change cannot raise its own
+limit."""
 DAMPING = 20.0
-"""Parts without correlation that count besides those of the line, so that the first few show none by chance."""
+"""Weight in parts of a zero prior on the correlation, so that the first parts show none by chance."""
 SAFETY = 1.5
-"""The limits are set for so many times the run that is asked for: Student's law is only nearly that of the means."""
+"""The limits are set for this multiple of the requested mean run, since the t distribution is an approximation."""
 CERTAIN, CERTAIN_PARTS, MARGIN = 2.25, 16, 0.25
-"""A mean of so many parts that is so high is a change whatever the line has shown: nearly all of them lie beyond what
-one part in eighty has reached. Where a person has accepted more, it must be exceeded by MARGIN."""
+"""A window of at least `CERTAIN_PARTS` parts with a mean z of `CERTAIN` is a change on any line: most of its parts
+exceed all but one in eighty earlier parts. A larger mean that was accepted must be exceeded by MARGIN."""
 MOST = 50_000
-"""Parts that a figure is ranked among; later ones are ranked and not kept."""
+"""Values that are stored for the ranks; later values are ranked but not stored."""
 WORDS = {
     "score": ("anomaly score of parts that pass", "risen", "fallen"),
-    "brightness": ("brightness", "risen: pictures are brighter", "fallen: pictures are darker"),
+    "brightness": ("brightness", "risen: photos are brighter", "fallen: photos are darker"),
     "sharpness": ("sharpness", "risen", "fallen: the lens may be out of focus or dirty"),
     "left": ("position", "moved to the right", "moved to the left"),
     "top": ("position", "moved down", "moved up"),
 }
-"""Of each figure its name, and what a person reads where it rises or falls."""
+"""Name of each statistic in alarms, with the words for a rise and a fall."""
 
 Passed = Iterable[tuple[int, Mapping[str, float]]]
-"""Figures of parts that have passed, in their order: (part, figures)."""
+"""(part, statistics) of parts that passed, in order."""
 
 
 @dataclass
 class Windows:
     """The windows of one length.
 
+    A level is the mean of a window; a step is its difference from the mean of the two windows before it.
+
     Attributes:
-        counts, squares: how many levels and steps have been seen, and the sums of their squares; a level is the mean of
-            a window, a step the difference from the mean of the two windows before it.
+        counts, squares: number and sum of squares of the levels and of the steps so far.
         sums: sums over the last quarters of windows, at most twelve.
-        starts: the last part before each of the last four.
-        open: sum over the quarter that is being filled.
+        starts: the last part before each of the last four quarters.
+        open: sum over the current quarter.
     """
 
     counts: list[int] = field(default_factory=lambda: [0, 0])
@@ -85,7 +87,7 @@ class Windows:
     open: float = 0.0
 
     def found(self, length: int) -> list[float]:
-        """The level, and the step, of the last window; empty, or without a step, while there are too few parts."""
+        """Level and step of the last window; shorter while there are too few parts."""
         if len(self.sums) < 4:
             return []
         level = sum(self.sums[-4:]) / length
@@ -94,18 +96,18 @@ class Windows:
 
 @dataclass
 class Chart:
-    """One figure.
+    """The chart of one statistic.
 
     Attributes:
-        values: sorted figures of the parts that it is held against.
-        starts: parts up to the last of these no longer count; the former ones are those of earlier charts.
-        seen: parts since then, those of the set included.
-        tested: parts since then that were tested.
-        windows: for each of LENGTHS.
-        limits: of levels and steps of windows, for each of LENGTHS, as they were the last times.
-        last, squares, products: the last number, and the sums of all squares and of products of neighbours.
-        accepted: how far from 0 the mean of a window may lie because a person has called such a change usual.
-        after, rising: the last part before the change that was found last, and its direction.
+        values: sorted values among which a new value is ranked.
+        starts: the last part before each start of the chart; parts up to the last of these are ignored.
+        seen: number of values since the last start, including the bank's set.
+        tested: number of parts tested since the last start.
+        windows: one for each of LENGTHS.
+        limits: the last limits of levels and steps, for each of LENGTHS.
+        last, squares, products: the last z, the sum of squares, and the sum of products of consecutive z.
+        accepted: size of a window mean that the operator has acknowledged as usual.
+        after, rising: the last part before the last change, and the direction of the change.
     """
 
     values: "array[float]" = field(default_factory=lambda: array("d"))
@@ -123,16 +125,16 @@ class Chart:
 
     @property
     def start(self) -> int:
-        """Parts up to this one no longer count."""
+        """Parts up to this one are ignored."""
         return self.starts[-1]
 
     @property
-    def taught(self) -> bool:
-        """Whether the figures of the set count: until the first change."""
+    def uses_set(self) -> bool:
+        """Whether values of the bank's set are included: until the first change."""
         return len(self.starts) == 1
 
-    def learn(self, value: float) -> float:
-        """Takes a figure; returns it as a standard normal number by its rank among those before."""
+    def add(self, value: float) -> float:
+        """Adds a value; returns the normal score of its rank among the earlier values."""
         z = self.rank(value)
         if len(self.values) < MOST:
             bisect.insort(self.values, value)
@@ -140,20 +142,20 @@ class Chart:
         return z
 
     def rank(self, value: float) -> float:
-        """A figure as a standard normal number by its rank among those that are known."""
+        """The normal score of a value's rank among the stored values."""
         less, equal = bisect.bisect_left(self.values, value), bisect.bisect_right(self.values, value)
-        # ties are broken at random, and the same way if the part comes again after a crash
+        # ties are broken at random, with a seed so that a part inspected again after a crash gets the same rank
         share = random.Random(self.seen).random()
         rank = (less + share * (1 + equal - less)) / (1 + len(self.values))
         return float(special.ndtri(min(max(rank, 1e-12), 1 - 1e-12)))
 
     def test(self, z: float, part: int, chance: float) -> bool:
-        """Adds a number to the windows; returns whether one of them shows a change.
+        """Adds a normal score to the windows; returns whether one of them shows a change.
 
         Args:
-            z: of `learn`.
-            part: its part.
-            chance: of a false alarm at this part, at most.
+            z: result of `add`.
+            part: number of the part.
+            chance: greatest probability of a false alarm at this part.
         """
         self.squares += z * z
         self.products += z * self.last
@@ -183,7 +185,7 @@ class Chart:
         return greatest > 1.0
 
     def limits_now(self, chance: float) -> list[list[float]]:
-        """What level and step of a window of each length exceed with this chance a part, all together."""
+        """Limits of level and step for each length, which all together are exceeded with this chance per part."""
         correlation = min(max(self.products / (self.squares + DAMPING), 0.0), 0.95)
         limits: list[list[float]] = []
         variances: list[float] = []
@@ -192,7 +194,7 @@ class Chart:
             level = _of_means(length, correlation)
             usual = [level, level + _of_means(2 * length, correlation)]
             prior = prior_windows(length)
-            # what shorter windows vary more than they should, longer ones do too
+            # excess variance of shorter windows carries over to longer ones
             factors = [known / expected for known, expected in zip(variances, formerly)] or [1.0, 1.0]
             variances = [
                 (squares + prior * factor * expected) / (count + prior)
@@ -207,7 +209,7 @@ class Chart:
         return limits
 
     def anew(self, values: Iterable[float], starts: list[int]) -> "Chart":
-        """A chart of other parts, which knows how much this one's figure usually varies."""
+        """A chart that starts with other values and keeps the variances of this one."""
         own = sorted(values)
         windows = [Windows(list(known.counts), list(known.squares)) for known in self.windows]
         return Chart(
@@ -225,14 +227,14 @@ class Chart:
         )
 
     def state(self) -> dict[str, Any]:
-        """For the ledger, in whose rows the figures themselves stand."""
+        """State for the ledger, without the values, which are in the rows of the parts."""
         names = ("starts", "seen", "tested", "limits", "last", "squares", "products", "accepted", "after", "rising")
         windows = [[w.counts, w.squares, w.sums, w.starts, w.open] for w in self.windows]
         return {name: getattr(self, name) for name in names} | {"windows": windows}
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "Chart":
-        """What `state` gave, without figures; a new chart where it is empty."""
+        """The chart of a `state`, without values; a new chart if the state is empty."""
         if not state:
             return cls()
         values = copy.deepcopy(dict(state))
@@ -243,29 +245,29 @@ class Drift:
     """The charts of a line.
 
     Args:
-        figures: names of what is watched.
-        mean_run: parts between two false alarms on average, or more, of all charts together.
-        taught: figures of the set that made the bank, by name; figures without are learnt from the line alone.
-        state: what an earlier start has left, of `state`.
-        passed: figures of the parts that have passed since.
+        statistics: names of the statistics.
+        mean_run: average number of parts between two false alarms of all charts together.
+        of_set: values of the bank's set, by statistic; other statistics start with the first parts of the line.
+        state: result of `state` from an earlier start.
+        passed: statistics of the parts that have passed since.
     """
 
     def __init__(
         self,
-        figures: Iterable[str],
+        statistics: Iterable[str],
         mean_run: float,
-        taught: Mapping[str, Iterable[float]],
+        of_set: Mapping[str, Iterable[float]],
         state: Mapping[str, Any] | None = None,
         passed: Passed = (),
     ):
-        self._taught = {name: [float(value) for value in values] for name, values in taught.items()}
-        self.charts = {name: Chart.of((state or {}).get(name, {})) for name in figures}
+        self._of_set = {name: [float(value) for value in values] for name, values in of_set.items()}
+        self.charts = {name: Chart.of((state or {}).get(name, {})) for name in statistics}
         self._chance = 1 / (SAFETY * mean_run * max(len(self.charts), 1))
         for name, chart in self.charts.items():
-            if chart.taught:
+            if chart.uses_set:
                 before, chart.seen = chart.seen, 0
-                for value in self._taught.get(name, ()):
-                    chart.learn(value)
+                for value in self._of_set.get(name, ()):
+                    chart.add(value)
                 chart.seen = max(before, chart.seen)
         for part, values in passed:
             for name, chart in self.charts.items():
@@ -273,15 +275,15 @@ class Drift:
                     bisect.insort(chart.values, values[name])
 
     def update(self, part: int, values: Mapping[str, float]) -> list[Alarm]:
-        """Takes the figures of a part that passes; returns the alarms that it raises."""
+        """Adds the statistics of a part that passed; returns the alarms."""
         return [
             _alarm(name, chart)
             for name, chart in self.charts.items()
-            if name in values and chart.test(chart.learn(values[name]), part, self._chance)
+            if name in values and chart.test(chart.add(values[name]), part, self._chance)
         ]
 
     def restart(self, subjects: Iterable[str], passed: Passed) -> None:
-        """Charts that have raised an alarm begin anew with the parts since the change."""
+        """Restarts charts that have raised an alarm, with the parts since the change."""
         parts = list(passed)
         for name in subjects:
             chart = self.charts[name]
@@ -289,14 +291,14 @@ class Drift:
             self.charts[name] = chart.anew(own, [*chart.starts, chart.after])
 
     def accept(self, subject: str, part: int, passed: Callable[[int], Passed]) -> None:
-        """A person has called the change that an alarm tells of usual: it raises none again.
+        """Accepts the change of an acknowledged alarm as usual, so that it raises no alarm again.
 
-        The parts before it count again, and means of windows may lie as far from usual as those parts do.
+        The parts before the change are used again, and window means up to the size of the change are accepted.
 
         Args:
-            subject: the figure.
-            part: that has raised the alarm.
-            passed: gives the parts after one.
+            subject: the statistic.
+            part: the part that raised the alarm.
+            passed: returns the parts after a given part.
         """
         chart = self.charts.get(subject)
         if chart is None:
@@ -308,7 +310,7 @@ class Drift:
         parts = [(number, values[subject]) for number, values in passed(starts[-1]) if subject in values]
         own = [value for _, value in parts]
         if len(starts) == 1:
-            own += self._taught.get(subject, [])
+            own += self._of_set.get(subject, [])
         new = chart.anew(own[-MOST:], starts)
         changed = [new.rank(value) for number, value in parts if changes[-1] < number <= part]
         if changed:
@@ -316,22 +318,22 @@ class Drift:
         self.charts[subject] = new
 
     def changed_after(self, subject: str) -> int:
-        """The last part before the change that a chart has found."""
+        """The last part before the last change of a statistic."""
         return self.charts[subject].after
 
     def state(self) -> dict[str, Any]:
-        """For the ledger."""
+        """State of all charts, for the ledger."""
         return {name: chart.state() for name, chart in self.charts.items()}
 
 
 def prior_windows(length: int) -> float:
-    """Windows that the prior variance of this length counts for."""
+    """Weight of the prior variance for this length, in windows."""
     least, most = PRIOR_WINDOWS
     return min(max(PRIOR_PARTS / length, least), most)
 
 
 def _of_means(length: int, correlation: float) -> float:
-    """Variance of the mean of so many neighbours, each of variance 1, whose correlation falls by a factor a part."""
+    """Variance of the mean of `length` consecutive values of a first-order autoregression with variance 1."""
     if not correlation:
         return 1 / length
     falling = (1 - correlation**length) / (length * (1 - correlation))
@@ -339,6 +341,6 @@ def _of_means(length: int, correlation: float) -> float:
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
-    what, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))
+    statistic, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))
     moved = risen if chart.rising else fallen
-    return Alarm("drift", name, f"The {what} has {moved}; it began after part {chart.after}.")
+    return Alarm("drift", name, f"The {statistic} has {moved}; it began after part {chart.after}.")

@@ -1,4 +1,4 @@
-"""The inspector of a line: one picture in, one verdict out and in the ledger, and the monitors told."""
+"""Inspects the photos of a line one at a time, records the verdicts, and updates the monitors."""
 
 import contextlib
 import logging
@@ -31,48 +31,48 @@ from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
 ALARMS, PICTURES = OWN = ("alarms", "pictures")
-"""Directories below the workdir for contact sheets and for pictures that were sent."""
-FIGURES = ("score", *PICTURE)
-"""What is watched for drift."""
+"""Directories below the workdir for contact sheets and for photos that were sent."""
+STATISTICS = ("score", *PICTURE)
+"""Statistics that are tested for drift."""
 OTHER_PRODUCT = 12
-"""Parts in a row that are flagged and unlike the bank's product, before an alarm says so. A good part is unlike it in
-one case of four (`consistency.pattern.ALIKE`), a defective one in 23 to 98 of 100, by product (nine products, ViT-S,
-224 px): a short run can be a row of defective parts."""
+"""Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
+unlike the product (`consistency.pattern.ALIKE`), and 23 to 98 of 100 defective parts, depending on the product (nine
+products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
 ATTEMPTS = 2
-"""How many times the process may end while it judges a picture before that picture is given up."""
-TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while it judged this photo (out of memory?); not tried again"
+"""A photo is given up after the process has ended this many times while inspecting it."""
+TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
 REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
-"""Size of a picture, in all and along its longer side, at which its flagged regions are looked for at most."""
+"""Greatest resolution at which flagged regions are computed: pixels in all, and along the longer side."""
 LEAST_FREE = 50_000_000
-"""Bytes below which the disk counts as full."""
+"""The disk counts as full below this number of free bytes."""
 
 logger = logging.getLogger(__name__)
 
 
 class Unanswerable(UserError):
-    """A part of which a person can say nothing."""
+    """An answer to this part is not possible."""
 
 
 @dataclass(frozen=True)
-class _Look:
-    """One picture as the bank sees it."""
+class _Scored:
+    """A part with the data for the monitors."""
 
     part: Part
-    standouts: PeakPatches
+    peak_patches: PeakPatches
     defects: tuple[str, ...]
     foreign: bool = False
 
 
 class Inspector:
-    """Judges parts one at a time; `judge` may be called by several threads, which then take turns.
+    """Inspects parts one at a time; `judge` is thread-safe.
 
     Args:
-        bank: that judges.
-        ledger: where the verdicts go.
-        workdir: where contact sheets go.
-        mean_run: parts between two false alarms of drift, on average.
-        threshold: takes the place of the bank's own.
-        path: file of the bank, which learns from `answer`; empty: it is not written.
+        bank: the reference bank.
+        ledger: records the verdicts.
+        workdir: directory of the contact sheets.
+        mean_run: average number of parts between two false alarms of drift.
+        threshold: replaces the threshold of the bank.
+        path: file to which `answer` saves the bank; empty: the bank is not saved.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class Inspector:
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
         self._unusual = bank.calibration.unusual
-        self._known = bank.calibration_set.standouts
+        self._known = bank.calibration_set.peak_patches
 
     def warm_up(self) -> None:
-        """Compiles and loads everything that the first part would wait for."""
+        """Compiles and loads everything, so that the first part is not delayed."""
         width, height = 640, 480
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
-        self._look(_blank("", "", ""), picture, always=True)
+        self._score(_blank("", "", ""), picture, always=True)
         self._restored()
 
     def judge(
@@ -111,22 +111,22 @@ class Inspector:
         look: str = "",
         replaces: int = 0,
     ) -> Part | None:
-        """Judges a part and records it; a part of the same key that is recorded already is returned as it is.
+        """Inspects a part and records it; returns the recorded part if the key is known.
 
-        A part that failed binds nothing: another picture under its key is judged, and takes its place.
+        A failed part is replaced if another photo comes with its key.
 
         Args:
-            key: what makes it one part, see `ledger.Part`.
-            name: what people call it.
-            path: of its picture.
-            give_up: asked once the picture was looked at, and told whether it could not be decoded: whether to leave
-                the part alone, since it may come yet. Then the result is None, and nothing is recorded.
+            key: identifies the part, see `Part`.
+            name: name of the part.
+            path: file of the photo.
+            give_up: called after the photo was read, with whether decoding failed. If it returns True, because the file
+                may still be incomplete, nothing is recorded and the result is None.
             content: see `Part`.
             look: see `Part`.
-            replaces: number of the part whose place it takes; 0: none.
+            replaces: number of the part that is replaced; 0: none.
 
         Raises:
-            LedgerUnavailable: the verdict cannot be recorded now. Nothing is known of the part then; try again.
+            LedgerUnavailable: the verdict cannot be recorded now. Nothing is recorded; try again.
         """
         with self._turn:
             if known := self.ledger.find(key):
@@ -135,17 +135,17 @@ class Inspector:
                 replaces = known.id
             part, picture = replace(_blank(key, name, path), content=content, look=look), content or key
             if picture not in self._begun and self.ledger.begin(picture) > ATTEMPTS:
-                # its attempts stay in the ledger, so that it is not tried under another name either
+                # the attempts stay in the ledger, so that the photo is not tried under another name either
                 failed = replace(part, judged=now(), status="failed", reason=TOO_MANY_ATTEMPTS)
                 return self.ledger.record(failed, replaces=replaces)
             self._begun.add(picture)
             recorded = None
             try:
-                seen = self._judged(part, path)
-                if not give_up(seen.part.status == "failed"):
-                    recorded = self._record(seen, replaces, picture)
+                scored = self._read_and_score(part, path)
+                if not give_up(scored.part.status == "failed"):
+                    recorded = self._record(scored, replaces, picture)
             finally:
-                # whatever has happened, it has not ended the process
+                # the process is still alive, so this attempt does not count
                 with contextlib.suppress(LedgerUnavailable):
                     if recorded is None:
                         self.ledger.end(picture)
@@ -153,10 +153,10 @@ class Inspector:
             return recorded
 
     def check(self) -> None:
-        """Tries whether a part could be judged and recorded now.
+        """Checks that a part could be inspected and recorded now.
 
         Raises:
-            LedgerUnavailable: it could not, and why.
+            LedgerUnavailable: it could not; gives the reason.
         """
         self.ledger.check()
         free = shutil.disk_usage(self.workdir).free
@@ -164,31 +164,31 @@ class Inspector:
             raise LedgerUnavailable(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
     def fail(self, key: str, name: str, path: str, reason: str, look: str = "") -> Part:
-        """Records a part that cannot be judged; errors as for `judge`."""
+        """Records a part that cannot be inspected; errors as for `judge`."""
         with self._turn:
             failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, look=look)
             return self.ledger.record(failed)
 
-    def _judged(self, part: Part, source: str) -> _Look:
+    def _read_and_score(self, part: Part, source: str) -> _Scored:
         began = time.perf_counter()
         nothing = PeakPatches.nothing(0)
         try:
             picture = load_image(source, self.bank.value_range)
             if (count := picture.info.get("pages", 1)) > 1:
-                logger.warning("%s: holds %d pages or frames, of which only the first is judged", part.name, count)
-            look = self._look(part, picture)
+                logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
+            scored = self._score(part, picture)
         except UnreadableImage as error:
-            return _Look(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
-        except Exception as error:  # whatever it is, the line goes on, and the part is listed with its reason
-            logger.exception("%s: cannot be judged", part.name)
+            return _Scored(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
+        except Exception as error:  # a line must not stop; the part is recorded with the error as its reason
+            logger.exception("%s: cannot be inspected", part.name)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            return _Look(replace(part, judged=now(), status="failed", reason=reason), nothing, ())
-        return replace(look, part=replace(look.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
+            return _Scored(replace(part, judged=now(), status="failed", reason=reason), nothing, ())
+        return replace(scored, part=replace(scored.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
 
-    def _look(self, part: Part, picture: Image.Image, always: bool = False) -> _Look:
+    def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
         least = 0.0 if always else self._unusual
-        inspection = bank.inspect([picture], DataConfig(unreadable="error"), standouts=max(least, 1e-9))
+        inspection = bank.inspect([picture], DataConfig(unreadable="error"), peaks_from=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
         content = placement.content(0)
@@ -201,21 +201,21 @@ class Inspector:
             inspected = inspection.inspected[0](*size) if inspection.inspected else None
             _, regions = find_regions(scores, background, calibration, shows, size, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
-        seen = [sighting.pattern for sighting in inspection.sightings if sighting.images]
+        patterns = [match.pattern for match in inspection.sightings if match.images]
         verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
-            judged_part(part, bank, verdict, (width, height), scores, seen, regions),
+            judged_part(part, bank, verdict, (width, height), scores, patterns, regions),
             statistics={"score": score, **picture_statistics(picture)},
             layer=layer_png(Scale(*bank.scale).strength(scores)),
         )
-        defects = tuple(pattern.name or "a known defect" for pattern in seen if pattern.verdict == "defect")
-        # what parts of the set show that passed is no news
-        standouts = inspection.standouts[0].unlike(self._known, LIMITS[-1])
-        return _Look(part, standouts, defects, foreign=flagged and inspection.foreign)
+        defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
+        # peak patches that unflagged parts of the set also show are normal
+        peak_patches = inspection.peak_patches[0].unlike(self._known, LIMITS[-1])
+        return _Scored(part, peak_patches, defects, foreign=flagged and inspection.foreign)
 
-    def _record(self, look: _Look, replaces: int, picture: str) -> Part:
-        """Tells the monitors and writes everything, or nothing."""
-        part, number = look.part, self.ledger.next_number()
+    def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
+        """Updates the monitors and records the part, in one transaction."""
+        part, number = scored.part, self.ledger.next_number()
         if part.status == "failed":
             return self.ledger.record(part, replaces=replaces, ended=picture)
         try:
@@ -227,17 +227,17 @@ class Inspector:
                     after = min(drift.changed_after(alarm.subject) for alarm in alarms)
                     recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
                     drift.restart([alarm.subject for alarm in alarms], recent)
-            alarms += recurrence.update(number, look.standouts, look.defects)
-            foreign = (self.ledger.monitor("product") or 0) + 1 if look.foreign else 0
+            alarms += recurrence.update(number, scored.peak_patches, scored.defects)
+            foreign = (self.ledger.monitor("product") or 0) + 1 if scored.foreign else 0
             if foreign == OTHER_PRODUCT:
                 alarms.append(
                     Alarm("product", "product",
                           f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
-                          "that the bank was made of. Is this another product, or another bank?")
+                          "of the bank. Is this another product, or the wrong bank?")
                 )  # fmt: skip
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
-                look.standouts.to_bytes() if len(look.standouts) else None,
+                scored.peak_patches.to_bytes() if len(scored.peak_patches) else None,
                 {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": foreign},
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
@@ -245,52 +245,53 @@ class Inspector:
                 keep=recurrence.usual,
             )
         except BaseException:
-            # the monitors may know of a part that the ledger does not: they are read anew
+            # the monitors may include a part that the ledger does not have: read them again
             self._monitors = None
             raise
         if replaces:
-            # the monitors know the row that is gone: they are read anew
+            # the monitors include the row that was replaced: read them again
             self._monitors = None
         for alarm in recorded.alarms:
-            with contextlib.suppress(OSError):  # a full disk; the sheet is made again when somebody asks for it
+            with contextlib.suppress(OSError):  # a full disk; a later request for the sheet tries again
                 self.sheet(alarm)
         return recorded
 
     def _restored(self) -> tuple[Drift, Recurrence]:
-        """The monitors as the ledger knows them."""
+        """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
-            ledger, taught = self.ledger, self.bank.calibration_set
-            scores = taught.scores[~self.bank.calibration.of(taught.scores).flagged & ~taught.proven]
+            ledger, of_set = self.ledger, self.bank.calibration_set
+            scores = of_set.scores[~self.bank.calibration.of(of_set.scores).flagged & ~of_set.proven]
             state = ledger.monitor("drift") or {}
             if ledger.monitor("bank") not in (None, self.bank.name):
-                # another bank scores otherwise: what the one before it gave says nothing of this one
+                # scores of another bank are not comparable
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
             starts = [Chart.of(chart).start for chart in state.values()]
-            drift = Drift(FIGURES, self.mean_run, {"score": scores}, state, ledger.passed(min(starts, default=0), MOST))
+            passed = ledger.passed(min(starts, default=0), MOST)
+            drift = Drift(STATISTICS, self.mean_run, {"score": scores}, state, passed)
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
             known = ledger.monitor("recurrence")
             usual = (known or {}).get("usual", ())
-            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.standouts(WINDOW + len(usual))]
-            # those of another backbone cannot be compared
+            kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]
+            # patch vectors of another backbone are not comparable
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
             self._monitors = drift, Recurrence(known, kept)
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:
-        """A person says what a part is, and the bank learns it: it and its like are judged so from now on.
+        """Records the operator's answer to a part and extends the bank by it; later parts that look alike follow it.
 
         Args:
-            number: of the part.
-            defective: False: it is good; None: the last answer is taken back.
+            number: number of the part.
+            defective: True for a defective part, False for a good one; None takes back the last answer.
 
         Returns:
-            The part with the answer; None where there is none of this number.
+            The part with the answer; None if there is no part of this number.
 
         Raises:
-            Unanswerable: the part failed or its picture is gone; or another answer came after the one to take back.
-            LedgerUnavailable: bank or ledger cannot be written now, and nothing has changed.
+            Unanswerable: the part failed, its photo no longer exists, or the answer to take back is not the last one.
+            LedgerUnavailable: the bank or the ledger cannot be written now, and nothing has changed.
         """
         with self._turn:
             part = self.ledger.get(number)
@@ -300,37 +301,38 @@ class Inspector:
             if part.answer == word:
                 return part
             try:
-                learnt = self._learnt(part, name, defective)
+                extended = self._extended(part, name, defective)
             except (UnreadableImage, BankError) as error:
                 raise Unanswerable(f"part {number}: {getattr(error, 'reason', error)}") from None
-            bank = learnt.with_threshold(self._threshold)
+            bank = extended.with_threshold(self._threshold)
             try:
                 if self._path:
-                    learnt.save(self._path, learnt.stored_as)
+                    extended.save(self._path, extended.stored_as)
             except OSError as error:
                 raise LedgerUnavailable(f"{self._path}: cannot be written ({error.strerror or error})") from None
-            self._stored, self.bank = learnt, bank
+            self._stored, self.bank = extended, bank
             self.ledger.answer(number, word, bank.name)
             return replace(part, answer=word)
 
-    def _learnt(self, part: Part, name: str, defective: bool | None) -> ReferenceBank:
+    def _extended(self, part: Part, name: str, defective: bool | None) -> ReferenceBank:
+        """The stored bank with an answer added, or with the last answer taken back."""
         bank = self._stored
         if defective is not None:
             if part.status == "failed":
-                raise Unanswerable(f"part {part.id} could not be judged")
+                raise Unanswerable(f"part {part.id} could not be inspected")
             return bank.extend([part.path], [name], now(), defective)
         if name not in bank.history[-1].names:
             raise Unanswerable(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
         return bank.back_to(len(bank.history) - 2)
 
     def acknowledge(self, number: int, reason: str) -> Alarm | None:
-        """A person says why an alarm needs nothing done ("our daily cycle", "a new batch"): it is not raised again.
+        """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"), so that it is not raised again.
 
         Returns:
-            The alarm with its reason; None where there is none of this number.
+            The alarm with its reason; None if there is no alarm of this number.
 
         Raises:
-            LedgerUnavailable: it cannot be recorded now, and nothing has changed.
+            LedgerUnavailable: the ledger cannot be written now, and nothing has changed.
         """
         with self._turn:
             alarm = self.ledger.alarm(number)
@@ -350,7 +352,7 @@ class Inspector:
             return replace(alarm, reason=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
-        """The contact sheet of an alarm, made where it is missing; None where it has none."""
+        """The contact sheet of a recurrence alarm, drawn if it is missing; None for other alarms."""
         if alarm.kind != "recurrence":
             return None
         path = self.workdir / ALARMS / f"{alarm.id}.png"
@@ -362,13 +364,13 @@ class Inspector:
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:
-    """The size at which regions are looked for: they follow from few patches, however many pixels a picture has."""
+    """The resolution at which regions are computed: more pixels than this add no detail to the patch scores."""
     scale = min(1.0, (REGION_PIXELS / (width * height)) ** 0.5, REGION_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> Region:
-    """A region of a picture that was looked at with another size, both (width, height)."""
+    """A region computed at `size`, scaled to the `full` size of the photo; both (width, height)."""
     if size == full:
         return region
     x, y = (whole / part for whole, part in zip(full, size))

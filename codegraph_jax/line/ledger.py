@@ -1,8 +1,8 @@
-"""What a line has judged, in one SQLite file: a row for each part, alarms, and what the monitors know.
+"""The ledger of a line, an SQLite file: one row for each part, the alarms, and the state of the monitors.
 
-A part's row, the alarms that it raised and what the monitors have learnt of it are one transaction: after a crash
-either all of it is there or nothing is, and then the part is judged again. The file is in WAL mode, so that others may
-read while a line writes; it is synchronised with the disk at every part, so that a power cut loses none.
+A part's row, its alarms and the state of the monitors are written in one transaction. After a crash either all of them
+are there, or none and the part is inspected again. The file is in WAL mode, so that others can read while a line
+writes; every part is synchronised to disk, so that a power cut loses none.
 """
 
 import csv
@@ -25,11 +25,11 @@ from codegraph_jax.line.part import Alarm, Part, now
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
 APPLICATION, VERSION = 0x436F4447, 2
-"""What the header of the file says of itself."""
+"""Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
-"""How long a write waits for somebody else's lock before it gives up; the caller tries again."""
+"""Time that a write waits for the lock of another program; the caller tries again."""
 MOST_IDLE = 4
-"""Connections that stay open between operations."""
+"""Number of connections that stay open between operations."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -81,36 +81,35 @@ CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
 ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
-"""Alarms, each with the reason that a person has given."""
+"""Alarms with the reasons of their acknowledgements."""
 COLUMNS = (
     "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
     "flagged", "width", "height", "shows", "seconds", "answer",
 )  # fmt: skip
-"""Of parts.csv."""
+"""Columns of parts.csv."""
 
 
 class LedgerError(UserError):
-    """A file that is no ledger, or one that cannot be opened."""
+    """The file is not a ledger, or cannot be opened."""
 
 
 class LedgerUnavailable(UserError):
-    """The ledger cannot be read or written now: it is locked, damaged or gone, or the disk is full.
+    """The ledger cannot be read or written now: it is locked, damaged or removed, or the disk is full.
 
-    Nothing of the part is recorded.
+    Nothing has been recorded.
     """
 
 
 class Ledger:
-    """The ledger of one line; safe to use from several threads.
+    """The ledger of one line; thread-safe.
 
-    Each operation takes one of a few open connections for itself, so that their number depends on how many operations
-    run at once, not on how many threads there have been.
+    Operations share a pool of connections, whose size depends on how many operations run at once.
 
     Args:
-        path: of the file, made where it is missing.
+        path: path of the file, which is created if it is missing.
 
     Raises:
-        LedgerError: it is something else, is damaged, or cannot be opened.
+        LedgerError: the file is not a ledger, is damaged, or cannot be opened.
     """
 
     def __init__(self, path: str | Path):
@@ -124,7 +123,7 @@ class Ledger:
             with closing(self._connected()) as connection:
                 self._require_ledger(connection)
                 connection.execute("PRAGMA journal_mode = WAL")
-                # before the tables, so that a start that is killed here leaves a ledger
+                # before the tables, so that a file of a killed start is recognised as a ledger
                 connection.execute(f"PRAGMA application_id = {APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {VERSION}")
                 connection.executescript(SCHEMA)
@@ -133,132 +132,131 @@ class Ledger:
             raise LedgerError(f"{self.path}: cannot be opened as the ledger of a line ({error})") from None
 
     def _require_ledger(self, connection: sqlite3.Connection) -> None:
-        """Refuses what is no ledger, or a damaged one."""
+        """Checks that the file is a ledger and undamaged."""
         application, version = (
             connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
         )
         empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not empty and application != APPLICATION:
-            raise LedgerError(f"{self.path}: is no ledger of a line; choose another place")
+            raise LedgerError(f"{self.path}: is not the ledger of a line; choose another --workdir")
         if not empty and version != VERSION:
             raise LedgerError(f"{self.path}: was written by another version of this program")
         damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if damage != "ok":
             raise LedgerError(
-                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to begin a new ledger, or put a "
-                "copy in its place"
+                f"{self.path}: is damaged ({' '.join(damage.split())}); move it away to start a new ledger, or restore "
+                "a backup"
             )
 
     def find(self, key: str) -> Part | None:
-        """The part of this key, if it has been recorded."""
+        """The part with this key, or None."""
         rows = self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))
         return rows[0] if rows else None
 
     def get(self, part: int) -> Part | None:
-        """The part of this number."""
+        """The part of this number, or None."""
         rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
         return rows[0] if rows else None
 
-    def looked_at(self, files: Iterable[tuple[str, str]]) -> set[str]:
-        """Which of some files, each with its name and its look, are recorded, by their names; see `Part.look`."""
+    def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
+        """Names of the files that are recorded, given (name, `Part.look`) of each file."""
         query = "SELECT 1 FROM parts WHERE name = ? AND look = ? LIMIT 1"
         with self._connection("read") as connection:
             return {name for name, look in files if connection.execute(query, (_stored(name), look)).fetchone()}
 
     def of_file(self, name: str) -> Part | None:
-        """The last part that a file of this name was."""
+        """The last part recorded for a file of this name, or None."""
         rows = self._select(
             "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1", (_stored(name),)
         )
         return rows[0] if rows else None
 
     def alike(self, content: str, rest: str) -> list[Part]:
-        """The last parts that were files with this content, and whose keys are their names and this rest."""
+        """The last parts from files with this content whose key is the name followed by `rest`."""
         query = "SELECT * FROM parts WHERE content = ? AND look != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
         return self._select(query, (content, rest))
 
     def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
-        """The last parts, the newest first.
+        """The last parts, newest first.
 
         Args:
-            count: how many at most.
-            before: only those of a lower number; 0: of any.
-            flagged: only those that are flagged.
+            count: greatest number of parts.
+            before: only parts below this number; 0: all.
+            flagged: only flagged parts.
         """
         where = "WHERE (? = 0 OR id < ?)" + (" AND flagged = 1" if flagged else "")
         return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, count))
 
     def count(self) -> dict[str, int]:
-        """How many parts there are: `judged`, `failed`, and `flagged` among the judged ones."""
+        """Numbers of parts: `judged`, `failed`, and `flagged` among the judged ones."""
         query = "SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts"
         (row,) = self._read(query)
         return {"judged": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
-        """The last alarms, the newest first; arguments as for `latest`."""
+        """The last alarms, newest first; arguments as for `latest`."""
         rows = self._read(
             f"SELECT * FROM {ALARMS} WHERE (? = 0 OR id < ?) ORDER BY id DESC LIMIT ?", (before, before, count)
         )
         return [_alarm(row) for row in rows]
 
     def last_alarm(self) -> int:
-        """The number of the last alarm; 0 where there was none."""
+        """The number of the last alarm; 0 if there is none."""
         return int(self._read("SELECT coalesce(max(id), 0) FROM alarms")[0][0])
 
     def scores(self, count: int) -> list[tuple[int, float | None, float | None, bool | None]]:
-        """Number, score, threshold and flag of the last parts, the oldest first."""
+        """Number, score, threshold and flag of the last parts, oldest first."""
         rows = self._read("SELECT id, score, threshold, flagged FROM parts ORDER BY id DESC LIMIT ?", (count,))
         return [(row[0], row[1], row[2], None if row[3] is None else bool(row[3])) for row in reversed(rows)]
 
     def alarm(self, number: int) -> Alarm | None:
-        """The alarm of this number."""
+        """The alarm of this number, or None."""
         rows = self._read(f"SELECT * FROM {ALARMS} WHERE id = ?", (number,))
         return _alarm(rows[0]) if rows else None
 
     def monitor(self, name: str) -> Any:
-        """What a monitor has left; None where it has left nothing."""
+        """The saved state of a monitor, or None."""
         rows = self._read("SELECT state FROM monitors WHERE name = ?", (name,))
         return _json(rows[0][0]) if rows else None
 
     def passed(self, after: int, most: int) -> list[tuple[int, Mapping[str, float]]]:
-        """(part, its statistics) of parts that were judged and not flagged, in their order.
+        """(part, statistics) of parts that passed, in order.
 
         Args:
-            after: only parts of a higher number.
-            most: how many.
+            after: only parts above this number.
+            most: greatest number of parts.
         """
         query = "SELECT id, statistics FROM parts WHERE id > ? AND flagged = 0 ORDER BY id LIMIT ?"
         return [(row[0], _json(row[1])) for row in self._read(query, (after, most))]
 
-    def standouts(self, most: int) -> list[tuple[int, bytes]]:
-        """(part, vectors) of the last parts of which something was kept, in their order."""
+    def peak_patches(self, most: int) -> list[tuple[int, bytes]]:
+        """(part, bytes) of the last parts with peak patches, in order."""
         rows = self._read("SELECT part, vectors FROM standouts ORDER BY part DESC LIMIT ?", (most,))
         return [(row[0], row[1]) for row in reversed(rows)]
 
     def record(
         self,
         part: Part,
-        standouts: bytes | None = None,
+        peak_patches: bytes | None = None,
         monitors: Mapping[str, Any] | None = None,
         forget: int = 0,
         replaces: int = 0,
         ended: str = "",
         keep: Iterable[int] = (),
     ) -> Part:
-        """Writes a part, its alarms and what the monitors know, all or nothing; returns it as it is recorded.
+        """Writes a part, its alarms and the state of the monitors in one transaction; returns the recorded part.
 
         Args:
-            part: with its alarms. Where its key is recorded already, nothing is written and that row is returned.
-            standouts: what stands out in it, for the search for what recurs.
-            monitors: state by name.
-            forget: standouts of parts up to this number are no longer needed.
-            replaces: number of the row that this one takes the place of, with its alarms; 0: none.
-            ended: the picture whose attempts are over, see `begin`.
-            forget: standouts of parts up to this number are no longer needed,
-            keep: but for those of these parts.
+            part: the part with its alarms. If its key is recorded, nothing is written and that part is returned.
+            peak_patches: `PeakPatches.to_bytes` of the part, for the search for recurring defects.
+            monitors: state by monitor.
+            forget: peak patches of parts up to this number are deleted.
+            replaces: number of the row that is replaced, with its alarms; 0: none.
+            ended: the photo whose attempts are over, see `begin`.
+            keep: parts whose peak patches are not deleted.
 
         Raises:
-            LedgerUnavailable: it cannot be written now, and nothing was.
+            LedgerUnavailable: the ledger cannot be written now, and nothing was written.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
@@ -275,8 +273,8 @@ class Ledger:
                     (number, part.judged, alarm.kind, alarm.subject, alarm.message,
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
-            if standouts is not None:
-                cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, standouts))
+            if peak_patches is not None:
+                cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, peak_patches))
             if forget:
                 cursor.execute(
                     "DELETE FROM standouts WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
@@ -288,13 +286,13 @@ class Ledger:
         return self._with_alarms(_part(row))
 
     def acknowledge(self, alarm: int, reason: str, moment: str, monitors: Mapping[str, Any]) -> None:
-        """Writes why an alarm needs nothing done, and what the monitors know then; errors as for `record`.
+        """Writes the reason of an acknowledged alarm and the state of the monitors; errors as for `record`.
 
         Args:
-            alarm: its number; a reason that was given before gives way.
-            reason: in a person's words.
+            alarm: number of the alarm; an earlier reason is replaced.
+            reason: the operator's reason.
             moment: ISO 8601 in UTC.
-            monitors: state by name.
+            monitors: state by monitor.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", (alarm, reason, moment))
@@ -302,10 +300,10 @@ class Ledger:
                 cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
 
     def begin(self, picture: str) -> int:
-        """Counts that a picture is about to be judged; returns how many times that was begun and never ended.
+        """Counts an attempt to inspect a photo; returns the number of attempts without an `end`.
 
         Args:
-            picture: its content, or the key of its part.
+            picture: digest of the photo's content, or the key of its part.
 
         Raises:
             LedgerUnavailable: as for `record`.
@@ -319,32 +317,32 @@ class Ledger:
         return int(row[0])
 
     def end(self, picture: str) -> None:
-        """Forgets the attempts at a picture; errors as for `record`."""
+        """Resets the attempts at a photo; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(picture),))
 
     def move(self, part: Part) -> None:
-        """Writes key, name, path and look of a part whose file has another name, or looks otherwise to the system."""
+        """Updates key, name, path and look of a part whose file was renamed or touched."""
         values = (*map(_stored, (part.key, part.name, part.path)), part.look, part.id)
         with self._writing, self._transaction() as cursor:
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
 
     def answer(self, part: int, answer: str, bank: str) -> None:
-        """Notes what a person says of a part, and the bank that has learnt it; errors as for `record`.
+        """Writes the operator's answer to a part, and the name of the extended bank; errors as for `record`.
 
         Args:
-            part: its number.
-            answer: `good`, `defective`, or empty where it was taken back.
-            bank: name of the bank from now on: its scores go on where those of the one before ended.
+            part: number of the part.
+            answer: `good`, `defective`, or empty if it was taken back.
+            bank: name of the bank from now on; the monitors treat its scores as those of the bank before.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("UPDATE parts SET answer = ? WHERE id = ?", (answer, part))
             cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('bank', ?)", (json.dumps(bank),))
 
     def record_all(self, parts: Iterable[Part]) -> None:
-        """Writes parts that no monitor is told of, all or none; errors as for `record`.
+        """Writes parts in one transaction, without monitors; errors as for `record`.
 
-        Rows with the same keys give way, and keep their numbers.
+        Rows with the same key are replaced and keep their numbers.
         """
         with self._writing, self._transaction() as cursor:
             for part in parts:
@@ -352,14 +350,13 @@ class Ledger:
                 _insert(cursor, ({"id": known["id"]} if known else {}) | _values(part))
 
     def receive(self, key: str, name: str, path: str, content: str = "") -> tuple[str, str]:
-        """Notes a picture that has come and is to be judged.
+        """Adds a photo to the inbox.
 
         Returns:
-            path and content of the picture that is noted for this key: that of an earlier request, as long as it is
-            there.
+            path and content of the photo in the inbox for this key, which may come from an earlier request.
 
         Raises:
-            LedgerUnavailable: it cannot be written now.
+            LedgerUnavailable: the ledger cannot be written now.
         """
         with self._writing, self._transaction() as cursor:
             query = "SELECT path, content FROM inbox WHERE key = ?"
@@ -371,25 +368,25 @@ class Ledger:
         return path, content
 
     def drop(self, key: str) -> None:
-        """Forgets that a picture has come; errors as for `receive`."""
+        """Removes a photo from the inbox; errors as for `receive`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(key),))
 
     def inbox(self) -> list[tuple[str, str, str, str]]:
-        """(key, name, path, content) of what has come and is not judged yet, in the order in which it came."""
+        """(key, name, path, content) of the photos that wait for inspection, in order of arrival."""
         rows = self._read("SELECT key, name, path, content FROM inbox ORDER BY rowid")
         return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:
-        """The number that the next part will get, where nobody else writes."""
+        """The number of the next part, as long as no other program writes to the ledger."""
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
     def csv(self, mark: bool = False) -> Iterator[str]:
-        """All parts as CSV, a line each in their order, under a heading.
+        """All parts as CSV, in pieces.
 
         Args:
-            mark: begin with a byte order mark.
+            mark: whether to begin with a byte order mark.
         """
         last = 0
         stream = io.StringIO()
@@ -410,17 +407,17 @@ class Ledger:
             last = rows[-1]["id"]
 
     def export(self, path: str | Path, mark: bool = False) -> None:
-        """Writes `csv` to a file; `mark` as there."""
+        """Writes `csv` to a file."""
         with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
             stream.writelines(self.csv(mark))
 
     def check(self) -> None:
-        """Writes as if a part were recorded; errors as for `record`."""
+        """Tests whether the ledger can be written; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("INSERT OR REPLACE INTO monitors VALUES ('checked', ?)", (json.dumps(now()),))
 
     def close(self) -> None:
-        """Closes all connections; the file is whole without its -wal and -shm files from then on."""
+        """Closes all connections; SQLite then merges the -wal file into the ledger."""
         while self._idle:
             self._idle.pop().close()
         if self._anchor is not None:
@@ -434,20 +431,20 @@ class Ledger:
         return connection
 
     def _open(self) -> None:
-        """Opens the connection that keeps the -wal file, and notes which files belong to the ledger."""
+        """Opens the connection that keeps the -wal file, and stores the identity of the files."""
         self._anchor = self._connected()
         self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self._files = self._identity()
 
     def _identity(self) -> list[tuple[int, int] | None]:
-        """Device and inode of the file and of its -wal file; None where one is missing.
+        """(device, inode) of the file and of its -wal file; None for a missing file.
 
-        The files are not opened for this: closing one would drop the locks that SQLite holds for this process.
+        The files are not opened for this, since closing a file would release SQLite's locks of this process.
         """
         found: list[tuple[int, int] | None] = []
         for place in self._places:
             try:
-                status = os.stat(place)  # noqa: PTH116  before every operation: half the time
+                status = os.stat(place)  # noqa: PTH116  called before every operation; takes half as long as pathlib
                 found.append((status.st_dev, status.st_ino))
             except FileNotFoundError:
                 found.append(None)
@@ -455,13 +452,10 @@ class Ledger:
 
     @contextmanager
     def _connection(self, purpose: str) -> Iterator[sqlite3.Connection]:
-        """A connection that nobody else uses meanwhile.
-
-        A connection that failed is closed: it may have been opened while the file could not be written.
+        """A connection for one operation. It is closed after an error, since it may have been opened read-only.
 
         Raises:
-            LedgerUnavailable: there is none, what was done with it failed, or the file is no longer the one that was
-                opened.
+            LedgerUnavailable: the file cannot be opened or was replaced, or the operation failed.
         """
         connection = None
         try:
@@ -469,8 +463,8 @@ class Ledger:
                 self._open()
             if self._identity() != self._files:
                 raise LedgerUnavailable(
-                    f"{self.path}: was removed or replaced while the line was at work; put it back, or start the line "
-                    "again to go on with what is there now"
+                    f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
+                    "again to use the file that is there now"
                 )
             try:
                 connection = self._idle.pop()
@@ -516,7 +510,7 @@ class Ledger:
 
 
 def _stored(text: str) -> str | bytes:
-    """A name as SQLite takes it: bytes where it is no Unicode, as file names may be."""
+    """A name for SQLite, as bytes if it is not valid Unicode."""
     try:
         text.encode()
         return text
@@ -529,7 +523,7 @@ def _text(value: str | bytes) -> str:
 
 
 def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
-    """Writes a row of parts; returns its number."""
+    """Writes a row into `parts`; returns its number."""
     names, marks = ", ".join(values), ", ".join("?" * len(values))
     updates = ", ".join(f"{name} = excluded.{name}" for name in values)
     cursor.execute(
@@ -570,9 +564,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise LedgerUnavailable(
-            f"the ledger holds a damaged entry ({text[:40]!r}); put a backup in its place"
-        ) from None
+        raise LedgerUnavailable(f"the ledger holds a damaged entry ({text[:40]!r}); restore a backup") from None
 
 
 def _part(row: sqlite3.Row) -> Part:

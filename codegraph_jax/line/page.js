@@ -7,7 +7,7 @@ const pictures = new Map();
 async function get(path, method = "GET") {
   const headers = token ? {Authorization: "Bearer " + token} : {};
   const answer = await fetch(path, {method, headers, cache: path.includes("/picture") || path.includes("/layer") ? "default" : "no-store"});
-  if (answer.status === 401) { ask(token ? "This token is refused." : ""); throw new Error("a token is needed"); }
+  if (answer.status === 401) { ask(token ? "This token is wrong." : ""); throw new Error("a token is needed"); }
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || "status " + answer.status);
   return answer;
 }
@@ -28,7 +28,7 @@ $("ask").addEventListener("submit", (event) => {
   tick();
 });
 
-// a picture of a part as something that an <img> can show; with a token it has to be fetched
+// shows a picture in an <img>; fetched by script, since an <img> cannot send the token
 async function show(image, path) {
   try {
     if (!pictures.has(path)) {
@@ -59,9 +59,9 @@ function card(part) {
   const item = element("li"), button = element("button", verdict(part)), stack = element("span", "stack");
   stack.style.display = "block";
   button.dataset.part = part.id;
-  if (part.status === "failed") stack.append(element("span", "none", "no picture"));
+  if (part.status === "failed") stack.append(element("span", "none", "no photo"));
   else {
-    // the map covers the picture whatever its aspect is
+    // the frame has the aspect of the photo, so that the map covers it exactly
     const frame = element("span"), aspect = part.width / part.height;
     frame.style.cssText = aspect > 4 / 3 ? `width: 100%; aspect-ratio: ${aspect}` : `height: 100%; aspect-ratio: ${aspect}`;
     for (const kind of ["picture", "layer"]) {
@@ -86,7 +86,7 @@ function card(part) {
 function open(part) {
   opened = part;
   $("large-title").textContent = `${part.id}: ${part.name}`;
-  $("large-picture").alt = `Picture of part ${part.id}`;
+  $("large-picture").alt = `Photo of part ${part.id}`;
   for (const kind of ["picture", "layer"]) {
     $("large-" + kind).removeAttribute("src");
     if (part.status !== "failed") show($("large-" + kind), `/parts/${part.id}/${kind}`);
@@ -94,10 +94,10 @@ function open(part) {
   const facts = {
     Verdict: (WORDS[part.said] || part.said) + (part.reason ? `: ${part.reason}` : ""),
     Score: `${number(part.score_raw, 4)} (flagged from ${number(part.threshold, 4)})`,
-    "Normal parts that score so high": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
-    Shows: part.shows.join(", ") || "nothing that the bank knows",
+    "Normal parts with such a score": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
+    Shows: part.shows.join(", ") || "no known pattern",
     Regions: part.regions.length,
-    Judged: clock(part.judged),
+    Inspected: clock(part.judged),
     File: part.path,
   };
   $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
@@ -120,7 +120,7 @@ async function say(answer) {
   try {
     const changed = await (await get(answer ? `${path}?defective=${answer}` : path, answer ? "PUT" : "DELETE")).json();
     Object.assign(part, changed);
-    $("answered").textContent = changed.answer ? `Kept: the bank has learnt that this part is ${changed.answer}.` : "Taken back.";
+    $("answered").textContent = changed.answer ? `Saved in the bank: this part is ${changed.answer}.` : "Taken back.";
     const item = document.querySelector(`#parts button[data-part="${part.id}"]`);
     if (item) item.parentElement.replaceWith(card(part));
   } catch (error) { $("answered").textContent = error.message; }
@@ -133,7 +133,7 @@ $("large").addEventListener("keydown", (event) => {
 });
 $("map").addEventListener("change", () => { $("large-layer").hidden = !$("map").checked; });
 
-// left and right lead from part to part, in the list and in the large view
+// the left and right arrow keys move between parts, in the list and in the large view
 addEventListener("keydown", (event) => {
   const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
   if (!step || event.target.matches("input:not([type=checkbox])")) return;
@@ -151,7 +151,7 @@ function chart(rows) {
   const known = rows.filter((row) => row.score_raw !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
-  if (!known.length) { $("legend").textContent = "No part has been judged yet."; return; }
+  if (!known.length) { $("legend").textContent = "No part has been inspected yet."; return; }
   const values = known.flatMap((row) => row.threshold === null ? [row.score_raw] : [row.score_raw, row.threshold]);
   const low = Math.min(...values), high = Math.max(...values), first = known[0].id, end = known[known.length - 1].id;
   const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
@@ -179,7 +179,7 @@ function alarmItem(alarm) {
   const item = element("li"), time = element("time", "", clock(alarm.raised));
   time.dateTime = alarm.raised;
   item.append(time, alarm.message + " ");
-  if (alarm.reason) item.append(element("span", "none", `You said: ${alarm.reason}. `));
+  if (alarm.reason) item.append(element("span", "none", `Your reason: ${alarm.reason}. `));
   else for (const reason of ["our daily cycle", "a new batch"]) {
     const button = element("button", "", `That is ${reason}`);
     button.addEventListener("click", async () => { await get(`/alarms/${alarm.id}/reason?reason=${encodeURIComponent(reason)}`, "PUT"); last = -1; });
@@ -241,11 +241,11 @@ async function tick() {
     $("main").hidden = false;
     for (const name of ["judged", "flagged", "failed", "waiting"]) $(name).textContent = summary[name].toLocaleString();
     if (summary.last !== last) { await refresh(); last = summary.last; }
-    $("state").textContent = last ? `Up to date: part ${last} is the last one.` : "Up to date: no part has come yet.";
+    $("state").textContent = last ? `Up to date: the last part is ${last}.` : "Up to date: no parts yet.";
     $("state").className = "";
   } catch (error) {
     const asked = !$("ask").hidden;
-    $("state").textContent = asked ? "Give the token of this server." : `The server cannot be reached (${error.message}); trying again.`;
+    $("state").textContent = asked ? "Enter the token of this server." : `The server cannot be reached (${error.message}); trying again.`;
     $("state").className = asked ? "" : "lost";
   }
 }

@@ -1,4 +1,4 @@
-"""What a line says of one part."""
+"""Parts and alarms of a line, and the identity of photo files."""
 
 import os
 import stat
@@ -17,20 +17,20 @@ from codegraph_jax.report.region_data import Region, rows_of
 from codegraph_jax.scoring.verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
-"""Bytes of the beginning of a file, in which formats note where the rest is; bytes that are read at once."""
+"""Bytes at the beginning of a file, which may hold offsets to later data; bytes that are read at once."""
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """Something that a person should look at.
+    """An alarm for the operator.
 
     Attributes:
         kind: `drift`, `recurrence` or `product`.
-        subject: the statistic that has moved, what recurs, or `product`.
-        message: one sentence for a person.
-        parts: ids of the parts that show it; that of the part that raised it is added when it is recorded.
-        id, part, raised: as the ledger has them; 0 and empty before.
-        reason: why nothing need be done, in a person's words; empty where nobody has acknowledged it.
+        subject: the statistic that has changed, the recurring defect, or `product`.
+        message: one sentence for the operator.
+        parts: numbers of the parts concerned; the ledger adds the part that raised the alarm.
+        id, part, raised: number, part and time of the alarm, set by the ledger.
+        reason: the operator's reason for acknowledging it; empty if it is not acknowledged.
     """
 
     kind: str
@@ -48,26 +48,26 @@ class Part:
     """One part and its verdict.
 
     Attributes:
-        key: what makes it one part: a file's name, time, size and content, or what a request has named.
-        name: what people call it.
-        path: file of its picture.
+        key: identifies the part: name, time, size and content of a file, or the key of a request.
+        name: name of the part.
+        path: file of the photo.
         received, judged: times, ISO 8601 in UTC.
         status: `judged` or `failed`.
-        reason: why it failed.
-        bank: which bank has judged it.
-        score, p_value, threshold, flagged: as scores.json has them; None where it failed.
-        width, height: of the picture in pixels.
-        peak: where it scores highest, as shares of width and height.
-        shows: what it shows of the patterns that the bank knows.
-        regions: as regions.json has them.
-        statistics: what the monitors look at.
-        seconds: from the picture at hand to the verdict.
+        reason: why the inspection failed.
+        bank: name of the bank that scored the part.
+        score, p_value, threshold, flagged: as in scores.json; None if the inspection failed.
+        width, height: size of the photo in pixels.
+        peak: place of the greatest score, as shares of width and height.
+        shows: names of the bank's patterns found on the part.
+        regions: flagged regions, as in regions.json.
+        statistics: values for the monitors.
+        seconds: time that the inspection took.
         layer: PNG of the anomaly map with transparency.
-        content: digest of the picture's bytes, see `content_of`; empty where it is not known.
-        look: time, size and number of the file as the system gave them; empty of pictures that were sent.
-        answer: what a person says of it: `good`, `defective`, or empty.
-        id: number of its row; 0 before it has one.
-        alarms: those that it has raised.
+        content: digest of the photo's bytes, see `content_of`; empty if it is not known.
+        look: times, size and inode of the file, see `look_of`; empty for photos that were sent.
+        answer: the operator's answer: `good`, `defective`, or empty.
+        id: number of the row; 0 if not recorded yet.
+        alarms: alarms that the part raised.
     """
 
     key: str
@@ -98,7 +98,7 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """What a person reads: failed, flagged, look or passed (`scoring.verdicts`)."""
+        """The verdict for people: failed, flagged, look or passed (`scoring.verdicts`)."""
         if self.status == "failed":
             return "failed"
         if self.flagged:
@@ -112,19 +112,19 @@ def judged_part(
     verdict: tuple[float, float, bool],
     size: tuple[int, int],
     scores: Float[np.ndarray, "h w"],
-    seen: Iterable[Pattern],
+    patterns: Iterable[Pattern],
     regions: Sequence[Region],
 ) -> Part:
-    """A part with what a bank says of it.
+    """The part with the results of the inspection.
 
     Args:
-        part: what is known without it.
-        bank: that has judged it.
-        verdict: score, p-value, and whether it is flagged.
-        size: width and height of the picture in pixels.
-        scores: of the picture's patches.
-        seen: the bank's patterns that it shows.
-        regions: that are flagged.
+        part: the part before the inspection.
+        bank: the bank that scored it.
+        verdict: score, p-value, and whether the part is flagged.
+        size: width and height of the photo in pixels.
+        scores: patch scores of the photo.
+        patterns: the bank's patterns found on the part.
+        regions: flagged regions.
     """
     threshold = float(bank.calibration.threshold)
     score, p_value, flagged = verdict
@@ -142,25 +142,25 @@ def judged_part(
         width=size[0],
         height=size[1],
         peak=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
-        shows=tuple(pattern.name or pattern.verdict for pattern in seen),
+        shows=tuple(pattern.name or pattern.verdict for pattern in patterns),
         regions=tuple(rows),
     )
 
 
 def now() -> str:
-    """The time, ISO 8601 in UTC."""
+    """The current time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def file_key(name: str, status: os.stat_result, content: str) -> str:
-    """The key of a file: its name, the time of its last change in nanoseconds, its size in bytes, and its content."""
+    """The key of a file: name, modification time in nanoseconds, size in bytes, and content digest."""
     return f"{name}@{status.st_mtime_ns}+{status.st_size}+{content}"
 
 
 def look_of(status: os.stat_result) -> str:
-    """How a file looks to the system: without a change of it nothing has been written to the file.
+    """Times, size and inode of a file; unchanged unless the file was written.
 
-    The time of the last change alone does not tell: some cameras have no clock, and some file systems count in steps of
+    The modification time alone is not enough: some cameras have no clock, and some file systems store times in steps of
     two seconds.
     """
     return f"{status.st_mtime_ns} {status.st_ctime_ns} {status.st_size} {status.st_ino}"
@@ -170,7 +170,7 @@ def content_of_file(path: str | os.PathLike[str], most: int | None = None) -> st
     """`content_of` a file; empty for pipes and devices, which may never end.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, "rb", opener=_open_at_once) as stream:  # noqa: PTH123
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -179,26 +179,25 @@ def content_of_file(path: str | os.PathLike[str], most: int | None = None) -> st
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    # opening a pipe waits for a writer otherwise
+    # without O_NONBLOCK, opening a pipe waits for a writer
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def content_of(stream: BinaryIO, most: int | None = None) -> str:
-    """Length, digest of the beginning and digest of the rest of the bytes of a stream, without the zeros at its end.
+    """Length, digest of the beginning and digest of the rest of a stream, without zeros at the end.
 
-    Files whose room is reserved before they are written end in zeros until they are whole, and some writers return to
-    the beginning when they have written the rest: see `goes_on`.
+    A preallocated file ends in zeros until it is complete, and some writers update the beginning last: see `goes_on`.
 
     Args:
-        stream: from its beginning.
-        most: bytes that are read; None: all.
+        stream: a stream at its beginning.
+        most: greatest number of bytes to read; None: all.
     """
     head = stream.read(HEAD if most is None else min(HEAD, most))
     length, read, rest = len(head.rstrip(b"\0")), len(head), blake2b(digest_size=16)
     while piece := stream.read(PIECE if most is None else min(PIECE, most - read)):
         used = piece.rstrip(b"\0")
         if used:
-            # pieces of zeros alone before this one count from here on
+            # the offset accounts for skipped pieces of zeros before this one
             rest.update(read.to_bytes(8, "little") + used)
             length = read + len(used)
         read += len(piece)
@@ -206,15 +205,15 @@ def content_of(stream: BinaryIO, most: int | None = None) -> str:
 
 
 def goes_on(former: str, content: str, path: str | os.PathLike[str]) -> bool:
-    """Whether a file holds what it held before, and more behind it.
+    """Whether a file still holds its former content, with more appended.
 
     Args:
-        former: content that the file had.
-        content: that it has now.
+        former: `content_of` the file before.
+        content: `content_of` the file now.
         path: the file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     length, now_long = (int(text.partition(":")[0] or 0) for text in (former, content))
     if not former or now_long <= length:

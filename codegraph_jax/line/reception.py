@@ -1,4 +1,4 @@
-"""Pictures that are sent to a line: read within limits, kept until they are judged, and tied to their keys."""
+"""Receives photos over HTTP: reads them within limits, saves them until they are inspected, and checks their keys."""
 
 import asyncio
 import base64
@@ -27,23 +27,23 @@ from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import REGION_P_VALUE
 
 SHOWN = 1024
-"""Longest side in pixels of a picture on the page."""
+"""Longest side in pixels of a photo on the page."""
 PREVIEWS = 64
-"""Pictures of the page that are held in memory."""
+"""Number of reduced photos in the cache."""
 ARRIVING = 4
-"""How many pictures of the greatest size may be in memory while they arrive."""
+"""Number of photos of the greatest size that may arrive at the same time."""
 SUFFIXES = {
     "image/jpeg": ".jpg", "image/png": ".png", "image/bmp": ".bmp", "image/tiff": ".tif", "image/webp": ".webp",
     "image/gif": ".gif", "image/jp2": ".jp2", "image/avif": ".avif",
 }  # fmt: skip
-"""Of the files in which pictures are kept; whatever is said of them, their content decides how they are read."""
+"""Suffixes of the saved files; the format for reading is detected from the content."""
 HOW = "send the bytes of the image file: curl --data-binary @part.jpg URL, or as a form: curl -F picture=@part.jpg URL"
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
-"""Of the usual image files."""
+"""Magic bytes of the usual image formats."""
 
 
 class Refused(Exception):
-    """A request that is answered with a status and a reason."""
+    """A request is refused with an HTTP status and a reason."""
 
     def __init__(self, status: int, reason: str, **headers: str):
         super().__init__(f"{status}: {reason}")
@@ -51,7 +51,7 @@ class Refused(Exception):
 
 
 class Sent(NamedTuple):
-    """A picture that was sent: its bytes, what was said of its kind, and the name of its file in a form."""
+    """A photo that was sent: its bytes, its media type, and its file name in a form."""
 
     data: bytes
     kind: str
@@ -59,7 +59,7 @@ class Sent(NamedTuple):
 
 
 class Reception:
-    """What the requests share: one thread that judges, one that makes pictures for the page, and who waits for them."""
+    """State shared by all requests: a thread that inspects, a thread that makes previews, and the queue length."""
 
     def __init__(self, inspector: Inspector, settings: WebSettings):
         self.inspector, self.ledger, self.settings = inspector, inspector.ledger, settings
@@ -69,21 +69,21 @@ class Reception:
         self._previews: OrderedDict[int, bytes] = OrderedDict()
 
     def close(self) -> None:
-        """Waits for what the threads are at."""
+        """Waits for the current work of the threads."""
         self.judging.shutdown()
         self.drawing.shutdown(cancel_futures=True)
 
     async def judged(self, key: str, name: str, sent: Sent) -> Part:
-        """The part that a picture is.
+        """Inspects a photo and returns its part.
 
         Args:
-            key: of the part; empty: it is one of its own.
-            name: what people call it; empty: that of its file.
-            sent: the picture.
+            key: key of the part; empty: a new key.
+            name: name of the part; empty: the file name.
+            sent: the photo.
 
         Raises:
-            Refused: too many wait, or the key belongs to another picture.
-            LedgerUnavailable: the picture or the verdict cannot be kept.
+            Refused: too many photos wait, or the key was used for another photo.
+            LedgerUnavailable: the photo or the verdict cannot be saved.
         """
         self.require_room()
         loop = asyncio.get_running_loop()
@@ -101,12 +101,12 @@ class Reception:
             self.waiting -= 1
 
     def require_room(self) -> None:
-        """Refuses a picture while as many wait as may."""
+        """Refuses a photo while the queue is full."""
         if self.waiting >= self.settings.queue:
-            raise Refused(503, f"{self.waiting} pictures are waiting", **{"Retry-After": "1"})
+            raise Refused(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
 
     def keep(self, data: bytes, kind: str) -> Path:
-        """Writes a picture that was sent; it is on the disk when this returns."""
+        """Writes a photo that was sent, and synchronises it to disk."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
         path = self.inspector.workdir.absolute() / PICTURES / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
         with whole_file(path) as name, Path(name).open("wb") as stream:
@@ -116,10 +116,10 @@ class Reception:
         return path
 
     def _receive(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
-        """Puts a picture where it survives whatever happens now; its path, or the part that it is already."""
+        """Saves a photo and adds it to the inbox; returns its path, or the part if it was inspected before."""
         known = self.ledger.find(key)
         if known and known.status == "judged":
-            if not _shows(known, content):
+            if known.content != content:
                 raise _other_picture()
             return known
         path = None
@@ -127,9 +127,9 @@ class Reception:
             path = self.keep(sent.data, sent.kind)
             noted, noted_content = self.ledger.receive(key, name or path.name, str(path), content)
         except OSError as error:
-            raise LedgerUnavailable(f"the picture cannot be kept ({error.strerror or error})") from None
+            raise LedgerUnavailable(f"the photo cannot be saved ({error.strerror or error})") from None
         except LedgerUnavailable:
-            # the client sends it again: nobody would find this file
+            # the client sends the photo again, so this file would never be used
             if path is not None:
                 path.unlink(missing_ok=True)
             raise
@@ -140,15 +140,15 @@ class Reception:
         return noted
 
     def judge(self, key: str, name: str, path: str, content: str) -> Part:
-        """Judges a picture that was received."""
+        """Inspects a photo that was received."""
         former = self.ledger.find(key)
         part = self.inspector.judge(key, name, path, content=content)
         assert part is not None
         if part.path != path:
-            # the same key was judged before
+            # a part with the same key was inspected before
             self.ledger.drop(key)
             Path(path).unlink(missing_ok=True)
-            if part.status == "judged" and not _shows(part, content):
+            if part.status == "judged" and part.content != content:
                 raise _other_picture()
             return part
         if former and former.id != part.id:
@@ -158,21 +158,21 @@ class Reception:
         return part
 
     def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Judges what an earlier start has received and not judged; returns how many."""
+        """Inspects the photos that an earlier start has left in the inbox; returns their number."""
         count = 0
         for key, name, path, content in self.ledger.inbox():
             if stopped():
                 break
-            with suppress(Refused):  # nobody waits for the answer that its key belongs to another picture
+            with suppress(Refused):  # the key was used for another photo; no client waits for the answer
                 self.judge(key, name, path, content)
             count += 1
         return count
 
     async def preview(self, part: Part) -> bytes:
-        """JPEG of a part's picture, reduced; one is made at a time, and the last ones are kept.
+        """A reduced JPEG of a part's photo, from a cache.
 
         Raises:
-            UnreadableImage: it is gone, or cannot be decoded.
+            UnreadableImage: the photo no longer exists, or cannot be decoded.
         """
         return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part)
 
@@ -188,11 +188,11 @@ class Reception:
         return self._previews[part.id]
 
     async def read(self, request: Request) -> Sent:
-        """The picture of a request, as long as it keeps to the limits.
+        """Reads the photo of a request within the limits.
 
         Raises:
-            Refused: it does not, or the body is no picture but something that holds one.
-            ClientDisconnect: the client has gone.
+            Refused: a limit is exceeded, or the body encodes the photo in another form.
+            ClientDisconnect: the client has disconnected.
         """
         self.require_room()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -207,7 +207,7 @@ class Reception:
 
     async def _body(self, request: Request) -> bytes:
         settings, most = self.settings, int(self.settings.max_megabytes * 1e6)
-        reason = f"a picture may have {settings.max_megabytes:g} MB"
+        reason = f"the photo is larger than {settings.max_megabytes:g} MB"
         with suppress(ValueError):
             if int(request.headers.get("content-length", 0)) > most:
                 raise Refused(413, reason)
@@ -220,12 +220,12 @@ class Reception:
                 if len(data) > most:
                     raise Refused(413, reason)
                 if self.arriving > ARRIVING * most:
-                    raise Refused(503, "too many pictures are arriving", **{"Retry-After": "1"})
+                    raise Refused(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:
             await asyncio.wait_for(read(), settings.timeout)
         except TimeoutError:
-            raise Refused(408, f"a picture must arrive within {settings.timeout:g} s") from None
+            raise Refused(408, f"the photo did not arrive within {settings.timeout:g} s") from None
         finally:
             self.arriving -= len(data)
         if not data:
@@ -234,7 +234,7 @@ class Reception:
 
 
 async def _picture_of_form(request: Request, data: bytes) -> Sent:
-    """The one file of a form."""
+    """The file in a form."""
 
     async def replay() -> Message:
         return {"type": "http.request", "body": data, "more_body": False}
@@ -253,7 +253,7 @@ async def _picture_of_form(request: Request, data: bytes) -> Sent:
 
 
 def _container(data: bytes, kind: str) -> str:
-    """What holds a picture in another form than its file has; empty for everything else."""
+    """Name of the encoding if the body is not a plain image file (JSON, base64, ...); otherwise empty."""
     head = data[:64].lstrip()
     if data.startswith(b"\x1f\x8b"):
         return "compressed"
@@ -273,10 +273,5 @@ def _is_base64(head: bytes) -> bool:
         return False
 
 
-def _shows(part: Part, content: str) -> bool:
-    """Whether a part is a picture of this content."""
-    return part.content == content
-
-
 def _other_picture() -> Refused:
-    return Refused(422, "this Idempotency-Key was used for another picture; give each picture a key of its own")
+    return Refused(422, "this Idempotency-Key was used for another photo; give each photo its own key")

@@ -1,24 +1,24 @@
-"""Whether parts of a line stand out in the same way, one after the other: a tool mark, a worn mould. [ours]
+"""Detects defects that recur on several parts of a line, such as a tool mark or a worn mould. [ours]
 
-A patch that stands out has a distance s to all that is normal. Patches y and z of two parts that show the same thing
-are much nearer to each other than either is to normality: |y - z| / sqrt(s(y) s(z)) is about 0.7, and between unlike
-things above 1 (benchmarks/log/line.md, "Recurrence on a line"). Two parts are linked where their most alike patches
-lie below a limit, and linked parts form groups.
+A peak patch y has a distance s(y) to the normal patches. Peak patches y and z of two parts with the same defect are
+much nearer to each other than to the normal patches: |y - z| / sqrt(s(y) s(z)) is about 0.7, and above 1 for different
+defects (benchmarks/log/line.md, "Recurrence on a line"). Two parts are linked if this ratio is below a limit for their
+most similar patches, and linked parts form groups.
 
-Unlike parts are linked by chance now and then, and the more parts there are, the more groups chance makes. Among M
-parts of which two are linked with probability q, chance makes
+Some parts are linked by chance, and groups by chance become more frequent with the number of parts. If two of M parts
+are linked with probability q, the expected number of groups of m parts by chance is
 
     C(M, m) m^(m - 2) q^(m - 1)
 
-groups of m on average (trees over m of M parts; Cayley's formula). Links of a texture are not spread so evenly: a part
-that is linked once is linked to others more easily. So each link of a tree but the first counts with the probability r
-that a linked part has a further link, instead of q. Both are counted in the line itself, among all pairs but those of
-the group in question and of groups that were announced. A group is announced when chance would make fewer than `CHANCE`
-of its size: half of `CHANCE` is for the smallest groups, a quarter for the next size, and so on, so that all looks
-together stay below it. Until the line has counted as many pairs as the prior stands for, groups begin with one part
-more. So many links by chance ask for larger groups, and nothing about the product has to be known.
+(trees over m of M parts; Cayley's formula). On a texture, links are not independent: a linked part is more likely to
+have further links. Every link of a tree but the first is therefore counted with r, the probability of a further link of
+a linked part, instead of q. Both are estimated on the line, from all pairs outside the group in question and outside
+announced groups. A group is announced if the expected number of groups of its size is below its share of `CHANCE`:
+half for the smallest size, a quarter for the next, and so on, so that all tests together stay below `CHANCE`. Until the
+line has as many pairs as the prior stands for, a group needs one more part. A line with many links by chance thus needs
+larger groups, without any setting for the product.
 
-What parts of the set show that were not flagged is no news: patches that are like one of those do not come here.
+Peak patches that unflagged parts of the bank's set also show are removed before they come here.
 """
 
 import math
@@ -33,29 +33,28 @@ from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.line.part import Alarm
 
 LIMITS = (0.6, 0.7, 0.8)
-"""Below these two patches may be linked; each is tried."""
+"""Limits of the ratio for a link; all are tried."""
 CHANCE = 0.05
-"""Groups that chance may make among the parts of a window, on average, at all looks together."""
+"""Expected number of groups by chance among the parts of a window, over all tests."""
 PRIOR_PAIRS = 1000
-"""Pairs of unlike parts, one of them linked, that count besides those of the line, on which nothing else may stand out:
-as few as on most sets at hand (on MVTec's bottle, whose kinds of defects are alike, ten times as many are linked)."""
+"""Size of the prior on q: this many pairs of parts, one of them linked. The line itself may have no other peak patches.
+Most data sets have about this share of links; MVTec bottle, whose defects resemble each other, ten times as many."""
 PRIOR_FURTHER = 100
-"""Pairs of a linked part and another one that count besides those of the line; a further link is as likely among them
-as among all."""
+"""Size of the prior on r: this many pairs of a linked part and another part, linked with probability q."""
 WINDOW = 2000
-"""Parts that are looked back at."""
+"""Number of parts that are searched."""
 FEWEST = 3
-"""Parts that make a group."""
+"""Least number of parts in a group."""
 
 
 def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) -> float:
-    """Groups that chance makes among some parts, on average.
+    """Expected number of groups by chance.
 
     Args:
-        parts: how many there are.
-        size: of the groups.
-        chance: probability that two are linked.
-        further: probability that one that is linked has a link to another given one; at least `chance`.
+        parts: number of parts.
+        size: number of parts in a group.
+        chance: probability that two parts are linked.
+        further: probability that a linked part is linked to another given part; at least `chance`.
     """
     if parts < size:
         return 0.0
@@ -65,11 +64,11 @@ def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) 
 
 
 class Recurrence:
-    """Groups among the parts of a line that stand out.
+    """Finds groups of parts with similar peak patches.
 
     Args:
-        state: what an earlier start has left, of `state`.
-        parts: (part, standouts) of the window, in their order.
+        state: result of `state` from an earlier start.
+        parts: (part, peak patches) of the window, in order.
     """
 
     def __init__(
@@ -84,16 +83,16 @@ class Recurrence:
         self._usual: set[int] = set((state or {}).get("usual", ()))
         self._quiet: set[str] = set((state or {}).get("quiet", ()))
         kept = list(parts)
-        self._known = [standouts for part, standouts in kept if part in self._usual]
-        self._add_all((part, standouts) for part, standouts in kept if part not in self._usual)
+        self._known = [peaks for part, peaks in kept if part in self._usual]
+        self._add_all((part, peaks) for part, peaks in kept if part not in self._usual)
 
-    def update(self, part: int, standouts: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
-        """Takes a part; returns the alarms that it raises.
+    def update(self, part: int, peaks: PeakPatches, defects: Sequence[str] = ()) -> list[Alarm]:
+        """Adds a part; returns the alarms.
 
         Args:
-            part: its number.
-            standouts: of its patches that show no pattern that the bank knows; may be empty.
-            defects: names of the defects that it shows and the bank knows.
+            part: number of the part.
+            peaks: peak patches that show no pattern of the bank; may be empty.
+            defects: names of the bank's defects that were found on the part.
         """
         self._forget(part - WINDOW)
         alarms = []
@@ -105,10 +104,10 @@ class Recurrence:
                     Alarm("recurrence", name, f"{name} is back: {len(seen)} of the last {WINDOW:,} parts show it.",
                           tuple(seen[:-1]))
                 )  # fmt: skip
-        standouts = self._news(standouts)
-        if not len(standouts.scores):
+        peaks = self._unknown(peaks)
+        if not len(peaks.scores):
             return alarms
-        self._add(part, standouts)
+        self._add(part, peaks)
         group = self._group(part)
         if group and not self._announced & group:
             members = tuple(sorted(group - {part}))
@@ -121,11 +120,11 @@ class Recurrence:
         return alarms
 
     def accept(self, subject: str, parts: Iterable[int]) -> None:
-        """A person has called what an alarm tells of usual: other parts that show it raise none.
+        """Accepts the subject of an acknowledged alarm as usual, so that further parts raise no alarm for it.
 
         Args:
-            subject: of the alarm; a defect of this name is announced no more.
-            parts: that show it; what stands out in them must stay in the ledger.
+            subject: subject of the alarm; a defect of this name is not announced again.
+            parts: parts of the alarm; their peak patches must stay in the ledger.
         """
         if subject in self._named:
             self._quiet.add(subject)
@@ -135,16 +134,16 @@ class Recurrence:
         self._announced -= own
         self._parts.clear()
         self._links.clear()
-        self._known += [standouts for part, standouts in former if part in own]
-        self._add_all((part, standouts) for part, standouts in former if part not in own)
+        self._known += [peaks for part, peaks in former if part in own]
+        self._add_all((part, peaks) for part, peaks in former if part not in own)
 
     @property
     def usual(self) -> set[int]:
-        """Parts whose standouts are needed for good."""
+        """Parts whose peak patches must be kept."""
         return set(self._usual)
 
     def state(self) -> dict[str, Any]:
-        """For the ledger; what stands out in the parts is kept there by itself."""
+        """State for the ledger, which stores the peak patches separately."""
         return {
             "announced": sorted(self._announced),
             "named": self._named,
@@ -153,18 +152,18 @@ class Recurrence:
         }
 
     def _add_all(self, parts: Iterable[tuple[int, PeakPatches]]) -> None:
-        for part, standouts in parts:
-            if len(news := self._news(standouts)):
-                self._add(part, news)
+        for part, peaks in parts:
+            if len(unknown := self._unknown(peaks)):
+                self._add(part, unknown)
 
-    def _news(self, standouts: PeakPatches) -> PeakPatches:
-        """What is not as usual."""
+    def _unknown(self, peaks: PeakPatches) -> PeakPatches:
+        """Peak patches that are unlike those of accepted parts."""
         for known in self._known:
-            standouts = standouts.unlike(known, LIMITS[-1])
-        return standouts
+            peaks = peaks.unlike(known, LIMITS[-1])
+        return peaks
 
     def _group(self, part: int) -> set[int]:
-        """The parts that this one forms a group with that chance does not explain; empty without."""
+        """The group of this part that is unlikely to be chance; empty if there is none."""
         best: set[int] = set()
         for limit in LIMITS:
             group = self._connected(part, limit)
@@ -178,7 +177,7 @@ class Recurrence:
         return best
 
     def _connected(self, part: int, limit: float) -> set[int]:
-        """Parts that links below a limit lead to."""
+        """Parts that are connected to this one by links below a limit."""
         group, pending = {part}, [part]
         while pending:
             for other, alike in self._links.get(pending.pop(), {}).items():
@@ -188,7 +187,7 @@ class Recurrence:
         return group
 
     def _by_chance(self, limit: float, group: set[int]) -> float:
-        """Groups of this size that chance makes, on average; the group and announced ones do not count as chance."""
+        """Expected number of groups of this size by chance, estimated without this group and announced groups."""
         within = (group, self._announced & {part for part, _ in self._parts})
         degrees = [
             sum(alike <= limit and not any(part in one and other in one for one in within)
@@ -200,16 +199,16 @@ class Recurrence:
         if pairs < PRIOR_PAIRS and len(group) <= FEWEST:
             return math.inf
         chance = (links + 1) / (pairs + PRIOR_PAIRS)
-        # two links with a part in common, of all pairs of a link and a part that is not in it
+        # number of pairs of links with a common part
         chains = sum(math.comb(degree, 2) for degree in degrees)
         further = (chains + PRIOR_FURTHER * chance) / (links * max(count - 2, 0) + PRIOR_FURTHER)
         return expected_groups(count, len(group), chance, further)
 
-    def _add(self, part: int, standouts: PeakPatches) -> None:
+    def _add(self, part: int, peaks: PeakPatches) -> None:
         if self._parts:
             vectors = np.concatenate([other.vectors for _, other in self._parts])
             scores = np.concatenate([other.scores for _, other in self._parts])
-            alike = standouts.alikeness(PeakPatches(vectors, scores)).min(axis=0)
+            alike = peaks.alikeness(PeakPatches(vectors, scores)).min(axis=0)
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
             nearest = np.minimum.reduceat(alike, starts)
             own = self._links.setdefault(part, {})
@@ -217,10 +216,10 @@ class Recurrence:
                 other = self._parts[int(place)][0]
                 own[other] = float(nearest[place])
                 self._links.setdefault(other, {})[part] = float(nearest[place])
-        self._parts.append((part, standouts))
+        self._parts.append((part, peaks))
 
     def _forget(self, before: int) -> None:
-        """Parts up to this number no longer count."""
+        """Removes parts up to this number."""
         while self._parts and self._parts[0][0] <= before:
             part, _ = self._parts.popleft()
             for other in self._links.pop(part, {}):

@@ -1,4 +1,4 @@
-"""Settings of the tasks that judge parts as they come; `codegraph_jax.core.settings.read_config` checks them."""
+"""Settings of the tasks `watch`, `serve` and `parts`; `codegraph_jax.core.settings.read_config` checks them."""
 
 from dataclasses import dataclass, field
 
@@ -8,36 +8,36 @@ from codegraph_jax.core.settings import at_least, choice, path_like, within
 
 @dataclass(frozen=True)
 class FolderSettings:
-    """A folder into which pictures come."""
+    """A folder that receives photos."""
 
     root: str = field(default="", metadata=path_like())
-    """The folder, whose folders are watched too; pictures that lie there already are judged first."""
+    """The folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
-    """`auto` is told by the system of new files, and looks by itself every half minute; `poll` looks every `interval`
-    seconds, as network shares need it, which tell nothing."""
+    """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
+    `interval` seconds, as network shares need, which send no events."""
     interval: float = field(default=1.0, metadata=within(0.05, 3600))
-    """How many seconds pass between two looks with `poll`."""
+    """Seconds between two scans with `poll`."""
     settle: float = field(default=0.5, metadata=within(0.0, 3600))
-    """For how many seconds a file must not have changed before it counts as whole."""
+    """Seconds without a change after which a file counts as complete."""
     patience: float = field(default=10.0, metadata=within(0.0, 3600))
-    """For how many seconds a file that cannot be decoded is tried again: it may still be being written."""
+    """Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
 
 
 @dataclass(frozen=True)
 class MonitorSettings:
-    """When a line raises an alarm."""
+    """Alarms of a line."""
 
     mean_run: float = field(default=10_000.0, metadata=at_least(100))
-    """How many parts lie between two false alarms of drift on average."""
+    """Average number of parts between two false alarms of drift."""
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What pictures may be."""
+    """Limits for photos."""
 
     max_megapixels: float = field(default=0.0, metadata=at_least(0))
-    """The largest photograph that is decoded, in millions of pixels; larger ones fail. 0 means four times the largest
-    photograph of the set that made the bank. Decoding takes 5 to 42 bytes a pixel, WebP the most."""
+    """The largest photo that is decoded, in millions of pixels; larger photos fail. 0 means four times the largest
+    photo of the bank's set. Decoding takes 5 to 42 bytes per pixel, most for WebP."""
 
 
 @dataclass(frozen=True)
@@ -45,27 +45,27 @@ class WebSettings:
     """The HTTP server."""
 
     host: str = "127.0.0.1"
-    """The address at which it listens; any other than this machine's own needs a token."""
+    """The address to listen on; any other than a loopback address needs a token."""
     port: int = field(default=8000, metadata=within(0, 65535))
-    """The port; 0 takes a free one, and the first line says which."""
+    """The port; 0 chooses a free one, which is printed at the start."""
     token_file: str = field(default="", metadata=path_like())
-    """The file whose first line is the token that requests must carry; empty means none is asked for."""
+    """The file whose first line is the token that requests must carry; empty means that no token is needed."""
     max_megabytes: float = field(default=50.0, metadata=at_least(0.001))
-    """The largest picture that is taken, as a file."""
+    """The largest photo that is accepted, as a file."""
     queue: int = field(default=64, metadata=at_least(1))
-    """How many pictures may wait; more are refused with status 503, to be sent again."""
+    """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
     timeout: float = field(default=30.0, metadata=at_least(0.1))
-    """How many seconds the headers of a request may take to arrive, and then its body."""
+    """Seconds within which the headers of a request must arrive, and then its body."""
     csv_mark: bool = False
-    """Whether /parts.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""
+    """Whether /parts.csv begins with a byte order mark, which Excel needs to read names as UTF-8."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Which of the pictures that were sent are kept on disk; `flagged` keeps besides those of which one normal part in
-    ten scores so high, which the search for what recurs may show."""
+    """Which of the photos that were sent stay on disk; `flagged` also keeps the tenth of normal parts with the highest
+    scores, which a contact sheet of a recurring defect may show."""
 
 
 @dataclass(frozen=True)
 class WatchConfig:
-    """A folder that is watched."""
+    """A watched folder."""
 
     task: str = field(default="watch", metadata=choice("watch"))
     """The task that this config is for."""
@@ -79,7 +79,7 @@ class WatchConfig:
 
 @dataclass(frozen=True)
 class ServeConfig(WatchConfig):
-    """A server, which may watch a folder too."""
+    """An HTTP server, which may also watch a folder."""
 
     task: str = field(default="serve", metadata=choice("serve"))
     """The task that this config is for."""
@@ -88,11 +88,11 @@ class ServeConfig(WatchConfig):
 
 @dataclass(frozen=True)
 class PartsConfig:
-    """The table of a line."""
+    """The table of a line's parts."""
 
     task: str = field(default="parts", metadata=choice("parts"))
     """The task that this config is for."""
     line: str = field(default="", metadata=path_like())
     """The workdir of the line."""
     csv_mark: bool = False
-    """Whether parts.csv begins with a byte order mark, by which Excel knows that names are in UTF-8."""
+    """Whether parts.csv begins with a byte order mark, which Excel needs to read names as UTF-8."""

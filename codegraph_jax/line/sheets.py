@@ -1,4 +1,4 @@
-"""Contact sheets of alarms: the parts that show the same thing, side by side."""
+"""Contact sheets of recurrence alarms: crops of the parts side by side."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,15 @@ from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, 
 from codegraph_jax.report.regions import Box
 
 AROUND = 0.06
-"""Half of the side of a box around a patch that has no region, as a share of the picture."""
+"""Half the side of a box around a peak without a region, as a share of the photo."""
 
 
 def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRange | None) -> Image.Image:
-    """The sheet of an alarm; pictures that are gone stay empty.
+    """The contact sheet of an alarm; tiles of missing photos are empty.
 
     Args:
-        alarm: that something recurs.
-        parts: that show it.
+        alarm: a recurrence alarm.
+        parts: parts of the alarm.
         value_range: see `load_image`.
     """
     tiles = [_tile(part, value_range) for part in parts]
@@ -28,7 +28,7 @@ def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRang
 
 
 def boxes_of(part: Part) -> list[Box]:
-    """Where a part stands out: its regions, or else around its greatest score."""
+    """Boxes of the flagged regions, or else a box around the greatest score."""
     if part.regions and part.width and part.height:
         edges = [region["box"] for region in part.regions]
         return [Box(a / part.width, b / part.height, c / part.width, d / part.height) for a, b, c, d in edges]

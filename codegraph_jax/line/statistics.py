@@ -1,17 +1,17 @@
-"""Figures of a picture that tell of the camera and the light, whatever the part is. [ours]"""
+"""Statistics of a photo that depend on the camera and the light rather than on the part. [ours]"""
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
 SIDE = 512
-"""Pixels of the longer side at which pictures are measured: about what a backbone sees."""
+"""Pixels of the longer side after resizing; about the input size of a backbone."""
 PICTURE = ("brightness", "sharpness", "left", "top")
-"""What `picture_statistics` gives."""
+"""Keys of `picture_statistics`."""
 
 
 def picture_statistics(image: Image.Image) -> dict[str, float]:
-    """Brightness, sharpness and position of a picture.
+    """Brightness, sharpness and position of the part in a photo.
 
     Args:
         image: RGB or grey.
@@ -19,7 +19,7 @@ def picture_statistics(image: Image.Image) -> dict[str, float]:
     Returns:
         brightness: mean grey value, in [0, 1];
         sharpness: logarithm of the mean square of the Laplacian;
-        left, top: centre of what differs from the usual grey value of the picture, as shares of width and height.
+        left, top: centroid of the deviations from the median grey value, as shares of width and height.
     """
     scale = min(1.0, SIDE / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

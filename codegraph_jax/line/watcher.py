@@ -1,9 +1,9 @@
-"""A folder into which pictures come: which of them are whole and not judged yet, and judging them in their order.
+"""Watches a folder for new photos, and inspects complete files in order.
 
-What lies in the folder and what lies in the ledger decide, so that nothing is missed that came while nobody looked;
-events of the file system only say where to look. A file is known by its name, its time of change, its size and its
-content: one that is written anew under the same name is another part, and one that is copied is too. One that is
-renamed stays the same part, and so does one that was judged before all of it was written.
+New files are found by comparing the folder with the ledger, so that files which arrived while the program was stopped
+are not missed; file system events only trigger a scan. A part is identified by the name, modification time, size and
+content of its file. A file that is overwritten or copied is a new part. A file that is renamed, or that was inspected
+before it was complete, stays the same part.
 """
 
 import logging
@@ -32,20 +32,20 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOOK_SECONDS = 30.0
-"""How often the folder is looked through where events tell of new files: some may get lost."""
+"""Seconds between two scans in addition to file events, since events may be lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a ledger that cannot be written is tried again, doubled each time."""
 LONGEST_OPEN = 60.0
-"""Seconds without a change after which a file is judged although a program still has it open for writing."""
+"""Seconds without a change after which a file is inspected even if a program still has it open for writing."""
 COARSE = 2.5
-"""Seconds after a change until another one is seen by its time on every file system: FAT counts in steps of two."""
-OUTSIDE = "is a link that leads out of the watched folder; only photos that lie in it are judged"
+"""Seconds within which two changes may have the same modification time; FAT stores times in steps of two seconds."""
+OUTSIDE = "is a link that leads out of the watched folder; only photos inside the folder are inspected"
 
 logger = logging.getLogger(__name__)
 
 
 class File(NamedTuple):
-    """A picture in the folder: its posix path below the folder, the file, and what the system says of it."""
+    """A photo in the folder: its POSIX path below the folder, its full path, and its file status."""
 
     name: str
     path: str
@@ -53,12 +53,12 @@ class File(NamedTuple):
 
 
 class Recognised(NamedTuple):
-    """What a file is by the ledger.
+    """The identity of a file in the ledger.
 
     Attributes:
         key, content: see `Part`.
-        part: that it is already; None: it is to be judged.
-        replaces: number of the part that it was before all of it was written; 0: none.
+        part: the recorded part; None if the file must be inspected.
+        replaces: number of the part that was recorded for the incomplete file; 0: none.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Recognised(NamedTuple):
 
 @dataclass
 class _Waiting:
-    """A file that is not judged yet: how it looked, when it was first seen, and when it last changed (monotonic)."""
+    """A file that is not inspected yet: its `look_of`, and when it was first seen and last changed (monotonic)."""
 
     look: str
     seen: float
@@ -77,12 +77,12 @@ class _Waiting:
 
 
 class Folder:
-    """The pictures of a folder that nobody has judged.
+    """Finds the photos of a folder that are not in the ledger.
 
     Args:
-        settings: the folder, and when a file counts as whole.
-        ledger: of the line.
-        workdir: of the line; the pictures that it keeps there are no new ones.
+        settings: the folder, and when a file counts as complete.
+        ledger: ledger of the line.
+        workdir: workdir of the line; photos saved there are not new.
     """
 
     def __init__(self, settings: FolderSettings, ledger: Ledger, workdir: Path):
@@ -94,7 +94,7 @@ class Folder:
         self._again: dict[str, float] = {}
 
     def ready(self) -> list[File]:
-        """Those that are whole, the oldest first.
+        """New, complete files, oldest first.
 
         Raises:
             LayoutError: the folder cannot be listed.
@@ -112,14 +112,14 @@ class Folder:
             try:
                 status = Path(path).stat()
             except OSError:
-                continue  # gone again, or a link that leads nowhere yet
-            # something was written that may not show in the look
+                continue  # removed, or a broken link
+            # the file may have been written without a change of its status
             again = self._again.get(path, math.inf) <= time.monotonic()
-            # what lies in the workdir is looked up last, since it costs most
+            # is_own is the slowest check
             if (again or self._done.get(path) != look_of(status)) and not is_own(Path(path).parent):
                 new[path] = File(name, path, status), again
         first = [file for file, again in new.values() if file.path not in self._waiting and not again]
-        known = self.ledger.looked_at((file.name, look_of(file.status)) for file in first)
+        known = self.ledger.recorded((file.name, look_of(file.status)) for file in first)
         for file in first:
             if file.name in known:
                 self._done[file.path] = look_of(file.status)
@@ -129,28 +129,28 @@ class Folder:
         return sorted(ready, key=lambda file: (file.status.st_mtime_ns, file.name))
 
     def _is_whole(self, file: File) -> bool:
-        """Whether all of a file is there, as far as can be told."""
+        """Whether a file seems to be complete."""
         look, now, settle = look_of(file.status), time.monotonic(), self.settings.settle
         waiting = self._waiting.get(file.path)
         if waiting is None or waiting.look != look:
             waiting = self._waiting[file.path] = _Waiting(look, waiting.seen if waiting else now, now)
-        # an old file is whole at first sight; of a clock that runs ahead only a second look can tell
+        # an old file is complete at once; if the camera's clock is fast, wait until the file has not changed
         age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, now - waiting.changed
         if age < max(settle, 0.01) and unchanged < settle:
             return False
         return unchanged >= LONGEST_OPEN or not is_being_written(file.path)
 
     def touch(self, paths: Iterable[str]) -> None:
-        """Notes files that events tell of; called by another thread."""
+        """Marks files of events for the next scan; called by another thread."""
         self._touched.update(paths)
 
     @property
     def unsettled(self) -> bool:
-        """Whether some files are not judged yet, or are to be looked at again soon."""
+        """Whether some files are not inspected yet, or must be checked again soon."""
         return bool(self._waiting or self._again)
 
     def recognise(self, file: File) -> Recognised:
-        """What a file is by the ledger, to which a new name is told.
+        """The identity of a file; updates the ledger if the file was renamed.
 
         Raises:
             LedgerUnavailable: the ledger cannot be read or written.
@@ -158,7 +158,7 @@ class Folder:
         try:
             content = content_of_file(file.path)
         except OSError:
-            content = ""  # it is judged all the same, which says why it cannot be read
+            content = ""  # the inspection will record the reason
         key, look = file_key(file.name, file.status, content), look_of(file.status)
         known = self.ledger.find(key) or self._renamed(file, content)
         if known:
@@ -173,33 +173,33 @@ class Folder:
         return Recognised(key, content, None)
 
     def leads_out(self, file: File) -> bool:
-        """Whether a file lies elsewhere, by a link."""
+        """Whether a file is a link to a place outside the folder."""
         root = Path(os.path.realpath(self.settings.root))
         return root not in Path(os.path.realpath(file.path)).parents
 
     def is_young(self, file: File) -> bool:
-        """Whether a file that cannot be decoded may still be being written."""
+        """Whether a file that cannot be decoded may still be incomplete."""
         waiting = self._waiting.get(file.path)
         return waiting is not None and time.monotonic() - waiting.seen < self.settings.patience
 
     def has_changed(self, file: File) -> bool:
-        """Whether a file is no longer what it was when it was found."""
+        """Whether a file has changed since it was found."""
         try:
             return look_of(Path(file.path).stat()) != look_of(file.status)
         except OSError:
             return True
 
     def done(self, file: File) -> None:
-        """Notes that a file is in the ledger."""
+        """Marks a file as recorded in the ledger."""
         self._waiting.pop(file.path, None)
         self._again.pop(file.path, None)
         self._done[file.path] = look_of(file.status)
-        # where times are whole seconds, another change in the same one does not show
+        # with times in whole seconds, a further change within the same second is not visible
         if file.status.st_mtime_ns % 10**9 == 0 and time.time() - file.status.st_mtime < COARSE:
             self._again[file.path] = time.monotonic() + COARSE
 
     def _renamed(self, file: File, content: str) -> Part | None:
-        """The part that differs from a file by its name alone, and whose own file is gone."""
+        """The part whose file was renamed to this file: same content, time and size, and its own file is gone."""
         alike = self.ledger.alike(content, file_key("", file.status, content)) if content else []
         return next((part for part in alike if not Path(part.path).exists()), None)
 
@@ -208,10 +208,10 @@ class Folder:
 
 
 def is_being_written(path: str) -> bool:
-    """Whether a program has a file open for writing, as far as the system tells.
+    """Whether a program has the file open for writing, if the system can tell; otherwise False.
 
-    Linux grants a lease for reading only while nobody writes. On network shares, for files of other users and on other
-    systems nothing is known, and the answer is no.
+    Linux grants a read lease only if no program has the file open for writing. Leases are not available on network
+    shares, for files of other users, and on other systems.
     """
     if not hasattr(fcntl, "F_SETLEASE"):
         return False
@@ -220,7 +220,7 @@ def is_being_written(path: str) -> bool:
     except OSError:
         return False
     try:
-        # whoever opens the file meanwhile has a signal sent to this process: one that is ignored by default
+        # a program that opens the file during the lease sends a signal; choose one that is ignored by default
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -234,16 +234,16 @@ def is_being_written(path: str) -> bool:
 
 
 def _is_one_file(former: str, look: str) -> bool:
-    """Whether two looks are those of one file that was written in place."""
+    """Whether two results of `look_of` belong to one file that was written in place."""
     return former.rpartition(" ")[2] == look.rpartition(" ")[2] != "0"
 
 
 class Watcher:
-    """Judges what comes into a folder until it is stopped.
+    """Inspects the new photos of a folder until it is stopped.
 
     Args:
-        folder: that is watched.
-        inspector: that judges.
+        folder: the watched folder.
+        inspector: inspects the photos.
         told: called with every part that is recorded.
     """
 
@@ -253,12 +253,12 @@ class Watcher:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Ends `run` after the part at hand."""
+        """Ends `run` after the current part."""
         self._stopped.set()
         self._wake.set()
 
     def run(self) -> None:
-        """Watches; whatever happens to single files, to the folder or to the ledger, it goes on."""
+        """Watches until `stop`; problems with files, the folder or the ledger do not end it."""
         observer = self._observed()
         settings, lost = self.folder.settings, False
         try:
@@ -282,7 +282,7 @@ class Watcher:
                 idle = settings.interval if observer is None or lost else LOOK_SECONDS
                 if self.folder.unsettled:
                     idle = min(idle, max(settings.settle, 0.05))
-                # a folder that takes long to list is not listed all the time
+                # do not scan a large folder all the time
                 self._wake.wait(max(idle, 2 * took))
         finally:
             if observer is not None:
@@ -290,7 +290,7 @@ class Watcher:
                 observer.join()
 
     def _judge(self, file: File) -> None:
-        """One file: in the ledger afterwards, or still to be judged."""
+        """Inspects one file; tries again while the ledger is unavailable."""
         pause = FIRST_PAUSE
         while not self._stopped.is_set():
             try:
@@ -304,7 +304,7 @@ class Watcher:
     def _judge_now(self, file: File) -> None:
         look = look_of(file.status)
         if self.folder.leads_out(file):
-            # without a path, nobody is shown what lies outside
+            # without a path, the server does not show files outside the folder
             part = self.inspector.fail(file_key(file.name, file.status, ""), file.name, "", OUTSIDE, look)
         else:
             found = self.folder.recognise(file)
@@ -322,11 +322,11 @@ class Watcher:
         self.told(part)
 
     def _is_unfinished(self, file: File, failed: bool) -> bool:
-        """Whether a file is to be looked at again: it has changed meanwhile, or may still be being written."""
+        """Whether a file must be inspected again: it has changed meanwhile, or may still be incomplete."""
         return self.folder.has_changed(file) or (failed and self.folder.is_young(file))
 
     def _observed(self) -> Any:
-        """What tells of new files; None where the folder is to be looked through instead."""
+        """A running observer of file events; None if the folder is polled."""
         if self.folder.settings.events == "poll":
             return None
         try:
@@ -337,7 +337,7 @@ class Watcher:
 
         class Waking(FileSystemEventHandler):
             def on_any_event(handler, event: Any) -> None:  # noqa: N805
-                # opening and reading are events too, and the watcher itself reads
+                # ignore open and read events, which the watcher itself causes
                 if event.event_type in ("created", "modified", "moved", "closed"):
                     self.folder.touch(os.fsdecode(place) for place in (event.src_path, event.dest_path) if place)
                     self._wake.set()
@@ -346,9 +346,9 @@ class Watcher:
         observer.schedule(Waking(), self.folder.settings.root, recursive=True)
         try:
             observer.start()
-        except OSError as error:  # as many folders as the system allows are watched already
+        except OSError as error:  # the system's limit of watched folders is reached
             logger.warning(
-                "%s: the system tells nothing of new files (%s); looking every %g s instead",
+                "%s: file events are not available (%s); scanning every %g s instead",
                 self.folder.settings.root, error, self.folder.settings.interval,
             )  # fmt: skip
             with suppress(RuntimeError):

@@ -186,7 +186,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
 
 def test_a_compact_bank_knows_no_places(images):
     detector = CoDeGraph(configured(similarity=SimilarityConfig(radius=2)))
-    with pytest.raises(ConfigError, match="does not know where"):
+    with pytest.raises(ConfigError, match="does not store the positions"):
         detector.detect(images[:4], bank_references=2)
 
 
@@ -205,7 +205,7 @@ def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
     else:
         del tensors["own"]
     write_tensors(path, tensors, about)
-    with pytest.raises(BankError, match="no reference bank"):
+    with pytest.raises(BankError, match="not a reference bank"):
         ReferenceBank.load(str(path), backbone=detector.backbone)
 
 

@@ -146,7 +146,7 @@ def test_missing_settings_are_named(saved, tmp_path):
     ):
         with pytest.raises(ConfigError, match=f"config.{field}"):
             task.run(values(config), str(tmp_path / "out"))
-    with pytest.raises(ConfigError, match="no directory"):
+    with pytest.raises(ConfigError, match="not a directory"):
         watch.run(values(WatchConfig, watch__root=str(tmp_path / "absent")), str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="needs a token"):
         serve.run(values(ServeConfig, bank__path=str(saved), serve__host="0.0.0.0"), str(tmp_path / "out"))

@@ -31,7 +31,7 @@ def test_ranks_are_standard_normal_numbers_whatever_the_law(law):
         "normal": rng.normal(size=3000), "heavy": rng.standard_cauchy(3000), "few values": rng.integers(0, 3, 3000),
     }[law]  # fmt: skip
     chart = Drift(["score"], 10_000, {}).charts["score"]
-    numbers = np.array([chart.learn(float(value)) for value in drawn])
+    numbers = np.array([chart.add(float(value)) for value in drawn])
     assert abs(numbers.mean()) < 0.06 and numbers.std() == pytest.approx(1, abs=0.05)
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.06
 

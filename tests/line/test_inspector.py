@@ -119,7 +119,7 @@ def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, t
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, vectors=[x * np.nan for x in bank.references.vectors]))
     part = Inspector(broken, ledger, tmp_path).judge("k", "a", str(photographs[0]))
-    assert part.status == "failed" and "no finite number" in part.reason
+    assert part.status == "failed" and "not a finite number" in part.reason
     with pytest.raises(BankError, match="00.png"):
         broken.flag([str(photographs[0])])
 
@@ -154,7 +154,7 @@ def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, m
         inspector.judge(path, path, path)
     for name in ("drift", "recurrence"):
         assert inspector.ledger.monitor(name) == other.ledger.monitor(name)
-    assert inspector.ledger.standouts(99) == other.ledger.standouts(99)
+    assert inspector.ledger.peak_patches(99) == other.ledger.peak_patches(99)
     other.ledger.close()
 
 
@@ -234,9 +234,9 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
             part = line.judge(f"{id(line)} {number}", path.name, str(path))
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # what it goes by stays, however many parts come
-    assert set(alarm.parts) & {number for number, _ in ledger.standouts(WINDOW)}
+    assert set(alarm.parts) & {number for number, _ in ledger.peak_patches(WINDOW)}
     ledger.record(replace(ledger.get(1), id=0, key="later", alarms=()), forget=10**6, keep=alarm.parts)
-    assert {number for number, _ in ledger.standouts(WINDOW)} == set(alarm.parts)
+    assert {number for number, _ in ledger.peak_patches(WINDOW)} == set(alarm.parts)
 
 
 def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, tmp_path):

@@ -32,14 +32,14 @@ def part(key: str = "a", **fields) -> Part:
 
 def test_a_part_comes_back_as_it_was_recorded(ledger):
     alarm = Alarm("recurrence", "group", "It recurs.", (4, 5))
-    recorded = ledger.record(part(alarms=(alarm,)), b"standouts", {"drift": {"up": 1.5}})
+    recorded = ledger.record(part(alarms=(alarm,)), b"peaks", {"drift": {"up": 1.5}})
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
     assert (known.kind, known.parts, known.part, known.raised) == ("recurrence", (4, 5, 1), 1, MOMENT)
     assert ledger.get(1) == ledger.find("a") == recorded
     assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
-    assert ledger.standouts(10) == [(1, b"standouts")]
+    assert ledger.peak_patches(10) == [(1, b"peaks")]
     assert ledger.alarms(5) == [ledger.alarm(known.id)] == [known]
 
 
@@ -109,7 +109,7 @@ def test_other_files_are_refused(tmp_path):
     other.execute("CREATE TABLE parts (x)")
     other.commit()
     other.close()
-    with pytest.raises(LedgerError, match="no ledger"):
+    with pytest.raises(LedgerError, match="not the ledger"):
         Ledger(tmp_path / "other")
     Ledger(tmp_path / "later").close()
     later = sqlite3.connect(tmp_path / "later")
@@ -320,6 +320,6 @@ def test_a_kill_leaves_whole_parts_alone(tmp_path):
         writer.wait()
         ledger = Ledger(path)
         count = ledger.count()["judged"]
-        assert count == ledger.monitor("count") == ledger.last_alarm() == len(ledger.standouts(10**6)) > 0
+        assert count == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
         assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(count, 0, -1)]
         ledger.close()

@@ -46,7 +46,7 @@ def test_a_key_belongs_to_one_picture(client, inspector, photographs):
     headers = {"Idempotency-Key": "1"}
     part = client.post("/parts", content=first, headers=headers).json()
     refused = client.post("/parts", content=second, headers=headers)
-    assert refused.status_code == 422 and "another picture" in refused.json()["detail"]
+    assert refused.status_code == 422 and "another photo" in refused.json()["detail"]
     assert client.post("/parts", content=first, headers=headers).json() == part
     assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 

@@ -36,12 +36,12 @@ class Line:
             planted = draw < share
             seen += planted
             if planted:
-                standouts = self.draw(planted=True)
+                peaks = self.draw(planted=True)
             elif draw < share + unlike:
-                standouts = self.draw(int(self.rng.integers(1, 4)))
+                peaks = self.draw(int(self.rng.integers(1, 4)))
             else:
-                standouts = PeakPatches.nothing(WIDTH)
-            for _ in monitor.update(part, standouts):
+                peaks = PeakPatches.nothing(WIDTH)
+            for _ in monitor.update(part, peaks):
                 if planted and found is None:
                     found = seen
                 else:
@@ -104,8 +104,8 @@ def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
     assert [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["dent"])]
 
 
-def announced(monitor: Recurrence, standouts: list[PeakPatches], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
-    return [(p, a.parts) for p, own in enumerate(standouts, first) for a in monitor.update(p, own)]
+def announced(monitor: Recurrence, peaks: list[PeakPatches], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
+    return [(p, a.parts) for p, own in enumerate(peaks, first) for a in monitor.update(p, own)]
 
 
 def stream(seed: int = 3) -> list[PeakPatches]:
@@ -152,7 +152,7 @@ def test_what_the_set_shows_is_no_news():
     assert len(planted.unlike(PeakPatches.nothing(0), LIMITS[-1])) == 5
 
 
-def test_standouts_survive_the_ledger_and_are_the_peaks_of_a_map():
+def test_peak_patches_survive_the_ledger_and_are_the_peaks_of_a_map():
     scores = np.zeros((12, 12), np.float32)
     scores[2, 3], scores[2, 4], scores[9, 9] = 0.9, 0.8, 0.5
     assert peaks(scores, 0.4).tolist() == [2 * 12 + 3, 9 * 12 + 9]
