@@ -1,1 +1,1 @@
-"""Images in: what lies on disk, how it is decoded, and how it reaches the device in batches."""
+"""Reads image sets: finds files, decodes images and masks, and makes batches."""

@@ -1,4 +1,4 @@
-"""Image sets whose classes stand in files beside the images: a table of labels, or boxes of objects (Pascal VOC)."""
+"""Image sets with annotation files: a table of labels, or boxes of objects (Pascal VOC)."""
 
 import csv
 import logging
@@ -18,12 +18,12 @@ from codegraph_jax.data.value_range import ValueRange
 logger = logging.getLogger(__name__)
 
 NAME_COLUMNS = ("image_id", "image", "image_name", "filename", "file", "path", "name")
-"""Columns that may hold the images' names, the first that is there; else the first column does."""
+"""Names of the image column, by priority; without a match the first column is used."""
 LABEL_COLUMNS = ("dx", "label", "labels", "class", "class_name", "target", "category", "diagnosis")
-"""Columns that may hold the class, the first that is there."""
+"""Names of the class column, by priority."""
 SPLIT_COLUMN = "split"
 LISTED = 3
-"""Images that a message names."""
+"""Number of images that a message lists."""
 
 
 def from_table(
@@ -32,9 +32,9 @@ def from_table(
     """Images below the folder of a table (CSV, or separated by tabs), with the class that the table gives them.
 
     Args:
-        source: the table, and "#COLUMN" behind it where the class stands in none of `LABEL_COLUMNS`. Without a column
-            of classes, columns of 0 and 1 of which each row has a single 1 name them.
-        split: rows whose column `split` says so; "" takes all.
+        source: the table, followed by "#COLUMN" if the class column is not one of `LABEL_COLUMNS`. A table without a
+            class column may have one-hot columns, one per class.
+        split: only rows with this value in the column `split`; "" takes all.
         size, choose, value_range: see `catalog.load_image_set`.
 
     Raises:
@@ -46,7 +46,7 @@ def from_table(
     heading, rows = _read_table(place)
     if split:
         if SPLIT_COLUMN not in heading:
-            raise CatalogError(f"{place!r}: has no column {SPLIT_COLUMN!r} that could say which rows are {split!r}")
+            raise CatalogError(f"{place!r}: has no column {SPLIT_COLUMN!r}, which is needed to select split {split!r}")
         at = heading.index(SPLIT_COLUMN)
         rows = [row for row in rows if row[at] == split]
     if not rows:
@@ -68,15 +68,15 @@ def from_boxes(
     least_side: int = 0,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
-    """Objects cut out of images along the boxes of a set in the layout of Pascal VOC, each with its class.
+    """Crops of the objects of a data set in Pascal VOC layout, with their classes.
 
     Args:
-        root: holds `Annotations` (XML files, also in a folder below, of which one of horizontal boxes is preferred),
-            the images in folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
+        root: directory with `Annotations` (XML files, also in subfolders; horizontal boxes are preferred), images in
+            folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
             `Main/SPLIT.txt`) with the names of a split.
-        split: which, several joined by "+"; "" takes all that are annotated.
+        split: one or several splits joined by "+"; "" takes all annotated images.
         size, choose, value_range: see `catalog.load_image_set`.
-        least_side: objects of which a side is shorter, in pixels, are left out.
+        least_side: objects with a shorter side, in pixels, are skipped.
 
     Raises:
         CatalogError: a file is missing or malformed, or no object is left.
@@ -86,7 +86,7 @@ def from_boxes(
     if absent := [name for name in names if name not in annotations]:
         raise CatalogError(f"{root!r}: {_several(absent)} of split {split!r} have no file below Annotations")
     images = find_images(root)
-    # beside them lie masks of the same names
+    # other folders hold masks with the same names
     named = {name: file for name, file in images.items() if name.lower().startswith("jpegimages")}
     files = _by_stem(named or images)
     boxes: list[tuple[str, tuple[int, int, int, int]]] = []
@@ -97,7 +97,7 @@ def from_boxes(
         places = files.get(name, [])
         if found and len(places) != 1:
             which = f"{len(places)} images" if places else "no image"
-            raise CatalogError(f"{root!r}: {which} of the name {name!r}, which {annotations[name]} describes")
+            raise CatalogError(f"{root!r}: found {which} named {name!r}, which {annotations[name]} describes")
         for label, box in found:
             if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
                 left_out += 1
@@ -107,7 +107,7 @@ def from_boxes(
     if not boxes:
         raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
     if left_out:
-        logger.info("%s: %d objects are smaller than %d pixels and left out", root, left_out, least_side)
+        logger.info("%s: %d objects smaller than %d pixels were skipped", root, left_out, least_side)
     class_names = tuple(sorted(set(classes), key=_class_key))
     index = {name: i for i, name in enumerate(class_names)}
     labels = np.array([index[name] for name in classes], np.int32)
@@ -121,31 +121,31 @@ def from_boxes(
 
 
 def _class_key(name: str) -> tuple[object, ...]:
-    """The order of classes, whether written in capitals or not."""
+    """Sort key of classes, which ignores case."""
     return (natural_key(name.casefold()), name)
 
 
 def _several(names: Sequence[str]) -> str:
-    """Some names, and how many there are."""
+    """The first names, and the number of the others."""
     shown = ", ".join(repr(name) for name in names[:LISTED])
     return shown if len(names) <= LISTED else f"{shown} and {len(names) - LISTED} more"
 
 
 def _read_table(place: str) -> tuple[list[str], list[list[str]]]:
-    """The heading and the rows."""
+    """The header and the rows."""
     try:
         with Path(place).open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
             read = [row for row in csv.reader(stream, delimiter="\t" if "\t" in first else ",") if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{place!r}: is no table that can be read: {error}") from None
+        raise CatalogError(f"{place!r}: cannot be read as a table: {error}") from None
     if not read:
         raise CatalogError(f"{place!r}: is empty")
     heading, *rows = ([composed(cell.strip()) for cell in row] for row in read)
     for number, row in enumerate(rows, 2):
         if len(row) != len(heading):
-            raise CatalogError(f"{place!r}: line {number} has {len(row)} cells, the heading {len(heading)}")
+            raise CatalogError(f"{place!r}: line {number} has {len(row)} cells, but the header has {len(heading)}")
     return heading, rows
 
 
@@ -167,13 +167,13 @@ def _classes_of(place: str, heading: list[str], rows: list[list[str]], name_at: 
         values = np.zeros((len(rows), 0))
     if not values.size or not (np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all()):
         raise CatalogError(
-            f"{place!r}: which column holds the classes? It has {', '.join(heading)}; put #COLUMN behind the file"
+            f"{place!r}: found no class column among {', '.join(heading)}; append #COLUMN to the file name"
         )
     return [heading[marks[k]] for k in values.argmax(1)]
 
 
 def _files_by_name(place: str, names: list[str]) -> list[str]:
-    """The image file below the table's folder that each row means: by its path there, or by its name alone."""
+    """The image file of each row, by its path below the table's folder or by its name."""
     home = str(Path(place).parent)
     found = {composed(name): file for name, file in find_images(home).items()}
     by_stem = _by_stem(found)
@@ -184,7 +184,7 @@ def _files_by_name(place: str, names: list[str]) -> list[str]:
         if str(wanted) in found:
             files.append(found[str(wanted)])
         elif len(hits) > 1:
-            raise CatalogError(f"{place!r}: {name!r} may be {_several(hits)}; the table has to give paths")
+            raise CatalogError(f"{place!r}: {name!r} is ambiguous ({_several(hits)}); write paths into the table")
         elif hits:
             files.append(hits[0])
         else:
@@ -198,7 +198,7 @@ def _files_by_name(place: str, names: list[str]) -> list[str]:
 
 
 def _by_stem(files: Mapping[str, str]) -> dict[str, list[str]]:
-    """Files by their name without folder and suffix."""
+    """Files by name, without folder and suffix."""
     found: dict[str, list[str]] = {}
     for name, file in files.items():
         found.setdefault(composed(PurePosixPath(name).stem), []).append(file)
@@ -206,7 +206,7 @@ def _by_stem(files: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _annotations(root: str) -> dict[str, Path]:
-    """The annotation file of each image; horizontal boxes go before others."""
+    """The annotation file of each image; horizontal boxes are preferred."""
     home = Path(root) / "Annotations"
     if not home.is_dir():
         raise CatalogError(f"{root!r}: has no folder Annotations; give the root of a set in Pascal VOC's layout")
@@ -219,19 +219,19 @@ def _annotations(root: str) -> dict[str, Path]:
 
 
 def _names_of_split(root: str, split: str) -> list[str]:
-    """The names that the lists of a split hold."""
+    """The image names in the lists of a split."""
     names: list[str] = []
     for part in split.split("+"):
         places = [Path(root) / folder / f"{part}.txt" for folder in ("ImageSets/Main", "Main", "ImageSets")]
         place = next((place for place in places if place.is_file()), None)
         if place is None:
-            raise CatalogError(f"{str(places[0])!r}: no such file, which would list the images of split {part!r}")
+            raise CatalogError(f"{str(places[0])!r}: no such file; it must list the images of split {part!r}")
         names += [composed(line.split()[0]) for line in place.read_text(encoding="utf-8").splitlines() if line.strip()]
     return names
 
 
 def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
-    """Class and box (left, top, right, bottom; right and bottom outside) of each object of an image."""
+    """Class and box (left, top, right, bottom; right and bottom exclusive) of each object of an image."""
     objects = []
     try:
         for element in ElementTree.parse(path).getroot().iter("object"):
@@ -242,10 +242,10 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
             left, top, right, bottom = (
                 round(float(box.findtext(side) or "")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
-            # counted from 1, the last pixel included
+            # VOC counts pixels from 1, and includes the last one
             objects.append((name, (max(left - 1, 0), max(top - 1, 0), right, bottom)))
     except (OSError, ElementTree.ParseError, ValueError, OverflowError) as error:
-        raise CatalogError(f"{str(path)!r}: is no annotation in Pascal VOC's form: {error}") from None
+        raise CatalogError(f"{str(path)!r}: is not a Pascal VOC annotation: {error}") from None
     return objects
 
 

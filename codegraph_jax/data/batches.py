@@ -1,4 +1,4 @@
-"""Batches of images, decoded ahead by background threads, in order and in bounded memory."""
+"""Batches of images, decoded ahead in background threads, in order and with bounded memory."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,7 +16,7 @@ from codegraph_jax.data.images import Source, UnreadableImage, full_size, load_i
 from codegraph_jax.data.value_range import ValueRange
 
 MOST_THREADS = 8
-"""Threads that decode where nobody says how many; each may hold a whole photograph."""
+"""Upper limit of the default number of threads; each thread may hold a whole photo."""
 
 Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 
@@ -24,15 +24,15 @@ Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 class ImageBatches:
     """Iterates once over full batches of preprocessed images, in the order of the sources.
 
-    Every item is (indices, images, valid): `indices` [v] says which sources the first v images are, `images`
-    [b, h, w, 3] float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers`
-    preprocessed images wait in memory. Leaving the loop early stops the threads.
+    Every item is (indices, images, valid): `indices` [v] are the sources of the first v images, `images` [b, h, w, 3]
+    float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers` preprocessed images
+    are in memory. Leaving the loop early stops the threads. The attributes grow while batches are read.
 
     Attributes:
-        skipped: (index, reason) of every source that could not be read so far.
-        sizes: (width, height) in pixels of every image that has been read so far, by its index.
-        keys: `image_key` of every image that has been read so far, by its index.
-        grey_levels: of every image of a file that has been read so far and has few, by its index.
+        skipped: (index, reason) of each source that could not be read.
+        sizes: (width, height) in pixels of each image, by index.
+        keys: `image_key` of each image, by index.
+        grey_levels: number of grey levels of each image from a file that has few, by index.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class ImageBatches:
             sources: files, uint8 arrays or Pillow images.
             preprocess: RGB image to array; runs in the threads.
             batch_size: b.
-            workers: threads; decoders and digests release Python's lock.
-            unreadable: "skip" leaves an unreadable image out and notes it, "error" raises its UnreadableImage.
+            workers: number of threads; decoders and digests release the GIL.
+            unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImage.
             value_range: see `load_image`.
 
         Raises:
@@ -108,7 +108,7 @@ class ImageBatches:
     def _read(self, index: int) -> np.ndarray:
         image = load_image(self._sources[index], self._value_range)
         self.sizes[index] = full_size(image)
-        # arrays are what their maker wants them to be
+        # arrays are not checked: the caller may want few grey levels
         if not isinstance(self._sources[index], np.ndarray) and (levels := grey_levels(image)) < POOR:
             self.grey_levels[index] = levels
         ready = np.ascontiguousarray(self._preprocess(image), np.float32)
@@ -117,12 +117,12 @@ class ImageBatches:
 
 
 def image_key(image: Float[np.ndarray, "h w 3"]) -> bytes:
-    """Digest of an image's pixels as the backbone sees them; equal for equal images, whatever their names."""
+    """Digest of the pixels of a preprocessed image; independent of the file name."""
     return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def decoding_threads(workers: int) -> int:
-    """The threads that decode images: `workers`, or for 0 one for each core, and `MOST_THREADS` at most."""
+    """The number of decoding threads: `workers`, or for 0 one per core and at most `MOST_THREADS`."""
     return workers or min(usable_cores(), MOST_THREADS)
 
 

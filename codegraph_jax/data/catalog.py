@@ -1,4 +1,4 @@
-"""Whole image sets in memory by the name of their source: arrays, folders, annotated sets, tensorflow-datasets."""
+"""Loads whole image sets into memory: arrays, folders, annotated sets, tensorflow-datasets."""
 
 from pathlib import Path
 
@@ -35,17 +35,17 @@ def load_image_set(
                 behind the name says which of its features is the class (`tfds:cifar100#coarse_label`);
             "csv:<table>": images beside a table of their classes, see `annotated.from_table`;
             "voc:<directory>": objects cut out of images, see `annotated.from_boxes`;
-            a directory: a folder of images for each class, in natural order, or images without classes; with a split,
-                the directory's folder of that name.
-        split: which part, "" for all (tensorflow-datasets: for "train").
-        size: None asks for images of one size; else the shorter side is resized to `size` (bilinear, antialiased) and
-            the square in the centre is kept.
-        choose: which of the images; None: all. What is not chosen is not decoded.
-        least_side: pixels; smaller objects of a "voc:" source are left out.
-        value_range: how samples of files that do not have 8 bits are shown; None: as the chosen images need it.
+            a directory: one folder of images per class, in natural order, or images without classes; with a split, the
+                subfolder of that name.
+        split: the part to read, "" for all (tensorflow-datasets: for "train").
+        size: None requires images of one size; otherwise the shorter side is resized to `size` (bilinear, antialiased)
+            and the central square is cropped.
+        choose: selects rows; None: all. Other images are not decoded.
+        least_side: smaller objects of a "voc:" source, in pixels, are skipped.
+        value_range: conversion of samples that do not have 8 bits; None: measured on the chosen images.
 
     Raises:
-        CatalogError: no such source, images of several sizes without `size`, unreadable files, or malformed arrays.
+        CatalogError: the source does not exist, sizes differ without `size`, or a file or array is invalid.
     """
     if size is not None and size < 1:
         raise CatalogError(f"size must be 1 or more, got {size}")
@@ -80,7 +80,7 @@ def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None)
         raise
     except OSError as error:
         raise CatalogError(f"{file!r}: {error.strerror or error}") from None
-    except Exception as error:  # numpy and zipfile answer broken bytes with many kinds of exception
+    except Exception as error:  # numpy and zipfile raise many kinds of exceptions for damaged files
         raise CatalogError(
             f"{file!r}: cannot be read as {Path(file).suffix}: {error or type(error).__name__}"
         ) from None
@@ -97,7 +97,7 @@ def _from_arrays(file: str, split: str, size: int | None, choose: Choice | None)
 
 
 def _array_labels(file: str, count: int, y: np.ndarray | None) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Labels of `count` images and the names of their classes."""
+    """Labels of `count` images, and the class names."""
     if y is None:
         return None, ()
     if y.ndim == 2 and y.shape[1] == 1:
@@ -116,12 +116,12 @@ def _from_folder(
     try:
         files = find_images(home)
     except LayoutError:
-        raise CatalogError(f"{home!r}: no such .npz, .npy or directory that can be listed") from None
+        raise CatalogError(f"{home!r}: is not an .npz file, an .npy file, or a readable directory") from None
     if not files:
         raise CatalogError(f"{home!r}: holds no images")
     loose = [name for name in files if "/" not in name]
     if loose and len(loose) < len(files):
-        raise CatalogError(f"{home!r}: holds class folders and images beside them ({loose[0]!r}); move one of them")
+        raise CatalogError(f"{home!r}: holds class folders and also images ({loose[0]!r}); move one of them")
     classes = [composed(name.split("/", 1)[0]) for name in files]
     names = () if loose else tuple(sorted(set(classes), key=natural_key))
     index = {name: i for i, name in enumerate(names)}
@@ -137,7 +137,7 @@ def _from_tfds(name: str, split: str, size: int | None, choose: Choice | None) -
     try:
         builder = tfds.builder(name)
         source = builder.as_data_source(split)
-    except Exception as error:  # unknown name, unknown split, not prepared, other file format: all have their own
+    except Exception as error:  # each problem (name, split, not prepared, file format) has its own exception
         raise CatalogError(f"tfds:{name}, split {split!r}: {one_line(error)}. {how_to_prepare(name)}") from None
     features = builder.info.features
     if "image" not in features or len(source) == 0:
@@ -174,7 +174,7 @@ def one_line(error: Exception) -> str:
 
 
 def how_to_prepare(name: str) -> str:
-    """What to do where a set of tensorflow-datasets cannot be read."""
+    """Advice if a set of tensorflow-datasets cannot be read."""
     return (
         "A set is prepared once, which may need TensorFlow (the extra `tfds`): "
         f"python -c \"import tensorflow_datasets as tfds; tfds.builder({name!r}, file_format='array_record')"

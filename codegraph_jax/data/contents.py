@@ -1,4 +1,4 @@
-"""Whether the photos of a set show anything to compare: a set that came out blank is refused, not judged."""
+"""Refuses a set of photos that are blank or all the same."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,21 +12,21 @@ from codegraph_jax.data.images import Source
 logger = logging.getLogger(__name__)
 
 FEW, POOR = 8, 16
-"""Grey levels of 256 below which a photo counts as blank, and below which much of it may be lost."""
+"""A photo with fewer of 256 grey levels counts as blank, or may have lost details."""
 SPREAD = 32
-"""Grey levels between darkest and brightest from which on a photo is no blank one: a drawing has two levels."""
+"""A photo with this range of grey levels is not blank, however few levels it uses; a drawing uses two."""
 OUTLIERS = 1e-4
-"""Share of the pixels at either end that are no content, such as dead ones."""
+"""Share of the darkest and of the brightest pixels that are ignored, such as dead pixels."""
 MOST = 0.5
-"""Share of the photos of a set from which on it is refused or warned of."""
+"""A set is refused, or causes a warning, from this share of such photos on."""
 
 
 class NothingToCompare(UserError):
-    """The photos of a set are blank, or all of them are the same picture."""
+    """The photos of a set are blank or all the same."""
 
 
 def grey_levels(image: Image.Image) -> int:
-    """How many grey levels an 8-bit image uses; 256 where its darkest and brightest parts differ clearly."""
+    """Number of grey levels of an 8-bit image; 256 if its darkest and brightest parts differ clearly."""
     counts = np.array(image.convert("L").histogram())
     below = np.cumsum(counts) / counts.sum()
     low, high = np.searchsorted(below, (OUTLIERS, 1 - OUTLIERS))
@@ -40,34 +40,34 @@ def require_contents(
     levels: Mapping[int, int],
     meant: bool,
 ) -> None:
-    """Refuses a set of photos that are blank or all the same; warns where they use few grey levels.
+    """Refuses a set of photos that are blank or all the same; warns if they use few grey levels.
 
     Args:
-        images: of the set.
-        kept: which of these, and of images after them, were read and are no copies.
-        copies: (index, place) of those that are copies.
-        levels: grey levels of photos with fewer than `POOR`, by their index; of arrays nothing is asked.
-        meant: the settings state a range, so that the photos look as they are meant to: a warning is enough.
+        images: images of the set.
+        kept: indices of the images (of the set or added to it) that were read and are not copies.
+        copies: (index, place) of the copies.
+        levels: grey levels of photos with fewer than `POOR`, by index; without arrays.
+        meant: whether the settings give a value range; then blank photos only cause a warning.
 
     Raises:
-        NothingToCompare: with what was found.
+        NothingToCompare: the photos are blank or all the same.
     """
     read = [i for i in (*map(int, kept), *(i for i, _ in copies)) if i < len(images)]
     if len(read) < 2:
         return
     if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and not isinstance(images[read[0]], np.ndarray):
-        raise NothingToCompare(f"all {len(read)} photos are the same picture, pixel by pixel: nothing can be compared")
+        raise NothingToCompare(f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare")
     for least, refused in ((FEW, not meant), (POOR, False)):
         poor = sorted(i for i in read if levels.get(i, POOR) < least)
         if len(poor) < MOST * len(read):
             continue
         usual = sorted(levels[i] for i in poor)[len(poor) // 2]
         text = (
-            f"{len(poor)} of {len(read)} photos have {usual} of 256 grey levels or about as many once they are read: "
-            f"they are nearly blank, and a defect may be lost (the first: {str(images[poor[0]])!r}). Look at one of "
-            "them; save photos with the brightness that their samples use"
+            f"{len(poor)} of {len(read)} photos use only about {usual} of 256 grey levels: they are nearly blank, and "
+            f"defects may be lost (the first: {str(images[poor[0]])!r}). Look at one of them, and save the photos with "
+            "full contrast"
         )
         if refused:
-            raise NothingToCompare(f"{text}. --config.data.range=0,255 judges them as they are")
+            raise NothingToCompare(f"{text}. --config.data.range=0,255 uses them as they are")
         logger.warning("%s", text)
         return

@@ -1,4 +1,4 @@
-"""Directories as layouts: MVTec AD's form, which most published sets have, and a plain folder of photographs."""
+"""Layouts of directories: MVTec AD's form, which most published data sets have, and a plain folder of photos."""
 
 import difflib
 import logging
@@ -15,7 +15,7 @@ from codegraph_jax.data.search import LayoutError, find_images, folder_name, sub
 logger = logging.getLogger(__name__)
 
 OTHER_NAMES = ("good", "ok", "normal", "pass", "passed", "negative", "clean", "intact", "fine", "defect-free", "io")
-"""What people call types of good parts; only to make a suggestion, never to decide."""
+"""Common names of types of good parts, for suggestions in messages."""
 
 
 def read_mvtec_form(
@@ -27,20 +27,20 @@ def read_mvtec_form(
 ) -> Categories:
     """Categories of the form `<category>/<test>/<type>/<image>` with masks `<category>/<truth>/<type>/<stem>_mask.png`.
 
-    The root may hold categories or be one. A mask may also have the image's own stem or another of the usual endings,
-    any image suffix, lie beside the image, or be a directory named by the stem. Images that lie directly in `<test>`
-    are taken without a label.
+    The root holds categories, or is a category. A mask may also have the image's stem or another usual ending, any
+    image suffix, lie beside the image, or be a directory named after the stem. Images directly in `<test>` have no
+    label.
 
     Args:
-        root: the data set's directory.
-        normal: the types that are not defects; empty takes `usual`.
-        usual: the types that are not defects where the set is as published. A category that has none of them has labels
-            only for images with a mask.
+        root: directory of the data set.
+        normal: types of good parts; empty: `usual`.
+        usual: types of good parts in the published data set. In a category without any of them, only images with a mask
+            have a label.
         test: directory of the test images below the category.
         truth: directory of the masks below the category.
 
     Raises:
-        LayoutError: no category has any of the types `normal`.
+        LayoutError: a type of `normal` exists in no category.
     """
     base = Path(root)
     if (base / test).is_dir():
@@ -63,14 +63,13 @@ def read_mvtec_form(
 
 
 def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
-    """Any folder of images, flat or nested: one category that is named after the folder.
+    """Any folder of images, flat or nested, or a single image: one category named after the folder.
 
-    A single image file is a folder of one. There are no labels unless `normal` names the folders directly below the
-    root that hold good parts: then all other folders hold defective ones. Masks that lie among the photographs are
-    taken for masks.
+    Images have labels only if `normal` names the folders directly below the root that hold good parts; all other
+    folders then hold defective parts. Masks among the photos are recognised.
 
     Raises:
-        LayoutError: there is no such folder.
+        LayoutError: a folder of `normal` does not exist.
     """
     if Path(root).is_file():
         category = folder_name(str(Path(root).parent))
@@ -81,7 +80,7 @@ def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
 
 
 def read_auto(root: str, normal: Sequence[str] = ()) -> Categories:
-    """MVTec AD's form where the root or a folder directly below it has a folder `test`, otherwise any folder."""
+    """MVTec AD's form if the root or a folder directly below it has a folder `test`, otherwise any folder."""
     homes = [Path(root), *(Path(root) / name for name in (subdirectories(root) if Path(root).is_dir() else ()))]
     in_form = any((home / "test").is_dir() for home in homes)
     return read_mvtec_form(root, normal) if in_form else read_folder(root, normal)
@@ -104,7 +103,7 @@ def _folder_samples(category: str, root: str, normal: frozenset[str]) -> list[Sa
 
 
 def _samples(category: str, test: str, truth: str, normal: frozenset[str], named: bool) -> list[Sample]:
-    # MVTec AD 2 keeps its masks inside of the test directory
+    # MVTec AD 2 has its masks inside the test directory
     images = {name: path for name, path in find_images(test).items() if not path.startswith(truth + os.sep)}
     images, beside = _without_masks(category, images)
     masks = beside | mask_index(truth)
@@ -127,26 +126,26 @@ def _samples(category: str, test: str, truth: str, normal: frozenset[str], named
 
 
 def _kind(name: str) -> str | None:
-    """The type that an image is of: the directory below which it lies."""
+    """The type of an image: its topmost directory."""
     return composed(name.split("/", 1)[0]) if "/" in name else None
 
 
 def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(photographs by name, masks that lie among them by their image's name without suffix)."""
+    """(photos by name, masks among them by the image's name without suffix)."""
     masks, drawings = masks_among(images)
     if masks:
         logger.warning(
-            "%s: %d files are masks of others by their names and their look (the first: %r); they are not judged",
+            "%s: %d files are masks of other files by name and content (the first: %r); they are not inspected",
             category, len(masks), next(iter(masks)),
         )  # fmt: skip
     if drawings:
         logger.warning(
-            "%s: %d files are drawings that an annotation tool has made of others (the first: %r); they are not judged",
+            "%s: %d files are drawings from an annotation tool (the first: %r); they are not inspected",
             category, len(drawings), drawings[0],
         )  # fmt: skip
     found: dict[str, str] = {}
     for mask, image in masks.items():
-        # of classes and objects, the classes, which come first
+        # class masks come before object masks, and are preferred
         found.setdefault(stem(image), images[mask])
     left_out = {*masks, *drawings}
     return {name: path for name, path in images.items() if name not in left_out}, found
@@ -163,7 +162,7 @@ def _warn_no_normal(category: str, kinds: set[str], normal: frozenset[str]) -> N
     likely = [kind for kind in sorted(kinds) if _plain(kind) in OTHER_NAMES]
     example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
     logger.warning(
-        "%s: no type is called %s (there are %s), so that only images with a mask have a label; name the types of good "
+        "%s: there is no folder %s (there are %s), so only images with a mask have a label; name the folders of good "
         "parts with --config.data.normal=%s",
         category, " or ".join(sorted(normal)), ", ".join(sorted(kinds)), ",".join(example),
     )  # fmt: skip

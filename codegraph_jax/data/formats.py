@@ -1,4 +1,4 @@
-"""Which files are images: what Pillow decodes within this process, and HEIC where pillow-heif is installed."""
+"""The supported image formats: those that Pillow decodes itself, and HEIC if pillow-heif is installed."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,48 +16,48 @@ FORMATS = (
     "PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000", "AVIF", "HEIF", "PCX", "SGI", "SUN", "QOI",
     "PSD", "DDS", "FITS",
 )  # fmt: skip
-"""Formats that are told by a file's content, whatever its name. Of Pillow's others some call outside programs (EPS),
-some are only announced by it (HDF5), and some hold no photographs (icons)."""
+"""Formats that are detected by the content of a file. Other formats of Pillow call external programs (EPS), are stubs
+(HDF5), or are not used for photos (icons)."""
 BY_NAME = {".tga": "TGA"}
-"""Formats without a mark of their own: content of any kind could be taken for one, so the name has to say it."""
+"""Formats without a signature, which are detected by the suffix."""
 
 EXTRA = {suffix: "pip install pillow-heif" for suffix in (".heic", ".heif", ".hif")}
-"""Suffixes that a package opens which is not required, and the command."""
+"""Suffixes that need an optional package, and the command that installs it."""
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-"""What a HEIC file says of itself behind its first eight bytes (ISO/IEC 23008-12, annex B)."""
+"""Brands of HEIC files, after the first eight bytes (ISO/IEC 23008-12, annex B)."""
 RAW = frozenset({".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".raw", ".rw2", ".srw"})
 PICTURES = RAW | EXTRA.keys() | {".ai", ".bpg", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pdf", ".svg", ".wdp"}
-"""Suffixes of pictures that are not read as things stand."""
+"""Suffixes of images that cannot be read."""
 
 
 @lru_cache
 def known_formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this installation decodes."""
+    """The `FORMATS` that this installation can decode."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @lru_cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case with a dot, of the files that count as images."""
+    """Suffixes of image files, in lower case with a dot."""
     # MPO is opened as JPEG
     known = {*known_formats(), "MPO"}
     return frozenset({suffix for suffix, name in Image.registered_extensions().items() if name in known} | {*BY_NAME})
 
 
 def formats_of(path: str) -> tuple[str, ...]:
-    """What Pillow is to try with a file."""
+    """The formats that Pillow tries for a file."""
     by_name = BY_NAME.get(PurePath(path).suffix.lower())
     return (*known_formats(), by_name) if by_name else known_formats()
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name counts as an image; hidden files (`._001.jpg`) do not."""
+    """Whether a file name is that of an image; hidden files (`._001.jpg`) are not."""
     return PurePath(name).suffix.lower() in image_suffixes() and not name.startswith(".")
 
 
 def lacking_package(path: str) -> str:
-    """The command that lets a file be read whose content, whatever its name, is HEIC; empty for any other."""
+    """The command that installs support for a file with HEIC content; empty for other files."""
     if "HEIF" in known_formats():
         return ""
     with open(path, "rb") as stream:  # noqa: PTH123
@@ -66,7 +66,7 @@ def lacking_package(path: str) -> str:
 
 
 def listed_suffixes(suffixes: Mapping[str, int]) -> str:
-    """`5 .heic (pip install pillow-heif), 2 .txt`: files by suffix, the most frequent first, and what to do."""
+    """`5 .heic (pip install pillow-heif), 2 .txt`: counts by suffix, most frequent first, with advice."""
     parts = []
     for suffix, count in sorted(suffixes.items(), key=lambda item: (-item[1], item[0])):
         hint = EXTRA.get(suffix) or ("convert to tif or png" if suffix in RAW else "")

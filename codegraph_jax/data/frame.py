@@ -1,15 +1,15 @@
-"""How the photographs of a set become grids of patches: squeezed to a square, kept in proportion, or cut into tiles.
+"""Converts the photos of a set to grids of patches: resized to a square, padded, or cut into tiles.
 
-`squeeze`: every photograph is resized to a square, whatever its aspect, as MuSc does.
+`squeeze` resizes every photo to a square, whatever its aspect ratio, as MuSc does.
 
-`pad` and `tile` keep the aspect. One rule makes one grid for a set of mixed sizes: every photograph is scaled so that
-its longer side has the same number of patches, each side rounded to whole patches, and lies in the middle of the least
-grid that holds them all. With `pad` that number gives a photograph of the median aspect as many patches as the square
-has. With `tile` it is a chosen share of the photographs' longer sides (of their median, where they differ), and the
-grid is cut into overlapping tiles of the backbone's image size; what overlaps is blended (`features.tokens`).
+`pad` and `tile` keep the aspect ratio. All photos of a set share one grid: each photo is scaled so that its longer side
+has the same number of patches, both sides are rounded to whole patches, and the photo is centred in the smallest grid
+that holds all of them. With `pad`, a photo of the median aspect ratio has as many patches as the square. With `tile`,
+the longer side is a chosen share of the median longer side, and the grid is cut into overlapping tiles of the
+backbone's image size; overlaps are blended (`features.tokens`).
 
-What of a grid no photograph covers is border, always of whole patches: it is shown to the backbone as the mean colour,
-and counts for nothing from there on.
+The border around a photo consists of whole patches. The backbone sees the mean colour there; its patches are ignored
+afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,12 +23,12 @@ from PIL import Image
 from codegraph_jax.data.images import RESAMPLE, full_size
 
 TILED = 2016
-"""Pixels along the longer side of tiled photographs, at most, where no scale is given."""
+"""Greatest longer side of tiled photos in pixels, if no scale is given."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """Where a photograph lies in a grid, in patches: the first row and column, how many rows and columns."""
+    """The rectangle of a photo in its grid, in patches."""
 
     top: int
     left: int
@@ -36,21 +36,21 @@ class Content:
     width: int
 
     def cut(self, values: Float[np.ndarray, "... h w"]) -> Float[np.ndarray, "... a b"]:
-        """What of the values of a grid belongs to the photograph."""
+        """The values of the photo, cut out of the values of a grid."""
         return values[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How every photograph of a set becomes a grid of patches.
+    """The conversion of the photos of a set to grids of patches.
 
     Attributes:
         fit: `squeeze`, `pad` or `tile`.
-        grid: (h, w), of all photographs.
-        patch: side of a patch in pixels, as the backbone sees it.
-        longest: patches along the longer side of every photograph; `squeeze` does not ask for it.
-        tile: patches along the side of a tile; the grid itself may be smaller. Without tiles 0.
-        overlap: patches that neighbouring tiles share at least.
+        grid: (h, w) of all grids, in patches.
+        patch: side of a patch in pixels of the backbone's input.
+        longest: patches along the longer side of every photo; unused for `squeeze`.
+        tile: patches along the side of a tile, which may exceed the grid; 0 without tiles.
+        overlap: least number of patches that neighbouring tiles share.
     """
 
     fit: str
@@ -74,11 +74,11 @@ class Frame:
 
         Args:
             fit: `squeeze`, `pad` or `tile`.
-            sizes: (width, height) of its photographs; at least one where the aspect is kept.
-            image_size: side S of the backbone's square, in pixels.
+            sizes: (width, height) of the photos; if empty, `squeeze` is used.
+            image_size: side S of the backbone's input in pixels.
             patch: side of a patch in pixels.
-            scale: of tiled photographs, as a share of their own size; 0: all of it, up to `TILED` pixels.
-            overlap: share of a tile that its neighbour shows too.
+            scale: size of tiled photos as a share of their original size; 0: full size, up to `TILED` pixels.
+            overlap: share of a tile that overlaps its neighbour.
         """
         side = image_size // patch
         if fit == "squeeze" or not sizes:
@@ -106,7 +106,7 @@ class Frame:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the grid in pixels, as the backbone sees it."""
+        """Height and width of the grid in pixels of the backbone's input."""
         return self.grid[0] * self.patch, self.grid[1] * self.patch
 
     @property
@@ -114,13 +114,13 @@ class Frame:
         return self.fit != "squeeze"
 
     def content(self, width: int, height: int) -> Content:
-        """Where a photograph of this size lies in the grid."""
+        """The rectangle of a photo of this size in the grid."""
         rows, columns = self.grid
         if not self.keeps_aspect:
             return Content(0, 0, rows, columns)
         own_rows, own_columns = _cells((width, height), self.longest)
         if own_rows > rows or own_columns > columns:
-            # of another aspect than all that the set has: as large as fits
+            # a photo with an aspect ratio that the set does not have is reduced to fit the grid
             fitting = min(rows / height, columns / width)
             own_rows, own_columns = (
                 min(most, max(1, round(side * fitting))) for most, side in ((rows, height), (columns, width))
@@ -128,14 +128,14 @@ class Frame:
         return Content((rows - own_rows) // 2, (columns - own_columns) // 2, own_rows, own_columns)
 
     def covered(self, contents: Sequence[Content]) -> Bool[np.ndarray, "n p"]:
-        """Which patches of the grid the photographs cover."""
+        """Patches of the grid that the photos cover."""
         covered = np.zeros((len(contents), *self.grid), bool)
         for own, content in zip(covered, contents):
             content.cut(own)[:] = True
         return covered.reshape(len(contents), -1)
 
     def tiles(self) -> list[tuple[slice, slice]]:
-        """Rows and columns of the grid in each tile, which are all of one shape; without tiles the whole grid."""
+        """Rows and columns of each tile, all of the same shape; without tiles the whole grid."""
         rows, columns = (_starts(cells, self.tile or cells, self.overlap) for cells in self.grid)
         height, width = (min(self.tile or cells, cells) for cells in self.grid)
         return [(slice(row, row + height), slice(column, column + width)) for row in rows for column in columns]
@@ -143,16 +143,16 @@ class Frame:
     def place(
         self, image: Image.Image, resample: str, mean: Sequence[float], std: Sequence[float]
     ) -> Float[np.ndarray, "a b 3"]:
-        """Resizes on 8-bit values with antialiasing, scales to [0, 1], normalises; the border is 0, the mean colour.
+        """Resizes 8-bit values with antialiasing, scales to [0, 1] and normalises; the border is 0, the mean colour.
 
-        Squeezed: the same numbers as torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, which MuSc
-        and the processors of CLIP and DINOv2 use.
+        With `squeeze`, the result equals torchvision's Resize((s, s)), ToTensor and Normalize on a Pillow image, as
+        used by MuSc and the processors of CLIP and DINOv2.
 
         Args:
             image: RGB.
             resample: "bilinear" or "bicubic".
-            mean: of each channel, in [0, 1].
-            std: of each channel, in [0, 1].
+            mean: mean of each channel, in [0, 1].
+            std: standard deviation of each channel, in [0, 1].
         """
         content = self.content(*full_size(image))
         size = content.width * self.patch, content.height * self.patch
@@ -166,15 +166,15 @@ class Frame:
         return canvas
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """The frame for JSON; `from_json` restores it."""
         return asdict(self) | {"grid": list(self.grid)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Frame":
-        """What `as_json` gave.
+        """The frame from `as_json`.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError: the values are invalid.
         """
         rows, columns = (int(side) for side in values["grid"])
         patch, longest, tile, overlap = (int(values[name]) for name in ("patch", "longest", "tile", "overlap"))
@@ -186,11 +186,11 @@ class Frame:
 
 
 LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
-"""Aspect from which a square distorts too much, if a quarter of the photographs have it; sizes, in multiples of what
-the backbone sees at once, from which tiling is tried and below which it gains too little (benchmarks/log/accuracy.md,
-"Large photographs")."""
+"""Thresholds of `auto`: the aspect ratio, reached by a quarter of the photos, at which a square distorts too much; the
+size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
+(benchmarks/log/accuracy.md, "Large photographs")."""
 SMALLER = 0.8
-"""How much smaller the next scale is that is tried."""
+"""Factor between the scales that are tried."""
 
 
 def choose_frame(
@@ -201,11 +201,11 @@ def choose_frame(
     overlap: float,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
-    """The frame for photos of these sizes, and the reason for it in words; empty where a plain square suits.
+    """The frame for photos of these sizes, and the reason in words; empty for a plain square.
 
     Args:
         sizes, image_size, patch, scale, overlap: as for `Frame.of`.
-        affordable: whether a frame does not take too long.
+        affordable: whether the run time with a frame is acceptable.
     """
 
     def of(fit: str, scale: float = scale) -> Frame:
@@ -234,19 +234,19 @@ def choose_frame(
 
 
 def _median(values: Sequence[float]) -> float:
-    """The lower median: one of the values, whatever their order."""
+    """The lower median, which is one of the values."""
     return sorted(values)[(len(values) - 1) // 2]
 
 
 def _cells(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """(rows, columns) of patches of a photograph of (width, height)."""
+    """(rows, columns) of patches of a photo of (width, height)."""
     width, height = size
     scale = longest / max(size)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _starts(cells: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin: as few as cover all cells with so much overlap, evenly spread."""
+    """Starts of the fewest evenly spaced tiles that cover all cells with at least this overlap."""
     if cells <= tile:
         return [0]
     count = -(-(cells - overlap) // (tile - overlap))

@@ -1,4 +1,4 @@
-"""The images that a caller of the library gives: a list of sources, whose places are those of the results."""
+"""Checks the images that a caller of the library passes, and converts them to a list."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -18,12 +18,12 @@ def listed_images(images: Any, name: str = "images") -> list[Source]:
 
     Args:
         images: files, arrays or Pillow images; one array [n, h, w, 3], or [n, h, w] of grey images; or a directory,
-            whose photos are taken in natural order.
-        name: of the argument, for messages.
+            whose photos are read in natural order.
+        name: name of the argument in messages.
 
     Raises:
-        UserError: it is a single image, a file or something else.
-        LayoutError: a directory that cannot be listed or holds no images.
+        UserError: `images` is a single image or has a wrong type.
+        LayoutError: the directory cannot be listed or contains no photos.
     """
     if isinstance(images, str | os.PathLike):
         return _in_directory(os.fspath(images), name)
@@ -31,8 +31,8 @@ def listed_images(images: Any, name: str = "images") -> list[Source]:
         single = images.ndim < 3 or (images.ndim == 3 and images.shape[2] in (1, 3, 4))
         if single or images.ndim > 4:
             raise UserError(
-                f"{name}: an array {list(images.shape)} is {'a single image' if single else 'no list of images'}; give "
-                "a list of images, or an array [n, h, w, 3] or [n, h, w]"
+                f"{name}: an array {list(images.shape)} is {'a single image' if single else 'not a list of images'}; "
+                "give a list of images, or an array [n, h, w, 3] or [n, h, w]"
             )
         return list(images)
     if isinstance(images, Image.Image | StoredImage) or not isinstance(images, Iterable):
@@ -41,10 +41,10 @@ def listed_images(images: Any, name: str = "images") -> list[Source]:
 
 
 def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
-    """`listed_images`, each of which is a path or can be shown.
+    """`listed_images`, with the types and shapes of all images checked.
 
     Raises:
-        UnreadableImage: one is an array of another type or shape, or no image at all; it is named by its place.
+        UnreadableImage: an image has a wrong type or shape; names its index.
     """
     listed = listed_images(images, name)
     for i, image in enumerate(listed):
@@ -58,7 +58,7 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
 
 def _in_directory(place: str, name: str) -> list[Source]:
     if not Path(place).is_dir():
-        kind = "a single file" if Path(place).is_file() else "no directory"
+        kind = "a single file" if Path(place).is_file() else "not a directory"
         raise UserError(f"{name}: {place!r} is {kind}; give a list of files, or a directory of photos")
     (samples,) = (read() for read in read_folder(place).values())
     return [sample.path for sample in samples]

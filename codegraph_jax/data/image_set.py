@@ -1,4 +1,4 @@
-"""What a whole image set in memory is, and how its files become arrays of one size."""
+"""Image sets in memory: decoding of files to arrays of one size."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +16,8 @@ from codegraph_jax.data.value_range import ValueRange
 
 Labels = Int32[np.ndarray, " n"]
 Choice = Callable[[int, "Labels | None", tuple[str, ...]], Int[np.ndarray, " k"]]
-"""Says which rows of a set are wanted, of their number, their labels and the names of the classes: rows not chosen are
-not decoded. An error that it raises ends the reading."""
+"""A function that selects rows of a set, given the number of rows, the labels and the class names; other rows are not
+decoded. Its exceptions are passed on."""
 
 
 class CatalogError(UserError):
@@ -30,10 +30,10 @@ class ImageSet:
 
     images: UInt8[np.ndarray, "n h w 3"]
     labels: Labels | None
-    """Index into `class_names`; None where the source has no labels."""
+    """Index into `class_names`; None if the source has no labels."""
     class_names: tuple[str, ...]
     value_range: ValueRange | None = None
-    """How samples that do not have 8 bits were shown; None: there were none."""
+    """Conversion of samples that do not have 8 bits; None: there were none."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,20 +49,20 @@ def decoded(
     choose: Choice | None,
     value_range: ValueRange | None = None,
 ) -> ImageSet:
-    """The chosen images of a set, decoded by several threads.
+    """The chosen images of a set, decoded in several threads.
 
     Args:
-        load: gives the image of a row, with the value range of the set.
-        files: which hold the images.
-        names: of the images, for messages.
-        labels: of the images, or None.
-        class_names: of the labels.
+        load: returns the image of a row, converted with a value range.
+        files: file of each row.
+        names: name of each image in messages.
+        labels: label of each image, or None.
+        class_names: names of the labels.
         size: see `catalog.load_image_set`.
-        choose: which rows; None: all.
-        value_range: how samples that do not have 8 bits are shown; None: it is measured on the chosen images.
+        choose: selects rows; None: all.
+        value_range: conversion of samples that do not have 8 bits; None: measured on the chosen images.
 
     Raises:
-        CatalogError: an image cannot be decoded, or without `size` they are of several sizes.
+        CatalogError: an image cannot be decoded, or sizes differ without `size`.
     """
     rows = np.arange(len(names)) if choose is None else choose(len(names), labels, class_names)
     measured = measured_range(list(dict.fromkeys(files[row] for row in rows.tolist())), decoding_threads(0))
@@ -105,11 +105,11 @@ def decoded_files(
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:
-    """The shorter side resized to `size`, the centre kept: torchvision's Resize(size) and CenterCrop(size)."""
+    """The central square, with the shorter side resized to `size`: torchvision's Resize(size) and CenterCrop(size)."""
     width, height = image.size
     shorter = min(width, height)
     if shorter != size:
-        # the longer side is cut down, not rounded, as torchvision does
+        # the longer side is rounded down, as in torchvision
         width, height = (size * side // shorter for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = round((width - size) / 2), round((height - size) / 2)
@@ -117,10 +117,10 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def require_same_size(first: Sequence[int], other: Sequence[int], first_name: str, other_name: str) -> None:
-    """Refuses images of two sizes.
+    """Checks that two images have the same size.
 
     Raises:
-        CatalogError: naming both.
+        CatalogError: names both images.
     """
     if tuple(first) != tuple(other):
         raise CatalogError(

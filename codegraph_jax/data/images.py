@@ -1,4 +1,4 @@
-"""One image: decode whatever file a person has, resize, normalise; what a bad file gets."""
+"""Decodes single images from files, arrays and Pillow images to upright 8-bit RGB."""
 
 import os
 import re
@@ -44,32 +44,33 @@ _LOWER_BYTES = {
     "RGBX;16N": "RGBX;16B" if sys.byteorder == "little" else "RGBX;16L",
     "RGBA;16N": "RGBA;16B" if sys.byteorder == "little" else "RGBA;16L",
 }  # fmt: skip
-"""Raw modes by which the same data give the lower byte: those of the other byte order. Premultiplied colours have
-none; grey and opacity are read as four bytes, of which the second is the lower one of grey."""
+"""Raw modes that read the lower byte of the same data, by swapping the byte order. Premultiplied colours have no such
+mode; grey with alpha is read as four bytes, of which the second is the lower byte of grey."""
 _CODECS = ("raw", "zip", "libtiff")
 PAGED = frozenset({"TIFF", "GIF", "PNG", "WEBP", "MPO", "AVIF", "HEIF"})
-"""Formats whose files may hold several pictures."""
+"""Formats whose files may hold several images."""
 OPACITY, VISIBLE = 0.5, 0.005
-"""The share of pixels that an alpha channel shows or hides altogether, at least; and the least share that it shows."""
+"""An alpha channel makes at least this share of the pixels fully opaque or fully transparent, and shows at least this
+share."""
 
 LARGEST_WHOLE = 178_956_970
-"""Pixels up to which every format is decoded as it is: Pillow's own limit."""
+"""Images with more pixels are reduced while they are decoded, if the format allows it; Pillow's own limit."""
 
 MOST_HALVINGS = 3
-"""What JPEG's transform gives for little work."""
+"""JPEG can be decoded at 1/2, 1/4 and 1/8 of its size."""
 
 DEEP = 16
-"""Bits of a sample in files that have room for more than 8 and do not say how many they use."""
+"""Default number of bits of a sample in files with more than 8 bits."""
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image that lies in no file of its own: read when it is needed, and as often as it is."""
+    """An image without a file of its own, which is read every time it is needed."""
 
     name: str
-    """What messages and results call it."""
+    """Name in messages and results."""
     read: Callable[[], np.ndarray] = field(repr=False)
-    """Gives uint8 [h, w, 3], [h, w, 1] or [h, w]; called by several threads at once."""
+    """Returns uint8 [h, w, 3], [h, w, 1] or [h, w]; must be thread-safe."""
 
     def __str__(self) -> str:
         return self.name
@@ -79,7 +80,7 @@ Source = str | os.PathLike[str] | np.ndarray | Image.Image | StoredImage
 
 
 def source_of(sample: Sample) -> Source:
-    """Where the pixels of a sample come from."""
+    """The source of the pixels of a sample."""
     return StoredImage(sample.path, sample.read) if sample.read else sample.path
 
 
@@ -95,23 +96,23 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
     """Decodes an image to 8-bit RGB, upright.
 
     - EXIF orientation is applied; a malformed EXIF block counts as none.
-    - Grey is repeated over the channels; palettes are looked up; CMYK and the like are converted without profiles.
-    - Transparent parts show white, as a browser shows a cut-out part. An alpha channel that hides everything, or is
-      hardly ever quite opaque or quite transparent (a fourth band), is no alpha channel: it is left out.
-    - Samples of 16 bits, 32 bits and floats are shown by `value_range`. Pixels without data become as bright as the
-      mean of the others, and `info["has_data"]` says which pixels have some, where that is not all of them.
-    - Without a range, 16-bit samples are divided by the greatest value that their bits can hold; floats, and signed or
-      32-bit integers, go from the image's own least value to its greatest: such images cannot be compared.
-    - Of animations and multi-page files the first page counts, or that of `FILE#NUMBER`; `info["pages"]` has their
-      number.
+    - Grey is repeated over the channels; palettes are applied; CMYK and similar modes are converted without profiles.
+    - Transparent areas become white, as in a browser. A fourth channel that hides everything, or is rarely fully opaque
+      or fully transparent, is not opacity and is ignored.
+    - Samples of 16 bits, 32 bits and floats are converted by `value_range`. Pixels without data get the mean of the
+      others, and `info["has_data"]` is a mask of the pixels with data, unless all have data.
+    - Without a range, 16-bit samples are divided by the greatest value of their bits; floats and signed or 32-bit
+      integers are scaled by the extremes of the image, so that such images cannot be compared.
+    - Animations and multi-page files give the first page, or the page of `FILE#NUMBER`; `info["pages"]` is the number
+      of pages.
 
     Args:
         source: a file, a uint8 array [h, w, 3] or [h, w], a Pillow image, or an image of a stored set.
-        value_range: of the set that the image belongs to, see `codegraph_jax.data.value_range`.
+        value_range: value range of the image's set, see `codegraph_jax.data.value_range`.
 
     Raises:
-        UnreadableImage: missing, not a regular file, not an image, truncated, too large (see `allow_megapixels`),
-            without any data, or an array of another kind.
+        UnreadableImage: the file is missing, not a regular file, not an image, truncated, too large (see
+            `allow_megapixels`) or without data, or the array has a wrong type or shape.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -128,22 +129,22 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
 
 
 def allow_megapixels(most: float) -> None:
-    """How many millions of pixels an image may have, in this process from now on; Pillow's own limit is 179.
+    """Sets the size limit of images in this process, in millions of pixels; Pillow's default is 179.
 
-    JPEG and JPEG 2000 beyond Pillow's limit are reduced while they are decoded, so that they never exist whole.
+    JPEG and JPEG 2000 images above Pillow's limit are reduced while they are decoded.
     """
-    # Pillow warns at its limit, and refuses at twice that
+    # Pillow warns at this value, and refuses at twice the value
     Image.MAX_IMAGE_PIXELS = int(most * 1e6 / 2)
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height of the photograph that was decoded, which may have been reduced."""
+    """Width and height of a decoded photo before any reduction."""
     size: tuple[int, int] = image.info.get("full_size", image.size)
     return size
 
 
 def size_of(source: Source) -> tuple[int, int] | None:
-    """Width and height of an image, upright, as its file says without being decoded; None where it cannot be read."""
+    """Width and height of an upright image from the file header; None if it cannot be read."""
     try:
         if isinstance(source, np.ndarray):
             return source.shape[1], source.shape[0]
@@ -158,15 +159,15 @@ def size_of(source: Source) -> tuple[int, int] | None:
             image.seek(page - 1)
             width, height = image.size
             if isinstance(image, TiffImagePlugin.TiffImageFile):
-                # some versions of Pillow give the upright size, and the tags that of the stored pixels
+                # some versions of Pillow return the upright size; the tags have the stored size
                 width, height = (int(image.tag_v2[tag]) for tag in (_WIDTH, _HEIGHT))
             return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
-    except Exception:  # whatever is wrong with it is said when it is decoded
+    except Exception:  # decoding will report the problem
         return None
 
 
 def decode(path: str) -> Image.Image:
-    """The decoded, upright image in the file's own mode; `FILE#NUMBER` is a page of a file, from 1."""
+    """The decoded, upright image in the mode of the file; `FILE#NUMBER` names a page, from 1."""
     file, page = page_of(path)
     try:
         status = Path(file).stat()
@@ -190,7 +191,7 @@ def decode(path: str) -> Image.Image:
     except UnidentifiedImageError:
         package = lacking_package(file)
         formats = f"not an image in a known format ({', '.join(formats_of(file))})"
-        reason = f"a HEIC picture, which Pillow does not read by itself; {package}" if package else formats
+        reason = f"a HEIC image, which Pillow cannot read without a plug-in; {package}" if package else formats
     except Image.DecompressionBombError:
         # its own message speaks of an attack
         reason = (
@@ -202,13 +203,13 @@ def decode(path: str) -> Image.Image:
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:
-        # decoders answer broken bytes with a dozen kinds of exception: struct.error, SyntaxError, KeyError, zlib.error
+        # decoders raise many kinds of exceptions for damaged files: struct.error, SyntaxError, KeyError, zlib.error
         reason = f"cannot be decoded: {error or type(error).__name__}"
     raise UnreadableImage(path, reason)
 
 
 def page_of(path: str) -> tuple[str, int]:
-    """(file, page from 1) that a path means: `tray.tif#2` is a page where no file is called so."""
+    """(file, page from 1) of a path: `tray.tif#2` is a page unless a file has this name."""
     file, _, number = path.rpartition("#")
     if file and number.isdecimal() and int(number) and not Path(path).exists():
         return file, int(number)
@@ -216,7 +217,7 @@ def page_of(path: str) -> tuple[str, int]:
 
 
 def deep_samples(image: Image.Image) -> np.ndarray | None:
-    """The samples of a decoded image that do not have 8 bits: [h, w] (uint16, int32, float32) or uint16 [h, w, 3]."""
+    """Samples of a decoded image that do not have 8 bits: [h, w] (uint16, int32, float32) or uint16 [h, w, 3]."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
@@ -225,7 +226,7 @@ def deep_samples(image: Image.Image) -> np.ndarray | None:
         return None
     upper = np.asarray(image)[..., :3].astype(np.uint16)
     if "lower_bytes" not in image.info:
-        # the lower byte is taken to be as the upper one, so that the range is filled
+        # without lower bytes, repeat the upper byte, so that the full range is used
         return upper * np.uint16(257)
     lower = np.asarray(image.info["lower_bytes"])
     return upper * np.uint16(256) + (lower[..., 1:2] if image.info["deep_colours"] == "LA" else lower[..., :3])
@@ -272,7 +273,7 @@ def _opened(stream: BinaryIO, file: str, page: int) -> Image.Image:
 
 
 def _lower_bytes(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
-    """Makes a second copy of a file with 16-bit colours, not decoded yet, give their lower bytes; None: impossible."""
+    """A function that makes an undecoded second copy of the image return lower bytes; None if that is not possible."""
     tiles = list(getattr(image, "tile", ()))
     if not _deep_colours(image) or any(tile[0] not in _CODECS or _raw_mode(tile) not in _LOWER_BYTES for tile in tiles):
         return None
@@ -293,7 +294,7 @@ def _format(image: Image.Image) -> str | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # what the conversion to 8 bits must know; decoding and transposing forget it
+    # needed for the conversion to 8 bits, but lost by decoding and transposing
     known: dict[str | tuple[int, int], Any] = {
         "bits": _bits(image),
         "format": image.format,
@@ -309,13 +310,13 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def pages_in(image: Image.Image) -> int:
-    """The pages of a file that is open, or the frames of an animation; layers of one picture are none."""
+    """Number of pages or frames of an open file; layers do not count."""
     if image.format not in PAGED:
         return 1
     place = image.tell()
     try:
         return int(getattr(image, "n_frames", 1))
-    except Exception:  # a damaged list of pages: this one may be fine
+    except Exception:  # a damaged page list; the current page may be intact
         image.seek(place)
         return 1
 
@@ -323,13 +324,13 @@ def pages_in(image: Image.Image) -> int:
 def _orientation(image: Image.Image) -> int | None:
     try:
         orientation: int | None = image.getexif().get(_ORIENTATION)
-    except Exception:  # whatever a malformed block does to the parser, the pixels are fine
+    except Exception:  # a malformed EXIF block does not affect the pixels
         return None
     return orientation
 
 
 def _reduced(image: Image.Image) -> Image.Image:
-    """An image that is about to be decoded, at half its size, a quarter or an eighth where it is very large."""
+    """The undecoded image; a very large one is set to be decoded at 1/2, 1/4 or 1/8 of its size."""
     width, height = image.size
     halvings = next((k for k in range(MOST_HALVINGS) if width * height <= LARGEST_WHOLE * 4**k), MOST_HALVINGS)
     if halvings and image.format in ("JPEG", "MPO"):
@@ -361,12 +362,12 @@ def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Im
         return rgb
     except UnreadableImage as error:
         raise UnreadableImage(name, error.reason) from None
-    except Exception as error:  # of as many kinds as in decoding: palettes and transparency come from the file too
+    except Exception as error:  # damaged palettes or transparency raise many kinds of exceptions
         raise UnreadableImage(name, f"mode {image.mode}: {error or type(error).__name__}") from None
 
 
 def _is_opacity(alpha: Image.Image) -> bool:
-    """Whether a channel says how opaque pixels are: it shows some, and most of them altogether or not at all."""
+    """Whether a fourth channel is opacity, see `OPACITY` and `VISIBLE`."""
     counts = np.array(alpha.histogram())
     visible = (counts * np.arange(256)).sum() / (255 * counts.sum())
     return bool(counts[0] + counts[255] >= OPACITY * counts.sum() and visible >= VISIBLE)
@@ -375,22 +376,21 @@ def _is_opacity(alpha: Image.Image) -> bool:
 def _shown(
     image: Image.Image, samples: np.ndarray, value_range: ValueRange | None
 ) -> tuple[Image.Image, Bool[np.ndarray, "h w"]]:
-    """Samples that do not have 8 bits as 8-bit RGB, and which pixels have data."""
+    """8-bit RGB of samples that do not have 8 bits, and a mask of the pixels with data."""
     no_data = (*(value_range.no_data if value_range else ()), *declared_no_data(image))
     holds = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
     if not holds.any():
         raise UnreadableImage("image", "no pixel has data")
     pixels = (value_range or _own_range(image, samples[holds])).shown(samples)
     if not holds.all():
-        # as bright as the rest, so that no edge stands out beside them
+        # the mean avoids strong edges around these pixels
         pixels[~holds] = np.rint(pixels[holds].mean(axis=0))
     return Image.fromarray(pixels).convert("RGB"), holds
 
 
 def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
-    """The range of an image alone: that of its bits, or of its samples where the bits say nothing."""
-    # Pillow widens PNG and PGM to "I" in some versions, but their samples are 16-bit unsigned; those of a PGM, which
-    # says its greatest value, fill the range already
+    """The range of a single image: from its number of bits if known, otherwise from its extremes."""
+    # some versions of Pillow widen PNG and PGM to "I", but their samples are 16-bit unsigned; Pillow already scales PGM
     if samples.dtype == np.uint16 or _format(image) in ("PNG", "PPM"):
         return ValueRange(0, 2 ** image.info.get("bits", DEEP) - 1)
     low, high = float(samples.min()), float(samples.max())
@@ -398,10 +398,10 @@ def _own_range(image: Image.Image, samples: np.ndarray) -> ValueRange:
 
 
 def require_picture(array: np.ndarray, name: str = "array") -> None:
-    """Refuses an array that is not uint8 [h, w, 3] or [h, w].
+    """Checks that an array is uint8 [h, w, 3] or [h, w].
 
     Raises:
-        UnreadableImage: naming its type and shape.
+        UnreadableImage: names the type and shape.
     """
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
         raise UnreadableImage(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
@@ -418,11 +418,11 @@ def _from_store(source: StoredImage) -> Image.Image:
         return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
     except UnreadableImage as error:
         raise UnreadableImage(source.name, error.reason) from None
-    except Exception as error:  # of as many kinds as file formats of sets and their decoders have
+    except Exception as error:  # formats and decoders of stored sets raise many kinds of exceptions
         raise UnreadableImage(source.name, f"cannot be read: {error or type(error).__name__}") from None
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits of a sample, 16 where the file does not say."""
+    """Bits of a sample; 16 if the file does not say."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, DEEP) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP
     return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP, DEEP)

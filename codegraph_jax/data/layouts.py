@@ -1,4 +1,4 @@
-"""Layouts: how images, labels and masks lie on disk, read into one list of samples per category."""
+"""Reads image sets of several layouts into one list of samples per category."""
 
 import difflib
 import logging
@@ -32,8 +32,8 @@ LAYOUTS: dict[str, Callable[[str, Sequence[str]], Categories]] = {
     "real_iad": read_real_iad,
     "tfds": read_tfds,
 }
-"""Layouts by the name that `data.layout` takes: each lists the categories below a root and how to read them, given the
-types or classes that are named as normal."""
+"""Layouts by their name in `data.layout`: each returns the categories below a root, given the types or classes of good
+parts."""
 
 
 def read_layout(
@@ -44,12 +44,12 @@ def read_layout(
     Args:
         layout: a name in `LAYOUTS`.
         root: directory of the data set.
-        categories: those to read, in this order; empty or ("all",) for all, in natural order. One that is absent or
-            without images is left out with a warning as long as another remains.
-        normal: the types (layout tfds: classes) of good parts; empty: as the layout has it.
+        categories: categories to read, in this order; empty or ("all",) for all, in natural order. A category that is
+            missing or has no images is skipped with a warning, as long as another remains.
+        normal: types (layout tfds: classes) of good parts; empty: the default of the layout.
 
     Raises:
-        LayoutError: unknown layout, no such directory, no images, or a list file (csv, json) that is malformed.
+        LayoutError: the layout is unknown, the directory or images are missing, or a list file is malformed.
     """
     if layout not in LAYOUTS:
         close = difflib.get_close_matches(layout, LAYOUTS, n=1)
@@ -58,7 +58,7 @@ def read_layout(
     if not root:
         raise LayoutError("data.root: no directory given; set it with --config.data.root=DIR")
     if layout != "tfds" and not (layout in ("auto", "folder") and Path(root).is_file()):
-        # lists the root once more than is needed, for one clear error whatever the layout then looks for
+        # gives the same error for every layout
         _require_directory(root)
     present = LAYOUTS[layout](root, normal)
     if not present:

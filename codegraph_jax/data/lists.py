@@ -1,4 +1,4 @@
-"""List files (csv, json) that come with data sets: read within bounds, every problem named by file and line."""
+"""Reads the list files (csv, json) of published data sets; errors name the file and the line."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ from codegraph_jax.core.names import composed
 from codegraph_jax.data.search import LayoutError
 
 MAX_BYTES = 256 * 2**20
-"""Far above any published list; a larger file is not a list."""
+"""Far above the size of any published list."""
 
 
 def read_csv(file: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -70,7 +70,7 @@ def safe_join(base: Path, relative: str, where: str) -> Path:
 
 
 def _as_written(base: Path, relative: PurePosixPath) -> Path:
-    """A path whose names may stand on the disk in another of Unicode's forms than in a list."""
+    """The path on disk, where names may have another Unicode form than in the list."""
     path = base / relative
     if str(relative).isascii() or path.exists():
         return path
@@ -82,7 +82,7 @@ def _as_written(base: Path, relative: PurePosixPath) -> Path:
 
 @lru_cache(maxsize=1024)
 def _names_in(directory: str) -> dict[str, str]:
-    """The names in a directory by their composed form."""
+    """Names in a directory, by their composed form."""
     try:
         return {composed(name): name for name in os.listdir(directory)}  # noqa: PTH208
     except OSError:
@@ -90,7 +90,7 @@ def _names_in(directory: str) -> dict[str, str]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file, for a path that came from a file: a name that no file can have is none."""
+    """Whether the file exists; False for names that are not valid on this system."""
     try:
         return path.is_file()
     except OSError:
@@ -100,7 +100,7 @@ def is_file(path: Path) -> bool:
 def _text(file: Path) -> str:
     try:
         if (size := file.stat().st_size) > MAX_BYTES:
-            raise LayoutError(f"{str(file)!r}: {size} bytes are too many for a list of images")
+            raise LayoutError(f"{str(file)!r}: is too large for a list of images ({size} bytes)")
         return file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -1,4 +1,4 @@
-"""Masks: found by their names, told from photographs, and read whatever way they say what is anomalous."""
+"""Finds masks by their names, distinguishes them from photos, and reads them."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from codegraph_jax.data.images import RESAMPLE, UnreadableImage, decode
 from codegraph_jax.data.search import find_images, natural_key
 
 ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
-"""What the stem of a mask ends with, beyond that of its image."""
+"""Endings of the stem of a mask, after the stem of its image."""
 _ENDED = re.compile(rf"(?:{ENDING.pattern})$", re.IGNORECASE)
 DIRECTORIES = frozenset(
     {
@@ -26,26 +26,26 @@ DIRECTORIES = frozenset(
         "segmentationobjectpng", "masks_machine", "semantic", "instance", "instances", "panoptic",
     }
 )  # fmt: skip
-"""Directories that hold masks, those of the exports of CVAT, labelme and Pascal VOC included; in lower case."""
+"""Directories of masks, including exports of CVAT, labelme and Pascal VOC; in lower case."""
 DRAWINGS = frozenset(
     {
         "visualization", "visualizations", "segmentationclassvisualization", "segmentationobjectvisualization",
         "masks_human", "overlay", "overlays",
     }
 )  # fmt: skip
-"""Directories in which annotation tools draw masks over the photographs; in lower case."""
+"""Directories of photos with masks drawn over them by annotation tools; in lower case."""
 LABELME = {"label": True, "label_viz": False}
-"""What labelme writes beside the copy `img` of a photograph, by its stem, and whether it is a mask."""
+"""Stems of the files that labelme writes beside a photo `img`, and whether they are masks."""
 FEW_COLOURS = 64
-"""Colours of a mask with a colour for each class or object, at most; photographs have thousands."""
+"""Greatest number of colours of a mask with classes or objects; photos have thousands."""
 LOOKED_AT = 5
-"""Files of a directory that are looked at before all of them are, at most."""
+"""Number of files of a directory that are decoded to decide whether it holds masks."""
 ALIKE = 0.9
-"""Share of the files of a directory with the stems of photographs elsewhere from which on it may hold masks."""
+"""A directory may hold masks if this share of its files has the stems of photos elsewhere."""
 MOST_STEPS = 50
-"""Towards the value between dark and bright; a handful does."""
+"""Upper limit of iterations for the threshold; a few are enough."""
 TWO_VALUES = 0.98
-"""Share of a mask's pixels that are near its darkest or brightest value; photographs stay far below."""
+"""Share of a mask's pixels that are near its darkest or brightest value; photos are far below."""
 
 
 def load_mask(
@@ -56,21 +56,20 @@ def load_mask(
 ) -> Bool[np.ndarray, "h w"]:
     """Reads a mask as True where anomalous, and resizes it.
 
-    Any value above 0 is anomalous: masks with 0 and 255, with 0 and 1, with a value a kind of defect. Of a file that
-    its compression blurs (JPEG), values are that lie nearer to the bright ones than to the dark ones. Where all colours
-    are the same and transparency has the shape, what can be seen is anomalous. EXIF orientation is applied, so that a
-    mask stays on its photograph.
+    Values above 0 are anomalous, so masks may use 0 and 255, 0 and 1, or one value per kind of defect. In JPEG files,
+    whose compression blurs edges, a threshold between dark and bright values is used. If all visible pixels have one
+    colour, the opaque pixels are anomalous. EXIF orientation is applied as for photos.
 
     Args:
-        source: a file, a directory of mask files whose union counts, or an array [h, w].
-        size: side to resize to, or (height, width); None keeps the mask's own.
-        rule: how a resized pixel is decided. "nearest": by nearest-neighbour resizing. "full": by bilinear resizing of
-            0 and 255, anomalous where exactly 255 is left (MuSc's code casts to int, for MVTec AD and BTAD).
-            "any": the same resizing, anomalous where anything is left (MuSc's for VisA).
-        inverted: black marks what is anomalous.
+        source: a file, a directory of mask files whose union is used, or an array [h, w].
+        size: side to resize to, or (height, width); None keeps the size of the mask.
+        rule: rule for resized pixels. "nearest": nearest-neighbour resizing. "full": bilinear resizing of 0 and 255,
+            anomalous where the result is exactly 255 (as MuSc's cast to int, for MVTec AD and BTAD). "any": the same
+            resizing, anomalous where the result is above 0 (as MuSc for VisA).
+        inverted: whether black marks anomalous pixels.
 
     Raises:
-        UnreadableImage: the file cannot be decoded, or the directory holds no mask.
+        UnreadableImage: the file cannot be decoded, or the directory contains no mask.
         ValueError: unknown rule.
     """
     if rule not in ("nearest", "full", "any"):
@@ -95,10 +94,10 @@ def load_mask(
 
 
 def mask_index(truth: str) -> dict[str, str]:
-    """{path of the image below the test directory, without suffix: its mask file or directory of mask files}.
+    """Mask files, or directories of mask files, by the image's path below the test directory without suffix.
 
-    A mask has the image's own stem, or that and one of the usual endings (`_mask`, `_GT`, `-label`); a directory that
-    is named by the stem holds several.
+    A mask has the stem of the image, optionally with a usual ending (`_mask`, `_GT`, `-label`); a directory named after
+    the stem holds several masks.
     """
     if not Path(truth).is_dir():
         return {}
@@ -109,19 +108,19 @@ def mask_index(truth: str) -> dict[str, str]:
             index.setdefault(composed(name.rsplit("/", 1)[0]), str(Path(path).parent))
     for name, path in found.items():
         index.setdefault(without_ending(stem(name)), path)
-    # a mask that has an image's whole stem belongs to that image, whatever the stem ends with
+    # an exact match of stems has priority over a match without the ending
     return index | {stem(name): path for name, path in found.items()}
 
 
 def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Which of some image files show no part: ({name of a mask: name of its photograph}, names of drawings).
+    """Finds files that are not photos: ({name of a mask: name of its photo}, names of drawings).
 
-    Masks are told by the name (a photograph's stem with an ending, or the same stem in a directory of masks or in any
-    other whose files have the stems of photographs), and by the look: nearly all pixels have one of two values, or few
-    colours occur. Drawings, which annotation tools make of photographs and masks, are told by their directory.
+    A mask is recognised by its name and its content. The name is a photo's stem with an ending, or the same stem in a
+    directory of masks or in another directory whose files have the stems of photos. In its content, nearly all pixels
+    have one of two values, or there are few colours. Drawings of annotation tools are recognised by their directory.
 
     Args:
-        images: {posix path below the root: file}.
+        images: files by POSIX path below the root.
     """
     named = {name: _Named.of(name) for name in images}
     by_stem: dict[str, list[str]] = {}
@@ -155,7 +154,7 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
 
 @dataclass(frozen=True)
 class _Named:
-    """The parts of a file's name: its directory, its stem, and the stem without an ending of masks."""
+    """Components of a file name: directory, stem, and stem without the ending of a mask."""
 
     directory: str
     stem: str
@@ -171,13 +170,13 @@ class _Named:
 def _suspicious_directories(
     images: Mapping[str, str], named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]
 ) -> set[str]:
-    """Directories of any name whose files have the stems of photographs elsewhere and look like masks.
+    """Directories whose files have the stems of photos elsewhere and look like masks, while the photos do not.
 
-    The photographs must not: pictures in black and white are no masks of each other.
+    The latter excludes sets of black-and-white images.
     """
     inside: dict[str, list[tuple[str, str | None]]] = {}
     for name, key in named.items():
-        # the first is enough: a hundred thousand files may share a few stems
+        # one match is enough; a hundred thousand files may share a few stems
         elsewhere = (
             other
             for one in dict.fromkeys((key.stem, key.bare))
@@ -191,7 +190,7 @@ def _suspicious_directories(
         if not paired or len(paired) < ALIKE * len(files) or named[files[0][0]].kept_apart:
             continue
         some = paired[:: -(-len(paired) // LOOKED_AT)]
-        # the first file settles it for most directories
+        # for most directories, the first file decides
         if all(looks_like_mask(images[name]) for name, _ in some) and not all(
             looks_like_mask(images[other]) for _, other in some
         ):
@@ -200,16 +199,13 @@ def _suspicious_directories(
 
 
 def _beside(name: str, wanted: str, named: Mapping[str, _Named], by_stem: Mapping[str, list[str]]) -> str | None:
-    """The file of a stem in the directory of another file."""
+    """The file with a given stem in the same directory."""
     beside = (other for other in by_stem.get(wanted, ()) if named[other].directory == named[name].directory)
     return next(beside, None)
 
 
 def looks_like_mask(path: str) -> bool:
-    """Whether nearly all pixels of an image file have one of two values, or it has few colours.
-
-    A file that cannot be decoded does not.
-    """
+    """Whether nearly all pixels of an image file have one of two values, or it has few colours; False if unreadable."""
     try:
         image = decode(path)
         values = _values(image)
@@ -223,37 +219,37 @@ def looks_like_mask(path: str) -> bool:
 
 
 def stem(name: str) -> str:
-    """The key of photographs and masks: a posix path without its suffix, in Unicode's composed form."""
+    """The key of photos and masks: a POSIX path without suffix, in Unicode's composed form."""
     name = composed(name)
     head, _, suffix = name.rpartition(".")
-    # pathlib does the same twenty times slower, which is felt with a hundred thousand names
+    # twenty times faster than pathlib, for sets of a hundred thousand files
     return name if not head or head.endswith("/") or "/" in suffix else head
 
 
 def without_ending(name: str) -> str:
-    """A stem without what marks a mask; nothing but a mark stays."""
+    """A stem without the ending of a mask; a stem that consists of the ending is returned unchanged."""
     match = _ENDED.search(name)
     bare = name[: match.start()] if match else ""
     return bare if bare and not bare.endswith("/") else name
 
 
 def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
-    """Of images with a mask's stem the one in its own directory comes first, then in one of the same name."""
+    """Sort key of the images that match a mask: the same directory first, then a directory of the same name."""
     return mask.parent != image.parent, mask.parent.name != image.parent.name, natural_key(str(image))
 
 
 def _kept_apart(name: str) -> bool:
-    """Whether a file lies in a directory of masks, or of drawings."""
+    """Whether a file is in a directory of masks or drawings."""
     return any(part.lower() in DIRECTORIES or part.lower() in DRAWINGS for part in name.split("/")[:-1])
 
 
 def _drawn(name: str) -> bool:
-    """Whether a file lies in a directory of drawings."""
+    """Whether a file is in a directory of drawings."""
     return any(part.lower() in DRAWINGS for part in name.split("/")[:-1])
 
 
 def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[np.ndarray, "h w"]:
-    """The mask at its own size."""
+    """The mask at its original size."""
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.size == 0:
             raise UnreadableImage("array", f"expected a mask [h, w], got {list(source.shape)}")
@@ -265,7 +261,7 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
 
 
 def _midway(values: np.ndarray) -> float:
-    """A value in the middle between those of the dark and of the bright pixels (Ridler and Calvard, 1978)."""
+    """The threshold halfway between the means of the dark and of the bright pixels (Ridler and Calvard, 1978)."""
     threshold = float(values.mean())
     for _ in range(MOST_STEPS):
         dark, bright = values[values <= threshold], values[values > threshold]
@@ -278,7 +274,7 @@ def _midway(values: np.ndarray) -> float:
 
 
 def _values(image: Image.Image) -> UInt8[np.ndarray, "h w"] | Float[np.ndarray, "h w"]:
-    """What tells anomalous pixels: brightness of what can be seen, or what can be seen where all is of one colour."""
+    """Brightness of the visible pixels; the alpha channel if all visible pixels have one colour."""
     if image.mode.startswith("I") or image.mode == "F":
         return np.nan_to_num(np.asarray(image))
     if not image.has_transparency_data:

@@ -1,4 +1,4 @@
-"""The value range of a set, and which of its photos lack data in places: one look at all files that may need it."""
+"""Measures the value range of a set, and finds photos with pixels that have no data."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -22,13 +22,13 @@ from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 SHALLOW_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".avif", ".heic", ".heif", ".hif"}
 )
-"""Formats whose samples have 8 bits once they are decoded: their files need not be opened."""
+"""Formats that always decode to 8 bits, so that their files need not be opened."""
 
 
 def summaries(sources: Sequence[Source], workers: int) -> dict[int, Summary]:
-    """Summaries of the photos whose samples do not have 8 bits, by their place among the sources.
+    """Summaries of the photos whose samples do not have 8 bits, by index.
 
-    Only such files are decoded. Those that cannot be read count for nothing here.
+    Only such files are decoded; unreadable files are ignored.
     """
     with ThreadPoolExecutor(workers, "measure") as pool:
         found = list(pool.map(_summary_of, sources))
@@ -36,7 +36,7 @@ def summaries(sources: Sequence[Source], workers: int) -> dict[int, Summary]:
 
 
 def measured_range(sources: Sequence[Source], workers: int) -> ValueRange | None:
-    """The value range of a set; None where all samples have 8 bits."""
+    """The value range of a set; None if all samples have 8 bits."""
     return range_of(list(summaries(sources, workers).values()))
 
 
@@ -56,7 +56,7 @@ def _summary_of(source: Source) -> Summary | None:
 
 
 def may_lack_data(source: Source) -> bool:
-    """Whether pixels of a photo may have no data, by its header: floats, integers of 32 bits, and what declares it."""
+    """Whether a photo may have pixels without data, by its header: floats, 32-bit integers, or a no-data value."""
     if isinstance(source, str | os.PathLike):
         return _header_says(os.fspath(source), _has_room_for_gaps)
     return isinstance(source, Image.Image) and _has_room_for_gaps(source)
@@ -67,7 +67,7 @@ def _has_room_for_gaps(image: Image.Image) -> bool:
 
 
 def _header_says(path: str, asked: Callable[[Image.Image], bool]) -> bool:
-    """Whether something holds of an image file that is not decoded yet; of none that cannot be opened."""
+    """The result of `asked` for an undecoded image file; False if it cannot be opened."""
     file, page = page_of(path)
     try:
         # a pipe or a device would block or never end
@@ -76,5 +76,5 @@ def _header_says(path: str, asked: Callable[[Image.Image], bool]) -> bool:
         with Image.open(file, formats=formats_of(file)) as image:
             image.seek(page - 1)
             return asked(image)
-    except Exception:  # of as many kinds as in decoding, which will name it
+    except Exception:  # decoding will report the problem
         return False

@@ -1,4 +1,4 @@
-"""Files of several pages (TIFF, MPO) or frames (GIF, PNG, WebP): which of them are photos of parts."""
+"""Selects the pages (TIFF, MPO) or frames (GIF, PNG, WebP) of image files that are inspected."""
 
 import logging
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ Size = tuple[int, int]
 
 
 def with_pages(category: str, samples: Sequence[Sample], pages: str, workers: int = 0) -> list[Sample]:
-    """The samples of a category, with those pages of their files that are judged.
+    """The samples of a category, with the selected pages of their files.
 
-    Page k of `tray.tif` is `tray.tif#k`, counted from 1. A warning says what is not judged.
+    Page k of `tray.tif` is `tray.tif#k`, counted from 1. A warning counts the pages that are not inspected.
 
     Args:
-        category: its name.
-        samples: one a file.
-        pages: `first`: the first page of each file; `each`: every page is a sample of its own; `largest`: the page with
+        category: name of the category.
+        samples: one for each file.
+        pages: `first`: the first page of each file; `each`: every page as a separate sample; `largest`: the page with
             the most pixels.
         workers: threads that open the files; 0: see `data.batches.decoding_threads`.
     """
@@ -37,21 +37,21 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str, workers: in
         return list(samples)
     total = sum(map(len, several))
     if pages == "each":
-        logger.warning("%s: %d files hold %d pages; each page is judged as a photo", category, len(several), total)
+        logger.warning("%s: %d files hold %d pages; each page is inspected as a photo", category, len(several), total)
         return [page for sample, own in zip(samples, sizes) for page in _each(sample, len(own))]
     chosen = [_largest(own) if pages == "largest" else 0 for own in sizes]
     logger.warning(
-        "%s: %d files hold several pages, %d in all, of which only the %s of each file is judged: %d pages are not "
-        "(--config.data.pages=each judges each page as a photo%s)",
+        "%s: %d files hold several pages, %d in all; only the %s page of each file is inspected, %d pages are not "
+        "(--config.data.pages=each inspects each page as a photo%s)",
         category, len(several), total, pages, total - len(several),
-        "" if pages == "largest" else ", largest the largest one",
+        "" if pages == "largest" else ", largest the largest page",
     )  # fmt: skip
     small = [i for i, own in enumerate(sizes) if own and own[chosen[i]] != own[_largest(own)]]
     if small:
         width, height = sizes[small[0]][0]
         logger.warning(
             "%s: in %d of these files another page is larger than the first, which may be a thumbnail (%dx%d pixels in "
-            "%r); --config.data.pages=largest judges the largest",
+            "%r); --config.data.pages=largest inspects the largest",
             category, len(small), width, height, samples[small[0]].name,
         )  # fmt: skip
     return [
@@ -77,13 +77,13 @@ def _each(sample: Sample, count: int) -> list[Sample]:
 
 
 def _largest(sizes: Sequence[Size]) -> int:
-    """The first of the pages with the most pixels."""
+    """Index of the first page with the most pixels."""
     areas = [width * height for width, height in sizes]
     return areas.index(max(areas)) if areas else 0
 
 
 def _page_sizes(sample: Sample) -> list[Size]:
-    """(width, height) of each page of a file; empty where it cannot be opened, which decoding will say."""
+    """(width, height) of each page of a file; empty if it cannot be opened, which decoding will report."""
     try:
         # a pipe or a device would block or never end
         if sample.read or not Path(sample.path).is_file():
@@ -91,12 +91,12 @@ def _page_sizes(sample: Sample) -> list[Size]:
         with Image.open(sample.path, formats=formats_of(sample.path)) as image:
             sizes = [image.size]
             count = pages_in(image)
-            # frames of an animation are as large as it is
+            # all frames of an animation have its size
             if count > 1 and image.format not in ("TIFF", "MPO", "HEIF"):
                 return sizes * count
             for page in range(1, count):
                 image.seek(page)
                 sizes.append(image.size)
             return sizes
-    except Exception:  # of as many kinds as in decoding
+    except Exception:  # decoding will report the problem
         return []

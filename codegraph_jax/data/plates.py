@@ -2,7 +2,7 @@
 
     draw_plates(60, 4000, 3000, sizes=(24, 60))
 
-They say what is found of defects that are small beside the photograph, which squeezing it to a square would lose.
+They measure the detection of defects that are small compared with the photo, which resizing to a square would lose.
 """
 
 from collections.abc import Iterator
@@ -19,28 +19,28 @@ TRIES = 1000
 def draw_plates(
     n: int, width: int, height: int, seed: int = 0, defective: float = 0.3, sizes: tuple[float, float] = (24, 60)
 ) -> Iterator[Drawn]:
-    """Draws photographs of plates one after the other: (name, photograph, mask).
+    """Yields photos of plates: (name, photo, mask).
 
     Names are as in a test directory of MVTec's form, `good/000.jpg` or `pit/004.jpg`.
 
     Args:
-        n: photographs.
-        width, height: in pixels.
-        seed: the same numbers draw the same set.
-        defective: share of photographs with one defect, of each kind in turn.
-        sizes: least and greatest extent of a defect in pixels; they are spread evenly between.
+        n: number of photos.
+        width, height: size in pixels.
+        seed: seed of the random numbers.
+        defective: share of photos with one defect; the kinds alternate.
+        sizes: least and greatest size of a defect in pixels; sizes are evenly spaced.
 
     Raises:
-        DrawnSetError: sides below 64 pixels, no plates, or sizes that leave no room on the plate.
+        DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
     """
     if n < 1 or min(width, height) < SMALLEST:
         raise DrawnSetError(f"plates need 1 photograph or more, of {SMALLEST} px or more; got {n} of {width}x{height}")
     if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
-        raise DrawnSetError(f"sizes of defects must ascend and be below a quarter of the plate, got {sizes}")
+        raise DrawnSetError(f"sizes of defects must increase and be below a quarter of the plate, got {sizes}")
     count = round(n * defective)
     order = np.random.default_rng((seed, 0)).permutation(n)
     kinds, extents = list(PLATE_DEFECTS), np.linspace(*sizes, max(count, 1))
-    # every kind in every size, as far as there are enough
+    # mix kinds and sizes
     extents = extents[np.random.default_rng((seed, 1)).permutation(len(extents))]
     chosen = {int(image): (kinds[k % len(kinds)], float(extents[k])) for k, image in enumerate(order[:count])}
     for i in range(n):
@@ -54,10 +54,10 @@ def draw_plates(
 
 
 def _place(extent: float, width: int, height: int, rng: np.random.Generator) -> tuple[float, float]:
-    """A place on the plate with no hole near."""
+    """A random place on the plate away from holes."""
     holes = np.array(plate_holes(width, height))
     for _ in range(TRIES):
         x, y = (rng.uniform(0.6 * extent, side - 0.6 * extent) for side in (width, height))
         if (np.hypot(holes[:, 0] - x, holes[:, 1] - y) > 1.3 * holes[:, 2] + 0.7 * extent).all():
             return float(x), float(y)
-    raise DrawnSetError(f"no room between the holes for a defect of {extent:.0f} px on a plate of {width}x{height}")
+    raise DrawnSetError(f"a defect of {extent:.0f} px does not fit between the holes of a plate of {width}x{height}")

@@ -1,6 +1,6 @@
 """Layouts of published data sets that differ from MVTec AD's.
 
-All give the images that the publication tests on; training images are not used, for the method needs none.
+All read the test images of the publication; the method needs no training images.
 """
 
 import logging
@@ -88,7 +88,7 @@ def read_real_iad(root: str, normal: Sequence[str] = ()) -> Categories:
         for path in base.glob("realiad_*")
         if path.is_dir() and (size := path.name.removeprefix("realiad_")).isdecimal()
     )
-    # without such a folder the categories lie at the root; of several resolutions the largest counts
+    # without such a folder the categories are at the root; the largest of several resolutions is used
     images = sizes[-1][1] if sizes else base
     return {file.stem: partial(_real_iad_samples, file, images) for file in lists}
 
@@ -170,11 +170,11 @@ def _any_anomalous(mask: str) -> bool | None:
 
 def _require_unnamed(normal: Sequence[str], layout: str) -> None:
     if normal:
-        raise LayoutError(f"data.normal: goes with layouts of types; {layout} says of each image what it is")
+        raise LayoutError(f"data.normal: cannot be used with layout {layout}, which has a label for each image")
 
 
 def _finished(category: str, samples: list[Sample]) -> list[Sample]:
-    """Sorted, each name once, missing masks counted."""
+    """Samples sorted by name without duplicates; warns about missing masks."""
     unique = {sample.name: sample for sample in samples}
     warn_missing_masks(category, sum(sample.label == 1 and sample.mask is None for sample in unique.values()))
     return sorted(unique.values(), key=lambda sample: natural_key(sample.name))
@@ -182,4 +182,4 @@ def _finished(category: str, samples: list[Sample]) -> list[Sample]:
 
 def _warn_absent(file: str | os.PathLike[str], count: int) -> None:
     if count:
-        logger.warning("%r lists %d images that are not there; they were left out", os.fspath(file), count)
+        logger.warning("%r lists %d images that do not exist; they were skipped", os.fspath(file), count)

@@ -1,13 +1,13 @@
-"""What of the photographs is to be inspected: an image for all, a directory with one for each, or polygons.
+"""The region of interest of the photos: one mask for all, a directory with a mask for each photo, or polygons.
 
-In images black is not inspected; they are read as masks are (`codegraph_jax.data.masks.load_mask`) and stretched over
-the photographs. A directory holds one for each photograph, under its name (`a/1.png` or `a/1_mask.png` or `1.png` for
-`a/1.jpg`). A file of polygons is JSON, in pixels of the photographs as they are shown, upright:
+Black pixels of a mask are not inspected. Masks are read by `codegraph_jax.data.masks.load_mask` and stretched over the
+photos. A directory holds one mask for each photo, by name (`a/1.png`, `a/1_mask.png` or `1.png` for `a/1.jpg`).
+Polygons are JSON, in pixels of the upright photos:
 
     {"polygons": [[[40, 30], [900, 30], [900, 700], [40, 700]]], "size": [1000, 750]}
 
-for all photographs, stretched from the stated width and height (without `size` it means pixels of each photograph), or
-`{"a/1.jpg": {"polygons": [...]}, ...}`. What lies in any of the polygons is inspected.
+for all photos, scaled from the given width and height (without `size`: pixels of each photo), or
+`{"a/1.jpg": {"polygons": [...]}, ...}`. The union of the polygons is inspected.
 """
 
 import json
@@ -28,18 +28,18 @@ from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 
 Inspected = Callable[[int, int], Bool[np.ndarray, "h w"]]
-"""Gives which pixels of a photograph of some (width, height) are inspected."""
+"""A function that returns the inspected pixels of a photo of (width, height)."""
 
 WHERE = "config.data.roi"
 LARGEST_ROI = 2048
-"""Longest side of what is kept for the photographs to come."""
+"""Longest side in pixels of the region that is stored in a bank."""
 HALF = 127
-"""Of 255: how much of a patch must be inspected for it to count."""
+"""A patch is inspected if at least this share (of 255) of its pixels is."""
 
 
 @dataclass(frozen=True)
 class Polygons:
-    """Areas as rings of (x, y), in pixels of a photograph of `size` (width, height), or of whatever photograph."""
+    """Polygons of (x, y) in pixels of a photo of `size` (width, height); without a size, of each photo."""
 
     rings: tuple[tuple[tuple[float, float], ...], ...]
     size: tuple[float, float] | None
@@ -48,16 +48,16 @@ class Polygons:
     def from_json(cls, values: Any) -> "Polygons":
         """
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError: the values are invalid.
         """
         rings = tuple(tuple((float(x), float(y)) for x, y in ring) for ring in values["polygons"])
         if not rings or any(len(ring) < 3 for ring in rings) or not np.isfinite(np.concatenate(rings)).all():
-            raise ValueError("a polygon has three corners at least")
+            raise ValueError("a polygon needs at least three corners")
         size = values.get("size")
         if size is not None:
             size = float(size[0]), float(size[1])
             if min(size) <= 0:
-                raise ValueError("a size is positive")
+                raise ValueError("a size must be positive")
         return cls(rings, size)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
@@ -65,14 +65,14 @@ class Polygons:
         picture = Image.new("1", (width, height))
         draw = ImageDraw.Draw(picture)
         for ring in self.rings:
-            # corners are edges of pixels, and Pillow counts from the centres
+            # corners are at pixel edges, but Pillow's coordinates are at pixel centres
             draw.polygon([(x * across - 0.5, y * down - 0.5) for x, y in ring], fill=1)
         return np.asarray(picture)
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """An image file, or a directory of some whose union counts."""
+    """A mask file, or a directory of mask files whose union is used."""
 
     path: str
 
@@ -82,7 +82,7 @@ class MaskFile:
 
 @dataclass(frozen=True, eq=False)
 class MaskArray:
-    """An array for photographs of any size."""
+    """A mask array for photos of any size."""
 
     pixels: Bool[np.ndarray, "a b"]
 
@@ -92,7 +92,7 @@ class MaskArray:
 
 @dataclass(frozen=True, eq=False)
 class WithData:
-    """Of what is inspected of a photo the pixels that have data, see `codegraph_jax.data.value_range`."""
+    """The inspected pixels of a photo that have data, see `codegraph_jax.data.value_range`."""
 
     source: Source
     value_range: ValueRange | None
@@ -110,13 +110,13 @@ def where_data(
     inspected: Sequence[Inspected],
     incomplete: Collection[int],
 ) -> list[Inspected]:
-    """What is inspected of each photo, without the pixels that have no data.
+    """The inspected region of each photo, without pixels that have no data.
 
     Args:
         sources: the photos.
-        value_range: with which they are read.
-        inspected: what else is inspected of each; empty: everything.
-        incomplete: which of them may lack data in places.
+        value_range: value range of the photos.
+        inspected: inspected region of each photo; empty: everything.
+        incomplete: indices of photos that may have pixels without data.
     """
     whole = inspected or [everything] * len(sources)
     return [
@@ -132,12 +132,12 @@ def everything(width: int, height: int) -> Bool[np.ndarray, "h w"]:
 
 @dataclass(frozen=True)
 class Roi:
-    """What is inspected of each photograph of a set.
+    """The region of interest of each photo of a set.
 
     Attributes:
-        place: where it came from.
-        shared: for all photographs; None: each has its own.
-        own: by the name of the photograph, as `stem` gives it.
+        place: path of the file or directory.
+        shared: region of all photos; None: each photo has its own.
+        own: regions by the `stem` of the photo's name.
     """
 
     place: str
@@ -146,19 +146,19 @@ class Roi:
 
     @classmethod
     def load(cls, place: str) -> "Roi":
-        """Reads what `config.data.roi` names.
+        """Reads the file or directory of `config.data.roi`.
 
         Raises:
-            ConfigError: there is no such file, or it is no image, no such JSON, or inspects nothing.
+            ConfigError: the file does not exist, is invalid, or excludes everything.
         """
         path = Path(place)
         if path.is_dir():
             own = {name: MaskFile(found) for name, found in mask_index(place).items()}
             if not own:
-                raise ConfigError(f"{WHERE}: no image below {place!r}")
+                raise ConfigError(f"{WHERE}: {place!r} contains no images")
             return cls(place, own=own)
         if not path.is_file():
-            raise ConfigError(f"{WHERE}: there is no {place!r}")
+            raise ConfigError(f"{WHERE}: {place!r} does not exist")
         if path.suffix.lower() == ".json":
             return _polygons(place)
         try:
@@ -166,19 +166,19 @@ class Roi:
         except UnreadableImage as error:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
-            raise ConfigError(f"{WHERE}: {place!r} is black all over; black is not inspected")
+            raise ConfigError(f"{WHERE}: {place!r} is all black, so nothing would be inspected")
         return cls(place, MaskFile(place))
 
     @classmethod
     def of(cls, roi: "str | np.ndarray") -> "Roi":
-        """One for all as an array [h, w], 0 where nothing is inspected, or a place as for `load`."""
+        """A region from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
         return cls.load(roi) if isinstance(roi, str) else cls("array", MaskArray(np.asarray(roi) != 0))
 
     def each(self, names: Sequence[str]) -> list[Inspected]:
-        """What is inspected of the photographs of these names.
+        """The regions of the photos with these names.
 
         Raises:
-            ConfigError: there is nothing for one of them.
+            ConfigError: a photo has no region.
         """
         if self.shared:
             return [self.shared] * len(names)
@@ -187,14 +187,14 @@ class Roi:
         if None in found:
             missing = [name for name, one in zip(names, found) if one is None]
             raise ConfigError(
-                f"{WHERE}: {self.place!r} has nothing for {len(missing)} of {len(names)} photographs; the first: "
+                f"{WHERE}: {self.place!r} has no region for {len(missing)} of {len(names)} photos; the first: "
                 f"{missing[0]!r}"
             )
         return [one for one in found if one]
 
     @property
     def identity(self) -> str:
-        """Digest of what it says, or for a directory of its files' names, sizes and times."""
+        """Digest of the file, or of the names, sizes and times of the files of a directory."""
         path = Path(self.place)
         if path.is_file():
             return blake2b(path.read_bytes(), digest_size=16).hexdigest()
@@ -206,18 +206,18 @@ class Roi:
 def inspected_patches(
     placement: Placement, inspected: Sequence[Inspected], names: Sequence[str]
 ) -> Bool[np.ndarray, "n p"]:
-    """Which patches are inspected: those of which half is at least.
+    """The inspected patches: those with at least half of their pixels inspected.
 
     Args:
-        placement: of n photographs.
-        inspected: pixels of each.
-        names: for messages.
+        placement: placement of n photos.
+        inspected: inspected region of each photo.
+        names: names of the photos in messages.
 
     Raises:
-        ConfigError: nothing of a photograph is inspected.
+        ConfigError: nothing of a photo is inspected.
     """
     patches = np.zeros((len(inspected), *placement.frame.grid), bool)
-    # photographs that share what is inspected share the work
+    # computed once for photos with the same region and size
     known: dict[tuple[Inspected, int, int], np.ndarray] = {}
     for own, (width, height), pixels, name in zip(patches, placement.sizes.tolist(), inspected, names):
         content = placement.frame.content(width, height)
@@ -236,7 +236,7 @@ def inspected_patches(
 
 
 def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.ndarray, "a b"] | None:
-    """What is inspected where it is the same of all photographs, at the size of the first or `LARGEST_ROI` pixels."""
+    """The common region of all photos at the size of the first, up to `LARGEST_ROI` pixels; None if regions differ."""
     if not inspected or any(one is not inspected[0] for one in inspected):
         return None
     width, height = placement.sizes[0].tolist()
@@ -253,7 +253,7 @@ def excluded_share(placement: Placement) -> float:
 
 
 def darkest(place: str) -> int:
-    """The least value of an image that `config.data.roi` names, or of the first of a directory; 0 for polygons."""
+    """The least grey value of the mask `config.data.roi`, or of the first mask of a directory; 0 for polygons."""
     path = Path(place)
     file = min(mask_index(place).values(), default="") if path.is_dir() else place
     if not file or path.suffix.lower() == ".json":
@@ -265,7 +265,7 @@ def darkest(place: str) -> int:
 
 
 def _keys(name: str) -> list[str]:
-    """Under which a photograph may be listed: its path, and what is left without its first directories."""
+    """Keys under which a photo may be listed: its path, with and without leading directories."""
     parts = stem(name).split("/")
     return ["/".join(parts[start:]) for start in range(len(parts))]
 
@@ -280,6 +280,7 @@ def _polygons(place: str) -> Roi:
             raise ValueError("it is empty")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as e:
         raise ConfigError(
-            f'{WHERE}: {place!r} is no file of polygons, {{"polygons": [[[x, y], ...], ...]}} ({type(e).__name__}: {e})'
+            f'{WHERE}: {place!r} is not a file of polygons, {{"polygons": [[[x, y], ...], ...]}} '
+            f"({type(e).__name__}: {e})"
         ) from None
     return Roi(place, own=own)

@@ -1,4 +1,4 @@
-"""What every layout gives: samples."""
+"""Samples: the images of a layout with their labels and masks."""
 
 import logging
 from collections.abc import Callable
@@ -11,30 +11,30 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a set and what is known about it."""
+    """One image of a set, with its label and mask if they are known."""
 
     path: str
-    """The image file. Bytes that are not UTF-8 are kept by surrogate escapes, as `os.fsencode` undoes them."""
+    """The image file; bytes that are not UTF-8 are surrogate escapes, see `os.fsencode`."""
     name: str
-    """Posix path below the category, unique within it: `broken_large/000.png`."""
+    """POSIX path below the category, unique within it: `broken_large/000.png`."""
     category: str
     label: int | None = None
     """0 normal, 1 anomalous, None unknown."""
     mask: str | None = None
-    """Mask file, or a directory of mask files whose union counts; None for normal, unknown or missing."""
+    """Mask file, or a directory of mask files whose union is used; None for normal, unknown or missing."""
     defect: str | None = None
-    """Kind of defect, or `good`; None where the layout does not tell."""
+    """Kind of defect, or `good`; None if the layout does not say."""
     further: int = 0
-    """Pages of its file that no sample shows."""
+    """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
-    """Gives the pixels where no file holds them, and `path` is but a name; see `images.StoredImage`."""
+    """Returns the pixels of an image without a file, whose `path` is only a name; see `images.StoredImage`."""
 
 
 Categories = dict[str, Callable[[], list[Sample]]]
-"""The categories that a root holds, each with the function that lists its samples."""
+"""The categories below a root, each with a function that lists its samples."""
 
 
 def warn_missing_masks(category: str, count: int) -> None:
-    """Says how many anomalous images have no mask: pixel metrics cannot use them."""
+    """Warns about anomalous images without a mask, which pixel metrics cannot use."""
     if count:
         logger.warning("%s: %d anomalous images have no mask file", category, count)

@@ -1,4 +1,4 @@
-"""The search for image files, and what it leaves out: other files, thumbnails, and what runs of this project wrote."""
+"""Searches for image files; skips other files, thumbnails, and images that runs of this project have written."""
 
 import logging
 import os
@@ -19,21 +19,21 @@ logger = logging.getLogger(__name__)
 STORES = frozenset(
     {"__macosx", "@eadir", "@recycle", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 )
-"""Directories in which systems and network disks keep thumbnails and what was deleted, beside hidden ones."""
+"""Directories of thumbnails and deleted files, in addition to hidden directories."""
 
 
 class LayoutError(UserError):
-    """The files under a root are not what the layout expects, or there are none."""
+    """The files below a root do not match the layout, or there are none."""
 
 
 @dataclass
 class LeftOut:
-    """What lies below some directories and is not taken for images.
+    """Files and directories that the search has skipped.
 
     Attributes:
-        suffixes: {suffix in lower case, with the dot: visible files that are no image files}.
-        written: {directory of a run: image files below it that the run has written}.
-        stores: directories of thumbnails and deleted files, which were not looked into.
+        suffixes: number of visible files that are not images, by suffix in lower case with the dot.
+        written: number of images that a run has written, by directory of the run.
+        stores: directories of thumbnails and deleted files, which were not searched.
         refused: directories that cannot be listed.
     """
 
@@ -43,24 +43,24 @@ class LeftOut:
     refused: list[str] = field(default_factory=list)
 
     def lines(self, all_suffixes: bool) -> list[str]:
-        """What a person should know of it.
+        """Messages about the skipped files.
 
         Args:
-            all_suffixes: any file may have been meant as a photograph; otherwise only pictures are named.
+            all_suffixes: whether to list all files that are not images; otherwise only images that cannot be read.
         """
-        said = []
+        lines = []
         named = {s: count for s, count in self.suffixes.items() if all_suffixes or s in PICTURES}
         if named:
-            said.append(f"left out, since they are no images that can be read: {listed_suffixes(named)}")
+            lines.append(f"skipped, not readable as images: {listed_suffixes(named)}")
         if self.written:
             count = sum(self.written.values())
-            said.append(f"left out: {count} pictures that earlier runs have written into {_several([*self.written])}")
+            lines.append(f"skipped: {count} images that earlier runs have written into {_several([*self.written])}")
         if self.stores:
-            said.append(f"left out: {_several(self.stores)} (thumbnails or deleted files)")
-        return said
+            lines.append(f"skipped: {_several(self.stores)} (thumbnails or deleted files)")
+        return lines
 
     def as_json(self) -> dict[str, Any]:
-        """For the manifest."""
+        """The entry in manifest.json."""
         return {
             "suffixes": dict(sorted(self.suffixes.items())),
             "written_by_runs": dict(sorted(self.written.items())),
@@ -70,17 +70,17 @@ class LeftOut:
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
-    """Sort key that orders `img2` before `img10`, by code point otherwise: the same on every machine and locale."""
+    """Sort key that orders `img2` before `img10`, otherwise by code point; independent of the locale."""
     parts: list[str | tuple[int, str]] = list(re.split("([0-9]+)", name))
     for i in range(1, len(parts), 2):
         digits = str(parts[i]).lstrip("0")
-        # the length first: compares numbers of any size without converting them
+        # comparing the length first avoids converting long numbers
         parts[i] = (len(digits), digits)
     return parts, name
 
 
 def subdirectories(directory: str) -> list[str]:
-    """Names of the visible directories in `directory` in natural order; none if it cannot be listed."""
+    """Names of the visible subdirectories in natural order; empty if the directory cannot be listed."""
     try:
         with os.scandir(directory) as entries:
             names = [e.name for e in entries if not _hidden(e.name) and _is_directory(e)]
@@ -92,21 +92,21 @@ def subdirectories(directory: str) -> list[str]:
 def find_images(root: str) -> dict[str, str]:
     """All image files below `root`, however deep: {posix path below root: file}, in natural order.
 
-    Links to directories are followed, and every real directory is visited once, so loops end. A directory that cannot
-    be listed is left out with a warning; a link that leads nowhere stays, to be reported when it is read. Pictures that
-    a run of this project has written do not count, and neither do stores of thumbnails.
+    Links to directories are followed, and every directory is visited once, so that loops end. A directory that cannot
+    be listed is skipped with a warning; a broken link is listed, and reported when it is read. Images that a run of
+    this project has written and directories of thumbnails are skipped.
 
     Raises:
         LayoutError: `root` itself cannot be listed.
     """
     found, left_out = walk(root)
     if refused := left_out.refused:
-        logger.warning("%d directories cannot be listed and were left out, the first: %r", len(refused), refused[0])
+        logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(refused), refused[0])
     return found
 
 
 def left_out_below(roots: Sequence[str]) -> LeftOut:
-    """What `find_images` leaves out below some directories; files and what cannot be listed count as nothing."""
+    """Everything that `find_images` skips below some directories; roots that cannot be listed are ignored."""
     total = LeftOut()
     for root in roots:
         try:
@@ -121,12 +121,12 @@ def left_out_below(roots: Sequence[str]) -> LeftOut:
 
 
 def folder_name(root: str) -> str:
-    """The name of a directory even where it is given as `.` or with a slash at its end."""
+    """The name of a directory, also if it is given as `.` or with a trailing slash."""
     return Path(os.path.realpath(root)).name or "images"
 
 
 def walk(root: str) -> tuple[dict[str, str], LeftOut]:
-    """`find_images`, and what it leaves out; errors as there."""
+    """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
     found: dict[str, str] = {}
     left_out = LeftOut()
     visited: set[tuple[int, int]] = set()
@@ -135,13 +135,13 @@ def walk(root: str) -> tuple[dict[str, str], LeftOut]:
     own: dict[str, str] = {}
     while pending or links:
         if not pending:
-            # links wait until all real directories are done: a file is named by its real place if it has one here
+            # links come after all real directories, so that a file gets its real path if that is below the root
             links.sort(key=lambda link: natural_key(link[0]), reverse=True)
             pending.append(links.pop())
         prefix, directory = pending.pop()
         try:
             status = Path(directory).stat()
-            # file systems without inodes give 0
+            # st_ino is 0 on file systems without inodes
             if status.st_ino and (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
@@ -176,7 +176,7 @@ def _hidden(name: str) -> bool:
 def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 

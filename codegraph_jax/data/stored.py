@@ -1,4 +1,4 @@
-"""Image sets of tensorflow-datasets as categories: each split is one, and its images are read as they are needed."""
+"""Data sets of tensorflow-datasets: each split is a category, and images are read when they are needed."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -18,15 +18,15 @@ PREFIX = "tfds:"
 def read_tfds(root: str, normal: Sequence[str] = ()) -> Categories:
     """The splits of a prepared set of tensorflow-datasets: `tfds:NAME`, or a directory with dataset_info.json.
 
-    Read without TensorFlow where it was prepared as array_record or parquet. An image is named
-    `tfds:NAME/SPLIT/000123` by its place in the split.
+    TensorFlow is not needed if the set was prepared as array_record or parquet. Images are named
+    `tfds:NAME/SPLIT/000123` by their index in the split.
 
     Args:
         root: `tfds:` and a name (below `TFDS_DATA_DIR` or ~/tensorflow_datasets), or the directory of one version.
         normal: names of the classes that count as normal, the others being anomalous; empty: no labels.
 
     Raises:
-        LayoutError: no such set, one without images, a class that it does not have, or another file format.
+        LayoutError: the set does not exist, has no images or another file format, or lacks a class of `normal`.
     """
     builder = _builder(root)
     features = builder.info.features
@@ -61,7 +61,7 @@ def _builder(root: str) -> Any:
         return tfds.builder_from_directory(root)
     except LayoutError:
         raise
-    except Exception as error:  # unknown name, not prepared, broken information: all have their own
+    except Exception as error:  # each problem (name, not prepared, damaged info) has its own exception
         raise LayoutError(f"data.root: {root}: {one_line(error)}. {how_to_prepare(name)}") from None
 
 
@@ -72,10 +72,10 @@ def _samples(builder: Any, split: str, classes: tuple[str, ...], normal: frozens
         images = builder.as_data_source(split)
         kinds: list[str | None] = [None] * len(images)
         if classes:
-            # pictures stay as they are stored: only the labels are wanted here
+            # only labels are read here, so images are not decoded
             records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
             kinds = [classes[int(records[i]["label"])] for i in range(len(records))]
-    except Exception as error:  # another file format, missing or damaged shards: all have their own
+    except Exception as error:  # each problem (file format, missing or damaged shards) has its own exception
         name = builder.info.name
         raise LayoutError(
             f"data.root: tfds:{name}, split {split!r}: {one_line(error)}. {how_to_prepare(name)}"

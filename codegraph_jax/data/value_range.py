@@ -1,16 +1,16 @@
-"""Which sample is shown black and which white, where samples do not have 8 bits: one range for a whole set.
+"""The value range of a set: the samples that become black and white if samples do not have 8 bits.
 
-Files with 16-bit, 32-bit or float samples rarely use what they have room for: a camera of 12 bits leaves the upper four
-empty, a thermal camera uses a few thousand of 65,536 values, floats may mean anything. Scaled by the room, such photos
-come out nearly black or in a dozen grey levels; scaled one by one, by their own extremes, they cannot be compared. So
-the range is measured over all photos of a set:
+Files with 16-bit, 32-bit or float samples rarely use their full range: a 12-bit camera leaves the upper four bits
+empty, a thermal camera uses a few thousand of 65,536 values, and floats have no fixed range. Scaled by the full range,
+such photos are nearly black or have a dozen grey levels; scaled by their own extremes, they cannot be compared.
+Therefore the range is measured over all photos of a set:
 
-- Samples without a measured value ("no data": NaN, infinities, -9999, the extremes of 32-bit integers, the value that a
-  GeoTIFF declares) do not count, and their pixels are not inspected.
-- Dead pixels, and single values far from all others, do not decide. They are shown black or white, with some distance
-  from the rest (`HEADROOM`), since a bright sample may also be a defect.
-- Where the samples fill half of a usual range (0 to 1, or 8 to 16 bits from 0), it is taken: the same camera gives the
-  same range on another day, and photos look as an 8-bit copy would.
+- Samples without data (NaN, infinities, -9999, the extremes of 32-bit integers, the no-data value of a GeoTIFF) are
+  ignored, and their pixels are not inspected.
+- Dead pixels and outliers do not set the range. They become black or white, with some distance from the rest
+  (`HEADROOM`), since a bright sample may also be a defect.
+- If the samples fill half of a usual range (0 to 1, or 8 to 16 bits from 0), the usual range is used. The same camera
+  then has the same range on another day, and photos look like an 8-bit copy.
 """
 
 from collections.abc import Sequence
@@ -23,40 +23,40 @@ from jaxtyping import Bool, Float, Num, UInt8
 from codegraph_jax.core.settings import ConfigError
 
 SHARE = 0.001
-"""The share of samples at either end that may be outliers."""
+"""Share of the lowest and of the highest samples that may be outliers."""
 HEADROOM = 0.5
-"""How far beyond the bulk of the samples the range goes for outliers, as a share of the width of the bulk."""
+"""Extension of the range for outliers beyond the bulk of the samples, as a share of the width of the bulk."""
 USUAL = (1.0, *(float(2**bits - 1) for bits in range(8, 17)))
-"""Ends of usual ranges that begin at 0."""
+"""Upper ends of usual ranges, which begin at 0."""
 FILLED = 0.5
-"""The share of a usual range that the samples must fill."""
+"""Share of a usual range that the samples must fill."""
 HUGE = 1e19
-"""Samples from here on are fill values, such as 1e20, 9.97e36 and 3.4e38; no sensor measures them."""
+"""Greater samples are fill values, such as 1e20, 9.97e36 and 3.4e38."""
 FILLS = (-(2**31), 2**31 - 1)
-"""The extremes of 32-bit integers, which are fill values too."""
+"""The extremes of 32-bit integers, which are fill values."""
 
 QUANTILES = 256
-"""Quantiles that stand for a photo."""
+"""Number of quantiles in the summary of a photo."""
 LOOKED_AT = 2**17
-"""Samples of a photo from which its quantiles are taken, at most."""
+"""Greatest number of samples of a photo from which its quantiles are computed."""
 POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
-"""The least values of signed integers, without their sign."""
+"""Extremes of signed integers, without their sign."""
 MARGIN = 0.02
-"""How much of the tails of the bulk a range of its own shows beyond, as a share of its width."""
+"""Extension of a measured range beyond the bulk, as a share of its width."""
 LOWEST = 4
-"""Lowest distinct values of a photo of which some may be no-data values."""
+"""Number of lowest distinct values of a photo that are checked for no-data values."""
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """How samples of 16 bits, 32 bits or floats are shown.
+    """The conversion of 16-bit, 32-bit and float samples to 8 bits.
 
     Attributes:
-        low: shown black.
-        high: shown white.
-        no_data: samples of these values, beside those that are no finite number, have no data.
-        seen: the least and greatest sample of the set that the range was measured on; empty where it was given.
-        gaps: photos of that set with pixels that have no data.
+        low: the sample that becomes black.
+        high: the sample that becomes white.
+        no_data: values that mean "no data", in addition to values that are not finite.
+        seen: least and greatest sample of the set; empty if the range was given.
+        gaps: number of photos of the set with pixels that have no data.
     """
 
     low: float
@@ -67,23 +67,23 @@ class ValueRange:
 
     @classmethod
     def given(cls, values: Sequence[float]) -> "ValueRange":
-        """The range that a setting states: black, white, and any number of no-data values.
+        """The range from a setting: black, white, and any number of no-data values.
 
         Raises:
-            ValueError: the values do not begin with two finite numbers, the lower first.
+            ValueError: the values do not begin with two increasing finite numbers.
         """
         if len(values) < 2 or not np.isfinite(values[:2]).all() or not values[0] < values[1]:
-            raise ValueError("give the sample that is shown black and then the greater one that is shown white")
+            raise ValueError("give the sample for black, then the greater sample for white")
         low, high, *no_data = map(float, values)
         return cls(low, high, tuple(no_data))
 
     @property
     def stated(self) -> tuple[float, ...]:
-        """The values of which `given` makes this range."""
+        """The values from which `given` makes this range."""
         return self.low, self.high, *self.no_data
 
     def shown(self, samples: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-        """Samples as 8-bit grey values; those without data become any."""
+        """Samples as 8-bit grey values; undefined for samples without data."""
         if samples.dtype == np.uint16:
             return self._scaled(np.arange(2**16, dtype=np.float64))[samples]
         return self._scaled(np.nan_to_num(samples.astype(np.float64)))
@@ -93,29 +93,29 @@ class ValueRange:
         return np.rint(within * (255 / (self.high - self.low))).astype(np.uint8)
 
     def __str__(self) -> str:
-        text = f"{_number(self.low)} is shown black and {_number(self.high)} white"
+        text = f"{_number(self.low)} becomes black and {_number(self.high)} white"
         beyond = []
         if self.seen and self.seen[0] < self.low:
             beyond.append(f"down to {_number(self.seen[0])}")
         if self.seen and self.seen[1] > self.high:
             beyond.append(f"up to {_number(self.seen[1])}")
         if beyond:
-            text += f"; a few samples lie beyond, {' and '.join(beyond)}"
+            text += f"; a few samples are outside, {' and '.join(beyond)}"
         if self.gaps:
             values = ", ".join(["NaN", *map(_number, self.no_data)])
-            text += f"; {self.gaps} photos have pixels without data ({values} or the like), which are not inspected"
+            text += f"; {self.gaps} photos have pixels without data (such as {values}), which are not inspected"
         return text
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """The range for JSON; `from_json` restores it."""
         return asdict(self) | {"no_data": list(self.no_data), "seen": list(self.seen)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "ValueRange":
-        """The range that `as_json` gave.
+        """The range from `as_json`.
 
         Raises:
-            ValueError, KeyError, TypeError: it is something else.
+            ValueError, KeyError, TypeError: the values are invalid.
         """
         found = cls.given([float(value) for value in (values["low"], values["high"], *values["no_data"])])
         return replace(found, seen=tuple(float(value) for value in values["seen"]), gaps=int(values["gaps"]))
@@ -123,14 +123,14 @@ class ValueRange:
 
 @dataclass(frozen=True)
 class Summary:
-    """The samples of one photo in a few numbers; the tuples are empty where none has data.
+    """Statistics of the samples of one photo; the tuples are empty if no sample has data.
 
     Attributes:
-        quantiles: of its samples.
-        lowest: its lowest distinct values, as long as they are negative, and at least one.
-        blocks: least and greatest value that whole blocks of 3 x 3 pixels reach; dead pixels do not.
+        quantiles: quantiles of the samples.
+        lowest: the lowest distinct value, and further ones while they are negative.
+        blocks: least and greatest value of a whole block of 3 x 3 pixels, which excludes dead pixels.
         seen: least and greatest value.
-        gaps: whether a sample has no data, whatever the rest of the set looks like.
+        gaps: whether a sample has no data, judged from this photo only.
     """
 
     quantiles: tuple[float, ...]
@@ -163,10 +163,10 @@ class Summary:
 
 
 def given_range(values: Sequence[float]) -> ValueRange | None:
-    """The range that `config.data.range` states; None where it is empty.
+    """The range of `config.data.range`; None if it is empty.
 
     Raises:
-        ConfigError: it states something else.
+        ConfigError: the setting is not a range.
     """
     try:
         return ValueRange.given(values) if values else None
@@ -175,7 +175,7 @@ def given_range(values: Sequence[float]) -> ValueRange | None:
 
 
 def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
-    """The range of a set by the summaries of its photos; None where no sample has data."""
+    """The range of a set from the summaries of its photos; None if no sample has data."""
     summaries = [summary for summary in summaries if summary.quantiles]
     if not summaries:
         return None
@@ -185,7 +185,7 @@ def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
     width = bulk[-1] - bulk[0]
     lowest = {value for summary in summaries for value in summary.lowest}
     no_data = tuple(sorted(value for value in lowest if width and _is_fill(value) and value < bulk[0] - width))
-    # photos with gaps that only the set shows say nothing of their blocks
+    # blocks of photos with no-data values are not reliable
     whole = [summary for summary in summaries if not set(summary.lowest) & set(no_data)]
     low = min([bulk[0], *(summary.blocks[0] for summary in whole)])
     high = max([bulk[-1], *(summary.blocks[1] for summary in summaries)])
@@ -200,7 +200,7 @@ def range_of(summaries: Sequence[Summary]) -> ValueRange | None:
 
 
 def _without_single_values(bulk: Float[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
-    """Sorted samples without values at either end that lie farther from the rest than the rest is wide."""
+    """Sorted samples without values at the ends whose distance to the rest exceeds the width of the rest."""
     while True:
         above, below = bulk[bulk > bulk[0]], bulk[bulk < bulk[-1]]
         if above.size and above[0] - bulk[0] > above[-1] - above[0] > 0:
@@ -212,26 +212,26 @@ def _without_single_values(bulk: Float[np.ndarray, " n"]) -> Float[np.ndarray, "
 
 
 def _is_fill(value: float) -> bool:
-    """Whether a program may have written a value for "no data": -1, -9999 and the like, -1000, -32768."""
+    """Whether a value is a common no-data value: -1, -9999 and similar, -1000, -32768."""
     digits = f"{-value:.0f}"
     known = digits == "1" or set(digits) == {"9"} or digits.strip("0") == "1" or -value in POWERS
     return value < 0 and float(value).is_integer() and known
 
 
 def _usual(low: float, high: float, seen: tuple[float, float]) -> tuple[float, float]:
-    """The least usual range that holds these samples, if they fill enough of it; else their own."""
+    """The smallest usual range that holds these samples, if they fill enough of it; otherwise their own range."""
     end = next((end for end in USUAL if end >= high), 0.0)
     if low >= 0 and end and high - low >= FILLED * end:
         return 0.0, end
     if low == high:
-        # one value alone becomes grey
+        # a single value becomes grey
         return low - 1, high + 1
     margin = MARGIN * (high - low)
     return max(low - margin, min(low, seen[0])), min(high + margin, max(high, seen[1]))
 
 
 def have_data(samples: Num[np.ndarray, "*shape"], no_data: Sequence[float]) -> Bool[np.ndarray, "*shape"]:
-    """Which samples are finite numbers, no fill values, and none of `no_data`."""
+    """Samples that are finite, not fill values, and not in `no_data`."""
     if samples.dtype.kind == "f":
         holds = np.abs(samples) < HUGE
     elif samples.dtype.kind == "i":
@@ -239,13 +239,13 @@ def have_data(samples: Num[np.ndarray, "*shape"], no_data: Sequence[float]) -> B
     else:
         holds = np.ones(samples.shape, bool)
     for value in no_data:
-        # a file's value in its own precision
+        # compared in the precision of the file
         holds &= samples != samples.dtype.type(value) if samples.dtype.kind == "f" else samples != value
     return holds
 
 
 def _of_blocks(samples: Num[np.ndarray, "h w *c"], pick: np.ufunc) -> Num[np.ndarray, "a b *c"]:
-    """The least or greatest sample of each block of 3 x 3 pixels, smaller where the photo is."""
+    """The least or greatest sample of each block of 3 x 3 pixels, or of the whole side of a smaller photo."""
     if samples.shape[0] > 2:
         samples = pick(pick(samples[:-2], samples[1:-1]), samples[2:])
     if samples.shape[1] > 2:
@@ -258,5 +258,5 @@ def _floats(values: Any) -> tuple[float, ...]:
 
 
 def _number(value: float) -> str:
-    """A number as a person writes it."""
+    """A number formatted for messages."""
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < HUGE else f"{value:.6g}"

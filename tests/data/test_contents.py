@@ -38,7 +38,7 @@ def checked(root, values, meant=False):
     ],
 )
 def test_blank_photos_are_refused(values, tmp_path):
-    with pytest.raises(NothingToCompare, match="4 of [48] photos .* nearly blank, .*0.png.*data.range=0,255 judges"):
+    with pytest.raises(NothingToCompare, match="4 of [48] photos .* nearly blank, .*0.png.*data.range=0,255 uses"):
         checked(tmp_path, values)
     checked(tmp_path, values, meant=True)
 
@@ -60,11 +60,11 @@ def test_drawings_even_surfaces_and_single_blank_photos_are_judged(values, tmp_p
 def test_few_grey_levels_are_warned_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         checked(tmp_path, RNG.integers(0, 12, SHAPE))
-    assert "4 of 4 photos have 12 of 256 grey levels" in caplog.text
+    assert "4 of 4 photos use only about 12 of 256 grey levels" in caplog.text
 
 
 def test_one_picture_many_times_is_refused(tmp_path):
-    with pytest.raises(NothingToCompare, match="all 4 photos are the same picture"):
+    with pytest.raises(NothingToCompare, match="all 4 photos are identical"):
         checked(tmp_path, np.repeat(RNG.integers(0, 256, (1, 30, 40)), 4, axis=0))
 
 

@@ -44,7 +44,7 @@ def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
     assert checked_images(tmp_path) == checked_images(f"{tmp_path}/") == [f"{tmp_path}/b9.png", f"{tmp_path}/b10.png"]
     assert len(checked_images(np.stack([PHOTO] * 4))) == len(checked_images(np.stack([PHOTO[..., 0]] * 4))) == 4
     assert len(checked_images(tmp_path.glob("*.png"))) == 2
-    with pytest.raises(UserError, match="no directory"):
+    with pytest.raises(UserError, match="not a directory"):
         checked_images("nowhere at all")
 
 

@@ -203,7 +203,7 @@ def test_a_set_without_a_type_called_good_has_no_labels_and_says_so(tmp_path, ca
     (samples,) = read_layout("mvtec", str(tmp_path)).values()
     known = {"cut/0.png": 1}
     assert labels(samples) == dict.fromkeys((sample.name for sample in samples), None) | known
-    assert "no type is called good (there are abnormal, cut, normal)" in caplog.text
+    assert "there is no folder good (there are abnormal, cut, normal)" in caplog.text
     assert caplog.text.strip().endswith("--config.data.normal=normal")
     caplog.clear()
     (samples,) = read_layout("mvtec", str(tmp_path), normal=("normal",)).values()
@@ -232,5 +232,5 @@ def test_folders_of_a_plain_folder_can_be_labels(tmp_path):
 
 def test_lists_that_say_what_each_image_is_take_no_names(tmp_path):
     (tmp_path / "kos01").mkdir()
-    with pytest.raises(LayoutError, match="data.normal: goes with layouts of types"):
+    with pytest.raises(LayoutError, match="data.normal: cannot be used with layout"):
         read_layout("kolektor", str(tmp_path), normal=("good",))

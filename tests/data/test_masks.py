@@ -113,7 +113,7 @@ def test_masks_beside_photographs_are_not_judged(tmp_path, caplog):
     photograph(home / "test/cut/000_label.jpg", 10)  # a photograph of a label, by its look
     with caplog.at_level(logging.WARNING):
         (samples,) = read_layout("mvtec", str(tmp_path)).values()
-    assert "1 files are masks of others" in caplog.text
+    assert "1 files are masks of other files" in caplog.text
     assert [sample.name for sample in samples if sample.label] == ["cut/000.png", "cut/000_label.jpg"]
     assert samples[0].mask is not None
     (flat,) = read_layout("folder", str(home)).values()
@@ -239,7 +239,7 @@ def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawin
     assert [sample.mask is not None for sample in samples] == [True] * 3 + [False] * 3
     if "SegmentationClass" in masks:
         assert "SegmentationClass/" in str(samples[0].mask), "classes before objects"
-    assert ("drawings that an annotation tool has made" in caplog.text) == bool(drawings)
+    assert ("drawings from an annotation tool" in caplog.text) == bool(drawings)
 
 
 def test_what_labelme_writes_beside_a_photograph(tmp_path):

@@ -89,7 +89,7 @@ def test_visa_with_a_category_and_a_mask_missing(visa, caplog):
     (visa / "pcb1/Data/Images/Anomaly/000.JPG").unlink()
     (visa / "candle/Data/Masks/Anomaly/000.png").unlink()
     assert list(read_layout("visa", str(visa))) == ["candle"]
-    for text in ("lists 1 images that are not there", "'pcb1'", "candle: 1 anomalous images have no mask"):
+    for text in ("lists 1 images that do not exist", "'pcb1'", "candle: 1 anomalous images have no mask"):
         assert text in caplog.text
 
 
@@ -170,7 +170,7 @@ def test_real_iad_takes_the_largest_resolution(real_iad, caplog):
     samples = read_layout("real_iad", str(real_iad), ("audiojack",))["audiojack"]
     assert facts(samples) == [("NG/HS/S2/b.jpg", 1, "HS", True), ("OK/S0001/a_C1.jpg", 0, "OK", False)]
     assert all("realiad_1024" in s.path for s in samples)
-    assert "lists 1 images that are not there" in caplog.text
+    assert "lists 1 images that do not exist" in caplog.text
 
 
 def with_entry(**fields):

@@ -73,7 +73,7 @@ def test_a_directory_holds_one_for_each(tmp_path):
     got = patches(roi, ((60, 40), (60, 40)), ["test/good/a.jpg", "test/good/b.jpg"])
     assert got[0][:, :3].all() and not got[0][:, 3:].any()
     np.testing.assert_array_equal(got[1], ~got[0])
-    with pytest.raises(ConfigError, match=r"data\.roi: .* has nothing for 1 of 2 photographs; the first: 'c\.jpg'"):
+    with pytest.raises(ConfigError, match=r"data\.roi: .* has no region for 1 of 2 photos; the first: 'c\.jpg'"):
         roi.each(["good/a.jpg", "c.jpg"])
 
 
@@ -96,10 +96,10 @@ def test_places_without_anything_are_refused(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     black = saved(tmp_path / "black.png", np.zeros((4, 4), np.uint8))
     for place, complaint in (
-        (tmp_path / "empty", "no image below"),
+        (tmp_path / "empty", "contains no images"),
         (tmp_path / "absent.png", "there is no"),
         (tmp_path / "broken.png", "broken.png"),
-        (black, "black all over"),
+        (black, "is all black"),
     ):
         with pytest.raises(ConfigError, match=rf"config\.data\.roi: .*{complaint}"):
             Roi.load(str(place))

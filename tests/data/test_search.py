@@ -76,11 +76,9 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path):
     left_out = left_out_below([str(tmp_path)])
     assert left_out.suffixes == {".cr2": 2, ".txt": 1, "": 1}
     assert left_out.lines(all_suffixes=True) == [
-        "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png), 1 without suffix, 1 .txt"
+        "skipped, not readable as images: 2 .cr2 (convert to tif or png), 1 without suffix, 1 .txt"
     ]
-    assert left_out.lines(all_suffixes=False) == [
-        "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png)"
-    ]
+    assert left_out.lines(all_suffixes=False) == ["skipped, not readable as images: 2 .cr2 (convert to tif or png)"]
     assert left_out.as_json()["suffixes"] == {"": 1, ".cr2": 2, ".txt": 1}
 
 
@@ -98,7 +96,7 @@ def test_pictures_of_a_run_are_no_photographs(tmp_path):
     (tmp_path / "runs/night/scores.csv").touch()
     assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
     (said,) = left_out_below([str(tmp_path)]).lines(all_suffixes=True)
-    assert said == f"left out: 2 pictures that earlier runs have written into {tmp_path}/runs/night"
+    assert said == f"skipped: 2 images that earlier runs have written into {tmp_path}/runs/night"
     # the same where the workdir is the folder itself
     replace_written(tmp_path, ["2.png"])
     touch(tmp_path, "2.png")

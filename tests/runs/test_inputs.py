@@ -79,7 +79,7 @@ def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
     for workdir in ("photos/runs/one", "photos", "photos"):
         (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
         assert len(outcome.samples) == 6
-    assert "pictures that earlier runs have written into" in capsys.readouterr().out
+    assert "images that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
     assert sum(manifest["left_out"]["written_by_runs"].values()) == 12
 
@@ -108,7 +108,7 @@ def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
     for name in ("a.cr2", "b.cr2", "notes.txt"):
         (tmp_path / "photos" / name).touch()
     run(config(tmp_path / "photos"), tmp_path / "work")
-    expected = "left out, since they are no images that can be read: 2 .cr2 (convert to tif or png), 1 .txt"
+    expected = "skipped, not readable as images: 2 .cr2 (convert to tif or png), 1 .txt"
     assert expected in capsys.readouterr().out
     assert json.loads((tmp_path / "work" / "manifest.json").read_text())["left_out"]["suffixes"] == {
         ".cr2": 2,
