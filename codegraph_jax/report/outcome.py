@@ -1,4 +1,4 @@
-"""What one category of a run came to: everything that the writers of results need."""
+"""The outcome of one category of a run, from which the results are written."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from codegraph_jax.result import DetectionResult
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """A figure that shows whether the theory holds on this set.
+    """A figure that shows how well the model assumptions fit the set.
 
     Attributes:
         title: heading.
         figure: a PNG file (bytes) or an SVG document (str).
-        caption: what it shows, in a sentence or two.
-        finding: the same in one line, for people who do not open it.
+        caption: one or two sentences on the figure.
+        finding: the result in one line.
     """
 
     title: str
@@ -27,7 +27,7 @@ class Diagnostic:
 
 @dataclass(frozen=True)
 class Flagging:
-    """How the threshold did against the labels: images that have one, and how many of them are flagged."""
+    """Numbers of labelled images, and of the flagged ones among them."""
 
     normal: int
     normal_flagged: int
@@ -37,15 +37,15 @@ class Flagging:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One category: its n readable samples, their scores, and what the labels say of them.
+    """One category: its n readable samples, their scores, and the metrics.
 
     Attributes:
-        category: its name.
+        category: name of the category.
         samples: the n images of the result, in its order.
         result: scores, calibration and recurring defects.
-        metrics: as `evaluation.evaluate` gives them; None where undefined.
+        metrics: metrics from `evaluation.evaluate`; None where undefined.
         diagnostics: figures for the report.
-        inspected: what of each image is inspected; empty: everything.
+        inspected: inspected region of each image; empty: everything.
     """
 
     category: str
@@ -56,7 +56,7 @@ class Outcome:
     inspected: Sequence[Inspected] = ()
 
     def flagging(self) -> Flagging:
-        """The flags held against the labels, where there are any."""
+        """Counts of flags by label."""
         pairs = [(sample.label, bool(flag)) for sample, flag in zip(self.samples, self.result.calibration.flagged)]
         return Flagging(
             normal=sum(label == 0 for label, _ in pairs),

@@ -1,9 +1,9 @@
-"""report.html: one file that opens from disk, holds its pictures, and fetches nothing from anywhere.
+"""Writes report.html: a single file with embedded pictures, which opens from disk and loads nothing from the network.
 
-Pictures are embedded as JPEG, as large as `pictures.picture_side` allows: 1024 px for up to 100 images, 512 px for 400,
-about 230 px for 2,000 (some 30 MB). Anomaly maps are embedded as small PNG layers that the browser lays over them, so
-the map can be switched off. Where the embedded picture is small, the large view shows the heat-map file beside the
-report instead, and falls back to the embedded picture when the report was sent somewhere without its folder.
+Pictures are embedded as JPEG with the side of `pictures.picture_side`: 1024 px for up to 100 images, 512 px for 400,
+about 230 px for 2,000 (about 30 MB). Anomaly maps are embedded as small PNG layers over the pictures, so that they can
+be switched off. If the embedded pictures are small, the large view loads the heat-map file beside the report, and falls
+back to the embedded picture if the report was moved without its folder.
 """
 
 import base64
@@ -48,11 +48,11 @@ from codegraph_jax.scoring import verdicts
 from codegraph_jax.scoring.variants import VARIANTS
 
 MOST_MEMBERS = 60
-"""Thumbnails in a group; the table shows all of them."""
+"""Number of thumbnails in a group; the table shows all members."""
 LARGE_ENOUGH = 400
-"""Side in pixels from which the large view is content with the embedded picture."""
+"""Side in pixels from which the large view uses the embedded picture."""
 FEWEST_DRAWN = 10
-"""Members of the groups of a category from which their graph is drawn: of fewer a list says as much."""
+"""Least number of group members in a category for which the graph is drawn."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Something that recurs as the report tells it; members by their number in the report.
+    """A recurring pattern in the report; members by their number in the report.
 
     Attributes:
-        place: among everything that recurs in the run, from 0.
-        reasons: what the verdict rests on: whether each observation speaks for a defect, and what it is.
-        lots: how many photos show it, now and in the batch before, and how surely that is no coincidence.
-        reviewable: whether a verdict on it can be kept.
+        place: index among all recurring patterns of the run.
+        reasons: observations behind the verdict: (whether it indicates a defect, sentence).
+        lots: frequency in this batch and in the one before, and significance, as a sentence.
+        reviewable: whether a verdict on it can be saved.
     """
 
     place: int
@@ -127,15 +127,15 @@ def write_page(
     """Writes the report.
 
     Args:
-        path: the file; the files that records and recurrences name lie in its directory.
+        path: the file; files that records and recurrences name are relative to its directory.
         outcomes: all categories.
         records, pictures: all images, in the same order.
-        recurrences: what recurs in all categories.
-        mean: metrics over all categories.
-        manifest: what the run was made with, with `date` and `command` where they are known.
-        measured_at: where the pixels of the metrics were counted.
-        reviewable: whether a run can be judged again with the answers of a person.
-        review: the answers that this run was made with.
+        recurrences: recurring patterns of all categories.
+        mean: mean metrics of all categories.
+        manifest: the manifest, with `date` and `command` if they are known.
+        measured_at: resolution of the pixel metrics, in words.
+        reviewable: whether answers can be applied in another run.
+        review: answers that the run has applied.
     """
     reviewable = reviewable and all(outcome.result.keys for outcome in outcomes)
     rows = _rows(records, pictures, recurrences)
@@ -188,7 +188,7 @@ def write_page(
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
         flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
-        # date and command stand at the top
+        # date and command are at the top of the page
         manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
     )
     with whole_file(path) as name:
@@ -217,13 +217,13 @@ def _command(manifest: dict[str, Any]) -> str:
     review = [
         place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
     ]
-    # the value is the next word where none is given with the flag
+    # without "=", the value of the flag is the next word
     left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
     return shlex.join(word for place, word in enumerate(words) if place not in left_out)
 
 
 def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
-    """How many answers of a person the verdicts rest on; photos of earlier batches count by their marks."""
+    """The number of answers that were applied, as a sentence; photos of earlier batches count if they have a mark."""
     own = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
@@ -237,7 +237,7 @@ def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> 
 
 
 def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[str]:
-    """The sections for specialists in a line each."""
+    """A line for each section for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
         flags = [outcome.flagging() for outcome in outcomes]
@@ -251,7 +251,7 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
 
 
 def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """The categories as the script has them: scores and answers, and the verdicts of the run until somebody answers."""
+    """Data of the categories for the script: scores, answers, and the verdicts of the run."""
     sets, first = [], 0
     for outcome in outcomes:
         calibration, count = outcome.result.calibration, len(outcome.samples)
@@ -262,7 +262,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "first": first,
                 "looks": looks,
                 "flagged": calibration.flagged.tolist(),
-                # a bank holds one score alone
+                # a bank has a single score
                 "score": outcome.result.variant
                 if outcome.result.variant in looks["scores"]
                 else next(iter(looks["scores"])),
@@ -278,14 +278,14 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
-    """Names under which the browser keeps answers: those to photos as long as the photos are the same, and others."""
+    """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
     keys = [[shown(outcome.category), *outcome.result.keys] for outcome in outcomes]
     photos = _digest(json.dumps([draft["features"], draft["photos"], keys], sort_keys=True))
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
 def content_policy(style: str, *scripts: str) -> str:
-    """Nothing is loaded but pictures from the file itself and from beside it; nothing runs but the report's scripts."""
+    """The Content-Security-Policy: only pictures of the report and files beside it, and only the report's scripts."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -299,7 +299,7 @@ def content_policy(style: str, *scripts: str) -> str:
 
 
 def embedded_json(value: Any) -> Markup:
-    """JSON that can stand in a script element: neither `</script>` nor `<!--` can occur in it."""
+    """JSON for a script element, without `</script>` and `<!--`."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
@@ -325,11 +325,11 @@ def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
 
 
 def _group(place: int, recurrence: Recurrence, first: int) -> Group:
-    community, sighting = recurrence.community, recurrence.sighting
+    community, match = recurrence.community, recurrence.match
     reasons = describe_evidence(community.evidence) if community and community.evidence else []
     lots = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
-    if sighting:
-        lots += f"; in the batch before {sighting.pattern.shown} of {sighting.pattern.images}"
+    if match:
+        lots += f"; in the batch before {match.pattern.shown} of {match.pattern.images}"
     if community:
         lots += f". Unlikely to be a coincidence ({chance(community.p_value)})."
     else:
@@ -367,7 +367,7 @@ def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
 
 
 def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """An image as the script has it."""
+    """Data of an image for the script."""
     record, picture = row.record, row.picture
     keys = record.outcome.result.keys
     return {
@@ -391,7 +391,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _shares(box: tuple[int, int, int, int], picture: Picture) -> list[float]:
-    """Left, top, right and bottom in shares of the photograph's width and height."""
+    """Left, top, right and bottom as shares of the photo's width and height."""
     sides = (picture.image_width, picture.image_height) * 2
     return [round(edge / side, 4) for edge, side in zip(box, sides)]
 
@@ -401,7 +401,7 @@ def _edges(box: Any) -> list[float]:
 
 
 def _figure_url(figure: bytes | str) -> str:
-    """A diagnostic figure as a picture: what an SVG may hold beside shapes has no effect there."""
+    """The URL of a diagnostic figure for an <img>, in which scripts of an SVG do not run."""
     return data_url("image/png", figure) if isinstance(figure, bytes) else data_url("image/svg+xml", figure.encode())
 
 

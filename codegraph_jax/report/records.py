@@ -1,4 +1,4 @@
-"""One record an image: what scores.csv, scores.json and the report say of it."""
+"""One record per image, for scores.csv, scores.json and the report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ class Record:
 
     Attributes:
         outcome: its category.
-        index: its place among the images of the category.
-        path, name, category, label: as the sample has them.
-        score_raw, score, rank: as the result has them.
-        p_value: how often a normal image scores so high.
-        flagged: it is above the threshold, or a person has called it defective.
+        index: index among the images of the category.
+        path, name, category, label: from the sample.
+        score_raw, score, rank: from the result.
+        p_value: share of normal images with such a score.
+        flagged: whether the score reaches the threshold, or the image was called defective.
         verdict: flagged, look, passed or not judged.
-        community: number of the recurring pattern that it shares, from 1 in each category; None without.
-        heatmap, mask: files below the workdir; None where they are not written.
-        shared: boxes around what ties it to its community.
+        community: number of the recurring pattern on the image, from 1 in each category; None if there is none.
+        heatmap, mask: files below the workdir; None if they are not written.
+        shared: boxes around the recurring pattern.
     """
 
     outcome: Outcome
@@ -67,7 +67,7 @@ class Record:
         }
 
     def cells(self) -> dict[str, Any]:
-        """The same as scores.csv writes it."""
+        """The columns of scores.csv."""
         scores = {"score_raw": Rounded(f"{self.score_raw:.6f}"), "score": Rounded(f"{self.score:.6f}")}
         return self.values() | scores | {"flagged": int(self.flagged)}
 
@@ -78,7 +78,7 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
 
 
 def community_numbers(outcome: Outcome) -> dict[int, int]:
-    """{image: number of what it shares}, of several the first that is a defect, or else the first."""
+    """{image: number of its recurring pattern}; with several patterns, the first defect or else the first pattern."""
     found = outcome.result.consistency
     defects = found.numbers("defect")
     ranked = sorted(range(1, found.highest + 1), key=lambda number: (number in defects, -number))
@@ -86,7 +86,7 @@ def community_numbers(outcome: Outcome) -> dict[int, int]:
 
 
 def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
-    """Where a recurring pattern lies: in the members of its community, and where it is recognised besides."""
+    """Boxes of a recurring pattern on the members of its community, and on other images where it is recognised."""
     if number <= len(found.communities):
         community = found.communities[number - 1]
         boxes, members = list(community.boxes), set(community.members)

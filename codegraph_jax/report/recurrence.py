@@ -1,4 +1,4 @@
-"""What recurs as files: communities.json, the image graph, and a contact sheet for each pattern."""
+"""Writes recurring patterns: communities.json, the image graph, and a contact sheet for each pattern."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ class Recurrence:
         number: from 1 in the category.
         members: image indices, the most typical of a community first, then others that are recognised.
         community: what ties them; None where a pattern was recognised by its signature alone.
-        sighting: what a person has judged before; None where it is new.
+        match: what a person has judged before; None where it is new.
         pattern: what it is known by in other sets; None where too little of it is known.
         sheet: its contact sheet below the workdir.
     """
@@ -36,7 +36,7 @@ class Recurrence:
     number: int
     members: tuple[int, ...]
     community: Community | None
-    sighting: PatternMatch | None
+    match: PatternMatch | None
     pattern: Pattern | None
     sheet: Path
 
@@ -45,34 +45,34 @@ class Recurrence:
         """What it is taken for."""
         if self.community:
             return self.community.verdict
-        return self.sighting.pattern.verdict if self.sighting else "undecided"
+        return self.match.pattern.verdict if self.match else "undecided"
 
     @property
     def name(self) -> str:
-        """What a person calls it; may be empty."""
+        """The name that was given to it; may be empty."""
         if self.community:
             return self.community.name
-        return self.sighting.pattern.name if self.sighting else ""
+        return self.match.pattern.name if self.match else ""
 
     @property
     def reviewed(self) -> bool:
-        """Whether the verdict is a person's."""
-        return self.community.reviewed if self.community else self.sighting is not None
+        """Whether a person has given the verdict."""
+        return self.community.reviewed if self.community else self.match is not None
 
     @property
     def label(self) -> str:
-        """What people know it by."""
+        """The name, or the verdict and the number."""
         return self.name or f"{'group' if self.verdict == 'undecided' else self.verdict} {self.number}"
 
 
 def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
-    """What recurs in all categories, the strongest of each first; patterns that no image shows are left out."""
+    """Recurring patterns of all categories, the strongest of each first; without patterns that are on no image."""
     return [recurrence for outcome in outcomes for recurrence in _of_category(outcome)]
 
 
 def _of_category(outcome: Outcome) -> list[Recurrence]:
     found = outcome.result.consistency
-    sightings = {sighting.number: sighting for sighting in found.sightings}
+    matches = {match.number: match for match in found.sightings}
     listed = []
     for number in range(1, found.highest + 1):
         community = found.communities[number - 1] if number <= len(found.communities) else None
@@ -81,45 +81,45 @@ def _of_category(outcome: Outcome) -> list[Recurrence]:
         pattern = found.pattern(number, len(outcome.samples))
         sheet = Path("communities") / f"{file_stem(outcome.category)}-{number}.png"
         if members:
-            listed.append(Recurrence(outcome, number, members, community, sightings.get(number), pattern, sheet))
+            listed.append(Recurrence(outcome, number, members, community, matches.get(number), pattern, sheet))
     return listed
 
 
 def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for the terminal on everything that recurs, and on patterns of earlier lots that do not."""
+    """A line on each recurring pattern, and on each known pattern that was not found."""
     several = len(outcomes) > 1
     lines = []
     for outcome in outcomes:
         home, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
         for recurrence in _of_category(outcome):
             doubt = recurrence.verdict == "undecided"
-            # a group without a name is called by its verdict already
+            # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
-            count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.sighting)}"
+            count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.match)}"
             lines.append(f"{home}{shown(recurrence.label)}{verdict}: {count}")
-        for sighting in outcome.result.consistency.sightings:
-            if not sighting.images:
-                name = sighting.pattern.name or f"{sighting.pattern.verdict} {sighting.number}"
-                lines.append(f"{home}{shown(name)} ({sighting.pattern.verdict}): 0 of {images}{_last_lot(sighting)}")
+        for match in outcome.result.consistency.sightings:
+            if not match.images:
+                name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
+                lines.append(f"{home}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_last_lot(match)}")
     return lines
 
 
-def _last_lot(sighting: PatternMatch | None) -> str:
-    return f", last lot {sighting.pattern.shown} of {sighting.pattern.images}" if sighting else ""
+def _last_lot(match: PatternMatch | None) -> str:
+    return f", last lot {match.pattern.shown} of {match.pattern.images}" if match else ""
 
 
 def review_draft(
     outcomes: Sequence[Outcome], found: Sequence[Recurrence], given: Review | None = None
 ) -> dict[str, Any]:
-    """What the page makes a review of: the pattern of each recurrence, those that are only passed on, earlier answers.
+    """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
     Args:
         outcomes: all categories.
         found: see `recurrences`.
-        given: the review that the run was made with.
+        given: the review that the run has applied.
     """
     earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
-    # the run has added what stands out in photos that were judged
+    # the run has added marks to photos with answers
     photos = {photo["key"]: photo for photo in earlier["photos"]}
     for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
         if photo.mark or name not in photos:
@@ -129,7 +129,7 @@ def review_draft(
     passed: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
-        unseen = [sighting.pattern for sighting in consistency.sightings if not sighting.images]
+        unseen = [match.pattern for match in consistency.sightings if not match.images]
         for pattern in (*unseen, *consistency.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
@@ -155,7 +155,7 @@ def write_recurrences(
     """Writes communities.json, duplicates.json, graphs/<category>.graphml and communities/<category>-<number>.png.
 
     Args:
-        workdir: where to.
+        workdir: directory of the results.
         outcomes: all categories.
         found: see `recurrences`.
         records, pictures: all images of the run, in the same order.
@@ -179,14 +179,14 @@ def write_recurrences(
 
 
 def graph_file(outcome: Outcome) -> Path:
-    """Where the image graph of a category lies below the workdir."""
+    """Path of the image graph of a category below the workdir."""
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
 def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:
     """One pattern in communities.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, community = recurrence.outcome.samples, recurrence.community
-    last = recurrence.sighting.pattern if recurrence.sighting else None
+    last = recurrence.match.pattern if recurrence.match else None
     return {
         "id": recurrence.number,
         "name": recurrence.name,
@@ -210,7 +210,7 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
 
 
 def _alike(outcome: Outcome) -> dict[str, list[list[str]]]:
-    """Groups of one category that share no pattern: photographs of one part, and of one view."""
+    """Groups of similar images of one category: photos of the same part, and photos of the same view."""
     found = outcome.result.consistency
 
     def paths(groups: Sequence[Sequence[int]]) -> list[list[str]]:

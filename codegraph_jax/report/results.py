@@ -1,8 +1,8 @@
-"""Everything that a detection run leaves in its workdir; every file is whole or absent.
+"""Writes the results of a detection run into the workdir; every file is written atomically.
 
-A run that ends leaves exit status 0, whether or not images were flagged: a defect in a part is a result, not an error.
-How many were flagged stands in the last line that is printed, in `manifest.json` (`thresholds`), and image by image in
-`scores.csv` and `scores.json`. `manifest.json` is written last: where it exists, the other files are those of one run.
+A finished run has exit status 0 whether or not images were flagged, unless `--exit-code` is given. The number of
+flagged images is in the last line that is printed and in `manifest.json` (`thresholds`); `scores.csv` and `scores.json`
+have the flag of each image. `manifest.json` is written last: if it exists, all files belong to one run.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ from codegraph_jax.scoring.verdicts import FEWEST
 
 REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
-"""Below the workdir, all that is in them belongs to the results."""
+"""Directories below the workdir that hold only results."""
 
 
 def write_results(
@@ -52,25 +52,23 @@ def write_results(
     photos: str = "",
     review: Review | None = None,
 ) -> list[tuple[Record, Picture]]:
-    """Writes scores, metrics, maps, pictures, recurring defects, the report, and the manifest last.
-
-    Where the manifest exists, the other files are of the same run.
+    """Writes scores, metrics, maps, pictures, recurring defects, the report, and finally the manifest.
 
     Args:
-        workdir: made where it is missing; what earlier runs have written there is replaced or removed.
+        workdir: created if it is missing; files of earlier runs are replaced or removed.
         config: settings of the run.
         outcomes: one or more categories.
-        clock: gets the stage `results`, and tells the manifest how long every stage took.
-        scale: of the heat maps; without it the run's own.
-        left_out: what lies beside the images, for the manifest.
-        drawn: posix paths below the workdir of images that the run itself has drawn.
-        photos: by which a later run knows these photos (`core.earlier`).
-        review: a person's answers that the run was made with.
+        clock: wall times for the manifest; the stage `results` is added.
+        scale: scale of the heat maps; None: computed from the run.
+        left_out: files that were skipped, for the manifest.
+        drawn: POSIX paths below the workdir of images that the run has drawn.
+        photos: digest of the photos (`core.earlier.photos_identity`).
+        review: answers that the run has applied.
 
     Returns:
-        what was written of each image, in the order of the data set.
+        the record and the pictures of each image, in the order of the data set.
     """
-    # without a manifest while files of two runs lie side by side
+    # no manifest while files of two runs are mixed
     (workdir / "manifest.json").unlink(missing_ok=True)
     sweep(workdir, DIRECTORIES)
     with clock("results"):
@@ -89,7 +87,7 @@ def write_results(
         scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
         write_json(workdir / "metrics.json", scored)
         if config.report.maps:
-            # half precision: distances reach 2 at most, and its steps there are a thousandth
+            # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         results = [outcome.result for outcome in outcomes]
         judged = [result.placement.judged_scores(result.patch_scores) for result in results]
@@ -179,7 +177,7 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:
-    """Name, shape and parts of a category's anomaly maps."""
+    """Name, shape and pieces of a category's anomaly maps."""
     result = outcome.result
     n, size = len(result.patch_scores), result.map_size
     parts = (result.maps(slice(start, start + MAPS_AT_ONCE)) for start in range(0, n, MAPS_AT_ONCE))
@@ -189,7 +187,7 @@ def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]
 def _planned(
     config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
 ) -> Iterator[str]:
-    """Posix paths below the workdir of all files that `write_results` writes."""
+    """POSIX paths below the workdir of all files that `write_results` writes."""
     switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps, COCO: not config.report.coco}
     yield from (name for name in RESULTS if not switched_off.get(name))
     for record in records:
@@ -201,7 +199,7 @@ def _planned(
 def _manifest(
     config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: LeftOut
 ) -> dict[str, Any]:
-    """What the run was made with and what came out; the same for equal runs."""
+    """Settings, versions and results of the run; the same for equal runs."""
     return {
         "config": asdict(config),
         "versions": package_versions(),

@@ -8,7 +8,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.wording import VERDICTS, how_unusual
 
 TOP = 10
-"""Photos that `photos_table` shows of each category."""
+"""Number of photos of each category in `photos_table`."""
 
 HEADINGS = {
     "image_auroc": "image AUROC",
@@ -22,28 +22,28 @@ HEADINGS = {
 
 
 RAW = {"image_auroc": "image AUROC", "image_auroc_raw": "without re-scoring"}
-"""The first columns where re-scoring changes what the scores are worth."""
+"""The first columns if re-scoring changes the image AUROC."""
 SAME = 5e-5
-"""Metrics that differ by less look the same in a table."""
+"""Smaller differences of metrics are not visible in a table."""
 
 Categories = Mapping[str, Mapping[str, float | None]]
 
 
 def metrics_headings(categories: Categories) -> dict[str, str]:
-    """The headings of a table by the keys of the metrics: both AUROCs of images where they differ."""
+    """The headings of a table by metric; with both image AUROCs if they differ."""
     both = [(m.get("image_auroc"), m.get("image_auroc_raw")) for m in categories.values()]
     differs = any(a is not None and b is not None and abs(a - b) >= SAME for a, b in both)
     return RAW | HEADINGS if differs else HEADINGS
 
 
 def metrics_cells(name: str, metrics: Mapping[str, float | None], headings: Mapping[str, str] = HEADINGS) -> list[str]:
-    """One line of a metrics table in percent; a dash where a metric is undefined."""
+    """One line of a metrics table in percent; a dash for an undefined metric."""
     values = [metrics.get(key) for key in headings]
     return [name] + ["-" if value is None else f"{100 * value:.2f}" for value in values]
 
 
 def metrics_rows(categories: Categories, mean: Mapping[str, float | None]) -> list[list[str]]:
-    """A line for every category, and for their mean where there are several."""
+    """A line for every category, and for the mean of several."""
     headings = metrics_headings(categories)
     rows = [metrics_cells(name, metrics, headings) for name, metrics in categories.items()]
     return [*rows, metrics_cells("mean", mean, headings)] if len(rows) > 1 else rows
@@ -55,7 +55,7 @@ def metrics_table(categories: Categories, mean: Mapping[str, float | None]) -> s
 
 
 def photos_table(outcomes: Sequence[Outcome]) -> str:
-    """The photos of each category with the highest scores, flagged ones first, and how many more there are."""
+    """The photos of each category with the highest scores, flagged ones first, and the number of further photos."""
     several, rows, more = len(outcomes) > 1, [], 0
     for outcome in outcomes:
         result, home = outcome.result, [shown(outcome.category)] if several else []

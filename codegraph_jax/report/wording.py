@@ -1,4 +1,4 @@
-"""Sentences of the report: thresholds, verdicts, chances and groups, in the words of people who inspect parts."""
+"""Sentences of the report on thresholds, verdicts, probabilities and groups."""
 
 import math
 
@@ -16,14 +16,14 @@ from codegraph_jax.scoring.threshold import Calibration
 VERDICTS: dict[verdicts.Verdict, str] = {
     "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
 }  # fmt: skip
-"""The verdict on a photo."""
+"""Words for the verdict on a photo."""
 TILES: tuple[tuple[verdicts.Verdict, str, str], ...] = (
     ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
     ("not judged", "not judged: too few photos", "warn"),
 )  # fmt: skip
 """Counts of verdicts at the top of the page: verdict, heading and colour."""
 GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant", "undecided": "defect or variant?"}
-"""The verdict on a group."""
+"""Words for the verdict on a group."""
 CHOICES: tuple[tuple[Verdict, str], ...] = (
     ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
 )  # fmt: skip
@@ -46,25 +46,25 @@ def rarity(p: float) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """A number of things: "1 photo", "2 photos of earlier batches"."""
+    """A count with its noun: "1 photo", "2 photos of earlier batches"."""
     noun, *rest = what.split(" ", 1)
     return " ".join([f"{count} {noun}{'' if count == 1 else 's'}", *rest])
 
 
 def how_unusual(result: DetectionResult) -> list[str]:
-    """Of each photo [n]: how many good parts score so high, or how likely it is defective once answers decide."""
+    """For each photo [n]: the share of good parts with such a score or, with answers, the probability of a defect."""
     calibrator = result.calibrator()
     if not calibrator.decided:
         return [rarity(p) for p in result.calibration.p_values]
     calibration, labels = result.calibration, calibrator.labels
     marked = calibration.flagged & (result.scores_raw < calibration.threshold)
-    said = []
+    texts = []
     for place, likely in enumerate(calibrator.defective):
         if (label := labels.get(place)) is not None:
-            said.append(f"you: {'defective' if label else 'good'}")
+            texts.append(f"you: {'defective' if label else 'good'}")
         else:
-            said.append("flagged by its mark" if marked[place] else f"defective: {_percent(likely)}")
-    return said
+            texts.append("flagged by its mark" if marked[place] else f"defective: {_percent(likely)}")
+    return texts
 
 
 def _percent(share: float) -> str:
@@ -73,7 +73,7 @@ def _percent(share: float) -> str:
 
 
 def describe_threshold(calibration: Calibration, images: int) -> str:
-    """How the threshold of a set came about and what to expect of it, in one or two sentences."""
+    """The origin of the threshold and the expected false alarms, in one or two sentences."""
     rate = calibration.expected_rate
     mistakes = f"About {rarity(rate)}" if rate > 0 else "Hardly any good part"
     expected = f"{mistakes} will be flagged by mistake"
@@ -93,7 +93,7 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
-    """The four observations on a group (`consistency.verdicts`): whether each speaks for a defect, and a sentence."""
+    """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
     stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
     alike, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
     look = "stand out" if stands_out else "look normal"
@@ -122,7 +122,7 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
 
 
 def describe_law(law: SpacingLaw) -> str:
-    """Whether the statistics that find recurring defects fit a set, in one line."""
+    """How well the search for recurring defects fits a set, in one line."""
     return (
         f"Search for recurring defects: {100 * law.below['0.01']:.1f} % of the normal patches look suspicious, where "
         "1 % are expected."
@@ -130,11 +130,11 @@ def describe_law(law: SpacingLaw) -> str:
 
 
 def several_products(category: str, result: DetectionResult) -> str:
-    """A warning about a category that shows more than one product; empty where it shows one."""
+    """A warning about a category with more than one product; empty for one product."""
     if result.products is None or not result.products.any():
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
         f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer one "
-        "is flagged. To judge each by itself, add --config.data.split=auto"
+        "is flagged. To inspect each separately, add --config.data.split=auto"
     )
