@@ -147,9 +147,9 @@ def test_a_loaded_backbone_can_be_handed_in():
     got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny())
     assert got.backbone is loaded and got.features == want.features
     np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
-    with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the backbone that was handed in has its own"):
+    with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the given backbone has its own"):
         CoDeGraph(backbone=loaded, image_size=20, blocks=(1,))
-    with pytest.raises(ConfigError, match=r"config\.backbone\.image_size: 21 is no multiple"):
+    with pytest.raises(ConfigError, match=r"config\.backbone\.image_size: 21 is not a multiple"):
         CoDeGraph(tiny(), backbone=loaded, image_size=21)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoint tensors -> parameters: every parameter filled exactly once, every leftover named."""
+"""Converts checkpoint tensors to parameters; every parameter is filled exactly once, and unused tensors are errors."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 SHOWN = 5
 DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
 ABSENT_BIAS = Target("projection/bias")
-"""Of no network here: it must be zero where a file has it."""
+"""Tensors that no network here has; they must be zero if a file has them."""
 
 
 @functools.cache
@@ -48,7 +48,7 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         for key, target in targets.items()
         if (target is None or target.path not in shapes)
         and not any(re.fullmatch(pattern, unwrapped(key)) for pattern in preset.ignored)
-        # timm's heads have a bias that CLIP has not
+        # timm's heads have a bias, which CLIP does not have
         and (target != ABSENT_BIAS or np.any(checkpoint.readers[key]()))
     ]
     filled = _filled(preset, architecture, checkpoint, naming, targets)
@@ -80,7 +80,7 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
 
 
 class _Tensor(NamedTuple):
-    """What a key of a checkpoint fills."""
+    """The parameter that a key of a checkpoint fills."""
 
     part: Part
     key: str
@@ -94,7 +94,7 @@ def _filled(
     naming: Naming,
     targets: Mapping[str, Target | None],
 ) -> dict[str, list[_Tensor]]:
-    """The tensors of each parameter, in their shapes and none over another."""
+    """The tensors of each parameter; checks shapes and duplicates."""
     shapes = parameter_shapes(architecture)
     filled: dict[str, list[_Tensor]] = {}
     for key, target in targets.items():
@@ -118,7 +118,7 @@ def _filled(
 
 
 def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tuple[Part, ...]:
-    """The parts of a parameter that are zero where a checkpoint does not hold them."""
+    """The parts of a parameter that are zero if a checkpoint lacks them."""
     if naming.without and re.fullmatch(naming.without, path):
         return QUERY, KEY, VALUE
     return (KEY,) if not architecture.key_bias and path.endswith("attention/qkv/bias") else ()
@@ -130,7 +130,7 @@ def _lacks_class_position(target: Target, targets: Mapping[str, Target | None]) 
 
 
 def recognised(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
-    """The convention that knows most of a checkpoint's keys, and what each of them is by it.
+    """The naming convention that matches most keys of a checkpoint, and the parameter of each key.
 
     Raises:
         CheckpointError: no convention knows any.
@@ -149,7 +149,7 @@ def recognised(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str
 
 
 def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpoint) -> Architecture:
-    """The architecture with the grid of positions that the checkpoint has learned: that of its training's image size.
+    """The architecture with the grid of learned positions in the checkpoint, as of its training image size.
 
     Raises:
         CheckpointError: no convention knows any of the checkpoint's keys.
@@ -200,7 +200,7 @@ def _part_shape(shape: tuple[int, ...], part: Part) -> tuple[int, ...]:
 
 
 def _looks_like(preset: Preset, checkpoint: Checkpoint, naming: Naming) -> str:
-    """`; it looks like ...` where the tensors are those of another preset, or of another family."""
+    """`; it looks like ...` if the tensors match another preset or family."""
     found = {}
     for key, reader in checkpoint.readers.items():
         target = naming.target(unwrapped(key))

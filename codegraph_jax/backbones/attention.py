@@ -1,4 +1,4 @@
-"""Softmax attention by the fastest exact route of each platform.
+"""Softmax attention by the fastest exact implementation on each platform.
 
 CPU: a loop over heads of two-dimensional products, which XLA runs at matrix speed and in cache (`jax.nn`'s attention is
 about three times slower there). GPU: cuDNN's flash attention where the type allows it. Elsewhere, and for true float32
@@ -18,7 +18,7 @@ Route = Literal["by_head", "cudnn", "batched", "portable"]
 
 
 def fastest_route(dtype: jnp.dtype) -> Route:
-    """The route for the default device and this type of operands.
+    """The implementation for the default device and this type of operands.
 
     cuDNN's kernel takes no float32 and needs compute capability 8.0 (Ampere).
     """
@@ -26,7 +26,7 @@ def fastest_route(dtype: jnp.dtype) -> Route:
     if device.platform == "cpu":
         return "by_head"
     if device.platform == "gpu" and dtype == jnp.bfloat16:
-        # AMD's devices name an architecture (gfx942) here
+        # AMD devices report an architecture here (gfx942)
         major = str(getattr(device, "compute_capability", "")).split(".")[0]
         if major.isdigit() and int(major) >= 8:
             return "cudnn"

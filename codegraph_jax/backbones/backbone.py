@@ -1,4 +1,4 @@
-"""A preset, its model and its weights, ready to run."""
+"""A loaded backbone: preset, model and weights."""
 
 import dataclasses
 import math
@@ -48,7 +48,7 @@ class Backbone:
         return self.model.apply({"params": params}, images)  # type: ignore[return-value]
 
     def flop(self, rows: int, columns: int) -> float:
-        """Multiplications and additions of the products of one image of so many patches."""
+        """Floating-point operations of the matrix products for one image of this many patches."""
         a, patches = self.model.architecture, rows * columns
         tokens = a.special_tokens + patches
         inputs = 2 if a.activation == "swiglu" else 1
@@ -58,13 +58,13 @@ class Backbone:
 
 
 def weights_identity(weights: str) -> str:
-    """What of `Backbone.weights` stays the same where the same file lies elsewhere: its hash, if it has one."""
+    """The part of `Backbone.weights` that does not depend on the path of the file: its hash, if it has one."""
     found = SHA256.search(weights)
     return found.group() if found else weights
 
 
 def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
-    """What patch tokens depend on, beside rounding: those of equal identity may be held against each other."""
+    """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
     identity = {
         "weights": weights_identity(backbone.weights),
         "image_size": config.image_size,
@@ -80,7 +80,7 @@ def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, A
 
 
 def load_backbone(config: BackboneConfig) -> Backbone:
-    """Checks the settings, finds the weights and puts them on the default device.
+    """Checks the settings, and loads the weights onto the default device.
 
     `config.weights = "random"` draws the parameters (seed 0) instead: for tests and timing, where no feature counts.
 
@@ -102,7 +102,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
             weights = f"{RANDOM_NUMBERS} (seed {RANDOM_SEED}) for {preset.name}, not trained: no result means anything"
             loaded = random_parameters(architecture, RANDOM_SEED)
         else:
-            _with_activation(preset, config, None)  # settings are checked before the hub is asked
+            _with_activation(preset, config, None)  # check the settings before any network access
             instead = PRESETS.get(config.fallback)
             checkpoint = find_checkpoint(preset, config.weights, hub_is_vital=not (instead and at_hand(instead)))
             architecture = with_grid_of(preset, _with_activation(preset, config, checkpoint), checkpoint)
@@ -118,7 +118,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
 
 
 def settings_of(config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]) -> Config:
-    """The settings of a detector, those of a backbone that was handed in, and what they leave to the preset.
+    """The settings of a detector, completed by those of a given backbone or of the preset.
 
     Args:
         config: settings, or the name of a backbone; None: the default, with images that cannot be read as errors, since
@@ -140,7 +140,7 @@ def settings_of(config: Config | str | None, backbone: str | Backbone | None, fi
     if isinstance(backbone, Backbone):
         own, preset = _loaded_with(backbone), backbone.preset
         if unfit := sorted(own.keys() & stated):
-            raise ConfigError(f"config.backbone.{unfit[0]}: the backbone that was handed in has its own; leave it out")
+            raise ConfigError(f"config.backbone.{unfit[0]}: the given backbone has its own; leave it out")
         stated |= own
     elif backbone:
         stated["name"] = backbone
@@ -173,7 +173,7 @@ def _check_size(size: int, preset: Preset) -> None:
     if size % patch:
         near = [s for s in (size // patch * patch, math.ceil(size / patch) * patch) if s]
         raise ConfigError(
-            f"config.backbone.image_size: {size} is no multiple of the {patch} px patches of {preset.name}; "
+            f"config.backbone.image_size: {size} is not a multiple of the {patch} px patches of {preset.name}; "
             f"nearest: {' or '.join(map(str, near))}"
         )
 
@@ -190,12 +190,12 @@ def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpo
     settings = checkpoint.settings.get("vision_config", checkpoint.settings)
     stated = settings.get("hidden_act", own) if isinstance(settings, dict) else own
     if not isinstance(stated, str) or stated not in ACTIVATIONS:
-        raise CheckpointError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not known here")
+        raise CheckpointError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not supported")
     return dataclasses.replace(preset.architecture, activation=stated)
 
 
 def _stored(dtype: Any) -> Any:
-    """Matrices in the type of the products, so that no call converts them; all else in float32."""
+    """Matrices in the type of the products, to avoid conversions in every call; everything else in float32."""
 
     def store(path: Any, leaf: Any) -> Array:
         name = path[-1].key

@@ -22,7 +22,7 @@ from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
 
 MAX_JSON_BYTES = 64 * 2**20
-"""Far above any index of shards."""
+"""Far above the size of any index of shards."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 CONVERT = (
     "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) where "
@@ -34,7 +34,7 @@ HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of one checkpoint, read when asked for.
+    """Tensors of one checkpoint, read on demand.
 
     `origin` says in words where they come from, with commit or hash; `settings` is the config.json beside them, empty
     where there is none.
@@ -46,7 +46,7 @@ class Checkpoint:
 
 
 class Unreachable(CheckpointError):
-    """A source that is not there now; the next one in the preset's order may be."""
+    """A source of weights is not available; the next source of the preset is tried."""
 
     def __init__(self, message: str, reason: str = ""):
         """
@@ -59,7 +59,7 @@ class Unreachable(CheckpointError):
 
 
 class NoWeights(Unreachable):
-    """None of the sources of a preset is there now."""
+    """No source of a preset's weights is available."""
 
 
 def find_checkpoint(preset: Preset, weights: str = "", *, hub_is_vital: bool = True) -> Checkpoint:
@@ -85,7 +85,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, hub_is_vital: bool = T
             raise CheckpointError(f"{weights!r} {CONVERT}")
         if match := HUB_ID.fullmatch(weights):
             return open_hub(HubSource(match["repository"], match["revision"] or "main"))
-        raise CheckpointError(f"{weights!r} is no directory, no .safetensors file and no Hugging Face id (owner/name)")
+        raise CheckpointError(f"{weights!r} is not a directory, a .safetensors file, or a Hugging Face id (owner/name)")
     failures = []
     for source in preset.sources:
         try:
@@ -105,7 +105,7 @@ def at_hand(preset: Preset) -> bool:
 
 
 def is_cached(source: HubSource) -> bool:
-    """Whether the hub's cache holds a file or, where it is sharded, its index; no network is asked."""
+    """Whether the hub's cache holds a file or, where it is sharded, its index; without network access."""
     return _in_cache(source, source.file) or _in_cache(source, f"{source.file}.index.json")
 
 
@@ -132,16 +132,14 @@ def open_directory(path: Path) -> Checkpoint:
     if len(found) == 1:
         return open_file(found[0])
     if found:
-        raise CheckpointError(
-            f"{path}: several .safetensors files and no model.safetensors; name the one that is meant"
-        )
+        raise CheckpointError(f"{path}: several .safetensors files and no model.safetensors; name one of them")
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
     hint = f" ({', '.join(pickles)} {CONVERT})" if pickles else ""
     raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
 
 
 def open_hub(source: HubSource, hub_is_vital: bool = True) -> Checkpoint:
-    """Opens a file of a Hugging Face repository, from the cache where it is there, else downloaded into it.
+    """Opens a file of a Hugging Face repository, from the cache, or downloaded into it.
 
     The environment variables of huggingface_hub hold: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN.
 
@@ -240,7 +238,7 @@ def _package_file(source: PackageSource) -> Path | None:
 
 
 def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
-    """Gives an exported DINOv2's anonymous constants their names back.
+    """Restores the names of the anonymous constants in an exported DINOv2.
 
     The exporter folds a Linear layer's transposition into its weight, which thereby loses its name: it is found from
     the MatMul that reads it, whose result meets the named bias in an Add. The positions of class token and patches are
@@ -297,7 +295,7 @@ def _read_tensor(handle: Any, file: Path, name: str) -> np.ndarray:
 
 
 def _damaged(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{file}: cannot be read ({error}); it is damaged or incomplete, fetch it again")
+    return CheckpointError(f"{file}: cannot be read ({error}); it is damaged or incomplete; download it again")
 
 
 def _read_json(path: Path) -> Any:
@@ -317,14 +315,14 @@ def _shards(index: Path, check: bool = True) -> list[Path]:
         raise CheckpointError(f"{index}: no index of safetensors shards ({error})") from None
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
-            raise CheckpointError(f"{index}: shard {name!r} lies outside the directory")
+            raise CheckpointError(f"{index}: shard {name!r} is outside the directory")
         if check and not (index.parent / name).is_file():
             raise CheckpointError(f"{index}: shard {name} is missing")
     return [index.parent / name for name in names]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """What config.json says; without one, the activation that open_clip's own file states."""
+    """The content of config.json, or the activation in open_clip's own config file."""
     for name in ("config.json", "open_clip_config.json"):
         path = folder / name
         if not path.is_file():

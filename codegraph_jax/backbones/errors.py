@@ -1,5 +1,5 @@
-"""What goes wrong with weights."""
+"""Errors of weights."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be found or read, or is not the one that the preset needs."""
+    """A checkpoint cannot be found or read, or does not match the preset."""

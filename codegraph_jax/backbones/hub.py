@@ -14,13 +14,13 @@ from pathlib import Path
 from codegraph_jax.core.files import write_json
 
 SECONDS = 3.0
-"""How long the hub is waited for."""
+"""Timeout of a request to the hub."""
 REMEMBERED = 24 * 3600.0
-"""For how many seconds a failure counts."""
+"""Seconds for which a failure is cached."""
 
 
 def why_unreachable(remembered: bool) -> str | None:
-    """Why the hub cannot be reached, in a few words; None where it can.
+    """The reason why the hub cannot be reached; None if it can.
 
     Args:
         remembered: a failure of the last day counts, and nobody is asked.
@@ -43,7 +43,7 @@ def why_unreachable(remembered: bool) -> str | None:
 
 
 def memory_file() -> Path:
-    """Where a failure is remembered."""
+    """The file in which a failure is cached."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     return home / "codegraph-jax" / "hub.json"
 
@@ -60,7 +60,7 @@ def _recall(place: Path, network: str) -> str | None:
 
 
 def _ask(address: str) -> str | None:
-    """One request, in a thread of its own: the time that a name takes to be looked up cannot be bounded otherwise."""
+    """One request in a separate thread, since the time of a DNS lookup cannot be limited otherwise."""
     from huggingface_hub import get_session
 
     host = address.partition("://")[2].partition("/")[0]
@@ -69,7 +69,7 @@ def _ask(address: str) -> str | None:
     def ask() -> None:
         try:
             get_session().head(address, timeout=SECONDS)
-        except Exception as error:  # of whichever HTTP library the hub's client uses
+        except Exception as error:  # the type depends on the HTTP library of the hub's client
             reasons.append(f"{host} cannot be reached: {' '.join(str(error).split()) or type(error).__name__}")
         else:
             reasons.append("")

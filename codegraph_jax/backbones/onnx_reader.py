@@ -21,7 +21,7 @@ MAX_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class Node:
-    """One operation: its type and the names of what goes in and comes out."""
+    """One operation: its type, and the names of its inputs and outputs."""
 
     op: str
     inputs: tuple[str, ...]
@@ -46,7 +46,7 @@ def read_onnx(path: str | Path) -> Graph:
     try:
         return parse_onnx(data)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}; the file is damaged or no ONNX model, fetch it again") from None
+        raise CheckpointError(f"{path}: {error}; the file is damaged or not an ONNX model; download it again") from None
 
 
 def parse_onnx(data: memoryview) -> Graph:

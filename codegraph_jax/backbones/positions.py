@@ -1,4 +1,4 @@
-"""Positions of patches as the original models have them: learned ones for another grid, and rotary ones.
+"""Position embeddings as in the original models: learned ones, resampled to another grid, and rotary ones.
 
 Both resamplings are separable, so each is a [target, source] matrix for one axis. Everything is computed on the host in
 float64 and enters the model as a constant.
@@ -38,7 +38,7 @@ def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: 
 
 
 def rotary_angles(rows: int, columns: int, width: int, base: float) -> np.ndarray:
-    """By how much each pair of a head's channels turns at each patch (DINOv3, arXiv:2508.10104, section 3.2).
+    """The rotation angle of each channel pair of a head at each patch (DINOv3, arXiv:2508.10104, section 3.2).
 
     The centre of a patch has coordinates in [-1, 1] along each axis, whatever the size of the image. The first quarter
     of the channels turns with the row, the second with the column, by 2 pi coordinate / base ** (4 i / width) for

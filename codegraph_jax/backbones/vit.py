@@ -30,13 +30,13 @@ class Architecture:
     depth: int
     heads: int
     grid: int
-    """Side of the learned grid of positions; 0 where they are rotary."""
+    """Side of the learned grid of positions; 0 for rotary positions."""
     mlp_width: int
     """Hidden units of an MLP; for SwiGLU, of each of the two halves."""
     activation: str = "gelu"
     """`gelu` (by erf), `gelu_pytorch_tanh` (its usual approximation), `quick_gelu` (x sigmoid(1.702 x)) or `swiglu`."""
     class_token: bool = True
-    """A learned token before those of the patches; SigLIP has none."""
+    """Whether there is a class token; SigLIP has none."""
     registers: int = 0
     rotary: float = 0.0
     """Base period of rotary positions (DINOv3), which turn queries and keys; 0: positions are learned and added."""
@@ -56,7 +56,7 @@ class Architecture:
 
     @property
     def special_tokens(self) -> int:
-        """How many tokens come before those of the patches."""
+        """Number of tokens before the patch tokens."""
         return int(self.class_token) + self.registers
 
 
@@ -225,7 +225,7 @@ class VisionTransformer(nn.Module):
         return _norm(a, "pre_norm")(x) if a.pre_norm else x
 
     def _turn(self, h: int, w: int) -> "Turn | None":
-        """The rotation of every token of an image of h x w patches; those that are no patches stay as they are."""
+        """The rotation of every token of an image of h x w patches; other tokens are not rotated."""
         a = self.architecture
         if not a.rotary:
             return None
@@ -284,4 +284,4 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_pytorch_tanh": _gelu_tanh,
     "quick_gelu": _quick_gelu,
 }
-"""MLP activations by the names that checkpoints' configurations use."""
+"""MLP activations by their names in the config.json of checkpoints."""

@@ -52,7 +52,7 @@ def test_the_presets_blocks_are_the_default() -> None:
     ("changes", "message"),
     [
         ({"name": "dinov4"}, r"backbone\.name: unknown preset 'dinov4'; presets: .*clip-vit-l14-336.*dinov2-small"),
-        ({"image_size": 21}, r"backbone\.image_size: 21 is no multiple of the 4 px patches.*20 or 24"),
+        ({"image_size": 21}, r"backbone\.image_size: 21 is not a multiple of the 4 px patches.*20 or 24"),
         ({"image_size": 3}, r"nearest: 4$"),
         ({"blocks": (-1,)}, r"backbone\.blocks: -1 is out of range"),
         ({"blocks": (0, 3)}, r"backbone\.blocks: 3 is out of range.*blocks 0 to 2"),

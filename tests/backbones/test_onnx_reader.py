@@ -128,7 +128,7 @@ def test_noise_never_escapes_as_another_error(data: bytes) -> None:
 
 def test_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(SMALL[:-1])
-    with pytest.raises(CheckpointError, match=r"bad\.onnx: .*fetch it again"):
+    with pytest.raises(CheckpointError, match=r"bad\.onnx: .*download it again"):
         read_onnx(tmp_path / "bad.onnx")
 
 
