@@ -230,7 +230,7 @@ def test_heic_under_another_name_says_what_reads_it(tmp_path, monkeypatch):
     (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 60)
     others = tuple(name for name in formats.known_formats() if name != "HEIF")
     monkeypatch.setattr(formats, "known_formats", lambda: others)
-    with pytest.raises(UnreadableImage, match="a HEIC picture.*pip install pillow-heif"):
+    with pytest.raises(UnreadableImage, match="a HEIC image.*pip install pillow-heif"):
         load_image(tmp_path / "photo.jpg")
     (tmp_path / "movie.jpg").write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60)
     with pytest.raises(UnreadableImage, match="not an image"):

@@ -86,7 +86,7 @@ def test_a_directory_holds_one_for_each(tmp_path):
 def test_other_json_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "roi.json"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=r"^config\.data\.roi: .*no file of polygons") as caught:
+    with pytest.raises(ConfigError, match=r"^config\.data\.roi: .*not a file of polygons") as caught:
         Roi.load(str(path))
     assert "\n" not in str(caught.value)
 
@@ -97,7 +97,7 @@ def test_places_without_anything_are_refused(tmp_path):
     black = saved(tmp_path / "black.png", np.zeros((4, 4), np.uint8))
     for place, complaint in (
         (tmp_path / "empty", "contains no images"),
-        (tmp_path / "absent.png", "there is no"),
+        (tmp_path / "absent.png", "does not exist"),
         (tmp_path / "broken.png", "broken.png"),
         (black, "is all black"),
     ):
