@@ -154,16 +154,10 @@ class ScoringConfig:
 
 @dataclass(frozen=True)
 class ConsistencyConfig:
-    """Finding defects that recur (docs/method.md section 4); `configs/recurring.py` measures every choice."""
+    """Finding defects that recur (docs/method.md section 4)."""
 
     enabled: bool = True
     """Without it the result is mutual scoring alone."""
-    statistic: str = field(default="f_test", metadata=choice("f_test", "endurance", "weighted"))
-    """What makes a link suspicious: the test of a burnout, the ratio d(k) / d(omega), or its weighted form."""
-    level: float = field(default=1e-4, metadata=within(0.0, 1.0))
-    """The p-value below which the burnout of a patch counts as evidence for a community."""
-    significance: float = field(default=0.01, metadata=within(0.0, 1.0))
-    """Chance that a set in which nothing recurs gives any community; it is more where images are like each other."""
     undecided: str = field(default="keep", metadata=choice("keep", "filter"))
     """What happens to a group that may be a harmless variant of good parts: it serves as ever, or is filtered too."""
 

@@ -19,6 +19,7 @@ from codegraph_jax.backbones import Backbone, features_identity, load_backbone, 
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered import Filter, variant_scores
 from codegraph_jax.consistency.mixed_products import find_products, products_of
@@ -175,6 +176,7 @@ class CoDeGraph:
         *,
         review: Review | None = None,
         category: str = "",
+        constants: MethodConstants = CONSTANTS,
     ) -> DetectionResult:
         """The quick half of `detect`: scores, what recurs, and the scores without it.
 
@@ -184,6 +186,7 @@ class CoDeGraph:
             bank_references: see `detect`.
             review: see `detect`.
             category: whose threshold of the review counts, where it has several.
+            constants: of the search for what recurs.
         """
         consistency = consistency or self.config.consistency
         self._check(bank_references, review)
@@ -195,7 +198,7 @@ class CoDeGraph:
             layer_scores = subset_scores(comparison, whole)
         if consistency.enabled:
             with clock("consistency"):
-                recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns)
+                recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns, constants)
         with clock("scoring"):
             filtered = taken_out if consistency.enabled else None
             patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)

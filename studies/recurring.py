@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from codegraph_jax.config import Config, ConsistencyConfig, DrawConfig
+from codegraph_jax.config import Config, DrawConfig
+from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
@@ -133,17 +134,17 @@ def _judgements(
             barred[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
         yield "oracle", detector.judge(dataclasses.replace(comparison, barred=barred), off)
     for statistic in config.statistics:
-        chosen: ConsistencyConfig = dataclasses.replace(config.detect.consistency, statistic=statistic)
-        result = detector.judge(comparison, chosen)
+        constants = MethodConstants(statistic=statistic)
+        result = detector.judge(comparison, constants=constants)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
             review = result.review(verdicts)
-            yield f"{statistic}, right verdicts", detector.judge(comparison, chosen, review=review)
+            yield f"{statistic}, right verdicts", detector.judge(comparison, review=review, constants=constants)
     for limit in config.references:
         yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
         for statistic in config.statistics:
-            chosen = dataclasses.replace(config.detect.consistency, statistic=statistic)
-            yield f"{statistic}, R = {limit}", detector.judge(_fewer(comparison, limit), chosen)
+            constants = MethodConstants(statistic=statistic)
+            yield f"{statistic}, R = {limit}", detector.judge(_fewer(comparison, limit), constants=constants)
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:

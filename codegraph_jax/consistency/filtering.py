@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from codegraph_jax.consistency.community import PatchBox
-from codegraph_jax.consistency.links import STANDOUT
+from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.judged import usual
 
@@ -69,7 +69,7 @@ def dependences(
     if len(outside) < FEWEST_OUTSIDE:
         return []
     scores = held.scores(k, images=outside)
-    standout = float(np.quantile(usual(scores), STANDOUT))
+    standout = float(np.quantile(usual(scores), CONSTANTS.standout))
     tests = []
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))

@@ -13,15 +13,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.distances import Distances, as_distances
 
-RESOLUTION = 0.5
-"""Least CPM resolution: links a pair of members must have in common on average. [ours]"""
-PERMUTATIONS = 199
-"""Shuffled graphs that a community is held against. [ours]"""
 LEAST_MEMBERS = 3
 """Two images that share a defect are two one-off defects that happen to look alike."""
 
@@ -176,7 +172,7 @@ def significant_communities(
     alike: Float[np.ndarray, "n m"],
     references: Int[np.ndarray, " m"],
     order: Sequence[int],
-    config: ConsistencyConfig,
+    constants: MethodConstants = CONSTANTS,
 ) -> list[tuple[Members, float]]:
     """Communities that shuffled graphs do not give, with their p-values, strongest evidence first.
 
@@ -190,7 +186,7 @@ def significant_communities(
         alike: of `likeness`.
         references: image of each of its columns.
         order: the images in an order that does not depend on how they were listed.
-        config: significance.
+        constants: significance, resolution and permutations.
     """
     is_reference = np.isin(np.arange(len(counts)), references)
     observed = mutual_weights(counts, is_reference)
@@ -199,8 +195,8 @@ def significant_communities(
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
     shuffled = Shuffler(canonical, nearest_first(alike, references, order))
     entries = len(counts) * (len(counts) - 1)
-    resolution, chance = RESOLUTION, []
-    for _ in range(PERMUTATIONS):
+    resolution, chance = constants.resolution, []
+    for _ in range(constants.permutations):
         weights = mutual_weights(shuffled(generator), canonical_reference)
         # a community must be denser than a shuffled graph is as a whole
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
@@ -223,7 +219,7 @@ def significant_communities(
         (community, (1 + sum(b >= evidence(observed, community) for b in best)) / (1 + len(best)))
         for community in found
     ]
-    kept = [(community, p_value) for community, p_value in tested if p_value <= config.significance]
+    kept = [(community, p_value) for community, p_value in tested if p_value <= constants.significance]
     return sorted(kept, key=lambda item: (-evidence(observed, item[0]), [position[i] for i in item[0]]))
 
 

@@ -17,22 +17,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import fdtrc, fdtri
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
 from codegraph_jax.similarity.judged import usual
-
-WINDOWS = (0.25, 0.5, 0.95)
-"""Shares of the references in which a burnout is looked for; groups up to half of the largest can be found. [ours]"""
-STANDOUT = 0.95
-"""Quantile of d(omega) over the set that a patch must exceed: it has to be anomalous without its group. [ours]"""
-COVERAGE = 0.95
-"""Links are taken in order until they touch this share of the images. [ours]"""
-SMALLEST_WINDOW = 8
-"""References in a window: below this, neither half holds enough spacings for a test."""
-
-LINKS_KEPT = 4000
-"""Best links of an image that are remembered for the ratio statistics, which have no level of their own."""
 
 SLACK = 0.99
 """Share of a ratio that a device, which adds up in float32, must find for the host to look again."""
@@ -95,33 +83,35 @@ def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
     """omega of each window among `references` other images; windows that are too small or repeat are left out."""
     # the test needs d(omega), so a window ends before the last reference
     sizes = {min(int(fraction * references), references - 1) for fraction in fractions}
-    return sorted(size for size in sizes if size >= SMALLEST_WINDOW)
+    return sorted(size for size in sizes if size >= CONSTANTS.smallest_window)
 
 
 def find_links(
-    distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"], config: ConsistencyConfig
+    distances: Distances | Float[np.ndarray, "n m p"],
+    references: Int[np.ndarray, " m"],
+    constants: MethodConstants = CONSTANTS,
 ) -> Links:
     """All links whose statistic is suspicious enough to be considered, the most suspicious first.
 
-    The F test gives those of patches with p below `config.level`; the ratios have no level.
+    The F test gives those of patches with p below `constants.level`; the ratios have no level.
 
     Args:
         distances: mean over layers and degrees; infinite where a reference is the image itself.
         references: image of each column.
-        config: statistic and level.
+        constants: statistic, level and windows.
     """
     # the image itself and its duplicates serve no image
     held = as_distances(distances)
     others = int(held.serves().sum(axis=1).min())
-    windows = window_sizes(others, WINDOWS)
+    windows = window_sizes(others, constants.windows)
     if not windows:
         return _nothing()
-    if config.statistic == "f_test":
-        return _burnout_links(held, references, windows, config)
-    return _ratio_links(held, references, windows[len(windows) // 2], config)
+    if constants.statistic == "f_test":
+        return _burnout_links(held, references, windows, constants)
+    return _ratio_links(held, references, windows[len(windows) // 2], constants)
 
 
-def select_by_coverage(links: Links, images: int, coverage: float = COVERAGE) -> Links:
+def select_by_coverage(links: Links, images: int, coverage: float = CONSTANTS.coverage) -> Links:
     """Links in ascending order of their statistic until they touch a share `coverage` of the images.
 
     [paper, by name; the rule is ours]
@@ -135,15 +125,15 @@ def select_by_coverage(links: Links, images: int, coverage: float = COVERAGE) ->
 
 
 def _burnout_links(
-    distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], config: ConsistencyConfig
+    distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], constants: MethodConstants
 ) -> Links:
     beyond = distances.smallest([window - 1 for window in windows])
     # one threshold a window: the quantile of d(omega) over all patches of the set
-    limits = np.array([np.quantile(usual(beyond[:, k]), STANDOUT) for k in range(len(windows))])
+    limits = np.array([np.quantile(usual(beyond[:, k]), constants.standout) for k in range(len(windows))])
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
     # many stand out and few burn out: a device finds these, so that the others need not come to the host
-    least = [_least_ratios(window, config.level / len(windows)) for window in windows]
+    least = [_least_ratios(window, constants.level / len(windows)) for window in windows]
     chosen = outstanding & distances.reaching(windows, least)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
@@ -158,7 +148,7 @@ def _burnout_links(
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
-        found = np.flatnonzero(best < config.level)
+        found = np.flatnonzero(best < constants.level)
         row = np.repeat(found, place[found])
         rank = np.concatenate([np.arange(k) for k in place[found]]) if len(found) else row
         return Links(np.full(len(row), i), patches[row], references[order[row, rank]], best[row])
@@ -173,7 +163,7 @@ def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
 
 
 def _ratio_links(
-    distances: Distances, references: Int[np.ndarray, " m"], window: int, config: ConsistencyConfig
+    distances: Distances, references: Int[np.ndarray, " m"], window: int, constants: MethodConstants
 ) -> Links:
     """[paper] The endurance ratio d(k) / d(omega), in the middle window, and its weighted form [ours]."""
     ends = distances.smallest([window - 1])[:, 0]
@@ -184,11 +174,11 @@ def _ratio_links(
         near = np.maximum(np.take_along_axis(columns, order, axis=1), SMALLEST_DISTANCE)
         end = np.maximum(ends[i], SMALLEST_DISTANCE)[:, None]
         value = near / end
-        if config.statistic == "weighted":
+        if constants.statistic == "weighted":
             value *= np.sqrt(typical / end)
         # no patch that is not judged, and none with fewer references than the window has
         value[~((ends[i] >= 0) & np.isfinite(ends[i]))] = np.inf
-        best = np.argsort(value, axis=None, kind="stable")[:LINKS_KEPT]
+        best = np.argsort(value, axis=None, kind="stable")[: constants.links_kept]
         best = best[np.isfinite(value.ravel()[best])]
         patch, rank = np.divmod(best, window - 1)
         return Links(np.full(len(best), i), patch, references[order[patch, rank]], value[patch, rank])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.filtering import dependences
 from codegraph_jax.scoring.distances import Distances, as_distances
 
@@ -57,7 +57,7 @@ def with_missed_members(
     distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     k: int,
-    config: ConsistencyConfig,
+    constants: MethodConstants = CONSTANTS,
 ) -> list[tuple[int, ...]]:
     """Adds the images that show the defect of a community; of several, the one that is nearest.
 
@@ -69,7 +69,7 @@ def with_missed_members(
         distances: mean over layers and degrees.
         references: image of each column.
         k: neighbours that a score averages.
-        config: the significance.
+        constants: the significance.
     """
     grown = [list(members) for members in communities]
     held = as_distances(distances)
@@ -83,7 +83,7 @@ def with_missed_members(
         own, values = (
             affinities(held, images, inside, outside, test.standout) for images in (members, others.tolist())
         )
-        limit = min(NEARER, _further(own[np.isfinite(own)], config.significance))
+        limit = min(NEARER, _further(own[np.isfinite(own)], constants.significance))
         found[c] = np.where(values < limit, values, np.inf)
     for place, i in enumerate(others):
         if len(tests) and np.isfinite(found[:, place]).any():

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.consistency.links import SMALLEST_WINDOW, burnout_test, log_spacings
+from codegraph_jax.consistency.constants import CONSTANTS
+from codegraph_jax.consistency.links import burnout_test, log_spacings
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 WINDOW = 0.5
@@ -64,7 +65,7 @@ def measure_spacing_law(
     held = as_distances(distances)
     others = int(held.serves().sum(axis=1).min())
     window = int(WINDOW * others)
-    if window < SMALLEST_WINDOW:
+    if window < CONSTANTS.smallest_window:
         return None
     judged = (scores >= 0) & np.isfinite(scores)
     outstanding = scores > np.quantile(scores[judged], STANDOUT)

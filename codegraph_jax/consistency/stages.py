@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.community import Community, Consistency
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
@@ -43,7 +44,11 @@ from codegraph_jax.similarity.removal import ReferenceMask
 
 
 def find_consistent(
-    comparison: Comparison, k: int, config: ConsistencyConfig, patterns: Sequence[Pattern] = ()
+    comparison: Comparison,
+    k: int,
+    config: ConsistencyConfig,
+    patterns: Sequence[Pattern] = (),
+    constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, Filter]:
     """Finds what recurs among the images of the set, and what must therefore not serve as a reference.
 
@@ -57,6 +62,7 @@ def find_consistent(
         k: neighbours that a score averages.
         config: see `ConsistencyConfig`.
         patterns: what a person has judged.
+        constants: see `MethodConstants`.
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
     distances = mean_of(comparison)
@@ -65,7 +71,9 @@ def find_consistent(
     duplicates = same_part(distances, references, comparison.added)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:own]
-    found, tests = find_communities(distances.some(slice(own)), references, duplicates[:own], keys, k, grid, config)
+    found, tests = find_communities(
+        distances.some(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
+    )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
     # members show what their community shares, added images what its test says, others what is recognised
@@ -89,6 +97,7 @@ def find_communities(
     k: int,
     grid: tuple[int, int],
     config: ConsistencyConfig,
+    constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, list[Dependence]]:
     """The communities of a set, what they share and what that is taken for, and by what it is recognised.
 
@@ -100,15 +109,16 @@ def find_communities(
         k: neighbours that a score averages.
         grid: (h, w) with h * w = p.
         config: see `ConsistencyConfig`.
+        constants: see `MethodConstants`.
     """
     images = len(distances)
     is_reference = np.isin(np.arange(images), references)
-    links = select_by_coverage(find_links(distances, references, config), images)
+    links = select_by_coverage(find_links(distances, references, constants), images, constants.coverage)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
-    found = significant_communities(counts, likeness(distances, links), references, order, config)
+    found = significant_communities(counts, likeness(distances, links), references, order, constants)
     found, views = _without_views(found, links, distances, references, k, grid)
-    whole = with_missed_members([members for members, _ in found], distances, references, k, config)
+    whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
     tests = dependences(distances, references, whole, k)
     shown = members_patches(distances, whole, tests, k)
     evidence = weigh(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)

@@ -3,8 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency import graph
+from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.graph import (
     Shuffler,
     communities,
@@ -41,10 +40,10 @@ def unlike(n, seed=0):
     return np.random.default_rng(seed).uniform(size=(n, n))
 
 
-def significant(counts, alike, order=None, config=None):
+def significant(counts, alike, order=None, constants=CONSTANTS):
     n = len(counts)
     order = range(n) if order is None else order
-    return significant_communities(counts, alike, np.arange(n), order, config or ConsistencyConfig())
+    return significant_communities(counts, alike, np.arange(n), order, constants)
 
 
 def test_shuffling_keeps_how_many_links_an_image_has_and_how_alike_their_targets_are():
@@ -84,13 +83,12 @@ def test_the_planted_group_is_the_only_significant_community():
     assert p_value == pytest.approx(1 / 200)
 
 
-def test_chance_gives_communities_no_more_often_than_promised(monkeypatch):
-    monkeypatch.setattr(graph, "PERMUTATIONS", 39)
-    config = ConsistencyConfig(significance=0.05)
+def test_chance_gives_communities_no_more_often_than_promised():
+    constants = MethodConstants(significance=0.05, permutations=39)
     flagged = 0
     for seed in range(40):
         counts = planted_counts(n=30, group=0, seed=seed, noise=0.6)
-        flagged += bool(significant(counts, unlike(30, seed), config=config))
+        flagged += bool(significant(counts, unlike(30, seed), constants=constants))
     # binomial(40, 0.05) exceeds 6 less than once in 200
     assert flagged <= 6
 
@@ -111,10 +109,10 @@ def counts_by_likeness(n, dimensions, seed):
 
 
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
-def test_images_that_are_alike_all_over_are_no_communities(dimensions, monkeypatch):
+def test_images_that_are_alike_all_over_are_no_communities(dimensions):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
-    monkeypatch.setattr(graph, "PERMUTATIONS", 99)
-    found = [bool(significant(*counts_by_likeness(40, dimensions, seed))) for seed in range(30)]
+    constants = MethodConstants(permutations=99)
+    found = [bool(significant(*counts_by_likeness(40, dimensions, seed), constants=constants)) for seed in range(30)]
     # 2 to 5 of 40 by benchmarks/log/recurring.md, "Chance": more than is promised of images that are not alike
     assert sum(found) <= 4
 

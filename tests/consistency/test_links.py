@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from codegraph_jax.config import ConsistencyConfig
+from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.links import (
     Links,
     burnout_test,
@@ -65,7 +65,7 @@ def test_windows_that_are_too_small_or_repeat_are_left_out(references, fractions
 def test_links_tie_the_planted_group_and_nobody_else():
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(distances[0], np.arange(len(tokens)), ConsistencyConfig(level=1e-4))
+    links = find_links(distances[0], np.arange(len(tokens)))
     assert len(links) > 100
     assert (np.diff(links.value) >= 0).all()
     assert (links.image != links.target).all()
@@ -78,7 +78,7 @@ def test_links_tie_the_planted_group_and_nobody_else():
 def test_the_ratio_statistics_rank_planted_links_first(statistic):
     tokens = planted.draw()
     _, distances = planted.table(tokens)
-    links = find_links(distances[0], np.arange(len(tokens)), ConsistencyConfig(statistic=statistic)).take(slice(0, 200))
+    links = find_links(distances[0], np.arange(len(tokens)), MethodConstants(statistic=statistic)).take(slice(0, 200))
     assert ((links.image < 10) & (links.target < 10)).mean() > 0.9
 
 
@@ -86,7 +86,7 @@ def test_links_only_lead_to_references():
     tokens = planted.draw(60)
     references = np.arange(0, 60, 2)
     _, distances = planted.table(tokens, references)
-    links = find_links(distances[0], references, ConsistencyConfig())
+    links = find_links(distances[0], references)
     assert len(links)
     assert np.isin(links.target, references).all()
 
@@ -95,7 +95,7 @@ def test_links_only_lead_to_references():
 def test_small_sets_have_no_links(n):
     tokens = planted.draw(n, group=2, one_off=0)
     _, distances = planted.table(tokens)
-    assert len(find_links(distances[0], np.arange(n), ConsistencyConfig())) == 0
+    assert len(find_links(distances[0], np.arange(n))) == 0
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,19 +1,16 @@
 import numpy as np
 import pytest
 
-from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.membership import NEARER, affinities, with_missed_members
 from codegraph_jax.scoring.mutual import neighbour_count
 from tests.consistency.planted import REGION, draw, table
-
-CONFIG = ConsistencyConfig()
 
 
 def grown(tokens, communities):
     distances = table(tokens)[1][0]
     references = np.arange(len(tokens))
     k = neighbour_count(len(tokens), 0.3)
-    return with_missed_members(communities, distances, references, k, CONFIG)
+    return with_missed_members(communities, distances, references, k)
 
 
 @pytest.mark.parametrize("seed", range(4))
