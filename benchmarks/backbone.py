@@ -9,31 +9,32 @@ import numpy as np
 
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
-from benchmarks.settings import BenchmarkConfig
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.backbones import PRESETS, Backbone, load_backbone
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.features.extraction import default_batch_size
 
 
-def measure(config: BenchmarkConfig) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Every preset and type that the settings name."""
     records = []
-    for name in config.backbone.names:
-        records += _measure_preset(name, config)
+    for name in config.backbones:
+        records += _measure_preset(name, config, sizes)
     return records
 
 
-def _measure_preset(name: str, config: BenchmarkConfig) -> list[Measurement]:
-    settings = config.backbone
-    batch = settings.batch_size or default_batch_size()
+def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
+    batch = default_batch_size()
     patch = PRESETS[name].patch_size if name in PRESETS else 1
-    side = settings.image_size // patch * patch
+    side = sizes.backbone_size // patch * patch
     images = np.random.default_rng(0).normal(size=(batch, side, side, 3)).astype(np.float32)
     outputs: dict[str, Any] = {}
     functions: dict[str, Callable[[], Any]] = {}
     backbones = {}
-    for dtype in settings.dtypes:
+    for dtype in config.precisions:
+        if dtype == "tf32":
+            continue
         backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side, dtype=dtype))
         backbones[dtype] = backbone
         functions[dtype] = _ours(backbone, images, outputs, dtype)

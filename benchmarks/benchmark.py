@@ -12,31 +12,33 @@ import jax
 from benchmarks import backbone, end_to_end, inspect, kernel, residency, scaling, training
 from benchmarks.measurements import Measurement, measurement, table
 from benchmarks.peaks import copy_peak, product_peak
-from benchmarks.settings import BenchmarkConfig
+from benchmarks.settings import SIZES, BenchmarkConfig, Sizes
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks import detect
-from contrastive_jax.config import DataConfig, ModelConfig
+from contrastive_jax.config import DataConfig, ModelConfig, TrainConfig
 
-MEASURES: dict[str, Callable[[BenchmarkConfig], list[Measurement]]] = {
+MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "kernel": kernel.measure,
     "backbone": backbone.measure,
     "end_to_end": partial(end_to_end.measure, run=detect.run),
     "scaling": scaling.measure,
     "residency": residency.measure,
     "inspect": inspect.measure,
-    "oecl": lambda config: measure_training(config),
+    "oecl": lambda config, sizes: measure_training(config, sizes),
 }
 """What each part of `BenchmarkConfig.parts` measures."""
 
 
-def measure_training(config: BenchmarkConfig) -> list[Measurement]:
+def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Steps of OECL."""
-    wanted = config.oecl
-    model = ModelConfig(stem=wanted.stem, width=wanted.width)
-    data = DataConfig(stored_size=wanted.stored_size, image_size=wanted.image_size)
-    found = training.measure(model, data, wanted.batch_size, wanted.dtypes, config.repeats, config.torch)
+    if config.published:
+        model, data, batch = ModelConfig(), DataConfig(), TrainConfig().batch_size
+    else:
+        model, batch = ModelConfig(width=sizes.width), sizes.batch_size
+        data = DataConfig(stored_size=sizes.stored_size, image_size=sizes.view_size)
+    found = training.measure(model, data, batch, config.precisions, config.repeats, config.torch)
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []
     for work in found:
@@ -58,20 +60,20 @@ def measure_training(config: BenchmarkConfig) -> list[Measurement]:
     return records
 
 
-def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
+def run(values: Mapping[str, Any], workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
     """Measures the parts that the settings name.
 
     Args:
         values: a ConfigDict, see `benchmarks.settings.BenchmarkConfig`.
         workdir: directory of the results.
+        sizes: of what is measured.
     """
     config = read_config(BenchmarkConfig, values)
     out = Path(workdir)
-    precisions = dict.fromkeys([*config.kernel.precisions, *config.backbone.dtypes, *config.oecl.dtypes])
     machine = {
         **device_summary(),
         **package_versions(),
-        "product_flop_per_s": {precision: product_peak(precision) for precision in precisions},
+        "product_flop_per_s": {precision: product_peak(precision) for precision in config.precisions},
         "copy_bytes_per_s": copy_peak(),
     }
     peaks = ", ".join(f"{name} {speed / 1e9:.0f} GFLOP/s" for name, speed in machine["product_flop_per_s"].items())
@@ -81,7 +83,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Measurement]:
     for part in config.parts:
         traced = jax.profiler.trace(str(out / "trace" / part)) if config.trace else nullcontext()
         with traced:
-            found = MEASURES[part](config)
+            found = MEASURES[part](config, sizes)
         print(f"\n{part}\n{table(found)}", flush=True)
         records += found
     out.mkdir(parents=True, exist_ok=True)

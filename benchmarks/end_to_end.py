@@ -7,24 +7,24 @@ from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing
 
 
-def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes, run: Callable[[Any, str], Any]) -> list[Measurement]:
     """One run of the task `detect`, from drawn files to the report, twice: the first one compiles.
 
     Args:
-        config: what to detect.
+        config: which devices work.
+        sizes: of what is detected.
         run: the task, of a ConfigDict and a workdir.
     """
-    settings = config.end_to_end
     detection = Config(
-        data=DataConfig(layout="drawn", draw=DrawConfig(count=settings.images, size=settings.image_size)),
+        data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detected, size=sizes.image_size)),
         backbone=BackboneConfig(
-            name=settings.backbone, weights="random", image_size=settings.image_size, blocks=settings.blocks
+            name=sizes.backbone, weights="random", image_size=sizes.image_size, blocks=sizes.blocks
         ),
         parallel=ParallelConfig(config.parallel.backend, config.parallel.devices),
     )
@@ -40,9 +40,9 @@ def measure(config: BenchmarkConfig, run: Callable[[Any, str], Any]) -> list[Mea
     return [
         measurement(
             "end_to_end",
-            f"{settings.backbone}, {settings.image_size} px, N = {settings.images}",
+            f"{sizes.backbone}, {sizes.image_size} px, N = {sizes.detected}",
             Timing(seconds[0], seconds[1], cpu[1]),
-            settings.images,
+            sizes.detected,
             "images",
             stages=stages,
             over_its_work=seconds[1] / work,

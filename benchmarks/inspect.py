@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing
@@ -19,38 +19,37 @@ from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
 
 
-def measure(config: BenchmarkConfig) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Makes banks of drawn images with random weights, and has each of them judge parts from files, one by one.
 
     After each part its decoding, its backbone and its bank are timed apart, in CPU seconds; `rest` is what remains of
     the whole: figures of the picture, regions of flagged parts, and the ledger. Medians over the parts.
     """
-    settings = config.inspect
-    drawn = list(draw_set(settings.images + settings.parts, settings.image_size, 0, 0.1, ()).images)
+    drawn = list(draw_set(sizes.bank_images + sizes.inspected, sizes.image_size, 0, 0.1, ()).images)
     found = []
     with tempfile.TemporaryDirectory() as place:
         files = []
-        for number, image in enumerate(drawn[settings.images :]):
+        for number, image in enumerate(drawn[sizes.bank_images :]):
             files.append(str(Path(place) / f"{number}.jpg"))
             Image.fromarray(image).save(files[-1], quality=92)
-        for precision in settings.precisions:
+        for precision in config.precisions:
             comparison = None
             for kind in ("exact", "compact"):
                 detector = CoDeGraph(
                     Config(
                         backbone=BackboneConfig(
-                            name=settings.backbone,
+                            name=sizes.backbone,
                             weights="random",
-                            image_size=settings.image_size,
-                            blocks=settings.blocks,
+                            image_size=sizes.image_size,
+                            blocks=sizes.blocks,
                         ),
                         similarity=SimilarityConfig(precision=precision),
                         bank=BankConfig(kind=kind),
                         parallel=ParallelConfig(config.parallel.backend, 1),
                     )
                 )
-                comparison = comparison or detector.compare(drawn[: settings.images])
-                bank = detector.judge(comparison, bank_references=settings.references).bank
+                comparison = comparison or detector.compare(drawn[: sizes.bank_images])
+                bank = detector.judge(comparison, bank_references=sizes.bank_references).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.serving}"
                 found.append(_one(name, bank, files, Path(place) / f"{kind}-{precision}"))

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from benchmarks import exact
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import large_product
-from benchmarks.settings import BenchmarkConfig, KernelSettings
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise
@@ -32,18 +32,17 @@ def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.n
     return np.asarray((0.3 * own + smooth).at[..., 0].add(5.0).reshape(images, -1, channels))
 
 
-def measure(config: BenchmarkConfig) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Every kernel and precision that the settings name."""
-    settings = config.kernel
-    grid = (settings.grid, settings.grid)
-    tokens = draw_tokens(settings.images, grid, settings.channels)
-    want = exact.mutual_scores(tokens, settings.degrees, grid, FRACTION)
+    grid = (sizes.grid, sizes.grid)
+    tokens = draw_tokens(sizes.images, grid, sizes.channels)
+    want = exact.mutual_scores(tokens, sizes.degrees, grid, FRACTION)
     # two names may stand for one kernel on this platform
     variants = {
         f"{options.kernel} {precision}": options
-        for kernel in settings.kernels
-        for precision in settings.precisions
-        for options in [tile_options(SimilarityConfig(kernel=kernel, precision=precision), settings.degrees, grid)]
+        for kernel in config.kernels
+        for precision in config.precisions
+        for options in [tile_options(SimilarityConfig(kernel=kernel, precision=precision), sizes.degrees, grid)]
     }
     scores: dict[str, Any] = {}
     whole: dict[str, Callable[[], Any]] = {}
@@ -51,18 +50,18 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
     for name, options in variants.items():
         whole[name] = _keep(scores, name, _whole(tokens, options))
         pairs[name] = _pairs_alone(tokens, options)
-    if torch_functions := _torch(config, tokens, settings):
+    if torch_functions := _torch(config, tokens, sizes):
         whole["torch float32"] = _keep(scores, "torch float32", torch_functions[0])
         pairs["torch float32"] = torch_functions[1]
     records = []
     for title, functions in (("aggregation + scores", whole), ("pairs alone", pairs)):
         # a large product takes part in the rounds: its speed is the peak that shares are of
-        products = {precision: large_product(precision) for precision in settings.precisions}
+        products = {precision: large_product(precision) for precision in config.precisions}
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
         peaks = {k: flop / times[k].decisive for k, (_, flop) in products.items()}
         for name in functions:
             errors = _errors(scores[name], want) if functions is whole else {}
-            records.append(_record(f"{title}, {name}", variants.get(name), settings, times, times[name], peaks, errors))
+            records.append(_record(f"{title}, {name}", variants.get(name), sizes, times, times[name], peaks, errors))
     return records
 
 
@@ -104,7 +103,7 @@ def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]
 
 
 def _torch(
-    config: BenchmarkConfig, tokens: np.ndarray, settings: KernelSettings
+    config: BenchmarkConfig, tokens: np.ndarray, sizes: Sizes
 ) -> tuple[Callable[[], np.ndarray], Callable[[], Any]] | None:
     """The baseline as a whole and its distances alone, where torch is installed."""
     if not config.torch:
@@ -118,12 +117,10 @@ def _torch(
     baseline.use_these_cores()
     given = torch.from_numpy(np.array(tokens))
     k = neighbour_count(len(tokens), FRACTION)
-    prepared = [baseline.features(given, degree, settings.grid) for degree in settings.degrees]
+    prepared = [baseline.features(given, degree, sizes.grid) for degree in sizes.degrees]
 
     def whole() -> np.ndarray:
-        scores = [
-            baseline.mutual_scores(baseline.features(given, degree, settings.grid), k) for degree in settings.degrees
-        ]
+        scores = [baseline.mutual_scores(baseline.features(given, degree, sizes.grid), k) for degree in sizes.degrees]
         return torch.stack(scores).mean(dim=0).numpy()
 
     return whole, lambda: [baseline.mutual_scores(vectors, k).numpy() for vectors in prepared]
@@ -136,16 +133,16 @@ def _errors(got: np.ndarray, want: np.ndarray) -> dict[str, float]:
 def _record(
     name: str,
     options: TileOptions | None,
-    settings: KernelSettings,
+    sizes: Sizes,
     times: dict[str, Timing],
     timing: Timing,
     peaks: dict[str, float],
     errors: dict[str, Any],
 ) -> Measurement:
-    n, p = settings.images, settings.grid**2
+    n, p = sizes.images, sizes.grid**2
     pairs = n * (n - 1) // 2
     # useful work: each pair once, and one product for all degrees where the kernel derives them from one
-    products = 1 if options and options.kernel == "reuse" else len(settings.degrees)
+    products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)
     speedup = times["torch float32"].decisive / timing.decisive if "torch float32" in times else None
     return measurement(
         "kernel",
@@ -153,12 +150,12 @@ def _record(
         timing,
         pairs,
         "pairs",
-        flop=2.0 * p * p * settings.channels * products * pairs if options else None,
+        flop=2.0 * p * p * sizes.channels * products * pairs if options else None,
         peak=peaks[options.precision] if options else None,
         speedup=speedup,
         n=n,
         p=p,
-        c=settings.channels,
-        degrees=settings.degrees,
+        c=sizes.channels,
+        degrees=sizes.degrees,
         **errors,
     )

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig, ResidencySettings
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent
@@ -43,19 +43,19 @@ PATCH = 14
 PLACES = ("device", "host")
 
 
-def measure(config: BenchmarkConfig) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """The stages of every number of images, on the device and by the host; the first call compiles."""
     records = []
-    for n in config.residency.images:
+    for n in sizes.resident:
         for place in PLACES:
-            first, second = (_stages(config.residency, n, place) for _ in range(2))
+            first, second = (_stages(config, sizes, n, place) for _ in range(2))
             for stage, (wall, cpu, transfers) in second.items():
                 copies = transfers.to_device + transfers.to_host
                 more: dict[str, Any] = {}
                 if place == "device":
                     mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
                     more = {"copies": str(copies), "copied_mib": mib}
-                    if len(_devices(config.residency)) == 1:
+                    if len(_devices(config)) == 1:
                         # threads wait for several devices at once
                         more["host_s"] = wall - transfers.waited
                 timing = Timing(first[stage][0], wall, cpu)
@@ -63,15 +63,15 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
     return records
 
 
-def _devices(settings: ResidencySettings) -> tuple[jax.Device, ...]:
-    return tuple(jax.devices()[: settings.devices or None])
+def _devices(config: BenchmarkConfig) -> tuple[jax.Device, ...]:
+    return tuple(jax.devices()[: config.parallel.devices or None])
 
 
-def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
+def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[str, tuple[float, float, Transfers]]:
     """(wall time, CPU time, copies) of each stage."""
-    options = tile_options(SimilarityConfig(), settings.degrees, (settings.grid, settings.grid))
-    mesh, references = DeviceMesh(_devices(settings)), np.arange(n)
-    features = _features(settings, n, on_device=place == "device" and len(mesh) == 1)
+    options = tile_options(SimilarityConfig(), sizes.resident_degrees, (sizes.resident_grid, sizes.resident_grid))
+    mesh, references = DeviceMesh(_devices(config)), np.arange(n)
+    features = _features(sizes, n, on_device=place == "device" and len(mesh) == 1)
     found: dict[str, tuple[float, float, Transfers]] = {}
 
     def timed(stage: str, work: Callable[[], Any]) -> Any:
@@ -99,12 +99,12 @@ def _stages(settings: ResidencySettings, n: int, place: str) -> dict[str, tuple[
     return found
 
 
-def _features(settings: ResidencySettings, n: int, on_device: bool) -> Features:
+def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
     """Tokens of n images that are alike but for noise, of which some share four patches."""
-    grid, channels = settings.grid, settings.channels
+    grid, channels = sizes.resident_grid, sizes.resident_channels
     places = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
     layers: list[Any] = []
-    for number in range(settings.layers):
+    for number in range(sizes.resident_layers):
         rng = np.random.default_rng(number)
         tokens = rng.normal(size=(1, grid * grid, channels)) + 0.4 * rng.normal(size=(n, grid * grid, channels))
         group = max(3, int(GROUP * n))

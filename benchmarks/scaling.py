@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.kernel import as_kept, draw_tokens
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
-from benchmarks.settings import BenchmarkConfig
+from benchmarks.settings import BenchmarkConfig, Sizes
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.distributed.devices import DeviceMesh
@@ -17,13 +17,13 @@ from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.ring import pairwise_distances
 
 
-def measure(config: BenchmarkConfig) -> list[Measurement]:
+def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """The same images on each number of devices; `same`: the table equals that of the first bit for bit."""
-    kernel, settings, here = config.kernel, config.scaling, jax.local_devices()
-    numbers = settings.devices or tuple(2**k for k in range(len(here).bit_length()))
-    grid = (kernel.grid, kernel.grid)
-    options = tile_options(SimilarityConfig(precision=kernel.precisions[0]), kernel.degrees, grid)
-    tokens = np.asarray(as_kept(jax.numpy.asarray(draw_tokens(settings.images, grid, kernel.channels)), options))
+    here = jax.local_devices()
+    numbers = sizes.devices or tuple(2**k for k in range(len(here).bit_length()))
+    grid = (sizes.grid, sizes.grid)
+    options = tile_options(SimilarityConfig(precision=config.precisions[0]), sizes.degrees, grid)
+    tokens = np.asarray(as_kept(jax.numpy.asarray(draw_tokens(sizes.scaled, grid, sizes.channels)), options))
     tables: dict[str, Any] = {}
     functions = {
         f"{number} devices": _run(tokens, DeviceMesh(tuple(here[:number]), config.parallel.backend), options, tables)
@@ -32,8 +32,8 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
     }
     times = interleaved(functions, config.repeats)
     first = next(iter(functions))
-    pairs = settings.images * (settings.images - 1) // 2
-    products = 1 if options.kernel == "reuse" else len(kernel.degrees)
+    pairs = sizes.scaled * (sizes.scaled - 1) // 2
+    products = 1 if options.kernel == "reuse" else len(sizes.degrees)
     return [
         measurement(
             "scaling",
@@ -41,7 +41,7 @@ def measure(config: BenchmarkConfig) -> list[Measurement]:
             timing,
             pairs,
             "pairs",
-            flop=2.0 * kernel.grid**4 * kernel.channels * products * pairs,
+            flop=2.0 * sizes.grid**4 * sizes.channels * products * pairs,
             peak=product_peak(options.precision),
             devices=int(name.split()[0]),
             backend=config.parallel.backend,

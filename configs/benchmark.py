@@ -8,9 +8,9 @@ Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--con
 The first call, which compiles, is timed apart; of the rounds that follow the median counts. Speeds are from the
 process's CPU time on CPUs and from wall time elsewhere. Shares are of a matrix product's speed in the same run, errors
 are against float64. Where torch can be imported, the same work in PyTorch is timed in the same rounds. Results:
-docs/benchmarks.md. `:oecl` times the step of the short runs on a CPU, augmentation and network apart; the published
-one is `--config.oecl.width=64 --config.oecl.image_size=32 --config.oecl.batch_size=256`. All parts take about half an
-hour on two CPU cores; `:kernel` about five minutes.
+docs/benchmarks.md. `:oecl` times the step of the short runs on a CPU, augmentation and network apart;
+`--config.published` that of the published network. All parts take about half an hour on two CPU cores; `:kernel` about
+five minutes.
 """
 
 from ml_collections import ConfigDict

@@ -7,46 +7,32 @@ import pytest
 
 from benchmarks import benchmark as task
 from benchmarks import exact, kernel
-from benchmarks.settings import (
-    PARTS,
-    BackboneSettings,
-    BenchmarkConfig,
-    EndToEndSettings,
-    InspectSettings,
-    KernelSettings,
-    OeclSettings,
-    ResidencySettings,
-    ScalingSettings,
-)
+from benchmarks.settings import PARTS, BenchmarkConfig, Sizes
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.config import BackboneConfig
+from codegraph_jax.config import BackboneConfig, DevicesConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.timing import interleaved
 from contrastive_jax.config import ModelConfig
 from contrastive_jax.network.resnet import forward_flops
 from tests.support import reference
 
-SMALL = BenchmarkConfig(
-    repeats=1,
-    kernel=KernelSettings(images=4, grid=5, channels=16),
-    backbone=BackboneSettings(names=("dinov2-small",), image_size=28, dtypes=("float32",)),
-    end_to_end=EndToEndSettings(images=4, image_size=56, blocks=(0,)),
-    scaling=ScalingSettings(images=5, devices=(1, 3)),
-    residency=ResidencySettings(images=(20,), grid=5, channels=8, layers=1, degrees=(1,), devices=1),
-    inspect=InspectSettings(parts=3, images=5, references=3, image_size=56, blocks=(0,), precisions=("bfloat16",)),
-    oecl=OeclSettings(width=2, image_size=8, stored_size=8, batch_size=4, dtypes=("float32",)),
-)
+CONFIG = BenchmarkConfig(repeats=1, backbones=("dinov2-small",), parallel=DevicesConfig(devices=1))
+SMALL = Sizes(
+    images=4, grid=5, channels=16, backbone_size=28, detected=4, image_size=56, blocks=(0,), scaled=5, devices=(1, 3),
+    resident=(20,), resident_grid=5, resident_channels=8, resident_layers=1, resident_degrees=(1,), inspected=3,
+    bank_images=5, bank_references=3, width=2, stored_size=8, view_size=8, batch_size=4,
+)  # fmt: skip
 
 
-def measure(workdir, *parts):
-    return task.run(to_config_dict(dataclasses.replace(SMALL, parts=parts)), str(workdir))
+def measure(workdir, *parts, **fields):
+    return task.run(to_config_dict(dataclasses.replace(CONFIG, parts=parts, **fields)), str(workdir), SMALL)
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """All parts; OECL's step and a whole detection compile for minutes, so that its tests are slow ones."""
     workdir = tmp_path_factory.mktemp("benchmark")
-    return measure(workdir, *PARTS), Path(workdir)
+    return measure(workdir, *PARTS, precisions=("float32",)), Path(workdir)
 
 
 @pytest.mark.slow
