@@ -4,9 +4,11 @@ A config file builds a `Config`, hands `to_config_dict(config)` to absl, and `re
 line made of it back into a checked `Config` (`codegraph_jax.core.settings`).
 """
 
+import math
 from dataclasses import dataclass, field
 
-from codegraph_jax.core.settings import SWITCH, at_least, choice, path_like, switch, within
+from codegraph_jax.core.files import CSV_FORMS
+from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, path_like, switch, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # what a config file needs besides
 
 
@@ -92,14 +94,10 @@ class BackboneConfig:
     scale: float = field(default=0.0, metadata=within(0.0, 4.0))
     """The scale at which photographs are tiled, as a share of their own size (of the median, where sizes differ); 0
     means their own, or less where the longer side would have more than 2016 pixels."""
-    overlap: float = field(default=0.25, metadata=within(0.0, 0.75))
-    """The share of a tile that its neighbour shows too, at least."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """The 0-based blocks whose outputs are the layers; empty means the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
-    position_offset: float = field(default=0.0, metadata=at_least(0))
-    """What is added to the grid before positions are interpolated; DINOv2's original code adds 0.1."""
     dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
     """The type of activations and products; accumulation and outputs are float32 either way."""
     batch_size: int = field(default=0, metadata=at_least(0))
@@ -178,36 +176,75 @@ class MetricsConfig:
     """How the area under the PRO curve is normalised: by 0.3, or by the range of the curve as MuSc's code does."""
 
 
+RULES = {"rate": within(1e-6, 0.5), "score": at_least(0), "share": within(0.0, 1.0)}
+"""What a rule of the threshold can name, and the limits of its number."""
+
+
+def read_rule(text: str) -> tuple[str, float]:
+    """What a rule names and its number: `share:10%` is `("share", 0.1)`.
+
+    Raises:
+        ValueError: it is no rule, or its number is out of range.
+    """
+    kind, colon, number = text.partition(":")
+    try:
+        value = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
+    except ValueError:
+        value = float("nan")
+    if kind not in RULES or not colon or math.isnan(value):
+        raise ValueError(f"{text!r} is no rule; write rate:1%, score:0.45 or share:10%")
+    low, high = RULES[kind]["low"], RULES[kind].get("high", float("inf"))
+    if not low <= value <= high:
+        raise ValueError(f"{value:g} is {'below' if value < low else 'above'} {low if value < low else high:g}")
+    return kind, value
+
+
+def read_bank_rule(text: str) -> None:
+    """Checks a rule for single photos.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text and read_rule(text)[0] == "share":
+        raise ValueError(f"{text!r} needs a set of photos; write rate:1% or score:0.45")
+
+
 @dataclass(frozen=True)
 class ThresholdConfig:
     """Which images are flagged; see `codegraph_jax.scoring.threshold`."""
 
-    false_alarm_rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
-    """Share of normal images that may be flagged by mistake."""
+    rule: str = field(default="rate:1%", metadata={"reads": read_rule})
+    """`rate:1%`: so many good parts are flagged by mistake; `score:0.45`: raw image scores from this value on are
+    flagged; `share:10%`: so many of the images are flagged, those with the highest raw scores."""
     at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
     """The largest share of the images that can be defective; 1: unknown. Knowing it decides where scores do not: good
     parts that vary a lot look like a set of which a part is defective."""
-    value: float = field(default=0.0, metadata=at_least(0))
-    """Flag raw image scores from this value on; 0: the threshold follows from the rate."""
-    share: float = field(default=0.0, metadata=within(0.0, 1.0))
-    """Flag this share of the images, the highest raw scores first; 0: the threshold follows from the rate."""
+
+    @property
+    def chosen(self) -> tuple[str, float]:
+        """What the rule names, `rate`, `score` or `share`, and its number.
+
+        Raises:
+            ConfigError: it is no rule.
+        """
+        try:
+            return read_rule(self.rule)
+        except ValueError as error:
+            raise ConfigError(f"config.threshold.rule: {error}") from None
 
 
 @dataclass(frozen=True)
 class BankThresholdConfig:
     """Takes the place of the threshold that the bank holds."""
 
-    false_alarm_rate: float = field(default=0.0, metadata=within(0.0, 0.5))
-    """Share of normal photos that may be flagged by mistake; 0: the bank's own threshold."""
-    value: float = field(default=0.0, metadata=at_least(0))
-    """Flag scores from this value on; 0: the bank's own threshold."""
+    rule: str = field(default="", metadata={"reads": read_bank_rule})
+    """`rate:1%`: so many good parts are flagged by mistake; `score:0.45`: scores from this value on are flagged; empty:
+    the bank's own threshold."""
 
     @property
     def given(self) -> ThresholdConfig | None:
         """The threshold that was asked for; None: the bank's own counts."""
-        if self.value:
-            return ThresholdConfig(value=self.value)
-        return ThresholdConfig(false_alarm_rate=self.false_alarm_rate) if self.false_alarm_rate else None
+        return ThresholdConfig(self.rule) if self.rule else None
 
 
 @dataclass(frozen=True)
@@ -222,13 +259,9 @@ class ReportConfig:
     """Whether a PNG mask of the flagged regions is written for each flagged image, at the image's own size."""
     coco: bool = False
     """Whether the flagged regions are also written as COCO's instance annotations, to coco.json."""
-    csv: str = field(default="plain", metadata=choice("plain", "excel"))
-    """How scores.csv and regions.csv are written: `plain` with commas between cells and points in numbers; `excel` as
-    Excel reads them where numbers have decimal commas, with semicolons between cells."""
-    csv_mark: bool = False
-    """Whether scores.csv and regions.csv begin with a byte order mark, by which Excel knows that names are in UTF-8."""
-    heatmap_size: int = field(default=1600, metadata=at_least(32))
-    """The longest side of the overlays in pixels, at most; smaller photographs keep their own size."""
+    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
+    """How scores.csv and regions.csv are written: `plain` with commas between cells; `excel` for Excel where numbers
+    have decimal commas, with semicolons between cells; `excel_english` for Excel where they have points."""
     maps: bool = True
     """Whether the anomaly maps are written as float16 to maps.npz."""
 

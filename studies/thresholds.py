@@ -153,7 +153,7 @@ def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.nd
     """Over sets of (scores, which are anomalous, the best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
-        flagged = calibrate(scores, ThresholdConfig(false_alarm_rate=rate)).flagged
+        flagged = calibrate(scores, ThresholdConfig(f"rate:{rate}")).flagged
         counts += [
             (flagged & anomalous).sum(), ((scores >= best) & anomalous).sum(), anomalous.sum(),
             (flagged & ~anomalous).sum(), (~anomalous).sum(),

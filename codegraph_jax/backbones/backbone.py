@@ -19,6 +19,7 @@ from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of, with_pre
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.frame import OVERLAP
 from codegraph_jax.data.value_range import given_range
 
 RANDOM_SEED = 0
@@ -70,19 +71,23 @@ def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, A
         "image_size": config.image_size,
         "blocks": list(backbone.blocks),
         "activation": config.activation,
-        "position_offset": config.position_offset,
+        "position_offset": backbone.model.position_offset,
     }
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
-        identity |= {"scale": config.scale, "overlap": config.overlap}
+        identity |= {"scale": config.scale, "overlap": OVERLAP}
     return identity
 
 
-def load_backbone(config: BackboneConfig) -> Backbone:
+def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backbone:
     """Checks the settings, and loads the weights onto the default device.
 
     `config.weights = "random"` draws the parameters (seed 0) instead: for tests and timing, where no feature counts.
+
+    Args:
+        config: preset, weights, blocks, activation and type.
+        position_offset: what is added to the grid before positions are interpolated; DINOv2's original code adds 0.1.
 
     Raises:
         ConfigError: a field has a value that cannot work; weights that cannot be found or do not fit are reported as
@@ -112,7 +117,7 @@ def load_backbone(config: BackboneConfig) -> Backbone:
         raise ConfigError(f"config.backbone.weights: {error}") from error
     dtype = jnp.dtype(config.dtype)
     model = VisionTransformer(
-        architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), config.position_offset
+        architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
     )
     return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
 
@@ -164,7 +169,6 @@ def _loaded_with(backbone: Backbone) -> dict[str, Any]:
         "blocks": backbone.blocks,
         "dtype": jnp.dtype(model.dtype).name,
         "activation": "checkpoint" if own == backbone.preset.architecture.activation else own,
-        "position_offset": model.position_offset,
     }
 
 

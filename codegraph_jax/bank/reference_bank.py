@@ -36,6 +36,7 @@ from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
@@ -349,11 +350,19 @@ class ReferenceBank(StoredBank):
         )
 
     def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
-        """The bank with another threshold, given by a value or a false-alarm rate; None: unchanged."""
+        """The bank with a threshold that was given: a score, or a rate of false alarms; None: its own.
+
+        Raises:
+            ConfigError: the rule is none for single photos.
+        """
         if config is None:
             return self
-        value = config.value or self.calibration.normal_scores.quantile(config.false_alarm_rate)
-        return replace(self, calibration=self.calibration.moved(value, "given" if config.value else "rate"))
+        kind, value = config.chosen
+        if kind == "share":
+            raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
+        if kind == "rate":
+            value = self.calibration.normal_scores.quantile(value)
+        return replace(self, calibration=self.calibration.moved(value, "given" if kind == "score" else "rate"))
 
     @property
     def answered(self) -> dict[str, bool]:

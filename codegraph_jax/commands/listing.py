@@ -24,18 +24,19 @@ def flags_text(config: str) -> str:
     rows = [(f"--{OUT} DIR", OUT_SAYS)]
     for name, short in SHORT.items():
         if path := next((path for path in short.fields if path in settings), ""):
-            rows.append((f"--{name} {short.value}", f"{short.says}{_default(values, path)}"))
+            rows.append((f"--{name} {short.value}", f"{short.says}{_default(values, path, short.rule)}"))
     if task in ("detect", "inspect"):
         rows.append(("--exit-code", "exit status 1 if anything is flagged"))
     width = max(len(flag) for flag, _ in rows)
     return "\n".join(f"  {flag:<{width}}  {says}" for flag, says in rows)
 
 
-def _default(values: Any, path: str) -> str:
-    """The value in a config, in brackets; empty if there is none."""
+def _default(values: Any, path: str, rule: str) -> str:
+    """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
     value = _value(values, path)
-    if path == "threshold.false_alarm_rate":
-        return f" ({100 * value:g}%)"
+    if rule:
+        kind, _, value = value.partition(":")
+        value = value if kind == rule else ""
     return f" ({value})" if value else ""
 
 

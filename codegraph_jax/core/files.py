@@ -46,8 +46,7 @@ def write_csv(
     path: str | os.PathLike[str],
     rows: Iterable[Mapping[str, object]],
     columns: Sequence[str],
-    mark: bool = False,
-    excel: bool = False,
+    form: str = "plain",
 ) -> None:
     """Writes a CSV file with a header; None is an empty cell, and file names that are not UTF-8 keep their bytes.
 
@@ -55,18 +54,16 @@ def write_csv(
         path: the file.
         rows: cells by column.
         columns: columns of the file, in order.
-        mark: whether the file begins with a byte order mark.
-        excel: whether to write for an Excel with decimal commas, as in most of Europe: semicolons between cells,
-            decimal commas in floats (not in text that looks like a number), and a byte order mark.
+        form: one of `CSV_FORMS`.
     """
-    encoding = "utf-8-sig" if mark or excel else "utf-8"
-    if excel:
-        rows = ({column: _with_comma(value) for column, value in row.items()} for row in rows)
+    encoding = "utf-8" if form == "plain" else "utf-8-sig"
+    if form == "excel":
+        rows = (with_commas(row) for row in rows)
     with (
         whole_file(path) as name,
         Path(name).open("w", newline="", encoding=encoding, errors="surrogateescape") as stream,
     ):
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", delimiter=";" if excel else ",")
+        writer = csv.DictWriter(stream, columns, extrasaction="ignore", delimiter=delimiter(form))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -75,8 +72,23 @@ class Rounded(str):
     """A number as text with a fixed number of decimals."""
 
 
-def _with_comma(value: object) -> object:
-    return str(value).replace(".", ",") if isinstance(value, float | Rounded) else value
+CSV_FORMS = ("plain", "excel", "excel_english")
+"""Commas between cells and points in numbers; as Excel opens files where numbers have decimal commas, with semicolons
+between cells; and as English Excel does, the first form. Both forms for Excel begin with a byte order mark, by which it
+knows UTF-8."""
+
+
+def delimiter(form: str) -> str:
+    """What stands between the cells."""
+    return ";" if form == "excel" else ","
+
+
+def with_commas(row: Mapping[str, object]) -> dict[str, object]:
+    """The cells with decimal commas. Numbers are floats; a text that looks like one stays."""
+    return {
+        column: str(value).replace(".", ",") if isinstance(value, float | Rounded) else value
+        for column, value in row.items()
+    }
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -61,7 +61,7 @@ class Setting:
     """One setting of a config.
 
     Attributes:
-        path: dotted path below the config, such as `threshold.value`.
+        path: dotted path below the config, such as `threshold.rule`.
         hint: the annotated type.
         limits: the metadata of the field.
         owner: the dataclass that defines the field.
@@ -126,7 +126,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; its fields may be dataclasses.
+        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field may hold `choices`, `low`, `high`, and
+            `reads`, which raises a ValueError for texts that it cannot read.
         values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 
@@ -135,13 +136,12 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
 
     Examples:
         >>> from codegraph_jax.config import Config
-        >>> read_config(Config, {"threshold": {"false_alarm_rate": 0.05}}).threshold.false_alarm_rate
-        0.05
-        >>> read_config(Config, {"threshold": {"false_alarm_rte": 0.05}})
+        >>> read_config(Config, {"threshold": {"rule": "rate:5%"}}).threshold.rule
+        'rate:5%'
+        >>> read_config(Config, {"threshold": {"rul": "rate:5%"}})
         Traceback (most recent call last):
             ...
-        codegraph_jax.core.settings.ConfigError: config.threshold.false_alarm_rte: unknown field; did you mean \
-'false_alarm_rate'?
+        codegraph_jax.core.settings.ConfigError: config.threshold.rul: unknown field; did you mean 'rule'?
     """
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -201,6 +201,11 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
 
 
 def _check(value: Any, limits: Mapping[str, Any], path: str) -> None:
+    if "reads" in limits:
+        try:
+            limits["reads"](value)
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from None
     if limits.get("some") and not value:
         raise ConfigError(f"{path}: is empty; give at least one number")
     for element in value if isinstance(value, tuple) else (value,):

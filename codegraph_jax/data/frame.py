@@ -189,6 +189,8 @@ LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
 """Thresholds of `auto`: the aspect ratio, reached by a quarter of the photos, at which a square distorts too much; the
 size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
 (benchmarks/log/accuracy.md, "Large photographs")."""
+OVERLAP = 0.25
+"""Share of a tile that its neighbour shows too. [ours: no patch is near the edges of all tiles that show it]"""
 SMALLER = 0.8
 """Factor between the scales that are tried."""
 

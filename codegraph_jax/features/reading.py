@@ -8,7 +8,7 @@ from codegraph_jax.config import Config, DataConfig
 from codegraph_jax.core.progress import bar
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.contents import require_contents
-from codegraph_jax.data.frame import Frame, choose_frame
+from codegraph_jax.data.frame import OVERLAP, Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
 from codegraph_jax.data.measuring import summaries
 from codegraph_jax.data.roi import Inspected, where_data
@@ -43,7 +43,7 @@ def frame_for(
     with ThreadPoolExecutor(decoding_threads(config.data.workers)) as pool:
         found = gather(list(pool.map(size_of, images[share(len(images))])))
     sizes = [(width, height) for part in found for width, height in filter(None, part)]
-    how = settings.image_size, patch, settings.scale, settings.overlap
+    how = settings.image_size, patch, settings.scale, OVERLAP
     if settings.fit != "auto":
         return Frame.of(settings.fit, sizes, *how)
     frame, reason = choose_frame(sizes, *how, affordable)

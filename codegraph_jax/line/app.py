@@ -196,7 +196,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
     @app.get("/parts.csv", responses=refusals | {200: {"content": {"text/csv": {}}}}, response_class=StreamingResponse)
     def table() -> Response:
         """All parts as CSV."""
-        return StreamingResponse(ledger.csv(settings.csv_mark), media_type="text/csv; charset=utf-8")
+        return StreamingResponse(ledger.csv(settings.csv), media_type="text/csv; charset=utf-8")
 
     @app.get("/parts/{part}", response_model=PartOut | VerdictOut, responses=refusals | missing)
     def one(part: int, fields: Fields = "all") -> PartOut | VerdictOut:

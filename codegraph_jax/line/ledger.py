@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.files import delimiter, whole_file, with_commas
 from codegraph_jax.core.names import table_cell
 from codegraph_jax.line.part import Alarm, Part, now
 
@@ -382,23 +382,24 @@ class Ledger:
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
-    def csv(self, mark: bool = False) -> Iterator[str]:
+    def csv(self, form: str = "plain") -> Iterator[str]:
         """All parts as CSV, in pieces.
 
         Args:
-            mark: whether to begin with a byte order mark.
+            form: one of `core.files.CSV_FORMS`.
         """
         last = 0
         stream = io.StringIO()
-        stream.write("\ufeff" if mark else "")
-        writer = csv.DictWriter(stream, COLUMNS)
+        stream.write("" if form == "plain" else "\ufeff")
+        writer = csv.DictWriter(stream, COLUMNS, delimiter=delimiter(form))
         writer.writeheader()
         while True:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
                 texts = {name: _text(row[name]) for name in ("key", "name", "path", "reason")}
                 texts["shows"] = "; ".join(_json(row["shows"]))
-                writer.writerow(dict(row) | {name: table_cell(text) for name, text in texts.items()})
+                cells = dict(row) | {name: table_cell(text) for name, text in texts.items()}
+                writer.writerow(with_commas(cells) if form == "excel" else cells)
             yield stream.getvalue()
             stream.seek(0)
             stream.truncate()
@@ -406,10 +407,10 @@ class Ledger:
                 return
             last = rows[-1]["id"]
 
-    def export(self, path: str | Path, mark: bool = False) -> None:
-        """Writes `csv` to a file."""
+    def export(self, path: str | Path, form: str = "plain") -> None:
+        """Writes `csv` to a file; `form` as there."""
         with whole_file(path) as name, Path(name).open("w", encoding="utf-8", newline="", errors="replace") as stream:
-            stream.writelines(self.csv(mark))
+            stream.writelines(self.csv(form))
 
     def check(self) -> None:
         """Tests whether the ledger can be written; errors as for `record`."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from codegraph_jax.config import BankThresholdConfig, SavedBackboneConfig, SavedBankConfig
+from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import at_least, choice, path_like, within
 
 
@@ -56,8 +57,8 @@ class WebSettings:
     """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
     timeout: float = field(default=30.0, metadata=at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
-    csv_mark: bool = False
-    """Whether /parts.csv begins with a byte order mark, which Excel needs to read names as UTF-8."""
+    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
+    """The form of /parts.csv; see `ReportConfig.csv`."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
     """Which of the photos that were sent stay on disk; `flagged` also keeps the tenth of normal parts with the highest
     scores, which a contact sheet of a recurring defect may show."""
@@ -94,5 +95,5 @@ class PartsConfig:
     """The task that this config is for."""
     line: str = field(default="", metadata=path_like())
     """The workdir of the line."""
-    csv_mark: bool = False
-    """Whether parts.csv begins with a byte order mark, which Excel needs to read names as UTF-8."""
+    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
+    """The form of parts.csv; see `ReportConfig.csv`."""

@@ -27,6 +27,8 @@ PICTURE_BYTES = 32_000_000
 BYTES_PER_PIXEL = 0.3
 """Of a JPEG of a textured part at this quality, in base64."""
 QUALITY = 75
+HEATMAP_SIDE = 1600
+"""Longest side of a heat map in pixels; smaller photographs keep their own size."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def find_regions(
 
 
 def make_pictures(
-    records: Sequence[Record], workdir: Path, scale: Scale, largest: int, workers: int, advance: Progress
+    records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
 ) -> list[Picture]:
     """Writes heat maps and masks, and returns what the report and the contact sheets show, in the order of `records`.
 
@@ -99,14 +101,13 @@ def make_pictures(
         records: all images of the run.
         workdir: where the files that the records name are written.
         scale: of the heat maps.
-        largest: longest side of a heat map in pixels.
         workers: threads.
         advance: called with the number of images just done.
     """
     side = picture_side(len(records))
 
     def work(record: Record) -> Picture:
-        return _make_picture(record, workdir, scale, largest, side)
+        return _make_picture(record, workdir, scale, side)
 
     pictures = []
     with ThreadPoolExecutor(workers) as pool:
@@ -116,7 +117,7 @@ def make_pictures(
     return pictures
 
 
-def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, side: int) -> Picture:
+def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Picture:
     outcome, result, i = record.outcome, record.outcome.result, record.index
     image = load_image(source_of(outcome.samples[i]), result.value_range)
     own_width, own_height = full_size(image)
@@ -125,7 +126,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, largest: int, sid
     content = result.placement.content(i)
     patch_scores = content.cut(result.patch_scores[i])
     if record.heatmap:
-        width, height = fit(own_width, own_height, min(longest, largest))
+        width, height = fit(own_width, own_height, min(longest, HEATMAP_SIDE))
         picture = overlay(image, scale.strength(stretch(patch_scores, width, height)))
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []

@@ -147,11 +147,11 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
     ]
 
 
-def write_regions(workdir: Path, rows: Sequence[dict[str, Any]], mark: bool = False, excel: bool = False) -> None:
-    """Writes regions.json and regions.csv, the latter as `core.files.write_csv` is told."""
+def write_regions(workdir: Path, rows: Sequence[dict[str, Any]], form: str = "plain") -> None:
+    """Writes regions.json and regions.csv, the latter in one of `core.files.CSV_FORMS`."""
     write_json(workdir / "regions.json", rows)
     cells = ({**row, **dict(zip(("left", "top", "right", "bottom"), row["box"]))} for row in rows)
-    write_csv(workdir / "regions.csv", cells, COLUMNS, mark, excel)
+    write_csv(workdir / "regions.csv", cells, COLUMNS, form)
 
 
 def coco(images: Iterable[tuple[str, tuple[int, int], Sequence[Region]]]) -> dict[str, Any]:

@@ -74,8 +74,7 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        form = config.report.csv_mark, config.report.csv == "excel"
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, *form)
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
@@ -93,9 +92,7 @@ def write_results(
         judged = [result.placement.judged_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
-            pictures = make_pictures(
-                records, workdir, scale, config.report.heatmap_size, decoding_threads(config.data.workers), advance
-            )
+            pictures = make_pictures(records, workdir, scale, decoding_threads(config.data.workers), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
@@ -126,7 +123,7 @@ def _write_regions(
         for record, picture, size in zip(records, pictures, sizes)
         for row in rows_of(record.path, record.category, size, picture.regions)
     ]
-    write_regions(workdir, rows, config.report.csv_mark, config.report.csv == "excel")
+    write_regions(workdir, rows, config.report.csv)
     if config.report.coco:
         images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
         write_json(workdir / COCO, coco(images))

@@ -138,7 +138,7 @@ def calibrate(
 
     Args:
         scores_raw: greatest value of each anomaly map, before re-scoring.
-        config: the false-alarm rate, or what overrides it, and how many images can be defective.
+        config: the rule, and how many images can be defective.
         proven: members of a recurring defect: nothing is learnt from their scores.
 
     Raises:
@@ -150,13 +150,14 @@ def calibrate(
     explained = explain_scores(taught, config.at_most)
     law = explained.law
     rule = "rate"
-    if config.value > 0:
-        threshold, rule = config.value, "given"
-    elif config.share > 0:
-        count = int(round(config.share * len(scores)))
+    kind, value = config.chosen
+    if kind == "score":
+        threshold, rule = value, "given"
+    elif kind == "share":
+        count = int(round(value * len(scores)))
         threshold, rule = (float(np.sort(scores)[-count]) if count else np.inf), "share"
     else:
-        threshold = law.quantile(config.false_alarm_rate)
+        threshold = law.quantile(value)
     calibration = Calibration(
         threshold=float(threshold),
         patch_threshold=float(min(law.quantile(REGION_P_VALUE), threshold)),

@@ -55,6 +55,5 @@ def substitute(config: Config) -> Config:
         size = max(size // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
         config.backbone, name=preset.name, fallback="", blocks=(), image_size=size, activation="checkpoint",
-        position_offset=0.0,
     )  # fmt: skip
     return replace(config, backbone=backbone)

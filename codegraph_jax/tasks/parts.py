@@ -32,7 +32,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         with locked(out), written_to(out):
             require_own(out, [TABLE])
             note_written(out, [TABLE])
-            ledger.export(out / TABLE, config.csv_mark)
+            ledger.export(out / TABLE, config.csv)
         counts = ledger.count()
     finally:
         ledger.close()

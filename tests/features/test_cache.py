@@ -122,7 +122,9 @@ def test_other_settings_find_nothing(tmp_path, backbone, images):
     (key,) = work(backbone, images[:1], tmp_path).keys
     assert FeatureCache(str(tmp_path), backbone, FRAME).read(key) is not None
     assert FeatureCache(str(tmp_path), backbone, Frame.squeezed(SIZE + 14, 14)).read(key) is None
-    changes = ({"position_offset": 0.1}, {"activation": "quick_gelu"}, {"dtype": "bfloat16"})
+    moved = load_backbone(BACKBONE, position_offset=0.1)
+    assert FeatureCache(str(tmp_path), moved, FRAME).read(key) is None
+    changes = ({"activation": "quick_gelu"}, {"dtype": "bfloat16"})
     for changed in ({"name": "dinov2-small-registers"}, *changes):
         other = load_backbone(dataclasses.replace(BACKBONE, **changed))
         assert FeatureCache(str(tmp_path), other, FRAME).read(key) is None, changed

@@ -148,7 +148,7 @@ def test_heads_listing_and_umlauts(client, photographs):
 
 
 def test_a_table_without_formulas(inspector, photographs):
-    with client_of(inspector, csv_mark=True) as client:
+    with client_of(inspector, csv="excel_english") as client:
         for name in ("=cmd()", "+1", "-1", "@x", "plain", "a\u202egnp.exe"):
             client.post("/parts", params={"name": name}, content=photographs[0].read_bytes())
         text = client.get("/parts.csv").text

@@ -722,7 +722,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = dataclasses.replace(small, samples=samples, result=result)
     config = ReportConfig(heatmaps=False, masks=False)
     (picture, *_) = make_pictures(
-        make_records([small], config), root, Scale(0.0, 1.0), largest=64, workers=1, advance=lambda _: None
+        make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None
     )
     records = make_records([outcome], config)
     write_page(root / "report.html", [outcome], records, [picture] * count, [], {}, MANIFEST, "nowhere", True)

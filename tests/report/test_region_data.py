@@ -144,7 +144,7 @@ def whole_run(tmp_path_factory):
     config = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=10, size=84, recurring=(0.4,))),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=84, blocks=(1,)),
-        threshold=ThresholdConfig(share=0.5),
+        threshold=ThresholdConfig("share:50%"),
     )
     home = tmp_path_factory.mktemp("job")
     job.run(to_config_dict(config), str(home))

@@ -172,7 +172,7 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
 def test_other_settings_and_other_images_start_anew(
     config, half_done, photographs, tmp_path, monkeypatch, backbone_runs, caplog
 ):
-    other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, position_offset=0.1))
+    other = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, activation="quick_gelu"))
     run(other, half_done)
     assert "settings or photos have changed" in caplog.text
     assert sum(backbone_runs) >= sum(CATEGORIES.values())
@@ -194,7 +194,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     assert "0.0 GiB kept in the workdir" in capsys.readouterr().out
     assert state_files(tmp_path / "run"), "they stay when the run is finished"
     backbone_runs.clear()
-    changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig(share=0.2)}
+    changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig("share:20%")}
     run(dataclasses.replace(keep, **changed), tmp_path / "run")
     assert not backbone_runs
     assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out

@@ -49,14 +49,14 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     photographs(tmp_path / "bolts", n=8)
     photographs(tmp_path / "nuts", n=5)
     work = tmp_path / "work"
-    run(config(tmp_path / "bolts", threshold=ThresholdConfig(share=0.5)), work)
+    run(config(tmp_path / "bolts", threshold=ThresholdConfig("share:50%")), work)
     assert len(files(work / "masks")) == 4
     (work / "masks" / "mine.png").write_bytes(b"my own")
-    run(config(tmp_path / "bolts", threshold=ThresholdConfig(share=0.25)), work)
+    run(config(tmp_path / "bolts", threshold=ThresholdConfig("share:25%")), work)
     assert len(files(work / "masks")) == 2 + 1, "parts would be rejected by the masks of another threshold"
 
     off = ReportConfig(page=False, maps=False)
-    run(config(tmp_path / "nuts", threshold=ThresholdConfig(share=0.2), report=off), work)
+    run(config(tmp_path / "nuts", threshold=ThresholdConfig("share:20%"), report=off), work)
     (kept,) = (work / "earlier").iterdir()
     assert f"the report of {tmp_path / 'bolts'}, of " in (said := capsys.readouterr().out)
     assert f"was moved to {kept}" in said and said.count("was moved to") == 1, (
@@ -127,7 +127,7 @@ def test_folders_as_labels_make_the_table(tmp_path, capsys):
 
 def test_a_table_for_excel_has_its_mark(tmp_path):
     photographs(tmp_path / "photos", n=3)
-    run(config(tmp_path / "photos", report=ReportConfig(csv_mark=True)), tmp_path / "work")
+    run(config(tmp_path / "photos", report=ReportConfig(csv="excel_english")), tmp_path / "work")
     text = (tmp_path / "work" / "scores.csv").read_bytes()
     assert text.startswith(b"\xef\xbb\xbfpath,")
     assert [row["rank"] for row in csv.DictReader((tmp_path / "work" / "scores.csv").open(encoding="utf-8-sig"))]

@@ -27,6 +27,7 @@ from codegraph_jax.data import images
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.synthetic import DrawnSetError, write_set
+from codegraph_jax.report import pictures
 from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
@@ -74,9 +75,10 @@ def test_plates_are_drawn_alike_and_their_masks_are_exact():
         list(draw_plates(4, 320, 120, sizes=(20, 60)))
 
 
-def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_path):
-    report = ReportConfig(heatmap_size=200, coco=True)
-    outcome = run(config(plates, threshold=ThresholdConfig(share=0.3), report=report), tmp_path)
+def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "HEATMAP_SIDE", 200)
+    report = ReportConfig(coco=True)
+    outcome = run(config(plates, threshold=ThresholdConfig("share:30%"), report=report), tmp_path)
     assert outcome.result.patch_scores.shape[1:] == (9, 23)
     with np.load(tmp_path / "maps.npz") as maps:
         assert maps["plate"].shape == (10, 126, 322)
@@ -111,7 +113,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     roi[40:] = 255
     Image.fromarray(roi).save(tmp_path / "roi.png")
     bank = tmp_path / "bank.safetensors"
-    data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig(share=1.0)
+    data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
     run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), 8)), tmp_path / "work")
     judged = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=DataConfig(layout="mvtec", root=str(plates)),
@@ -186,7 +188,7 @@ def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkey
             small, exif[0x0112] = small.transpose(Image.Transpose.ROTATE_90), 6
         small.save(tmp_path / f"{i}.jpg", exif=exif)
     settings = Config(data=DataConfig(root=str(tmp_path)), backbone=dataclasses.replace(NETWORK, fit="pad"))
-    settings = dataclasses.replace(settings, threshold=ThresholdConfig(share=1.0))
+    settings = dataclasses.replace(settings, threshold=ThresholdConfig("share:100%"))
     result = run(settings, tmp_path / "work").result
     assert result.placement.sizes.tolist() == [[600, 400]] * 4, "the size of the file, upright"
     assert images.load_image(tmp_path / "3.jpg").size < (600, 400), "decoded smaller"

@@ -44,7 +44,7 @@ def test_the_rate_that_is_asked_for_is_the_rate_that_comes():
     rng = np.random.default_rng(2)
     scores = stats.gumbel_r.rvs(0.3, 0.02, 4000, random_state=rng)
     for rate in (0.2, 0.05, 0.01):
-        found = calibrate(scores, ThresholdConfig(false_alarm_rate=rate))
+        found = calibrate(scores, ThresholdConfig(f"rate:{rate}"))
         assert found.expected_rate == pytest.approx(rate)
         assert found.flagged.mean() == pytest.approx(rate, rel=0.3)
 
@@ -110,7 +110,7 @@ def test_many_flagged_photos_raise_a_question(good, bad, said):
     assert "threshold.at_most" in doubt or not said
     # who has said how many there can be is not asked again, nor who gives the threshold
     assert not calibrate(scores, ThresholdConfig(at_most=0.5)).doubt
-    assert not calibrate(scores, ThresholdConfig(value=0.5)).doubt
+    assert not calibrate(scores, ThresholdConfig("score:0.5")).doubt
 
 
 def test_scores_that_do_not_separate_are_said_to():
@@ -135,8 +135,8 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
     assert calibrate(scores, ThresholdConfig(), proven).of(scores[:3]).flagged.sum() == 0
     # somebody who gives the threshold means it
-    assert not calibrate(scores, ThresholdConfig(value=0.5), proven).flagged[60:76].any()
-    assert calibrate(scores, ThresholdConfig(share=0.1), proven).flagged.sum() == 8
+    assert not calibrate(scores, ThresholdConfig("score:0.5"), proven).flagged[60:76].any()
+    assert calibrate(scores, ThresholdConfig("share:10%"), proven).flagged.sum() == 8
 
 
 def test_where_all_are_members_they_are_what_there_is():
@@ -149,7 +149,7 @@ def test_where_all_are_members_they_are_what_there_is():
 def test_few_images_say_that_the_threshold_is_rough(n, rough):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
     assert calibrate(scores, ThresholdConfig()).rough is rough
-    assert not calibrate(scores, ThresholdConfig(value=0.4)).rough
+    assert not calibrate(scores, ThresholdConfig("score:0.4")).rough
 
 
 @given(st.integers(2, 60), st.floats(1e-3, 1.9), st.integers(0, 10**6))
@@ -172,7 +172,7 @@ def test_equal_scores_flag_nothing():
 
 def test_a_given_threshold_overrides():
     scores = np.linspace(0.1, 0.5, 41)
-    found = calibrate(scores, ThresholdConfig(value=0.4))
+    found = calibrate(scores, ThresholdConfig("score:0.4"))
     assert found.rule == "given" and found.threshold == 0.4
     assert (found.flagged == (scores >= 0.4)).all()
     assert found.expected_rate == pytest.approx(float(found.normal_scores.p_values(np.array([0.4]))[0]))
@@ -181,6 +181,6 @@ def test_a_given_threshold_overrides():
 @pytest.mark.parametrize(("share", "count"), [(0.1, 4), (1.0, 40), (0.001, 0)])
 def test_a_given_share_overrides(share, count):
     scores = np.random.default_rng(6).random(40)
-    found = calibrate(scores, ThresholdConfig(share=share))
+    found = calibrate(scores, ThresholdConfig(f"share:{share}"))
     assert found.rule == "share" and found.flagged.sum() == count
     assert set(np.flatnonzero(found.flagged)) == set(np.argsort(-scores)[:count])
