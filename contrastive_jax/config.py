@@ -73,10 +73,6 @@ class ExposureConfig:
     """The weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=within(0, 1))
     """The share of the run during which alpha is 0."""
-    normal_rotations: tuple[int, ...] = field(default=(0, 90), metadata=choice(0, 90, 180, 270))
-    """The degrees by which normal views are turned in the mode `self_oecl`, each its own instance."""
-    oe_rotations: tuple[int, ...] = field(default=(180, 270), metadata=choice(0, 90, 180, 270))
-    """The degrees that make a normal view an OE view in the mode `self_oecl`."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +81,6 @@ class AugmentConfig:
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
     """The range of the share of the area that RandomResizedCrop keeps."""
-    flip: float = field(default=0.5, metadata=within(0, 1))
-    """The probability of a horizontal flip."""
-    jitter: tuple[float, ...] = field(default=(0.4, 0.4, 0.4, 0.1), metadata=within(0, 1))
-    """The strengths of ColorJitter: brightness, contrast, saturation, hue (hue at most 0.5)."""
-    jitter_probability: float = field(default=0.8, metadata=within(0, 1))
-    """The probability that an image is jittered."""
-    grayscale: float = field(default=0.2, metadata=within(0, 1))
-    """The probability that an image loses its colour."""
     mean: tuple[float, ...] = (125.3 / 255, 123.0 / 255, 113.9 / 255)
     """The means of the channels in [0, 1], subtracted after the augmentation."""
     std: tuple[float, ...] = (63.0 / 255, 62.1 / 255, 66.7 / 255)
@@ -126,12 +114,8 @@ class TrainConfig:
     """How many normal images a step has over all devices; as many OE images join them where the mode uses OE."""
     temperature: float = field(default=0.5, metadata=at_least(1e-3))
     """The temperature of NT-Xent."""
-    optimizer: str = field(default="sgd", metadata=choice("sgd", "lars"))
-    """The optimiser. The released LARS never rescales, so `sgd` is what the paper ran."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))
     """The learning rate of the first step; it falls to 0 along a cosine."""
-    momentum: float = field(default=0.9, metadata=within(0, 1))
-    """The momentum of the optimiser."""
     weight_decay: float = field(default=5e-4, metadata=at_least(0))
     """The weight decay, which is added to the gradient of every parameter."""
     steps_per_call: int = field(default=0, metadata=at_least(0))
@@ -235,7 +219,6 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
     config = read_config(OeclConfig, values)
     lengths = {
         "augment.crop_scale": (config.augment.crop_scale, 2),
-        "augment.jitter": (config.augment.jitter, 4),
         "augment.mean": (config.augment.mean, 3),
         "augment.std": (config.augment.std, 3),
     }
@@ -245,8 +228,6 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
     low, high = config.augment.crop_scale
     if not 0 < low <= high:
         raise ConfigError(f"config.augment.crop_scale: expected 0 < low <= high, got {config.augment.crop_scale!r}")
-    if config.augment.jitter[3] > 0.5:
-        raise ConfigError(f"config.augment.jitter[3]: hue is at most 0.5, got {config.augment.jitter[3]!r}")
     if min(config.augment.std) <= 0:
         raise ConfigError(f"config.augment.std: must be above 0, got {config.augment.std!r}")
     if config.data.image_size > config.data.stored_size:
@@ -254,14 +235,7 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
             f"config.data.image_size: {config.data.image_size} is above data.stored_size {config.data.stored_size}; "
             "images would only be blown up"
         )
-    turns, objective = config.oe.normal_rotations + config.oe.oe_rotations, OBJECTIVES[config.train.mode]
-    if objective.exposure == "turned" and (
-        len(set(turns)) != len(turns) or not config.oe.normal_rotations or not config.oe.oe_rotations
-    ):
-        raise ConfigError(
-            "config.oe.oe_rotations: normal and OE rotations must be distinct and neither empty, got "
-            f"{config.oe.normal_rotations} and {config.oe.oe_rotations}"
-        )
+    objective = OBJECTIVES[config.train.mode]
     if not config.data.train:
         raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
     if (config.data.protocol == "multimodal" and config.data.test != "none") != bool(config.evaluation.ood):

@@ -20,6 +20,7 @@ from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.core.written import note_written
 from codegraph_jax.distributed.processes import agree, gather, held, is_first, together, wait
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.data.sources import RunData, describe, read_run_data
@@ -265,9 +266,9 @@ class _History:
             return {}
         # the first epoch holds the compilation
         seconds = float(np.median(self._seconds[1:]))
-        model, oe = self._config.model, self._config.oe
+        model = self._config.model
         objective = OBJECTIVES[self._config.train.mode]
-        instances = objective.instances(len(oe.normal_rotations), len(oe.oe_rotations))
+        instances = objective.instances(len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations))
         passes = self._steps * self._config.train.batch_size * 2 * instances
         # the backward pass costs twice the forward pass
         flops = 3 * passes * forward_flops(model, self._config.data.image_size) / seconds

@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Int
 
 from contrastive_jax.config import TrainConfig
+from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.network.resnet import ContrastiveResNet
 
 
@@ -29,18 +30,19 @@ class TrainState:
     opt_state: Any
 
 
-def build_optimizer(config: TrainConfig, total_steps: int) -> optax.GradientTransformation:
-    """SGD with momentum, or LARS; the weight decay joins the gradient, the learning rate falls along a cosine to 0.
+def build_optimizer(
+    config: TrainConfig, total_steps: int, momentum: float = CONSTANTS.momentum
+) -> optax.GradientTransformation:
+    """SGD with momentum; the weight decay joins the gradient, the learning rate falls along a cosine to 0.
 
     The released code decays every parameter, BatchNorm's and biases included, and takes its learning rate from the
-    fraction of the run that has passed; there is no warm-up.
+    fraction of the run that has passed; there is no warm-up. Its LARS
+    never rescales a step, so SGD is what the paper ran.
     """
     schedule = optax.cosine_decay_schedule(config.learning_rate, total_steps)
-    if config.optimizer == "lars":
-        return optax.lars(schedule, weight_decay=config.weight_decay, momentum=config.momentum)
     return optax.chain(
         optax.add_decayed_weights(config.weight_decay),
-        optax.sgd(schedule, momentum=config.momentum or None),
+        optax.sgd(schedule, momentum=momentum or None),
     )
 
 

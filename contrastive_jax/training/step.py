@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8, UInt32
 
 from contrastive_jax import losses
 from contrastive_jax.config import OeclConfig
+from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.training.state import TrainState
@@ -86,7 +87,7 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
         def turned(angles: tuple[int, ...]) -> list[Array]:
             return [jnp.concatenate([turn(view, angle) for angle in angles]) for view in normal]
 
-        return turned(config.oe.normal_rotations), turned(config.oe.oe_rotations)
+        return turned(CONSTANTS.normal_rotations), turned(CONSTANTS.oe_rotations)
     return normal, two_views(batch["oe"], for_oe) if exposure else []
 
 
@@ -155,7 +156,7 @@ def train_step(
     if valid is not None:
         turns, oe_turns = 1, 1
         if OBJECTIVES[config.train.mode].exposure == "turned":
-            turns, oe_turns = len(config.oe.normal_rotations), len(config.oe.oe_rotations)
+            turns, oe_turns = len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations)
         instance_valid, oe_valid = jnp.tile(valid, turns), jnp.tile(valid, oe_turns)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from contrastive_jax.config import AugmentConfig
+from contrastive_jax.constants import CONSTANTS, MethodConstants
 from contrastive_jax.views.color import random_grayscale, random_jitter
 
 RATIO = (3 / 4, 4 / 3)
@@ -64,15 +65,19 @@ def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) ->
 
 
 def augment(
-    key: Array, image: UInt8[Array, "h w 3"], config: AugmentConfig, size: int
+    key: Array,
+    image: UInt8[Array, "h w 3"],
+    config: AugmentConfig,
+    size: int,
+    constants: MethodConstants = CONSTANTS,
 ) -> Float[Array, "{size} {size} 3"]:
     """One random view of a stored image, in [0, 1]."""
     for_box, for_flip, for_jitter, for_gray = jax.random.split(key, 4)
     view = image.astype(jnp.float32) / 255
     view = crop_resize(view, random_box(for_box, image.shape[0], image.shape[1], config.crop_scale), size)
-    view = jnp.where(jax.random.bernoulli(for_flip, config.flip), view[:, ::-1], view)
-    view = random_jitter(for_jitter, view, config.jitter, config.jitter_probability)
-    return random_grayscale(for_gray, view, config.grayscale)
+    view = jnp.where(jax.random.bernoulli(for_flip, constants.flip), view[:, ::-1], view)
+    view = random_jitter(for_jitter, view, constants.jitter, constants.jitter_probability)
+    return random_grayscale(for_gray, view, constants.grayscale)
 
 
 def normalise(images: Float[Array, "*n 3"], config: AugmentConfig) -> Float[Array, "*n 3"]:
