@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.backbones import PRESETS, Backbone, load_backbone
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.timing import interleaved

@@ -12,7 +12,8 @@ import jax
 from benchmarks import backbone, end_to_end, inspect, kernel, residency, scaling, training
 from benchmarks.measurements import Measurement, measurement, table
 from benchmarks.peaks import copy_peak, product_peak
-from benchmarks.settings import SIZES, BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import SIZES, Sizes
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import read_config

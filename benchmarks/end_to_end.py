@@ -7,7 +7,8 @@ from time import perf_counter, process_time
 from typing import Any
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.core.timing import Timing

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from benchmarks import exact
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import large_product
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.config import ScoringConfig, SimilarityConfig
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import box_sum, normalise

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.measurements import Measurement, measurement
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.config import ConsistencyConfig, SimilarityConfig
 from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.stages import find_consistent

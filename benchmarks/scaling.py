@@ -9,7 +9,8 @@ import numpy as np
 from benchmarks.kernel import as_kept, draw_tokens
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
-from benchmarks.settings import BenchmarkConfig, Sizes
+from benchmarks.settings import BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.config import SimilarityConfig
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.distributed.devices import DeviceMesh

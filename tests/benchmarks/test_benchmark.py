@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks import benchmark as task
 from benchmarks import exact, kernel
-from benchmarks.settings import PARTS, BenchmarkConfig, Sizes
+from benchmarks.settings import PARTS, BenchmarkConfig
+from benchmarks.sizes import Sizes
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.config import BackboneConfig, DevicesConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict

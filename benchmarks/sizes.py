@@ -1,0 +1,57 @@
+"""Sizes that the benchmark measures; they are arguments, not settings."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that are measured; tests pass small ones.
+
+    Attributes:
+        images: images N of the distance kernel; their exact float64 scores are computed too.
+        grid: side of the grid of patches: P = grid * grid.
+        channels: channels C of a patch.
+        degrees: aggregation degrees.
+        backbone_size: side of the images of backbones in pixels; each takes the largest multiple of its patch up to it.
+        detected: images of the whole detection.
+        backbone: preset of the whole detection and of single parts, with random weights.
+        image_size, blocks: of that preset.
+        scaled: images N that one device and several compare.
+        devices: numbers of devices to compare; empty: 1, 2, 4 ... as many as there are.
+        resident: numbers of images N whose distances stay on the device or go to the host.
+        resident_grid, resident_channels, resident_layers, resident_degrees: of their tokens; few channels, since the
+            work of the host does not depend on them.
+        inspected: single parts that banks score.
+        bank_images: images of the set that makes the banks.
+        bank_references: images in the exact bank.
+        width, stored_size, view_size, batch_size: of OECL's step: channels of the first stage, pixels of an image and
+            of a view, and normal images.
+    """
+
+    images: int = 12
+    grid: int = 37
+    channels: int = 1024
+    degrees: tuple[int, ...] = (1, 3, 5)
+    backbone_size: int = 518
+    detected: int = 160
+    backbone: str = "dinov2-small"
+    image_size: int = 448
+    blocks: tuple[int, ...] = (5, 8)
+    scaled: int = 32
+    devices: tuple[int, ...] = ()
+    resident: tuple[int, ...] = (50, 200)
+    resident_grid: int = 24
+    resident_channels: int = 16
+    resident_layers: int = 2
+    resident_degrees: tuple[int, ...] = (1, 3, 5)
+    inspected: int = 40
+    bank_images: int = 40
+    bank_references: int = 32
+    width: int = 16
+    stored_size: int = 32
+    view_size: int = 16
+    batch_size: int = 64
+
+
+SIZES = Sizes()
+"""The sizes of every table in docs/benchmarks.md."""
