@@ -82,7 +82,7 @@ def settings_of(module):
 @pytest.mark.parametrize("module", [detection, benchmark, training], ids=lambda module: module.__name__)
 def test_every_setting_is_explained_in_a_sentence(module):
     said = {name: text for name, text, _ in settings_of(module)}
-    assert len(said) > 10
+    assert len(said) > 5
     assert not [name for name, text in said.items() if not re.fullmatch(r"(?s)[`A-Z0-9].* .* .*\.", text)]
 
 
