@@ -126,8 +126,8 @@ def read_config(cls: type[T], values: Mapping[str, Any], where: str = "config") 
     """Builds the dataclass `cls` from `values` and checks every field on the way.
 
     Args:
-        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field may hold `choices`, `low`, `high`, and
-            `reads`, which raises a ValueError for texts that it cannot read.
+        cls: a frozen dataclass; its fields may be dataclasses. Metadata of a field may hold `choices`, `low`, `high`,
+            and `reads`, which raises a ValueError for texts that it cannot read.
         values: a ConfigDict or a mapping of the same structure; missing fields keep their defaults.
         where: the prefix of field names in errors.
 

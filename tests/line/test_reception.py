@@ -262,7 +262,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
 def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
     """Each is a row, whatever the order; what is too much is refused and may come again."""
     inspector = Inspector(bank, ledger, tmp_path)
-    monkeypatch.setattr(inspector, "_judged", lambda part, path: inspector_module._Look(part, *nothing()))
+    monkeypatch.setattr(inspector, "_read_and_score", lambda part, path: inspector_module._Scored(part, *nothing()))
     answers = []
     with client_of(inspector, queue=1000) as client:
 

@@ -19,7 +19,7 @@ from codegraph_jax.core.output import steady_output
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bounded_protocol
-from codegraph_jax.line.inspector import Inspector, _Look
+from codegraph_jax.line.inspector import Inspector, _Scored
 from codegraph_jax.line.reception import Reception
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.tasks import serve, watch
@@ -122,9 +122,9 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     def slowly(part, path):
         begun.set()
         time.sleep(0.03)
-        return _Look(part, PeakPatches.nothing(0), ())
+        return _Scored(part, PeakPatches.nothing(0), ())
 
-    monkeypatch.setattr(inspector, "_judged", slowly)
+    monkeypatch.setattr(inspector, "_read_and_score", slowly)
     settings = WebSettings(port=0)
     place = serve.listening(settings)
     place.listen(serve.BACKLOG)
