@@ -113,7 +113,7 @@ def test_settings_come_from_the_file_beside(tmp_path: Path) -> None:
 
 
 def test_what_weights_may_be(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no directory, no .safetensors file and no Hugging Face id"):
+    with pytest.raises(CheckpointError, match="is not a directory, a .safetensors file, or a Hugging Face id"):
         find_checkpoint(DINOV2, str(tmp_path / "weights.onnx"))
     for name in ("weights.pth", "weights.pt", "pytorch_model.bin", "last.ckpt"):
         with pytest.raises(CheckpointError, match=f"{name}' may run code when read: convert to .safetensors first"):

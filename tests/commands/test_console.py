@@ -137,7 +137,7 @@ def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     benchmark, study = ["settings", "benchmark"], ["train", "--config=oecl_studies", "--config.metric=x"]
     settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
-    assert settings[0] == 0 and "--config.kernel.grid = 37" in settings[1]
+    assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
     assert refused[0] == 2 and "config.metric: 'x' is not one of auroc" in refused[2]
 
 
@@ -146,9 +146,9 @@ def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):
     installation = several(SEVERAL, *(["settings", word] for word in words), env=os.environ | installed, cwd=tmp_path)
     for word, (_, there, complaint) in zip(words, installation, strict=True):
         here = codegraph("settings", word).stdout
-        assert "--config.kernel.grid = 37" in here or word == "torch"
+        assert "--config.precisions = float32,bfloat16" in here or word == "torch"
         assert "--config.torch = True" in here
-        assert "--config.kernel" not in there and "Traceback" not in complaint
+        assert "--config.precisions" not in there and "Traceback" not in complaint
         assert ("--config.data.root" in there) == (not word)
 
 
