@@ -102,7 +102,7 @@ def test_raabin_wbc(tmp_path):
     data = read_run_data(config)
     assert len(data.normal) == 3 and data.test.normal.sum() == 2 and len(data.test.images) == 10
     assert config.oe.alpha == 0.1 and config.augment.crop_scale == (0.5, 1.0)
-    with pytest.raises(CatalogError, match="no such"):
+    with pytest.raises(CatalogError, match="not an .npz file, an .npy file, or a readable directory"):
         read_run_data(shipped("raabin_wbc_oecl", tmp_path, test_split="test_A"))
 
 
