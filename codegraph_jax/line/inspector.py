@@ -380,6 +380,8 @@ def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> R
         box=(int(left * x), int(top * y), min(math.ceil(right * x), full[0]), min(math.ceil(bottom * y), full[1])),
         polygon=[[[round(a * x, 1), round(b * y, 1)] for a, b in ring] for ring in region.polygon],
         area=round(region.area * x * y),
+        length=region.length * (x * y) ** 0.5,
+        width=region.width * (x * y) ** 0.5,
         run_lengths=None,
     )
 

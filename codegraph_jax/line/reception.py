@@ -24,7 +24,7 @@ from codegraph_jax.line.inspector import PICTURES, Inspector
 from codegraph_jax.line.ledger import LedgerUnavailable
 from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
-from codegraph_jax.scoring.threshold import REGION_P_VALUE
+from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
 
 SHOWN = 1024
 """Longest side in pixels of a photo on the page."""
@@ -153,7 +153,7 @@ class Reception:
             return part
         if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
-        if self.settings.keep == "flagged" and part.p_value is not None and part.p_value > REGION_P_VALUE:
+        if self.settings.keep == "flagged" and part.p_value is not None and part.p_value > UNUSUAL_P_VALUE:
             Path(path).unlink(missing_ok=True)
         return part
 

@@ -17,7 +17,7 @@ from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.heatmaps import Scale, dimmed, layer_png, overlay
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.region_data import Region, describe_regions
-from codegraph_jax.report.regions import flagged_regions, lower_limits, stretch
+from codegraph_jax.report.regions import flagged_regions, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 LARGEST, USUAL, SMALLEST = 1024, 512, 128
@@ -84,12 +84,9 @@ def find_regions(
         size: width and height of the photograph in pixels.
         inspected: which pixels are; None: all.
     """
-    scores = stretch(patch_scores, *size)
-    limits = lower_limits(patch_scores, background, calibration.patch_threshold)
-    mask = flagged_regions(scores, calibration.threshold, stretch(limits, *size))
-    if inspected is not None:
-        mask &= inspected
-    return mask, describe_regions(mask, scores, calibration, shows)
+    levels = background, calibration.threshold, calibration.typical
+    mask = flagged_regions(patch_scores, *levels, size, inspected)
+    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, shows)
 
 
 def make_pictures(

@@ -13,13 +13,14 @@ import contourpy
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
-    "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "peak", "mean", "p_value",
-    "community",
+    "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "region_length", "region_width",
+    "peak", "mean", "p_value", "community",
 )  # fmt: skip
 """Of regions.csv."""
 
@@ -33,6 +34,7 @@ class Region:
         polygon: its outer edges, each a ring of (x, y) that does not repeat its first point; holes are not cut out.
         area: pixels.
         share: of the image's pixels.
+        length, width: longer and shorter side of the smallest rectangle around the region, turned freely, in pixels.
         peak, mean: of the anomaly map in it.
         p_value: how often a normal image has such a peak anywhere.
         community: number of the pattern that most of its patches share; None without.
@@ -44,6 +46,8 @@ class Region:
     polygon: list[list[list[float]]]
     area: int
     share: float
+    length: float
+    width: float
     peak: float
     mean: float
     p_value: float
@@ -74,12 +78,15 @@ def describe_regions(
         peak = float(values.max())
         polygon, holes = outline(inside, columns.start, rows.start)
         counts = run_lengths(inside, columns.start, rows.start, regions.shape) if holes else None
+        length, width = rectangle_sides(inside)
         found.append(
             Region(
                 box=(columns.start, rows.start, columns.stop, rows.stop),
                 polygon=polygon,
                 area=int(inside.sum()),
                 share=float(inside.sum() / regions.size),
+                length=length,
+                width=width,
                 peak=peak,
                 mean=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
@@ -100,6 +107,23 @@ def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple
         ring = _without_straight_points(points[: ends[1] - 1] + np.array([left - 0.5, top - 0.5]))
         rings.append([[float(x), float(y)] for x, y in ring])
     return rings, any(len(ends) > 2 for ends in filled[1])
+
+
+def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
+    """Longer and shorter side of the rectangle of least area around the pixels of a mask, turned freely."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    # the four outer corners of the pixels of each row
+    ends = np.stack([first, last, first, last], axis=1), np.stack([rows, rows, rows + 1, rows + 1], axis=1)
+    points = np.stack(ends, axis=-1).reshape(-1, 2).astype(np.float64)
+    corners = points[ConvexHull(points).vertices]
+    # one side of the smallest rectangle lies on an edge of the convex hull
+    edges = np.roll(corners, -1, axis=0) - corners
+    edges /= np.linalg.norm(edges, axis=1, keepdims=True)
+    along, across = corners @ edges.T, corners @ np.stack([-edges[:, 1], edges[:, 0]])
+    sides = np.stack([np.ptp(along, axis=0), np.ptp(across, axis=0)])
+    short, long = np.sort(sides[:, sides.prod(axis=0).argmin()]).tolist()
+    return long, short
 
 
 def run_lengths(
@@ -138,6 +162,8 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
             "polygon": region.polygon,
             "area": region.area,
             "share": float(f"{region.share:.6g}"),
+            "region_length": round(region.length, 1),
+            "region_width": round(region.width, 1),
             "peak": round(region.peak, 6),
             "mean": round(region.mean, 6),
             "p_value": float(f"{region.p_value:.4g}"),

@@ -10,9 +10,16 @@ from scipy import ndimage
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.data.placement import Placement
 
-HALF, NEARBY = 0.5, 5
-"""Half of the greatest score within the widest neighbourhood that is averaged, 5 x 5 patches. Measured against 0.3 to
-0.7, 3 to 9 patches and no such limit: benchmarks/log/accuracy.md, "Regions"."""
+PROMINENCE = 0.5
+"""Share of a peak's height down to which nothing higher may be connected to it."""
+FINER = 2
+"""Cells along the side of a patch, of the grid on which the contours of regions are compared."""
+RING = 2
+"""Patches around a region that it is compared with: as far as the widest neighbourhood, 5 x 5, reaches."""
+SHARES = np.linspace(0.7, 0.1, 19).tolist()
+"""Levels that a region may end at, as shares of its peak's height. Above the first one a single patch stands out most."""
+EIGHT = np.ones((3, 3), bool)
+"""Patches that touch at a corner are connected."""
 
 
 @dataclass(frozen=True)
@@ -55,39 +62,116 @@ def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> 
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def lower_limits(patch_scores: Float[np.ndarray, "h w"], background: float, grow: float) -> Float[np.ndarray, "h w"]:
-    """The score from which each patch may belong to a flagged region.
-
-    `grow`, what a normal image hardly reaches anywhere, and not below half of the way from the image's background to
-    the greatest score nearby. An image that scores higher all over is not anomalous all over; and around a defect
-    scores fall off over some patches, since features of a patch tell of its neighbours too.
-
-    Args:
-        patch_scores: of one photograph.
-        background: usual score of its patches.
-        grow: see `Calibration.patch_threshold`.
-    """
-    peaks = ndimage.maximum_filter(patch_scores, NEARBY, mode="nearest")
-    return np.maximum(np.float32(grow), background + HALF * (peaks - background)).astype(np.float32)
-
-
 def flagged_regions(
-    scores: Float[np.ndarray, "a b"], seed: float, grow: float | Float[np.ndarray, "a b"]
-) -> Bool[np.ndarray, "a b"]:
-    """Regions above `grow` that reach `seed` somewhere (hysteresis): few false ones, and whole ones.
+    patch_scores: Float[np.ndarray, "h w"],
+    background: float,
+    threshold: float,
+    floor: float,
+    size: tuple[int, int],
+    inspected: Bool[np.ndarray, "height width"] | None = None,
+) -> Bool[np.ndarray, "height width"]:
+    """Mask of the flagged pixels: a region around each prominent peak of the scores.
 
-    The highest place always counts as a seed: interpolation may have lowered the peak that flagged the image.
+    A peak is prominent where everything connected to it above `PROMINENCE` of its height scores lower; heights count
+    from the background. Peaks below the threshold get no region, except the highest one, so that no flagged photo is
+    left without. A region ends at the level whose contour has the greatest contrast: mean score inside minus mean
+    score of the `RING` around it. Half of the height, or one score for all regions, would not do: around a small
+    defect scores are raised over a whole tile, and in a large one they vary.
 
     Args:
-        scores: anomaly map.
-        seed: threshold.
-        grow: lower limit, one for all or of each pixel.
+        patch_scores: of one photo; 0 where a patch is not inspected.
+        background: median score of its inspected patches.
+        threshold: scores from it on are flagged.
+        floor: no region reaches below it, unless its peak does.
+        size: width and height of the photo in pixels.
+        inspected: which pixels are; None: all.
     """
-    peak = scores.max()
-    seed = min(seed, float(peak))
-    above = scores >= np.minimum(grow, peak)
-    labels, count = ndimage.label(above, structure=np.ones((3, 3)))
-    kept = np.zeros(count + 1, bool)
-    kept[labels[scores >= seed]] = True
-    kept[0] = False
-    return kept[labels]
+    scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
+    pixels, fine = stretch(scores, *size), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
+    mask, found = np.zeros(pixels.shape, bool), np.zeros(scores.shape, bool)
+    for row, column in _prominent_peaks(scores, background, threshold):
+        if found[row, column]:
+            continue
+        level, inside = _contour(scores, fine, background, floor, (row, column))
+        found |= _blocks(inside).any(axis=(1, 3))
+        # interpolation to pixels moves the contour by less than one cell of the finer grid
+        region = (pixels >= level) & _resized(ndimage.binary_dilation(inside, EIGHT), pixels.shape)
+        if inspected is not None:
+            region &= inspected
+        if not region.any():
+            region = _patch_pixels(scores.shape, row, column, pixels.shape)
+            region &= True if inspected is None else inspected
+        mask |= region
+    return mask
+
+
+def _prominent_peaks(scores: Float[np.ndarray, "h w"], background: float, threshold: float) -> list[tuple[int, int]]:
+    """Rows and columns of the patches that are prominent peaks, the highest first."""
+    highest = scores.max()
+    summits = (scores == ndimage.maximum_filter(scores, 3, mode="nearest")) & (scores >= min(threshold, highest))
+    places = np.argwhere(summits & ((scores > background) | (scores == highest)))
+    peaks = []
+    for row, column in sorted(map(tuple, places.tolist()), key=lambda place: -scores[place]):
+        peak = scores[row, column]
+        connected = _connected(scores, background + PROMINENCE * (peak - background), row, column)
+        if scores[connected].max() <= peak:
+            peaks.append((row, column))
+    return peaks
+
+
+def _contour(
+    scores: Float[np.ndarray, "h w"],
+    fine: Float[np.ndarray, "a b"],
+    background: float,
+    floor: float,
+    peak: tuple[int, int],
+) -> tuple[float, Bool[np.ndarray, "a b"]]:
+    """Level at which the region of a peak ends, and its cells of the finer grid."""
+    rows, columns = (slice(FINER * place, FINER * (place + 1)) for place in peak)
+    row, column = np.unravel_index(fine[rows, columns].argmax(), (FINER, FINER))
+    row, column = rows.start + int(row), columns.start + int(column)
+    top = float(fine[row, column])
+    floor = min(floor, top)
+    level, inside, best = top, _connected(fine, top, row, column), -np.inf
+    for share in SHARES:
+        lower = max(min(float(background + share * (scores[peak] - background)), top), floor)
+        wider = _connected(fine, lower, row, column)
+        if scores[_blocks(wider).any(axis=(1, 3))].max() > scores[peak]:
+            break
+        ring = ndimage.binary_dilation(wider, EIGHT, iterations=RING * FINER) & ~wider
+        contrast = fine[wider].mean() - fine[ring].mean() if ring.any() else -np.inf
+        if contrast > best:
+            level, inside, best = lower, wider, contrast
+        if lower <= floor:
+            break
+    return level, inside
+
+
+def _connected(values: Float[np.ndarray, "a b"], level: float, row: int, column: int) -> Bool[np.ndarray, "a b"]:
+    """What is connected to a place above a level that is not above its own value."""
+    labels, _ = ndimage.label(values >= level, structure=EIGHT)
+    return labels == labels[row, column]
+
+
+def _blocks(fine: Bool[np.ndarray, "a b"]) -> Bool[np.ndarray, "h f w f"]:
+    """Cells of the finer grid by the patch that they belong to."""
+    return fine.reshape(fine.shape[0] // FINER, FINER, fine.shape[1] // FINER, FINER)
+
+
+def _resized(mask: Bool[np.ndarray, "a b"], shape: tuple[int, ...]) -> Bool[np.ndarray, "height width"]:
+    """The nearest cell of a grid for each pixel."""
+    rows, columns = (((2 * np.arange(n) + 1) * cells) // (2 * n) for n, cells in zip(shape, mask.shape))
+    return mask[np.ix_(rows, columns)]
+
+
+def _patch_pixels(
+    grid: tuple[int, ...], row: int, column: int, shape: tuple[int, ...]
+) -> Bool[np.ndarray, "height width"]:
+    """The pixels that a patch covers, at least one."""
+    mask = np.zeros(shape, bool)
+    (top, bottom), (left, right) = (
+        (place * pixels // cells, -(-(place + 1) * pixels // cells))
+        for place, pixels, cells in zip((row, column), shape, grid)
+    )
+    mask[top:bottom, left:right] = True
+    return mask

@@ -33,10 +33,10 @@ ALL = 1.0
 """`threshold.at_most` where nobody has said how many can be defective."""
 EVEN = 0.75
 """From this probability of evenly spread scores on the run says that half of the images may be defective."""
-REGION_P_VALUE = 0.1
-"""A flagged region reaches down to what one normal image in ten reaches anywhere. Measured (ViT-S/14, 448 px):
-0.05 to 0.2 give pixel F1 within 0.02 of the best threshold that labels can find, for MVTec's bottle and for recurring
-defects."""
+UNUSUAL_P_VALUE = 0.1
+"""A patch stands out from the score on that one normal image in ten reaches anywhere."""
+TYPICAL_P_VALUE = 0.5
+"""A flagged region does not reach below the score that every other normal image reaches anywhere."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Calibration:
 
     Attributes:
         threshold: raw image scores from it on are flagged; infinite where nothing is.
-        patch_threshold: a flagged region starts where the map exceeds `threshold` and reaches down to this score.
+        patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: how often a normal image scores so high [n].
         flagged: which images reach the threshold, or are members of a recurring defect [n].
         rule: how the threshold came about: by the `rate` of false alarms, `given`, by the `share` of images, or by a
@@ -76,7 +76,12 @@ class Calibration:
     @property
     def unusual(self) -> float:
         """The score that one normal image in ten reaches anywhere, whatever the threshold is."""
-        return float(self.normal_scores.quantile(REGION_P_VALUE))
+        return float(self.normal_scores.quantile(UNUSUAL_P_VALUE))
+
+    @property
+    def typical(self) -> float:
+        """The score that one normal image in two reaches anywhere."""
+        return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
     def of(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
         """The same thresholds held against other scores, which change nothing of them.
@@ -160,7 +165,7 @@ def calibrate(
         threshold = law.quantile(value)
     calibration = Calibration(
         threshold=float(threshold),
-        patch_threshold=float(min(law.quantile(REGION_P_VALUE), threshold)),
+        patch_threshold=float(min(law.quantile(UNUSUAL_P_VALUE), threshold)),
         p_values=np.zeros(0),
         flagged=np.zeros(0, bool),
         rule=rule,

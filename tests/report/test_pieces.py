@@ -10,7 +10,7 @@ from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relativ
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
-from codegraph_jax.report.regions import Box, flagged_regions
+from codegraph_jax.report.regions import Box
 
 ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_size=80)
 
@@ -52,21 +52,6 @@ def test_long_names_are_shortened_apart(tmp_path):
 def test_urls_keep_every_byte():
     assert relative_url("a b/c#d?e%.png") == "a%20b/c%23d%3Fe%25.png"
     assert relative_url("x:y\udcff") == "x%3Ay%FF"
-
-
-def test_regions_need_a_seed_and_reach_down():
-    scores = np.zeros((6, 8), np.float32)
-    scores[1, 1:4] = (0.4, 0.9, 0.4)
-    scores[4, 5:8] = 0.5
-    regions = flagged_regions(scores, seed=0.8, grow=0.3)
-    assert regions[1, 1:4].all() and regions.sum() == 3
-
-
-@given(st.integers(0, 10**6), st.floats(0, 2), st.floats(0, 2))
-def test_a_flagged_image_always_has_a_region(seed, first, second):
-    scores = np.random.default_rng(seed).random((5, 5)).astype(np.float32)
-    regions = flagged_regions(scores, max(first, second), min(first, second))
-    assert regions.flat[scores.argmax()]
 
 
 def test_box_in_pixels_covers_the_box():

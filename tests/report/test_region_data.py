@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.report.region_data import coco, describe_regions, outline, run_lengths
+from codegraph_jax.report.region_data import coco, describe_regions, outline, rectangle_sides, run_lengths
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import detect as job
 from tests.report.fakes import make_outcome
@@ -50,6 +50,7 @@ def test_a_square_is_what_it_is(calibration):
     assert region.share == pytest.approx(200 / 2400)
     assert region.peak == pytest.approx(0.9)
     assert region.mean == pytest.approx(0.502)
+    assert (region.length, region.width) == pytest.approx((20, 10))
     assert region.run_lengths is None
     (ring,) = region.polygon
     assert len(ring) == 8, "four corners, each cut by half a pixel, and nothing along straight edges"
@@ -73,6 +74,25 @@ def test_what_touches_at_a_corner_is_one_region_of_two_rings(calibration):
     mask[2:5, 2:5] = mask[5:8, 5:8] = True
     (region,) = described(mask, calibration)
     assert region.area == 18
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 45, 70, 90, 130])
+def test_length_and_width_follow_a_region_that_lies_askew(degrees):
+    rows, columns = np.mgrid[:200, :200] - 100
+    turn = np.radians(degrees)
+    along, across = columns * np.cos(turn) + rows * np.sin(turn), rows * np.cos(turn) - columns * np.sin(turn)
+    length, width = rectangle_sides((np.abs(along) < 60) & (np.abs(across) < 8))
+    assert length == pytest.approx(120, abs=3) and width == pytest.approx(16, abs=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(MASKS.filter(np.any))
+def test_the_smallest_rectangle_is_no_larger_than_the_box(mask):
+    length, width = rectangle_sides(mask)
+    box = mask.any(axis=0).nonzero()[0], mask.any(axis=1).nonzero()[0]
+    height, breadth = (int(np.ptp(places)) + 1 for places in box)
+    assert 1 - 1e-9 <= width <= length and mask.sum() <= width * length * (1 + 1e-9)
+    assert width * length <= height * breadth * (1 + 1e-9)
 
 
 @settings(max_examples=60, deadline=None)
