@@ -17,7 +17,8 @@ FINER = 2
 RING = 2
 """Patches around a region that it is compared with: as far as the widest neighbourhood, 5 x 5, reaches."""
 SHARES = np.linspace(0.7, 0.1, 19).tolist()
-"""Levels that a region may end at, as shares of its peak's height. Above the first one a single patch stands out most."""
+"""Levels that a region may end at, as shares of its peak's height;
+above the first one a single patch would stand out most."""
 EIGHT = np.ones((3, 3), bool)
 """Patches that touch at a corner are connected."""
 
@@ -75,8 +76,8 @@ def flagged_regions(
     A peak is prominent where everything connected to it above `PROMINENCE` of its height scores lower; heights count
     from the background. Peaks below the threshold get no region, except the highest one, so that no flagged photo is
     left without. A region ends at the level whose contour has the greatest contrast: mean score inside minus mean
-    score of the `RING` around it. Half of the height, or one score for all regions, would not do: around a small
-    defect scores are raised over a whole tile, and in a large one they vary.
+    score of the `RING` around it. A fixed level would not do: around a small defect scores are raised over a whole
+    tile, and in a large one they vary.
 
     Args:
         patch_scores: of one photo; 0 where a patch is not inspected.
@@ -128,8 +129,8 @@ def _contour(
 ) -> tuple[float, Bool[np.ndarray, "a b"]]:
     """Level at which the region of a peak ends, and its cells of the finer grid."""
     rows, columns = (slice(FINER * place, FINER * (place + 1)) for place in peak)
-    row, column = np.unravel_index(fine[rows, columns].argmax(), (FINER, FINER))
-    row, column = rows.start + int(row), columns.start + int(column)
+    highest = int(fine[rows, columns].argmax())
+    row, column = rows.start + highest // FINER, columns.start + highest % FINER
     top = float(fine[row, column])
     floor = min(floor, top)
     level, inside, best = top, _connected(fine, top, row, column), -np.inf
