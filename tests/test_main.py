@@ -67,7 +67,7 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
         (["--config=configs/folder.py", "--config.data.rooot=x"], "rooot"),
         (["--config=configs/folder.py", "--config.features.degrees=(2,)", "--config.data.root={many}"], "degrees"),
         (["--config=configs/folder.py", "--config.features.degrees=()", "--config.data.root={many}"], "is empty"),
-        (["--config=configs/oecl_demo.py", "--config.oe.normal_rotations=(45,)"], "is not one of 0, 90, 180, 270"),
+        (["--config=configs/oecl_demo.py", "--config.data.residence=moon"], "is not one of auto, device, host"),
         (["--config=configs/folder.py", "stray"], "unexpected argument 'stray'"),
     ],
     ids=(
@@ -81,7 +81,7 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
         "field",
         "even",
         "no degree",
-        "rotation",
+        "choice",
         "stray",
     ),
 )

@@ -127,7 +127,7 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
     assert ReferenceBank.load(str(saved)).history[-1].last == 2
     assert "made from a set" in run(back_to=0)
     assert ReferenceBank.load(str(saved)).name == before.name
-    for number, reason in ((4, "judged no part 4"), (9, "judged no part 9")):
+    for number, reason in ((4, "inspected no part 4"), (9, "inspected no part 9")):
         with pytest.raises(ConfigError, match=reason):
             run(line=str(tmp_path), parts=(number,))
     with pytest.raises(ConfigError, match="config.line"):

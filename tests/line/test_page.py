@@ -130,7 +130,7 @@ def test_asks_for_the_token_and_keeps_it(browser, judged):
             browser.evaluate(f"document.querySelector('#token').value = {json.dumps(given)}")
             browser.evaluate("document.querySelector('#ask button').click()")
             if given == "wrong":
-                until(browser, "document.querySelector('#refused').textContent.includes('refused')")
+                until(browser, "document.querySelector('#refused').textContent.includes('wrong')")
         until(browser, "document.querySelectorAll('#parts li').length === 5")
         until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
         assert browser.evaluate("document.querySelector('#ask').hidden")

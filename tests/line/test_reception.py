@@ -227,7 +227,7 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
     with caplog.at_level(logging.WARNING):
         asyncio.run(app(dict(SCOPE), receive, send))
     (record,) = [record for record in caplog.records if record.name.startswith("codegraph")]
-    assert "has gone" in record.message and not record.exc_info
+    assert "disconnected" in record.message and not record.exc_info
     assert inspector.ledger.count()["failed"] == 0
 
 

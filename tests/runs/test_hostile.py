@@ -164,7 +164,7 @@ def test_sets_at_the_edge_get_finite_scores_and_a_report(run, tmp_path, n):
     assert (work / "report.html").is_file()
 
 
-@pytest.mark.parametrize(("kind", "reason"), [("identical", "the same picture"), ("constant", "nearly blank")])
+@pytest.mark.parametrize(("kind", "reason"), [("identical", "are identical"), ("constant", "nearly blank")])
 def test_sets_without_contents_are_refused_with_the_reason(run, tmp_path, kind, reason):
     for i in range(3):
         write_image(tmp_path / "set" / f"{i}.png", 90 if kind == "identical" else 30 * i, (32, 32))

@@ -58,7 +58,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     off = ReportConfig(page=False, maps=False)
     run(config(tmp_path / "nuts", threshold=ThresholdConfig("share:20%"), report=off), work)
     (kept,) = (work / "earlier").iterdir()
-    assert f"the report of {tmp_path / 'bolts'}, of " in (said := capsys.readouterr().out)
+    assert f"the report on {tmp_path / 'bolts'} from " in (said := capsys.readouterr().out)
     assert f"was moved to {kept}" in said and said.count("was moved to") == 1, (
         "the same photographs are judged again in place"
     )
@@ -144,7 +144,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    with pytest.raises(ConfigError, match="config.data.range: belongs to detection"):
+    with pytest.raises(ConfigError, match="config.data.range: is a setting of detection"):
         inspection.run(
             to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, range=(0.0, 4095.0)))),
             str(tmp_path / "x"),

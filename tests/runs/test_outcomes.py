@@ -131,7 +131,7 @@ def test_a_full_disk_under_the_bank_is_one_line(config, tmp_path, monkeypatch):
 
 
 def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
-    threshold = dataclasses.replace(config.threshold, value=1.99)
+    threshold = dataclasses.replace(config.threshold, rule="score:1.99")
     few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
     values = to_config_dict(dataclasses.replace(config, threshold=threshold, data=few))
     (outcome,) = job.run(values, str(tmp_path / "run"))

@@ -52,7 +52,7 @@ def test_a_directory_is_no_bank(tmp_path):
 
 def test_excel_with_decimal_commas_shows_columns_numbers_and_umlauts(tmp_path):
     row = {"path": "Prüfling 1.5.png", "category": "1.5", "score": Rounded("0.450000"), "p": 1.2e-05, "label": 1}
-    write_csv(tmp_path / "t.csv", [row], [*row], excel=True)
+    write_csv(tmp_path / "t.csv", [row], [*row], "excel")
     raw = Path(tmp_path / "t.csv").read_bytes()
     assert raw.startswith(b"\xef\xbb\xbf")
     heading, cells = raw.decode("utf-8-sig").splitlines()
