@@ -107,7 +107,7 @@ def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, cl
     run("pip install -r requirements.txt", environment, clone)
     assert "`codegraph train --config=oecl_demo`" in README
     assert "auroc" in run("python main.py --config=configs/oecl_demo.py", environment, clone).lower()
-    small = " --config.kernel.images=4 --config.kernel.grid=5 --config.kernel.channels=16 --config.repeats=1"
+    small = " --config.precisions=float32 --config.repeats=1 --config.torch=False"
     assert "pairs/s" in run("python main.py --config=configs/benchmark.py:kernel" + small, environment, clone)
     photographs = run("python -m codegraph_jax doctor", environment, clone)
     assert "missing" not in photographs
