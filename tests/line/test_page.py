@@ -124,7 +124,7 @@ def test_asks_for_the_token_and_keeps_it(browser, judged):
     with served(judged, TOKEN) as address:
         browser.view(1200, 900)
         browser.visit(address)
-        until(browser, "!document.querySelector('#ask').hidden")
+        until(browser, "document.querySelector('#ask')?.hidden === false")
         assert browser.evaluate("document.activeElement.id") == "token"
         for given in ("wrong", TOKEN):
             browser.evaluate(f"document.querySelector('#token').value = {json.dumps(given)}")
