@@ -183,7 +183,7 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
     references, features = comparison.references[subset.columns], comparison.features
     patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[: comparison.own]
-    mine = np.array([i for i in references if i in features.own], int) - features.own.start
+    mine = np.array([i for i in references.tolist() if i in features.own], int) - features.own.start
     images = ReferenceImages(
         options=query_options(comparison.options),
         fraction=config.scoring.fraction,

@@ -52,7 +52,7 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
         own: the first so many images are the set; others are told by them.
     """
     mine, sample = features.own, choose_references(features.keys[:own], SAMPLE)
-    held = np.array([i for i in sample if i in mine], int) - mine.start
+    held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
     parts = processes.gather_rows(coarse_parts(features, grid, held))
     groups = separate(part_distances(parts, parts))
     if len(groups) == 1:

@@ -46,7 +46,7 @@ from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 CALLS = 32
 """Calls that make a table, whatever its size: as many steps has the progress bar."""
 
-CALL_BYTES = 2**28
+CALL_BYTES = 2**26
 """Distances of the pairs of one call."""
 
 ROWS = P(None, AXIS)
@@ -209,9 +209,10 @@ class DeviceTables:
         made = _Rows(self._mesh, self._shards, self._column, self._part)
         # few calls, and what one of them gives, four bytes a distance both ways, is small beside the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
-        sizes = {"rows": self._images, "pairs": max(PAIRS, most)}
-        ring = ring_of(self._mesh, self._options)
-        ring.run(self._layers[number], self._shards, self._references, made.keep, progress, **sizes)
+        rows, pairs = self._images, max(PAIRS, most)
+        how = self._layers[number], self._shards, self._references, made.keep, progress
+        # a device that is full has no room for the table either: the host keeps it then
+        ring_of(self._mesh, self._options).run(*how, rows=rows, pairs=pairs, retry=False)
         table = made.parts()
         return table if self._judged is None else list(map(mark, table, self._judged))
 

@@ -182,6 +182,7 @@ class Ring:
         first: int = 0,
         rows: int = 0,
         pairs: int = PAIRS,
+        retry: bool = True,
     ) -> None:
         """Lets every two shards meet, in parts where devices cannot hold them whole.
 
@@ -195,6 +196,8 @@ class Ring:
             rows: arrays of whole shards are padded to so many images, and calls to `pairs`, so that sets of other
                 sizes share their programs; 0: nothing is padded beyond need.
             pairs: of a device in one call, at most.
+            retry: a device that runs out of memory gets fewer pairs, then fewer images at once; else the error is
+                raised as it comes.
 
         Raises:
             OutOfMemory: a device cannot hold the patches of so few images, or the distances of one pair.
@@ -207,41 +210,41 @@ class Ring:
             done += pairs
             progress(pairs)
 
-        self._measure(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
+        fitting = self._fitting(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
-            parts, calls, done = -(-longest // (self.images or longest)), min(pairs, self.pairs or pairs), 0
+            held = min(self.images or longest, fitting)
+            parts, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
             cut = [_part(shards, parts, part) for part in range(parts)]
             size = rows if rows and parts == 1 else max(1, max(int((part[:, 1] - part[:, 0]).max()) for part in cut))
-            place, placing = partial(self._placed, tokens, first, size), True
             try:
-                for a, mine in enumerate(cut):
-                    own = place(mine)
-                    for theirs in cut[a:]:
-                        placing = theirs is not mine
-                        visiting = place(theirs) if placing else own
-                        placing = False
-                        self._meet((mine, own), (theirs, visiting), references, keep, advance, calls, rows > 0)
-                    placing = True
+                # in a function of its own, so that a failed attempt leaves nothing on the devices
+                place = partial(self._placed, tokens, first, size)
+                self._compare(cut, place, references, keep, advance, calls, rows > 0)
                 return
             except jax.errors.JaxRuntimeError as error:
                 # of several processes the others would wait for this one
-                if not is_out_of_memory(error) or self.mesh.spans_processes:
+                if not (retry and is_out_of_memory(error)) or self.mesh.spans_processes:
                     raise
-                if placing or self._asked <= 1:
-                    self._hold_fewer(longest, parts, error)
-                else:
+                if self._asked > 1:
                     self.pairs, much = -(-self._asked // 2), "a device is out of memory with %d pairs of images at once"
                     logger.warning(f"{much}; trying fewer", self._asked)
+                else:
+                    self._hold_fewer(longest, parts, error)
             progress(-done)
 
-    def _measure(self, longest: int, image: int) -> None:
-        """Of how many images the patches should fit, where devices tell what they have."""
+    def _fitting(self, longest: int, image: int) -> int:
+        """Of how many images the patches should fit at once, where devices tell what they have; else `longest`.
+
+        Args:
+            longest: images of the longest shard.
+            image: bytes of one.
+        """
         devices, room = len(self.mesh), min(processes.gather(device_bytes(self.mesh.local.devices)))
         fitting = int(DEVICE_SHARE * room / image)
         # what is alone on its device exists once
-        if room and longest > fitting // (1 if devices == 1 else shards_at_once(devices)):
-            most = max(1, fitting // shards_at_once(devices))
-            self.images = min(self.images or most, most)
+        if not room or longest <= fitting // (1 if devices == 1 else shards_at_once(devices)):
+            return longest
+        return max(1, fitting // shards_at_once(devices))
 
     def _hold_fewer(self, longest: int, parts: int, error: Exception) -> None:
         """Halves the parts that every shard is cut into.
@@ -251,7 +254,8 @@ class Ring:
         """
         if parts >= longest:
             raise OutOfMemory(f"a device has too little memory for the patches of two images; {ADVICE}") from error
-        held, self.images = -(-longest // parts), -(-longest // min(2 * parts, longest))
+        # the calls may have been too large for the patches beside them
+        held, self.images, self.pairs = -(-longest // parts), -(-longest // min(2 * parts, longest)), 0
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
 
     def _placed(self, tokens: Any, first: int, rows: int, shards: Shards) -> PatchSet:
@@ -268,6 +272,34 @@ class Ring:
             return prepare_shards(rows_on(local[0], tokens, own[0], rows))
         return prepare_shards(self.mesh.place([host_rows(tokens, images, rows) for images in own]))
 
+    def _compare(
+        self,
+        cut: list[Shards],
+        place: Callable[[Shards], PatchSet],
+        references: Int[np.ndarray, " m"],
+        keep: Keep,
+        progress: Progress,
+        pairs: int,
+        same_size: bool,
+    ) -> None:
+        """Lets every two parts of the shards meet, those that stay and those that travel.
+
+        Args:
+            cut: the parts.
+            place: brings one to the devices.
+            references, keep, progress, pairs: see `run`.
+            same_size: see `ring_steps`.
+        """
+        for a, mine in enumerate(cut):
+            self._asked = 0
+            own = place(mine)
+            for theirs in cut[a:]:
+                self._asked = 0
+                visiting = own if theirs is mine else place(theirs)
+                self._meet((mine, own), (theirs, visiting), references, keep, progress, pairs, same_size)
+                del visiting
+            del own
+
     def _meet(
         self,
         staying: tuple[Shards, PatchSet],
@@ -282,14 +314,14 @@ class Ring:
         (mine, own), (theirs, visiting) = staying, travelling
         arriving, at_step = visiting, 0
         waiting: tuple[Callable[[], None], int] | None = None
-        last_step = _steps(mine, theirs)[-1]
-        for ring_step in ring_steps(mine, theirs, references, self.options.batch, pairs, same_size):
+        last_step, batch = _steps(mine, theirs)[-1], min(self.options.batch, pairs)
+        for ring_step in ring_steps(mine, theirs, references, batch, pairs, same_size):
             begins = ring_step.step > at_step or waiting is None
             if ring_step.step > at_step:
                 visiting, at_step = arriving, ring_step.step
             pass_on = begins and ring_step.step < last_step
             self._asked = ring_step.own.shape[1]
-            fitting = self.options._replace(batch=min(self.options.batch, self._asked))
+            fitting = self.options._replace(batch=batch)
             given = self._given(ring_step, mine[:, 0] <= np.roll(theirs[:, 0], -ring_step.step))
             rows, columns, passed = _step(self.mesh, fitting, pass_on)(own, visiting, given)
             arriving = passed if pass_on else arriving

@@ -8,7 +8,7 @@ import jax
 from codegraph_jax.config import Config
 from codegraph_jax.core.progress import Progress, bar
 from codegraph_jax.data.roi import shared_roi
-from codegraph_jax.distributed.chunks import OutOfMemory, is_out_of_memory
+from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.extraction import Features
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore, StoredLayers, Tables
@@ -52,12 +52,20 @@ def compare_images(
 
     def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:
         """The tables where they are computed; None where a device turns out to have too little memory."""
-        how = options, mesh, neighbours(len(references)), judged, device.kept, advance, store, device.size
+        done = 0
+
+        def counted(pairs: int) -> None:
+            nonlocal done
+            done += pairs
+            advance(pairs)
+
+        how = options, mesh, neighbours(len(references)), judged, device.kept, counted, store, device.size
         try:
             return DeviceTables(features.layers, references, *how)
-        except (jax.errors.JaxRuntimeError, OutOfMemory) as error:
-            if not (isinstance(error, OutOfMemory) or is_out_of_memory(error)):
+        except jax.errors.JaxRuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
+        advance(-done)
         logger.warning("a device has too little memory for the distances; the host keeps them")
         plan.memory.check(config.storage.check)
         return None

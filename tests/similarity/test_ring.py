@@ -162,11 +162,10 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
     image = image_bytes(1369 * 1024, 2, options)
     one = ring_of(mesh_of(1), options)
-    one._measure(1000, image)
-    assert one.images == 0, "all are there at once"
-    one._measure(10_000, image)
-    assert 1500 < one.images < 1700
-    assert 2 * one.images * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
+    assert one._fitting(1000, image) == 1000, "all are there at once"
+    assert 1500 < (most := one._fitting(10_000, image)) < 1700
+    assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
+    assert one._fitting(1000, image) == 1000 and one.images == 0, "a large set changes nothing of a smaller one"
 
 
 def limited(function, length, most, calls):
@@ -186,9 +185,9 @@ def warnings(caplog):
     return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
 
 
-@pytest.mark.parametrize("devices,most", [(1, 20), (1, 1), (3, 2)])
-def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, most, monkeypatch, caplog):
-    normalised, options = normalise(jnp.asarray(draw(11, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
+@pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
+def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most, monkeypatch, caplog):
+    normalised, options = normalise(jnp.asarray(draw(11, c=16))), TileOptions("reuse", (1, 3), GRID, "float32", batch)
     want, calls, step = pairwise_distances(normalised, options, np.arange(11)), [], ring._step
     pairs = lambda own, visiting, given: given.shape[2]  # noqa: E731
     monkeypatch.setattr(ring, "_step", lambda *how: limited(step(*how), pairs, most, calls))
