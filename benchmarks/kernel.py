@@ -20,7 +20,8 @@ from codegraph_jax.features.memory import feature_type
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
 from codegraph_jax.similarity.pairwise import tile_options
-from codegraph_jax.similarity.ring import PAIRS, pairwise_distances, whole_batches
+from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import TileOptions, pair_distances, prepare
 
 FRACTION = ScoringConfig().fraction

@@ -1,11 +1,10 @@
 """Tables of distances that stay on devices: made there, scored there, and made again without what is removed.
 
-On a host every call of the kernel is waited for, and its distances are sorted by the cores. Devices that have room for
-the tables do without the host: calls are as many for a thousand images as for ten, and what comes back are scores. Of
-several devices each has the rows of its own images: the ring (`codegraph_jax.similarity.ring`) computes how far they
-are from the visiting ones, which stay where they are, and how far the visitors are from them, which travel home, at 4
-bytes a patch and degree beside the product of two images. Arrays are padded to few sizes (`core.sizes.padded`), so that
-the categories of a run share their programs.
+Where the host keeps the tables, it copies the distances of every call, and its cores sort them. Where devices have room
+for them, only scores are copied. Each of several devices keeps the rows of its own images. The ring
+(`codegraph_jax.similarity.ring`) computes distances both ways: those of a device's own images stay there, and those of
+the visiting images are sent back to their device, 4 bytes for each patch and degree. Arrays are padded to few sizes
+(`core.sizes.padded`), so that the categories of a run share their programs.
 
 Distances are those of the host's tables, bit for bit; scores differ in the order in which they add up (1e-6).
 """
@@ -40,14 +39,15 @@ from codegraph_jax.similarity.programs import (
     table_scores,
 )
 from codegraph_jax.similarity.removal import ReferenceMask
-from codegraph_jax.similarity.ring import PAIRS, RingStep, Shards, ring_of, shards_of
+from codegraph_jax.similarity.ring import ring_of
+from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
 CALLS = 32
-"""Calls that make a table, whatever its size: as many steps has the progress bar."""
+"""Calls that a table should take, so that the progress bar moves."""
 
 CALL_BYTES = 2**26
-"""Distances of the pairs of one call."""
+"""Distances that one call may return; large tables take more calls."""
 
 ROWS = P(None, AXIS)
 
@@ -306,7 +306,7 @@ class DeviceTables:
 
 
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
-    """`CALLS` stretches of the pairs at most, of whole steps."""
+    """`CALLS` stretches of the pairs at most, each of whole steps."""
     size = -(-pairs // (CALLS * step)) * step
     return [(start, min(start + size, pairs)) for start in range(0, pairs, max(size, 1))]
 
@@ -339,16 +339,11 @@ class _Rows:
         columns: Float[Array, "d b r p"],
     ) -> Callable[[], None]:
         first, second = ring_step.images(mine, theirs)
-        start = self._shards[:, :1]
-        places = np.stack(
-            [
-                first - start,
-                self._column_of(second, ring_step),
-                second - np.roll(start, -ring_step.step, axis=0),
-                self._column_of(first, ring_step),
-            ],
-            axis=1,
-        )
+        start, to = self._shards[:, :1], [ring_step.columns(self._column, images) for images in (second, first)]
+        # a column that does not exist is not written to
+        to = [np.where(columns < 0, self._columns, columns) for columns in to]
+        visitors = second - np.roll(start, -ring_step.step, axis=0)
+        places = np.stack([first - start, to[0], visitors, to[1]], axis=1)
         there = self._mesh.place(list(places.astype(np.int32)))
         self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
         return partial(wait, done)
@@ -359,11 +354,6 @@ class _Rows:
         del self._table
         by_device = {shard.device: shard.data for shard in shards}
         return [by_device[device] for device in self._mesh.devices]
-
-    def _column_of(self, images: Int[np.ndarray, "d b"], ring_step: RingStep) -> Int[np.ndarray, "d b"]:
-        """A column that does not exist, which is not written to, for what is no reference and for what fills up."""
-        column = self._column.take(images, mode="clip")
-        return np.where(ring_step.valid & (column >= 0), column, self._columns)
 
 
 @lru_cache(maxsize=32)

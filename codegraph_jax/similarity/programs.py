@@ -9,8 +9,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.ring import PAIRS, whole_batches
 from codegraph_jax.similarity.rows import TIE
+from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
 
 TOGETHER = 32

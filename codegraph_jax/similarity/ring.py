@@ -13,8 +13,7 @@ what is padding is written nowhere.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -30,116 +29,20 @@ from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import OutOfMemory, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import host_rows, rows_on
-from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, split
 from codegraph_jax.similarity.pairwise import reference_columns
+from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, part_of, ring_steps, shards_of, turn
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances, prepare
 
 logger = logging.getLogger(__name__)
-
-PAIRS = 96
-"""Pairs of a device in one call: enough to hide its 0.4 ms, few enough for the progress bar to move."""
 
 DEVICE_SHARE = 0.7
 """The part of a device's memory that the patches of a layer may take."""
 
 ADVICE = "a smaller config.backbone.image_size, fewer images, or more devices may fit"
 
-Shards = Int[np.ndarray, "d 2"]
-"""The images that each device holds, from the first to before the second; they follow one another."""
-
-
-@dataclass(frozen=True)
-class RingStep:
-    """What every device does in one call: pairs of one of its own images with one of the shard that visits it.
-
-    Attributes:
-        step: how many places the visiting shard has come.
-        own, remote: places of the images in the two shards [d, b]; where there is nothing to do, the first pair again.
-        valid: which of them count [d, b].
-    """
-
-    step: int
-    own: Int[np.ndarray, "d b"]
-    remote: Int[np.ndarray, "d b"]
-    valid: Int[np.ndarray, "d b"]
-
-    def images(self, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
-        """Which images of the set are compared: those of the device, and those of its visitor."""
-        return mine[:, :1] + self.own, np.roll(theirs[:, :1], -self.step, axis=0) + self.remote
-
-
 Keep = Callable[[RingStep, Shards, Shards, Float[Array, "d b r p"], Float[Array, "d b r p"]], Callable[[], None]]
 """Begins to write the distances of one call, both ways, to their places; what it returns waits for that. It may be
 given those of a pair again after a device has run out of memory."""
-
-
-def ring_steps(
-    mine: Shards,
-    theirs: Shards,
-    references: Int[np.ndarray, " m"],
-    batch: int = 1,
-    pairs: int = PAIRS,
-    same_size: bool = False,
-) -> Iterator[RingStep]:
-    """The schedule: each pair of images of which one is a reference, once, on one device.
-
-    Args:
-        mine: shards that stay.
-        theirs: shards that travel, the same or others.
-        references: indices of the images that serve as references.
-        batch: pairs in one product.
-        pairs: of a device in one call, at most.
-        same_size: all calls have exactly so many, whatever the set; else as many as leave the least to fill up.
-    """
-    devices = len(mine)
-    steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in _steps(mine, theirs)]
-    longest = [max(len(listing) for listing in listings) for listings in steps]
-    size = whole_batches(pairs, batch) if same_size else _call_size(longest, batch, pairs)
-    for step, (listings, length) in enumerate(zip(steps, longest)):
-        # a step without work still passes the shards on
-        for start in range(0, max(length, 1), size):
-            own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
-            for d, listing in enumerate(listings):
-                count = max(0, min(size, len(listing) - start))
-                own[d, :count], remote[d, :count] = listing.at(np.arange(start, start + count))
-                valid[d, :count] = True
-            yield RingStep(step, own, remote, valid)
-
-
-def _steps(mine: Shards, theirs: Shards) -> range:
-    """Half a turn of the ring where the shards are the same, else a whole one."""
-    return range(len(mine) // 2 + 1 if np.array_equal(mine, theirs) else len(mine))
-
-
-def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> PairListing:
-    """Places (in its own shard, in the remote one) of the pairs that device d computes in a step."""
-    v = (d + step) % len(mine)
-    # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
-    twice = np.array_equal(mine, theirs) and step > 0 and 2 * step == len(mine)
-    own, remote = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
-    return pairs_of_shards(own, remote, references, (0 if d < v else 1) if twice else None)
-
-
-def _call_size(lengths: list[int], batch: int, pairs: int) -> int:
-    """One number of pairs a call, about `pairs` at most, that leaves the least to fill up."""
-    largest = min(max(*lengths, 1), pairs)
-    sizes = {whole_batches(size, batch) for size in range(largest, largest // 3, -1)}
-    return min(sizes, key=lambda size: (sum(-(-length // size) for length in lengths) * size, -size))
-
-
-def whole_batches(pairs: int, batch: int) -> int:
-    """`pairs`, rounded up so that no product has fewer pairs than the others: it might round its sums otherwise."""
-    return -(-pairs // batch) * batch
-
-
-def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
-    """Which images each device holds: those of its process, evenly."""
-    first_image = np.concatenate([[0], np.cumsum(counts)])
-    bounds = [0]
-    for process, count in enumerate(counts):
-        devices = sum(d.process_index == process for d in mesh.devices) if len(counts) > 1 else len(mesh)
-        bounds += [int(first_image[process] + b) for b in split(count, devices)[1:]]
-    return np.stack([bounds[:-1], bounds[1:]], axis=1)
 
 
 def shards_at_once(devices: int) -> int:
@@ -214,7 +117,7 @@ class Ring:
         while True:
             held = min(self.images or longest, fitting)
             parts, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
-            cut = [_part(shards, parts, part) for part in range(parts)]
+            cut = [part_of(shards, parts, part) for part in range(parts)]
             size = rows if rows and parts == 1 else max(1, max(int((part[:, 1] - part[:, 0]).max()) for part in cut))
             try:
                 # in a function of its own, so that a failed attempt leaves nothing on the devices
@@ -314,7 +217,7 @@ class Ring:
         (mine, own), (theirs, visiting) = staying, travelling
         arriving, at_step = visiting, 0
         waiting: tuple[Callable[[], None], int] | None = None
-        last_step, batch = _steps(mine, theirs)[-1], min(self.options.batch, pairs)
+        last_step, batch = turn(mine, theirs)[-1], min(self.options.batch, pairs)
         for ring_step in ring_steps(mine, theirs, references, batch, pairs, same_size):
             begins = ring_step.step > at_step or waiting is None
             if ring_step.step > at_step:
@@ -352,7 +255,7 @@ class Ring:
 
 @lru_cache(maxsize=64)
 def ring_of(mesh: DeviceMesh, options: TileOptions) -> Ring:
-    """Kept, so that what one layer has taught of a device's memory serves the next layers and categories."""
+    """Kept, so that sizes that fit on a device are not tried again for every layer and category."""
     return Ring(mesh, options)
 
 
@@ -392,11 +295,10 @@ def pairwise_distances(
         ring_step: RingStep, mine: Shards, theirs: Shards, rows: Float[Array, "d b r p"], columns: Array
     ) -> Callable[[], None]:
         def copy() -> None:
-            valid = ring_step.valid
-            first, second = (images[valid] for images in ring_step.images(mine, theirs))
+            first, second = ring_step.images(mine, theirs)
             for i, j, side in ((first, second, rows), (second, first, columns)):
-                served, found = column[j] >= 0, _fetch(mesh, side)[valid]
-                distances[:, i[served], column[j[served]]] = found[served].swapaxes(0, 1)
+                to = ring_step.columns(column, j)
+                distances[:, i[to >= 0], to[to >= 0]] = _fetch(mesh, side)[to >= 0].swapaxes(0, 1)
 
         return copy
 
@@ -405,17 +307,12 @@ def pairwise_distances(
     return distances
 
 
-def _part(shards: Shards, parts: int, part: int) -> Shards:
-    """One of so many parts of every shard."""
-    length = shards[:, 1] - shards[:, 0]
-    return shards[:, :1] + np.stack([part * length // parts, (part + 1) * length // parts], axis=1)
-
-
 def _fetch(mesh: DeviceMesh, results: Array) -> Float[np.ndarray, "d b r p"]:
     """Results of all devices; with several processes each device has gathered those of the others."""
     if mesh.spans_processes:
         return np.asarray(results.addressable_shards[0].data)[0]
-    return np.concatenate([np.asarray(shard.data) for shard in results.addressable_shards])
+    parts = [np.asarray(shard.data) for shard in results.addressable_shards]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @lru_cache(maxsize=64)
