@@ -8,9 +8,9 @@ from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed.chunks import Chunks, is_out_of_memory
 from tests.backbones.tiny import tiny_backbone
+from tests.support.exhausted import FULL, limited, warnings
 from tests.support.photographs import drawn_parts
 
-FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
 IMAGES = drawn_parts(8)
 pytestmark = pytest.mark.usefixtures("tiny_preset")
 
@@ -20,25 +20,8 @@ def detector(devices=1, batch_size=4):
     return CoDeGraph(Config(data=DataConfig(workers=1), backbone=backbone, parallel=ParallelConfig(devices=devices)))
 
 
-def limited(function, length, most, calls):
-    """`function`, which fails where `length` of its arguments exceeds `most`."""
-
-    def call(*arguments):
-        size = length(*arguments)
-        calls.append(size)
-        if size > most:
-            raise FULL
-        return function(*arguments)
-
-    return call
-
-
 def tables(working):
     return np.stack(working.compare(IMAGES).tables)
-
-
-def warnings(caplog):
-    return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])

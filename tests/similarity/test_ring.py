@@ -14,11 +14,11 @@ from codegraph_jax.similarity import ring
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.listing import split
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length
-from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of, ring_steps
+from codegraph_jax.similarity.ring import DEVICE_SHARE, image_bytes, pairwise_distances, ring_of
+from codegraph_jax.similarity.schedule import ring_steps
 from codegraph_jax.similarity.tiles import TileOptions
 from tests.similarity.test_pairwise import GRID, draw
-
-FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
+from tests.support.exhausted import FULL, limited, warnings
 
 
 @pytest.fixture(autouse=True)
@@ -166,23 +166,6 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     assert 1500 < (most := one._fitting(10_000, image)) < 1700
     assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
     assert one._fitting(1000, image) == 1000 and one.images == 0, "a large set changes nothing of a smaller one"
-
-
-def limited(function, length, most, calls):
-    """`function`, which fails where `length` of its arguments exceeds `most`."""
-
-    def call(*arguments):
-        size = length(*arguments)
-        calls.append(size)
-        if size > most:
-            raise FULL
-        return function(*arguments)
-
-    return call
-
-
-def warnings(caplog):
-    return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
 
 
 @pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])

@@ -1,0 +1,23 @@
+"""Devices that run out of memory."""
+
+import jax
+
+FULL = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 17179869184 bytes.")
+
+
+def limited(function, length, most, calls):
+    """`function`, which fails where `length` of its arguments exceeds `most`; `calls` takes all lengths."""
+
+    def call(*arguments):
+        size = length(*arguments)
+        calls.append(size)
+        if size > most:
+            raise FULL
+        return function(*arguments)
+
+    return call
+
+
+def warnings(caplog):
+    """What was said about memory."""
+    return [record.getMessage() for record in caplog.records if "out of memory" in record.getMessage()]
