@@ -28,7 +28,7 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.similarity.comparison import Comparison

@@ -44,7 +44,8 @@ from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh
-from codegraph_jax.features.extraction import Extractor, Features
+from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.maps import content_maps, image_scores
 from codegraph_jax.scoring.variants import variant
 

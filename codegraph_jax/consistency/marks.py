@@ -27,7 +27,7 @@ from codegraph_jax.consistency.signature import (
     prototypes_of,
     unit_directions,
 )
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 
 MOST_PATCHES = 64
 """Patches of the photo that are remembered, those with the highest scores."""

@@ -19,7 +19,8 @@ from codegraph_jax.core.progress import bar
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.distributed import processes
-from codegraph_jax.features.extraction import Extractor, Features
+from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import weighted_tokens
 from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.pairwise import choose_references

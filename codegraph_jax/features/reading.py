@@ -16,7 +16,8 @@ from codegraph_jax.data.value_range import Summary, ValueRange, given_range, ran
 from codegraph_jax.distributed.processes import gather, share, together
 from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache
-from codegraph_jax.features.extraction import Extractor, Features
+from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import MemoryPlan
 from codegraph_jax.features.stores import FeatureStore
 

@@ -10,7 +10,7 @@ from codegraph_jax.core.progress import Progress, bar
 from codegraph_jax.data.roi import shared_roi
 from codegraph_jax.distributed.chunks import is_out_of_memory
 from codegraph_jax.distributed.devices import DeviceMesh
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore, StoredLayers, Tables
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables

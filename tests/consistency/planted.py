@@ -6,7 +6,7 @@ import numpy as np
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.features.aggregation import normalise
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.judged import mark_not_judged

@@ -10,7 +10,7 @@ from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.tasks import detect as job
 from tests.support.data import real_data
 
