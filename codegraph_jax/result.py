@@ -37,7 +37,7 @@ class DetectionResult:
             judged; [n, h, w].
         scores_raw: greatest value of each image's anomaly map [n].
         scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
-        calibration: p-values and thresholds, learnt from the set's own scores; which images are flagged.
+        calibration: p-values and thresholds, fitted to the set's own scores; which images are flagged.
         placement: where each photograph lies in its grid of patches, and what of it is judged.
         weights: which backbone weights were used.
         features: what the features depend on (`backbones.features_identity`).

@@ -39,7 +39,7 @@ SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
 
 
 class OECL:
-    """A network that has learnt what normal images look like, and says of others how normal they are.
+    """A network trained on normal images, which scores how normal other images are.
 
     Args:
         config: settings of the training; what concerns sources and tests is not read.

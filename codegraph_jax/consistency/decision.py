@@ -19,7 +19,7 @@ from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
@@ -202,7 +202,7 @@ def _with_marks(
     photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
     for place, label in labels.items():
         photo = photos[keys[place]]
-        # nothing is to be learnt from a good part that passes
+        # a good part that passes needs no mark
         if label is None or photo.mark or (not label and scores[place] < calibration.threshold):
             continue
         own = patch_scores[place].ravel()

@@ -56,7 +56,7 @@ def dependences(
     communities: Sequence[Sequence[int]],
     k: int,
 ) -> list[Dependence]:
-    """The limits of every community, learnt from the images outside of all; none where those are too few.
+    """The limits of every community, measured on the images outside of all; none where those are too few.
 
     Args:
         distances: mean over layers and degrees; infinite where a reference must not serve.

@@ -3,8 +3,8 @@
 A community is known by its members. A verdict on it must hold for the next lot too, where other images show the same
 pattern. Its signature is made of prototypes, the centres of the patches that show it (`scipy.cluster.vq`), and of how
 far from each of them the nearest patch of an image usually is that does not show it. An image shows the pattern where
-some of its patches are much nearer to a prototype than that. Measured on halves of sets that the other half had taught:
-benchmarks/log/recurring.md, "Signatures".
+some of its patches are much nearer to a prototype than that. Measured on one half of a set with the prototypes of the
+other: benchmarks/log/recurring.md, "Signatures".
 """
 
 import base64
@@ -23,20 +23,20 @@ from scipy.cluster.vq import kmeans2
 from codegraph_jax.core.transfers import to_host
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import tokens_of
 
 DEGREE = 3
 """Side of the neighbourhoods that the vectors average: alone, patches are told from others less well."""
 PROTOTYPES = 8
-"""More of them fit the members that taught them and miss others."""
+"""With more, they fit the members they were made from and miss others."""
 NEAR, FAR = 0.9, 0.03
 """The limit lies between these quantiles, the first of images that show the pattern, the second of others; where they
 overlap, at the second."""
 SOME = 0.25
 """Share of the patches by which a member usually shows the pattern: so many make an image show it."""
 MOST_PATCHES, MOST_OUTSIDE = 4096, 100
-"""Patches that the prototypes are made of, and images outside that they are held against: more teach nothing."""
+"""Patches that the prototypes are made of, and images outside that they are compared with: more change nothing."""
 STEPS = 20
 CHUNK = 16
 """Images whose vectors are in memory at once."""
@@ -159,8 +159,8 @@ def make_signatures(
 class _Draft:
     """A signature in the making.
 
-    How near an image is that has not taught the prototypes is seen in halves: those of one half of the members, held
-    against the other half.
+    How near the prototypes lie to images they were not made from is measured in halves: prototypes of one half of the
+    members are compared with the other half.
     """
 
     prototypes: Int8[np.ndarray, "q l c"]
@@ -178,7 +178,7 @@ class _Draft:
         return cls(next(found), (next(found), next(found)), (second, first), patches)
 
     def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
-        """How near a member is that has taught nothing; `usual` are distances to the prototypes of either half."""
+        """How near a member is to the prototypes of the other half; `usual` are distances to those of either half."""
         values = [
             at_place(
                 (prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1),

@@ -54,7 +54,7 @@ def find_consistent(
 
     Photographs of one and the same part do not serve as references for each other. Patches that show a recurring defect
     serve no image, and are themselves judged by images outside of their community: next to every flagged patch lie some
-    that were not flagged and look like it. Added images are treated by what the set has taught. Patches that show what
+    that were not flagged and look like it. Added images are compared with the set only. Patches that show what
     a person has called a harmless variant count as normal.
 
     Args:

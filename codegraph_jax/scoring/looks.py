@@ -200,8 +200,8 @@ class ActiveCalibrator:
 
         Args:
             photo: index in [0, n).
-            defective: True, False for a good part, None for unsure: the photo is not suggested again, and nothing is
-                learnt from it.
+            defective: True, False for a good part, None for unsure: the photo is not suggested again and not
+                used.
         """
         if not 0 <= photo < self.photos:
             raise IndexError(f"there is no photo {photo}; there are {self.photos}")

@@ -1,4 +1,4 @@
-"""The law of the scores of normal images, learnt from a set of which nobody says what is normal. [ours]
+"""The law of the scores of normal images, fitted to a set without labels. [ours]
 
 The score of an image is the greatest of many patch scores. The scores of a set are those of normal images and of an
 unknown share of anomalous ones (`codegraph_jax.scoring.score_models`). Few scores say little about the parameters of

@@ -1,4 +1,4 @@
-"""Models of the image scores of a set, by which the law of its normal images is learnt. [ours]
+"""Models of the image scores of a set, by which the law of its normal images is fitted. [ours]
 
 `Contaminated`: normal scores of a log-gamma law, and a share of anomalous ones above them. How heavy the tail of the
 normal law is decides the threshold, and no one law has it right: maxima of light-tailed patch scores tend to Gumbel's

@@ -1,9 +1,9 @@
 """A threshold without labels: which images of a set are flagged, and how often a normal one is by mistake.
 
-The law of normal scores is learnt from the set itself (`codegraph_jax.scoring.normal_scores`). The p-value of an image
+The law of normal scores is fitted to the set itself (`codegraph_jax.scoring.normal_scores`). The p-value of an image
 is how often a normal one scores so high, and the threshold is the score whose p-value is the false-alarm rate that was
-asked for. Members of a recurring defect are flagged whatever they score, and nothing is learnt from them: each other's
-company lets them look better than they are, and a law that takes them for normal is too wide for all others.
+asked for. Members of a recurring defect are flagged whatever they score, and left out of the fit: they lower each
+other's scores, and a law that takes them for normal is too wide for all others.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ class Calibration:
         rule: how the threshold came about: by the `rate` of false alarms, `given`, by the `share` of images, or by a
             person's answers to some photos (`looks`).
         expected_rate: share of normal images that the law expects above the threshold.
-        images: how many images the law was learnt from.
+        images: how many images the law was fitted to.
         normal_scores: the law of the raw scores of normal images.
         at_most: the largest share of defective images that was said to be possible.
         doubt: why the verdicts need a person, in one or two sentences for one; empty where they do not.
@@ -70,7 +70,7 @@ class Calibration:
 
     @property
     def rough(self) -> bool:
-        """Whether too few images have taught the threshold for more than a rough one."""
+        """Whether the threshold is rough, since it was fitted to few images."""
         return self.rule == "rate" and self.images < FEWEST
 
     @property
@@ -144,15 +144,15 @@ def calibrate(
     Args:
         scores_raw: greatest value of each anomaly map, before re-scoring.
         config: the rule, and how many images can be defective.
-        proven: members of a recurring defect: nothing is learnt from their scores.
+        proven: members of a recurring defect, which are left out of the fit.
 
     Raises:
         NotFinite: some scores are infinite or no numbers.
     """
     scores = np.asarray(scores_raw, np.float64)
     # where all are members, they are what there is
-    taught = scores if proven is None or proven.all() else scores[~proven]
-    explained = explain_scores(taught, config.at_most)
+    fitted = scores if proven is None or proven.all() else scores[~proven]
+    explained = explain_scores(fitted, config.at_most)
     law = explained.law
     rule = "rate"
     kind, value = config.chosen
@@ -170,17 +170,17 @@ def calibrate(
         flagged=np.zeros(0, bool),
         rule=rule,
         expected_rate=float(law.p_values(np.array([threshold]))[0]),
-        images=len(taught),
+        images=len(fitted),
         normal_scores=law,
         at_most=config.at_most,
     )
     if rule == "rate" and not calibration.rough:
-        calibration = replace(calibration, doubt=_doubt(explained, taught >= threshold, config.at_most))
+        calibration = replace(calibration, doubt=_doubt(explained, fitted >= threshold, config.at_most))
     return calibration.of(scores_raw, proven)
 
 
 def _doubt(explained: Explained, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
-    """What a person should be asked about the verdicts on the images that the law was learnt from; often nothing."""
+    """What a person should be asked about the verdicts on the images that the law was fitted to; often nothing."""
     count, some = len(flagged), int(flagged.sum())
     missed = float(explained.anomalous[~flagged].sum())
     if missed >= max(MISSED * count, FEW):

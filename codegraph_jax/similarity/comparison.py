@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
-from codegraph_jax.features.extraction import Features
+from codegraph_jax.features.features import Features
 from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.removal import ReferenceMask
@@ -126,7 +126,7 @@ class Comparison:
         references: which images the m references are, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.
-        added: the last so many images are no references, and nothing is learnt from them.
+        added: the last so many images are no references and take no part in the search for groups.
         listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
         barred: references that must not serve an image, besides itself; None: there are none.
         roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.

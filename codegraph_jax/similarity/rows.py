@@ -25,7 +25,7 @@ from codegraph_jax.similarity.tiles import cosine_to_distance
 TIE = 4e-6
 """Squared distances this close count as equal: the kernels' rounding must not hide that a removed patch was nearest."""
 
-CENTRES, TEACHERS, STEPS = 32, 4096, 5
+CENTRES, SAMPLE, STEPS = 32, 4096, 5
 """Centres of the removed patches, how many of those make them, and steps of k-means. More centres skip more products
 and cost more: benchmarks/log/recurring.md, "Judging again"."""
 
@@ -104,11 +104,11 @@ class Centres(NamedTuple):
     def of(cls, leaving: Sequence[Float[np.ndarray, "f c"]]) -> "Centres":
         """By k-means of the vectors that leave each reference image."""
         every = np.concatenate(leaving)
-        teachers = every[np.linspace(0, len(every) - 1, min(len(every), TEACHERS)).astype(int)]
+        sample = every[np.linspace(0, len(every) - 1, min(len(every), SAMPLE)).astype(int)]
         with warnings.catch_warnings():
             # of equal patches some centres stay without any: they are no one's nearest
             warnings.filterwarnings("ignore", "One of the clusters is empty")
-            centres, _ = kmeans2(teachers, min(CENTRES, len(teachers)), iter=STEPS, minit="points", seed=0)
+            centres, _ = kmeans2(sample, min(CENTRES, len(sample)), iter=STEPS, minit="points", seed=0)
         radii = np.full((len(leaving), len(centres)), -np.inf)
         for own, vectors in zip(radii, leaving):
             apart = _apart(vectors @ centres.T, centres)
