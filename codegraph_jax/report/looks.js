@@ -26,22 +26,15 @@ class Looks {
     this.changed();
   }
 
-  // P(defective) and the entropy of an answer, [combinations of the parameters, levels]; all scores share them
+  // P(defective | level) = low + rise * curve: a curve for each place and width, [levels]; rows `low` and `rise` for each
+  // combination of floor and ceiling. The entropies of an answer: [combinations of all four, levels]. All scores share them.
   get tables() {
     const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
-    const size = this.logPrior.length * count, defective = new Float64Array(size), entropies = new Float64Array(size);
-    const curve = new Float64Array(count);
-    let at = 0;
-    for (const place of t) for (const width of w) {
-      for (let k = 0; k < count; k++) curve[k] = expit(((k + 0.5) / count - place) / width);
-      for (const low of floor) for (const high of ceiling) {
-        for (let k = 0; k < count; k++, at++) {
-          defective[at] = low + (high - low) * curve[k];
-          entropies[at] = entropy(defective[at]);
-        }
-      }
-    }
-    Object.defineProperty(this, "tables", { value: { defective, entropies } });
+    const ends = floor.flatMap((low) => ceiling.map((high) => ({ low, rise: high - low })));
+    const curves = t.flatMap((place) => w.map((width) =>
+      Float64Array.from({ length: count }, (_, k) => expit(((k + 0.5) / count - place) / width))));
+    const entropies = curves.flatMap((curve) => ends.map(({ low, rise }) => curve.map((value) => entropy(low + rise * value))));
+    Object.defineProperty(this, "tables", { value: { curves, ends, entropies } });
     return this.tables;
   }
 
@@ -82,13 +75,16 @@ class Looks {
   // of each score: probabilities of the parameters, of the score itself, and of a defect at each level
   get posteriors() {
     if (this.cache) return this.cache;
-    const { defective } = this.tables, count = this.grid.levels, answers = this.answered;
+    const { curves, ends } = this.tables, answers = this.answered;
     const logs = this.names.map((name) => {
       const log = this.logPrior.slice();
       for (const [photo, label] of answers) {
         const same = answers.filter(([other]) => this.copies[other] === this.copies[photo]).length;
-        for (let g = 0, at = this.levels[name][photo]; g < log.length; g++, at += count) {
-          log[g] += Math.log(label ? defective[at] : 1 - defective[at]) / same;
+        const level = this.levels[name][photo];
+        let g = 0;
+        for (const curve of curves) for (const { low, rise } of ends) {
+          const p = low + rise * curve[level];
+          log[g++] += Math.log(label ? p : 1 - p) / same;
         }
       }
       return log;
@@ -97,19 +93,17 @@ class Looks {
     const all = logSum(evidence);
     this.cache = Object.fromEntries(this.names.map((name, i) => {
       const weights = logs[i].map((log) => Math.exp(log - totals[i]));
-      return [name, { weights, share: Math.exp(evidence[i] - all), likely: this.expected(weights, defective) }];
+      return [name, { weights, share: Math.exp(evidence[i] - all), likely: this.likely(weights) }];
     }));
     return this.cache;
   }
 
-  expected(weights, table) {
-    const count = this.grid.levels, mean = new Float64Array(count);
-    for (let g = 0, at = 0; g < weights.length; g++) {
-      const weight = weights[g];
-      if (weight < 1e-13) at += count;
-      else for (let k = 0; k < count; k++, at++) mean[k] += weight * table[at];
-    }
-    return mean;
+  // P(defective) at each level
+  likely(weights) {
+    const { curves, ends } = this.tables;
+    const part = (of) => curves.map((_, row) => sum(ends.map((end, i) => of(end) * weights[row * ends.length + i])));
+    const low = sum(part((end) => end.low));
+    return weighted(part((end) => end.rise), curves).map((value) => low + value);
   }
 
   // ---- which photo next ----
@@ -117,7 +111,7 @@ class Looks {
   information() {
     const mean = new Float64Array(this.photos), within = new Float64Array(this.photos);
     for (const [name, { weights, share, likely }] of Object.entries(this.posteriors)) {
-      const level = this.levels[name], uncertain = this.expected(weights, this.tables.entropies);
+      const level = this.levels[name], uncertain = weighted(weights, this.tables.entropies);
       for (let i = 0; i < this.photos; i++) {
         mean[i] += share * likely[level[i]];
         within[i] += share * uncertain[level[i]];
@@ -199,25 +193,23 @@ class Looks {
       }
     }
     return {
-      falseAlarms: this.count(weights, counts[0], (p) => 1 - p, good),
-      misses: this.count(weights, counts[1], (p) => p, bad),
+      falseAlarms: this.count(weights, counts[0], false, good),
+      misses: this.count(weights, counts[1], true, bad),
     };
   }
 
-  count(weights, counts, wrong, of) {
-    const { defective } = this.tables, levels = this.grid.levels, used = [];
-    counts.forEach((count, k) => { if (count) used.push(k); });
-    const mean = new Float64Array(weights.length), deviation = new Float64Array(weights.length);
-    for (let g = 0; g < weights.length; g++) {
-      let variance = 1e-12;
-      for (const k of used) {
-        const p = wrong(defective[g * levels + k]);
-        mean[g] += p * counts[k];
-        variance += p * (1 - p) * counts[k];
+  // of photos at these levels, how many are defective (or good), and in what interval
+  count(weights, counts, defective, of) {
+    const { curves, ends } = this.tables, most = sum(counts);
+    const mean = [], deviation = [];
+    for (const curve of curves) {
+      const [first, second] = moments(counts, curve);
+      for (const { low, rise } of ends) {
+        const expected = low * most + rise * first, squares = low * low * most + 2 * low * rise * first + rise * rise * second;
+        mean.push(defective ? expected : most - expected);
+        deviation.push(Math.sqrt(Math.max(expected - squares, 0) + 1e-12));
       }
-      deviation[g] = Math.sqrt(variance);
     }
-    const most = sum(counts);
     const below = (k) => sum(weights.map((weight, g) => weight * expit(1.702 * (k + 0.5 - mean[g]) / deviation[g])));
     const first = (share) => {
       let low = 0, high = most;
@@ -264,6 +256,27 @@ function sum(values) {
   let total = 0;
   for (const value of values) total += value;
   return total;
+}
+
+function moments(counts, values) {
+  let first = 0, second = 0;
+  for (let k = 0; k < counts.length; k++) {
+    const part = counts[k] * values[k];
+    first += part;
+    second += part * values[k];
+  }
+  return [first, second];
+}
+
+// the sum of arrays, each times its weight
+function weighted(weights, arrays) {
+  const total = new Float64Array(arrays[0].length);
+  for (let g = 0; g < arrays.length; g++) if (weights[g] > 1e-13) add(total, weights[g], arrays[g]);
+  return total;
+}
+
+function add(total, weight, values) {
+  for (let k = 0; k < total.length; k++) total[k] += weight * values[k];
 }
 
 function logSum(logs) {

@@ -141,7 +141,8 @@
     document.title = `${flagged} of ${images.length} photos flagged`;
   }
 
-  // everything that follows from an answer, the slider or another share; the table comes last
+  // everything that follows from an answer, the slider or another share; a long table waits until the keys rest
+  const rest = images.length > 500 ? 100 : 0;
   let waiting = 0;
   function changed(...touched) {
     touched.forEach(judge);
@@ -152,7 +153,7 @@
       keep();
     }
     clearTimeout(waiting);
-    waiting = setTimeout(paintTable);
+    waiting = setTimeout(paintTable, rest);
   }
 
   function paintTable() {

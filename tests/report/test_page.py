@@ -736,11 +736,13 @@ KEY = """async (key) => {
   document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
   await new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(done))));
 }"""
+TABLE = "new Promise((done) => setTimeout(() => requestAnimationFrame(() => setTimeout(done)), 150))"
 
 
 def test_a_key_is_answered_at_once_in_a_large_set(browser, large):
     opened(browser, large)
-    times = [browser.busy(f"({KEY})({json.dumps(key)})") for key in "gdgdggdz"]
-    assert sorted(times)[len(times) // 2] < 0.1
+    times = [(browser.busy(f"({KEY})({json.dumps(key)})"), browser.busy(TABLE)) for key in "gdgdggdz"]
+    answer, table = np.median(times, axis=0)
+    assert answer < 0.1 and table < 0.1
     assert text(browser, "#answer-count") == "So far: 6 photos."
     assert text(browser, "#command") == "codegraph detect 'a b' --size 448 --review=~/Downloads"
