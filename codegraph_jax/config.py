@@ -98,8 +98,9 @@ class BackboneConfig:
     """The 0-based blocks whose outputs are the layers; empty means the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
-    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16"))
-    """The type of activations and products; accumulation and outputs are float32 either way."""
+    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16", "auto"))
+    """The type of activations and products; accumulation and outputs are float32 either way. `auto` is bfloat16 where
+    `similarity.precision` is."""
     batch_size: int = field(default=0, metadata=at_least(0))
     """How many images a device sees at once; 0 chooses by platform."""
 

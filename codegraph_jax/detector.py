@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from codegraph_jax.backbones import Backbone, features_identity, load_backbone, settings_of
+from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.consistency.community import Consistency
@@ -35,6 +36,7 @@ from codegraph_jax.data.roi import Roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import together
 from codegraph_jax.features.extraction import Extractor
+from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import neighbour_count
@@ -80,11 +82,12 @@ class CoDeGraph:
         if settings.bank.save:
             check_bank(settings, settings.bank.references)
         mesh = device_mesh(settings.parallel)
-        loaded = backbone if isinstance(backbone, Backbone) else load_backbone(settings.backbone)
-        cells = settings.backbone.image_size // loaded.preset.patch_size
-        how = settings.features.degrees, (cells, cells), loaded.preset.width
-        similarity, self.choice = autotune(settings.similarity, *how)
-        self._set_up(replace(settings, similarity=similarity), mesh, loaded)
+        given = backbone if isinstance(backbone, Backbone) else None
+        preset = given.preset if given else preset_of(settings.backbone)
+        cells = settings.backbone.image_size // preset.patch_size
+        similarity, self.choice = autotune(settings.similarity, settings.features.degrees, (cells, cells), preset.width)
+        own = replace(settings.backbone, dtype=feature_type(settings.backbone.dtype, similarity.precision).name)
+        self._set_up(replace(settings, similarity=similarity, backbone=own), mesh, given or load_backbone(own))
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone

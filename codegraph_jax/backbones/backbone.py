@@ -86,7 +86,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
     `config.weights = "random"` draws the parameters (seed 0) instead: for tests and timing, where no feature counts.
 
     Args:
-        config: preset, weights, blocks, activation and type.
+        config: preset, weights, blocks, activation and type (`auto`, which a detector resolves, is float32 here).
         position_offset: what is added to the grid before positions are interpolated; DINOv2's original code adds 0.1.
 
     Raises:
@@ -115,7 +115,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
             weights = checkpoint.origin
     except CheckpointError as error:
         raise ConfigError(f"config.backbone.weights: {error}") from error
-    dtype = jnp.dtype(config.dtype)
+    dtype = jnp.dtype("float32" if config.dtype == "auto" else config.dtype)
     model = VisionTransformer(
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
     )

@@ -1,9 +1,9 @@
-"""Which kernel and which precision of products are fastest here, by a short timing on drawn features.
+"""Chooses the precision of products and the kernel of the distances by short timings on this machine.
 
-The kernels give the same distances, and which of them is faster depends on the machine: `reuse` makes one product where
-`direct` makes one a degree, and writes the tile that `direct` need not keep. Products in bfloat16 are twice as fast
-where the hardware has them, and slower where it has not. What comes first is kept unless something else is clearly
-faster, so that the next start chooses alike; what fails here, or gives other distances, is not taken.
+bfloat16 is twice as fast as float32 where the hardware has instructions for it, and slower where it has none. Both
+kernels give the same distances: `reuse` computes one product of two images where `direct` computes one for each degree,
+and writes a tile that `direct` need not keep. The first choice stays unless another one is clearly faster, so that the
+next start chooses the same; a choice that fails here or gives other numbers is not taken.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import tile_options
@@ -26,56 +27,67 @@ BETTER = 1.2
 IMAGES, ROUNDS = 4, 3
 """Drawn images, all pairs of which are timed, and rounds after the first."""
 MANY = 96
-"""Pairs that an accelerator gets, which the few pairs of so few images would only make wait."""
+"""Pairs in a call on an accelerator, which waits with fewer."""
 NEAR = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 0.1}
-"""How far squared distances may lie from those in float32 by each precision, far above its rounding."""
+"""Largest deviation of squared distances between two kernels, far above the rounding of each precision."""
 
 
 def autotune(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
-    """The settings with a kernel and a precision in place of `auto`, and in words what was chosen, if anything was.
+    """Replaces `auto` by a precision and a kernel; returns the settings, and a line on the choice if there was one.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         degrees: see `FeatureConfig`.
-        grid: (h, w) of the patches.
+        grid: (h, w) patches.
         channels: of a patch.
     """
-    # on CPUs `reuse` has won at every size
-    open_kernel = config.kernel == "auto" and not config.radius and jax.default_backend() != "cpu"
-    kernels = ["direct", "reuse"] if open_kernel else [config.kernel]
-    precisions = ["float32", "bfloat16"] if config.precision == "auto" else [config.precision]
-    candidates = [dataclasses.replace(config, kernel=k, precision=p) for p in precisions for k in kernels]
-    first = candidates[0]
-    if len(candidates) == 1:
-        return first, ""
-    if jax.process_count() > 1:
-        # every process must take the same, and each would measure its own
-        return first, f"distances: {_named(first, degrees, grid)}, since several processes do not measure"
+    alone, reasons = jax.process_count() == 1, []
+    if config.precision == "auto":
+        # all processes must choose the same, and each would measure for itself
+        gain = speed("bfloat16") / speed("float32") if alone else 0.0
+        config = dataclasses.replace(config, precision="bfloat16" if gain >= BETTER else "float32")
+        reasons.append(f"products in bfloat16 are {gain:.1f} times as fast as in float32" if alone else SEVERAL)
+    if config.kernel == "auto" and not config.radius and jax.default_backend() != "cpu":
+        # on CPUs `reuse` has won at every size
+        kernels = [dataclasses.replace(config, kernel=kernel) for kernel in ("direct", "reuse")]
+        config, reason = _fastest(kernels, degrees, grid, channels) if alone else (kernels[0], SEVERAL)
+        reasons.append(reason)
+    if not reasons:
+        return config, ""
+    kernel = tile_options(config, degrees, grid).kernel
+    return config, f"distances: {kernel} in {config.precision} ({'; '.join(dict.fromkeys(reasons))})"
+
+
+SEVERAL = "several processes do not measure"
+
+
+def _fastest(
+    candidates: list[SimilarityConfig], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
+) -> tuple[SimilarityConfig, str]:
+    """The first candidate, or another one that is clearly faster, and the reason."""
     times = timed(tuple(candidates), degrees, grid, channels)
     seconds = {candidate: timing.decisive for candidate, timing in times.items()}
+    first = candidates[0]
     if first not in seconds:
-        return first, ""
+        return first, f"{first.kernel} cannot be timed"
     best = min(seconds, key=lambda candidate: seconds[candidate])
     if seconds[first] < BETTER * seconds[best]:
         best = first
     others = [
-        f"{_named(other, degrees, grid)} takes {seconds[other] / seconds[best]:.1f} times as long"
-        for other in seconds
-        if other != best
+        f"{other.kernel} takes {seconds[other] / seconds[best]:.1f} times as long" for other in seconds if other != best
     ]
-    said = "; ".join(others) or "nothing else gives the same distances"
-    return best, f"distances: {_named(best, degrees, grid)}, by a short timing ({said})"
+    return best, "; ".join(others) or "the other kernel fails or gives other distances"
 
 
 @lru_cache
 def timed(
     candidates: tuple[SimilarityConfig, ...], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> Mapping[SimilarityConfig, Timing]:
-    """How long each takes for some pairs of drawn images; those that fail or give other distances are left out.
+    """Times each candidate on pairs of drawn images, without those that fail or give other distances.
 
-    Kept, so that several detectors in one process choose alike, and measure once.
+    The result is cached, so that all detectors of a process choose the same.
     """
     tokens = np.random.default_rng(0).normal(size=(IMAGES, grid[0] * grid[1], channels)).astype(np.float32)
     normalised = normalise(jnp.asarray(tokens))
@@ -100,7 +112,3 @@ def timed(
         if np.abs(found - exact).max() <= NEAR[candidate.precision]:
             functions[candidate] = distances
     return interleaved(functions, ROUNDS)
-
-
-def _named(config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int]) -> str:
-    return f"{tile_options(config, degrees, grid).kernel} in {config.precision}"

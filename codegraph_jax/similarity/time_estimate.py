@@ -6,15 +6,12 @@ that was measured once (benchmarks/log/speed.md, "Estimates").
 
 import logging
 from dataclasses import dataclass
-from functools import lru_cache
-from time import perf_counter
 
 import jax
-import jax.numpy as jnp
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
-from codegraph_jax.core.matmul import inner_products
+from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.similarity.pairwise import derives_degrees, schedule_length
@@ -24,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Shares of the speed of plain products that the three kinds of work reach, about."""
-ROWS, CHANNELS, CALLS = 1024, 768, 3
 HOUR = 3600.0
 LITTLE = 1e12
 """Floating-point operations that take less than a minute anywhere: for these the machine is not measured."""
@@ -130,21 +126,6 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
     return features / BACKBONE, 2.0 * backbone.preset.width * products * pairs / share
-
-
-@lru_cache(maxsize=4)
-def speed(precision: str) -> float:
-    """Floating-point operations a second of plain products on one device, measured."""
-    dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-    left, right = (jax.random.normal(jax.random.key(k), (ROWS, CHANNELS), dtype) for k in (0, 1))
-    function = jax.jit(lambda a, b: inner_products(a, b, precision))
-    jax.block_until_ready(function(left, right))
-    best = float("inf")
-    for _ in range(CALLS):
-        begin = perf_counter()
-        jax.block_until_ready(function(left, right))
-        best = min(best, perf_counter() - begin)
-    return 2.0 * ROWS * ROWS * CHANNELS / best
 
 
 def format_duration(seconds: float) -> str:
