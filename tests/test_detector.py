@@ -175,7 +175,7 @@ def test_a_backbone_can_be_the_only_argument():
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):
     for name, tells in (("talking", True), ("mute", False)):
-        preset = dataclasses.replace(TINY["dinov2"], tells_images_apart=tells, largest=518 if tells else 28)
+        preset = dataclasses.replace(TINY["dinov2"], discriminative=tells, largest=518 if tells else 28)
         monkeypatch.setitem(PRESETS, name, preset)
         sees = preset.largest // preset.patch_size * preset.patch_size
         settled = with_preset(Config(backbone=BackboneConfig(name=name)))

@@ -153,7 +153,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source, hub_is_vital):
+    def refuse(source, retry_hub):
         raise checkpoints.Unreachable("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
