@@ -127,46 +127,75 @@ def folder_name(root: str) -> str:
 
 def walk(root: str) -> tuple[dict[str, str], LeftOut]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
-    found: dict[str, str] = {}
-    left_out = LeftOut()
-    visited: set[tuple[int, int]] = set()
-    pending: list[tuple[str, str]] = [("", root)]
-    links: list[tuple[str, str]] = []
-    own: dict[str, str] = {}
-    while pending or links:
-        if not pending:
+    state = _Walk([("", root)])
+    while state.pending or state.links:
+        if not state.pending:
             # links come after all real directories, so that a file gets its real path if that is below the root
-            links.sort(key=lambda link: natural_key(link[0]), reverse=True)
-            pending.append(links.pop())
-        prefix, directory = pending.pop()
+            state.links.sort(key=lambda link: natural_key(link[0]), reverse=True)
+            state.pending.append(state.links.pop())
+        prefix, directory = state.pending.pop()
         try:
-            status = Path(directory).stat()
-            # st_ino is 0 on file systems without inodes
-            if status.st_ino and (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if _is_directory(entry):
-                        if _hidden(entry.name):
-                            left_out.stores.append(entry.path)
-                        else:
-                            (links if entry.is_symlink() else pending).append((f"{prefix}{entry.name}/", entry.path))
-                    elif not is_image_name(entry.name):
-                        left_out.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in own
-                    elif entry.path in own:
-                        left_out.written[own[entry.path]] += 1
-                    else:
-                        found[prefix + entry.name] = entry.path
+            state.visit(prefix, directory)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the root
             if not prefix:
                 raise LayoutError(f"data.root: cannot list {root!r}: {error}") from None
-            left_out.refused.append(directory)
+            state.left_out.refused.append(directory)
+    found, left_out = state.found, state.left_out
     left_out.suffixes = +left_out.suffixes
     return {name: found[name] for name in sorted(found, key=natural_key)}, left_out
+
+
+@dataclass
+class _Walk:
+    """The state of a search.
+
+    Attributes:
+        pending: (prefix of names, path) of each real directory to visit.
+        links: the same for links to directories.
+        found: image files by name.
+        left_out: skipped files and directories.
+        own: directories of runs by the files that they have written.
+        visited: device and inode of the directories visited.
+    """
+
+    pending: list[tuple[str, str]]
+    links: list[tuple[str, str]] = field(default_factory=list)
+    found: dict[str, str] = field(default_factory=dict)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    own: dict[str, str] = field(default_factory=dict)
+    visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def visit(self, prefix: str, directory: str) -> None:
+        """Sorts the entries of a directory that was not visited before.
+
+        Raises:
+            OSError, ValueError: the directory cannot be listed.
+        """
+        status = Path(directory).stat()
+        # st_ino is 0 on file systems without inodes
+        if status.st_ino and (status.st_dev, status.st_ino) in self.visited:
+            return
+        self.visited.add((status.st_dev, status.st_ino))
+        self.own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not _is_directory(entry):
+                    self._add_file(prefix, entry)
+                elif _hidden(entry.name):
+                    self.left_out.stores.append(entry.path)
+                else:
+                    target = self.links if entry.is_symlink() else self.pending
+                    target.append((f"{prefix}{entry.name}/", entry.path))
+
+    def _add_file(self, prefix: str, entry: os.DirEntry[str]) -> None:
+        if not is_image_name(entry.name):
+            self.left_out.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in self.own
+        elif entry.path in self.own:
+            self.left_out.written[self.own[entry.path]] += 1
+        else:
+            self.found[prefix + entry.name] = entry.path
 
 
 def _hidden(name: str) -> bool:

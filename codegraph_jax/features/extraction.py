@@ -14,7 +14,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_batches
+from codegraph_jax.data.batches import ImageBatches, decoding_threads
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source, allow_megapixels
 from codegraph_jax.data.placement import Placement
@@ -115,7 +115,7 @@ class Extractor:
         """
         mine = processes.share(len(sources))
         preset, frame = self.backbone.preset, self.frame
-        batches = image_batches(
+        batches = ImageBatches(
             sources[mine],
             partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
             (self.batch_size or default_batch_size()) * len(self.mesh.local),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
-from codegraph_jax.data.batches import image_batches
+from codegraph_jax.data.batches import ImageBatches
 from codegraph_jax.data.contents import NothingToCompare, require_contents
 
 RNG = np.random.default_rng(0)
@@ -21,7 +21,7 @@ def checked(root, values, meant=False):
     for i, own in enumerate(np.asarray(values, np.uint8)):
         Image.fromarray(own).save(root / f"{i}.png")
         files.append(str(root / f"{i}.png"))
-    batches = image_batches(files, lambda image: np.asarray(image, np.float32), 4)
+    batches = ImageBatches(files, lambda image: np.asarray(image, np.float32), 4)
     list(batches)
     first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}
     kept = sorted(first.values())
