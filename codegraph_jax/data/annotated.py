@@ -35,7 +35,9 @@ def from_table(
         source: the table, followed by "#COLUMN" if the class column is not one of `LABEL_COLUMNS`. A table without a
             class column may have one-hot columns, one per class.
         split: only rows with this value in the column `split`; "" takes all.
-        size, choose, value_range: see `catalog.load_image_set`.
+        size: see `catalog.load_image_set`.
+        choose: see `catalog.load_image_set`.
+        value_range: see `catalog.load_image_set`.
 
     Raises:
         CatalogError: no such table, column or image.
@@ -75,8 +77,10 @@ def from_boxes(
             folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
             `Main/SPLIT.txt`) with the names of a split.
         split: one or several splits joined by "+"; "" takes all annotated images.
-        size, choose, value_range: see `catalog.load_image_set`.
+        size: see `catalog.load_image_set`.
+        choose: see `catalog.load_image_set`.
         least_side: objects with a shorter side, in pixels, are skipped.
+        value_range: see `catalog.load_image_set`.
 
     Raises:
         CatalogError: a file is missing or malformed, or no object is left.
@@ -238,7 +242,7 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
             box = element.find("bndbox")
             name = composed((element.findtext("name") or "").strip())
             if box is None or not name:
-                raise ValueError("an object without name or bndbox")
+                raise ValueError("an object has no name or no bndbox")
             left, top, right, bottom = (
                 round(float(box.findtext(side) or "")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
@@ -250,7 +254,7 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
 
 
 def _cut(file: str, box: tuple[int, int, int, int], value_range: ValueRange | None) -> Image.Image:
-    """The object in a box, as far as it lies in the image."""
+    """The part of a box that lies in the image."""
     image = load_image(file, value_range)
     left, top, right, bottom = box
     right, bottom = min(right, image.width), min(bottom, image.height)

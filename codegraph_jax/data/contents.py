@@ -38,16 +38,16 @@ def require_contents(
     kept: Sequence[int] | np.ndarray,
     copies: Sequence[tuple[int, int]],
     levels: Mapping[int, int],
-    meant: bool,
+    range_given: bool,
 ) -> None:
     """Refuses a set of photos that are blank or all the same; warns if they use few grey levels.
 
     Args:
         images: images of the set.
-        kept: indices of the images (of the set or added to it) that were read and are not copies.
+        kept: indices of images (of the set or added to it) that were read and are not copies.
         copies: (index, place) of the copies.
         levels: grey levels of photos with fewer than `POOR`, by index; without arrays.
-        meant: whether the settings give a value range; then blank photos only cause a warning.
+        range_given: whether the settings give a value range; then blank photos only cause a warning.
 
     Raises:
         NothingToCompare: the photos are blank or all the same.
@@ -57,7 +57,7 @@ def require_contents(
         return
     if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and not isinstance(images[read[0]], np.ndarray):
         raise NothingToCompare(f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare")
-    for least, refused in ((FEW, not meant), (POOR, False)):
+    for least, refused in ((FEW, not range_given), (POOR, False)):
         poor = sorted(i for i in read if levels.get(i, POOR) < least)
         if len(poor) < MOST * len(read):
             continue

@@ -182,7 +182,7 @@ def decode(path: str) -> Image.Image:
             image = _upright(_reduced(image))
             image.info["pages"] = count
             if lower_bytes:
-                # the same file a second time
+                # decode the file a second time
                 stream.seek(0)
                 image.info["lower_bytes"] = _upright(lower_bytes(_opened(stream, file, page)))
             return image
@@ -193,7 +193,7 @@ def decode(path: str) -> Image.Image:
         formats = f"not an image in a known format ({', '.join(formats_of(file))})"
         reason = f"a HEIC image, which Pillow cannot read without a plug-in; {package}" if package else formats
     except Image.DecompressionBombError:
-        # its own message speaks of an attack
+        # Pillow's own message warns of an attack
         reason = (
             f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels; "
             "--config.data.max_megapixels=NUMBER allows more"
@@ -255,7 +255,7 @@ def _deep_colours(image: Image.Image) -> str:
     """The channels of 16-bit colours; empty for others."""
     if "deep_colours" in image.info:
         return str(image.info["deep_colours"])
-    # decoding drops the lower byte, so that the raw mode is looked at before
+    # the raw mode is only available before decoding, which drops the lower byte
     found = [_DEEP_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
     return found[0][1] if found and found[0] and image.mode.startswith("RGB") else ""
 

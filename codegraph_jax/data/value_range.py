@@ -130,7 +130,7 @@ class Summary:
         lowest: the lowest distinct value, and further ones while they are negative.
         blocks: least and greatest value of a whole block of 3 x 3 pixels, which excludes dead pixels.
         seen: least and greatest value.
-        gaps: whether a sample has no data, judged from this photo only.
+        gaps: whether a sample has no data according to this photo alone.
     """
 
     quantiles: tuple[float, ...]
