@@ -100,11 +100,6 @@ class Preset:
         """Number of blocks."""
         return self.architecture.depth
 
-    @property
-    def heads(self) -> int:
-        """Attention heads of a block."""
-        return self.architecture.heads
-
 
 def four_blocks(depth: int) -> tuple[int, ...]:
     """Four evenly spaced blocks up to the last, as in MuSc's released code.

@@ -10,10 +10,8 @@ from codegraph_jax.config import MetricsConfig
 from codegraph_jax.data.images import UnreadableImage
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+from codegraph_jax.evaluation.metrics import Metrics, image_metrics, pixel_metrics
 from codegraph_jax.result import DetectionResult
-
-Metrics = dict[str, float | None]
 
 logger = logging.getLogger(__name__)
 
