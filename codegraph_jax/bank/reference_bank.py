@@ -131,8 +131,8 @@ class ReferenceBank(StoredBank):
             peaks_from: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
-            UnreadableImage: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable` is
-                `error`.
+            UnreadableImageError: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable`
+                is `error`.
             BankError: a score is not a finite number.
         """
         data, images = data or DataConfig(), checked_images(images)
@@ -213,7 +213,7 @@ class ReferenceBank(StoredBank):
         scikit-learn's `score_samples` of outlier detectors has the opposite sign.
 
         Raises:
-            UnreadableImage: an image cannot be decoded.
+            UnreadableImageError: an image cannot be decoded.
         """
         return self.inspect(images, DataConfig(unreadable="error")).scores
 
@@ -280,7 +280,7 @@ class ReferenceBank(StoredBank):
             defective: whether the parts are defective.
 
         Raises:
-            UnreadableImage: an image cannot be decoded; nothing is added.
+            UnreadableImageError: an image cannot be decoded; nothing is added.
             BankError: all parts had the same answer before.
         """
         images = checked_images(images)

@@ -13,7 +13,7 @@ class UserError(ValueError):
     """
 
 
-class MissingPackage(UserError):
+class MissingPackageError(UserError):
     """An optional package that a task needs is not installed; the message gives the command that installs it.
 
     Args:

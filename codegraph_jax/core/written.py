@@ -24,7 +24,7 @@ RESULTS = (
 """Files that a detection or inspection run writes directly into the workdir."""
 
 
-class ForeignFile(UserError):
+class ForeignFileError(UserError):
     """A run would replace a file that no run has written."""
 
 
@@ -65,12 +65,12 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
         names: POSIX paths below it that this run will write.
 
     Raises:
-        ForeignFile: a file of `names` exists and is not on the list.
+        ForeignFileError: a file of `names` exists and is not on the list.
     """
     own = {_posix(name) for name in written_files(workdir)}
     for name in names:
         if name not in own and os.path.lexists(workdir / name):
-            raise ForeignFile(
+            raise ForeignFileError(
                 f"{workdir / name}: would be replaced, but this program did not write it; choose another --workdir"
             )
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.contents import POOR, grey_levels
-from codegraph_jax.data.images import Source, UnreadableImage, full_size, load_image
+from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
 from codegraph_jax.data.value_range import ValueRange
 
 MOST_THREADS = 8
@@ -33,7 +33,7 @@ class ImageBatches:
         preprocess: RGB image to array; runs in the threads.
         batch_size: b.
         workers: number of threads; decoders and digests release the GIL.
-        unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImage.
+        unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImageError.
         value_range: see `load_image`.
 
     Attributes:
@@ -97,7 +97,7 @@ class ImageBatches:
                 index, future = waiting.popleft()
                 try:
                     yield index, future.result()
-                except UnreadableImage as error:
+                except UnreadableImageError as error:
                     if self._unreadable == "error":
                         raise
                     self.skipped.append((index, str(error)))

@@ -84,7 +84,7 @@ def source_of(sample: Sample) -> Source:
     return StoredImage(sample.path, sample.read) if sample.read else sample.path
 
 
-class UnreadableImage(UserError):
+class UnreadableImageError(UserError):
     """An image that cannot be decoded; the message names the file and the reason, on one line."""
 
     def __init__(self, file: str, reason: str):
@@ -111,7 +111,7 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
         value_range: value range of the image's set, see `codegraph_jax.data.value_range`.
 
     Raises:
-        UnreadableImage: the file is missing, not a regular file, not an image, truncated, too large (see
+        UnreadableImageError: the file is missing, not a regular file, not an image, truncated, too large (see
             `allow_megapixels`) or without data, or the array has a wrong type or shape.
     """
     if isinstance(source, np.ndarray):
@@ -173,9 +173,9 @@ def decode(path: str) -> Image.Image:
         status = Path(file).stat()
         # a pipe or a device would block or never end
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(path, "not a regular file")
+            raise UnreadableImageError(path, "not a regular file")
         if status.st_size == 0:
-            raise UnreadableImage(path, "the file is empty")
+            raise UnreadableImageError(path, "the file is empty")
         with Path(file).open("rb") as stream:
             image = _opened(stream, file, page)
             count, lower_bytes = pages_in(image), _lower_bytes(image)
@@ -186,7 +186,7 @@ def decode(path: str) -> Image.Image:
                 stream.seek(0)
                 image.info["lower_bytes"] = _upright(lower_bytes(_opened(stream, file, page)))
             return image
-    except UnreadableImage:
+    except UnreadableImageError:
         raise
     except UnidentifiedImageError:
         package = lacking_package(file)
@@ -205,7 +205,7 @@ def decode(path: str) -> Image.Image:
     except Exception as error:
         # decoders raise many kinds of exceptions for damaged files: struct.error, SyntaxError, KeyError, zlib.error
         reason = f"cannot be decoded: {error or type(error).__name__}"
-    raise UnreadableImage(path, reason)
+    raise UnreadableImageError(path, reason)
 
 
 def page_of(path: str) -> tuple[str, int]:
@@ -360,10 +360,10 @@ def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Im
         if holds is not None and not holds.all():
             rgb.info["has_data"] = holds
         return rgb
-    except UnreadableImage as error:
-        raise UnreadableImage(name, error.reason) from None
+    except UnreadableImageError as error:
+        raise UnreadableImageError(name, error.reason) from None
     except Exception as error:  # damaged palettes or transparency raise many kinds of exceptions
-        raise UnreadableImage(name, f"mode {image.mode}: {error or type(error).__name__}") from None
+        raise UnreadableImageError(name, f"mode {image.mode}: {error or type(error).__name__}") from None
 
 
 def _is_opacity(alpha: Image.Image) -> bool:
@@ -380,7 +380,7 @@ def _shown(
     no_data = (*(value_range.no_data if value_range else ()), *declared_no_data(image))
     holds = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
     if not holds.any():
-        raise UnreadableImage("image", "no pixel has data")
+        raise UnreadableImageError("image", "no pixel has data")
     pixels = (value_range or _own_range(image, samples[holds])).shown(samples)
     if not holds.all():
         # the mean avoids strong edges around these pixels
@@ -401,10 +401,10 @@ def require_picture(array: np.ndarray, name: str = "array") -> None:
     """Checks that an array is uint8 [h, w, 3] or [h, w].
 
     Raises:
-        UnreadableImage: names the type and shape.
+        UnreadableImageError: names the type and shape.
     """
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise UnreadableImage(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
+        raise UnreadableImageError(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -416,10 +416,10 @@ def _from_store(source: StoredImage) -> Image.Image:
     try:
         array = np.asarray(source.read())
         return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-    except UnreadableImage as error:
-        raise UnreadableImage(source.name, error.reason) from None
+    except UnreadableImageError as error:
+        raise UnreadableImageError(source.name, error.reason) from None
     except Exception as error:  # formats and decoders of stored sets raise many kinds of exceptions
-        raise UnreadableImage(source.name, f"cannot be read: {error or type(error).__name__}") from None
+        raise UnreadableImageError(source.name, f"cannot be read: {error or type(error).__name__}") from None
 
 
 def _bits(image: Image.Image) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.formats import is_image_name
-from codegraph_jax.data.images import RESAMPLE, UnreadableImage, decode
+from codegraph_jax.data.images import RESAMPLE, UnreadableImageError, decode
 from codegraph_jax.data.search import find_images, natural_key
 
 ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
@@ -69,7 +69,7 @@ def load_mask(
         inverted: whether black marks anomalous pixels.
 
     Raises:
-        UnreadableImage: the file cannot be decoded, or the directory contains no mask.
+        UnreadableImageError: the file cannot be decoded, or the directory contains no mask.
         ValueError: unknown rule.
     """
     if rule not in ("nearest", "full", "any"):
@@ -77,10 +77,10 @@ def load_mask(
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         files = sorted((p for p in Path(source).iterdir() if is_image_name(p.name)), key=lambda p: natural_key(p.name))
         if not files:
-            raise UnreadableImage(os.fspath(source), "the directory holds no mask image")
+            raise UnreadableImageError(os.fspath(source), "the directory holds no mask image")
         parts = [_binary(file) != inverted for file in files]
         if len({part.shape for part in parts}) > 1:
-            raise UnreadableImage(os.fspath(source), "its mask images differ in size")
+            raise UnreadableImageError(os.fspath(source), "its mask images differ in size")
         binary = np.logical_or.reduce(parts)
     else:
         binary = _binary(source) != inverted
@@ -209,7 +209,7 @@ def looks_like_mask(path: str) -> bool:
     try:
         image = decode(path)
         values = _values(image)
-    except UnreadableImage:
+    except UnreadableImageError:
         return False
     low, high = float(values.min()), float(values.max())
     near = 0.1 * (high - low)
@@ -252,7 +252,7 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
     """The mask at its original size."""
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.size == 0:
-            raise UnreadableImage("array", f"expected a mask [h, w], got {list(source.shape)}")
+            raise UnreadableImageError("array", f"expected a mask [h, w], got {list(source.shape)}")
         return np.nan_to_num(source) > 0
     image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
     values = _values(image)

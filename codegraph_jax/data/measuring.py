@@ -10,7 +10,7 @@ from PIL import Image
 from codegraph_jax.data.formats import formats_of
 from codegraph_jax.data.images import (
     Source,
-    UnreadableImage,
+    UnreadableImageError,
     declared_no_data,
     decode,
     deep_samples,
@@ -47,7 +47,7 @@ def _summary_of(source: Source) -> Summary | None:
             return None
         try:
             source = decode(path)
-        except UnreadableImage:
+        except UnreadableImageError:
             return None
     if not isinstance(source, Image.Image) or not is_deep(source):
         return None

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_mvtec_form
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
@@ -164,7 +164,7 @@ def _kolektor_samples(category: str, root: str, ending: str) -> list[Sample]:
 def _any_anomalous(mask: str) -> bool | None:
     try:
         return bool(load_mask(mask, None).any())
-    except UnreadableImage:
+    except UnreadableImageError:
         return None
 
 

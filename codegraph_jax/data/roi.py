@@ -22,7 +22,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import Source, UnreadableImage, load_image
+from codegraph_jax.data.images import Source, UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
@@ -157,7 +157,7 @@ class Roi:
             return _polygons(place)
         try:
             inspected = load_mask(place, None)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
             raise ConfigError(f"{WHERE}: {place!r} is all black, so nothing would be inspected")
@@ -219,7 +219,7 @@ def inspected_patches(
         if key not in known:
             try:
                 picture = Image.fromarray(pixels(width, height).astype(np.uint8) * 255)
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
             shares = picture.resize((content.width, content.height), Image.Resampling.BOX)
             known[key] = np.asarray(shares) >= HALF
@@ -254,7 +254,7 @@ def darkest(place: str) -> int:
         return 0
     try:
         return int(load_image(file).convert("L").getextrema()[0])  # type: ignore[arg-type]
-    except UnreadableImage:
+    except UnreadableImageError:
         return 0
 
 

@@ -45,7 +45,7 @@ SIGNS_OF_LOSS = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
 """Words in the error message of a collective if another process has died."""
 
 
-class LostProcess(UserError):
+class LostProcessError(UserError):
     """Another process of the run has died."""
 
 
@@ -120,14 +120,14 @@ def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
     """Calls `start`; within the context, the loss of another process raises a readable error.
 
     Raises:
-        LostProcess: another process has died; within `HEARTBEAT_SECONDS`, or at once if the connection was closed.
+        LostProcessError: another process has died; within `HEARTBEAT_SECONDS`, or at once if the connection was closed.
     """
     start(coordinator, processes, process_id)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if coordinator and any(sign in str(error) for sign in SIGNS_OF_LOSS):
-            raise LostProcess(
+            raise LostProcessError(
                 f"another process has ended; see its own output ({str(error).splitlines()[0]})"
             ) from error
         raise

@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
@@ -122,7 +122,7 @@ class FeatureCache:
             values = arrays.get("values") if about == path.name else None
         except FileNotFoundError:
             return None
-        except DamagedTensors:
+        except DamagedTensorsError:
             values = None
         if values is None or values.dtype != dtype:
             self.damaged += 1

@@ -110,7 +110,7 @@ class Extractor:
                 number of images, for runs without a buffer; 0: do not.
 
         Raises:
-            UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
+            UnreadableImageError: an image cannot be decoded and `unreadable` is `error`.
             NotFiniteError: the backbone gives features that are not finite; names the image.
         """
         mine = processes.share(len(sources))

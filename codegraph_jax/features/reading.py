@@ -105,8 +105,9 @@ def read_features(
         progress: show a progress bar on standard error.
 
     Raises:
-        NothingToCompare, UnreadableImage, NotFiniteError, ConfigError: see `require_contents`, `Extractor.extract`
-            and `Features.where_inspected`.
+        NothingToCompareError: see `require_contents`.
+        UnreadableImageError, NotFiniteError: see `Extractor.extract`.
+        ConfigError: nothing of a photo is inspected, or a directory cannot be written.
     """
     value_range, incomplete = measure_range(config, images, added)
     sources, cache = [*images, *added], None

@@ -60,7 +60,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImages, UnreadableImage, CheckpointError: with no result written.
+        ConfigError, LayoutError, TooFewImages, UnreadableImageError, CheckpointError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)

@@ -49,7 +49,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, BankError, UnreadableImage, WorkdirError: with nothing written.
+        ConfigError, LayoutError, BankError, UnreadableImageError, WorkdirError: with nothing written.
     """
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:

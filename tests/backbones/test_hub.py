@@ -80,7 +80,7 @@ def test_without_a_network_the_client_of_the_hub_is_left_alone(network, caplog):
     source = PRESETS["dinov2-base"].sources[0]
     assert isinstance(source, HubSource)
     session = network(OSError("no route"))
-    with pytest.raises(checkpoints.Unreachable) as error:
+    with pytest.raises(checkpoints.UnreachableError) as error:
         checkpoints.open_hub(source)
     assert session.asked == 1 and not caplog.records
     assert error.value.reason == "huggingface.co cannot be reached: no route"

@@ -6,7 +6,7 @@ import pytest
 
 from codegraph_jax.data import batches as batches_module
 from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_key
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from tests.data.files import write_image
 
 
@@ -53,7 +53,7 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
 
 def test_unreadable_images_end_the_run_where_that_is_asked(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    with pytest.raises(UnreadableImage, match=r"broken\.png"):
+    with pytest.raises(UnreadableImageError, match=r"broken\.png"):
         list(ImageBatches([constant(1), str(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from codegraph_jax.core.written import replace_written
 from codegraph_jax.data import formats
 from codegraph_jax.data.formats import image_suffixes, is_image_name
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.search import LayoutError, find_images, left_out_below
 
@@ -58,7 +58,7 @@ def test_without_the_package_heic_is_named_with_the_command(tmp_path, monkeypatc
 def test_text_is_no_picture_whatever_its_name(tmp_path):
     for name in ("a.tga", "b.jpg", "c.psd", "d.heic"):
         (tmp_path / name).write_bytes(b"These are words, and words are no pixels. " * 20)
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(UnreadableImageError):
             load_image(tmp_path / name)
 
 
