@@ -157,7 +157,7 @@ class ReferenceBank(StoredBank):
             keys += [key.hex() for key in features.keys]
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
-                judged = None if features.placement.judged is None else features.placement.judged[i]
+                judged = None if features.placement.inspected is None else features.placement.inspected[i]
                 scores.append(self.serving.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
@@ -313,7 +313,7 @@ class ReferenceBank(StoredBank):
                 for place, mark in marks.items()
                 if mark.verdict != opposite or not mark.signature.shown(vectors).any()
             }
-            judged = None if features.placement.judged is None else features.placement.judged[i]
+            judged = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._of_variant(held.scores([layer[0] for layer in own], judged)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part that passes needs no mark

@@ -242,8 +242,8 @@ def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.
 def excluded_share(placement: Placement) -> float:
     """The share of the patches of all photos that are not inspected."""
     covered = placement.frame.covered(placement.contents())
-    judged = covered if placement.judged is None else placement.judged & covered
-    return 1 - float(judged.sum()) / max(1, int(covered.sum()))
+    inspected = covered if placement.inspected is None else placement.inspected & covered
+    return 1 - float(inspected.sum()) / max(1, int(covered.sum()))
 
 
 def darkest(place: str) -> int:

@@ -68,9 +68,9 @@ class Features:
         names = [source_name(sources, i) for i in self.kept]
         patches = inspected_patches(self.placement, [inspected[i] for i in self.kept], names)
         placement = self.placement.within(patches)
-        if placement.judged is None:
+        if placement.inspected is None:
             return self
-        layers = [zero_outside(layer, placement.judged[self.own.start : self.own.stop]) for layer in self.layers]
+        layers = [zero_outside(layer, placement.inspected[self.own.start : self.own.stop]) for layer in self.layers]
         return replace(self, layers=layers, placement=placement)
 
 

@@ -196,7 +196,7 @@ class Inspector:
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
         regions: list[Region] = []
         if flagged or always:
-            background = float(np.median(placement.judged_scores(inspection.patch_scores)))
+            background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
             inspected = inspection.inspected[0](*size) if inspection.inspected else None
             _, regions = find_regions(scores, background, calibration, shows, size, inspected)

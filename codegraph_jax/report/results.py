@@ -89,7 +89,7 @@ def write_results(
             # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         results = [outcome.result for outcome in outcomes]
-        judged = [result.placement.judged_scores(result.patch_scores) for result in results]
+        judged = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, decoding_threads(config.data.workers), advance)

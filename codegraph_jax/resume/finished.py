@@ -39,7 +39,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "flagged": calibration.flagged,
         "shows": consistency.shows,
         "sizes": result.placement.sizes,
-        "judged": np.zeros((0, 0), bool) if result.placement.judged is None else result.placement.judged,
+        "judged": np.zeros((0, 0), bool) if result.placement.inspected is None else result.placement.inspected,
         "products": np.zeros(0, int) if result.products is None else result.products,
         **{VARIANT + name: scores for name, scores in result.variant_scores.items()},
     }

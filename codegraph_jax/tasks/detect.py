@@ -125,7 +125,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         law = result.consistency.spacing_law
         diagnostics = (spacing_diagnostic(law),) if law else ()
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if roi else []
-        if result.value_range and result.placement.judged is not None:
+        if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
 

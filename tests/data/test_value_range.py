@@ -166,7 +166,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     floats[2, :20] = np.nan
     files = written(tmp_path / "a", floats)
     result = detector.detect(files, bank_references=4)
-    judged = result.placement.judged.reshape(len(files), 2, 2)
+    judged = result.placement.inspected.reshape(len(files), 2, 2)
     assert not judged[2, 0].any() and judged[2, 1].all() and judged[[0, 1, 3, 4, 5]].all()
     assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gaps == 1
     bank = result.bank
