@@ -14,7 +14,7 @@ LEAST_SECONDS = 0.3
 """Programs that compile faster are not cached."""
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Turns on JAX's compilation cache in the user's cache directory.
 
     Does nothing if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE=false is set, or if the directory cannot

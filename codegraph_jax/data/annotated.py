@@ -95,7 +95,7 @@ def from_boxes(
     files = _by_stem(named or images)
     boxes: list[tuple[str, tuple[int, int, int, int]]] = []
     classes: list[str] = []
-    left_out = 0
+    skipped = 0
     for name in names:
         found = _objects(annotations[name])
         places = files.get(name, [])
@@ -104,14 +104,14 @@ def from_boxes(
             raise CatalogError(f"{root!r}: found {which} named {name!r}, which {annotations[name]} describes")
         for label, box in found:
             if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
-                left_out += 1
+                skipped += 1
                 continue
             boxes.append((places[0], box))
             classes.append(label)
     if not boxes:
         raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
-    if left_out:
-        logger.info("%s: %d objects smaller than %d pixels were skipped", root, left_out, least_side)
+    if skipped:
+        logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, least_side)
     class_names = tuple(sorted(set(classes), key=_class_key))
     index = {name: i for i, name in enumerate(class_names)}
     labels = np.array([index[name] for name in classes], np.int32)

@@ -27,7 +27,7 @@ class LayoutError(UserError):
 
 
 @dataclass
-class LeftOut:
+class SkippedFiles:
     """Files and directories that the search has skipped.
 
     Attributes:
@@ -99,24 +99,24 @@ def find_images(root: str) -> dict[str, str]:
     Raises:
         LayoutError: `root` itself cannot be listed.
     """
-    found, left_out = walk(root)
-    if refused := left_out.refused:
+    found, skipped = walk(root)
+    if refused := skipped.refused:
         logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(refused), refused[0])
     return found
 
 
-def left_out_below(roots: Sequence[str]) -> LeftOut:
+def skipped_below(roots: Sequence[str]) -> SkippedFiles:
     """Everything that `find_images` skips below some directories; roots that cannot be listed are ignored."""
-    total = LeftOut()
+    total = SkippedFiles()
     for root in roots:
         try:
-            _, left_out = walk(root)
+            _, skipped = walk(root)
         except LayoutError:
             continue
-        total.suffixes += left_out.suffixes
-        total.written += left_out.written
-        total.stores += left_out.stores
-        total.refused += left_out.refused
+        total.suffixes += skipped.suffixes
+        total.written += skipped.written
+        total.stores += skipped.stores
+        total.refused += skipped.refused
     return total
 
 
@@ -125,7 +125,7 @@ def folder_name(root: str) -> str:
     return Path(os.path.realpath(root)).name or "images"
 
 
-def walk(root: str) -> tuple[dict[str, str], LeftOut]:
+def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
     state = _Walk([("", root)])
     while state.pending or state.links:
@@ -139,10 +139,10 @@ def walk(root: str) -> tuple[dict[str, str], LeftOut]:
         except (OSError, ValueError) as error:  # ValueError: a NUL in the root
             if not prefix:
                 raise LayoutError(f"data.root: cannot list {root!r}: {error}") from None
-            state.left_out.refused.append(directory)
-    found, left_out = state.found, state.left_out
-    left_out.suffixes = +left_out.suffixes
-    return {name: found[name] for name in sorted(found, key=natural_key)}, left_out
+            state.skipped.refused.append(directory)
+    found, skipped = state.found, state.skipped
+    skipped.suffixes = +skipped.suffixes
+    return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
 
 
 @dataclass
@@ -153,7 +153,7 @@ class _Walk:
         pending: (prefix of names, path) of each real directory to visit.
         links: the same for links to directories.
         found: image files by name.
-        left_out: skipped files and directories.
+        skipped: skipped files and directories.
         own: directories of runs by the files that they have written.
         visited: device and inode of the directories visited.
     """
@@ -161,7 +161,7 @@ class _Walk:
     pending: list[tuple[str, str]]
     links: list[tuple[str, str]] = field(default_factory=list)
     found: dict[str, str] = field(default_factory=dict)
-    left_out: LeftOut = field(default_factory=LeftOut)
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
     own: dict[str, str] = field(default_factory=dict)
     visited: set[tuple[int, int]] = field(default_factory=set)
 
@@ -184,16 +184,16 @@ class _Walk:
                 if not _is_directory(entry):
                     self._add_file(prefix, entry)
                 elif _hidden(entry.name):
-                    self.left_out.stores.append(entry.path)
+                    self.skipped.stores.append(entry.path)
                 else:
                     target = self.links if entry.is_symlink() else self.pending
                     target.append((f"{prefix}{entry.name}/", entry.path))
 
     def _add_file(self, prefix: str, entry: os.DirEntry[str]) -> None:
         if not is_image_name(entry.name):
-            self.left_out.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in self.own
+            self.skipped.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in self.own
         elif entry.path in self.own:
-            self.left_out.written[self.own[entry.path]] += 1
+            self.skipped.written[self.own[entry.path]] += 1
         else:
             self.found[prefix + entry.name] = entry.path
 

@@ -190,7 +190,7 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def held(workdir: Path) -> Iterator[None]:
+def locked_workdir(workdir: Path) -> Iterator[None]:
     """Locks the workdir in process 0 (`core.workdir.locked`) for all processes of the run.
 
     Raises:

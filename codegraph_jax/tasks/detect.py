@@ -23,7 +23,7 @@ from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi, where_data
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import left_out_below
+from codegraph_jax.data.search import skipped_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
@@ -78,7 +78,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     clock = Clock()
     with clock("data"), processes.together():
         categories = read_categories(config, workdir)
-        left_out = left_out_below([config.data.root, *config.data.add])
+        left_out = skipped_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
         review_path = find_review(config.review) if config.review else ""
         review = Review.load(review_path) if review_path else None
@@ -257,7 +257,7 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
     with processes.together():
         if processes.is_first() and bank and (reason := obstacle(Path(bank))):
             raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
-    with processes.held(workdir):
+    with processes.locked_workdir(workdir):
         with processes.together():
             if processes.is_first():
                 require_own(workdir, RESULTS)

@@ -21,7 +21,7 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import left_out_below
+from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.line.batch import inspected_part, unreadable_part
 from codegraph_jax.line.ledger import FILE, Ledger
@@ -72,7 +72,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     """Inspects in a workdir that is locked."""
     clock = Clock()
     with clock("data"):
-        left_out = left_out_below([config.data.root])
+        left_out = skipped_below([config.data.root])
         categories = read_files(config.data)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
