@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from codegraph_jax.core.files import write_json
+from codegraph_jax.core.files import user_cache, write_json
 
 SECONDS = 3.0
 """Timeout of a request to the hub."""
@@ -44,8 +44,7 @@ def why_unreachable(use_stored: bool) -> str | None:
 
 def failure_file() -> Path:
     """The file that stores the last failure."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return home / "codegraph-jax" / "hub.json"
+    return user_cache() / "hub.json"
 
 
 def _stored_failure(place: Path, network: str) -> str | None:

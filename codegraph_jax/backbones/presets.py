@@ -111,22 +111,20 @@ def four_blocks(depth: int) -> tuple[int, ...]:
     return tuple(round(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4))
 
 
-# OpenAI's own hub repositories of B/32, B/16 and L/14-336 have pickles; timm's mirrors have the same weights as
-# safetensors with OpenAI's key names.
-_MIRROR = "open_clip_model.safetensors"
-_DINOV3 = "DINOv3 License"
+def _mirror(repository: str, revision: str) -> tuple[HubSource]:
+    """Weights of timm's mirrors with OpenAI's key names; OpenAI's own repositories of these models have pickles."""
+    return (HubSource(repository, revision, "open_clip_model.safetensors"),)
+
+
+def _dinov3_weights(model: str, revision: str) -> tuple[HubSource]:
+    return (HubSource(f"facebook/dinov3-{model}-pretrain-lvd1689m", revision, licence="DINOv3 License"),)
+
 
 SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
-    "clip-vit-b32": (
-        HubSource("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878", _MIRROR),
-    ),
-    "clip-vit-b16": (
-        HubSource("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d", _MIRROR),
-    ),
+    "clip-vit-b32": _mirror("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878"),
+    "clip-vit-b16": _mirror("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d"),
     "clip-vit-l14": (HubSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),),
-    "clip-vit-l14-336": (
-        HubSource("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010", _MIRROR),
-    ),
+    "clip-vit-l14-336": _mirror("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010"),
     "dinov2-small": (HubSource("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),),
     "dinov2-base": (HubSource("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),),
     "dinov2-large": (HubSource("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),),
@@ -143,31 +141,11 @@ SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
     "dinov2-giant-registers": (
         HubSource("facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
     ),
-    "dinov3-small": (
-        HubSource(
-            "facebook/dinov3-vits16-pretrain-lvd1689m", "114c1379950215c8b35dfcd4e90a5c251dde0d32", licence=_DINOV3
-        ),
-    ),
-    "dinov3-small-plus": (
-        HubSource(
-            "facebook/dinov3-vits16plus-pretrain-lvd1689m", "c93d816fc9e567563bc068f01475bec89cc634a6", licence=_DINOV3
-        ),
-    ),
-    "dinov3-base": (
-        HubSource(
-            "facebook/dinov3-vitb16-pretrain-lvd1689m", "5931719e67bbdb9737e363e781fb0c67687896bc", licence=_DINOV3
-        ),
-    ),
-    "dinov3-large": (
-        HubSource(
-            "facebook/dinov3-vitl16-pretrain-lvd1689m", "ea8dc2863c51be0a264bab82070e3e8836b02d51", licence=_DINOV3
-        ),
-    ),
-    "dinov3-huge-plus": (
-        HubSource(
-            "facebook/dinov3-vith16plus-pretrain-lvd1689m", "c807c9eeea853df70aec4069e6f56b28ddc82acc", licence=_DINOV3
-        ),
-    ),
+    "dinov3-small": _dinov3_weights("vits16", "114c1379950215c8b35dfcd4e90a5c251dde0d32"),
+    "dinov3-small-plus": _dinov3_weights("vits16plus", "c93d816fc9e567563bc068f01475bec89cc634a6"),
+    "dinov3-base": _dinov3_weights("vitb16", "5931719e67bbdb9737e363e781fb0c67687896bc"),
+    "dinov3-large": _dinov3_weights("vitl16", "ea8dc2863c51be0a264bab82070e3e8836b02d51"),
+    "dinov3-huge-plus": _dinov3_weights("vith16plus", "c807c9eeea853df70aec4069e6f56b28ddc82acc"),
     "siglip2-base": (HubSource("google/siglip2-base-patch16-512", "a89f5c5093f902bf39d3cd4d81d2c09867f0724b"),),
     "siglip2-large": (HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),),
     "siglip2-so400m-14": (HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),),

@@ -14,6 +14,11 @@ PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
 
 
+def user_cache() -> Path:
+    """This program's directory in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "codegraph-jax"
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yields the name of a temporary file, which replaces `path` when the block ends without an error.

@@ -1,12 +1,13 @@
 """On-disk cache of compiled programs."""
 
 import hashlib
-import os
 import platform
 import tempfile
 from pathlib import Path
 
 import jax
+
+from codegraph_jax.core.files import user_cache
 
 MOST_BYTES = 2 * 2**30
 """Size limit of the cache; the least recently used programs are removed."""
@@ -25,8 +26,7 @@ def enable_compilation_cache() -> None:
     )
     if place_set or not enabled:
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    place = home / "codegraph-jax" / "programs" / machine()
+    place = user_cache() / "programs" / machine()
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):

@@ -40,7 +40,7 @@ def note_written(workdir: Path, names: Iterable[str]) -> None:
         workdir: locked by this run.
         names: POSIX paths below it.
     """
-    _write(workdir, {*map(_posix, written_files(workdir)), *names})
+    _write(workdir, {*_written(workdir), *names})
 
 
 def replace_written(workdir: Path, names: Iterable[str]) -> None:
@@ -50,7 +50,7 @@ def replace_written(workdir: Path, names: Iterable[str]) -> None:
         workdir: locked by this run.
         names: POSIX paths below it of all files that this run has written or will write.
     """
-    planned, former = set(names), {_posix(name) for name in written_files(workdir)}
+    planned, former = set(names), _written(workdir)
     _write(workdir, planned | former)
     for name in sorted(former - planned):
         _remove(workdir, name)
@@ -67,7 +67,7 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
     Raises:
         ForeignFileError: a file of `names` exists and is not on the list.
     """
-    own = {_posix(name) for name in written_files(workdir)}
+    own = _written(workdir)
     for name in names:
         if name not in own and os.path.lexists(workdir / name):
             raise ForeignFileError(
@@ -94,7 +94,7 @@ def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) ->
             (workdir / name).replace(place / name)
         _remove(workdir, name)
     waiting.replace(place / last)
-    _write(workdir, {_posix(name) for name in written_files(workdir)} - {*names, last})
+    _write(workdir, _written(workdir) - {*names, last})
 
 
 def forget_written(directory: Path) -> None:
@@ -123,8 +123,9 @@ def _write(workdir: Path, names: Iterable[str]) -> None:
     write_json(workdir / LISTING, {"files": sorted(names)})
 
 
-def _posix(name: str) -> str:
-    return Path(name).as_posix()
+def _written(workdir: Path) -> set[str]:
+    """`written_files` as POSIX paths."""
+    return {Path(name).as_posix() for name in written_files(workdir)}
 
 
 def _listed(path: Path) -> list[str]:
