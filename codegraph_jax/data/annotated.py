@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.names import composed
-from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded, decoded_files
+from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, Labels, decoded, decoded_files
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images, natural_key
 from codegraph_jax.data.value_range import ValueRange
@@ -57,9 +57,7 @@ def from_table(
     name_at = next((lower.index(name) for name in NAME_COLUMNS if name in lower), 0)
     classes = _classes_of(place, heading, rows, name_at, column)
     files = _files_by_name(place, [row[name_at] for row in rows])
-    names = tuple(sorted(set(classes), key=_class_key))
-    index = {name: i for i, name in enumerate(names)}
-    return decoded_files(files, np.array([index[name] for name in classes], np.int32), names, size, choose, value_range)
+    return decoded_files(files, *_indexed(classes), size, choose, value_range)
 
 
 def from_boxes(
@@ -112,21 +110,20 @@ def from_boxes(
         raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
     if skipped:
         logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, least_side)
-    class_names = tuple(sorted(set(classes), key=_class_key))
-    index = {name: i for i, name in enumerate(class_names)}
-    labels = np.array([index[name] for name in classes], np.int32)
     shown = [f"{file} {box}" for file, box in boxes]
     cut_from = [file for file, _ in boxes]
 
     def cut(row: int, value_range: ValueRange | None) -> Image.Image:
         return _cut(*boxes[row], value_range)
 
-    return decoded(cut, cut_from, shown, labels, class_names, size, choose, value_range)
+    return decoded(cut, cut_from, shown, *_indexed(classes), size, choose, value_range)
 
 
-def _class_key(name: str) -> tuple[object, ...]:
-    """Sort key of classes, which ignores case."""
-    return (natural_key(name.casefold()), name)
+def _indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """The label of each image, and the class names in natural order without regard to case."""
+    names = tuple(sorted(set(classes), key=lambda name: (natural_key(name.casefold()), name)))
+    index = {name: i for i, name in enumerate(names)}
+    return np.array([index[name] for name in classes], np.int32), names
 
 
 def _several(names: Sequence[str]) -> str:

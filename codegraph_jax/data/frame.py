@@ -206,13 +206,7 @@ def choose_frame(
 ) -> tuple[Frame, str]:
     """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
 
-    Args:
-        sizes: see `Frame.of`.
-        image_size: see `Frame.of`.
-        patch: see `Frame.of`.
-        scale: see `Frame.of`.
-        overlap: see `Frame.of`.
-        affordable: whether the run time with a frame is acceptable.
+    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
     """
 
     def of(fit: str, scale: float = scale) -> Frame:

@@ -147,22 +147,14 @@ def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
 
 @dataclass
 class _Walk:
-    """The state of a search.
-
-    Attributes:
-        pending: (prefix of names, path) of each real directory to visit.
-        links: the same for links to directories.
-        found: image files by name.
-        skipped: skipped files and directories.
-        own: directories of runs by the files that they have written.
-        visited: device and inode of the directories visited.
-    """
+    """The state of a search; directories to visit are (prefix of names, path)."""
 
     pending: list[tuple[str, str]]
     links: list[tuple[str, str]] = field(default_factory=list)
     found: dict[str, str] = field(default_factory=dict)
     skipped: SkippedFiles = field(default_factory=SkippedFiles)
     own: dict[str, str] = field(default_factory=dict)
+    """Directories of runs by the files that the runs have written."""
     visited: set[tuple[int, int]] = field(default_factory=set)
 
     def visit(self, prefix: str, directory: str) -> None:

@@ -163,18 +163,10 @@ def plan_memory(
     dtype: DTypeLike = np.float32,
     vectors: float = 1.0,
 ) -> MemoryPlan:
-    """The memory plan of this process for one category.
+    """The memory plan of this process for one category of this size.
 
-    Args:
-        config: memory limit, and directory of the files.
-        images: number of images.
-        references: number of images that each image is compared with.
-        patches: patches of an image.
-        channels: channels of a patch token.
-        layers: number of layers.
-        degrees: number of degrees.
-        dtype: type of the patch tokens.
-        vectors: size of a layer as the kernel reads it, as a multiple of the size of its tokens.
+    `dtype` is the type of the patch tokens; `vectors` is the size of a layer as the kernel reads it, as a multiple of
+    the size of its tokens.
     """
     layer = np.dtype(dtype).itemsize * images * patches * channels
     table = 4 * images * references * patches
