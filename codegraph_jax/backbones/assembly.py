@@ -146,7 +146,7 @@ def match_naming(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[s
     targets = {key: naming.target(strip_wrappers(key)) for key in keys}
     if not any(targets.values()):
         known = ", ".join(n.name for n in NAMINGS)
-        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; none is a name of {known}")
+        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; no name belongs to {known}")
     return naming, targets
 
 

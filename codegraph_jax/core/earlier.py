@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.names import shown
-from codegraph_jax.core.written import MAX_BYTES, forget_written, move_written, written_files
+from codegraph_jax.core.written import MAX_BYTES, move_written, remove_written, written_files
 
 EARLIER = "earlier"
 MOST = 10
@@ -65,7 +65,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
     place = _free(workdir / EARLIER / date.replace("T", "_").replace(":", ""))
     names = {Path(name).as_posix() for name in written_files(workdir)} - set(excluded)
     move_written(workdir, place, sorted(names - {MANIFEST}), last=MANIFEST)
-    _forget_oldest(workdir / EARLIER)
+    _remove_oldest(workdir / EARLIER)
     return f"the report on {_photos_folder(manifest)} from {date.replace('T', ' ')} was moved to {place}"
 
 
@@ -100,8 +100,8 @@ def _free(place: Path) -> Path:
     return found
 
 
-def _forget_oldest(home: Path) -> None:
+def _remove_oldest(home: Path) -> None:
     """Removes all reports but the newest `MOST`."""
     kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
     for place in kept[:-MOST]:
-        forget_written(place)
+        remove_written(place)

@@ -97,7 +97,7 @@ def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) ->
     _write(workdir, _written(workdir) - {*names, last})
 
 
-def forget_written(directory: Path) -> None:
+def remove_written(directory: Path) -> None:
     """Removes all files that runs have written into a directory, and the directory if it is then empty."""
     replace_written(directory, ())
     (directory / LISTING).unlink(missing_ok=True)

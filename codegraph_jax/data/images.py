@@ -295,7 +295,7 @@ def _format(image: Image.Image) -> str | None:
 
 def _upright(image: Image.Image) -> Image.Image:
     # needed for the conversion to 8 bits, but lost by decoding and transposing
-    known: dict[str | tuple[int, int], Any] = {
+    facts: dict[str | tuple[int, int], Any] = {
         "bits": _bits(image),
         "format": image.format,
         "deep_colours": _deep_colours(image),
@@ -303,7 +303,7 @@ def _upright(image: Image.Image) -> Image.Image:
     }
     image.load()
     orientation = _orientation(image)
-    image.info |= known
+    image.info |= facts
     if "full_size" in image.info and orientation in _SIDEWAYS:
         image.info["full_size"] = image.info["full_size"][::-1]
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
@@ -423,6 +423,6 @@ def _from_store(source: StoredImage) -> Image.Image:
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits of a sample; 16 if the file does not say."""
+    """Bits of a sample; 16 if the file does not state it."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, DEEP) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP
     return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP, DEEP)

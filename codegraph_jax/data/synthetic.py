@@ -17,7 +17,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
-from codegraph_jax.data.drawing.light import Light, photograph
+from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
 
 ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
@@ -197,4 +197,4 @@ def _draw(defect: Defect | None, size: int, rng: np.random.Generator) -> tuple[n
     missing = defect.shape if defect is not None and defect.kind == "missing_hole" else None
     surface = machine_part(pose, rng, missing)
     mask = np.zeros((size, size), bool) if defect is None else apply_defect(surface, defect)
-    return photograph(surface, light, rng), mask
+    return render(surface, light, rng), mask

@@ -305,5 +305,5 @@ def test_another_model_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_of_something_else_shows_its_names() -> None:
-    with pytest.raises(CheckpointError, match=r"'conv1\.bias'.*none is a name of"):
+    with pytest.raises(CheckpointError, match=r"'conv1\.bias'.*no name belongs to"):
         _assemble("dinov2", {"conv1.bias": np.ones(3)})

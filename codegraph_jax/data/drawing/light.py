@@ -29,7 +29,7 @@ class Light:
     """Standard deviation of the sensor noise."""
 
 
-def photograph(surface: Surface, light: Light, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
+def render(surface: Surface, light: Light, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
     """A photo of the lit part on a rubber mat."""
     size = surface.pose.size
     azimuth = light.azimuth - surface.pose.angle
