@@ -119,9 +119,9 @@ class CoDeGraph:
             ConfigError: no bank of so many references can be made with these settings.
             ReviewError: `review` is of other features.
             TooFewImages: fewer than two can be read.
-            NothingToCompare: the photos of files are blank or all the same.
+            NothingToCompareError: the photos of files are blank or all the same.
             UserError: `images` is a single image or no images at all.
-            UnreadableImage: an array has another type or shape; or a file cannot be decoded and
+            UnreadableImageError: an array has another type or shape; or a file cannot be decoded and
                 `config.data.unreadable` is `error`, as it is where no `config` was given. With `skip`, `result.kept`
                 says which images the scores are of.
         """

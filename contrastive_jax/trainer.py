@@ -18,7 +18,7 @@ from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.peaks import peak_share
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.core.written import note_written
-from codegraph_jax.distributed.processes import agree, gather, held, is_first, together, wait
+from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.data.feeding import Feeder
@@ -72,7 +72,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
         if is_first():
             print(f"{config.data.train}: samples of 16 bits, 32 bits or floats: {data.value_range}", flush=True)
     try:
-        with held(home):
+        with locked_workdir(home):
             results = _run_in(home, config, data)
             # nobody leaves while process 0 still writes
             wait("the results are written")

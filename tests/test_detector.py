@@ -21,7 +21,7 @@ from codegraph_jax.config import (
 )
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.detector import CoDeGraph, TooFewImages
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone
@@ -104,7 +104,7 @@ def test_unreadable_images_are_left_out_or_fatal(tmp_path):
     assert [index for index, _ in result.skipped] == [2]
     expected = CoDeGraph(tiny()).detect([files[i] for i in (0, 1, 3)])
     np.testing.assert_array_equal(result.patch_scores, expected.patch_scores)
-    with pytest.raises(UnreadableImage, match=r"2\.png"):
+    with pytest.raises(UnreadableImageError, match=r"2\.png"):
         CoDeGraph(tiny(data=DataConfig(unreadable="error"))).detect(files)
 
 
@@ -175,7 +175,7 @@ def test_a_backbone_can_be_the_only_argument():
 
 def test_size_and_rescoring_follow_the_network(monkeypatch):
     for name, tells in (("talking", True), ("mute", False)):
-        preset = dataclasses.replace(TINY["dinov2"], tells_images_apart=tells, largest=518 if tells else 28)
+        preset = dataclasses.replace(TINY["dinov2"], discriminative=tells, largest=518 if tells else 28)
         monkeypatch.setitem(PRESETS, name, preset)
         sees = preset.largest // preset.patch_size * preset.patch_size
         settled = with_preset(Config(backbone=BackboneConfig(name=name)))

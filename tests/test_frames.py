@@ -129,7 +129,7 @@ def test_what_is_not_inspected_neither_judges_nor_is_judged():
     inspected = np.zeros((64, 64), bool)
     inspected[:, :32] = True
     clean = CoDeGraph(config_of("squeeze", image_size=40)).detect(images, roi=inspected)
-    judged = clean.placement.judged.reshape(14, 10, 10)
+    judged = clean.placement.inspected.reshape(14, 10, 10)
     assert judged[:, :, :5].all() and not judged[:, :, 5:].any()
     assert (clean.patch_scores[~judged] == 0).all() and (clean.patch_scores[judged] > 0).all()
     whole = CoDeGraph(config_of("squeeze", image_size=40)).detect(images)
@@ -149,7 +149,7 @@ def test_a_bank_knows_what_is_inspected(tmp_path):
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
     inspection = again.inspect(images[12:])
     np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[12:], atol=2e-5)
-    assert not inspection.placement.judged.reshape(-1, 10, 10)[:, :3].any()
+    assert not inspection.placement.inspected.reshape(-1, 10, 10)[:, :3].any()
 
 
 def test_a_photograph_of_which_nothing_is_inspected_is_refused():

@@ -200,4 +200,4 @@ def test_layers_on_a_device_are_read_as_arrays_are():
     weights = rng.normal(size=(3, 2, 6)).astype(np.float32)
     np.testing.assert_allclose(layer.weighted(np.array([1, 5, 9]), weights), weights @ values[[1, 5, 9]], atol=1e-5)
     judged = rng.uniform(size=(11, 6)) < 0.5
-    np.testing.assert_array_equal(np.asarray(layer.where(judged)), values * judged[..., None])
+    np.testing.assert_array_equal(np.asarray(layer.zero_outside(judged)), values * judged[..., None])

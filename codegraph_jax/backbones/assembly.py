@@ -14,14 +14,16 @@ from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
 from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, Part, Target, unwrapped
+from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, Part, Target, strip_wrappers
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
 SHOWN = 5
+"""Number of names that a message lists."""
 DIMENSIONS = {"class_token": 1, "positions": 2, "registers": 2, "pooling/probe": 1}
+"""Dimensions of parameters that checkpoints may store with leading axes of length 1."""
 ABSENT_BIAS = Target("projection/bias")
-"""Tensors that no network here has; they must be zero if a file has them."""
+"""A bias that no model here has; it must be zero if a file has it."""
 
 
 @functools.cache
@@ -38,16 +40,16 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     """The parameter tree of `architecture`, float32 NumPy arrays, from `checkpoint`.
 
     Raises:
-        CheckpointError: a parameter is missing or filled twice, a shape differs, or a tensor is left over that
-            `preset.ignored` does not name.
+        CheckpointError: a parameter is missing or filled twice, a shape differs, or `preset.ignored` does not name an
+            unused tensor.
     """
-    naming, targets = recognised(preset, checkpoint)
+    naming, targets = match_naming(preset, checkpoint)
     shapes = parameter_shapes(architecture)
     leftover = [
         key
         for key, target in targets.items()
         if (target is None or target.path not in shapes)
-        and not any(re.fullmatch(pattern, unwrapped(key)) for pattern in preset.ignored)
+        and not any(re.fullmatch(pattern, strip_wrappers(key)) for pattern in preset.ignored)
         # timm's heads have a bias, which CLIP does not have
         and (target != ABSENT_BIAS or np.any(checkpoint.readers[key]()))
     ]
@@ -66,21 +68,21 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         if columns:
             flat[path] = np.concatenate([columns[place] for place in sorted(columns)], axis=-1)
             if KEY in zero:
-                # the original keeps numbers here that a mask hides
+                # the original code masks these values
                 flat[path][shape[0] // 3 : 2 * shape[0] // 3] = 0
     problems = []
     if missing:
         problems.append(f"no tensor for {_list(dict.fromkeys(missing))}")
     if leftover:
-        problems.append(f"nothing takes {_list(leftover)}")
+        problems.append(f"unused tensors: {_list(leftover)}")
     if problems:
-        looks = _looks_like(preset, checkpoint, naming)
-        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{looks}")
+        hint = _looks_like(preset, checkpoint, naming)
+        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{hint}")
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 class _Tensor(NamedTuple):
-    """The parameter that a key of a checkpoint fills."""
+    """A tensor of a checkpoint, and the part of a parameter that it fills."""
 
     part: Part
     key: str
@@ -125,36 +127,36 @@ def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tup
 
 
 def _lacks_class_position(target: Target, targets: Mapping[str, Target | None]) -> bool:
-    """Whether these may be positions of timm, which adds that of the class token to the token beside registers."""
-    return target.path == "positions" and any(unwrapped(key) == "reg_token" for key in targets)
+    """Whether positions may lack the class token: timm's models with registers add its position to the token."""
+    return target.path == "positions" and any(strip_wrappers(key) == "reg_token" for key in targets)
 
 
-def recognised(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
+def match_naming(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[str, Target | None]]:
     """The naming convention that matches most keys of a checkpoint, and the parameter of each key.
 
     Raises:
-        CheckpointError: no convention knows any.
+        CheckpointError: no convention matches any key.
     """
     keys = list(checkpoint.readers)
 
     def fit(naming: Naming) -> tuple[int, bool]:
-        return sum(naming.target(unwrapped(key)) is not None for key in keys), naming.family == preset.family
+        return sum(naming.target(strip_wrappers(key)) is not None for key in keys), naming.family == preset.family
 
     naming = max(NAMINGS, key=fit)
-    targets = {key: naming.target(unwrapped(key)) for key in keys}
+    targets = {key: naming.target(strip_wrappers(key)) for key in keys}
     if not any(targets.values()):
         known = ", ".join(n.name for n in NAMINGS)
-        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; none is a name of {known}")
+        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; no name belongs to {known}")
     return naming, targets
 
 
 def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpoint) -> Architecture:
-    """The architecture with the grid of learned positions in the checkpoint, as of its training image size.
+    """The architecture with the grid of the checkpoint's learned positions, which depends on its training image size.
 
     Raises:
-        CheckpointError: no convention knows any of the checkpoint's keys.
+        CheckpointError: no convention matches any key.
     """
-    naming, targets = recognised(preset, checkpoint)
+    naming, targets = match_naming(preset, checkpoint)
     if architecture.rotary or naming.family != preset.family:
         return architecture
     for key, target in targets.items():
@@ -169,8 +171,8 @@ def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpo
 
 
 def random_parameters(architecture: Architecture, seed: int) -> dict[str, Any]:
-    """A parameter tree of `architecture` drawn from `seed`: matrices at the scale that keeps activations in bounds."""
-    draw = np.random.default_rng(seed)
+    """Random parameters of `architecture`; matrices are scaled so that activations stay bounded."""
+    rng = np.random.default_rng(seed)
     flat = {}
     for path, shape in parameter_shapes(architecture).items():
         leaf = path.rsplit("/", 1)[-1]
@@ -178,17 +180,17 @@ def random_parameters(architecture: Architecture, seed: int) -> dict[str, Any]:
             flat[path] = np.full(shape, 0.0 if leaf == "bias" else 1.0, np.float32)
         else:
             deviation = shape[0] ** -0.5 if leaf == "kernel" else 0.02
-            flat[path] = draw.standard_normal(shape, np.float32) * np.float32(deviation)
+            flat[path] = rng.standard_normal(shape, np.float32) * np.float32(deviation)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
-    """Torch's layout -> ours: inputs by outputs, patches flattened in (row, column, colour) order, no leading ones."""
+    """Converts PyTorch's layout to [inputs, outputs], with patches flattened as (row, column, colour)."""
     tensor = np.asarray(tensor).astype(np.float32)
     if path == "patch/kernel" and tensor.ndim == 4:
         return np.ascontiguousarray(tensor.transpose(2, 3, 1, 0).reshape(-1, tensor.shape[0]))
-    # OpenAI keeps its projection as a bare [inputs, outputs] parameter
-    if path.endswith("/kernel") and tensor.ndim == 2 and unwrapped(key) != "visual.proj":
+    # OpenAI stores the projection as [inputs, outputs]
+    if path.endswith("/kernel") and tensor.ndim == 2 and strip_wrappers(key) != "visual.proj":
         return np.ascontiguousarray(tensor.T)
     while tensor.ndim > DIMENSIONS.get(path, tensor.ndim) and tensor.shape[0] == 1:
         tensor = tensor[0]
@@ -203,7 +205,7 @@ def _looks_like(preset: Preset, checkpoint: Checkpoint, naming: Naming) -> str:
     """`; it looks like ...` if the tensors match another preset or family."""
     found = {}
     for key, reader in checkpoint.readers.items():
-        target = naming.target(unwrapped(key))
+        target = naming.target(strip_wrappers(key))
         if target is not None and target != ABSENT_BIAS:
             found[target] = _oriented(target.path, key, reader()).shape
     for other in PRESETS.values():

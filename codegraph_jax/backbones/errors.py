@@ -1,4 +1,4 @@
-"""Errors of weights."""
+"""The error of weights that cannot be used."""
 
 
 class CheckpointError(ValueError):

@@ -1,7 +1,7 @@
-"""Whether the Hugging Face hub can be reached: asked once, for three seconds, and not again for a day after a failure.
+"""Checks whether the Hugging Face hub can be reached, with one request of three seconds at most.
 
-huggingface_hub itself asks six times and warns each time. A failure is remembered in the user's cache directory. It
-counts only where the caller has something else to go on with, so that nobody without weights waits for the day to end.
+huggingface_hub itself tries six times and warns each time. A failure is stored in the user's cache directory, and runs
+that have other weights do not try again for a day.
 """
 
 import json
@@ -11,29 +11,29 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from codegraph_jax.core.files import write_json
+from codegraph_jax.core.files import user_cache, write_json
 
 SECONDS = 3.0
 """Timeout of a request to the hub."""
-REMEMBERED = 24 * 3600.0
-"""Seconds for which a failure is cached."""
+RETRY_SECONDS = 24 * 3600.0
+"""Seconds for which a stored failure is valid."""
 
 
-def why_unreachable(remembered: bool) -> str | None:
+def why_unreachable(use_stored: bool) -> str | None:
     """The reason why the hub cannot be reached; None if it can.
 
     Args:
-        remembered: a failure of the last day counts, and nobody is asked.
+        use_stored: return a failure of the last day without a request.
     """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     network = f"{constants.ENDPOINT} {os.environ.get('HTTPS_PROXY') or os.environ.get('https_proxy') or ''}".strip()
-    place = memory_file()
-    if remembered and (known := _recall(place, network)):
+    place = failure_file()
+    if use_stored and (known := _stored_failure(place, network)):
         return known
-    reason = _ask(constants.ENDPOINT)
+    reason = _request(constants.ENDPOINT)
     with suppress(OSError):
         if reason:
             write_json(place, {"network": network, "at": time.time(), "reason": reason})
@@ -42,31 +42,30 @@ def why_unreachable(remembered: bool) -> str | None:
     return reason
 
 
-def memory_file() -> Path:
-    """The file in which a failure is cached."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    return home / "codegraph-jax" / "hub.json"
+def failure_file() -> Path:
+    """The file that stores the last failure."""
+    return user_cache() / "hub.json"
 
 
-def _recall(place: Path, network: str) -> str | None:
+def _stored_failure(place: Path, network: str) -> str | None:
     try:
         found = json.loads(place.read_text(encoding="ascii"))
-        if found["network"] == network and 0 <= time.time() - float(found["at"]) < REMEMBERED:
+        if found["network"] == network and 0 <= time.time() - float(found["at"]) < RETRY_SECONDS:
             clock = time.strftime("%H:%M", time.localtime(float(found["at"])))
-            return f"{str(found['reason'])[:200]} at {clock}; it is tried once a day"
+            return f"{str(found['reason'])[:200]} at {clock}; the next attempt is a day later"
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pass
     return None
 
 
-def _ask(address: str) -> str | None:
-    """One request in a separate thread, since the time of a DNS lookup cannot be limited otherwise."""
+def _request(address: str) -> str | None:
+    """Sends one request, in a thread because a DNS lookup has no timeout; returns the reason of a failure."""
     from huggingface_hub import get_session
 
     host = address.partition("://")[2].partition("/")[0]
     reasons = [f"{host} does not answer within {SECONDS:g} s"]
 
-    def ask() -> None:
+    def send() -> None:
         try:
             get_session().head(address, timeout=SECONDS)
         except Exception as error:  # the type depends on the HTTP library of the hub's client
@@ -74,7 +73,7 @@ def _ask(address: str) -> str | None:
         else:
             reasons.append("")
 
-    thread = threading.Thread(target=ask, name="hub", daemon=True)
+    thread = threading.Thread(target=send, name="hub", daemon=True)
     thread.start()
     thread.join(SECONDS)
     return reasons[-1] or None

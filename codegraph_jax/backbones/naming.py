@@ -1,8 +1,8 @@
-"""How checkpoints name their tensors, and which parameter of `VisionTransformer` each one is.
+"""Naming conventions of checkpoints: the parameter of `VisionTransformer` that each tensor fills.
 
-A rule is (pattern of the checkpoint's key, parameter, which part of the parameter's columns). `{}` in a parameter is
-the number of the block, which the pattern captures. What a larger model or a way of training puts before all names is
-taken off first (`unwrapped`).
+A rule is (pattern of the checkpoint's key, parameter, part of the parameter's columns). `{}` in a parameter stands for
+the number of the block, which the pattern captures. Prefixes of larger models and training wrappers are removed before
+(`strip_wrappers`).
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class Part(NamedTuple):
-    """`taken` of `of` equal parts of a parameter's columns: query, key and value, or the two halves of a SwiGLU."""
+    """`taken` of `of` equal parts of a parameter's columns, such as query, key and value, or the halves of a SwiGLU."""
 
     number: int = 0
     of: int = 1
@@ -19,7 +19,7 @@ class Part(NamedTuple):
 
     @property
     def places(self) -> range:
-        """The numbers of the parts."""
+        """Numbers of the parts."""
         return range(self.number, self.number + self.taken)
 
 
@@ -29,11 +29,11 @@ KEY_VALUE = Part(1, 3, 2)
 WRAPPERS = re.compile(r"((_orig_mod|module|model|backbone|teacher|dinov2|dinov2_with_registers|dinov3|dinov3_vit)\.)+")
 
 
-def unwrapped(key: str) -> str:
-    """The key without what a larger model, data parallelism, compilation or distillation puts before it.
+def strip_wrappers(key: str) -> str:
+    """The key without the prefixes of larger models, data parallelism, compilation or distillation.
 
     Examples:
-        >>> unwrapped("module.teacher.backbone.cls_token")
+        >>> strip_wrappers("module.teacher.backbone.cls_token")
         'cls_token'
     """
     return WRAPPERS.sub("", key, count=1) if WRAPPERS.match(key) else key
@@ -41,7 +41,7 @@ def unwrapped(key: str) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tensor goes: a parameter's path, and which part of it."""
+    """The path of the parameter that a tensor fills, and the part of it."""
 
     path: str
     part: Part = WHOLE
@@ -49,13 +49,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Naming:
-    """One convention.
+    """One naming convention.
 
     Attributes:
-        name: whose it is.
-        family: of the networks that have it, see `Preset.family`.
-        rules: see above.
-        without: a pattern of the parameters that files of this convention leave out where they are zero.
+        name: name of the convention in messages.
+        family: family of its models, see `Preset.family`.
+        rules: rules of the module's docstring.
+        without: pattern of the parameters that are zero if a file lacks them.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Naming:
     without: str = ""
 
     def target(self, key: str) -> Target | None:
-        """The parameter that `key` fills, or None where this convention does not know it."""
+        """The parameter that `key` fills; None if the convention has no such key."""
         for pattern, path, part in self.rules:
             if match := pattern.fullmatch(key):
                 return Target(path.format(*match.groups()), part)
@@ -75,7 +75,7 @@ Table = dict[str, str | tuple[str, Part]]
 
 
 def _naming(name: str, family: str, prefix: str, top: Table, block: str, inner: Table, without: str = "") -> Naming:
-    """Rules from tables of key -> parameter; a trailing `.*` of a key stands for weight and bias."""
+    """A convention from tables of key -> parameter; a trailing `.*` of a key stands for weight and bias."""
     rules = []
     for table, before, within in ((top, prefix, ""), (inner, prefix + block, "block_{}/")):
         for key, entry in table.items():
@@ -184,7 +184,7 @@ DINOV2_HUB = _naming(
         "attention.attention.key.*": ("attention/qkv", KEY),
         "attention.attention.value.*": ("attention/qkv", VALUE),
         "attention.output.dense.*": "attention/out",
-        # the names that transformers 5 has in memory, and that some of its releases save
+        # the module names of transformers 5, which some of its releases save
         "attention.q_proj.*": ("attention/qkv", QUERY),
         "attention.k_proj.*": ("attention/qkv", KEY),
         "attention.v_proj.*": ("attention/qkv", VALUE),
@@ -220,7 +220,7 @@ _DINOV3_HUB_BLOCK: Table = {
     "layer_scale2.lambda1": "scale2",
 }
 _DINOV3_MLP: Table = {"mlp.up_proj.*": "mlp/in"}
-# the same name for half of what it is in the other
+# `up_proj` is the whole layer in plain MLPs, and half of it in gated ones
 _DINOV3_GATED: Table = {"mlp.gate_proj.*": ("mlp/in", GATE), "mlp.up_proj.*": ("mlp/in", UP)}
 DINOV3_HUB, DINOV3_HUB_GATED = (
     _naming(name, "dinov3", "", _DINOV3_HUB, r"layer\.(\d+)\.", _DINOV3_HUB_BLOCK | mlp)
@@ -230,7 +230,7 @@ DINOV3_HUB, DINOV3_HUB_GATED = (
     )
 )
 
-# what the original repositories and timm have in common
+# common names of the original repositories and timm
 _PLAIN: Table = {"patch_embed.proj.*": "patch", "norm.*": "norm"}
 _PLAIN_BLOCK: Table = {
     "norm1.*": "norm1",
@@ -241,7 +241,7 @@ _PLAIN_BLOCK: Table = {
     "mlp.fc2.*": "mlp/out",
 }
 _SCALES: Table = {"ls1.gamma": "scale1", "ls2.gamma": "scale2"}
-# a model that was cut into chunks for training has the chunk's number before the block's
+# models that were split into chunks for training have the number of the chunk before that of the block
 _CHUNKED = r"blocks\.(?:\d+\.)?(\d+)\."
 
 DINOV2_ORIGINAL = _naming(

@@ -1,10 +1,10 @@
-"""Tensors of an ONNX file, without running it and without the onnx package.
+"""Reads the tensors of an ONNX file without the onnx package and without running it.
 
-Only what weights need is read of the protobuf (onnx.proto3, IR version 7): the graph's initialisers and the inputs and
-outputs of its nodes. Every length is checked against the bytes that are there; nothing is allocated that the file does
-not hold.
+Only the initialisers of the graph and the inputs and outputs of its nodes are read from the protobuf (onnx.proto3, IR
+version 7). Every length is checked against the file size before anything is allocated.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Initialisers by name, and nodes in the file's order."""
+    """Initialisers by name, and nodes in the order of the file."""
 
     tensors: dict[str, np.ndarray]
     nodes: list[Node]
@@ -40,7 +40,7 @@ def read_onnx(path: str | Path) -> Graph:
     """Reads the graph of an ONNX file.
 
     Raises:
-        CheckpointError: the file is truncated or malformed, or keeps its tensors elsewhere or in another type.
+        CheckpointError: the file is truncated or malformed, or a tensor has external data or another type.
     """
     data = memoryview(Path(path).read_bytes())
     try:
@@ -50,7 +50,7 @@ def read_onnx(path: str | Path) -> Graph:
 
 
 def parse_onnx(data: memoryview) -> Graph:
-    """`read_onnx` on bytes in memory; tensors are views of them."""
+    """The graph of an ONNX file in memory; tensors are views of `data`."""
     graphs = [value for number, value in _fields(data) if number == 7 and isinstance(value, memoryview)]
     if len(graphs) != 1:
         raise CheckpointError(f"expected one graph, found {len(graphs)}")
@@ -80,12 +80,14 @@ def _node(data: memoryview) -> Node:
 
 
 def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
-    name, kind, raw = "", 0, None
+    """The name and the values of an initialiser."""
+    name, kind = "", 0
+    raw: memoryview | None = None
     dims: list[int] = []
     floats: list[memoryview] = []
     for number, value in _fields(data):
         if number == 1:
-            # dims may be packed (proto3's habit) or one field each
+            # packed, as usual in proto3, or one field per dimension
             dims.extend(_varints(value) if isinstance(value, memoryview) else [value])
         elif number == 2:
             kind = _number(value)
@@ -96,9 +98,13 @@ def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
         elif number == 9:
             raw = _message(value)
         elif number == 13 or (number == 14 and value != 0):
-            raise CheckpointError("a tensor keeps its data in another file")
+            raise CheckpointError("a tensor has its data in another file")
+    return name, _values(name, kind, dims, raw, floats)
+
+
+def _values(name: str, kind: int, dims: list[int], raw: memoryview | None, floats: list[memoryview]) -> np.ndarray:
     if kind not in DTYPES:
-        raise CheckpointError(f"initialiser {name!r} has element type {kind}, which is not read here")
+        raise CheckpointError(f"initialiser {name!r} has element type {kind}, which is not supported")
     if raw is None:
         if kind != 1:
             raise CheckpointError(f"initialiser {name!r} has no raw data")
@@ -106,16 +112,13 @@ def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
     if len(dims) > MAX_DIMENSIONS:
         raise CheckpointError(f"initialiser {name!r} has {len(dims)} dimensions")
     dtype = np.dtype(DTYPES[kind])
-    count = 1
-    for dim in dims:
-        count *= dim
-    if count * dtype.itemsize != len(raw):
+    if math.prod(dims) * dtype.itemsize != len(raw):
         raise CheckpointError(f"initialiser {name!r} of shape {tuple(dims)} has {len(raw)} bytes")
-    return name, np.frombuffer(raw, dtype).reshape(dims)
+    return np.frombuffer(raw, dtype).reshape(dims)
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
-    """(field number, value) of one protobuf message: ints for varints, bytes for everything else."""
+    """(field number, value) of each field of a protobuf message: an int for varints, bytes for all other types."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

@@ -1,7 +1,7 @@
-"""Position embeddings as in the original models: learned ones, resampled to another grid, and rotary ones.
+"""Position embeddings of the original models: resampling of learned positions, and angles of rotary positions.
 
-Both resamplings are separable, so each is a [target, source] matrix for one axis. Everything is computed on the host in
-float64 and enters the model as a constant.
+Both resamplings are separable, with one [target, source] matrix per axis. Matrices and angles are computed on the host
+in float64; they are constants of the compiled model.
 """
 
 import math
@@ -10,20 +10,20 @@ import numpy as np
 
 
 def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: bool = False) -> np.ndarray:
-    """Weights that resample `source` positions along one axis to `target` of them by bicubic convolution.
+    """Weights of a bicubic interpolation from `source` to `target` positions along one axis.
 
-    The centre of target cell i lies at (i + 0.5) / scale - 0.5 in source cells (`align_corners=False`).
-    Without antialiasing: Keys' kernel with a = -0.75 and clamped borders, as CLIP and DINOv2 are interpolated.
-    With it: a = -0.5, the kernel widened by the reduction, cut at the borders and normalised (DINOv2 with registers).
+    The centre of target cell i lies at (i + 0.5) / scale - 0.5 in source cells (`align_corners=False`). Without
+    antialiasing, Keys' kernel has a = -0.75 and borders are clamped (CLIP, DINOv2). With antialiasing, a = -0.5, and
+    the kernel is widened by the reduction, cut at the borders and normalised (DINOv2 with registers).
 
     Args:
         source: cells of the learned grid.
-        target: cells of the grid that is wanted.
-        offset: added to `target` before the scale is taken; DINOv2's original code uses 0.1.
-        antialias: which of the two rules.
+        target: cells of the new grid.
+        offset: added to `target` for the scale; DINOv2's original code uses 0.1.
+        antialias: whether to use antialiasing.
 
     Returns:
-        float64 [target, source], rows summing to 1.
+        float64 [target, source]; rows sum to 1.
     """
     step = source / (target + offset)
     if antialias:
@@ -38,17 +38,17 @@ def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: 
 
 
 def rotary_angles(rows: int, columns: int, width: int, base: float) -> np.ndarray:
-    """The rotation angle of each channel pair of a head at each patch (DINOv3, arXiv:2508.10104, section 3.2).
+    """The rotation angle of each channel of a head at each patch (DINOv3, arXiv:2508.10104, section 3.2).
 
-    The centre of a patch has coordinates in [-1, 1] along each axis, whatever the size of the image. The first quarter
-    of the channels turns with the row, the second with the column, by 2 pi coordinate / base ** (4 i / width) for
-    channel i of a quarter; the second half of the channels turns with the first.
+    The centre of a patch has coordinates in [-1, 1] along each axis, whatever the size of the image. The angle of
+    channel i of a quarter is 2 pi coordinate / base ** (4 i / width), with the row coordinate in the first quarter and
+    the column coordinate in the second. The second half of the channels has the same angles as the first.
 
     Args:
-        rows: of patches.
-        columns: of patches.
+        rows: rows of patches.
+        columns: columns of patches.
         width: channels of a head, a multiple of 4.
-        base: the longest period, in units of half a side.
+        base: longest period in units of half a side.
 
     Returns:
         float64 [rows * columns, width], row by row.

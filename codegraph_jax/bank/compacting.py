@@ -62,7 +62,7 @@ class Candidates:
         folds = np.zeros(images, int)
         # ordered by content, so that results do not depend on the order of the images
         folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
-        judged = self.comparison.features.placement.judged
+        judged = self.comparison.features.placement.inspected
         own = {}
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)

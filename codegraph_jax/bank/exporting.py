@@ -22,7 +22,7 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.pool import Pool, pool_scores
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.signature import DEGREE, Signature, unit_directions
-from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.tokens import image_tokens
@@ -87,14 +87,14 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
 
     Raises:
         BankError: see `scorer`.
-        MissingPackage: flatbuffers is not installed, which JAX needs for the export.
+        MissingPackageError: flatbuffers is not installed, which JAX needs for the export.
         OSError: a file cannot be written.
     """
     function = scorer(bank)
     try:
         import flatbuffers  # noqa: F401, PLC0415
     except ImportError:
-        raise MissingPackage("export", "flatbuffers", "line") from None
+        raise MissingPackageError("export", "flatbuffers", "line") from None
     height, width = bank.frame.size
     shape = jax.ShapeDtypeStruct((height, width, 3), jnp.uint8)
     data = export.export(jax.jit(function), platforms=PLATFORMS)(shape).serialize()

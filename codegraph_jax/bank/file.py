@@ -20,7 +20,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.core.settings import read_config
-from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import READ_ERRORS, DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.features.memory import feature_type
@@ -266,7 +266,7 @@ def _contents(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise BankError(f"{path!r}: does not exist; make it with --config.bank.save={path or 'FILE.safetensors'}")
     try:
         tensors, about = read_tensors(path)
-    except (*READ_ERRORS, DamagedTensors, RecursionError) as error:
+    except (*READ_ERRORS, DamagedTensorsError, RecursionError) as error:
         _refuse(path, str(error))
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         _refuse(path, f"this version reads format {FORMAT} only")

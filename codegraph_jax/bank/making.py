@@ -100,7 +100,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     calibration_set = CalibrationSet(
         raw.astype(np.float64), proven, _peak_patches(comparison, lowered, ~calibration.flagged)
     )
-    low, high = scale_ends(placement.judged_scores(lowered), [calibration.threshold])
+    low, high = scale_ends(placement.inspected_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
         # the peaks of a density are higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
@@ -200,7 +200,7 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
-    mean, judged = mean_over_layers(scores), comparison.features.placement.judged
+    mean, judged = mean_over_layers(scores), comparison.features.placement.inspected
     ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.unusual
     usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
     # anomalous patches are not used as references, unless no other patches are left

@@ -131,8 +131,8 @@ class ReferenceBank(StoredBank):
             peaks_from: the least score of a peak patch; None: peak patches are not computed.
 
         Raises:
-            UnreadableImage: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable` is
-                `error`.
+            UnreadableImageError: an array has a wrong type or shape; or a file cannot be decoded and `data.unreadable`
+                is `error`.
             BankError: a score is not a finite number.
         """
         data, images = data or DataConfig(), checked_images(images)
@@ -157,7 +157,7 @@ class ReferenceBank(StoredBank):
             keys += [key.hex() for key in features.keys]
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
-                judged = None if features.placement.judged is None else features.placement.judged[i]
+                judged = None if features.placement.inspected is None else features.placement.inspected[i]
                 scores.append(self.serving.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
@@ -213,7 +213,7 @@ class ReferenceBank(StoredBank):
         scikit-learn's `score_samples` of outlier detectors has the opposite sign.
 
         Raises:
-            UnreadableImage: an image cannot be decoded.
+            UnreadableImageError: an image cannot be decoded.
         """
         return self.inspect(images, DataConfig(unreadable="error")).scores
 
@@ -280,7 +280,7 @@ class ReferenceBank(StoredBank):
             defective: whether the parts are defective.
 
         Raises:
-            UnreadableImage: an image cannot be decoded; nothing is added.
+            UnreadableImageError: an image cannot be decoded; nothing is added.
             BankError: all parts had the same answer before.
         """
         images = checked_images(images)
@@ -313,7 +313,7 @@ class ReferenceBank(StoredBank):
                 for place, mark in marks.items()
                 if mark.verdict != opposite or not mark.signature.shown(vectors).any()
             }
-            judged = None if features.placement.judged is None else features.placement.judged[i]
+            judged = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._of_variant(held.scores([layer[0] for layer in own], judged)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part that passes needs no mark

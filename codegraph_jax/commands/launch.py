@@ -154,10 +154,10 @@ def main(arguments: list[str], line: Line) -> int:
         line: the command line of the user.
     """
     from codegraph_jax.core.environment import require_devices
-    from codegraph_jax.core.programs import keep_programs
+    from codegraph_jax.core.programs import enable_compilation_cache
     from codegraph_jax.distributed.processes import joined
 
-    keep_programs()
+    enable_compilation_cache()
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value
     try:

@@ -92,7 +92,7 @@ def coarse_parts(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 parts, of unit length in each layer."""
-    weights, judged, start = _part_weights(grid), features.placement.judged, features.own.start
+    weights, judged, start = _part_weights(grid), features.placement.inspected, features.own.start
     given = [weights if judged is None else _part_weights(grid, judged[start + i].reshape(grid)) for i in images]
     of_image = np.array(given).reshape(-1, *weights.shape)
     parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)

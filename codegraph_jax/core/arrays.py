@@ -48,7 +48,8 @@ def at_once(size: int) -> int:
 class Allocate(Protocol):
     """A function that allocates an array with undefined content."""
 
-    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray: ...
+    def __call__(self, shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+        """An array of this shape and type."""
 
 
 def in_memory(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:

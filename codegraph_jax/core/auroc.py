@@ -11,7 +11,8 @@ def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "...
     Computed from the ranks of the positive examples (Mann and Whitney, 1947), over the last axis.
 
     Args:
-        negative, positive: finite scores, at least one of each; leading axes are batch axes.
+        negative: finite scores, at least one; leading axes are batch axes.
+        positive: finite scores, at least one, with the same leading axes.
     """
     a, b = negative.shape[-1], positive.shape[-1]
     ranks = rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.core.names import shown
-from codegraph_jax.core.written import MAX_BYTES, forget_written, move_written, written_files
+from codegraph_jax.core.written import MAX_BYTES, move_written, remove_written, written_files
 
 EARLIER = "earlier"
 MOST = 10
@@ -39,20 +39,20 @@ def photos_identity(files: Iterable[tuple[str, str]], by_time: bool = True) -> s
     for name, path in files:
         try:
             status = Path(path).stat()
-            known = f"{status.st_size} {status.st_mtime_ns if by_time else 0}"
+            facts = f"{status.st_size} {status.st_mtime_ns if by_time else 0}"
         except (OSError, ValueError):
-            known = "unreadable"
-        digest.update(f"{name}\0{known}\0".encode(errors="surrogatepass"))
+            facts = "unreadable"
+        digest.update(f"{name}\0{facts}\0".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
-def keep_earlier(workdir: Path, photos: str, but: Collection[str] = ()) -> str:
+def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> str:
     """Moves the finished report of other photos to `earlier/`.
 
     Args:
         workdir: locked by this run.
         photos: `photos_identity` of the photos of this run.
-        but: POSIX paths below the workdir of files that belong to this run and stay.
+        excluded: POSIX paths below the workdir of files of this run, which stay.
 
     Returns:
         A message that names the new place; empty if nothing was moved.
@@ -63,9 +63,9 @@ def keep_earlier(workdir: Path, photos: str, but: Collection[str] = ()) -> str:
     given = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", str(manifest.get("date")))
     date = given.group() if given else time.strftime("%Y-%m-%dT%H:%M:%S", _changed(workdir / MANIFEST))
     place = _free(workdir / EARLIER / date.replace("T", "_").replace(":", ""))
-    names = {Path(name).as_posix() for name in written_files(workdir)} - set(but)
+    names = {Path(name).as_posix() for name in written_files(workdir)} - set(excluded)
     move_written(workdir, place, sorted(names - {MANIFEST}), last=MANIFEST)
-    _forget_oldest(workdir / EARLIER)
+    _remove_oldest(workdir / EARLIER)
     return f"the report on {_photos_folder(manifest)} from {date.replace('T', ' ')} was moved to {place}"
 
 
@@ -100,8 +100,8 @@ def _free(place: Path) -> Path:
     return found
 
 
-def _forget_oldest(home: Path) -> None:
+def _remove_oldest(home: Path) -> None:
     """Removes all reports but the newest `MOST`."""
     kept = sorted(path for path in home.iterdir() if path.is_dir() and written_files(path))
     for place in kept[:-MOST]:
-        forget_written(place)
+        remove_written(place)

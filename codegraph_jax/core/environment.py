@@ -42,11 +42,11 @@ def require_devices() -> None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # AssertionError: JAX_PLATFORMS=cuda without the CUDA plugin
         reason = (str(error).splitlines() or ["its plugin is not installed"])[0].partition(" (set JAX_PLATFORMS")[0]
-        asked = jax.config.jax_platforms  # type: ignore[attr-defined]
-        if not asked:
+        platforms = jax.config.jax_platforms  # type: ignore[attr-defined]
+        if not platforms:
             raise UserError(f"JAX finds no device: {reason}; set JAX_PLATFORMS=cpu to use the CPU") from error
         raise UserError(
-            f"JAX_PLATFORMS={asked}: JAX finds no such device ({reason}); unset JAX_PLATFORMS, or set it to cpu"
+            f"JAX_PLATFORMS={platforms}: JAX finds no such device ({reason}); unset JAX_PLATFORMS, or set it to cpu"
         ) from error
 
 

@@ -13,16 +13,16 @@ class UserError(ValueError):
     """
 
 
-class MissingPackage(UserError):
-    """An optional package that a task needs is not installed."""
+class MissingPackageError(UserError):
+    """An optional package that a task needs is not installed; the message gives the command that installs it.
+
+    Args:
+        task: name of the task.
+        package: the missing package.
+        needed: the extra of this project that contains it.
+    """
 
     def __init__(self, task: str, package: str, needed: str):
-        """
-        Args:
-            task: name of the task.
-            package: the missing package.
-            needed: the extra of this project that contains it; the message gives the command that installs the extra.
-        """
         super().__init__(
             f"{task} needs the package {package}, which is not installed: {install_command(extra(needed))}"
         )

@@ -14,6 +14,11 @@ PARTIAL = ".partial-"
 """Prefix of the names of temporary files."""
 
 
+def user_cache() -> Path:
+    """This program's directory in the user's cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "codegraph-jax"
+
+
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[str]:
     """Yields the name of a temporary file, which replaces `path` when the block ends without an error.
@@ -73,18 +78,18 @@ class Rounded(str):
 
 
 CSV_FORMS = ("plain", "excel", "excel_english")
-"""Commas between cells and points in numbers; as Excel opens files where numbers have decimal commas, with semicolons
-between cells; and as English Excel does, the first form. Both forms for Excel begin with a byte order mark, by which it
-knows UTF-8."""
+"""`plain` and `excel_english` have commas between cells, and decimal points. `excel` has semicolons and decimal commas,
+for Excel in countries that use them. Both forms for Excel begin with a byte order mark, from which Excel detects
+UTF-8."""
 
 
 def delimiter(form: str) -> str:
-    """What stands between the cells."""
+    """The character between cells."""
     return ";" if form == "excel" else ","
 
 
 def with_commas(row: Mapping[str, object]) -> dict[str, object]:
-    """The cells with decimal commas. Numbers are floats; a text that looks like one stays."""
+    """The cells with decimal commas in floats and `Rounded` texts; other texts are unchanged."""
     return {
         column: str(value).replace(".", ",") if isinstance(value, float | Rounded) else value
         for column, value in row.items()
@@ -92,13 +97,13 @@ def with_commas(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes strict JSON in ASCII; NaN and infinities raise a ValueError, since most readers refuse them."""
+    """Writes strict JSON in ASCII; NaN and infinities raise a ValueError, since most readers reject them."""
     with whole_file(path) as name:
         Path(name).write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="ascii")
 
 
 def finite_or_none(tree: Any) -> Any:
-    """The tree with None in the place of NaN and infinities, which JSON does not have."""
+    """The tree with None instead of NaN and infinities, which JSON does not support."""
     if isinstance(tree, dict):
         return {key: finite_or_none(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

@@ -26,7 +26,8 @@ def inner_products(left: Float[Array, "a c"], right: Float[Array, "b c"], precis
     """Inner products of every row of `left` with every row of `right`, accumulated in float32.
 
     Args:
-        left, right: rows of c channels.
+        left: rows of c channels.
+        right: rows of c channels.
         precision: precision of the products, see `product_precision`.
     """
     contract_channels = (((1,), (1,)), ((), ()))

@@ -6,13 +6,9 @@ from typing import Any, TextIO
 
 
 class SteadyStream:
-    """A text stream that ignores errors: after the first (a closed pipe, a full disk) nothing more is written."""
+    """A text stream that ignores errors: after the first (a closed pipe, a full disk), nothing more is written."""
 
     def __init__(self, stream: TextIO):
-        """
-        Args:
-            stream: standard output or standard error.
-        """
         self._stream = stream
         self._lost = False
 

@@ -1,12 +1,13 @@
 """On-disk cache of compiled programs."""
 
 import hashlib
-import os
 import platform
 import tempfile
 from pathlib import Path
 
 import jax
+
+from codegraph_jax.core.files import user_cache
 
 MOST_BYTES = 2 * 2**30
 """Size limit of the cache; the least recently used programs are removed."""
@@ -14,7 +15,7 @@ LEAST_SECONDS = 0.3
 """Programs that compile faster are not cached."""
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Turns on JAX's compilation cache in the user's cache directory.
 
     Does nothing if JAX_COMPILATION_CACHE_DIR or JAX_ENABLE_COMPILATION_CACHE=false is set, or if the directory cannot
@@ -25,8 +26,7 @@ def keep_programs() -> None:
     )
     if place_set or not enabled:
         return
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-    place = home / "codegraph-jax" / "programs" / machine()
+    place = user_cache() / "programs" / machine()
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):

@@ -13,18 +13,19 @@ Progress = Callable[[int], object]
 
 
 class Clock:
-    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; thread-safe."""
+    """Adds up the wall seconds of named stages: `with clock("scoring"): ...`; thread-safe.
+
+    Attributes:
+        seconds: seconds by stage.
+    """
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
-        """
-        Args:
-            seconds: initial seconds by stage.
-        """
         self.seconds: defaultdict[str, float] = defaultdict(float, seconds or {})
         self._lock = Lock()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Adds the duration of the context to a stage."""
         start = perf_counter()
         try:
             yield

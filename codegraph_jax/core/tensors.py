@@ -26,7 +26,7 @@ KEY = "piece"
 """The only metadata key; safetensors writes several keys in no fixed order."""
 
 
-class DamagedTensors(Exception):
+class DamagedTensorsError(Exception):
     """The file was not written by `write_tensors`, or was changed since."""
 
 
@@ -55,19 +55,19 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], A
 
     Raises:
         FileNotFoundError: the file does not exist.
-        DamagedTensors: the file is damaged or has another format.
+        DamagedTensorsError: the file is damaged or has another format.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             digest, text = (file.metadata() or {})[KEY].split(" ", 1)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if digest != _digest(arrays, text):
-            raise DamagedTensors("its digest does not match")
+            raise DamagedTensorsError("its digest does not match")
         return arrays, json.loads(text)
     except FileNotFoundError:
         raise
     except (*READ_ERRORS, KeyError) as error:
-        raise DamagedTensors(f"{type(error).__name__}: {error}") from None
+        raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
 
 def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:

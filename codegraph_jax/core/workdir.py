@@ -43,7 +43,7 @@ def locked(workdir: Path) -> Iterator[None]:
     directory = None
     try:
         lock.acquire()
-        directory = _held(workdir)
+        directory = _lock_directory(workdir)
     except (Timeout, BlockingIOError):
         lock.release()
         raise WorkdirError(f"{workdir}: another run is using it; choose another --workdir") from None
@@ -62,8 +62,8 @@ def locked(workdir: Path) -> Iterator[None]:
                     place.rmdir()
 
 
-def _held(workdir: Path) -> int | None:
-    """A descriptor that locks the directory itself, in case the lock file is deleted; None if that is not possible.
+def _lock_directory(workdir: Path) -> int | None:
+    """Locks the directory itself, in case the lock file is deleted; returns its descriptor, or None if unsupported.
 
     Raises:
         BlockingIOError: another run has locked it.

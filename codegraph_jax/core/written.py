@@ -24,7 +24,7 @@ RESULTS = (
 """Files that a detection or inspection run writes directly into the workdir."""
 
 
-class ForeignFile(UserError):
+class ForeignFileError(UserError):
     """A run would replace a file that no run has written."""
 
 
@@ -40,7 +40,7 @@ def note_written(workdir: Path, names: Iterable[str]) -> None:
         workdir: locked by this run.
         names: POSIX paths below it.
     """
-    _write(workdir, {*map(_posix, written_files(workdir)), *names})
+    _write(workdir, {*_written(workdir), *names})
 
 
 def replace_written(workdir: Path, names: Iterable[str]) -> None:
@@ -50,7 +50,7 @@ def replace_written(workdir: Path, names: Iterable[str]) -> None:
         workdir: locked by this run.
         names: POSIX paths below it of all files that this run has written or will write.
     """
-    planned, former = set(names), {_posix(name) for name in written_files(workdir)}
+    planned, former = set(names), _written(workdir)
     _write(workdir, planned | former)
     for name in sorted(former - planned):
         _remove(workdir, name)
@@ -65,12 +65,12 @@ def require_own(workdir: Path, names: Iterable[str]) -> None:
         names: POSIX paths below it that this run will write.
 
     Raises:
-        ForeignFile: a file of `names` exists and is not on the list.
+        ForeignFileError: a file of `names` exists and is not on the list.
     """
-    own = {_posix(name) for name in written_files(workdir)}
+    own = _written(workdir)
     for name in names:
         if name not in own and os.path.lexists(workdir / name):
-            raise ForeignFile(
+            raise ForeignFileError(
                 f"{workdir / name}: would be replaced, but this program did not write it; choose another --workdir"
             )
 
@@ -94,10 +94,10 @@ def move_written(workdir: Path, place: Path, names: Sequence[str], last: str) ->
             (workdir / name).replace(place / name)
         _remove(workdir, name)
     waiting.replace(place / last)
-    _write(workdir, {_posix(name) for name in written_files(workdir)} - {*names, last})
+    _write(workdir, _written(workdir) - {*names, last})
 
 
-def forget_written(directory: Path) -> None:
+def remove_written(directory: Path) -> None:
     """Removes all files that runs have written into a directory, and the directory if it is then empty."""
     replace_written(directory, ())
     (directory / LISTING).unlink(missing_ok=True)
@@ -123,8 +123,9 @@ def _write(workdir: Path, names: Iterable[str]) -> None:
     write_json(workdir / LISTING, {"files": sorted(names)})
 
 
-def _posix(name: str) -> str:
-    return Path(name).as_posix()
+def _written(workdir: Path) -> set[str]:
+    """`written_files` as POSIX paths."""
+    return {Path(name).as_posix() for name in written_files(workdir)}
 
 
 def _listed(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.names import composed
-from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, decoded, decoded_files
+from codegraph_jax.data.image_set import CatalogError, Choice, ImageSet, Labels, decoded, decoded_files
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.search import find_images, natural_key
 from codegraph_jax.data.value_range import ValueRange
@@ -35,7 +35,9 @@ def from_table(
         source: the table, followed by "#COLUMN" if the class column is not one of `LABEL_COLUMNS`. A table without a
             class column may have one-hot columns, one per class.
         split: only rows with this value in the column `split`; "" takes all.
-        size, choose, value_range: see `catalog.load_image_set`.
+        size: see `catalog.load_image_set`.
+        choose: see `catalog.load_image_set`.
+        value_range: see `catalog.load_image_set`.
 
     Raises:
         CatalogError: no such table, column or image.
@@ -55,9 +57,7 @@ def from_table(
     name_at = next((lower.index(name) for name in NAME_COLUMNS if name in lower), 0)
     classes = _classes_of(place, heading, rows, name_at, column)
     files = _files_by_name(place, [row[name_at] for row in rows])
-    names = tuple(sorted(set(classes), key=_class_key))
-    index = {name: i for i, name in enumerate(names)}
-    return decoded_files(files, np.array([index[name] for name in classes], np.int32), names, size, choose, value_range)
+    return decoded_files(files, *_indexed(classes), size, choose, value_range)
 
 
 def from_boxes(
@@ -75,8 +75,10 @@ def from_boxes(
             folders whose names begin with `JPEGImages`, or anywhere, and `ImageSets/Main/SPLIT.txt` (or
             `Main/SPLIT.txt`) with the names of a split.
         split: one or several splits joined by "+"; "" takes all annotated images.
-        size, choose, value_range: see `catalog.load_image_set`.
+        size: see `catalog.load_image_set`.
+        choose: see `catalog.load_image_set`.
         least_side: objects with a shorter side, in pixels, are skipped.
+        value_range: see `catalog.load_image_set`.
 
     Raises:
         CatalogError: a file is missing or malformed, or no object is left.
@@ -91,7 +93,7 @@ def from_boxes(
     files = _by_stem(named or images)
     boxes: list[tuple[str, tuple[int, int, int, int]]] = []
     classes: list[str] = []
-    left_out = 0
+    skipped = 0
     for name in names:
         found = _objects(annotations[name])
         places = files.get(name, [])
@@ -100,29 +102,28 @@ def from_boxes(
             raise CatalogError(f"{root!r}: found {which} named {name!r}, which {annotations[name]} describes")
         for label, box in found:
             if min(box[2] - box[0], box[3] - box[1]) < max(least_side, 1):
-                left_out += 1
+                skipped += 1
                 continue
             boxes.append((places[0], box))
             classes.append(label)
     if not boxes:
         raise CatalogError(f"{root!r}: holds no object with sides of {least_side} pixels or more")
-    if left_out:
-        logger.info("%s: %d objects smaller than %d pixels were skipped", root, left_out, least_side)
-    class_names = tuple(sorted(set(classes), key=_class_key))
-    index = {name: i for i, name in enumerate(class_names)}
-    labels = np.array([index[name] for name in classes], np.int32)
+    if skipped:
+        logger.info("%s: %d objects smaller than %d pixels were skipped", root, skipped, least_side)
     shown = [f"{file} {box}" for file, box in boxes]
     cut_from = [file for file, _ in boxes]
 
     def cut(row: int, value_range: ValueRange | None) -> Image.Image:
         return _cut(*boxes[row], value_range)
 
-    return decoded(cut, cut_from, shown, labels, class_names, size, choose, value_range)
+    return decoded(cut, cut_from, shown, *_indexed(classes), size, choose, value_range)
 
 
-def _class_key(name: str) -> tuple[object, ...]:
-    """Sort key of classes, which ignores case."""
-    return (natural_key(name.casefold()), name)
+def _indexed(classes: Sequence[str]) -> tuple[Labels, tuple[str, ...]]:
+    """The label of each image, and the class names in natural order without regard to case."""
+    names = tuple(sorted(set(classes), key=lambda name: (natural_key(name.casefold()), name)))
+    index = {name: i for i, name in enumerate(names)}
+    return np.array([index[name] for name in classes], np.int32), names
 
 
 def _several(names: Sequence[str]) -> str:
@@ -238,7 +239,7 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
             box = element.find("bndbox")
             name = composed((element.findtext("name") or "").strip())
             if box is None or not name:
-                raise ValueError("an object without name or bndbox")
+                raise ValueError("an object has no name or no bndbox")
             left, top, right, bottom = (
                 round(float(box.findtext(side) or "")) for side in ("xmin", "ymin", "xmax", "ymax")
             )
@@ -250,7 +251,7 @@ def _objects(path: Path) -> list[tuple[str, tuple[int, int, int, int]]]:
 
 
 def _cut(file: str, box: tuple[int, int, int, int], value_range: ValueRange | None) -> Image.Image:
-    """The object in a box, as far as it lies in the image."""
+    """The part of a box that lies in the image."""
     image = load_image(file, value_range)
     left, top, right, bottom = box
     right, bottom = min(right, image.width), min(bottom, image.height)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.data.contents import POOR, grey_levels
-from codegraph_jax.data.images import Source, UnreadableImage, full_size, load_image
+from codegraph_jax.data.images import Source, UnreadableImageError, full_size, load_image
 from codegraph_jax.data.value_range import ValueRange
 
 MOST_THREADS = 8
@@ -28,11 +28,22 @@ class ImageBatches:
     float32 is padded with zeros to the full batch, `valid` = v. At most `batch_size` + 2 `workers` preprocessed images
     are in memory. Leaving the loop early stops the threads. The attributes grow while batches are read.
 
+    Args:
+        sources: files, uint8 arrays or Pillow images.
+        preprocess: RGB image to array; runs in the threads.
+        batch_size: b.
+        workers: number of threads; decoders and digests release the GIL.
+        unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImageError.
+        value_range: see `load_image`.
+
     Attributes:
         skipped: (index, reason) of each source that could not be read.
         sizes: (width, height) in pixels of each image, by index.
         keys: `image_key` of each image, by index.
         grey_levels: number of grey levels of each image from a file that has few, by index.
+
+    Raises:
+        ValueError: a batch size or number of workers below 1, or an unknown value of `unreadable`.
     """
 
     def __init__(
@@ -44,18 +55,6 @@ class ImageBatches:
         unreadable: str = "skip",
         value_range: ValueRange | None = None,
     ):
-        """
-        Args:
-            sources: files, uint8 arrays or Pillow images.
-            preprocess: RGB image to array; runs in the threads.
-            batch_size: b.
-            workers: number of threads; decoders and digests release the GIL.
-            unreadable: "skip" lists an unreadable image in `skipped`, "error" raises its UnreadableImage.
-            value_range: see `load_image`.
-
-        Raises:
-            ValueError: a batch size or number of workers below 1, or an unknown policy.
-        """
         if batch_size < 1 or workers < 1:
             raise ValueError(f"batch_size and workers must be 1 or more, got {batch_size} and {workers}")
         if unreadable not in ("skip", "error"):
@@ -98,7 +97,7 @@ class ImageBatches:
                 index, future = waiting.popleft()
                 try:
                     yield index, future.result()
-                except UnreadableImage as error:
+                except UnreadableImageError as error:
                     if self._unreadable == "error":
                         raise
                     self.skipped.append((index, str(error)))
@@ -124,15 +123,3 @@ def image_key(image: Float[np.ndarray, "h w 3"]) -> bytes:
 def decoding_threads(workers: int) -> int:
     """The number of decoding threads: `workers`, or for 0 one per core and at most `MOST_THREADS`."""
     return workers or min(usable_cores(), MOST_THREADS)
-
-
-def image_batches(
-    sources: Sequence[Source],
-    preprocess: Callable[[Image.Image], Float[np.ndarray, "h w 3"]],
-    batch_size: int,
-    workers: int = 2,
-    unreadable: str = "skip",
-    value_range: ValueRange | None = None,
-) -> ImageBatches:
-    """Batches over `sources`, decoded ahead; see `ImageBatches`, whose `skipped` lists what could not be read."""
-    return ImageBatches(sources, preprocess, batch_size, workers, unreadable, value_range)

@@ -21,7 +21,7 @@ MOST = 0.5
 """A set is refused, or causes a warning, from this share of such photos on."""
 
 
-class NothingToCompare(UserError):
+class NothingToCompareError(UserError):
     """The photos of a set are blank or all the same."""
 
 
@@ -38,26 +38,28 @@ def require_contents(
     kept: Sequence[int] | np.ndarray,
     copies: Sequence[tuple[int, int]],
     levels: Mapping[int, int],
-    meant: bool,
+    range_given: bool,
 ) -> None:
     """Refuses a set of photos that are blank or all the same; warns if they use few grey levels.
 
     Args:
         images: images of the set.
-        kept: indices of the images (of the set or added to it) that were read and are not copies.
+        kept: indices of images (of the set or added to it) that were read and are not copies.
         copies: (index, place) of the copies.
         levels: grey levels of photos with fewer than `POOR`, by index; without arrays.
-        meant: whether the settings give a value range; then blank photos only cause a warning.
+        range_given: whether the settings give a value range; then blank photos only cause a warning.
 
     Raises:
-        NothingToCompare: the photos are blank or all the same.
+        NothingToCompareError: the photos are blank or all the same.
     """
     read = [i for i in (*map(int, kept), *(i for i, _ in copies)) if i < len(images)]
     if len(read) < 2:
         return
     if len(read) - len([i for i, _ in copies if i < len(images)]) == 1 and not isinstance(images[read[0]], np.ndarray):
-        raise NothingToCompare(f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare")
-    for least, refused in ((FEW, not meant), (POOR, False)):
+        raise NothingToCompareError(
+            f"all {len(read)} photos are identical, pixel by pixel: there is nothing to compare"
+        )
+    for least, refused in ((FEW, not range_given), (POOR, False)):
         poor = sorted(i for i in read if levels.get(i, POOR) < least)
         if len(poor) < MOST * len(read):
             continue
@@ -68,6 +70,6 @@ def require_contents(
             "full contrast"
         )
         if refused:
-            raise NothingToCompare(f"{text}. --config.data.range=0,255 uses them as they are")
+            raise NothingToCompareError(f"{text}. --config.data.range=0,255 uses them as they are")
         logger.warning("%s", text)
         return

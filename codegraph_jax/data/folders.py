@@ -147,8 +147,8 @@ def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str
     for mask, image in masks.items():
         # class masks come before object masks, and are preferred
         found.setdefault(stem(image), images[mask])
-    left_out = {*masks, *drawings}
-    return {name: path for name, path in images.items() if name not in left_out}, found
+    skipped = {*masks, *drawings}
+    return {name: path for name, path in images.items() if name not in skipped}, found
 
 
 def _require_types(normal: Sequence[str], present: set[str], root: str) -> None:

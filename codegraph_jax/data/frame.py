@@ -111,6 +111,7 @@ class Frame:
 
     @property
     def keeps_aspect(self) -> bool:
+        """Whether photos keep their aspect ratio."""
         return self.fit != "squeeze"
 
     def content(self, width: int, height: int) -> Content:
@@ -181,7 +182,7 @@ class Frame:
         fit = str(values["fit"])
         known = fit in ("squeeze", "pad", "tile") and min(rows, columns, patch) > 0 and min(longest, tile) >= 0
         if not known or not 0 <= overlap <= max(tile - 1, 0) or (fit != "squeeze" and not longest):
-            raise ValueError(f"no frame: {values}")
+            raise ValueError(f"not a frame: {values}")
         return cls(fit, (rows, columns), patch, longest, tile, overlap)
 
 
@@ -190,7 +191,7 @@ LONG, LARGE, SLIGHTLY = 1.5, 3.0, 1.5
 size, in multiples of the backbone's input, from which tiling is tried; and the size below which tiling gains too little
 (benchmarks/log/accuracy.md, "Large photographs")."""
 OVERLAP = 0.25
-"""Share of a tile that its neighbour shows too. [ours: no patch is near the edges of all tiles that show it]"""
+"""Share of a tile that overlaps its neighbour. [ours: no patch is near the edges of all of its tiles]"""
 SMALLER = 0.8
 """Factor between the scales that are tried."""
 
@@ -203,11 +204,9 @@ def choose_frame(
     overlap: float,
     affordable: Callable[[Frame], bool],
 ) -> tuple[Frame, str]:
-    """The frame for photos of these sizes, and the reason in words; empty for a plain square.
+    """The frame for photos of these sizes, and the reason for messages; empty for a plain square.
 
-    Args:
-        sizes, image_size, patch, scale, overlap: as for `Frame.of`.
-        affordable: whether the run time with a frame is acceptable.
+    `affordable` tells whether the run time with a frame is acceptable; for the other parameters see `Frame.of`.
     """
 
     def of(fit: str, scale: float = scale) -> Frame:
@@ -217,7 +216,7 @@ def choose_frame(
         return of("squeeze"), ""
     longest = _median([max(size) for size in sizes])
     aspect = sorted(max(size) / min(size) for size in sizes)[3 * len(sizes) // 4]
-    large, dear = longest >= LARGE * image_size, ""
+    large, costly = longest >= LARGE * image_size, ""
     if large:
         reason = f"the photos are {longest / image_size:.1f} times as large as the network's input"
         if scale and affordable(of("tile")):
@@ -228,11 +227,11 @@ def choose_frame(
             if affordable(frame):
                 return frame, reason
             side *= SMALLER
-        dear = "tiles would show smaller defects but take long for so many photos: --fit tile"
+        costly = "tiles would show smaller defects but take long for so many photos: --fit tile"
     if aspect >= LONG and affordable(of("pad")):
         reason = f"the photos are {aspect:.1f} times as long as they are wide"
-        return of("pad"), f"{reason}; {dear}" if dear else reason
-    return of("squeeze"), dear
+        return of("pad"), f"{reason}; {costly}" if costly else reason
+    return of("squeeze"), costly
 
 
 def _median(values: Sequence[float]) -> float:

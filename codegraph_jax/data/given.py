@@ -10,7 +10,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.folders import read_folder
-from codegraph_jax.data.images import Source, StoredImage, UnreadableImage, require_picture
+from codegraph_jax.data.images import Source, StoredImage, UnreadableImageError, require_picture
 
 
 def listed_images(images: Any, name: str = "images") -> list[Source]:
@@ -44,7 +44,7 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
     """`listed_images`, with the types and shapes of all images checked.
 
     Raises:
-        UnreadableImage: an image has a wrong type or shape; names its index.
+        UnreadableImageError: an image has a wrong type or shape; names its index.
     """
     listed = listed_images(images, name)
     for i, image in enumerate(listed):
@@ -52,7 +52,9 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
         if isinstance(image, np.ndarray):
             require_picture(image, place)
         elif not isinstance(image, str | os.PathLike | Image.Image | StoredImage):
-            raise UnreadableImage(place, f"expected a path, an array or a Pillow image, got {type(image).__name__}")
+            raise UnreadableImageError(
+                place, f"expected a path, an array or a Pillow image, got {type(image).__name__}"
+            )
     return listed
 
 

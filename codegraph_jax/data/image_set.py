@@ -10,7 +10,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.measuring import measured_range
 from codegraph_jax.data.value_range import ValueRange
 
@@ -81,7 +81,7 @@ def decoded(
                     images = np.empty((len(rows), *image.shape), np.uint8)
                 require_same_size(images.shape[1:3], image.shape[:2], names[rows[0]], names[rows[i]])
                 images[i] = image
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise CatalogError(f"{error}; remove or replace the file") from None
         finally:
             pool.shutdown(cancel_futures=True)

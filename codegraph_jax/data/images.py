@@ -84,7 +84,7 @@ def source_of(sample: Sample) -> Source:
     return StoredImage(sample.path, sample.read) if sample.read else sample.path
 
 
-class UnreadableImage(UserError):
+class UnreadableImageError(UserError):
     """An image that cannot be decoded; the message names the file and the reason, on one line."""
 
     def __init__(self, file: str, reason: str):
@@ -111,7 +111,7 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
         value_range: value range of the image's set, see `codegraph_jax.data.value_range`.
 
     Raises:
-        UnreadableImage: the file is missing, not a regular file, not an image, truncated, too large (see
+        UnreadableImageError: the file is missing, not a regular file, not an image, truncated, too large (see
             `allow_megapixels`) or without data, or the array has a wrong type or shape.
     """
     if isinstance(source, np.ndarray):
@@ -173,27 +173,27 @@ def decode(path: str) -> Image.Image:
         status = Path(file).stat()
         # a pipe or a device would block or never end
         if not stat.S_ISREG(status.st_mode):
-            raise UnreadableImage(path, "not a regular file")
+            raise UnreadableImageError(path, "not a regular file")
         if status.st_size == 0:
-            raise UnreadableImage(path, "the file is empty")
+            raise UnreadableImageError(path, "the file is empty")
         with Path(file).open("rb") as stream:
             image = _opened(stream, file, page)
             count, lower_bytes = pages_in(image), _lower_bytes(image)
             image = _upright(_reduced(image))
             image.info["pages"] = count
             if lower_bytes:
-                # the same file a second time
+                # decode the file a second time
                 stream.seek(0)
                 image.info["lower_bytes"] = _upright(lower_bytes(_opened(stream, file, page)))
             return image
-    except UnreadableImage:
+    except UnreadableImageError:
         raise
     except UnidentifiedImageError:
         package = lacking_package(file)
         formats = f"not an image in a known format ({', '.join(formats_of(file))})"
         reason = f"a HEIC image, which Pillow cannot read without a plug-in; {package}" if package else formats
     except Image.DecompressionBombError:
-        # its own message speaks of an attack
+        # Pillow's own message warns of an attack
         reason = (
             f"has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels; "
             "--config.data.max_megapixels=NUMBER allows more"
@@ -205,7 +205,7 @@ def decode(path: str) -> Image.Image:
     except Exception as error:
         # decoders raise many kinds of exceptions for damaged files: struct.error, SyntaxError, KeyError, zlib.error
         reason = f"cannot be decoded: {error or type(error).__name__}"
-    raise UnreadableImage(path, reason)
+    raise UnreadableImageError(path, reason)
 
 
 def page_of(path: str) -> tuple[str, int]:
@@ -255,7 +255,7 @@ def _deep_colours(image: Image.Image) -> str:
     """The channels of 16-bit colours; empty for others."""
     if "deep_colours" in image.info:
         return str(image.info["deep_colours"])
-    # decoding drops the lower byte, so that the raw mode is looked at before
+    # the raw mode is only available before decoding, which drops the lower byte
     found = [_DEEP_COLOURS.fullmatch(_raw_mode(tile)) for tile in getattr(image, "tile", ())]
     return found[0][1] if found and found[0] and image.mode.startswith("RGB") else ""
 
@@ -295,7 +295,7 @@ def _format(image: Image.Image) -> str | None:
 
 def _upright(image: Image.Image) -> Image.Image:
     # needed for the conversion to 8 bits, but lost by decoding and transposing
-    known: dict[str | tuple[int, int], Any] = {
+    facts: dict[str | tuple[int, int], Any] = {
         "bits": _bits(image),
         "format": image.format,
         "deep_colours": _deep_colours(image),
@@ -303,7 +303,7 @@ def _upright(image: Image.Image) -> Image.Image:
     }
     image.load()
     orientation = _orientation(image)
-    image.info |= known
+    image.info |= facts
     if "full_size" in image.info and orientation in _SIDEWAYS:
         image.info["full_size"] = image.info["full_size"][::-1]
     return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
@@ -360,10 +360,10 @@ def _to_rgb(image: Image.Image, name: str, value_range: ValueRange | None) -> Im
         if holds is not None and not holds.all():
             rgb.info["has_data"] = holds
         return rgb
-    except UnreadableImage as error:
-        raise UnreadableImage(name, error.reason) from None
+    except UnreadableImageError as error:
+        raise UnreadableImageError(name, error.reason) from None
     except Exception as error:  # damaged palettes or transparency raise many kinds of exceptions
-        raise UnreadableImage(name, f"mode {image.mode}: {error or type(error).__name__}") from None
+        raise UnreadableImageError(name, f"mode {image.mode}: {error or type(error).__name__}") from None
 
 
 def _is_opacity(alpha: Image.Image) -> bool:
@@ -380,7 +380,7 @@ def _shown(
     no_data = (*(value_range.no_data if value_range else ()), *declared_no_data(image))
     holds = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
     if not holds.any():
-        raise UnreadableImage("image", "no pixel has data")
+        raise UnreadableImageError("image", "no pixel has data")
     pixels = (value_range or _own_range(image, samples[holds])).shown(samples)
     if not holds.all():
         # the mean avoids strong edges around these pixels
@@ -401,10 +401,10 @@ def require_picture(array: np.ndarray, name: str = "array") -> None:
     """Checks that an array is uint8 [h, w, 3] or [h, w].
 
     Raises:
-        UnreadableImage: names the type and shape.
+        UnreadableImageError: names the type and shape.
     """
     if array.dtype != np.uint8 or array.size == 0 or not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        raise UnreadableImage(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
+        raise UnreadableImageError(name, f"expected uint8 [h, w, 3] or [h, w], got {array.dtype} {list(array.shape)}")
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -416,13 +416,13 @@ def _from_store(source: StoredImage) -> Image.Image:
     try:
         array = np.asarray(source.read())
         return _from_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
-    except UnreadableImage as error:
-        raise UnreadableImage(source.name, error.reason) from None
+    except UnreadableImageError as error:
+        raise UnreadableImageError(source.name, error.reason) from None
     except Exception as error:  # formats and decoders of stored sets raise many kinds of exceptions
-        raise UnreadableImage(source.name, f"cannot be read: {error or type(error).__name__}") from None
+        raise UnreadableImageError(source.name, f"cannot be read: {error or type(error).__name__}") from None
 
 
 def _bits(image: Image.Image) -> int:
-    """Bits of a sample; 16 if the file does not say."""
+    """Bits of a sample; 16 if the file does not state it."""
     bits = image.tag_v2.get(_BITS_PER_SAMPLE, DEEP) if isinstance(image, TiffImagePlugin.TiffImageFile) else DEEP
     return min(int(bits[0] if isinstance(bits, tuple) else bits) or DEEP, DEEP)

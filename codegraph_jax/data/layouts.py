@@ -10,7 +10,7 @@ from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
-from codegraph_jax.data.search import LayoutError, left_out_below, natural_key
+from codegraph_jax.data.search import LayoutError, natural_key, skipped_below
 from codegraph_jax.data.stored import read_tfds
 
 __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
@@ -78,12 +78,12 @@ def read_layout(
         held = ", ".join(map(repr, sorted(present, key=natural_key)[:40]))
         problems.append(f"no category {', '.join(map(repr, absent))} below {root!r} (it holds {held})")
     if empty:
-        left_out = "".join(f"; {line}" for line in left_out_below([root]).lines(all_suffixes=True))
-        problems.append(f"no image in category {', '.join(map(repr, empty))} below {root!r}{left_out}")
+        skipped = "".join(f"; {line}" for line in skipped_below([root]).lines(all_suffixes=True))
+        problems.append(f"no image in category {', '.join(map(repr, empty))} below {root!r}{skipped}")
     if problems and not found:
         raise LayoutError("data.root: " + "; ".join(problems))
     for problem in problems:
-        logger.warning("%s; left out", problem)
+        logger.warning("%s; skipped", problem)
     return found
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.formats import is_image_name
-from codegraph_jax.data.images import RESAMPLE, UnreadableImage, decode
+from codegraph_jax.data.images import RESAMPLE, UnreadableImageError, decode
 from codegraph_jax.data.search import find_images, natural_key
 
 ENDING = re.compile(r"[ _.-]?(mask|masks|gt|label|labels|seg|segmentation|ground[ _-]?truth)", re.IGNORECASE)
@@ -38,9 +38,9 @@ LABELME = {"label": True, "label_viz": False}
 """Stems of the files that labelme writes beside a photo `img`, and whether they are masks."""
 FEW_COLOURS = 64
 """Greatest number of colours of a mask with classes or objects; photos have thousands."""
-LOOKED_AT = 5
+SAMPLED = 5
 """Number of files of a directory that are decoded to decide whether it holds masks."""
-ALIKE = 0.9
+PAIRED = 0.9
 """A directory may hold masks if this share of its files has the stems of photos elsewhere."""
 MOST_STEPS = 50
 """Upper limit of iterations for the threshold; a few are enough."""
@@ -69,7 +69,7 @@ def load_mask(
         inverted: whether black marks anomalous pixels.
 
     Raises:
-        UnreadableImage: the file cannot be decoded, or the directory contains no mask.
+        UnreadableImageError: the file cannot be decoded, or the directory contains no mask.
         ValueError: unknown rule.
     """
     if rule not in ("nearest", "full", "any"):
@@ -77,10 +77,10 @@ def load_mask(
     if isinstance(source, str | os.PathLike) and Path(source).is_dir():
         files = sorted((p for p in Path(source).iterdir() if is_image_name(p.name)), key=lambda p: natural_key(p.name))
         if not files:
-            raise UnreadableImage(os.fspath(source), "the directory holds no mask image")
+            raise UnreadableImageError(os.fspath(source), "the directory holds no mask image")
         parts = [_binary(file) != inverted for file in files]
         if len({part.shape for part in parts}) > 1:
-            raise UnreadableImage(os.fspath(source), "its mask images differ in size")
+            raise UnreadableImageError(os.fspath(source), "its mask images differ in size")
         binary = np.logical_or.reduce(parts)
     else:
         binary = _binary(source) != inverted
@@ -135,17 +135,17 @@ def masks_among(images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
             elif looks_like_mask(images[name]):
                 masks[name] = copy
             continue
-        suspicious = key.kept_apart or key.directory in suspects
+        suspicious = key.in_mask_directory or key.directory in suspects
         stems = {key.bare, key.stem} if suspicious else {key.bare} - {key.stem}
         partners = [
             other
             for one in sorted(stems)
             for other in by_stem.get(one, ())
-            if other != name and not named[other].kept_apart and named[other].directory not in suspects
+            if other != name and not named[other].in_mask_directory and named[other].directory not in suspects
         ]
         if not partners:
             continue
-        if _drawn(name):
+        if _in_drawing_directory(name):
             drawings.append(name)
         elif looks_like_mask(images[name]):
             masks[name] = min(partners, key=lambda other: _distance(PurePosixPath(name), PurePosixPath(other)))
@@ -159,12 +159,12 @@ class _Named:
     directory: str
     stem: str
     bare: str
-    kept_apart: bool
+    in_mask_directory: bool
 
     @classmethod
     def of(cls, name: str) -> "_Named":
         directory, _, own = stem(name).rpartition("/")
-        return cls(directory, own, without_ending(own), _kept_apart(name))
+        return cls(directory, own, without_ending(own), _in_mask_directory(name))
 
 
 def _suspicious_directories(
@@ -181,15 +181,15 @@ def _suspicious_directories(
             other
             for one in dict.fromkeys((key.stem, key.bare))
             for other in by_stem.get(one, ())
-            if named[other].directory != key.directory and not named[other].kept_apart
+            if named[other].directory != key.directory and not named[other].in_mask_directory
         )
         inside.setdefault(key.directory, []).append((name, next(elsewhere, None)))
     found = set()
     for directory, files in inside.items():
         paired = [(name, other) for name, other in files if other]
-        if not paired or len(paired) < ALIKE * len(files) or named[files[0][0]].kept_apart:
+        if not paired or len(paired) < PAIRED * len(files) or named[files[0][0]].in_mask_directory:
             continue
-        some = paired[:: -(-len(paired) // LOOKED_AT)]
+        some = paired[:: -(-len(paired) // SAMPLED)]
         # for most directories, the first file decides
         if all(looks_like_mask(images[name]) for name, _ in some) and not all(
             looks_like_mask(images[other]) for _, other in some
@@ -209,7 +209,7 @@ def looks_like_mask(path: str) -> bool:
     try:
         image = decode(path)
         values = _values(image)
-    except UnreadableImage:
+    except UnreadableImageError:
         return False
     low, high = float(values.min()), float(values.max())
     near = 0.1 * (high - low)
@@ -238,12 +238,12 @@ def _distance(mask: PurePosixPath, image: PurePosixPath) -> tuple[Any, ...]:
     return mask.parent != image.parent, mask.parent.name != image.parent.name, natural_key(str(image))
 
 
-def _kept_apart(name: str) -> bool:
+def _in_mask_directory(name: str) -> bool:
     """Whether a file is in a directory of masks or drawings."""
     return any(part.lower() in DIRECTORIES or part.lower() in DRAWINGS for part in name.split("/")[:-1])
 
 
-def _drawn(name: str) -> bool:
+def _in_drawing_directory(name: str) -> bool:
     """Whether a file is in a directory of drawings."""
     return any(part.lower() in DRAWINGS for part in name.split("/")[:-1])
 
@@ -252,7 +252,7 @@ def _binary(source: str | os.PathLike[str] | np.ndarray | Image.Image) -> Bool[n
     """The mask at its original size."""
     if isinstance(source, np.ndarray):
         if source.ndim != 2 or source.size == 0:
-            raise UnreadableImage("array", f"expected a mask [h, w], got {list(source.shape)}")
+            raise UnreadableImageError("array", f"expected a mask [h, w], got {list(source.shape)}")
         return np.nan_to_num(source) > 0
     image = source if isinstance(source, Image.Image) else decode(os.fspath(source))
     values = _values(image)

@@ -10,7 +10,7 @@ from PIL import Image
 from codegraph_jax.data.formats import formats_of
 from codegraph_jax.data.images import (
     Source,
-    UnreadableImage,
+    UnreadableImageError,
     declared_no_data,
     decode,
     deep_samples,
@@ -43,11 +43,11 @@ def measured_range(sources: Sequence[Source], workers: int) -> ValueRange | None
 def _summary_of(source: Source) -> Summary | None:
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
-        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not _header_says(path, is_deep):
+        if PurePath(page_of(path)[0]).suffix.lower() in SHALLOW_SUFFIXES or not _check_header(path, is_deep):
             return None
         try:
             source = decode(path)
-        except UnreadableImage:
+        except UnreadableImageError:
             return None
     if not isinstance(source, Image.Image) or not is_deep(source):
         return None
@@ -58,16 +58,16 @@ def _summary_of(source: Source) -> Summary | None:
 def may_lack_data(source: Source) -> bool:
     """Whether a photo may have pixels without data, by its header: floats, 32-bit integers, or a no-data value."""
     if isinstance(source, str | os.PathLike):
-        return _header_says(os.fspath(source), _has_room_for_gaps)
-    return isinstance(source, Image.Image) and _has_room_for_gaps(source)
+        return _check_header(os.fspath(source), _may_have_gaps)
+    return isinstance(source, Image.Image) and _may_have_gaps(source)
 
 
-def _has_room_for_gaps(image: Image.Image) -> bool:
+def _may_have_gaps(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or "has_data" in image.info or bool(declared_no_data(image))
 
 
-def _header_says(path: str, asked: Callable[[Image.Image], bool]) -> bool:
-    """The result of `asked` for an undecoded image file; False if it cannot be opened."""
+def _check_header(path: str, condition: Callable[[Image.Image], bool]) -> bool:
+    """The result of `condition` for an undecoded image file; False if it cannot be opened."""
     file, page = page_of(path)
     try:
         # a pipe or a device would block or never end
@@ -75,6 +75,6 @@ def _header_says(path: str, asked: Callable[[Image.Image], bool]) -> bool:
             return False
         with Image.open(file, formats=formats_of(file)) as image:
             image.seek(page - 1)
-            return asked(image)
+            return condition(image)
     except Exception:  # decoding will report the problem
         return False

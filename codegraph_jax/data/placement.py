@@ -16,12 +16,12 @@ class Placement:
     Attributes:
         frame: frame of all photos.
         sizes: width and height of each photo in pixels [n, 2].
-        judged: patches that are inspected [n, p]; None: all.
+        inspected: patches that are inspected [n, p]; None: all.
     """
 
     frame: Frame
     sizes: Int[np.ndarray, "n 2"]
-    judged: Bool[np.ndarray, "n p"] | None = None
+    inspected: Bool[np.ndarray, "n p"] | None = None
 
     def content(self, image: int) -> Content:
         """The rectangle of a photo in its grid."""
@@ -33,22 +33,23 @@ class Placement:
 
     def of(self, images: Int[np.ndarray, " k"] | Sequence[int] | slice) -> "Placement":
         """The placement of some of the photos."""
-        return replace(self, sizes=self.sizes[images], judged=None if self.judged is None else self.judged[images])
+        inspected = None if self.inspected is None else self.inspected[images]
+        return replace(self, sizes=self.sizes[images], inspected=inspected)
 
     @classmethod
     def joined(cls, parts: Sequence["Placement"]) -> "Placement":
         """The placement of the photos of several placements with the same frame."""
         patches = parts[0].frame.grid[0] * parts[0].frame.grid[1]
         whole = cls(parts[0].frame, np.concatenate([part.sizes for part in parts]))
-        judged = [np.ones((len(p.sizes), patches), bool) if p.judged is None else p.judged for p in parts]
-        return whole.within(np.concatenate(judged))
+        inspected = [np.ones((len(p.sizes), patches), bool) if p.inspected is None else p.inspected for p in parts]
+        return whole.within(np.concatenate(inspected))
 
-    def within(self, inspected: Bool[np.ndarray, "n p"]) -> "Placement":
-        """The placement restricted to some inspected patches."""
-        judged = inspected if self.judged is None else inspected & self.judged
-        return self if judged.all() else replace(self, judged=judged)
+    def within(self, patches: Bool[np.ndarray, "n p"]) -> "Placement":
+        """The placement in which only these patches are inspected, among those inspected already."""
+        inspected = patches if self.inspected is None else patches & self.inspected
+        return self if inspected.all() else replace(self, inspected=inspected)
 
-    def judged_scores(self, patch_scores: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " v"]:
+    def inspected_scores(self, patch_scores: Float[np.ndarray, "n h w"]) -> Float[np.ndarray, " v"]:
         """Scores of the patches that are inspected."""
         flat = patch_scores.reshape(len(patch_scores), -1)
-        return flat.ravel() if self.judged is None else flat[self.judged]
+        return flat.ravel() if self.inspected is None else flat[self.inspected]

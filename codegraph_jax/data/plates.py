@@ -1,8 +1,8 @@
-"""Drawn sets of large photographs: drilled plates with defects of a few pixels, and exact masks.
+"""Draws synthetic sets of large photos: drilled plates with defects of a few pixels, and exact masks.
 
     draw_plates(60, 4000, 3000, sizes=(24, 60))
 
-They measure the detection of defects that are small compared with the photo, which resizing to a square would lose.
+Benchmarks use them for defects that are too small to be visible after resizing to a square.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,8 @@ def draw_plates(
 
     Args:
         n: number of photos.
-        width, height: size in pixels.
+        width: width in pixels.
+        height: height in pixels.
         seed: seed of the random numbers.
         defective: share of photos with one defect; the kinds alternate.
         sizes: least and greatest size of a defect in pixels; sizes are evenly spaced.
@@ -34,7 +35,7 @@ def draw_plates(
         DrawnSetError: sides below 64 pixels, no plates, or defects that do not fit on the plate.
     """
     if n < 1 or min(width, height) < SMALLEST:
-        raise DrawnSetError(f"plates need 1 photograph or more, of {SMALLEST} px or more; got {n} of {width}x{height}")
+        raise DrawnSetError(f"plates need 1 photo or more, of {SMALLEST} px or more; got {n} of {width}x{height}")
     if not 0 < sizes[0] <= sizes[1] < min(width, height) / 4:
         raise DrawnSetError(f"sizes of defects must increase and be below a quarter of the plate, got {sizes}")
     count = round(n * defective)

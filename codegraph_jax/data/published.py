@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from codegraph_jax.core.names import composed
 from codegraph_jax.data.folders import read_mvtec_form
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.lists import is_file, read_csv, read_json, safe_join
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Categories, Sample, warn_missing_masks
@@ -52,21 +52,12 @@ def read_visa(root: str, normal: Sequence[str] = ()) -> Categories:
         mask = safe_join(base, row["mask"], where) if row["mask"] else None
         if row["split"] != "test":
             continue
-        samples_here = samples.setdefault(row["object"], [])
-        if not is_file(image):
+        of_category = samples.setdefault(row["object"], [])
+        if is_file(image):
+            kind = "bad" if row["label"] == "anomaly" else "good"
+            of_category.append(_sample(image, home, row["object"], mask, kind, "good"))
+        else:
             absent += 1
-            continue
-        anomalous = row["label"] == "anomaly"
-        samples_here.append(
-            Sample(
-                str(image),
-                image.relative_to(home).as_posix(),
-                row["object"],
-                int(anomalous),
-                str(mask) if anomalous and mask is not None and is_file(mask) else None,
-                "bad" if anomalous else "good",
-            )
-        )
     _warn_absent(table, absent)
     return {name: partial(_finished, name, found) for name, found in samples.items()}
 
@@ -114,22 +105,18 @@ def _real_iad_samples(file: Path, images: Path) -> list[Sample]:
         if mask is not None and not isinstance(mask, str):
             raise LayoutError(f"{where}: `mask_path` is neither a text nor null")
         mask_file = safe_join(home, mask, where) if mask else None
-        if not is_file(image):
+        if is_file(image):
+            samples.append(_sample(image, home, file.stem, mask_file, kind, normal))
+        else:
             absent += 1
-            continue
-        anomalous = kind != normal
-        samples.append(
-            Sample(
-                str(image),
-                image.relative_to(home).as_posix(),
-                file.stem,
-                int(anomalous),
-                str(mask_file) if anomalous and mask_file is not None and is_file(mask_file) else None,
-                kind,
-            )
-        )
     _warn_absent(file, absent)
     return _finished(file.stem, samples)
+
+
+def _sample(image: Path, home: Path, category: str, mask: Path | None, kind: str, normal: str) -> Sample:
+    anomalous = kind != normal
+    found = str(mask) if anomalous and mask is not None and is_file(mask) else None
+    return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), found, kind)
 
 
 def read_kolektor(root: str, normal: Sequence[str] = ()) -> Categories:
@@ -164,7 +151,7 @@ def _kolektor_samples(category: str, root: str, ending: str) -> list[Sample]:
 def _any_anomalous(mask: str) -> bool | None:
     try:
         return bool(load_mask(mask, None).any())
-    except UnreadableImage:
+    except UnreadableImageError:
         return None
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import Source, UnreadableImage, load_image
+from codegraph_jax.data.images import Source, UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask, mask_index, stem
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
@@ -46,7 +46,8 @@ class Polygons:
 
     @classmethod
     def from_json(cls, values: Any) -> "Polygons":
-        """
+        """Polygons from JSON values.
+
         Raises:
             ValueError, KeyError, TypeError: the values are invalid.
         """
@@ -61,6 +62,7 @@ class Polygons:
         return cls(rings, size)
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
+        """The pixels of a photo of this size inside a polygon."""
         across, down = (width / self.size[0], height / self.size[1]) if self.size else (1.0, 1.0)
         picture = Image.new("1", (width, height))
         draw = ImageDraw.Draw(picture)
@@ -70,24 +72,15 @@ class Polygons:
         return np.asarray(picture)
 
 
-@dataclass(frozen=True)
-class MaskFile:
-    """A mask file, or a directory of mask files whose union is used."""
-
-    path: str
-
-    def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        return load_mask(self.path, (height, width))
-
-
 @dataclass(frozen=True, eq=False)
-class MaskArray:
-    """A mask array for photos of any size."""
+class MaskRegion:
+    """The region of a mask array, a mask file, or a directory of mask files whose union is used."""
 
-    pixels: Bool[np.ndarray, "a b"]
+    source: str | np.ndarray
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
-        return load_mask(self.pixels, (height, width))
+        """The mask at the size of a photo."""
+        return load_mask(self.source, (height, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +92,7 @@ class WithData:
     within: Inspected
 
     def __call__(self, width: int, height: int) -> Bool[np.ndarray, "h w"]:
+        """The inspected pixels of the photo."""
         has_data = load_image(self.source, self.value_range).info.get("has_data")
         inspected = self.within(width, height)
         return inspected if has_data is None else inspected & load_mask(has_data, (height, width))
@@ -153,7 +147,7 @@ class Roi:
         """
         path = Path(place)
         if path.is_dir():
-            own = {name: MaskFile(found) for name, found in mask_index(place).items()}
+            own = {name: MaskRegion(found) for name, found in mask_index(place).items()}
             if not own:
                 raise ConfigError(f"{WHERE}: {place!r} contains no images")
             return cls(place, own=own)
@@ -163,16 +157,16 @@ class Roi:
             return _polygons(place)
         try:
             inspected = load_mask(place, None)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise ConfigError(f"{WHERE}: {error}") from None
         if not inspected.any():
             raise ConfigError(f"{WHERE}: {place!r} is all black, so nothing would be inspected")
-        return cls(place, MaskFile(place))
+        return cls(place, MaskRegion(place))
 
     @classmethod
     def of(cls, roi: "str | np.ndarray") -> "Roi":
         """A region from an array [h, w], 0 where nothing is inspected, or from a path as for `load`."""
-        return cls.load(roi) if isinstance(roi, str) else cls("array", MaskArray(np.asarray(roi) != 0))
+        return cls.load(roi) if isinstance(roi, str) else cls("array", MaskRegion(np.asarray(roi) != 0))
 
     def each(self, names: Sequence[str]) -> list[Inspected]:
         """The regions of the photos with these names.
@@ -225,12 +219,12 @@ def inspected_patches(
         if key not in known:
             try:
                 picture = Image.fromarray(pixels(width, height).astype(np.uint8) * 255)
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 raise ConfigError(f"{WHERE}: {error}") from None
             shares = picture.resize((content.width, content.height), Image.Resampling.BOX)
             known[key] = np.asarray(shares) >= HALF
         if not known[key].any():
-            raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected; black is not")
+            raise ConfigError(f"{WHERE}: nothing of {name!r} would be inspected, since black pixels are excluded")
         content.cut(own)[:] = known[key]
     return patches.reshape(len(patches), -1)
 
@@ -246,10 +240,10 @@ def shared_roi(inspected: Sequence[Inspected], placement: Placement) -> Bool[np.
 
 
 def excluded_share(placement: Placement) -> float:
-    """The share of the photographs' patches that are not inspected."""
+    """The share of the patches of all photos that are not inspected."""
     covered = placement.frame.covered(placement.contents())
-    judged = covered if placement.judged is None else placement.judged & covered
-    return 1 - float(judged.sum()) / max(1, int(covered.sum()))
+    inspected = covered if placement.inspected is None else placement.inspected & covered
+    return 1 - float(inspected.sum()) / max(1, int(covered.sum()))
 
 
 def darkest(place: str) -> int:
@@ -260,7 +254,7 @@ def darkest(place: str) -> int:
         return 0
     try:
         return int(load_image(file).convert("L").getextrema()[0])  # type: ignore[arg-type]
-    except UnreadableImage:
+    except UnreadableImageError:
         return 0
 
 

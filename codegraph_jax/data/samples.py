@@ -23,7 +23,7 @@ class Sample:
     mask: str | None = None
     """Mask file, or a directory of mask files whose union is used; None for normal, unknown or missing."""
     defect: str | None = None
-    """Kind of defect, or `good`; None if the layout does not say."""
+    """Kind of defect, or `good`; None if the layout does not state it."""
     further: int = 0
     """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)

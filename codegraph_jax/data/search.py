@@ -27,7 +27,7 @@ class LayoutError(UserError):
 
 
 @dataclass
-class LeftOut:
+class SkippedFiles:
     """Files and directories that the search has skipped.
 
     Attributes:
@@ -99,24 +99,24 @@ def find_images(root: str) -> dict[str, str]:
     Raises:
         LayoutError: `root` itself cannot be listed.
     """
-    found, left_out = walk(root)
-    if refused := left_out.refused:
+    found, skipped = walk(root)
+    if refused := skipped.refused:
         logger.warning("%d directories cannot be listed and were skipped, the first: %r", len(refused), refused[0])
     return found
 
 
-def left_out_below(roots: Sequence[str]) -> LeftOut:
+def skipped_below(roots: Sequence[str]) -> SkippedFiles:
     """Everything that `find_images` skips below some directories; roots that cannot be listed are ignored."""
-    total = LeftOut()
+    total = SkippedFiles()
     for root in roots:
         try:
-            _, left_out = walk(root)
+            _, skipped = walk(root)
         except LayoutError:
             continue
-        total.suffixes += left_out.suffixes
-        total.written += left_out.written
-        total.stores += left_out.stores
-        total.refused += left_out.refused
+        total.suffixes += skipped.suffixes
+        total.written += skipped.written
+        total.stores += skipped.stores
+        total.refused += skipped.refused
     return total
 
 
@@ -125,48 +125,69 @@ def folder_name(root: str) -> str:
     return Path(os.path.realpath(root)).name or "images"
 
 
-def walk(root: str) -> tuple[dict[str, str], LeftOut]:
+def walk(root: str) -> tuple[dict[str, str], SkippedFiles]:
     """`find_images` without warnings, and everything that it skips; errors as for `find_images`."""
-    found: dict[str, str] = {}
-    left_out = LeftOut()
-    visited: set[tuple[int, int]] = set()
-    pending: list[tuple[str, str]] = [("", root)]
-    links: list[tuple[str, str]] = []
-    own: dict[str, str] = {}
-    while pending or links:
-        if not pending:
+    state = _Walk([("", root)])
+    while state.pending or state.links:
+        if not state.pending:
             # links come after all real directories, so that a file gets its real path if that is below the root
-            links.sort(key=lambda link: natural_key(link[0]), reverse=True)
-            pending.append(links.pop())
-        prefix, directory = pending.pop()
+            state.links.sort(key=lambda link: natural_key(link[0]), reverse=True)
+            state.pending.append(state.links.pop())
+        prefix, directory = state.pending.pop()
         try:
-            status = Path(directory).stat()
-            # st_ino is 0 on file systems without inodes
-            if status.st_ino and (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if _is_directory(entry):
-                        if _hidden(entry.name):
-                            left_out.stores.append(entry.path)
-                        else:
-                            (links if entry.is_symlink() else pending).append((f"{prefix}{entry.name}/", entry.path))
-                    elif not is_image_name(entry.name):
-                        left_out.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in own
-                    elif entry.path in own:
-                        left_out.written[own[entry.path]] += 1
-                    else:
-                        found[prefix + entry.name] = entry.path
+            state.visit(prefix, directory)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the root
             if not prefix:
                 raise LayoutError(f"data.root: cannot list {root!r}: {error}") from None
-            left_out.refused.append(directory)
-    left_out.suffixes = +left_out.suffixes
-    return {name: found[name] for name in sorted(found, key=natural_key)}, left_out
+            state.skipped.refused.append(directory)
+    found, skipped = state.found, state.skipped
+    skipped.suffixes = +skipped.suffixes
+    return {name: found[name] for name in sorted(found, key=natural_key)}, skipped
+
+
+@dataclass
+class _Walk:
+    """The state of a search; directories to visit are (prefix of names, path)."""
+
+    pending: list[tuple[str, str]]
+    links: list[tuple[str, str]] = field(default_factory=list)
+    found: dict[str, str] = field(default_factory=dict)
+    skipped: SkippedFiles = field(default_factory=SkippedFiles)
+    own: dict[str, str] = field(default_factory=dict)
+    """Directories of runs by the files that the runs have written."""
+    visited: set[tuple[int, int]] = field(default_factory=set)
+
+    def visit(self, prefix: str, directory: str) -> None:
+        """Sorts the entries of a directory that was not visited before.
+
+        Raises:
+            OSError, ValueError: the directory cannot be listed.
+        """
+        status = Path(directory).stat()
+        # st_ino is 0 on file systems without inodes
+        if status.st_ino and (status.st_dev, status.st_ino) in self.visited:
+            return
+        self.visited.add((status.st_dev, status.st_ino))
+        self.own |= {os.path.join(directory, name): directory for name in written_files(directory)}  # noqa: PTH118
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if not _is_directory(entry):
+                    self._add_file(prefix, entry)
+                elif _hidden(entry.name):
+                    self.skipped.stores.append(entry.path)
+                else:
+                    target = self.links if entry.is_symlink() else self.pending
+                    target.append((f"{prefix}{entry.name}/", entry.path))
+
+    def _add_file(self, prefix: str, entry: os.DirEntry[str]) -> None:
+        if not is_image_name(entry.name):
+            self.skipped.suffixes[PurePath(entry.name).suffix.lower()] += entry.path not in self.own
+        elif entry.path in self.own:
+            self.skipped.written[self.own[entry.path]] += 1
+        else:
+            self.found[prefix + entry.name] = entry.path
 
 
 def _hidden(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Drawn image sets: photographs of machined parts with one-off and recurring defects, and exact masks.
+"""Draws synthetic image sets: machined parts with one-off and recurring defects, and exact masks.
 
-They let the method be shown and tested without any download: sound parts vary in place, light and texture; one-off
-defects are each unlike any other; the defects of a recurring group are the same mark at the same place of the part.
+Parts vary in position, light and texture. Each one-off defect is unique; the defects of a recurring group have the same
+shape at the same place of the part.
 """
 
 import os
@@ -17,7 +17,7 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.drawing.defects import Defect, apply_defect, hole_place, place_on
-from codegraph_jax.data.drawing.light import Light, photograph
+from codegraph_jax.data.drawing.light import Light, render
 from codegraph_jax.data.drawing.part import Pose, machine_part
 
 ONE_OFF_KINDS = ("scratch", "stain", "dent", "chip", "fibre", "missing_hole")
@@ -25,42 +25,42 @@ RECURRING_KINDS = ("tool_mark", "crack", "spatter")
 _HOLES = 6
 _SMALLEST = 32
 _MARK = ".drawn-set"
-"""File that tells a set of this module's from a person's images; hidden, so no layout takes it for one of them."""
+"""Hidden file that marks the directory of a drawn set, so that no other directory is replaced."""
 
 
 Drawn = tuple[str, UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]
-"""Name, image and mask, as `DrawnSet` holds them."""
+"""Name, image and mask, as in `DrawnSet`."""
 
 
 class DrawnSetError(UserError):
-    """A set cannot be drawn as asked for, or not be written there."""
+    """The settings of a drawn set are invalid, or its directory cannot be used."""
 
 
 @dataclass(frozen=True)
 class DrawnSet:
-    """A drawn set with everything that is known about it."""
+    """A drawn set with its masks and labels."""
 
     images: UInt8[np.ndarray, "n s s 3"]
     masks: Bool[np.ndarray, "n s s"]
     labels: Int[np.ndarray, " n"]
-    """0 sound, 1 defective."""
+    """0 good, 1 defective."""
     groups: Int[np.ndarray, " n"]
-    """Index of the recurring group, -1 for sound parts and one-off defects."""
+    """Index of the recurring group; -1 for good parts and one-off defects."""
     names: tuple[str, ...]
-    """`good/000.png`, `one_off/007.png`, `recurring_0/011.png`: as in a test directory of MVTec's form."""
+    """Paths as in a test directory of MVTec's form: `good/000.png`, `one_off/007.png`, `recurring_0/011.png`."""
 
 
 def draw_set(
     n: int = 48, size: int = 448, seed: int = 0, one_off: float = 0.15, recurring: Sequence[float] = (0.15,)
 ) -> DrawnSet:
-    """Draws `n` photographs of one kind of part.
+    """Draws `n` photos of one kind of part.
 
     Args:
-        n: images.
+        n: number of images.
         size: side s in pixels.
-        seed: the same numbers draw the same set.
-        one_off: share of images with a defect that no other image has.
-        recurring: shares of images of each group whose images share a defect.
+        seed: seed of the random numbers.
+        one_off: share of images with a unique defect.
+        recurring: share of images of each group with the same defect.
 
     Raises:
         DrawnSetError: n below 1, size below 32, or shares that are negative or add up to more than 1.
@@ -70,9 +70,11 @@ def draw_set(
     shares = (one_off, *recurring)
     counts = [round(n * share) for share in shares]
     if min(shares) < 0 or sum(counts) > n:
-        raise DrawnSetError(f"shares of defective images must be positive and add up to 1 at most, got {shares}")
+        raise DrawnSetError(
+            f"shares of defective images must not be negative and may add up to 1 at most, got {shares}"
+        )
 
-    # who gets what: -2 sound, -1 one-off, else the group
+    # role of each image: -2 good, -1 one-off, otherwise the group
     roles = np.repeat(np.arange(-1, len(recurring)), counts)
     roles = np.concatenate([roles, np.full(n - len(roles), -2)])
     np.random.default_rng((seed, 0)).shuffle(roles)
@@ -90,14 +92,14 @@ def draw_set(
 def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -> None:
     """Writes a set in MVTec's form: test/<type>/<image> and ground_truth/<type>/<stem>_mask.png below `root`.
 
-    The directory appears whole or not at all; a set that was drawn there before is replaced.
+    The directory appears only when it is complete, and replaces an earlier drawn set.
 
     Raises:
-        DrawnSetError: `root` holds anything but a drawn set.
+        DrawnSetError: `root` exists and is not a drawn set.
     """
     root = Path(root)
     if root.exists() and not (root / _MARK).is_file():
-        raise DrawnSetError(f"{str(root)!r} exists and is no drawn set; remove it or choose another place")
+        raise DrawnSetError(f"{str(root)!r} exists and is not a drawn set; remove it or choose another directory")
     root.parent.mkdir(parents=True, exist_ok=True)
     items = zip(drawn.names, drawn.images, drawn.masks, strict=True) if isinstance(drawn, DrawnSet) else drawn
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
@@ -105,7 +107,7 @@ def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -
         for name, image, mask in items:
             file = unfinished / "test" / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            # of either format the arguments that concern it count
+            # each format ignores the arguments of the other
             Image.fromarray(image).save(file, compress_level=3, quality=95, subsampling=0)
             if mask.any():
                 file = unfinished / "ground_truth" / name
@@ -114,7 +116,7 @@ def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -
         (unfinished / _MARK).touch()
         unfinished.chmod(0o755)
         if root.exists():
-            # by its name first: what a kill leaves of it would pass for something that is no drawn set
+            # renamed before it is deleted, since an interrupted deletion could leave a directory without `_MARK`
             discarded = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
             root.replace(discarded)
             shutil.rmtree(discarded)
@@ -125,7 +127,7 @@ def write_set(drawn: DrawnSet | Iterable[Drawn], root: str | os.PathLike[str]) -
 
 
 def drawn_files(workdir: Path) -> list[str]:
-    """Posix paths below a workdir of all files of the sets that runs have drawn into its directory `images`."""
+    """POSIX paths below a workdir of all files of the sets that runs have drawn into its directory `images`."""
     homes = [mark.parent for mark in (workdir / "images").glob(f"*/{_MARK}")]
     return [file.relative_to(workdir).as_posix() for home in homes for file in home.rglob("*") if file.is_file()]
 
@@ -151,7 +153,7 @@ def _plan(roles: np.ndarray, seed: int, groups: int) -> list[Defect | None]:
             kind = ONE_OFF_KINDS[(first_kind + one_offs) % len(ONE_OFF_KINDS)]
             one_offs += 1
             if kind == "missing_hole":
-                # a seventh part without a hole would repeat another
+                # there are six holes; a seventh missing hole would not be unique
                 kind, missing = ("missing_hole" if missing < _HOLES else "stain"), missing + 1
             plan.append(_new(kind, own, (first_hole + missing) % _HOLES))
     return plan
@@ -166,7 +168,7 @@ def _new(kind: str, rng: np.random.Generator, hole: int) -> Defect:
 
 
 def _again(original: Defect, rng: np.random.Generator) -> Defect:
-    """The same defect on another part, with a little play."""
+    """The same defect on another part, with small deviations."""
     u, v = rng.normal(0, 0.006, 2)
     angle, size, depth = rng.normal(0, 0.03), rng.normal(1, 0.03), rng.normal(1, 0.06)
     return Defect(
@@ -195,4 +197,4 @@ def _draw(defect: Defect | None, size: int, rng: np.random.Generator) -> tuple[n
     missing = defect.shape if defect is not None and defect.kind == "missing_hole" else None
     surface = machine_part(pose, rng, missing)
     mask = np.zeros((size, size), bool) if defect is None else apply_defect(surface, defect)
-    return photograph(surface, light, rng), mask
+    return render(surface, light, rng), mask

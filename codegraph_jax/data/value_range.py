@@ -37,7 +37,7 @@ FILLS = (-(2**31), 2**31 - 1)
 
 QUANTILES = 256
 """Number of quantiles in the summary of a photo."""
-LOOKED_AT = 2**17
+SAMPLED = 2**17
 """Greatest number of samples of a photo from which its quantiles are computed."""
 POWERS = (128, 32767, 32768, 2**31 - 1, 2**31)
 """Extremes of signed integers, without their sign."""
@@ -130,7 +130,7 @@ class Summary:
         lowest: the lowest distinct value, and further ones while they are negative.
         blocks: least and greatest value of a whole block of 3 x 3 pixels, which excludes dead pixels.
         seen: least and greatest value.
-        gaps: whether a sample has no data, judged from this photo only.
+        gaps: whether a sample has no data according to this photo alone.
     """
 
     quantiles: tuple[float, ...]
@@ -147,7 +147,7 @@ class Summary:
         if not values.size:
             return cls((), (), (), (), True)
         gaps = values.size < samples.size
-        some = np.sort(values[:: -(-values.size // LOOKED_AT)])
+        some = np.sort(values[:: -(-values.size // SAMPLED)])
         quantiles = some[((np.arange(QUANTILES) + 0.5) / QUANTILES * some.size).astype(int)]
         seen = values.min(), values.max()
         low = _of_blocks(np.where(holds, samples, seen[1]) if gaps else samples, np.maximum).min()

@@ -15,7 +15,7 @@ SIGN = "RESOURCE_EXHAUSTED"
 """Part of the runtime's message when an allocation on a device fails."""
 
 
-class OutOfMemory(UserError):
+class OutOfMemoryError(UserError):
     """A device has too little memory for the smallest chunk."""
 
 
@@ -46,7 +46,7 @@ class Chunks:
             axis: axis along which results are concatenated, on the host.
 
         Raises:
-            OutOfMemory: a single item does not fit.
+            OutOfMemoryError: a single item does not fit.
         """
         while True:
             size = min(self.size or items, items)
@@ -64,7 +64,7 @@ class Chunks:
                     raise
                 if size == 1:
                     problem = f"a device has too little memory for one of the {self.what}"
-                    raise OutOfMemory(f"{problem}; {self.advice}") from error
+                    raise OutOfMemoryError(f"{problem}; {self.advice}") from error
             if not self.size:
                 logger.warning("a device is out of memory with %d %s at once; trying fewer", size, self.what)
             self.size, self._proven = -(-size // 2), False

@@ -45,6 +45,7 @@ class DeviceMesh:
 
     @property
     def spans_processes(self) -> bool:
+        """Whether the devices belong to several processes."""
         return len(self.local) < len(self)
 
     @property
@@ -74,7 +75,7 @@ class DeviceMesh:
         return jax.jit(jax.shard_map(on_shard, mesh=mesh, in_specs=P(AXIS), out_specs=P(AXIS), check_vma=False))
 
     def place(self, shards: Sequence[Any]) -> Any:
-        """A pytree of arrays with a device axis, from one pytree for each device of this process."""
+        """Places one pytree on each device of this process; returns a pytree of arrays with a device axis."""
 
         def place_leaf(*parts: Any) -> Array:
             shards = [to_device(np.asarray(x)[None], d) for x, d in zip(parts, self.local.devices, strict=True)]

@@ -39,13 +39,13 @@ SOURCES = f"the address follows from {NODES} and {JOB}; {PORT} sets another port
 """Added to error messages under Slurm."""
 
 WITHOUT_SCHEDULER = "; HOST:PORT with --processes and --process_id needs no scheduler, and names missing processes"
-"""Advice if the runtime was left to find the other processes."""
+"""Advice if the runtime has searched for the other processes."""
 
 SIGNS_OF_LOSS = ("Gloo", "peer", "closed", "UNAVAILABLE", "reset by")
-"""Words in the error of a collective if another process has died."""
+"""Words in the error message of a collective if another process has died."""
 
 
-class LostProcess(UserError):
+class LostProcessError(UserError):
     """Another process of the run has died."""
 
 
@@ -100,7 +100,7 @@ def _place_given(coordinator: str, processes: int, process_id: int) -> Place:
 
 @contextmanager
 def _ended_after(seconds: float, problem: str) -> Iterator[None]:
-    """Ends the process with one line and status 2 after a timeout, since the runtime's own would abort it."""
+    """Ends the process with one line and status 2 after a timeout; the runtime's own timeout would abort it."""
 
     def end() -> None:
         print(f"error: {problem}", file=sys.stderr, flush=True)
@@ -120,14 +120,14 @@ def joined(coordinator: str, processes: int, process_id: int) -> Iterator[None]:
     """Calls `start`; within the context, the loss of another process raises a readable error.
 
     Raises:
-        LostProcess: another process has died; within `HEARTBEAT_SECONDS`, or at once if the connection was closed.
+        LostProcessError: another process has died; within `HEARTBEAT_SECONDS`, or at once if the connection was closed.
     """
     start(coordinator, processes, process_id)
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
         if coordinator and any(sign in str(error) for sign in SIGNS_OF_LOSS):
-            raise LostProcess(
+            raise LostProcessError(
                 f"another process has ended; see its own output ({str(error).splitlines()[0]})"
             ) from error
         raise
@@ -190,7 +190,7 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def held(workdir: Path) -> Iterator[None]:
+def locked_workdir(workdir: Path) -> Iterator[None]:
     """Locks the workdir in process 0 (`core.workdir.locked`) for all processes of the run.
 
     Raises:
@@ -214,7 +214,7 @@ def agree(what: dict[str, Any]) -> None:
     """
     first, *others = gather(what)
     for process, values in enumerate(others, 1):
-        # names that only one of them has come last
+        # names of process 0 first, then names that only the other process has
         for name in [*first, *(name for name in values if name not in first)]:
             if name not in first or name not in values or first[name] != values[name]:
                 problem = f"process {process} differs from process 0 in {name}"

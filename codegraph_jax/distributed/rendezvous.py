@@ -17,9 +17,9 @@ from codegraph_jax.core.settings import ConfigError
 GREETING = "codegraph-jax"
 LONGEST_LINE = 1000
 """Limit in bytes, so that no connection can fill the memory."""
-PATIENCE = 2.0
+REPLY_SECONDS = 2.0
 """Timeout in seconds for a message that is due at once."""
-PAUSE = 0.2
+RETRY_SECONDS = 0.2
 """Seconds between two attempts to reach process 0."""
 
 
@@ -27,7 +27,8 @@ def rendezvous(host: str, port: int, processes: int, process_id: int, seconds: f
     """Returns when all processes have reported.
 
     Args:
-        host, port: address of process 0.
+        host: host of process 0.
+        port: port of process 0.
         processes: number of processes.
         process_id: number of this process.
         seconds: time to wait for the last process.
@@ -66,7 +67,7 @@ def _listen(port: int, processes: int, seconds: float) -> str:
             server.settimeout(left)
             with suppress(TimeoutError):
                 caller = server.accept()[0]
-                caller.settimeout(PATIENCE)
+                caller.settimeout(REPLY_SECONDS)
                 problem = _admit(caller, processes, present)
         for caller in present.values():
             with suppress(OSError), caller:
@@ -79,10 +80,10 @@ def _listen(port: int, processes: int, seconds: float) -> str:
 def _admit(caller: socket.socket, processes: int, present: dict[int, socket.socket]) -> str:
     """Registers a process; returns a problem, or empty. A connection that is not a process of a run is closed."""
     try:
-        said = json.loads(_line(caller))
-        if said["run"] != GREETING:
+        message = json.loads(_line(caller))
+        if message["run"] != GREETING:
             raise ValueError
-        count, number = int(said["processes"]), int(said["process_id"])
+        count, number = int(message["processes"]), int(message["process_id"])
         caller.sendall(b"WELCOME\n")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         caller.close()
@@ -104,29 +105,29 @@ def _report(host: str, port: int, processes: int, process_id: int, seconds: floa
     deadline = time.monotonic() + seconds
     while True:
         try:
-            connection = socket.create_connection((host, port), timeout=max(PAUSE, deadline - time.monotonic()))
+            connection = socket.create_connection((host, port), timeout=max(RETRY_SECONDS, deadline - time.monotonic()))
             break
         except OSError as error:
-            if time.monotonic() + PAUSE > deadline:
+            if time.monotonic() + RETRY_SECONDS > deadline:
                 return f"process 0 was not reached within {seconds:g} s: {error.strerror or error}"
-            time.sleep(PAUSE)
-    unknown = "another program answers at this address, not process 0 of a run"
+            time.sleep(RETRY_SECONDS)
+    foreign = "another program answers at this address, not process 0 of a run"
     with connection:
         try:
-            said = {"run": GREETING, "processes": processes, "process_id": process_id}
-            connection.settimeout(2 * PATIENCE)
-            connection.sendall(json.dumps(said).encode() + b"\n")
+            message = {"run": GREETING, "processes": processes, "process_id": process_id}
+            connection.settimeout(2 * REPLY_SECONDS)
+            connection.sendall(json.dumps(message).encode() + b"\n")
             if _line(connection) != "WELCOME":
-                return unknown
+                return foreign
         except (OSError, ValueError):
-            return unknown
+            return foreign
         try:
             # process 0 may have started later, and answers at its own timeout
-            connection.settimeout(seconds + PATIENCE)
-            verdict = _line(connection)
+            connection.settimeout(seconds + REPLY_SECONDS)
+            answer = _line(connection)
         except (OSError, ValueError):
             return "process 0 has ended, or was silent for too long, before all processes had reported"
-    return "" if verdict == "GO" else verdict.removeprefix("STOP ")
+    return "" if answer == "GO" else answer.removeprefix("STOP ")
 
 
 def _line(connection: socket.socket) -> str:
@@ -136,10 +137,10 @@ def _line(connection: socket.socket) -> str:
         OSError: nothing arrives in time.
         ValueError: the line is too long or incomplete.
     """
-    said = b""
-    while not said.endswith(b"\n"):
+    message = b""
+    while not message.endswith(b"\n"):
         more = connection.recv(1)
-        if not more or len(said) > LONGEST_LINE:
+        if not more or len(message) > LONGEST_LINE:
             raise ValueError("no line")
-        said += more
-    return said[:-1].decode()
+        message += more
+    return message[:-1].decode()

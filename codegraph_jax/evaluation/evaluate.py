@@ -7,13 +7,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from codegraph_jax.config import MetricsConfig
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.masks import load_mask
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.evaluation.metrics import image_metrics, pixel_metrics
+from codegraph_jax.evaluation.metrics import Metrics, image_metrics, pixel_metrics
 from codegraph_jax.result import DetectionResult
-
-Metrics = dict[str, float | None]
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ def _masks(
         try:
             if sample.label == 0 or sample.mask:
                 masks[i] = _mask(sample, _size(i, result, config), config)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             problems.append(str(error))
     if problems:
         logger.warning(

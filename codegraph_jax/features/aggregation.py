@@ -12,9 +12,9 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 def box_sum(values: Float[Array, "..."], size: int, axes: tuple[int, ...]) -> Float[Array, "..."]:
-    """Sums of `size` neighbours (odd) along each of `axes`, zeros beyond the edge; the shape stays.
+    """Sums over `size` neighbours (odd) along each of `axes`, with zero padding; the shape is unchanged.
 
-    One window operation an axis: XLA runs a window over several axes at once up to twenty times slower on CPU.
+    There is one window operation per axis: on CPUs, XLA is up to twenty times slower with a window over several axes.
     """
     for axis in axes:
         window, padding = [1] * values.ndim, [(0, 0)] * values.ndim
@@ -24,15 +24,15 @@ def box_sum(values: Float[Array, "..."], size: int, axes: tuple[int, ...]) -> Fl
 
 
 def as_bits(values: Float[Array, "..."]) -> Shaped[Array, "..."]:
-    """bfloat16 as the integers that it is made of, for a loop that picks images; float32 as it is.
+    """The bit patterns of bfloat16 values as uint16, for a loop over images; float32 values are returned unchanged.
 
-    XLA has no loop over bfloat16 on CPUs: it widens all images before a loop that picks one.
+    On CPUs, XLA cannot loop over bfloat16: it would convert all images to float32 before the loop.
     """
     return lax.bitcast_convert_type(values, jnp.uint16) if values.dtype == jnp.bfloat16 else values
 
 
 def from_bits(bits: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """What `as_bits` was given, or a part of it."""
+    """The inverse of `as_bits`."""
     return lax.bitcast_convert_type(bits, jnp.bfloat16) if bits.dtype == jnp.uint16 else bits
 
 
@@ -41,8 +41,8 @@ def normalise(tokens: Float[Array, "n p c"], covered: Bool[Array, "n p"] | None 
     """Zero mean and unit variance over all patches and channels of each image; no affine, epsilon 1e-5.
 
     Args:
-        tokens: of p patches.
-        covered: patches that belong to the image; the others count for nothing and become 0. None: all do.
+        tokens: tokens of p patches.
+        covered: patches that belong to the image; the others are ignored and become 0. None: all.
     """
     tokens = tokens.astype(jnp.float32)
     if covered is not None:
@@ -56,7 +56,7 @@ def normalise(tokens: Float[Array, "n p c"], covered: Bool[Array, "n p"] | None 
 
 
 def _neighbourhood_sums(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:
-    """Sums over degree x degree patches. Sums serve as well as means: the unit length that follows undoes r * r."""
+    """Sums over degree x degree patches; means would give the same unit vectors."""
     n, p, c = normalised.shape
     return box_sum(normalised.astype(jnp.float32).reshape(n, *grid, c), degree, axes=(1, 2)).reshape(n, p, c)
 
@@ -73,15 +73,15 @@ def aggregate(
     dtype: Any = jnp.float32,
     rounded: Any = jnp.float32,
 ) -> Float[Array, "n p c"]:
-    """Features of one degree: the mean over degree x degree patches (zero padding, counted), as unit vectors.
+    """Features of one degree: the mean over degree x degree patches (zeros beyond the edge count), as unit vectors.
 
     Args:
         normalised: output of `normalise`; p = h * w patches, row by row.
-        degree: odd side r of the neighbourhood; 1 leaves the patches alone.
+        degree: odd side r of the neighbourhood; 1: single patches.
         grid: (h, w).
-        dtype: of the unit vectors; sums and lengths are float32.
-        rounded: to what tokens are rounded before they are summed, but not for the lengths: a kernel that derives
-            degree r from products of rounded tokens divides by the lengths of `inverse_norms`.
+        dtype: type of the unit vectors; sums and norms are float32.
+        rounded: type to which tokens are rounded before they are summed. Norms are computed from unrounded tokens, as
+            in kernels that derive degree r from products of rounded tokens and divide by `inverse_norms`.
     """
 
     def one_image(bits: Shaped[Array, "p c"]) -> Float[Array, "p c"]:
@@ -92,7 +92,7 @@ def aggregate(
             sums = _neighbourhood_sums(tokens[None].astype(rounded), degree, grid)
         return (sums * scale)[0].astype(dtype)
 
-    # one image at a time: how a sum is rounded must not depend on how many images a device holds
+    # one image at a time, so that the rounding of a sum does not depend on the number of images on the device
     return lax.map(one_image, as_bits(normalised))
 
 
@@ -100,7 +100,7 @@ def aggregate(
 def inverse_norms(
     normalised: Float[Array, "n p c"], degrees: tuple[int, ...], grid: tuple[int, int]
 ) -> Float[Array, "r n p"]:
-    """1 / length of the summed (not averaged) neighbourhoods, by which a kernel derives degree r from degree 1."""
+    """1 / norm of each summed (not averaged) neighbourhood, with which kernels derive degree r from degree 1."""
     # one image at a time, so that the temporaries do not grow with n
     return lax.map(
         lambda bits: jnp.stack(

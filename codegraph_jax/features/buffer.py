@@ -1,4 +1,4 @@
-"""The features of a run, put together image by image where the memory plan has them."""
+"""Collects the features of a run in arrays that the memory plan allocates, in memory or on disk."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,19 @@ from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
 
 class FeatureBuffer:
-    """A feature store that takes the layers of the images of a run, in any order, and gives each back as one array."""
+    """A feature store that collects the layers of a run, image by image in any order, in one array per layer.
+
+    Args:
+        allocate: allocates the array of a layer.
+        images: greatest number of images.
+    """
 
     def __init__(self, allocate: Allocate, images: int):
-        """
-        Args:
-            allocate: makes the array of a layer.
-            images: of the run, at most.
-        """
         self._allocate, self._images = allocate, images
         self._layers: list[np.ndarray] = []
 
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-        """Nothing: it is filled by the run that it belongs to."""
+        """None for every key: the buffer holds nothing from earlier runs."""
         return [None] * len(keys)
 
     def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
@@ -33,7 +33,7 @@ class FeatureBuffer:
             stored[places] = np.asarray(layer)
 
     def joined(self, places: Int[np.ndarray, " k"]) -> list[np.ndarray]:
-        """Every layer, of the images at these places, which ascend; the others are lost."""
+        """The layers of the images at `places` (ascending), moved to the front of the stored arrays in place."""
         for stored in self._layers:
             for to, place in enumerate(places):
                 if to < place:

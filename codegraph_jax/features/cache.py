@@ -1,11 +1,10 @@
-"""Features on disk: what a backbone has once said of an image, it need not say again.
+"""On-disk feature cache, with which a backbone processes each image only once.
 
-An entry holds one block's normalised patch tokens of one image, or its image feature, so that a run with other blocks
-or with further images costs only what is new. Its place is the digest of everything that the numbers depend on: the
-weights, the architecture, the settings of the backbone, the kind of device, and the image's pixels as the backbone sees
-them. Numbers are kept as the run holds them, in float32 or rounded to bfloat16, and the two apart: results with and
-without the cache are equal. Every entry carries a digest of its content and says which it is; one that does not fit
-counts as absent and is written anew.
+An entry holds the normalised patch tokens of one block for one image, or its image feature; a run with other blocks or
+more images computes only missing entries. The path of an entry is a digest of everything that the numbers depend on:
+weights, architecture, settings of the backbone, kind of device, and the preprocessed pixels. float32 and bfloat16
+tokens have separate entries, so that results with and without the cache are equal. Each file contains its own name and
+a digest of its content; if one does not match, the entry is computed and written again.
 """
 
 import dataclasses
@@ -25,37 +24,36 @@ from numpy.typing import DTypeLike
 from codegraph_jax.backbones import Backbone, weights_identity
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
 
 FORMAT = 2
-"""Changes when the meaning of an entry does."""
+"""Version of the entries."""
 IMAGE = "image"
-"""Name of the entry of an image feature, which is in float32."""
+"""Name of the entry with the image feature, in float32."""
 
 logger = logging.getLogger(__name__)
 
 
 class FeatureCache:
-    """The entries of one backbone with its settings in a directory that any number of backbones may share.
+    """The entries of one backbone with its settings; several backbones can share a directory.
+
+    Args:
+        directory: created if it does not exist.
+        backbone: the backbone that computes the features.
+        frame: conversion of the photos to grids of patches.
+        dtype: type of the patch tokens.
 
     Attributes:
-        found: images whose features were all there.
-        damaged: entries that could not be used as they were.
+        found: number of images with all entries in the cache.
+        damaged: number of damaged entries.
+
+    Raises:
+        ConfigError: the directory cannot be created.
     """
 
     def __init__(self, directory: str, backbone: Backbone, frame: Frame, dtype: DTypeLike = np.float32):
-        """
-        Args:
-            directory: made where it is not there.
-            backbone: whose features they are.
-            frame: how photographs become grids of patches.
-            dtype: of the patch tokens.
-
-        Raises:
-            ConfigError: the directory cannot be made.
-        """
         model = backbone.model
         settings = {
             "format": FORMAT,
@@ -67,7 +65,7 @@ class FeatureCache:
             # devices round differently
             "device": jax.devices()[0].device_kind,
         }
-        # squares are known by their side, as they were before there was anything else
+        # for squares only the side, so that the entries of earlier versions remain valid
         settings |= {"frame": frame.as_json()} if frame.keeps_aspect else {"image_size": frame.size[0]}
         self._dtype = np.dtype(dtype)
         if self._dtype != np.float32:
@@ -86,13 +84,13 @@ class FeatureCache:
             raise ConfigError(f"config.data.cache: {directory!r} cannot be used: {error.strerror or error}") from None
 
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-        """The features of those images of which every entry is there."""
+        """The features of each image, None unless all of its entries are found; counts `found`."""
         found = [self.read(key) for key in keys]
         self.found += sum(entry is not None for entry in found)
         return found
 
     def read(self, key: bytes) -> ImageFeatures | None:
-        """The tokens [p, c] of every layer and the image feature [d]; None where one of them is missing."""
+        """The tokens [p, c] of every layer and the image feature [d]; None if an entry is missing."""
         entries = []
         for name in self._names:
             entry = self._read_entry(self._path(key, name), np.float32 if name == IMAGE else self._dtype)
@@ -110,9 +108,9 @@ class FeatureCache:
                 self._write_entry(self._path(key, name), array[i])
 
     def warn_of_damage(self) -> None:
-        """Says how many entries were computed anew because they were damaged, if any were."""
+        """Logs a warning with the number of damaged entries, if there were any."""
         if self.damaged:
-            logger.warning("%s: %d damaged entries were computed and written anew", self._home, self.damaged)
+            logger.warning("%s: %d damaged entries were computed and written again", self._home, self.damaged)
 
     def _path(self, key: bytes, name: str) -> Path:
         text = key.hex()
@@ -124,12 +122,12 @@ class FeatureCache:
             values = arrays.get("values") if about == path.name else None
         except FileNotFoundError:
             return None
-        except DamagedTensors:
+        except DamagedTensorsError:
             values = None
         if values is None or values.dtype != dtype:
             self.damaged += 1
             with suppress(OSError):
-                path.unlink()  # so that the fresh one is written
+                path.unlink()  # existing files are not overwritten
             return None
         return values
 
@@ -140,4 +138,4 @@ class FeatureCache:
             write_tensors(path, {"values": values}, path.name)
         except OSError as error:
             self._writable = False
-            logger.warning("%s: no more features are kept: %s", self._home, error)
+            logger.warning("%s: cannot be written (%s); no more features are cached", self._home, error)

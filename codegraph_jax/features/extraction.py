@@ -1,4 +1,4 @@
-"""From image files to the normalised patch tokens of every layer, on one device or many."""
+"""Extracts the normalised patch tokens of every layer from image files, on one device or several."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
-from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_batches
+from codegraph_jax.data.batches import ImageBatches, decoding_threads
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source, allow_megapixels
 from codegraph_jax.data.placement import Placement
@@ -33,16 +33,16 @@ ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.ba
 
 
 class NotFiniteError(UserError):
-    """The backbone gives features that are not numbers; the weights or the precision are at fault."""
+    """The backbone gives NaN or infinite features; the weights are damaged or the precision is too low."""
 
 
 def default_batch_size() -> int:
-    """Images a device sees at once: a batch gains nothing on CPU and costs memory; accelerators want several."""
+    """Images per device and batch: 1 on CPUs, where larger batches only need more memory; 8 on accelerators."""
     return 1 if jax.default_backend() == "cpu" else 8
 
 
 class _Batch(NamedTuple):
-    """Images for one call of the backbone: v of them, and zeros up to the batch size b."""
+    """The v images of one call of the backbone, padded with zeros to the batch size b."""
 
     places: Int[np.ndarray, " v"]
     keys: list[bytes]
@@ -56,11 +56,11 @@ class Extractor:
     Attributes:
         backbone: see `codegraph_jax.backbones`.
         mesh: the devices; batches are split over those of this process.
-        frame: how photographs become grids of patches.
-        batch_size: images a device sees at once; 0 takes `default_batch_size`.
-        workers: threads that decode; 0: see `data.batches.decoding_threads`.
-        unreadable: what happens to images that cannot be decoded: `skip` or `error`.
-        dtype: to which the normalised patch tokens are rounded.
+        frame: conversion of the photos to grids of patches.
+        batch_size: images per device and batch; 0: `default_batch_size`.
+        workers: decoding threads; 0: see `data.batches.decoding_threads`.
+        unreadable: handling of images that cannot be decoded: `skip` or `error`.
+        dtype: type to which the normalised patch tokens are rounded.
     """
 
     backbone: Backbone
@@ -73,15 +73,15 @@ class Extractor:
 
     @classmethod
     def of(cls, config: Config, backbone: Backbone, mesh: DeviceMesh) -> "Extractor":
-        """The extractor of a run, for photographs that are squeezed to squares."""
+        """The extractor of a run, for photos resized to squares."""
         allow_megapixels(config.data.max_megapixels)
         frame = Frame.squeezed(config.backbone.image_size, backbone.preset.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
-        how = config.backbone.batch_size, config.data.workers, config.data.unreadable, dtype
-        return cls(backbone, mesh, frame, *how)
+        data = config.data
+        return cls(backbone, mesh, frame, config.backbone.batch_size, data.workers, data.unreadable, dtype)
 
     def with_frame(self, frame: Frame) -> "Extractor":
-        """The extractor for photographs that are framed like this; itself, with its compiled program, if they are."""
+        """The extractor for another frame; for the same frame the extractor itself, with its compiled program."""
         return self if frame == self.frame else replace(self, frame=frame)
 
     def extract(
@@ -94,28 +94,28 @@ class Extractor:
         value_range: ValueRange | None = None,
         rows: int = 0,
     ) -> Features:
-        """The features of some images; with several processes each reads a share of them, and all but the layers is
-        gathered.
+        """The features of a set of images.
+
+        Each process reads a share of the images; everything but the layers is gathered from all processes.
 
         Args:
             sources: image files or uint8 arrays.
-            stores: the first that has an image gives it, and those that are computed are kept in all of them. One that
-                has only some images of a batch needs a buffer.
-            buffer: takes the layers as they come; none: the batches are joined at the end, on the device where that is
-                possible.
-            progress: called with the number of images just done.
-            once: images that are the same, pixel by pixel, become one.
+            stores: features come from the first store that has an image; new features are stored in all of them. A
+                store that may have only some images of a batch needs a buffer.
+            buffer: collects the layers; None: batches are concatenated at the end, if possible on the device.
+            progress: called with the number of images just finished.
+            once: keep only the first of several images with the same pixels.
             value_range: see `load_image`.
-            rows: the layers stay on the one device as `DeviceLayer`, in arrays of so many rows, one an image at least;
-                for runs without a buffer. 0: they do not.
+            rows: keep the layers on the single device as `DeviceLayer`s with arrays of this length, at least the
+                number of images, for runs without a buffer; 0: do not.
 
         Raises:
-            UnreadableImage: an image cannot be decoded and `unreadable` is `error`.
-            NotFiniteError: the backbone gives features that are not finite; the image is named.
+            UnreadableImageError: an image cannot be decoded and `unreadable` is `error`.
+            NotFiniteError: the backbone gives features that are not finite; names the image.
         """
         mine = processes.share(len(sources))
         preset, frame = self.backbone.preset, self.frame
-        batches = image_batches(
+        batches = ImageBatches(
             sources[mine],
             partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
@@ -123,8 +123,8 @@ class Extractor:
             self.unreadable,
             value_range,
         )
-        stay = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
-        gathered = _Gathered(buffer, once, stay)
+        on_device = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
+        collected = _Collected(buffer, once, on_device)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
 
         def finish(batch: _Batch, features: BatchFeatures, finite: Array) -> None:
@@ -132,13 +132,13 @@ class Extractor:
             features = self._on_host_if_spread(features, len(batch.places))
             for store in stores:
                 store.keep(batch.places, batch.keys, features)
-            gathered.add(batch.places, batch.keys, features)
+            collected.add(batch.places, batch.keys, features)
             progress(len(batch.places))
 
         with processes.together():
-            for batch in _unknown(batches, stores, gathered, progress):
-                started = self._start(batch, batches.sizes, whole=bool(rows))
-                # only now is the batch before this one waited for, so that the device always has work
+            for batch in _missing(batches, stores, collected, progress):
+                started = self._start(batch, batches.sizes, keep_padding=bool(rows))
+                # wait for the previous batch only after this one has started, so that the device is never idle
                 if running:
                     finish(*running)
                 running = batch, *started
@@ -146,7 +146,7 @@ class Extractor:
                 finish(*running)
         skipped = [(i + mine.start, why) for i, why in batches.skipped]
         placement = Placement(frame, np.array([batches.sizes.get(i, (0, 0)) for i in range(len(sources[mine]))]))
-        features = gathered.features(self._no_layers(), placement, skipped, mine.start)
+        features = collected.features(self._no_layers(), placement, skipped, mine.start)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
         return replace(features, value_range=value_range, grey_levels=grey_levels)
@@ -154,14 +154,14 @@ class Extractor:
     def forward(
         self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]
     ) -> tuple[list[Array], Array, Array]:
-        """Runs the backbone over a batch: layers, image features, and which images gave finite numbers.
+        """Runs the backbone over a batch: layers, image features, and whether the features of each image are finite.
 
-        Several devices take equal parts of it, and the results have a device axis. A device that runs out of memory
-        gets fewer images at once from then on.
+        Several devices process equal parts, and the results have a leading device axis. After a device has run out of
+        memory, it gets fewer images at once.
 
         Args:
-            images: as the frame places them.
-            *covered: which patches they cover; where it is left out, all.
+            images: images as returned by `Frame.place`.
+            *covered: at most one mask of the patches that the photos cover; without it, all.
         """
         compiled, devices, chunks = self.compiled, self.mesh.local, self._chunks
         given = [images, *covered]
@@ -170,37 +170,39 @@ class Extractor:
         given = [x.reshape(len(devices), -1, *x.shape[1:]) for x in given]
         return chunks(lambda part: compiled(*(x[:, part] for x in given)), given[0].shape[1], axis=1)
 
-    def _start(self, batch: _Batch, sizes: Mapping[int, tuple[int, int]], whole: bool) -> tuple[BatchFeatures, Array]:
-        """Begins the work on a batch; nothing is waited for.
+    def _start(
+        self, batch: _Batch, sizes: Mapping[int, tuple[int, int]], keep_padding: bool
+    ) -> tuple[BatchFeatures, Array]:
+        """Starts the computation of a batch without waiting for it.
 
         Args:
-            batch: its images.
-            sizes: of the photographs.
-            whole: what fills the batch up stays in the results of one device: to cut it off is a program for every
-                number of images.
+            batch: the batch.
+            sizes: sizes of the photos by index.
+            keep_padding: leave the padding in the results of a single device, since cutting it off compiles a program
+                for every number of images.
         """
         covered = []
         if self.frame.keeps_aspect:
             contents = [self.frame.content(*sizes[place]) for place in batch.places.tolist()]
-            # what fills the batch up is covered too: there must be something to normalise
-            filled = np.ones((len(batch.images), self.frame.grid[0] * self.frame.grid[1]), bool)
-            filled[: len(contents)] = self.frame.covered(contents)
-            covered.append(filled)
+            # padding counts as covered: the mean over no patches would be undefined
+            mask = np.ones((len(batch.images), self.frame.grid[0] * self.frame.grid[1]), bool)
+            mask[: len(contents)] = self.frame.covered(contents)
+            covered.append(mask)
         layers, image_features, finite = self.forward(batch.images, *covered)
-        if len(self.mesh.local) == 1 and not whole:
+        if len(self.mesh.local) == 1 and not keep_padding:
             valid = len(batch.places)
             layers, image_features = [layer[:valid] for layer in layers], image_features[:valid]
         return BatchFeatures([layer.astype(self.dtype) for layer in layers], image_features), finite
 
     def _on_host_if_spread(self, features: BatchFeatures, valid: int) -> BatchFeatures:
-        """Brings [devices, b, ...] to [valid, ...]."""
+        """Results of several devices, [devices, b, ...], as host arrays [valid, ...]."""
         if len(self.mesh.local) == 1:
             return features
         return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:])[:valid], features)
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
-        """The backbone as one program, kept so that the categories of a run share it."""
+        """The compiled backbone, shared by the categories of a run."""
         backbone, devices = self.backbone, self.mesh.local
         function = partial(_forward, backbone, self.frame)
         if len(devices) == 1:
@@ -211,7 +213,7 @@ class Extractor:
 
     @cached_property
     def _chunks(self) -> Chunks:
-        """Kept, so that a batch size that fits on a device is not searched again for every category."""
+        """Shared by the categories of a run, so that the batch size that fits on a device is found only once."""
         return Chunks("images", ADVICE)
 
     def _no_layers(self) -> list[Any]:
@@ -220,9 +222,8 @@ class Extractor:
 
 
 @dataclass
-class _Gathered:
-    """The features that are there so far, batch by batch; with a buffer, or on a device, in any order, else in that of
-    the sources."""
+class _Collected:
+    """The features so far; without a buffer or `DeviceLayers`, batches must come in the order of the sources."""
 
     buffer: FeatureBuffer | None
     once: bool
@@ -235,14 +236,14 @@ class _Gathered:
     copies: list[tuple[int, int]] = field(default_factory=list)
 
     def is_new(self, place: int, key: bytes) -> bool:
-        """Whether an image is none that was there already; a copy is noted."""
+        """Whether no earlier image has the same pixels; records copies."""
         first = self.first.setdefault(key, place) if self.once else place
         if first != place:
             self.copies.append((place, first))
         return first == place
 
     def add(self, places: Int[np.ndarray, " v"], keys: list[bytes], features: BatchFeatures) -> None:
-        """Takes the features of some images."""
+        """Adds the features of some images."""
         if self.buffer:
             self.buffer.keep(places, keys, features)
             features = features._replace(layers=[])
@@ -254,7 +255,7 @@ class _Gathered:
         self.batches.append(features)
 
     def add_found(self, places: Int[np.ndarray, " v"], keys: list[bytes], entries: Sequence[ImageFeatures]) -> None:
-        """Takes what a store had."""
+        """Adds features from a store."""
         self.found += len(entries)
         layers = [np.stack(parts) for parts in zip(*(entry.layers for entry in entries))]
         self.add(places, keys, BatchFeatures(layers, np.stack([entry.image_feature for entry in entries])))
@@ -266,13 +267,13 @@ class _Gathered:
         skipped: list[tuple[int, str]],
         start: int,
     ) -> Features:
-        """Everything in the order of the sources, and what every process has to know of the others' images.
+        """All features in the order of the sources; everything but the layers is gathered from all processes.
 
         Args:
-            no_layers: of a process without images.
-            placement: of the sources of this process.
-            skipped: of this process.
-            start: place of its first source.
+            no_layers: layers of a process without images.
+            placement: placement of the sources of this process.
+            skipped: skipped sources of this process.
+            start: index of its first source.
         """
         places = np.concatenate(self.places) if self.places else np.zeros(0, int)
         order = np.argsort(places)
@@ -285,7 +286,7 @@ class _Gathered:
         if (new := first == places[order] + start).all():
             layers = self._layers(places[order]) if len(places) else no_layers
         else:
-            # an earlier process has some of them too
+            # some of these images are copies of images of an earlier process
             copies += [(int(i), int(other)) for i, other in zip(places[order][~new] + start, first[~new])]
             layers = [layer[new] for layer in self._layers(places[order])]
             order = order[new]
@@ -306,12 +307,12 @@ class _Gathered:
             placement,
             [(i, why) for part in processes.gather(skipped) for i, why in part],
             sum(processes.gather(self.found)),
-            # a copy of a copy: the original may lie in an earlier process
+            # a copy of a copy: the original may belong to an earlier process
             tuple((i, place_of[to_first.get(first, first)]) for i, first in to_first.items()),
         )
 
     def _first_anywhere(self, sources: Int[np.ndarray, " k"], keys: list[bytes]) -> Int[np.ndarray, " k"]:
-        """For each image of this process the first source in any process that shows the same."""
+        """For each image of this process, the first source in any process with the same pixels."""
         if not self.once:
             return sources
         first: dict[str, int] = {}
@@ -332,28 +333,28 @@ class _Gathered:
             parts = [layers_of_batch[number] for layers_of_batch in batches]
             on_host = all(isinstance(part, np.ndarray) for part in parts) and len(parts) > 0
             layers.append(np.concatenate(parts) if on_host else jnp.concatenate(parts))
-            # let go, so that only one layer exists twice
+            # free the parts, so that only one layer exists twice
             for layers_of_batch in batches:
                 layers_of_batch[number] = None
             del parts
         return layers
 
 
-def _unknown(
-    batches: ImageBatches, stores: Sequence[FeatureStore], gathered: _Gathered, progress: Progress
+def _missing(
+    batches: ImageBatches, stores: Sequence[FeatureStore], collected: _Collected, progress: Progress
 ) -> Iterator[_Batch]:
-    """Full batches of those images that no store has; what one has goes to `gathered`."""
+    """Full batches of the images that no store has; features from stores are added to `collected`."""
     places: list[int] = []
     keys: list[bytes] = []
     waiting: np.ndarray | None = None
     for indices, images, valid in batches:
         batch_keys = [batches.keys[i] for i in indices.tolist()]
-        new = [i for i, key in enumerate(batch_keys) if gathered.is_new(int(indices[i]), key)]
+        new = [i for i, key in enumerate(batch_keys) if collected.is_new(int(indices[i]), key)]
         entries = dict(zip(new, _find(stores, [batch_keys[i] for i in new])))
         known = [i for i, entry in entries.items() if entry is not None]
         if known:
             found = [entry for entry in entries.values() if entry is not None]
-            gathered.add_found(indices[known], [batch_keys[i] for i in known], found)
+            collected.add_found(indices[known], [batch_keys[i] for i in known], found)
         progress(valid - len(new) + len(known))
         if not known and not places and len(new) == valid:
             yield _Batch(indices, batch_keys, images)
@@ -366,14 +367,14 @@ def _unknown(
             keys.append(batch_keys[i])
             if len(places) == len(waiting):
                 yield _Batch(np.array(places), keys, waiting)
-                # fresh ones: the transfer to the device may still read the last array
+                # a new array: the transfer to the device may still read the last one
                 places, keys, waiting = [], [], None
     if waiting is not None:
         yield _Batch(np.array(places), keys, waiting)
 
 
 def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-    """Of each image what the first store has that has it."""
+    """The features of each image from the first store that has it, otherwise None."""
     entries: list[ImageFeatures | None] = [None] * len(keys)
     for store in stores:
         entries = [known or found for known, found in zip(entries, store.find(keys))]
@@ -389,7 +390,7 @@ def _forward(
 
 
 def _require_finite(sources: Sequence[Source], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
-    """Waits for a batch and checks it."""
+    """Waits for a batch and checks that its features are finite."""
     good = np.asarray(finite).ravel()[: len(places)]
     if not good.all():
         place = places[int(np.argmin(good))]

@@ -1,4 +1,4 @@
-"""The features of a set of images, as the later stages read them."""
+"""The features of a set of images, as later stages use them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,29 +12,28 @@ from codegraph_jax.data.images import Source, StoredImage
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, inspected_patches
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.features.on_device import only
+from codegraph_jax.features.on_device import zero_outside
 
 
 @dataclass(frozen=True)
 class Features:
-    """What the later stages need of the images.
+    """The features of n images, and facts about their photos.
 
     Attributes:
-        layers: for each layer the patch tokens [k, p, c], normalised over each image (`aggregation.normalise`) and
-            rounded to the type that the run keeps them in: of the k images that this process has read; on the device
-            where one does all the work and no buffer was given (an array, or a `DeviceLayer`), else on the host.
-        counts: images of each process; they follow one another.
-        image_features: [n, d], for the re-scoring of images.
-        keys: digest of each image's pixels as the backbone sees them; equal for equal images, whatever their names.
-        kept: which of the sources these n images are.
-        placement: where the photographs lie in the grids of patches, and which patches are judged; the tokens of the
-            others are 0.
-        skipped: (source index, reason) of those that could not be read.
-        found: images that a store had.
-        copies: (source index, place among the n images) of sources that show the same as one of these, pixel by pixel,
-            and were left out; where `extract` was asked to look for them.
-        value_range: how samples that do not have 8 bits were shown.
-        grey_levels: by source index, of photos with few of them (`data.contents`).
+        layers: patch tokens [k, p, c] of each layer for the k images of this process, normalised over each image
+            (`aggregation.normalise`) and rounded to the type of the run. With a single device and no buffer, a layer
+            is an array on the device or a `DeviceLayer`; otherwise it is an array on the host.
+        counts: number of images of each process, in the order of the images.
+        image_features: image features [n, d] for re-scoring.
+        keys: digest of the preprocessed pixels of each image; equal for equal images, whatever their names.
+        kept: source index of each image.
+        placement: positions of the photos in their grids; tokens of patches that are not inspected are 0.
+        skipped: (source index, reason) of each source that could not be read.
+        found: number of images whose features came from a store.
+        copies: (source index, index among the n images) of each source that was left out because it has the same
+            pixels as one of the images, if `extract` looked for copies.
+        value_range: conversion of samples that do not have 8 bits.
+        grey_levels: number of grey levels of photos with few of them (`data.contents`), by source index.
     """
 
     layers: list[Any]
@@ -51,31 +50,31 @@ class Features:
 
     @property
     def own(self) -> range:
-        """The images that this process holds."""
+        """Indices of the images of this process."""
         rank = jax.process_index()
         start = sum(self.counts[:rank])
         return range(start, start + self.counts[rank])
 
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
-        """The same with nothing left of what is not inspected: its tokens become 0.
+        """The features with all tokens outside of the inspected regions set to 0.
 
         Args:
-            inspected: what of each source is.
-            sources: of which these features are.
+            inspected: inspected region of each source.
+            sources: sources of these features, for messages.
 
         Raises:
-            ConfigError: nothing of a photograph is inspected.
+            ConfigError: nothing of a photo is inspected.
         """
         names = [source_name(sources, i) for i in self.kept]
         patches = inspected_patches(self.placement, [inspected[i] for i in self.kept], names)
         placement = self.placement.within(patches)
-        if placement.judged is None:
+        if placement.inspected is None:
             return self
-        layers = [only(layer, placement.judged[self.own.start : self.own.stop]) for layer in self.layers]
+        layers = [zero_outside(layer, placement.inspected[self.own.start : self.own.stop]) for layer in self.layers]
         return replace(self, layers=layers, placement=placement)
 
 
 def source_name(sources: Sequence[Source], place: int) -> str:
-    """What messages call a source."""
+    """The name of a source in messages."""
     source = sources[place]
     return str(source) if isinstance(source, str | StoredImage) else f"image {place}"

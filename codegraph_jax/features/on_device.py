@@ -1,4 +1,4 @@
-"""The layers of a run as they stay on one device, put together batch by batch."""
+"""Layers of patch tokens that stay on one device, collected batch by batch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,9 +15,13 @@ from codegraph_jax.core.transfers import filled, to_device, to_host
 
 
 class DeviceLayer:
-    """Patch tokens of one layer [n, p, c], the first n rows of a longer array on a device.
+    """Patch tokens of one layer [n, p, c]: the first n rows of a longer array on a device, indexed like an array.
 
-    It is read as an array is. How long the array is depends on n in few steps, and so do the programs that take it.
+    The array length depends on n in coarse steps, so that few programs are compiled.
+
+    Attributes:
+        rows: the whole array.
+        count: n.
     """
 
     def __init__(self, rows: Float[Array, "s p c"], count: int):
@@ -25,29 +29,32 @@ class DeviceLayer:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(n, p, c)."""
         _, patches, channels = self.rows.shape
         return self.count, patches, channels
 
     @property
     def dtype(self) -> Any:
+        """Type of the tokens."""
         return self.rows.dtype
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the first n rows."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, images: Any) -> Array:
-        """Tokens of an image, or of several."""
+        """Tokens of one or several images."""
         if isinstance(images, int | np.integer):
             return self.of(np.array([images]))[0]
         chosen = np.arange(self.count)[images]
         return self.of(chosen)[: len(chosen)]
 
     def of(self, images: Int[np.ndarray, " b"]) -> Float[Array, "a p c"]:
-        """Tokens of some images, and of the first one again up to a number that recurs: few programs serve."""
+        """Tokens of some images, padded with those of image 0 to one of a few lengths."""
         (device,) = self.rows.devices()
         chosen = np.zeros(padded(len(images)), np.int32)
         chosen[: len(images)] = images
@@ -69,65 +76,65 @@ class DeviceLayer:
     def __jax_array__(self) -> Array:
         return self.rows[: self.count]
 
-    def where(self, judged: Bool[np.ndarray, "n p"]) -> "DeviceLayer":
-        """The same with tokens of 0 where patches are not judged."""
-        counts = np.zeros(self.rows.shape[:2], bool)
-        counts[: self.count] = judged
+    def zero_outside(self, inspected: Bool[np.ndarray, "n p"]) -> "DeviceLayer":
+        """The layer with the tokens of all other patches set to 0; the array of this layer is donated."""
+        padded_mask = np.zeros(self.rows.shape[:2], bool)
+        padded_mask[: self.count] = inspected
         (device,) = self.rows.devices()
-        return DeviceLayer(_where(self.rows, to_device(counts, device)), self.count)
+        return DeviceLayer(_where(self.rows, to_device(padded_mask, device)), self.count)
 
 
 class DeviceLayers:
-    """Takes the layers of batches, in any order, and gives each as one array."""
+    """Collects the layers of batches, in any order, in one array per layer.
+
+    Args:
+        rows: length of the arrays, at least the number of images.
+        device: device of the arrays.
+    """
 
     def __init__(self, rows: int, device: jax.Device):
-        """
-        Args:
-            rows: of the arrays, one for each image of the run at least.
-            device: where they stay.
-        """
         self._size, self._device = rows, device
         self._layers: list[Array] = []
 
     def keep(self, places: Int[np.ndarray, " v"], layers: Sequence[Any]) -> None:
-        """Takes a batch [b, p, c], of which the first v images count, at their places in the run."""
+        """Stores the first v images of a batch [b, p, c] at `places`."""
         if not self._layers:
             shapes = [(self._size, *layer.shape[1:]) for layer in layers]
             self._layers = [filled(s, 0, layer.dtype, self._device) for s, layer in zip(shapes, layers)]
-        # what fills a batch up has no place
-        there = np.full(len(layers[0]), self._size, np.int32)
-        there[: len(places)] = places
-        where = to_device(there, self._device)
+        # the padding of a batch gets an index beyond the end, which is dropped
+        padded_places = np.full(len(layers[0]), self._size, np.int32)
+        padded_places[: len(places)] = places
+        where = to_device(padded_places, self._device)
         for number, layer in enumerate(layers):
             batch = to_device(layer, self._device) if isinstance(layer, np.ndarray) else layer
             self._layers[number] = _put(self._layers[number], batch, where)
 
     def joined(self, places: Int[np.ndarray, " k"]) -> list[DeviceLayer]:
-        """Every layer, of the images at these places, which ascend."""
+        """The layers of the images at `places` (ascending)."""
         if len(places) and places[-1] >= len(places):
-            # some could not be read, or are copies
-            chosen = np.zeros(self._size, np.int32)
-            chosen[: len(places)] = places
-            there = to_device(chosen, self._device)
+            # some images are missing: they could not be read, or are copies
+            padded_places = np.zeros(self._size, np.int32)
+            padded_places[: len(places)] = places
+            where = to_device(padded_places, self._device)
             for number, rows in enumerate(self._layers):
-                self._layers[number] = _images(rows, there)
+                self._layers[number] = _images(rows, where)
         return [DeviceLayer(rows, len(places)) for rows in self._layers]
 
 
-def only(layer: Any, judged: Bool[np.ndarray, "n p"]) -> Any:
-    """A layer [n, p, c] with tokens of 0 where patches are not judged; in place where it is on the host."""
+def zero_outside(layer: Any, inspected: Bool[np.ndarray, "n p"]) -> Any:
+    """A layer [n, p, c] with the tokens of all other patches set to 0; host arrays are changed in place."""
     if isinstance(layer, DeviceLayer):
-        return layer.where(judged)
+        return layer.zero_outside(inspected)
     if not isinstance(layer, np.ndarray):
-        return jnp.where(judged[..., None], layer, 0)
-    # image by image: a layer may be a mapped file
-    for tokens, patches in zip(layer, judged):
+        return jnp.where(inspected[..., None], layer, 0)
+    # image by image: a layer may be a memory-mapped file
+    for tokens, patches in zip(layer, inspected):
         tokens[~patches] = 0
     return layer
 
 
 def tokens_of(layer: Any, images: Int[np.ndarray, " b"]) -> Array | np.ndarray:
-    """Tokens of some images of a layer [n, p, c]; from a device with others behind them, up to a number that recurs."""
+    """Tokens of some images of a layer [n, p, c]; those of a `DeviceLayer` are padded as by `DeviceLayer.of`."""
     return layer.of(images) if isinstance(layer, DeviceLayer) else np.asarray(layer[images])
 
 
@@ -142,34 +149,34 @@ def weighted_tokens(
 
 
 def rows_on(device: jax.Device, layer: Any, images: slice, rows: int) -> Float[Array, "s p c"]:
-    """Some images of a layer on a device, and anything behind them up to so many rows.
+    """Tokens of some images of a layer on a device, padded to `rows` with undefined values.
 
     Args:
-        device: where they are to be; what is there already is not copied.
-        layer: an array of the host or of a device, or a `DeviceLayer` [n, p, c].
-        images: from which to which.
-        rows: of the result [s].
+        device: device of the result; no copy is made if the layer is there already.
+        layer: layer [n, p, c]: an array on the host or on a device, or a `DeviceLayer`.
+        images: range of images.
+        rows: number of rows s of the result.
     """
-    there = layer.rows if isinstance(layer, DeviceLayer) else layer
-    if isinstance(there, jax.Array) and there.devices() == {device}:
-        if images.start == 0 and len(there) == rows:
-            return there
+    source = layer.rows if isinstance(layer, DeviceLayer) else layer
+    if isinstance(source, jax.Array) and source.devices() == {device}:
+        if images.start == 0 and len(source) == rows:
+            return source
         if images.stop - images.start == rows:
-            return there[images]
+            return source[images]
     return to_device(host_rows(layer, images, rows), device)
 
 
 def host_rows(layer: Any, images: slice, rows: int) -> Float[np.ndarray, "s p c"]:
-    """`rows_on` for the host; what is behind the images is 0."""
+    """Tokens of some images of a layer on the host, padded to `rows` with zeros."""
     values = np.asarray(layer if images == slice(0, len(layer)) else layer[images])
     return values if len(values) == rows else filled_up(values, rows)
 
 
 def filled_up(values: np.ndarray, rows: int) -> np.ndarray:
-    """With zeros behind, up to so many rows."""
-    whole = np.zeros((rows, *values.shape[1:]), values.dtype)
-    whole[: len(values)] = values
-    return whole
+    """The values, padded to `rows` with zeros."""
+    result = np.zeros((rows, *values.shape[1:]), values.dtype)
+    result[: len(values)] = values
+    return result
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -192,5 +199,5 @@ def _weighted(tokens: Float[Array, "b p c"], weights: Float[Array, "b q p"]) -> 
 
 
 @partial(jax.jit, donate_argnums=0)
-def _where(rows: Float[Array, "s p c"], judged: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
-    return jnp.where(judged[..., None], rows, 0)
+def _where(rows: Float[Array, "s p c"], inspected: Bool[Array, "s p"]) -> Float[Array, "s p c"]:
+    return jnp.where(inspected[..., None], rows, 0)

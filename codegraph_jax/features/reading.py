@@ -1,4 +1,4 @@
-"""The features of a set: from its photos, the cache or an earlier start, and 0 where nothing is inspected."""
+"""Reads the features of a set: chooses frame and value range, uses cached features, and masks regions of interest."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,16 +27,16 @@ def frame_for(
     patch: int,
     images: Sequence[Source],
     affordable: Callable[[Frame], bool],
-    say: Callable[[str], None] = lambda text: None,
+    log: Callable[[str], None] = lambda text: None,
 ) -> Frame:
-    """How the images of a set become grids of patches, by the settings and their sizes.
+    """The conversion of the images of a set to grids of patches, by the settings and the sizes of the images.
 
     Args:
-        config: of the run.
-        patch: pixels along the side of a patch.
-        images: of the set; each process looks at a share of them.
+        config: settings of the run.
+        patch: side of a patch in pixels.
+        images: images of the set; each process measures a share of them.
         affordable: see `choose_frame`.
-        say: told what `config.backbone.fit=auto` has chosen, and why.
+        log: called with the choice of `config.backbone.fit=auto` and its reason.
     """
     settings = config.backbone
     if settings.fit == "squeeze":
@@ -44,26 +44,26 @@ def frame_for(
     with ThreadPoolExecutor(decoding_threads(config.data.workers)) as pool:
         found = gather(list(pool.map(size_of, images[share(len(images))])))
     sizes = [(width, height) for part in found for width, height in filter(None, part)]
-    how = settings.image_size, patch, settings.scale, OVERLAP
+    options = settings.image_size, patch, settings.scale, OVERLAP
     if settings.fit != "auto":
-        return Frame.of(settings.fit, sizes, *how)
-    frame, reason = choose_frame(sizes, *how, affordable)
-    say(f"{frame}; {reason}" if reason else str(frame))
+        return Frame.of(settings.fit, sizes, *options)
+    frame, reason = choose_frame(sizes, *options, affordable)
+    log(f"{frame}; {reason}" if reason else str(frame))
     return frame
 
 
 def measure_range(
     config: DataConfig, images: Sequence[Source], added: Sequence[Source] = ()
 ) -> tuple[ValueRange | None, frozenset[int]]:
-    """How samples that do not have 8 bits are shown, and which images lack data in places.
+    """Measures the value range of a set, and finds photos with pixels that have no data.
 
     Args:
         config: threads, and the range if one is given.
-        images: of the set.
+        images: images of the set.
         added: further images, which do not change the range.
 
     Returns:
-        (the range; None where all samples have 8 bits, places among images and added ones together).
+        (range, or None if all samples have 8 bits; indices of the photos, counting those of `added` last).
     """
     sources = [*images, *added]
     mine = share(len(sources))
@@ -91,23 +91,23 @@ def read_features(
     earlier: FeatureStore | None = None,
     progress: bool = False,
 ) -> Features:
-    """The features of all images, equal images once.
+    """The features of all images without copies.
 
     Args:
-        extractor: with the frame of the set.
+        extractor: extractor with the frame of the set.
         config: threads, cache and range.
-        images: of the set.
+        images: images of the set.
         added: further images.
-        inspected: what of each image is inspected, those of `added` last; empty: everything.
-        memory: of the run.
-        rows: the features stay on the device in arrays of so many rows, unless they wait for each other in a buffer;
-            0: they go to the host.
-        earlier: what an earlier start has of them, and where this one keeps them.
-        progress: show a bar on standard error.
+        inspected: inspected region of each image, those of `added` last; empty: everything.
+        memory: memory plan of the run.
+        rows: see `Extractor.extract`; ignored if a buffer is needed.
+        earlier: the saved state of the run, which has the features of an interrupted run and stores new ones.
+        progress: show a progress bar on standard error.
 
     Raises:
-        NothingToCompare, UnreadableImage, NotFiniteError, ConfigError: see `require_contents`, `Extractor.extract`
-            and `Features.where_inspected`.
+        NothingToCompareError: see `require_contents`.
+        UnreadableImageError, NotFiniteError: see `Extractor.extract`.
+        ConfigError: nothing of a photo is inspected, or a directory cannot be written.
     """
     value_range, incomplete = measure_range(config, images, added)
     sources, cache = [*images, *added], None
@@ -119,7 +119,7 @@ def read_features(
     def read(once: bool) -> Features:
         buffer = None
         if cache or memory.features_on_disk:
-            # what the cache holds comes before what is computed, so that images must find their places
+            # features from the cache come before computed ones, so that a buffer must restore the order
             buffer = FeatureBuffer(memory.allocate_features, len(sources))
         with bar(len(sources), "backbone", "image", progress) as advance:
             found = extractor.extract(sources, stores, buffer, advance, once, value_range, 0 if buffer else rows)
@@ -131,7 +131,7 @@ def read_features(
     with together():
         require_contents(images, features.kept, features.copies, features.grey_levels, bool(config.range))
     if features.copies and int((features.kept < len(images)).sum()) < 2:
-        # a set of one image many times: they have nobody to judge them but each other
+        # all images of the set are copies of one: keep them, as they can only be compared with each other
         features = read(once=False)
     if inspected or incomplete:
         with together():

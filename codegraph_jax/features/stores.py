@@ -1,4 +1,4 @@
-"""What a place must do that has the features of images already, or keeps them for later."""
+"""The interface of feature stores: the feature cache, the state of an interrupted run, and the buffer of a run."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -32,13 +32,10 @@ class ImageFeatures(NamedTuple):
 
 
 class FeatureStore(Protocol):
-    """A place that may have the features of images already, or keeps those that are computed.
-
-    The feature cache, the state of an interrupted run and the buffer of a run are such places.
-    """
+    """Finds features that were computed earlier, and stores new ones."""
 
     def find(self, keys: Sequence[bytes]) -> list[ImageFeatures | None]:
-        """What the place has of the images with these keys (`data.batches.image_key`), None for those that it lacks."""
+        """The stored features of the images with these keys (`data.batches.image_key`), None for missing ones."""
 
     def keep(self, places: Int[np.ndarray, " v"], keys: Sequence[bytes], features: BatchFeatures) -> None:
-        """Takes the features of images, known by their places in the run and by their keys."""
+        """Stores the features of images, given their indices in the run and their keys."""

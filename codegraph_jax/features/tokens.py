@@ -1,4 +1,4 @@
-"""The patch tokens of whole photographs, of one call of the backbone or put together from tiles."""
+"""Patch tokens of whole photos, from one call of the backbone or blended from tiles."""
 
 from typing import Any
 
@@ -15,17 +15,17 @@ from codegraph_jax.features.aggregation import normalise
 def image_tokens(
     backbone: Backbone, frame: Frame, params: Any, images: Float[Array, "b y x 3"], covered: Bool[Array, "b p"] | None
 ) -> tuple[list[Float[Array, "b p c"]], Float[Array, "b d"]]:
-    """Normalised patch tokens of every layer, and image features; one program, pure.
+    """Normalised patch tokens of every layer, and image features; a pure function that can be jitted.
 
-    Tiles are blended before a layer is normalised, so that its mean and variance are those of the whole photograph; a
-    photograph's image feature is the mean of its tiles'.
+    Tiles are blended before a layer is normalised, so that mean and variance are those of the whole photo. The image
+    feature of a photo is the mean over its tiles.
 
     Args:
         backbone: see `codegraph_jax.backbones`.
-        frame: of the images.
-        params: of the backbone.
-        images: of the frame's size, as the backbone wants them.
-        covered: patches that belong to the photographs; None: all do.
+        frame: frame of the images.
+        params: parameters of the backbone.
+        images: preprocessed images of the frame's size, see `Frame.place`.
+        covered: patches that belong to the photos; None: all.
     """
     if len(frame.tiles()) == 1:
         out = backbone.apply(params, images)
@@ -66,6 +66,6 @@ def _tiled(
 
 
 def _ramp(cells: int, overlap: int) -> Float[np.ndarray, " cells"]:
-    """Weights along a side of a tile: tokens near its edges see less of what is around them."""
+    """Blending weights along a side of a tile; smaller near the edges, where tokens have less context."""
     place = np.arange(cells)
     return (np.minimum(np.minimum(place, cells - 1 - place), overlap) + 1).astype(np.float32)

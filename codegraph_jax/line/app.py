@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.line.answers import (
     AlarmOut,
     PartOut,
@@ -213,7 +213,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> 
         found = await run_in_threadpool(_part, ledger, part)
         try:
             data = await line.preview(found)
-        except UnreadableImage:
+        except UnreadableImageError:
             raise Refused(404, f"the photo of part {part} no longer exists or cannot be read") from None
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 

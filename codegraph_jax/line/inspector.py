@@ -19,7 +19,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import DataConfig, ThresholdConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.data.images import UnreadableImage, full_size, load_image
+from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.drift import MOST, Chart, Drift
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
@@ -177,7 +177,7 @@ class Inspector:
             if (count := picture.info.get("pages", 1)) > 1:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return _Scored(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
         except Exception as error:  # a line must not stop; the part is recorded with the error as its reason
             logger.exception("%s: cannot be inspected", part.name)
@@ -196,7 +196,7 @@ class Inspector:
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
         regions: list[Region] = []
         if flagged or always:
-            background = float(np.median(placement.judged_scores(inspection.patch_scores)))
+            background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
             inspected = inspection.inspected[0](*size) if inspection.inspected else None
             _, regions = find_regions(scores, background, calibration, shows, size, inspected)
@@ -302,7 +302,7 @@ class Inspector:
                 return part
             try:
                 extended = self._extended(part, name, defective)
-            except (UnreadableImage, BankError) as error:
+            except (UnreadableImageError, BankError) as error:
                 raise Unanswerable(f"part {number}: {getattr(error, 'reason', error)}") from None
             bank = extended.with_threshold(self._threshold)
             try:

@@ -172,7 +172,7 @@ class Reception:
         """A reduced JPEG of a part's photo, from a cache.
 
         Raises:
-            UnreadableImage: the photo no longer exists, or cannot be decoded.
+            UnreadableImageError: the photo no longer exists, or cannot be decoded.
         """
         return await asyncio.get_running_loop().run_in_executor(self.drawing, self._preview, part)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from codegraph_jax.core.names import shown
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
 from codegraph_jax.report.contact_sheet import BACKGROUND, TILE, contact_sheet, crop
@@ -41,5 +41,5 @@ def boxes_of(part: Part) -> list[Box]:
 def _tile(part: Part, value_range: ValueRange | None) -> Image.Image:
     try:
         return crop(load_image(part.path, value_range), boxes_of(part), TILE)
-    except UnreadableImage:
+    except UnreadableImageError:
         return Image.new("RGB", (TILE, TILE), BACKGROUND)

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.inspector import OWN, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
@@ -333,7 +333,7 @@ class Watcher:
             from watchdog.events import FileSystemEventHandler
             from watchdog.observers import Observer
         except ImportError:
-            raise MissingPackage("watch", "watchdog", "line") from None
+            raise MissingPackageError("watch", "watchdog", "line") from None
 
         class Waking(FileSystemEventHandler):
             def on_any_event(handler, event: Any) -> None:  # noqa: N805

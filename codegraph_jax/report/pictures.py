@@ -131,7 +131,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         shows = result.consistency.shows
         mask, regions = find_regions(
             patch_scores,
-            float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]]))),
+            float(np.median(result.placement.of([i]).inspected_scores(result.patch_scores[[i]]))),
             result.calibration,
             content.cut(shows[i]) if len(shows) else shows,
             (own_width, own_height),

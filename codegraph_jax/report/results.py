@@ -22,7 +22,7 @@ from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.workdir import sweep
 from codegraph_jax.core.written import RESULTS, replace_written
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.search import LeftOut
+from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.evaluate import where_measured
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.report.heatmaps import Scale, run_scale
@@ -47,7 +47,7 @@ def write_results(
     outcomes: Sequence[Outcome],
     clock: Clock,
     scale: Scale | None = None,
-    left_out: LeftOut | None = None,
+    left_out: SkippedFiles | None = None,
     drawn: Sequence[str] = (),
     photos: str = "",
     review: Review | None = None,
@@ -89,13 +89,13 @@ def write_results(
             # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         results = [outcome.result for outcome in outcomes]
-        judged = [result.placement.judged_scores(result.patch_scores) for result in results]
+        judged = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, decoding_threads(config.data.workers), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
-        manifest = _manifest(config, outcomes, scale, left_out or LeftOut())
+        manifest = _manifest(config, outcomes, scale, left_out or SkippedFiles())
         about = {"date": now(), "command": command_line()}
         if config.report.page:
             measured_at = where_measured(config.metrics)
@@ -194,7 +194,7 @@ def _planned(
 
 
 def _manifest(
-    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: LeftOut
+    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: SkippedFiles
 ) -> dict[str, Any]:
     """Settings, versions and results of the run; the same for equal runs."""
     return {

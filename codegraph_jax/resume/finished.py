@@ -12,7 +12,7 @@ from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
@@ -39,7 +39,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "flagged": calibration.flagged,
         "shows": consistency.shows,
         "sizes": result.placement.sizes,
-        "judged": np.zeros((0, 0), bool) if result.placement.judged is None else result.placement.judged,
+        "judged": np.zeros((0, 0), bool) if result.placement.inspected is None else result.placement.inspected,
         "products": np.zeros(0, int) if result.products is None else result.products,
         **{VARIANT + name: scores for name, scores in result.variant_scores.items()},
     }
@@ -75,13 +75,13 @@ def read_result(path: Path) -> DetectionResult:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        DamagedTensors: the file is damaged or has another format.
+        DamagedTensorsError: the file is damaged or has another format.
     """
     arrays, about = read_tensors(path)
     try:
         return _result(arrays, about)
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedTensors(f"{type(error).__name__}: {error}") from None
+        raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
 
 def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures, ImageFeatures
@@ -121,10 +121,10 @@ class PartialRun:
                 part = arrays["distances"]
                 degrees = about["degrees"]
                 if about != _about(identity, layer, degree, degrees):
-                    raise DamagedTensors("it belongs to other images")
+                    raise DamagedTensorsError("it belongs to other images")
             except FileNotFoundError:
                 return None
-            except (DamagedTensors, KeyError, TypeError) as error:
+            except (DamagedTensorsError, KeyError, TypeError) as error:
                 logger.warning("%s: cannot be used (%s); computing it again", path, error)
                 return None
             if table is None:

@@ -25,7 +25,7 @@ from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import PARTIAL, whole_file
-from codegraph_jax.core.tensors import DamagedTensors
+from codegraph_jax.core.tensors import DamagedTensorsError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import page_of
 from codegraph_jax.data.roi import Roi
@@ -101,7 +101,7 @@ class RunState:
             return read_result(path)
         except FileNotFoundError:
             return None
-        except DamagedTensors as error:
+        except DamagedTensorsError as error:
             logger.warning("%s: cannot be used (%s); computing the category again", path, error)
             return None
 

@@ -26,7 +26,7 @@ from codegraph_jax.core.arrays import Allocate, in_memory
 from codegraph_jax.core.environment import device_bytes
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.distributed import processes
-from codegraph_jax.distributed.chunks import OutOfMemory, is_out_of_memory
+from codegraph_jax.distributed.chunks import OutOfMemoryError, is_out_of_memory
 from codegraph_jax.distributed.devices import AXIS, DeviceMesh
 from codegraph_jax.features.on_device import host_rows, rows_on
 from codegraph_jax.similarity.pairwise import reference_columns
@@ -103,7 +103,7 @@ class Ring:
                 raised as it comes.
 
         Raises:
-            OutOfMemory: a device cannot hold the patches of so few images, or the distances of one pair.
+            OutOfMemoryError: a device cannot hold the patches of so few images, or the distances of one pair.
         """
         _, p, c = tokens.shape
         longest, done = max(1, int((shards[:, 1] - shards[:, 0]).max())), 0
@@ -153,10 +153,10 @@ class Ring:
         """Halves the parts that every shard is cut into.
 
         Raises:
-            OutOfMemory: they are single images.
+            OutOfMemoryError: they are single images.
         """
         if parts >= longest:
-            raise OutOfMemory(f"a device has too little memory for the patches of two images; {ADVICE}") from error
+            raise OutOfMemoryError(f"a device has too little memory for the patches of two images; {ADVICE}") from error
         # the calls may have been too large for the patches beside them
         held, self.images, self.pairs = -(-longest // parts), -(-longest // min(2 * parts, longest)), 0
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
@@ -280,7 +280,7 @@ def pairwise_distances(
         counts: images of each process, which follow one another; where there are several.
 
     Raises:
-        OutOfMemory: see `Ring.run`.
+        OutOfMemoryError: see `Ring.run`.
 
     Returns:
         float32 distances in [0, 2] on the host, the whole table in every process; infinite where the reference is the

@@ -42,12 +42,12 @@ def compare_images(
         progress: show a bar on standard error.
     """
     own = int((features.kept < len(plan.images)).sum())
-    masked = features.placement.judged is not None
+    masked = features.placement.inspected is not None
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked)
     references = choose_references(features.keys[:own], config.similarity.references)
     allocate = plan.memory.allocate_tables
     store = StoredLayers(earlier, features.keys, references, allocate) if earlier else None
-    judged, counts = features.placement.judged, features.counts
+    judged, counts = features.placement.inspected, features.counts
     pairs = schedule_length(len(features.kept), len(references))
 
     def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:

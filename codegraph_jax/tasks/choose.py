@@ -31,9 +31,9 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.evaluation.comparison import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.evaluation.rivals import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.tasks.sets import read_categories
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}

@@ -23,7 +23,7 @@ from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import Roi, where_data
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import left_out_below
+from codegraph_jax.data.search import skipped_below
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
@@ -60,7 +60,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImages, UnreadableImage, CheckpointError: with no result written.
+        ConfigError, LayoutError, TooFewImages, UnreadableImageError, CheckpointError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)
@@ -78,7 +78,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     clock = Clock()
     with clock("data"), processes.together():
         categories = read_categories(config, workdir)
-        left_out = left_out_below([config.data.root, *config.data.add])
+        left_out = skipped_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
         review_path = find_review(config.review) if config.review else ""
         review = Review.load(review_path) if review_path else None
@@ -125,7 +125,7 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         law = result.consistency.spacing_law
         diagnostics = (spacing_diagnostic(law),) if law else ()
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if roi else []
-        if result.value_range and result.placement.judged is not None:
+        if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
         return Outcome(category, kept, result, metrics, diagnostics, inspected)
 
@@ -257,7 +257,7 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
     with processes.together():
         if processes.is_first() and bank and (reason := obstacle(Path(bank))):
             raise ConfigError(f"config.bank.save: {bank!r} cannot be written ({reason}); choose another place")
-    with processes.held(workdir):
+    with processes.locked_workdir(workdir):
         with processes.together():
             if processes.is_first():
                 require_own(workdir, RESULTS)

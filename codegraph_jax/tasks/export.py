@@ -21,7 +21,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: nothing is written there.
 
     Raises:
-        ConfigError, BankError, MissingPackage, WorkdirError: with nothing written.
+        ConfigError, BankError, MissingPackageError, WorkdirError: with nothing written.
     """
     config = read_config(ExportConfig, values)
     require_bank(config.bank.path)

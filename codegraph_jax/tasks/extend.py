@@ -26,7 +26,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: nothing is written there.
 
     Raises:
-        ConfigError, BankError, LedgerError, UnreadableImage, WorkdirError: the bank is unchanged.
+        ConfigError, BankError, LedgerError, UnreadableImageError, WorkdirError: the bank is unchanged.
     """
     config = read_config(ExtendConfig, values)
     require_bank(config.bank.path)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from codegraph_jax.backbones.checkpoints import NoWeights
+from codegraph_jax.backbones.checkpoints import NoWeightsError
 from codegraph_jax.backbones.presets import PRESETS
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import did_you_mean
@@ -28,12 +28,12 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
         return CoDeGraph(config)
     except ConfigError as error:
         missing = error.__cause__
-        if not fallback or not isinstance(missing, NoWeights):
+        if not fallback or not isinstance(missing, NoWeightsError):
             raise
         try:
             detector = CoDeGraph(substitute(config))
         except ConfigError as other:
-            if isinstance(other.__cause__, NoWeights):
+            if isinstance(other.__cause__, NoWeightsError):
                 raise error from None
             raise
     if first:

@@ -21,7 +21,7 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import left_out_below
+from codegraph_jax.data.search import skipped_below
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.line.batch import inspected_part, unreadable_part
 from codegraph_jax.line.ledger import FILE, Ledger
@@ -49,7 +49,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, BankError, UnreadableImage, WorkdirError: with nothing written.
+        ConfigError, LayoutError, BankError, UnreadableImageError, WorkdirError: with nothing written.
     """
     config = read_config(InspectConfig, values)
     if jax.process_count() > 1:
@@ -72,7 +72,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     """Inspects in a workdir that is locked."""
     clock = Clock()
     with clock("data"):
-        left_out = left_out_below([config.data.root])
+        left_out = skipped_below([config.data.root])
         categories = read_files(config.data)
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):

@@ -22,7 +22,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the table.
 
     Raises:
-        ConfigError, LedgerError, ForeignFile, WorkdirError: with nothing written.
+        ConfigError, LedgerError, ForeignFileError, WorkdirError: with nothing written.
     """
     config, out = read_config(PartsConfig, values), Path(workdir)
     if not (Path(config.line) / FILE).is_file():

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.line.watcher import Watcher
@@ -27,7 +27,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: holds the ledger, the photos that were sent, and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: before any part is inspected.
+        ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """
     config = read_config(ServeConfig, values)
     try:
@@ -38,7 +38,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         from codegraph_jax.line.connections import bounded_protocol
         from codegraph_jax.line.guard import LOOPBACK
     except ImportError as error:
-        raise MissingPackage("serve", (error.name or "fastapi").partition(".")[0], "line") from None
+        raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "line") from None
     token = read_token(config.serve)
     if config.serve.host not in LOOPBACK and not token:
         raise ConfigError(

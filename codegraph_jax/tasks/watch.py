@@ -40,7 +40,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: holds the ledger and the contact sheets.
 
     Raises:
-        ConfigError, BankError, LedgerError, MissingPackage, WorkdirError: before any part is inspected.
+        ConfigError, BankError, LedgerError, MissingPackageError, WorkdirError: before any part is inspected.
     """
     config = read_config(WatchConfig, values)
     if not config.watch.root:

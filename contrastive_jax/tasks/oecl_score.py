@@ -14,7 +14,7 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.image_set import square
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
 from contrastive_jax.config import DataConfig, ScoreConfig
@@ -39,7 +39,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         workdir: directory of the result.
 
     Raises:
-        ConfigError, LayoutError, CheckpointError, UnreadableImage: bad input, named, with nothing written.
+        ConfigError, LayoutError, CheckpointError, UnreadableImageError: bad input, named, with nothing written.
     """
     config = read_config(ScoreConfig, values)
     if jax.process_count() > 1:
@@ -56,7 +56,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
             names += kept
             parts.append(model.scores(images, config.views, batch_size))
     if not names:
-        raise UnreadableImage(config.images, f"none of the {len(files)} images below can be read")
+        raise UnreadableImageError(config.images, f"none of the {len(files)} images below can be read")
     if skipped := len(files) - len(names):
         logger.warning("%d of %d images cannot be read and have no score", skipped, len(files))
     _write(Path(workdir), names, {name: np.concatenate([part[name] for part in parts]) for name in SCORES})
@@ -101,7 +101,7 @@ def _read(files: list[tuple[str, str]], data: DataConfig, unreadable: str) -> tu
     for name, path in files:
         try:
             images.append(square(load_image(path, value_range), size))
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             if unreadable == "error":
                 raise
             logger.warning("%s", error)

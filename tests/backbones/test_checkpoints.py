@@ -76,7 +76,7 @@ def test_shards_stay_in_their_directory(tmp_path: Path, shard: object) -> None:
 def test_a_damaged_index_is_an_error(tmp_path: Path, text: str) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(text)
-    with pytest.raises(CheckpointError, match="no index of safetensors shards"):
+    with pytest.raises(CheckpointError, match="is not an index of safetensors shards"):
         open_file(index)
 
 

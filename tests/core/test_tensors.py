@@ -1,6 +1,6 @@
 import numpy as np
 
-from codegraph_jax.core.tensors import DamagedTensors, read_tensors, write_tensors
+from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
 
 
 def test_every_cut_and_every_flipped_bit_is_noticed(tmp_path):
@@ -16,7 +16,7 @@ def test_every_cut_and_every_flipped_bit_is_noticed(tmp_path):
             path.write_bytes(damaged)
             try:
                 got, said = read_tensors(path)
-            except DamagedTensors:
+            except DamagedTensorsError:
                 continue
             assert said == about and got.keys() == arrays.keys(), place
             assert all((got[name] == arrays[name]).all() for name in arrays), place

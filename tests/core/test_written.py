@@ -6,7 +6,7 @@ import pytest
 
 from codegraph_jax.core.written import (
     LISTING,
-    ForeignFile,
+    ForeignFileError,
     note_written,
     replace_written,
     require_own,
@@ -73,7 +73,7 @@ def test_a_listing_that_was_tampered_with_removes_nothing_outside(text, tmp_path
 def test_what_nobody_of_ours_has_written_is_not_replaced(tmp_path):
     require_own(tmp_path, ["manifest.json"])
     write(tmp_path, "manifest.json")
-    with pytest.raises(ForeignFile, match="manifest.json: would be replaced, but this program did not write it"):
+    with pytest.raises(ForeignFileError, match="manifest.json: would be replaced, but this program did not write it"):
         require_own(tmp_path, ["scores.csv", "manifest.json"])
     note_written(tmp_path, ["manifest.json"])
     require_own(tmp_path, ["manifest.json"])

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.data import batches as batches_module
-from codegraph_jax.data.batches import decoding_threads, image_batches, image_key
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.batches import ImageBatches, decoding_threads, image_key
+from codegraph_jax.data.images import UnreadableImageError
 from tests.data.files import write_image
 
 
@@ -21,7 +21,7 @@ def constant(value):
 @pytest.mark.parametrize(("count", "batch_size", "workers"), [(7, 3, 2), (6, 3, 1), (1, 4, 4), (5, 1, 3)])
 def test_every_image_comes_once_in_order_in_padded_batches(count, batch_size, workers):
     seen = []
-    for indices, images, valid in image_batches([constant(i) for i in range(count)], tiny, batch_size, workers):
+    for indices, images, valid in ImageBatches([constant(i) for i in range(count)], tiny, batch_size, workers):
         assert images.shape == (batch_size, 2, 2, 3) and images.dtype == np.float32
         assert len(indices) == valid and not images[valid:].any()
         np.testing.assert_array_equal(images[:valid, 0, 0, 0], indices)
@@ -30,7 +30,7 @@ def test_every_image_comes_once_in_order_in_padded_batches(count, batch_size, wo
 
 
 def test_no_sources_give_no_batches():
-    assert list(image_batches([], tiny, 4)) == []
+    assert list(ImageBatches([], tiny, 4)) == []
 
 
 def test_order_is_kept_when_early_images_are_slow():
@@ -38,14 +38,14 @@ def test_order_is_kept_when_early_images_are_slow():
         time.sleep(0.05 if image.getpixel((0, 0))[0] == 0 else 0)
         return tiny(image)
 
-    batches = image_batches([constant(i) for i in range(6)], slow_first, 2, workers=3)
+    batches = ImageBatches([constant(i) for i in range(6)], slow_first, 2, workers=3)
     assert [indices.tolist() for indices, _, _ in batches] == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_unreadable_images_are_left_out_and_listed(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     sources = [str(write_image(tmp_path / "a.png", 1)), str(tmp_path / "broken.png"), constant(2), constant(3)]
-    batches = image_batches(sources, tiny, 2)
+    batches = ImageBatches(sources, tiny, 2)
     assert [indices.tolist() for indices, _, _ in batches] == [[0, 2], [3]]
     ((index, reason),) = batches.skipped
     assert index == 1 and "broken.png" in reason and "not an image" in reason
@@ -53,8 +53,8 @@ def test_unreadable_images_are_left_out_and_listed(tmp_path):
 
 def test_unreadable_images_end_the_run_where_that_is_asked(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
-    with pytest.raises(UnreadableImage, match=r"broken\.png"):
-        list(image_batches([constant(1), str(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
+    with pytest.raises(UnreadableImageError, match=r"broken\.png"):
+        list(ImageBatches([constant(1), str(tmp_path / "broken.png")], tiny, 2, unreadable="error"))
 
 
 def test_errors_of_the_preprocessing_are_not_swallowed():
@@ -62,7 +62,7 @@ def test_errors_of_the_preprocessing_are_not_swallowed():
         raise RuntimeError("a bug")
 
     with pytest.raises(RuntimeError, match="a bug"):
-        list(image_batches([constant(1)], fail, 2))
+        list(ImageBatches([constant(1)], fail, 2))
 
 
 def test_decoding_runs_ahead_but_not_far():
@@ -75,7 +75,7 @@ def test_decoding_runs_ahead_but_not_far():
             started += 1
         return tiny(image)
 
-    stream = iter(image_batches([constant(0)] * 100, count, 4, workers=2))
+    stream = iter(ImageBatches([constant(0)] * 100, count, 4, workers=2))
     next(stream)
     time.sleep(0.1)
     assert 4 < started <= 4 + 2 * 2
@@ -86,9 +86,9 @@ def test_decoding_runs_ahead_but_not_far():
 
 def test_arguments_are_checked():
     with pytest.raises(ValueError, match="batch_size"):
-        image_batches([], tiny, 0)
+        ImageBatches([], tiny, 0)
     with pytest.raises(ValueError, match="skip or error"):
-        image_batches([], tiny, 1, unreadable="ignore")
+        ImageBatches([], tiny, 1, unreadable="ignore")
 
 
 def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
@@ -97,7 +97,7 @@ def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
     monkeypatch.setattr(
         batches_module, "image_key", lambda image: seen.append(threading.current_thread().name) or image_key(image)
     )
-    batches = image_batches([constant(i) for i in range(5)], tiny, 2, workers=2)
+    batches = ImageBatches([constant(i) for i in range(5)], tiny, 2, workers=2)
     for indices, images, valid in batches:
         assert [batches.keys[i] for i in indices] == [image_key(image) for image in images[:valid]]
     assert len(set(batches.keys.values())) == 5 == len(seen)

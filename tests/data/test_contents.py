@@ -8,8 +8,8 @@ from PIL import Image
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
-from codegraph_jax.data.batches import image_batches
-from codegraph_jax.data.contents import NothingToCompare, require_contents
+from codegraph_jax.data.batches import ImageBatches
+from codegraph_jax.data.contents import NothingToCompareError, require_contents
 
 RNG = np.random.default_rng(0)
 SHAPE = (4, 30, 40)
@@ -21,7 +21,7 @@ def checked(root, values, meant=False):
     for i, own in enumerate(np.asarray(values, np.uint8)):
         Image.fromarray(own).save(root / f"{i}.png")
         files.append(str(root / f"{i}.png"))
-    batches = image_batches(files, lambda image: np.asarray(image, np.float32), 4)
+    batches = ImageBatches(files, lambda image: np.asarray(image, np.float32), 4)
     list(batches)
     first = {key: i for i, key in reversed(sorted((i, key) for i, key in batches.keys.items()))}
     kept = sorted(first.values())
@@ -38,7 +38,7 @@ def checked(root, values, meant=False):
     ],
 )
 def test_blank_photos_are_refused(values, tmp_path):
-    with pytest.raises(NothingToCompare, match="4 of [48] photos .* nearly blank, .*0.png.*data.range=0,255 uses"):
+    with pytest.raises(NothingToCompareError, match="4 of [48] photos .* nearly blank, .*0.png.*data.range=0,255 uses"):
         checked(tmp_path, values)
     checked(tmp_path, values, meant=True)
 
@@ -64,7 +64,7 @@ def test_few_grey_levels_are_warned_of(tmp_path, caplog):
 
 
 def test_one_picture_many_times_is_refused(tmp_path):
-    with pytest.raises(NothingToCompare, match="all 4 photos are identical"):
+    with pytest.raises(NothingToCompareError, match="all 4 photos are identical"):
         checked(tmp_path, np.repeat(RNG.integers(0, 256, (1, 30, 40)), 4, axis=0))
 
 
@@ -74,5 +74,5 @@ def test_detection_refuses_blank_photos(tmp_path):
         Image.new("RGBA", (40, 30), (i, 9, 9, 255)).save(tmp_path / f"{i}.png")
         files.append(str(tmp_path / f"{i}.png"))
     network = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
-    with pytest.raises(NothingToCompare):
+    with pytest.raises(NothingToCompareError):
         CoDeGraph(Config(backbone=network)).detect(files)

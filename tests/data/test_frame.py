@@ -102,10 +102,10 @@ def test_placements_join_and_say_what_is_judged():
     parts = [Placement(made, np.array([[400, 100]])), Placement(made, np.array([[400, 400]]))]
     parts[0] = parts[0].within(made.covered(parts[0].contents()))
     joined = Placement.joined(parts)
-    assert joined.judged is not None and joined.judged.sum(axis=1).tolist() == [16, 64]
+    assert joined.inspected is not None and joined.inspected.sum(axis=1).tolist() == [16, 64]
     scores = np.arange(128, dtype=np.float32).reshape(2, 8, 8)
-    assert len(joined.judged_scores(scores)) == 80
-    assert joined.of([1]).judged.all()
+    assert len(joined.inspected_scores(scores)) == 80
+    assert joined.of([1]).inspected.all()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.given import checked_images
-from codegraph_jax.data.images import UnreadableImage
+from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
@@ -33,7 +33,7 @@ def test_a_single_image_is_no_list(images, tmp_path, monkeypatch):
      (None, "NoneType"), (3, "int"), ([[1, 2]], "list")],
 )  # fmt: skip
 def test_what_is_no_image_is_named_by_place_and_type(image, kind):
-    with pytest.raises(UnreadableImage, match=rf"added\[1\].*{kind}"):
+    with pytest.raises(UnreadableImageError, match=rf"added\[1\].*{kind}"):
         checked_images([PHOTO, image], "added")
 
 
@@ -52,10 +52,10 @@ def test_scores_stand_beside_their_images_or_the_call_fails(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,))
-    with pytest.raises(UnreadableImage, match=r"broken\.png"):
+    with pytest.raises(UnreadableImageError, match=r"broken\.png"):
         detector.detect([*photos, tmp_path / "broken.png"])
     configured = CoDeGraph(Config(backbone=NETWORK))
-    with pytest.raises(UnreadableImage, match=r"images\[3\].*float64"):
+    with pytest.raises(UnreadableImageError, match=r"images\[3\].*float64"):
         configured.detect([*photos, PHOTO / 255])
     with pytest.raises(UserError, match="is a single image"):
         configured.detect(PHOTO)

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from codegraph_jax.data import formats
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.images import UnreadableImage, load_image, size_of
+from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
 from codegraph_jax.data.masks import load_mask
 from tests.data.files import write_image, write_mask
 
@@ -42,7 +42,7 @@ def test_arrays_and_images_are_accepted():
 
 @pytest.mark.parametrize("array", [NOISE.astype(np.float32), NOISE[..., :2], NOISE[:0], NOISE[None]])
 def test_other_arrays_are_refused(array):
-    with pytest.raises(UnreadableImage, match="expected uint8"):
+    with pytest.raises(UnreadableImageError, match="expected uint8"):
         load_image(array)
 
 
@@ -220,7 +220,7 @@ def encoded(kind: str) -> bytes:
 )
 def test_broken_files_are_refused_with_file_and_reason(tmp_path, data, reason):
     (tmp_path / "broken\n.png").write_bytes(data)
-    with pytest.raises(UnreadableImage, match=reason) as error:
+    with pytest.raises(UnreadableImageError, match=reason) as error:
         load_image(tmp_path / "broken\n.png")
     assert "broken\\n.png" in str(error.value) and "\n" not in str(error.value)
 
@@ -230,17 +230,17 @@ def test_heic_under_another_name_says_what_reads_it(tmp_path, monkeypatch):
     (tmp_path / "photo.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 60)
     others = tuple(name for name in formats.known_formats() if name != "HEIF")
     monkeypatch.setattr(formats, "known_formats", lambda: others)
-    with pytest.raises(UnreadableImage, match="a HEIC image.*pip install pillow-heif"):
+    with pytest.raises(UnreadableImageError, match="a HEIC image.*pip install pillow-heif"):
         load_image(tmp_path / "photo.jpg")
     (tmp_path / "movie.jpg").write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isommp42" + b"\0" * 60)
-    with pytest.raises(UnreadableImage, match="not an image"):
+    with pytest.raises(UnreadableImageError, match="not an image"):
         load_image(tmp_path / "movie.jpg")
 
 
 def test_missing_files_directories_pipes_and_nul_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for path in (tmp_path / "missing.png", tmp_path, tmp_path / "pipe.png", "a\0.png"):
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(UnreadableImageError):
             load_image(path)
 
 
@@ -251,7 +251,7 @@ def test_a_file_without_read_permission_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    with pytest.raises(UnreadableImage, match="Permission denied"):
+    with pytest.raises(UnreadableImageError, match="Permission denied"):
         load_image(path)
 
 
@@ -269,7 +269,7 @@ def test_damaged_bytes_give_an_image_or_an_unreadable_image(tmp_path_factory, ki
     for read in (load_image, lambda p: load_mask(p, 4)):
         try:
             read(path)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             assert "fuzzed.png" in str(error)
 
 
@@ -334,8 +334,8 @@ def test_a_directory_of_masks_is_their_union(tmp_path):
     write_mask(tmp_path / "m/001.png", (4, 4, 6, 6))
     assert load_mask(tmp_path / "m", None).sum() == 8
     write_mask(tmp_path / "m/002.png", size=(9, 9))
-    with pytest.raises(UnreadableImage, match="differ in size"):
+    with pytest.raises(UnreadableImageError, match="differ in size"):
         load_mask(tmp_path / "m", None)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnreadableImage, match="no mask"):
+    with pytest.raises(UnreadableImageError, match="no mask"):
         load_mask(tmp_path / "empty", 8)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.config import DataConfig
-from codegraph_jax.data.images import UnreadableImage, load_image, size_of
+from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.resume.state import _files
@@ -70,7 +70,7 @@ def test_single_pages_and_broken_files_say_nothing(tmp_path, caplog):
 
 def test_a_page_that_is_not_there_and_a_file_of_such_a_name(tmp_path):
     paged(tmp_path / "tray.tif")
-    with pytest.raises(UnreadableImage, match="tray.tif#9"):
+    with pytest.raises(UnreadableImageError, match="tray.tif#9"):
         load_image(tmp_path / "tray.tif#9")
     Image.new("RGB", (3, 3)).save(tmp_path / "tray.tif#2", "PNG")
     assert load_image(tmp_path / "tray.tif#2").size == (3, 3)

@@ -9,9 +9,9 @@ from PIL import Image
 from codegraph_jax.core.written import replace_written
 from codegraph_jax.data import formats
 from codegraph_jax.data.formats import image_suffixes, is_image_name
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.layouts import read_layout
-from codegraph_jax.data.search import LayoutError, find_images, left_out_below
+from codegraph_jax.data.search import LayoutError, find_images, skipped_below
 
 SAVED = {
     "a.png": "PNG", "b.jpg": "JPEG", "c.jfif": "JPEG", "d.jpe": "JPEG", "e.gif": "GIF", "f.pgm": "PPM", "g.ppm": "PPM",
@@ -58,7 +58,7 @@ def test_without_the_package_heic_is_named_with_the_command(tmp_path, monkeypatc
 def test_text_is_no_picture_whatever_its_name(tmp_path):
     for name in ("a.tga", "b.jpg", "c.psd", "d.heic"):
         (tmp_path / name).write_bytes(b"These are words, and words are no pixels. " * 20)
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(UnreadableImageError):
             load_image(tmp_path / name)
 
 
@@ -73,7 +73,7 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path):
     touch(tmp_path, "a.png", "b/c.png")
     for name in ("x.CR2", "b/y.cr2", "notes.txt", "LICENSE", ".DS_Store", "b/.hidden.cr2"):
         (tmp_path / name).touch()
-    left_out = left_out_below([str(tmp_path)])
+    left_out = skipped_below([str(tmp_path)])
     assert left_out.suffixes == {".cr2": 2, ".txt": 1, "": 1}
     assert left_out.lines(all_suffixes=True) == [
         "skipped, not readable as images: 2 .cr2 (convert to tif or png), 1 without suffix, 1 .txt"
@@ -86,7 +86,7 @@ def test_what_is_left_out_is_counted_by_suffix(tmp_path):
 def test_thumbnails_and_deleted_files_are_left_out(store, tmp_path):
     touch(tmp_path, "a.png", f"sub/{store}/a.png/SYNOPHOTO_THUMB_M.jpg", ".thumbnails/a.png")
     assert list(find_images(str(tmp_path))) == ["a.png"]
-    (said,) = left_out_below([str(tmp_path)]).lines(all_suffixes=True)
+    (said,) = skipped_below([str(tmp_path)]).lines(all_suffixes=True)
     assert store in said and "thumbnails or deleted files" in said
 
 
@@ -95,7 +95,7 @@ def test_pictures_of_a_run_are_no_photographs(tmp_path):
     replace_written(tmp_path / "runs/night", ["heatmaps/x/1.png", "masks/x/1.png", "scores.csv"])
     (tmp_path / "runs/night/scores.csv").touch()
     assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
-    (said,) = left_out_below([str(tmp_path)]).lines(all_suffixes=True)
+    (said,) = skipped_below([str(tmp_path)]).lines(all_suffixes=True)
     assert said == f"skipped: 2 images that earlier runs have written into {tmp_path}/runs/night"
     # the same where the workdir is the folder itself
     replace_written(tmp_path, ["2.png"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.data.images import StoredImage, UnreadableImage, load_image, source_of
+from codegraph_jax.data.images import StoredImage, UnreadableImageError, load_image, source_of
 from codegraph_jax.data.layouts import LayoutError, read_layout
 
 PREPARE = """
@@ -83,9 +83,9 @@ def test_an_image_that_cannot_be_read_has_its_name():
     def broken():
         raise OSError("shard is gone")
 
-    with pytest.raises(UnreadableImage, match="tfds:parts/test/000001': cannot be read: shard is gone"):
+    with pytest.raises(UnreadableImageError, match="tfds:parts/test/000001': cannot be read: shard is gone"):
         load_image(StoredImage("tfds:parts/test/000001", broken))
-    with pytest.raises(UnreadableImage, match="tfds:x/y/000000': expected uint8"):
+    with pytest.raises(UnreadableImageError, match="tfds:x/y/000000': expected uint8"):
         load_image(StoredImage("tfds:x/y/000000", lambda: np.zeros((2, 2), np.float32)))
     assert load_image(StoredImage("grey", lambda: np.full((2, 3, 1), 9, np.uint8))).getpixel((0, 0)) == (9, 9, 9)
 

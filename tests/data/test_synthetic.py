@@ -105,7 +105,7 @@ def test_a_drawn_set_is_replaced_and_nothing_else_is(drawn, tmp_path):
     write_set(draw_set(3, 64, one_off=0.0, recurring=()), tmp_path / "parts")
     assert len(read_layout("mvtec", str(tmp_path / "parts"))["parts"]) == 3
     (tmp_path / "photos").mkdir()
-    with pytest.raises(DrawnSetError, match="photos' exists and is no drawn set"):
+    with pytest.raises(DrawnSetError, match="photos' exists and is not a drawn set"):
         write_set(drawn, tmp_path / "photos")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts", "photos"]
 

@@ -10,7 +10,7 @@ from PIL import Image, TiffImagePlugin
 from codegraph_jax import CoDeGraph, ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.measuring import measured_range
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
@@ -166,7 +166,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     floats[2, :20] = np.nan
     files = written(tmp_path / "a", floats)
     result = detector.detect(files, bank_references=4)
-    judged = result.placement.judged.reshape(len(files), 2, 2)
+    judged = result.placement.inspected.reshape(len(files), 2, 2)
     assert not judged[2, 0].any() and judged[2, 1].all() and judged[[0, 1, 3, 4, 5]].all()
     assert (result.patch_scores[2, 0] == 0).all() and result.value_range.gaps == 1
     bank = result.bank
@@ -176,7 +176,7 @@ def test_pixels_without_data_are_not_inspected(detector, tmp_path):
     inspection = loaded.inspect(files[2:3])
     assert (inspection.patch_scores[0, 0] == 0).all() and not inspection.inspected[0](60, 40)[:20].any()
     empty = written(tmp_path / "b", [np.full((8, 8), np.nan, np.float32)])
-    with pytest.raises(UnreadableImage, match="no pixel has data"):
+    with pytest.raises(UnreadableImageError, match="no pixel has data"):
         load_image(empty[0], result.value_range)
 
 

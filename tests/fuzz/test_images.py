@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.data.images import UnreadableImage, load_image
+from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.masks import load_mask
 from tests.fuzz.budget import BUDGET, EDITS, damaged
 
@@ -72,7 +72,7 @@ def test_damaged_images(path, kind, edits, keep, near):
     for read in (load_image, lambda file: load_mask(file, 8)):
         try:
             read(path)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             assert "fuzzed.png" in str(error) and "\n" not in str(error)
 
 
@@ -82,5 +82,5 @@ def test_noise_behind_a_real_beginning(path, kind, noise):
     path.write_bytes(FILES[kind][:12] + noise)
     try:
         load_image(path)
-    except UnreadableImage as error:
+    except UnreadableImageError as error:
         assert "fuzzed.png" in str(error)

@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExportConfig, ExtendConfig, InspectConfig
-from codegraph_jax.core.errors import MissingPackage
+from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger, LedgerError
@@ -157,14 +157,14 @@ def test_missing_settings_are_named(saved, tmp_path):
 
 def test_a_package_that_is_missing_is_named_with_the_extra(saved, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingPackage, match=r"serve needs the package uvicorn, .*pip install"):
+    with pytest.raises(MissingPackageError, match=r"serve needs the package uvicorn, .*pip install"):
         serve.run(values(ServeConfig, bank__path=str(saved)), str(tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "watchdog.events", None)
     (tmp_path / "in").mkdir()
-    with pytest.raises(MissingPackage, match="watch needs the package watchdog"):
+    with pytest.raises(MissingPackageError, match="watch needs the package watchdog"):
         watch.run(values(WatchConfig, bank__path=str(saved), watch__root=str(tmp_path / "in")), str(tmp_path / "out"))
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    with pytest.raises(MissingPackage, match="export needs the package flatbuffers"):
+    with pytest.raises(MissingPackageError, match="export needs the package flatbuffers"):
         export.run(
             values(ExportConfig, bank__path=str(saved), save=str(tmp_path / "x.stablehlo")), str(tmp_path / "out")
         )

@@ -16,7 +16,7 @@ from PIL import Image
 
 from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.data.contents import NothingToCompare
+from codegraph_jax.data.contents import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import TooFewImages
 from codegraph_jax.tasks import detect as job
@@ -168,7 +168,7 @@ def test_sets_at_the_edge_get_finite_scores_and_a_report(run, tmp_path, n):
 def test_sets_without_contents_are_refused_with_the_reason(run, tmp_path, kind, reason):
     for i in range(3):
         write_image(tmp_path / "set" / f"{i}.png", 90 if kind == "identical" else 30 * i, (32, 32))
-    with pytest.raises(NothingToCompare, match=reason):
+    with pytest.raises(NothingToCompareError, match=reason):
         run()
     assert not (tmp_path / "work" / "report.html").exists()
 

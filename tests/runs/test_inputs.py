@@ -22,7 +22,7 @@ from codegraph_jax.config import (
     ThresholdConfig,
 )
 from codegraph_jax.core.settings import ConfigError, to_config_dict
-from codegraph_jax.core.written import ForeignFile
+from codegraph_jax.core.written import ForeignFileError
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector
@@ -98,7 +98,7 @@ def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
 def test_somebody_elses_file_is_not_replaced(tmp_path):
     photographs(tmp_path / "photos", n=3)
     (tmp_path / "photos" / "manifest.json").write_text('{"name": "an app"}')
-    with pytest.raises(ForeignFile, match="manifest.json: would be replaced"):
+    with pytest.raises(ForeignFileError, match="manifest.json: would be replaced"):
         run(config(tmp_path / "photos"), tmp_path / "photos")
     assert (tmp_path / "photos" / "manifest.json").read_text() == '{"name": "an app"}'
 
@@ -153,8 +153,8 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
 
 @pytest.fixture
 def no_hub(monkeypatch):
-    def refuse(source, hub_is_vital):
-        raise checkpoints.Unreachable("the hub cannot be reached", "no network")
+    def refuse(source, retry_hub):
+        raise checkpoints.UnreachableError("the hub cannot be reached", "no network")
 
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
 

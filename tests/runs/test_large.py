@@ -197,7 +197,7 @@ def test_very_large_photographs_are_read_where_they_are_allowed(tmp_path, monkey
     assert regions
     limited = dataclasses.replace(settings, data=DataConfig(root=str(tmp_path), max_megapixels=1.0))
     allow_megapixels(0.1)
-    with pytest.raises(images.UnreadableImage, match=r"more than 0 megapixels; --config\.data\.max_megapixels"):
+    with pytest.raises(images.UnreadableImageError, match=r"more than 0 megapixels; --config\.data\.max_megapixels"):
         images.load_image(tmp_path / "0.jpg")
     with caplog.at_level(logging.WARNING):
         run(limited, tmp_path / "again")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codegraph_jax.config import ParallelConfig
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.distributed.chunks import OutOfMemory
+from codegraph_jax.distributed.chunks import OutOfMemoryError
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity import ring
@@ -199,7 +199,7 @@ def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, c
 def test_what_never_fits_is_a_clear_error(monkeypatch):
     options = TileOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_placed", lambda self, tokens, first, rows, shards: 1), ("_meet", lambda *_: 1)):
-        with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match=r"two images; .*image_size"):
+        with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
 

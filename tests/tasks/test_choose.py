@@ -12,7 +12,7 @@ from codegraph_jax.config import DataConfig, to_config_dict
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.evaluation.rivals import ImageScores, not_significantly_worse
+from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig, ChooseSettings
 from tests.backbones.tiny import GOLDEN, PATCH, TINY

@@ -1,1 +1,1 @@
-"""Draws photographs of a machined part, sound or defective; `codegraph_jax.data.synthetic` makes sets of them."""
+"""Draws photos of synthetic parts with and without defects, for `data.synthetic` and `data.plates`."""

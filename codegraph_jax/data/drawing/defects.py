@@ -1,7 +1,7 @@
-"""Defects: each changes a `Surface` before it is lit and returns its exact mask.
+"""Draws defects of machined parts: each changes a `Surface` before it is lit, and has an exact mask.
 
-What a defect looks like follows from its `Defect` alone: the same `shape` seed draws the same crack, wherever it is
-put, so that a defect can recur on other parts with a little play in place, angle and size.
+The appearance depends only on the `Defect`: the same `shape` seed gives the same crack at any place. Thus a defect can
+recur on other parts with small deviations of place, angle and size.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Mask = Bool[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Defect:
-    """One defect on one part, in the part's frame."""
+    """One defect of a part, in the coordinates of the part."""
 
     kind: str
     u: float
@@ -25,26 +25,22 @@ class Defect:
     angle: float
     """Radians; defects without a direction ignore it."""
     size: float = 1.0
-    """1 is the usual size of its kind."""
+    """Size relative to the usual size of the kind."""
     depth: float = 1.0
-    """How strongly it shows, 1 as usual."""
+    """Strength relative to the usual strength."""
     shape: int = 0
     """Seed of its outline."""
 
 
 def apply_defect(surface: Surface, defect: Defect) -> Mask:
-    """Draws the defect into the surface.
-
-    Returns:
-        mask [h, w]: the pixels whose centres it covers, as far as they show.
-    """
+    """Draws the defect into the surface, and returns the mask of the visible pixels whose centres it covers."""
     mask = np.zeros(surface.u.shape, bool)
     DEFECTS[defect.kind](surface, defect, np.random.default_rng(defect.shape), mask)
     return mask
 
 
 def _local(surface: Surface, defect: Defect, radius: float) -> tuple[Window, Grid, Grid]:
-    """The window around the defect and its coordinates there: a along the defect's angle, b across."""
+    """The window around the defect, and coordinates along the defect's angle and across it."""
     window = surface.pose.window(defect.u, defect.v, radius + 2 * surface.pixel)
     du, dv = surface.u[window] - np.float32(defect.u), surface.v[window] - np.float32(defect.v)
     cos, sin = np.float32(np.cos(defect.angle)), np.float32(np.sin(defect.angle))
@@ -52,14 +48,14 @@ def _local(surface: Surface, defect: Defect, radius: float) -> tuple[Window, Gri
 
 
 def _add_slope(surface: Surface, window: Window, defect: Defect, along: Grid, across: Grid) -> None:
-    """Adds a slope that is given in the defect's own frame."""
+    """Adds a slope that is given along and across the defect's angle."""
     cos, sin = np.float32(np.cos(defect.angle)), np.float32(np.sin(defect.angle))
     surface.slope_u[window] += cos * along - sin * across
     surface.slope_v[window] += sin * along + cos * across
 
 
 def _path_distance(a: Grid, b: Grid, points: np.ndarray) -> tuple[Grid, Grid, Grid]:
-    """Distance to a polyline, the side (signed distance across the nearest segment) and the place along it (0 to 1)."""
+    """Distance to a polyline, signed distance across its nearest segment, and position along it from 0 to 1."""
     best = np.full(a.shape, np.inf, np.float32)
     side, place = np.zeros_like(best), np.zeros_like(best)
     count = len(points) - 1
@@ -77,7 +73,7 @@ def _path_distance(a: Grid, b: Grid, points: np.ndarray) -> tuple[Grid, Grid, Gr
 
 
 def _blob(rng: np.random.Generator, a: Grid, b: Grid, radius: float, rough: float) -> Grid:
-    """Signed distance, roughly, to an irregular closed outline around the origin."""
+    """Approximate signed distance to an irregular closed outline around the origin."""
     angle = np.arctan2(b, a)
     outline = np.ones_like(angle)
     for k in range(2, 8):
@@ -86,7 +82,7 @@ def _blob(rng: np.random.Generator, a: Grid, b: Grid, radius: float, rough: floa
 
 
 def _scratch(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """A groove with a raised lip, slightly curved, that fades at both ends."""
+    """A slightly curved groove with a raised lip that fades at both ends."""
     half = 0.21 * defect.size
     window, a, b = _local(surface, defect, half + 0.1)
     t = np.linspace(-1, 1, 15)
@@ -101,12 +97,12 @@ def _scratch(surface: Surface, defect: Defect, rng: np.random.Generator, mask: M
 
 
 def _dent(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """A smooth hollow, as from a fall, a little longer than wide."""
+    """A smooth dent, a little longer than wide."""
     long, wide = 0.082 * defect.size, 0.082 * defect.size * rng.uniform(0.65, 0.95)
     window, a, b = _local(surface, defect, long)
     square = (a / np.float32(long)) ** 2 + (b / np.float32(wide)) ** 2
     inside = np.clip(1 - square, 0, 1)
-    # the depth is (1 - r^2)^2, so that the rim is smooth; its slope is steepest half way down
+    # the depth is (1 - r^2)^2, which has a smooth rim
     fall = np.float32(-1.9 * defect.depth) * inside * 1.3
     _add_slope(surface, window, defect, fall * a / np.float32(long), fall * b / np.float32(wide))
     surface.colour[window] *= (1 - np.float32(0.12) * inside)[..., None]
@@ -128,7 +124,7 @@ def _stain(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
 
 
 def _chip(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """A piece broken out of the rim; the fracture is rough and catches the light."""
+    """A piece broken out of the rim, with a rough and shiny fracture."""
     radius = 0.088 * defect.size
     window, a, b = _local(surface, defect, 2 * radius)
     whole = surface.part[window] > 0.5
@@ -141,13 +137,13 @@ def _chip(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask
         slope[window] += fracture * (steep - slope[window])
     surface.grain[window] *= 1 - fracture
     surface.colour[window] *= (1 - np.float32(0.15) * fracture)[..., None]
-    # towards the rim nothing is left
+    # inside, the material is missing
     surface.part[window] *= 1 - surface.inside(distance + np.float32(0.36 * radius))
     mask[window] = (distance < 0) & whole
 
 
 def _missing_hole(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """A bolt hole that was not drilled (the part is drawn without it), but centre-punched."""
+    """The punch mark of a bolt hole that was not drilled; the part is drawn without the hole."""
     window, a, b = _local(surface, defect, BOLT + COUNTERSINK)
     distance = np.hypot(a, b)
     punch = np.exp(-((distance / np.float32(0.012)) ** 2)) * np.float32(60.0)
@@ -156,7 +152,7 @@ def _missing_hole(surface: Surface, defect: Defect, rng: np.random.Generator, ma
 
 
 def _fibre(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """A thread of cloth that lies on the part, curled, in some colour."""
+    """A curled coloured thread on the part."""
     steps, length = 34, 0.62 * defect.size
     turns = np.cumsum(rng.normal(0, 0.32, steps)) + rng.normal(0, 0.09) * np.arange(steps)
     points = np.cumsum(np.stack([np.cos(turns), np.sin(turns)], axis=1) * (length / steps), axis=0)
@@ -174,7 +170,7 @@ def _fibre(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
 
 
 def _tool_mark(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """Chatter: a row of short parallel grooves where the tool jumped."""
+    """Chatter marks: a row of short parallel grooves."""
     long, wide = 0.125 * defect.size, 0.062 * defect.size
     window, a, b = _local(surface, defect, 1.2 * long)
     b = b + np.float32(rng.uniform(0.6, 1.4)) * a**2
@@ -215,7 +211,7 @@ def _crack(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mas
 
 
 def _spatter(surface: Surface, defect: Defect, rng: np.random.Generator, mask: Mask) -> None:
-    """Drops of weld metal that froze on the face."""
+    """Solidified drops of weld metal."""
     window, a, b = _local(surface, defect, 0.17 * defect.size)
     for _ in range(6):
         radius = rng.uniform(0.020, 0.042) * defect.size

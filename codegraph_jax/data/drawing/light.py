@@ -1,4 +1,4 @@
-"""Light and camera: a lit `Surface` becomes a photograph."""
+"""Light and camera: renders a `Surface` as a photo."""
 
 from dataclasses import dataclass
 
@@ -13,24 +13,24 @@ _MAT = np.array([0.115, 0.125, 0.145], np.float32)
 
 @dataclass(frozen=True)
 class Light:
-    """One lamp and what the camera makes of it."""
+    """The lamp and the camera."""
 
     azimuth: float = np.pi * 1.25
-    """Radians in the image, clockwise from the right: where the lamp stands."""
+    """Direction of the lamp in the image, in radians clockwise from the right."""
     elevation: float = 0.9
     strength: float = 1.0
     falloff: float = 0.12
-    """Share of the light that is lost from the lamp's side of the image to its other side."""
+    """Loss of light across the image, away from the lamp, as a share."""
     warmth: float = 0.0
-    """Added to red and taken from blue, as a share."""
+    """Share that is added to red and subtracted from blue."""
     blur: float = 0.6
-    """Standard deviation of the camera's blur in pixels at a side of 448."""
+    """Standard deviation of the blur in pixels, for a side of 448 pixels."""
     noise: float = 0.008
-    """Standard deviation of the sensor's noise."""
+    """Standard deviation of the sensor noise."""
 
 
-def photograph(surface: Surface, light: Light, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
-    """Lights the surface, adds the mat that it lies on, and takes the picture."""
+def render(surface: Surface, light: Light, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
+    """A photo of the lit part on a rubber mat."""
     size = surface.pose.size
     azimuth = light.azimuth - surface.pose.angle
     across = np.array([np.cos(azimuth), np.sin(azimuth)], np.float32)
@@ -52,16 +52,16 @@ def photograph(surface: Surface, light: Light, rng: np.random.Generator) -> UInt
     sigma = light.blur * size / 448
     if sigma > 0.1:
         image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=2.5)
-    # grey noise with a little colour in it
+    # mostly grey noise with some colour noise
     image += rng.standard_normal((size, size, 1), np.float32) * np.float32(light.noise)
     image += rng.standard_normal((size, size, 3), np.float32) * np.float32(light.noise / 2)
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _lit_part(surface: Surface, lamp: np.ndarray, height: np.float32) -> np.ndarray:
-    """Diffuse light, mirror-like highlights on slopes, and the bow-tie that turning marks draw out."""
+    """Diffuse light, specular highlights, and the bow-tie highlight of turned faces."""
     length = 1 / np.sqrt(1 + surface.slope_u**2 + surface.slope_v**2)
-    # an inward slope turns the normal outward: n = (slope, 1) where a positive slope falls away from the centre
+    # the normal is (slope, 1), where a positive slope falls away from the centre
     facing = (surface.slope_u * lamp[0] + surface.slope_v * lamp[1] + height) * length
     diffuse = np.float32(0.30) + np.float32(0.62) * np.maximum(facing, 0)
 
@@ -69,7 +69,7 @@ def _lit_part(surface: Surface, lamp: np.ndarray, height: np.float32) -> np.ndar
     half /= np.linalg.norm(half)
     mirror = _power(np.maximum((surface.slope_u * half[0] + surface.slope_v * half[1] + half[2]) * length, 0), 40)
 
-    # Kajiya and Kay's highlight of fibres, with the grooves as fibres: where they run across the lamp's direction
+    # the highlight of fibres (Kajiya and Kay, 1989) for grooves that run across the direction of the lamp
     radius = np.maximum(np.hypot(surface.u, surface.v), np.float32(1e-3))
     along = (half[1] * surface.u - half[0] * surface.v) / radius
     groove = (surface.slope_u * surface.u + surface.slope_v * surface.v) / radius
@@ -79,7 +79,7 @@ def _lit_part(surface: Surface, lamp: np.ndarray, height: np.float32) -> np.ndar
 
 
 def _power(base: Grid, exponent: int) -> Grid:
-    """By squaring: numpy's power is ten times slower, and this is half of the picture's time."""
+    """Power by repeated squaring, ten times faster than NumPy's; half of the drawing time is spent here."""
     result = np.ones_like(base)
     while exponent:
         if exponent & 1:
@@ -90,13 +90,13 @@ def _power(base: Grid, exponent: int) -> Grid:
 
 
 def _mat(surface: Surface, across: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A dark rubber mat with the part's soft shadow on the side away from the lamp."""
+    """A dark rubber mat with the soft shadow of the part."""
     size = surface.pose.size
     u, v = surface.u + np.float32(0.05) * across[0], surface.v + np.float32(0.05) * across[1]
     gap = np.hypot(u, v) - np.float32(OUTER)
     shadow: Grid = 1 - np.float32(0.62) * np.clip(0.5 - gap / np.float32(0.12), 0, 1)
     texture = 1 + smooth_noise(rng, 12, size) * np.float32(0.05)
     texture += smooth_noise(rng, size // 3, size) * np.float32(0.07)
-    # below the part the shadow does not matter; in its holes only `deep` counts
+    # seen through holes, the mat is lit according to `deep`, without the shadow
     shade = np.where(surface.deep < 1, surface.deep * np.float32(0.9), shadow)
     return (texture * shade)[..., None] * _MAT

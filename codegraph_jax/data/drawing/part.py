@@ -1,8 +1,7 @@
-"""The part: a turned steel flange with hub, bore, keyway and six countersunk bolt holes, seen from above.
+"""Draws a turned steel flange with hub, bore, keyway and six countersunk bolt holes, seen from above.
 
-Everything is drawn in the part's own frame, where the image's half side is 1 and u points right, v down. A `Surface`
-holds what light needs to know about each pixel; defects change it before it is lit, so that they answer to the light as
-the part does.
+Coordinates (u, v) belong to the part: u points right, v down, and half the side of the image is 1. A `Surface` has the
+properties of each pixel for the lighting. Defects change it before it is lit, so that they are lit like the part.
 """
 
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ Window = tuple[slice, slice]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the part lies in the image of `size` pixels."""
+    """The position of the part in an image of `size` pixels a side."""
 
     size: int
     shift: tuple[float, float] = (0.0, 0.0)
@@ -33,14 +32,14 @@ class Pose:
     scale: float = 1.0
 
     def grid(self) -> tuple[Grid, Grid]:
-        """u and v of every pixel's centre."""
+        """Coordinates (u, v) of the centre of every pixel."""
         axis = ((np.arange(self.size, dtype=np.float32) + 0.5) * (2 / self.size) - 1).astype(np.float32)
         x, y = (axis - self.shift[0])[None, :], (axis - self.shift[1])[:, None]
         cos, sin = np.float32(np.cos(self.angle) / self.scale), np.float32(np.sin(self.angle) / self.scale)
         return cos * x + sin * y, cos * y - sin * x
 
     def window(self, u: float, v: float, radius: float) -> Window:
-        """The pixels around a place of the part, as slices; empty where it lies outside of the image."""
+        """The pixels within `radius` of (u, v), as slices; empty outside of the image."""
         cos, sin = np.cos(self.angle) * self.scale, np.sin(self.angle) * self.scale
         x, y = cos * u - sin * v + self.shift[0], sin * u + cos * v + self.shift[1]
         reach = radius * self.scale
@@ -51,48 +50,48 @@ class Pose:
 
 @dataclass
 class Surface:
-    """What light needs to know about each pixel."""
+    """Properties of each pixel for the lighting."""
 
     pose: Pose
     u: Grid
     v: Grid
     part: Grid
-    """Share of the pixel that the part covers; the rest shows the background."""
+    """Share of the pixel that the part covers."""
     slope_u: Grid
     slope_v: Grid
     colour: Float[np.ndarray, "h w 3"]
     gloss: Grid
     """Strength of highlights."""
     grain: Grid
-    """Of turned faces: how much of the highlight is drawn out along the turning marks."""
+    """Strength of the bow-tie highlight of turned faces."""
     deep: Grid
-    """Share of light that reaches the background there: little at the bottom of a hole."""
+    """Share of light that reaches the background, which is small at the bottom of a hole."""
     overlays: list[tuple[Window, Grid, Float[np.ndarray, " 3"]]]
-    """(window, opacity, colour) of what lies on top of all, such as a fibre."""
+    """(window, opacity, colour) of objects on top of the part, such as fibres."""
 
     @property
     def pixel(self) -> float:
-        """Side of a pixel in the part's frame."""
+        """Side of a pixel in the coordinates of the part."""
         return 2 / self.pose.size / self.pose.scale
 
     def inside(self, distance: Grid) -> Grid:
-        """Signed distances to an outline (negative inside) as the share of each pixel that lies inside."""
+        """The share of each pixel inside an outline, from signed distances (negative inside)."""
         return np.clip(0.5 - distance / np.float32(self.pixel), 0, 1)
 
 
 def smooth_noise(rng: np.random.Generator, cells: int, size: int) -> Grid:
-    """Noise of unit variance at its `cells` x `cells` knots, smooth between them, as [size, size]."""
+    """Smooth noise [size, size], interpolated from `cells` x `cells` random values of unit variance."""
     knots = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
     return np.asarray(knots.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None = None) -> Surface:
-    """A sound part, turned anew: its marks and tints are its own.
+    """A part without defects, with random turning marks and tints.
 
     Args:
-        pose: where it lies.
-        rng: chance that makes this part differ from its siblings.
-        missing_hole: index of a bolt hole that was not drilled.
+        pose: position of the part.
+        rng: random numbers.
+        missing_hole: index of a bolt hole that is left out.
     """
     u, v = pose.grid()
     radius = np.hypot(u, v)
@@ -104,7 +103,7 @@ def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None 
     surface.part = surface.inside(radius - np.float32(OUTER))
 
     slope = _turning_marks(rng, radius, u, v)
-    # conical faces: the outer chamfer falls outwards, so does the step of the hub; the bore's falls inwards
+    # conical faces: the outer chamfer and the step of the hub fall outwards, the chamfer of the bore inwards
     for edge, width, steep in ((OUTER, _CHAMFER, 0.9), (HUB, 0.016, 1.5), (BORE + _CHAMFER, _CHAMFER, -0.9)):
         cone = surface.inside(radius - np.float32(edge)) - surface.inside(radius - np.float32(edge - width))
         slope += cone * np.float32(steep)
@@ -113,13 +112,13 @@ def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None 
     hub = surface.inside(radius - np.float32(HUB))
     mottle = smooth_noise(rng, 9, pose.size) * np.float32(0.018)
     shade = np.float32(rng.normal(1.0, 0.015)) + mottle + hub * np.float32(0.05)
-    # the tool left the corner at the foot of the hub darker
+    # a darker corner at the foot of the hub
     shade -= np.float32(0.22) * np.exp(-(((radius - np.float32(HUB + 0.008)) / np.float32(0.011)) ** 2))
     surface.colour = shade[..., None] * _STEEL
     surface.gloss = 0.9 + smooth_noise(rng, 6, pose.size) * np.float32(0.06)
     surface.grain = np.ones_like(radius)
 
-    # the bore with its keyway, and the holes, show the background far below
+    # the background is visible through the bore with its keyway and through the holes
     keyway = np.maximum(np.abs(u) - np.float32(0.048), np.abs(v + np.float32(BORE)) - np.float32(0.075))
     _cut(surface, (slice(None), slice(None)), np.minimum(radius - np.float32(BORE), keyway), 0.55)
     for i, angle in enumerate(BOLT_ANGLES):
@@ -130,14 +129,14 @@ def machine_part(pose: Pose, rng: np.random.Generator, missing_hole: int | None 
 
 
 def _turning_marks(rng: np.random.Generator, radius: Grid, u: Grid, v: Grid) -> Grid:
-    """Radial slope of the fine grooves that the tool leaves: its feed, its chatter and chance."""
+    """Radial slope of the fine grooves from turning: periodic feed marks and noise."""
     r = np.linspace(0, 1.6, _MARKS, dtype=np.float32)
     fine = rng.standard_normal(_MARKS).astype(np.float32)
     coarse = np.interp(r, np.linspace(0, 1.6, 160), rng.standard_normal(160)).astype(np.float32)
     feed = np.sin(r * np.float32(2 * np.pi / 0.021) + np.float32(rng.uniform(0, 6.3)))
     marks = np.float32(0.022) * feed + np.float32(0.035) * np.convolve(fine, np.ones(9) / 9, "same") * 3
     marks = (marks + np.float32(0.025) * coarse).astype(np.float32)
-    # the chuck never holds quite centred
+    # the marks are slightly off centre
     off_u, off_v = rng.normal(0, 0.004, 2).astype(np.float32)
     place = np.clip((radius + off_u * u + off_v * v) * np.float32(_MARKS / 1.6), 0, _MARKS - 1)
     return marks[place.astype(np.int32)]
@@ -156,7 +155,7 @@ def _drill(surface: Surface, u: float, v: float, hole: float, sink: float) -> No
 
 
 def _cut(surface: Surface, window: Window, distance: Grid, light: float) -> None:
-    """Opens the part where `distance` is negative; `light` reaches the ground, less along the wall."""
+    """Cuts a hole where `distance` is negative; a share `light` of the light reaches its ground, less near the wall."""
     hole = surface.inside(distance)
     surface.part[window] *= 1 - hole
     wall = np.float32(0.45) + np.float32(0.55) * np.clip(-distance / np.float32(0.06), 0, 1)

@@ -1,8 +1,6 @@
-"""A drilled plate of brushed metal, photographed from above at any size, with small defects and exact masks.
+"""Draws large photos of a drilled plate of brushed metal, with small defects and exact masks.
 
-Made for large photographs: everything is drawn once, in the pixels of the photograph, and no plate is kept. Plates lie
-alike, as parts in a fixture do: they are shifted by some pixels and lit a little differently, and the grain of each is
-its own.
+Plates differ by a shift of a few pixels, as parts in a fixture do, by their light and by their grain.
 """
 
 from collections.abc import Callable
@@ -19,11 +17,11 @@ Mask = Bool[np.ndarray, "h w"]
 _METAL = np.array([0.58, 0.59, 0.61], np.float32)
 _PRINT = np.array([0.20, 0.22, 0.28], np.float32)
 _DEPTH = np.float32(0.12)
-"""Brightness of what lies below a hole."""
+"""Brightness of the background in a hole."""
 _PITCH = 0.22
-"""Distance of the holes from each other, as a share of the plate's shorter side."""
+"""Distance between holes as a share of the plate's shorter side."""
 SHIFT = 12.0
-"""Standard deviation of where a plate lies, in pixels of a photograph that is 3000 px high; it shrinks with it."""
+"""Standard deviation of the plate's position in pixels, for a photo with a shorter side of 3000 pixels."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +29,10 @@ class PlateDefect:
     """One small defect.
 
     Attributes:
-        kind: of `PLATE_DEFECTS`.
-        x, y: its centre in pixels of the photograph.
-        size: its extent in pixels.
-        shape: seed of its outline.
+        kind: key of `PLATE_DEFECTS`.
+        x, y: centre in pixels.
+        size: extent in pixels.
+        shape: seed of the outline.
     """
 
     kind: str
@@ -45,13 +43,13 @@ class PlateDefect:
 
 
 def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
-    """(x, y, radius) of the holes of a plate that fills photographs of this size, in pixels."""
+    """(x, y, radius) of the holes of a plate that fills a photo of this size, in pixels."""
     pitch = _PITCH * min(width, height)
-    # an odd number of rows, so that what is printed lies between them; a long plate has one
+    # with an odd number of rows, the print is not on a row of holes; a long plate has one row
     columns = max(1, int(width / pitch) - 1)
     rows = 1 if max(width, height) > 2 * min(width, height) else max(1, (int(height / pitch) - 2) // 2 * 2 + 1)
     x, y = ((np.arange(n) - (n - 1) / 2) * pitch + side / 2 for n, side in ((columns, width), (rows, height)))
-    # every third hole is a large one
+    # every third hole is large
     places = ((i, j) for i in range(rows) for j in range(columns))
     return [(float(x[j]), float(y[i]), pitch * (0.16 if (i + 2 * j) % 3 else 0.26)) for i, j in places]
 
@@ -59,12 +57,13 @@ def plate_holes(width: int, height: int) -> list[tuple[float, float, float]]:
 def draw_plate(
     width: int, height: int, defects: list[PlateDefect], rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Mask]:
-    """A photograph of a plate, and which of its pixels are defective.
+    """A photo of a plate, and the mask of its defects.
 
     Args:
-        width, height: of the photograph in pixels.
-        defects: where and what.
-        rng: chance that makes this plate differ from others.
+        width: width of the photo in pixels.
+        height: height of the photo in pixels.
+        defects: defects of the plate.
+        rng: random numbers.
     """
     shift_x, shift_y = rng.normal(0, SHIFT * min(width, height) / 3000, 2)
     shade = _grain(width, height, rng)
@@ -72,7 +71,7 @@ def draw_plate(
     _print(ink, width, height, shift_x, shift_y)
     for x, y, radius in plate_holes(width, height):
         _drill(hole, edge, x + shift_x, y + shift_y, radius)
-    # a bevel catches the light on the side that faces the lamp
+    # the bevels of holes are brighter on one side
     shade += edge
     tint = np.zeros((height, width, 3), np.float32)
     mask = np.zeros((height, width), bool)
@@ -88,7 +87,7 @@ def draw_plate(
 
 
 def _grain(width: int, height: int, rng: np.random.Generator) -> Grid:
-    """Brushed metal: streaks along x, and clouds."""
+    """Brushed metal: streaks along x, and smooth noise."""
     streaks = ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 61, axis=1)
     streaks += ndimage.uniform_filter1d(streaks, 401, axis=1) * 3
     return 1 + np.float32(0.16) * streaks + _clouds(width, height, 7, rng) * np.float32(0.015)
@@ -107,7 +106,7 @@ def _lamp(width: int, height: int, rng: np.random.Generator) -> Grid:
 
 
 def _print(ink: Grid, width: int, height: int, shift_x: float, shift_y: float) -> None:
-    """Two printed lines and a row of bars, like a label's."""
+    """Two printed lines and a row of bars, as on a label."""
     pitch = _PITCH * min(width, height)
     thick = 0.03 * pitch
     centre, bar = height / 2 + shift_y, 0.05 * pitch
@@ -121,7 +120,7 @@ def _print(ink: Grid, width: int, height: int, shift_x: float, shift_y: float) -
 
 
 def _window(shape: tuple[int, int], x: float, y: float, reach: float) -> tuple[tuple[slice, slice], Grid, Grid]:
-    """The pixels around a place, and their coordinates from it."""
+    """The pixels around (x, y), and their coordinates relative to it."""
     low = [max(0, int(c - reach)) for c in (y, x)]
     high = [max(0, min(side, int(c + reach) + 1)) for c, side in zip((y, x), shape)]
     window = slice(low[0], high[0]), slice(low[1], high[1])
@@ -138,7 +137,7 @@ def _drill(hole: Grid, edge: Grid, x: float, y: float, radius: float) -> None:
 
 
 def _pit(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> None:
-    """A dark hollow of irregular outline with a bright rim."""
+    """A dark, irregular hollow with a bright rim."""
     rng, radius = np.random.default_rng(defect.shape), defect.size / 2
     window, dx, dy = _window(mask.shape, defect.x, defect.y, 1.6 * radius + 4)
     distance = _blob(rng, dx, dy, radius)
@@ -192,7 +191,7 @@ def _fibre(shade: Grid, tint: np.ndarray, mask: Mask, defect: PlateDefect) -> No
 
 
 def _blob(rng: np.random.Generator, dx: Grid, dy: Grid, radius: float) -> Grid:
-    """Signed distance, roughly, to an irregular outline."""
+    """Approximate signed distance to an irregular outline."""
     angle = np.arctan2(dy, dx)
     outline = np.ones_like(angle)
     for k in range(2, 6):

@@ -38,12 +38,12 @@ def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, I
     rng = np.random.default_rng(0)
     differences = np.zeros(DRAWS)
     for name, own in one.items():
-        known = [i for i, label in enumerate(own.labels) if label is not None]
-        labels = np.array([own.labels[i] for i in known])
+        labelled = [i for i, label in enumerate(own.labels) if label is not None]
+        labels = np.array([own.labels[i] for i in labelled])
         if len(set(labels)) < 2:
             continue
-        kinds = [np.flatnonzero(labels == kind) for kind in (0, 1)]
-        drawn = [rng.choice(kind, (DRAWS, len(kind))) for kind in kinds]
-        values = [auroc(*(scores.values[known][places] for places in drawn)) for scores in (best[name], own)]
+        classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+        samples = [rng.choice(rows, (DRAWS, len(rows))) for rows in classes]
+        values = [auroc(*(scores.values[labelled][rows] for rows in samples)) for scores in (best[name], own)]
         differences += values[0] - values[1]
     return bool((differences > 0).mean() < CERTAIN)
