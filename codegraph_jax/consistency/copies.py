@@ -1,4 +1,4 @@
-"""Recurring groups of a list in which some images occur more than once. [ours]
+"""Recurring groups of a list in which some images occur more than once [ours].
 
 Identical images count as one observation, however often they are listed: everything is decided on distinct images, and
 their copies get the same results afterwards.

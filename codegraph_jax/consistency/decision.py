@@ -1,4 +1,4 @@
-"""From scores to verdicts: the label-free threshold, or what a person's answers to some photos make of it. [ours]
+"""From scores to verdicts: the label-free threshold, or what a person's answers to some photos make of it [ours].
 
 Answers and a threshold set by hand are applied to the scores as the report showed them, so that a run with a review
 gives the verdicts that its page promised. Marks come after that: what stands out in a photo that was called good is

@@ -1,4 +1,4 @@
-"""Near-duplicate photographs of one part: no recurring defect, and no independent observations either. [ours]
+"""Near-duplicate photographs of one part: no recurring defect, and no independent observations either [ours].
 
 Their patches agree everywhere, those of a recurring defect in one region only. Left in, they would be the densest
 community of all; and each would hide the other's defects.
@@ -55,8 +55,8 @@ def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: in
         added: the last so many images do not belong to the set.
     """
     own = len(distances) - added
-    of_set = duplicate_pairs(distances.some(slice(own)), references)
-    return np.concatenate([of_set, shown_by(distances.some(slice(own, None)))]) if added else of_set
+    of_set = duplicate_pairs(distances.select(slice(own)), references)
+    return np.concatenate([of_set, shown_by(distances.select(slice(own, None)))]) if added else of_set
 
 
 def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:

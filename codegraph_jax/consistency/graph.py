@@ -58,7 +58,7 @@ def likeness(distances: Distances | Float[np.ndarray, "n m p"], links: Links) ->
     What the images of a group share does not count, or they would be alike by that alone.
     """
     held = as_distances(distances)
-    judged = held.judged()
+    judged = held.valid()
     unlinked = judged.copy()
     unlinked[links.image, links.patch] = False
     # where nothing is left, what there is

@@ -102,7 +102,7 @@ def find_links(
     """
     # the image itself and its duplicates serve no image
     held = as_distances(distances)
-    others = int(held.serves().sum(axis=1).min())
+    others = int(held.usable().sum(axis=1).min())
     windows = window_sizes(others, constants.windows)
     if not windows:
         return _nothing()
@@ -134,7 +134,7 @@ def _burnout_links(
 
     # many stand out and few burn out: a device finds these, so that the others need not come to the host
     least = [_least_ratios(window, constants.level / len(windows)) for window in windows]
-    chosen = outstanding & distances.reaching(windows, least)
+    chosen = outstanding & distances.candidates(windows, least)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]

@@ -1,4 +1,4 @@
-"""What stands out in one photo that a person has judged, to be recognised in other photos. [ours]
+"""What stands out in one photo that a person has judged, to be recognised in other photos [ours].
 
 A good part that was flagged has something harmless that stands out; a defective one shows a defect. Either is known by
 the patches of this one photo. A community has members by whose differences the limit of its signature is found

@@ -1,4 +1,4 @@
-"""Members that the links have missed: images that show the defect of a community that has been proven. [ours]
+"""Members that the links have missed: images that show the defect of a community that has been proven [ours].
 
 A burnout of few images in a wide window is hard to see, so that a small group is often found in part. Once a community
 stands, the question is easier: is there a patch of the image that is far from the images outside, and nearer to the

@@ -1,4 +1,4 @@
-"""Whether a set shows more than one product, which makes every image of the rarer one anomalous. [ours]
+"""Whether a set shows more than one product, which makes every image of the rarer one anomalous [ours].
 
 Two groups of images show two products (or two views, which is as bad) where no image of one is nearly as close to any
 of the other as every image is to its own group. The measure is coarse: patch tokens averaged over a 4 x 4 grid, each

@@ -1,4 +1,4 @@
-"""What recurs in images of a product, known by what it looks like, and what it is taken for. [ours]"""
+"""What recurs in images of a product, known by what it looks like, and what it is taken for [ours]."""
 
 import base64
 from collections.abc import Mapping

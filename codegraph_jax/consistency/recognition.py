@@ -1,4 +1,4 @@
-"""What a person has judged before, seen again: verdicts on communities, and patterns too rare to make one. [ours]"""
+"""What a person has judged before, seen again: verdicts on communities, and patterns too rare to make one [ours]."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace

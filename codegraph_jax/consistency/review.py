@@ -1,4 +1,4 @@
-"""A person's verdicts in a file: on groups of photos that share a pattern, and on single photos. [ours]
+"""A person's verdicts in a file: on groups of photos that share a pattern, and on single photos [ours].
 
 Statistics cannot tell every recurring defect from every harmless variant of good parts, nor where in the ranking the
 defective parts begin. A person looks at the groups and at some photos of a report and says what each is. Verdicts on

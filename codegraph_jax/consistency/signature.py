@@ -1,4 +1,4 @@
-"""What a pattern looks like, in a few vectors: by these it is recognised in images that nobody compares. [ours]
+"""What a pattern looks like, in a few vectors: by these it is recognised in images that nobody compares [ours].
 
 A community is known by its members. A verdict on it must hold for the next lot too, where other images show the same
 pattern. Its signature is made of prototypes, the centres of the patches that show it (`scipy.cluster.vq`), and of how

@@ -63,7 +63,7 @@ def measure_spacing_law(
         None where the set is too small for a window.
     """
     held = as_distances(distances)
-    others = int(held.serves().sum(axis=1).min())
+    others = int(held.usable().sum(axis=1).min())
     window = int(WINDOW * others)
     if window < CONSTANTS.smallest_window:
         return None

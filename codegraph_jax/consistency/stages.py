@@ -38,7 +38,7 @@ from codegraph_jax.consistency.recognition import numbered, with_signatures, wit
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
 from codegraph_jax.consistency.verdicts import decide, weigh
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
-from codegraph_jax.scoring.distances import Distances, mean_of
+from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.removal import ReferenceMask
 
@@ -65,19 +65,19 @@ def find_consistent(
         constants: see `MethodConstants`.
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
-    distances = mean_of(comparison)
+    distances = distances_of(comparison)
     if comparison.barred is not None:
         distances = distances.without(comparison.barred)
     duplicates = same_part(distances, references, comparison.added)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:own]
     found, tests = find_communities(
-        distances.some(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
+        distances.select(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
     )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
     # members show what their community shares, added images what its test says, others what is recognised
-    added = recognise(distances.some(slice(own, None)), tests, k) if comparison.added else []
+    added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
     members = found.shows.reshape(own, -1)
     shows = dict(elsewhere)
     for number in range(1, len(found.communities) + 1):

@@ -1,4 +1,4 @@
-"""Communities that share a view and not a defect: parts that lie the same way, or come from one mould. [ours]
+"""Communities that share a view and not a defect: parts that lie the same way, or come from one mould [ours].
 
 Their patches burn out together too, wherever the view shows. But they agree everywhere, while the images of a recurring
 defect have nothing in common once the defect is covered.
