@@ -194,7 +194,7 @@ def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_pa
     pattern = review.patterns[0]
     path = str(tmp_path / "review.json")
     Review({**review.features, "image_size": 112}, review.patterns).save(path)
-    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size 112"):
+    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size is 112"):
         run(dataclasses.replace(config, review=path), tmp_path / "run")
     strange = dataclasses.replace(pattern.product, mean=-pattern.product.mean)
     Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
