@@ -93,11 +93,7 @@ class NormalScores:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "NormalScores":
-        """Reads the values of `as_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: the values are malformed.
-        """
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         location, scale, share, unknown = (float(values[name]) for name in ("location", "scale", "share", "unknown"))
         log_survival = tuple(float(value) for value in values["log_survival"])
         table = np.array(log_survival)

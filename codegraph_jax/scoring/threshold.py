@@ -125,11 +125,7 @@ class Calibration:
     def from_json(
         cls, values: Mapping[str, Any], p_values: Float[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
     ) -> "Calibration":
-        """Reads the values of `as_json`.
-
-        Raises:
-            KeyError, TypeError, ValueError: the values are malformed.
-        """
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         threshold, patch_threshold = (
             np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
         )
