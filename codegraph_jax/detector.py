@@ -49,7 +49,7 @@ from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import is_affordable
 
 
-class TooFewImages(UserError):
+class TooFewImagesError(UserError):
     """Fewer than two images of a set can be read."""
 
 
@@ -117,7 +117,7 @@ class CoDeGraph:
         Raises:
             ConfigError: these settings do not allow a bank of so many references.
             ReviewError: `review` was made with other features.
-            TooFewImages: fewer than two images can be read.
+            TooFewImagesError: fewer than two images can be read.
             NothingToCompare: the photos of files are blank or all the same.
             UserError: `images` is a single image or empty.
             UnreadableImage: an array has another type or shape; or a file cannot be decoded and
@@ -161,7 +161,7 @@ class CoDeGraph:
             features = read_features(self.extractor, config.data, *given, earlier, progress)
         own = int((features.kept < len(plan.images)).sum())
         if own < 2:
-            raise TooFewImages(
+            raise TooFewImagesError(
                 f"{own} of {len(plan.images)} images can be read; at least two are needed, since each is scored "
                 "against the others"
             )

@@ -154,7 +154,7 @@ class DetectionResult:
         verdicts = verdicts or {}
         found, images = self.consistency, len(self.scores)
         patterns = list(found.others)
-        numbers = {match.number for match in found.sightings} | set(verdicts)
+        numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
             if not 1 <= number <= found.highest:
                 raise KeyError(f"no group {number}: there are {found.highest}")

@@ -97,9 +97,9 @@ class Consistency:
         duplicates: groups of photos of the same part.
         views: groups of images of the same view (pose or mould) without a common defect.
         graph: the image graph; nodes are image indices, edges have `weight` and `links`.
-        shows: number of the pattern that each patch shows: of a community, from 1, or of a match; 0: none [n, h, w].
+        pattern_ids: number, of a community or match, of the pattern on each patch; 0: none [n, h, w].
         spacing_law: fit of the spacing law, on which the links rest; None if it was not measured.
-        sightings: known patterns of this product.
+        matches: known patterns of this product.
         others: known patterns of other products.
         product: common features of the images; None without communities.
     """
@@ -108,9 +108,9 @@ class Consistency:
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
     graph: nx.Graph = field(default_factory=nx.Graph)
-    shows: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
+    pattern_ids: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     spacing_law: SpacingLaw | None = None
-    sightings: tuple[PatternMatch, ...] = ()
+    matches: tuple[PatternMatch, ...] = ()
     others: tuple[Pattern, ...] = ()
     product: Product | None = None
 
@@ -122,13 +122,13 @@ class Consistency:
         """Numbers of the patterns with this verdict: communities, then other matches."""
         found = [number for number, community in enumerate(self.communities, 1) if community.verdict == verdict]
         return found + [
-            s.number for s in self.sightings if s.number > len(self.communities) and s.pattern.verdict == verdict
+            s.number for s in self.matches if s.number > len(self.communities) and s.pattern.verdict == verdict
         ]
 
     def images(self, number: int) -> list[int]:
         """Images that show a pattern: members of its community and others on which it is recognised."""
         members = self.communities[number - 1].members if number <= len(self.communities) else ()
-        return sorted({*members, *(i for s in self.sightings if s.number == number for i in s.images)})
+        return sorted({*members, *(i for s in self.matches if s.number == number for i in s.images)})
 
     def pattern(self, number: int, images: int) -> Pattern | None:
         """The pattern with this number, for recognition in other sets; None if too few patches show it.
@@ -138,7 +138,7 @@ class Consistency:
             images: number of images in the set.
         """
         shown = len(self.images(number))
-        for match in self.sightings:
+        for match in self.matches:
             if match.number == number:
                 return replace(match.pattern, shown=shown, images=images)
         community = self.communities[number - 1]
@@ -154,9 +154,9 @@ class Consistency:
     @property
     def highest(self) -> int:
         """The highest number of a community or match; 0 if there is none."""
-        return max([len(self.communities), *(match.number for match in self.sightings)])
+        return max([len(self.communities), *(match.number for match in self.matches)])
 
     @property
     def flagged(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
-        return np.isin(self.shows, self.numbers("defect"))
+        return np.isin(self.pattern_ids, self.numbers("defect"))

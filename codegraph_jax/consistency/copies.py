@@ -35,7 +35,7 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
         )
         for community in found.communities
     )
-    sightings = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.sightings)
+    matches = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.matches)
     graph = nx.Graph()
     graph.add_nodes_from(range(len(place)))
     for first, second, data in found.graph.edges(data=True):
@@ -44,11 +44,11 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
     return replace(
         found,
         communities=communities,
-        sightings=sightings,
+        matches=matches,
         duplicates=_groups(found.duplicates, listed),
         views=tuple(tuple(sorted(with_own_copies(view))) for view in found.views),
         graph=graph,
-        shows=found.shows[place] if len(found.shows) else found.shows,
+        pattern_ids=found.pattern_ids[place] if len(found.pattern_ids) else found.pattern_ids,
     )
 
 

@@ -20,13 +20,13 @@ class Filter:
     Attributes:
         pairs: references excluded for an image [n, m].
         removed: patches removed from all references; they are still scored [n, p].
-        barred: references excluded for some patches.
+        masks: references excluded for some patches.
         clipped: patches that count as normal: their scores are lowered to the median of their image [n, p].
     """
 
     pairs: Bool[np.ndarray, "n m"]
     removed: Bool[np.ndarray, "n p"]
-    barred: Sequence[ReferenceMask]
+    masks: Sequence[ReferenceMask]
     clipped: Bool[np.ndarray, "n p"]
 
     @classmethod
@@ -91,9 +91,9 @@ def rescored(
         taken_out: filter.
     """
     pairs = taken_out.pairs if comparison.barred is None else taken_out.pairs | comparison.barred
-    if not (pairs.any() or taken_out.removed.any() or taken_out.barred):
+    if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
         return [layer.copy() for layer in scores]
-    excluded = pairs, taken_out.barred, taken_out.removed
+    excluded = pairs, taken_out.masks, taken_out.removed
     return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
 
 

@@ -20,7 +20,7 @@ def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
     if not found.communities:
         return found
     members = [community.members for community in found.communities]
-    shown = found.shows.reshape(comparison.own, -1) > 0
+    shown = found.pattern_ids.reshape(comparison.own, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
     communities = (replace(c, signature=signature) for c, signature in zip(found.communities, signatures))
     product = Product.of(comparison.features.image_features[: comparison.own])
@@ -73,20 +73,20 @@ def with_verdicts(
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
-    return replace(found, communities=tuple(communities), sightings=tuple(matches)), elsewhere
+    return replace(found, communities=tuple(communities), matches=tuple(matches)), elsewhere
 
 
 def numbered(
-    shows: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
+    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
     """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number.
 
     Args:
-        shows: patches that show each pattern, by number.
+        pattern_patches: patches that show each pattern, by number.
         defects: numbers of the defects.
         shape: (n, p).
     """
     numbers = np.zeros(shape, np.int16)
-    for number in sorted(shows, key=lambda number: (number in defects, -number)):
-        numbers[shows[number]] = number
+    for number in sorted(pattern_patches, key=lambda number: (number in defects, -number)):
+        numbers[pattern_patches[number]] = number
     return numbers

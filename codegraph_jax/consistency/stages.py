@@ -78,15 +78,17 @@ def find_consistent(
 
     # patches come from the community on members, from its test on added images, and from signatures on others
     added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
-    members = found.shows.reshape(own, -1)
-    shows = dict(elsewhere)
+    members = found.pattern_ids.reshape(own, -1)
+    pattern_patches = dict(elsewhere)
     for number in range(1, len(found.communities) + 1):
         further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
         patches = np.concatenate([members == number, further])
-        shows[number] = patches | shows[number] if number in shows else patches
+        pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
     nothing = np.zeros(distances.shape[::2], bool)
-    found = replace(found, shows=numbered(shows, found.numbers("defect"), nothing.shape).reshape(-1, *grid))
-    return found, _filter(found, shows, references, duplicates, nothing)
+    found = replace(
+        found, pattern_ids=numbered(pattern_patches, found.numbers("defect"), nothing.shape).reshape(-1, *grid)
+    )
+    return found, _filter(found, pattern_patches, references, duplicates, nothing)
 
 
 def find_communities(
@@ -125,19 +127,19 @@ def find_communities(
 
     weights = mutual_weights(counts, is_reference)
     communities = []
-    shows = np.zeros(shown.shape, np.int16)
+    pattern_ids = np.zeros(shown.shape, np.int16)
     for members, (_, p_value), measured in zip(whole, found, evidence):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes = community_boxes(shown, typical, grid)
         verdict = decide(measured, config)
         communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, measured))
-        shows[list(members)] = np.where(shown[list(members)], len(communities), 0)
+        pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),
         groups(duplicates, references),
         views,
         image_graph(weights, links),
-        shows.reshape(images, *grid),
+        pattern_ids.reshape(images, *grid),
         measure_spacing_law(distances, distances.scores(k), shown),
     )
     return consistency, tests
@@ -145,21 +147,21 @@ def find_communities(
 
 def _filter(
     found: Consistency,
-    shows: Mapping[int, Bool[np.ndarray, "n p"]],
+    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]],
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
     nothing: Bool[np.ndarray, "n p"],
 ) -> Filter:
     """The filter of the verdicts: defects are removed and scored from outside their community, variants are clipped."""
-    barred = []
+    masks = []
     for number in found.numbers("defect"):
         inside = np.isin(references, found.images(number))
         # a defect on nearly all images leaves too few references, so it is not filtered
         if np.count_nonzero(~inside) >= FEWEST_OUTSIDE:
-            barred.append(ReferenceMask(np.flatnonzero(inside), shows[number]))
-    removed = np.any([nothing, *(patches for _, patches in barred)], axis=0)
-    clipped = np.any([nothing, *(shows[number] for number in found.numbers("variant"))], axis=0)
-    return Filter(duplicates, removed, barred, clipped)
+            masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
+    removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
+    clipped = np.any([nothing, *(pattern_patches[number] for number in found.numbers("variant"))], axis=0)
+    return Filter(duplicates, removed, masks, clipped)
 
 
 def _without_views(

@@ -70,7 +70,7 @@ def find_regions(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
     calibration: Calibration,
-    shows: Int[np.ndarray, "h w"],
+    pattern_ids: Int[np.ndarray, "h w"],
     size: tuple[int, int],
     inspected: Bool[np.ndarray, "height width"] | None,
 ) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
@@ -80,13 +80,13 @@ def find_regions(
         patch_scores: scores of the patches on the photo.
         background: median score of the inspected patches.
         calibration: thresholds.
-        shows: number of the recurring pattern that each patch shows; may be empty.
+        pattern_ids: number of the recurring pattern that each patch shows; may be empty.
         size: width and height of the photo in pixels.
         inspected: mask of the inspected pixels; None: all.
     """
     levels = background, calibration.threshold, calibration.typical
     mask = flagged_regions(patch_scores, *levels, size, inspected)
-    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, shows)
+    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
 
 def make_pictures(
@@ -128,12 +128,12 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
-        shows = result.consistency.shows
+        pattern_ids = result.consistency.pattern_ids
         mask, regions = find_regions(
             patch_scores,
             float(np.median(result.placement.of([i]).judged_scores(result.patch_scores[[i]]))),
             result.calibration,
-            content.cut(shows[i]) if len(shows) else shows,
+            content.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
             (own_width, own_height),
             inspected,
         )

@@ -72,7 +72,7 @@ def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
 
 def _of_category(outcome: Outcome) -> list[Recurrence]:
     found = outcome.result.consistency
-    matches = {match.number: match for match in found.sightings}
+    matches = {match.number: match for match in found.matches}
     listed = []
     for number in range(1, found.highest + 1):
         community = found.communities[number - 1] if number <= len(found.communities) else None
@@ -97,7 +97,7 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.match)}"
             lines.append(f"{prefix}{shown(recurrence.label)}{verdict}: {count}")
-        for match in outcome.result.consistency.sightings:
+        for match in outcome.result.consistency.matches:
             if not match.images:
                 name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
                 lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_last_lot(match)}")
@@ -129,7 +129,7 @@ def review_draft(
     passed: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
-        absent = [match.pattern for match in consistency.sightings if not match.images]
+        absent = [match.pattern for match in consistency.matches if not match.images]
         for pattern in (*absent, *consistency.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:

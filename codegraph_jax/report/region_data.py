@@ -58,7 +58,7 @@ def describe_regions(
     regions: Bool[np.ndarray, "a b"],
     scores: Float[np.ndarray, "a b"],
     calibration: Calibration,
-    shows: Int[np.ndarray, "h w"],
+    pattern_ids: Int[np.ndarray, "h w"],
 ) -> list[Region]:
     """The connected regions of an image, the highest peak first.
 
@@ -66,7 +66,7 @@ def describe_regions(
         regions: mask of the flagged pixels.
         scores: the anomaly map of the same size.
         calibration: distribution of normal scores, for the p-values.
-        shows: number of the recurring pattern that each patch shows, 0 for none; may be empty.
+        pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
     labels, count = ndimage.label(regions, structure=np.ones((3, 3)))
     found = []
@@ -89,7 +89,7 @@ def describe_regions(
                 peak=peak,
                 mean=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                community=_shared(inside, rows.start, columns.start, regions.shape, shows),
+                community=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
                 run_lengths=counts,
             )
         )
@@ -218,12 +218,14 @@ def _without_straight_points(ring: Float[np.ndarray, "k 2"]) -> Float[np.ndarray
 
 
 def _shared(
-    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], shows: Int[np.ndarray, "h w"]
+    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], pattern_ids: Int[np.ndarray, "h w"]
 ) -> int | None:
     """Number of the pattern that most pixels of a region show; None if they show none."""
-    if not shows.size:
+    if not pattern_ids.size:
         return None
     rows, columns = np.nonzero(inside)
-    patches = shows[(rows + top) * shows.shape[0] // shape[0], (columns + left) * shows.shape[1] // shape[1]]
+    patches = pattern_ids[
+        (rows + top) * pattern_ids.shape[0] // shape[0], (columns + left) * pattern_ids.shape[1] // shape[1]
+    ]
     numbers, counts = np.unique(patches[patches > 0], return_counts=True)
     return int(numbers[counts.argmax()]) if len(numbers) else None
