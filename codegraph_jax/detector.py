@@ -1,8 +1,7 @@
-"""The method, top to bottom: images in, anomaly scores and maps out.
+"""Zero-shot anomaly detection on a set of unlabelled images of one product.
 
-Zero-shot anomaly detection on a set of unlabelled images of one product. Mutual scoring reproduces MuSc
-(arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456), and docs/method.md says which of their
-rules are the paper's and which are this project's.
+Mutual scoring reproduces MuSc (arXiv:2401.16753); the consistency stages follow CoDeGraph (arXiv:2510.10456), and
+docs/method.md separates the paper's rules from this project's.
 """
 
 import copy
@@ -50,12 +49,12 @@ from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import is_affordable
 
 
-class TooFewImages(UserError):
-    """A set needs two images at least: each is judged by the others."""
+class TooFewImagesError(UserError):
+    """Fewer than two images of a set can be read."""
 
 
 class CoDeGraph:
-    """Finds the anomalous images of a set, and where; a `ReferenceBank` of the set scores single new images.
+    """Finds anomalous images and regions in a set; a `ReferenceBank` of the set scores single new images.
 
     Args:
         config: settings of the run, or the name of a backbone.
@@ -72,12 +71,12 @@ class CoDeGraph:
         ((6,), (6, 56, 56))
 
     Attributes:
-        choice: in words which kernel and precision `auto` has become by a timing; empty where nothing was timed.
+        choice: kernel and precision that autotuning chose, in words; empty if nothing was timed.
     """
 
     def __init__(self, config: Config | str | None = None, *, backbone: str | Backbone | None = None, **fields: Any):
         settings = settings_of(config, backbone, fields)
-        # before the hub is asked for weights
+        # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
             check_bank(settings, settings.bank.references)
@@ -106,24 +105,24 @@ class CoDeGraph:
         """Scores every image against the others.
 
         Args:
-            images: of one product, at least two: files, uint8 arrays ([h, w], [h, w, 3]) or Pillow images; one array
-                [n, h, w, 3] or [n, h, w]; or a directory, whose photos are taken in natural order.
-            progress: show bars on standard error.
-            added: further images, which are judged by `images` and change nothing; they come last in the result.
-            bank_references: how many of the references to keep as `result.bank`, which scores new images; 0: none.
-            review: verdicts of a person on what recurs, see `DetectionResult.review`.
-            roi: what of the photographs is inspected: an array [h, w], stretched over each, 0 where they are not; or
-                a place that `config.data.roi` may name. None: everything.
+            images: at least two images of one product: files, uint8 arrays ([h, w], [h, w, 3]) or Pillow images; one
+                array [n, h, w, 3] or [n, h, w]; or a directory, whose photos are read in natural order.
+            progress: whether to show progress bars on standard error.
+            added: further images, which are scored against `images` without being references; last in the result.
+            bank_references: number of references in `result.bank`, which scores new images; 0: no bank.
+            review: a person's verdicts on patterns and photos, see `DetectionResult.review`.
+            roi: the inspected region: an array [h, w] that is stretched over each photo, 0 outside; or a path as in
+                `config.data.roi`. None: everything.
 
         Raises:
-            ConfigError: no bank of so many references can be made with these settings.
-            ReviewError: `review` is of other features.
-            TooFewImages: fewer than two can be read.
+            ConfigError: these settings do not allow a bank of so many references.
+            ReviewError: `review` was made with other features.
+            TooFewImagesError: fewer than two images can be read.
             NothingToCompareError: the photos of files are blank or all the same.
-            UserError: `images` is a single image or no images at all.
+            UserError: `images` is a single image or empty.
             UnreadableImageError: an array has another type or shape; or a file cannot be decoded and
-                `config.data.unreadable` is `error`, as it is where no `config` was given. With `skip`, `result.kept`
-                says which images the scores are of.
+                `config.data.unreadable` is `error`, the default without `config`. With `skip`, `result.kept` lists the
+                images that were scored.
         """
         self._check(bank_references, review)
         comparison = self.compare(images, progress, added, roi)
@@ -142,16 +141,16 @@ class CoDeGraph:
         """
         images, added = checked_images(images), checked_images(added, "added")
         inspected = [] if roi is None else Roi.of(roi).each([str(source) for source in (*images, *added)])
-        how = self.config, self.backbone, self.mesh
-        return self.compare_set(plan_set(*how, images, self.frame_of(images), added, inspected), progress)
+        plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
+        return self.compare_set(plan, progress)
 
     def compare_set(self, plan: SetPlan, progress: bool = False, earlier: ResumeStore | None = None) -> Comparison:
-        """`compare` of a set that is planned.
+        """`compare` for a plan.
 
         Args:
-            plan: of `plan_set`, with the settings, the backbone and the devices of this detector.
+            plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
-            earlier: what need not be computed again, and keeps what is computed.
+            earlier: store of features and distances from an earlier start of the run.
         """
         config, clock = self.config, Clock()
         with together():
@@ -162,8 +161,9 @@ class CoDeGraph:
             features = read_features(self.extractor, config.data, *given, earlier, progress)
         own = int((features.kept < len(plan.images)).sum())
         if own < 2:
-            raise TooFewImages(
-                f"{own} of {len(plan.images)} images can be read; each is judged by the others, so two are needed"
+            raise TooFewImagesError(
+                f"{own} of {len(plan.images)} images can be read; at least two are needed, since each is scored "
+                "against the others"
             )
         with clock("distances"):
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
@@ -181,15 +181,15 @@ class CoDeGraph:
         category: str = "",
         constants: MethodConstants = CONSTANTS,
     ) -> DetectionResult:
-        """The quick half of `detect`: scores, what recurs, and the scores without it.
+        """The fast half of `detect`: scores, recurring patterns, and filtered scores.
 
         Args:
-            comparison: of `compare`; nothing of it is changed, so that it can be judged again with other settings.
-            consistency: takes the place of `config.consistency`.
+            comparison: result of `compare`; it is not changed and can be used again with other settings.
+            consistency: replaces `config.consistency`.
             bank_references: see `detect`.
             review: see `detect`.
-            category: whose threshold of the review counts, where it has several.
-            constants: of the search for what recurs.
+            category: category whose threshold is used from a review with several.
+            constants: constants of the search for recurring patterns.
         """
         consistency = consistency or self.config.consistency
         self._check(bank_references, review)
@@ -216,7 +216,7 @@ class CoDeGraph:
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
     def _check(self, bank_references: int, review: Review | None) -> None:
-        """Refuses what cannot be judged, before the slow half."""
+        """Checks the arguments of `judge` before the slow half."""
         if bank_references:
             check_bank(self.config, bank_references)
         if review is not None:
@@ -224,24 +224,24 @@ class CoDeGraph:
 
     @property
     def features(self) -> dict[str, Any]:
-        """What the features depend on; a review holds for equal ones."""
+        """Weights and settings behind the features; a review is valid for equal ones."""
         return features_identity(self.backbone, self.config.backbone)
 
     def products(self, images: Sequence[Source], progress: bool = False) -> Int[np.ndarray, " n"]:
-        """Which product each image shows, from a first look at small copies: 0 for the most frequent one.
+        """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
 
-        A set of several products is better judged in parts, since every image of the rarer one is anomalous among the
-        others. Images that cannot be read get 0. Arguments as for `detect`.
+        Sets of several products should be split, since every image of a rare product is anomalous among the others.
+        Arguments as for `detect`.
         """
         return products_of(self.extractor, self.config.data, checked_images(images), progress)
 
     def frame_of(self, images: Sequence[Source], say: Callable[[str], None] = lambda text: None) -> Frame:
-        """How images of a set become grids of patches; `say` is told what `config.backbone.fit=auto` has chosen."""
+        """The frame of a set; calls `say` with the choice of `config.backbone.fit=auto` in words."""
         affordable = partial(is_affordable, self.config, self.backbone, len(images))
         return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, say)
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
-        """The same detector with its parameters on one device, all of its work there, and `memory` bytes for arrays."""
+        """A copy of the detector that computes on one device, with `memory` bytes for arrays."""
         other = copy.copy(self)
         backbone = replace(self.backbone, params=jax.device_put(self.backbone.params, device))
         config = replace(self.config, storage=replace(self.config.storage, memory_gib=memory / GIB))

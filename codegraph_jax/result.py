@@ -1,4 +1,4 @@
-"""What a detection gives."""
+"""The result of a detection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,29 +31,28 @@ class DetectionResult:
     """Scores of n images; larger means more anomalous.
 
     Attributes:
-        kept: which of the given images these are (those that could be read) [n].
+        kept: indices of the images among the given ones, without unreadable images [n].
         skipped: (index, reason) of the images that could not be read.
-        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 where a patch is not
-            judged; [n, h, w].
+        patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 for patches that are
+            not inspected [n, h, w].
         scores_raw: greatest value of each image's anomaly map [n].
-        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` where it is off [n].
-        calibration: p-values and thresholds, fitted to the set's own scores; which images are flagged.
-        placement: where each photograph lies in its grid of patches, and what of it is judged.
-        weights: which backbone weights were used.
-        features: what the features depend on (`backbones.features_identity`).
+        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` without re-scoring [n].
+        calibration: p-values, thresholds and flags, from the set's own scores.
+        placement: position and inspected patches of each photo in its grid.
+        weights: identity of the backbone weights.
+        features: weights and settings behind the features (`backbones.features_identity`).
         seconds: wall time of each stage.
-        consistency: what recurs, near-duplicates and the image graph.
-        added: the last so many of the n images were judged by the others, and not the others by them; `scores` of
-            those may exceed 1.
-        from_cache: images whose features came from the cache.
-        value_range: how samples that do not have 8 bits were shown; None: there were none.
-        products: which product each image shows, 0 for the most frequent one (`consistency.mixed_products`) [n]; None:
-            not looked at.
-        bank: the references and thresholds for the days to come, where `detect` was asked for them.
-        keys: digest of the content of each image, in hexadecimal [n].
-        variant: name of the score that `patch_scores` and `scores_raw` are of (`scoring.variants`).
-        variant_scores: image scores by the name of the variant, as they were before marks were lowered [n].
-        answers: of a person to photos, as they were applied.
+        consistency: recurring patterns, near-duplicates and the image graph.
+        added: number of images at the end that are not references for the others; their `scores` may exceed 1.
+        from_cache: number of images whose features came from the cache.
+        value_range: conversion of samples without 8 bits; None if there were none.
+        products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
+            not determined.
+        bank: the reference bank, if `detect` was asked for one.
+        keys: digest of each image, in hexadecimal [n].
+        variant: variant of the score in `patch_scores` and `scores_raw` (`scoring.variants`).
+        variant_scores: image scores by variant, before harmless marks were lowered [n].
+        answers: a person's answers to photos, as applied.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -78,7 +77,7 @@ class DetectionResult:
     answers: Answers = field(default_factory=Answers)
 
     def calibrator(self) -> ActiveCalibrator:
-        """Chooses threshold and score by a few answers; it begins with those that this result has been given.
+        """A calibrator that chooses threshold and score from answers, starting with the answers of this result.
 
         calibrator = result.calibrator()
         while (photo := calibrator.suggest()) is not None:
@@ -106,7 +105,7 @@ class DetectionResult:
 
     @property
     def enough(self) -> bool:
-        """Whether the threshold rests on enough photos to let others pass; those of a bank count."""
+        """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
         return max(self.calibration.images, len(self.scores_raw)) >= FEWEST
 
     def __repr__(self) -> str:
@@ -118,17 +117,17 @@ class DetectionResult:
     def maps(
         self, images: slice | Sequence[int] = slice(None), size: int | tuple[int, int] | None = None
     ) -> Float[np.ndarray, "k a b"]:
-        """Anomaly maps of the chosen images (default: all), each of the whole photograph and nothing besides.
+        """Anomaly maps of some images, each covering exactly the photo.
 
         Args:
-            images: which.
-            size: pixels a side, or (height, width); default: that of the grid as the backbone sees it.
+            images: a slice or indices; default: all.
+            size: side in pixels, or (height, width); default: `map_size`.
         """
         return content_maps(self.patch_scores[images], size or self.map_size, self.placement.contents(images))
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """Height and width of the grid in pixels, as the backbone sees it."""
+        """Height and width of the grid in pixels of the backbone's input."""
         return self.placement.frame.size
 
     def review(
@@ -136,54 +135,52 @@ class DetectionResult:
         verdicts: Mapping[int, Verdict | tuple[Verdict, str]] | None = None,
         photos: Mapping[int, bool | None] | None = None,
     ) -> Review:
-        """A person's verdicts on what recurs and on photos, to judge this set again with or the next lot.
+        """A review with a person's verdicts on patterns and photos, for this set or the next batch.
 
             review = result.review({1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
             result = detector.judge(comparison, review=review)
 
-        Verdicts that were known before are kept where they are not replaced.
+        Earlier verdicts stay unless they are replaced.
 
         Args:
-            verdicts: by the numbers of communities (from 1) and sightings: `defect`, `variant` or `undecided`, perhaps
-                with a name.
-            photos: by their place among the n: defective, good (False), or unsure (None).
+            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a community (from 1)
+                or match.
+            photos: answers by index: defective (True), good (False) or unsure (None).
 
         Raises:
             KeyError: there is no such number.
-            ValueError: what the number stands for shows too little to be known again, or there is no such verdict.
+            ValueError: too few patches show the pattern to recognise it again, or there is no such verdict.
         """
         verdicts = verdicts or {}
         found, images = self.consistency, len(self.scores)
         patterns = list(found.others)
-        numbers = {sighting.number for sighting in found.sightings} | set(verdicts)
+        numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
             if not 1 <= number <= found.highest:
                 raise KeyError(f"no group {number}: there are {found.highest}")
             pattern = found.pattern(number, images)
             if pattern is None:
-                raise ValueError(f"group {number} shows too little to be known again")
+                raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
             given = verdicts.get(number, pattern.verdict)
             verdict, name = given if isinstance(given, tuple) else (given, pattern.name)
             patterns.append(replace(pattern, verdict=verdict, name=name))
-        judged = dict(self.answers.photos)
+        answers = dict(self.answers.photos)
         for place, defective in (photos or {}).items():
-            word: Answer = "unsure" if defective is None else "defective" if defective else "good"
-            judged[self.keys[place]] = PhotoReview(self.keys[place], verdict=word)
-        return Review(self.features, tuple(patterns), judged)
+            answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
+            answers[self.keys[place]] = PhotoReview(self.keys[place], verdict=answer)
+        return Review(self.features, tuple(patterns), answers)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
-        """The result with images that were left out because they show the same as others.
-
-        A copy gets what its original has, and is a member wherever that is.
+        """The result with identical copies of images, which get the scores, flags and groups of their originals.
 
         Args:
-            copies: (source index, place of the original among the n images).
-            listed: source indices from it on are of added images.
+            copies: (source index, index of the original among the n images).
+            listed: number of sources in the set; further sources are added images.
         """
         if not copies:
             return self
         places = {int(source): place for place, source in enumerate(self.kept)} | dict(copies)
-        # where a set shows an image twice and it is added too, the set comes first
+        # images of the set come before added images
         kept = np.array(sorted(places))
         place = np.array([places[source] for source in kept.tolist()])
         calibration = self.calibration
@@ -211,12 +208,12 @@ class DetectionResult:
         scores: Float[np.ndarray, " n"],
         **about: Any,
     ) -> "DetectionResult":
-        """What was found in a comparison, with the images that were left out because they show the same as others.
+        """The result of a comparison, including identical copies of images.
 
         Args:
-            comparison: of all images.
+            comparison: comparison of all images.
             consistency: see the attributes.
-            decided: verdicts on the photos.
+            decided: score, threshold and flags.
             scores: see the attributes.
             **about: further attributes.
         """
@@ -243,7 +240,7 @@ class DetectionResult:
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:
-        """Place of each image, 1 for the most anomalous [n]; ties keep the order of the images."""
+        """Rank of each image, 1 for the most anomalous; ties keep the order of the images."""
         ranks = np.empty(len(self.scores), int)
         ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
         return ranks

@@ -22,7 +22,7 @@ from codegraph_jax.config import (
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImageError
-from codegraph_jax.detector import CoDeGraph, TooFewImages
+from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone
 from tests.support.photographs import drawn_parts
@@ -77,7 +77,7 @@ def test_small_sets_give_finite_scores(n):
 
 
 def test_one_image_is_too_few():
-    with pytest.raises(TooFewImages, match="1 of 1 images can be read"):
+    with pytest.raises(TooFewImagesError, match="1 of 1 images can be read"):
         CoDeGraph(tiny()).detect(drawn_parts(4)[:1])
 
 

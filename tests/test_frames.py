@@ -119,7 +119,7 @@ def test_the_border_counts_for_nothing():
         assert (result.patch_scores[i][outside] == 0).all()
         assert result.patch_scores[i][~outside].min() > 0
         assert result.scores_raw[i] <= content.cut(result.patch_scores[i]).max() + 1e-6
-        assert not result.consistency.shows[i][outside].any() if len(result.consistency.shows) else True
+        assert not result.consistency.pattern_ids[i][outside].any() if len(result.consistency.pattern_ids) else True
     maps = result.maps(size=(33, 44))
     assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"
 

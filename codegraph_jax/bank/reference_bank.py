@@ -66,9 +66,9 @@ class Inspection:
         flagged: images that reach the threshold, show a marked defect, or were called defective, except those that
             were called good [n].
         placement: position of each photo in its grid of patches, and the patches that are inspected.
-        shows: number of the pattern on each patch, from 1 as in `sightings`; 0: none [n, h, w].
+        pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected region of each image; empty: everything.
-        sightings: the patterns of the bank, each with the images on which it was found.
+        matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
         foreign: whether the images look like another product than the bank's.
     """
@@ -80,8 +80,8 @@ class Inspection:
     p_values: Float[np.ndarray, " n"]
     flagged: Bool[np.ndarray, " n"]
     placement: Placement
-    shows: Int[np.ndarray, "n h w"]
-    sightings: tuple[PatternMatch, ...]
+    pattern_ids: Int[np.ndarray, "n h w"]
+    matches: tuple[PatternMatch, ...]
     inspected: Sequence[Inspected] = ()
     peak_patches: Sequence[PeakPatches] = ()
     foreign: bool = False
@@ -143,7 +143,7 @@ class ReferenceBank(StoredBank):
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
         patterns = self.known
-        shows = [np.zeros((len(patterns), 0, patches), bool)]
+        recognised = [np.zeros((len(patterns), 0, patches), bool)]
         keys: list[str] = []
         found: list[PeakPatches] = []
         features_of = [np.zeros((0, len(self.product.mean)), np.float32)]
@@ -161,13 +161,13 @@ class ReferenceBank(StoredBank):
                 scores.append(self.serving.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
-            shows.append(self._recognise(features))
+            recognised.append(self._recognise(features))
             if len(features.kept):
                 features_of.append(np.asarray(features.image_features, np.float32))
             if peaks_from is not None:
                 own = [rows[0] for rows in scores[len(scores) - len(features.kept) :]]
-                found += self._peak_patches(features, own, shows[-1], peaks_from)
-        shown = np.concatenate(shows, axis=1)
+                found += self._peak_patches(features, own, recognised[-1], peaks_from)
+        shown = np.concatenate(recognised, axis=1)
         verdicts = np.array([pattern.verdict for pattern in patterns], str)
         clipped = np.asarray(shown[verdicts == "variant"].any(axis=0))
         numbers = numbered(
@@ -197,8 +197,8 @@ class ReferenceBank(StoredBank):
             p_values=p_values,
             flagged=flagged,
             placement=placement,
-            shows=numbers.reshape(-1, *grid),
-            sightings=tuple(
+            pattern_ids=numbers.reshape(-1, *grid),
+            matches=tuple(
                 PatternMatch(pattern, number, tuple(np.flatnonzero(patches.any(axis=1)).tolist()))
                 for number, (pattern, patches) in enumerate(zip(patterns, shown), 1)
             ),
@@ -438,12 +438,12 @@ class ReferenceBank(StoredBank):
         self,
         features: Features,
         scores: Sequence[Float[np.ndarray, " p"]],
-        shows: Bool[np.ndarray, "s b p"],
+        recognised: Bool[np.ndarray, "s b p"],
         least: float,
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, own in enumerate(scores):
-            known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
+            known = maximum_filter(recognised[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
                 yield PeakPatches.nothing(sum(layer.shape[-1] for layer in features.layers))

@@ -1,4 +1,4 @@
-"""What the consistency stages find: groups of images that share a pattern, and photographs of one and the same part."""
+"""Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
 from dataclasses import dataclass, field, replace
 
@@ -13,10 +13,10 @@ from codegraph_jax.consistency.spacing_law import SpacingLaw
 
 @dataclass(frozen=True)
 class PatchBox:
-    """A rectangle of patches that ties one image to the others of its community.
+    """A rectangle of patches of one image that show the pattern of its community.
 
     Attributes:
-        image: index of the image among the n of the result.
+        image: index of the image.
         top, left, bottom, right: edges as fractions of the image's height and width, in [0, 1].
     """
 
@@ -29,13 +29,15 @@ class PatchBox:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What tells a recurring defect from a harmless variant of good parts (`codegraph_jax.consistency.verdicts`).
+    """Measurements that distinguish a recurring defect from a harmless variant (`consistency.verdicts`).
+
+    Each is the median over the members of a community.
 
     Attributes:
-        p_value: how often a normal image scores as high as the typical member, when that is judged by images outside.
-        roughness: how far the nearest repeat of the pattern is, in multiples of that of the rest of the part.
-        contrast: how far images outside are from the pattern, in multiples of how far the members are.
-        spread: how unequal the members' distances to each other are, in multiples of those of the rest of the part.
+        p_value: share of normal images that score as high as the member, compared with images outside.
+        roughness: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
+        contrast: distance of the pattern to images outside, divided by that to members.
+        spread: inequality of the pattern's distances to members, divided by that of the rest of the part.
     """
 
     p_value: float
@@ -46,19 +48,18 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Community:
-    """Images that share a pattern which the others lack: a recurring defect, or a harmless variant of good parts.
+    """Images that share a pattern which other images lack: a recurring defect, or a harmless variant of good parts.
 
     Attributes:
         members: image indices, the most typical first.
         strength: mean number of selected links between two members.
-        p_value: how often chance alone ties so many images so strongly.
-        boxes: where the shared pattern lies in each member.
-        verdict: what it is taken for; only a defect is filtered.
-        evidence: what the verdict rests on where no person has given it; None where too few images lie outside of all
-            communities to tell.
-        name: what a person calls it; empty where nobody has given it a name.
-        reviewed: whether the verdict is a person's.
-        signature: what the pattern looks like; None where too little of it is known.
+        p_value: probability of a community with as many links by chance.
+        boxes: regions of the pattern in each member.
+        verdict: only defects are filtered.
+        evidence: measurements behind the verdict; None if too few images are outside all communities.
+        name: name given by a person; may be empty.
+        reviewed: whether a person gave the verdict.
+        signature: appearance of the pattern, for recognition in other sets; None if too few patches show it.
     """
 
     members: tuple[int, ...]
@@ -74,12 +75,12 @@ class Community:
 
 @dataclass(frozen=True)
 class PatternMatch:
-    """A pattern that a person has judged before, and where it is seen again.
+    """A known pattern, and the images on which it is recognised.
 
     Attributes:
-        pattern: what was judged, with the counts of the lot before.
-        number: of the community that shares it, or a number of its own beyond those of the communities.
-        images: image indices, members and others that are recognised; in ascending order, perhaps none.
+        pattern: the pattern, with the counts of the batch before.
+        number: number of the community that shares it, or a new number after those of the communities.
+        images: image indices of members and other images that show it, ascending; may be empty.
     """
 
     pattern: Pattern
@@ -92,24 +93,24 @@ class Consistency:
     """Outcome of the consistency stages over n images.
 
     Attributes:
-        communities: what recurs, the strongest first; empty where nothing does.
-        duplicates: groups of images that agree everywhere: photographs of one part, no defect.
-        views: groups of images that share a view (the same pose, the same mould) and no defect.
-        graph: the image graph; nodes are image indices, edges carry `weight` and `links`.
-        shows: what a patch shows: the number of a community, from 1, or of a sighting; 0: nothing [n, h, w].
-        spacing_law: how far the patches obey the law that the links rest on; None where it was not measured.
-        sightings: what a person has judged before, where it was seen on this product.
-        others: what a person has judged on other products.
-        product: what the images have in common; None where nothing recurs.
+        communities: recurring patterns, the strongest first.
+        duplicates: groups of photos of the same part.
+        views: groups of images of the same view (pose or mould) without a common defect.
+        graph: the image graph; nodes are image indices, edges have `weight` and `links`.
+        pattern_ids: number, of a community or match, of the pattern on each patch; 0: none [n, h, w].
+        spacing_law: fit of the spacing law, on which the links rest; None if it was not measured.
+        matches: known patterns of this product.
+        others: known patterns of other products.
+        product: common features of the images; None without communities.
     """
 
     communities: tuple[Community, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
     graph: nx.Graph = field(default_factory=nx.Graph)
-    shows: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
+    pattern_ids: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     spacing_law: SpacingLaw | None = None
-    sightings: tuple[PatternMatch, ...] = ()
+    matches: tuple[PatternMatch, ...] = ()
     others: tuple[Pattern, ...] = ()
     product: Product | None = None
 
@@ -118,44 +119,44 @@ class Consistency:
         return f"Consistency({len(self.communities)} groups{f' of {sizes} images' if sizes else ''})"
 
     def numbers(self, verdict: Verdict) -> list[int]:
-        """The numbers of the communities, and of the sightings beyond them, that have this verdict."""
+        """Numbers of the patterns with this verdict: communities, then other matches."""
         found = [number for number, community in enumerate(self.communities, 1) if community.verdict == verdict]
         return found + [
-            s.number for s in self.sightings if s.number > len(self.communities) and s.pattern.verdict == verdict
+            s.number for s in self.matches if s.number > len(self.communities) and s.pattern.verdict == verdict
         ]
 
     def images(self, number: int) -> list[int]:
-        """The images that show what a number stands for: members of a community, and where it is recognised besides."""
+        """Images that show a pattern: members of its community and others on which it is recognised."""
         members = self.communities[number - 1].members if number <= len(self.communities) else ()
-        return sorted({*members, *(i for s in self.sightings if s.number == number for i in s.images)})
+        return sorted({*members, *(i for s in self.matches if s.number == number for i in s.images)})
 
     def pattern(self, number: int, images: int) -> Pattern | None:
-        """What a number stands for, to be known by in other sets; None where too little of it is known.
+        """The pattern with this number, for recognition in other sets; None if too few patches show it.
 
         Args:
-            number: of a community or a sighting.
-            images: how many images the set has.
+            number: number of a community or a match.
+            images: number of images in the set.
         """
         shown = len(self.images(number))
-        for sighting in self.sightings:
-            if sighting.number == number:
-                return replace(sighting.pattern, shown=shown, images=images)
+        for match in self.matches:
+            if match.number == number:
+                return replace(match.pattern, shown=shown, images=images)
         community = self.communities[number - 1]
         if community.signature is None or self.product is None:
             return None
         return Pattern(community.name, community.verdict, community.signature, self.product, shown, images)
 
     def proven(self, images: int) -> Bool[np.ndarray, " n"]:
-        """Which of so many images are members of a recurring defect."""
+        """Which of the set's images are members of a recurring defect; `images` is their number."""
         members = [image for c in self.communities if c.verdict == "defect" for image in c.members]
         return np.isin(np.arange(images), members)
 
     @property
     def highest(self) -> int:
-        """The highest number of a community or sighting; 0 where there is none."""
-        return max([len(self.communities), *(sighting.number for sighting in self.sightings)])
+        """The highest number of a community or match; 0 if there is none."""
+        return max([len(self.communities), *(match.number for match in self.matches)])
 
     @property
     def flagged(self) -> Bool[np.ndarray, "n h w"]:
         """Patches that show a recurring defect."""
-        return np.isin(self.shows, self.numbers("defect"))
+        return np.isin(self.pattern_ids, self.numbers("defect"))

@@ -1,6 +1,6 @@
-"""Constants of the search for recurring defects, each with its source (docs/method.md section 4).
+"""Constants of the search for recurring defects, with their sources (docs/method.md section 4).
 
-They are not settings: the studies and tests that vary them pass a `MethodConstants` of their own.
+They are not settings; studies and tests that vary them pass their own `MethodConstants`.
 """
 
 from dataclasses import dataclass
@@ -11,22 +11,21 @@ class MethodConstants:
     """Constants of links, graph and communities.
 
     Attributes:
-        statistic: what makes a link suspicious: `f_test`, the test of a burnout [ours: exact, needs no tail index];
+        statistic: statistic that ranks links: `f_test`, the burnout test [ours: exact, needs no tail index];
             `endurance`, the ratio d(k) / d(omega) [paper, arXiv:2510.10456]; or `weighted`, its weighted form [ours].
-        level: p-value of a patch's burnout below which it gives links [ours: links are only ranked by it, and
-            communities are tested].
-        significance: chance that a set in which nothing recurs gives a community [ours: the usual 1 %]; more where
+        level: largest p-value of a burnout that gives links [ours: it only limits the links; communities are tested].
+        significance: probability of a community in a set without recurring patterns [ours: the usual 1 %]; greater if
             images are similar to each other.
-        windows: shares of the references in which a burnout is searched for [ours: a group of g images needs a window
-            of 2 g references, so groups of up to half the largest are found].
+        windows: window sizes of the burnout test, as shares of the references [ours: a group of g images needs a window
+            of 2 g references, so the largest window finds groups of up to half its size].
         standout: quantile of d(omega) over the set that a patch must exceed [ours: a patch that is similar to all
-            images beyond its group is not anomalous].
-        smallest_window: references in the smallest window [ours: with fewer, neither half holds enough spacings].
-        coverage: links are taken in order until they touch this share of the images [paper, by name; value ours].
-        links_kept: links of an image that the ratio statistics keep, which have no level [ours: memory].
-        resolution: least resolution of the constant Potts model: links that two members have in common on average
-            [paper, by name; value ours].
-        permutations: shuffled graphs that a community is compared with [ours: p-values in steps of 1 in 200].
+            images outside its group is not anomalous].
+        smallest_window: least number of references in a window [ours: half of fewer has too few spacings].
+        coverage: share of the images that the selected links must touch [paper, by name; value ours].
+        links_kept: links per image that the ratio statistics keep [ours: memory].
+        resolution: least resolution of the constant Potts model: mean number of links between two members [paper, by
+            name; value ours].
+        permutations: number of shuffled graphs in the test of communities [ours: p-values in steps of 1 in 200].
     """
 
     statistic: str = "f_test"
@@ -42,4 +41,4 @@ class MethodConstants:
 
 
 CONSTANTS = MethodConstants()
-"""The constants of every run."""
+"""The default constants."""

@@ -1,7 +1,6 @@
-"""Recurring groups of a list in which some images occur more than once. [ours]
+"""Extends results of distinct images to a list with identical copies [ours].
 
-Identical images count as one observation, however often they are listed: everything is decided on distinct images, and
-their copies get the same results afterwards.
+Identical images are one observation: all decisions use distinct images, and copies then get the same results.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,30 +14,28 @@ from codegraph_jax.consistency.community import Consistency
 
 
 def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
-    """What was found among distinct images, of all images.
-
-    Copies belong to whatever their originals do, and are near-duplicates of them.
+    """Adds copies to the groups of their originals, and as near-duplicates of them.
 
     Args:
-        found: of the distinct images.
-        place: for each image of the listing its place among the distinct ones; every distinct image occurs.
+        found: results of the distinct images.
+        place: for each listed image, the index of its original among the distinct images; each of these occurs.
     """
     listed: dict[int, list[int]] = {}
     for image, distinct in enumerate(place.tolist()):
         listed.setdefault(distinct, []).append(image)
 
-    def spread(images: Iterable[int]) -> tuple[int, ...]:
+    def with_own_copies(images: Iterable[int]) -> tuple[int, ...]:
         return tuple(image for distinct in images for image in listed[distinct])
 
     communities = tuple(
         replace(
             community,
-            members=spread(community.members),
+            members=with_own_copies(community.members),
             boxes=tuple(replace(box, image=image) for box in community.boxes for image in listed[box.image]),
         )
         for community in found.communities
     )
-    sightings = tuple(replace(seen, images=tuple(sorted(spread(seen.images)))) for seen in found.sightings)
+    matches = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.matches)
     graph = nx.Graph()
     graph.add_nodes_from(range(len(place)))
     for first, second, data in found.graph.edges(data=True):
@@ -47,16 +44,16 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
     return replace(
         found,
         communities=communities,
-        sightings=sightings,
+        matches=matches,
         duplicates=_groups(found.duplicates, listed),
-        views=tuple(tuple(sorted(spread(view))) for view in found.views),
+        views=tuple(tuple(sorted(with_own_copies(view))) for view in found.views),
         graph=graph,
-        shows=found.shows[place] if len(found.shows) else found.shows,
+        pattern_ids=found.pattern_ids[place] if len(found.pattern_ids) else found.pattern_ids,
     )
 
 
 def _groups(duplicates: Sequence[Sequence[int]], listed: Mapping[int, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Photographs of one part, two or more each: near-duplicates of distinct images, joined with all copies."""
+    """Groups of photos of the same part, two or more each: near-duplicates joined with all their copies."""
     graph = nx.Graph()
     for images in listed.values():
         nx.add_path(graph, images)

@@ -1,7 +1,7 @@
-"""From scores to verdicts: the label-free threshold, or what a person's answers to some photos make of it. [ours]
+"""Flags photos by the label-free threshold, or by a person's answers to some photos [ours].
 
-Answers and a threshold set by hand are applied to the scores as the report showed them, so that a run with a review
-gives the verdicts that its page promised. Marks come after that: what stands out in a photo that was called good is
+Answers and a threshold set by hand are applied to the scores that the report showed, so that a run with the review
+gives the verdicts that the report displayed. Marks are applied afterwards: the mark of a photo that was called good is
 harmless in every photo, and a photo that shows the mark of a defective one is flagged.
 """
 
@@ -31,11 +31,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a person has said of the photos of a set.
+    """A person's answers to the photos of a set.
 
     Attributes:
-        photos: by the key of the content; also those of photos that are not in the set, whose marks count.
-        threshold: set by hand; None: not.
+        photos: answers by the digest of the photo; includes other photos, whose marks are applied.
+        threshold: threshold set by hand; None if it was not set.
         score: name of the score that `threshold` is for.
         at_most: the greatest share of the photos that may be defective.
     """
@@ -47,7 +47,7 @@ class Answers:
 
     @classmethod
     def of(cls, review: Review | None, category: str = "") -> "Answers":
-        """Those of a review that concern a category; the only one of the review where it has no such name."""
+        """The answers of a review to a category; a review of a single category applies to any name."""
         if review is None:
             return cls()
         decision = review.decisions.get(category) or _only(review.decisions)
@@ -57,7 +57,7 @@ class Answers:
         return cls(review.photos, decision.threshold, decision.score, at_most)
 
     def labels(self, keys: Sequence[str]) -> dict[int, bool | None]:
-        """Answers by the place of the photo among these keys."""
+        """Answers by the index of the photo among these keys."""
         return {
             place: self.photos[key].defective
             for place, key in enumerate(keys)
@@ -65,33 +65,33 @@ class Answers:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         photos = [photo.as_json() for photo in self.photos.values()]
         return {"photos": photos, "threshold": self.threshold, "score": self.score, "at_most": self.at_most}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Answers":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
         return cls({photo.key: photo for photo in photos}, values["threshold"], values["score"], values["at_most"])
 
     @property
     def marks(self) -> list[Pattern]:
-        """What stands out in the photos that were judged."""
+        """Marks of the answered photos."""
         return [photo.mark for photo in self.photos.values() if photo.mark]
 
 
 @dataclass(frozen=True)
 class Decided:
-    """Verdicts on n photos.
+    """Score, threshold and flags of n photos.
 
     Attributes:
-        variant: name of the score that counts.
-        patch_scores: by that score, harmless marks lowered [n, h, w].
-        scores: greatest value of each map [n].
-        before: the same before marks were lowered, by the name of each score; threshold and answers are for these [n].
+        variant: name of the chosen score.
+        patch_scores: patch scores of this variant, with harmless marks lowered [n, h, w].
+        scores: greatest value of each anomaly map [n].
+        before: greatest values before marks were lowered, by variant, to which threshold and answers apply [n].
         calibration: threshold and flags.
-        answers: with the marks of this set's photos.
+        answers: the answers, with the marks of the photos of this set.
     """
 
     variant: str
@@ -114,13 +114,13 @@ def calibrator_of(
     """The calibrator of a set with the answers so far.
 
     Args:
-        scores: by the name of the variant.
-        own: the first so many photos are the set.
-        keys: of the content of each photo.
+        scores: image scores by variant.
+        own: number of photos in the set, which come first.
+        keys: digest of each photo.
         proven: members of a recurring defect.
-        duplicates: groups of photos of one and the same part.
-        threshold: of the label-free rule, for the standard score.
-        answers: of a person.
+        duplicates: groups of photos of the same part.
+        threshold: label-free threshold of the standard score.
+        answers: a person's answers.
     """
     copies = np.arange(len(keys))
     first: dict[str, int] = {}
@@ -146,11 +146,11 @@ def decide_photos(
     """Chooses score and threshold of a set, and flags its photos.
 
     Args:
-        comparison: of all photos.
-        patch_scores: by the name of the variant.
-        found: what recurs.
+        comparison: comparison of all photos.
+        patch_scores: patch scores by variant.
+        found: recurring patterns.
         config: the label-free rule.
-        answers: of a person; without any, the label-free rule decides.
+        answers: a person's answers; without any, the label-free rule decides.
     """
     features, own, placement = comparison.features, comparison.own, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
@@ -198,7 +198,7 @@ def _with_marks(
     calibration: Calibration,
     features: Features,
 ) -> Answers:
-    """The answers with what stands out in each photo that has no mark yet."""
+    """The answers with marks for the photos that have none yet."""
     photos, grid = dict(answers.photos), (patch_scores.shape[1], patch_scores.shape[2])
     for place, label in labels.items():
         photo = photos[keys[place]]
@@ -215,7 +215,14 @@ def _with_marks(
 def apply_marks(
     marks: Sequence[Pattern], patch_scores: Float[np.ndarray, "n h w"], features: Features, own: int
 ) -> tuple[Float[np.ndarray, "n h w"], Bool[np.ndarray, " n"]]:
-    """Maps with harmless marks lowered, and the photos that show the mark of a defective one."""
+    """Lowers harmless marks in the maps, and finds the photos that show the mark of a defective one.
+
+    Args:
+        marks: marks of answered photos; marks of other products are ignored.
+        patch_scores: maps of all photos.
+        features: features of all photos.
+        own: number of photos in the set, which come first.
+    """
     marks = [mark for mark in marks if mark.product.fits(features.image_features[:own])]
     count, height, width = patch_scores.shape
     if not marks:
@@ -227,5 +234,5 @@ def apply_marks(
 
 
 def _only(values: Mapping[str, T]) -> T | None:
-    """The value of a mapping that has a single one."""
+    """The value of a mapping with a single item; otherwise None."""
     return next(iter(values.values())) if len(values) == 1 else None

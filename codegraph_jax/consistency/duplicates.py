@@ -1,7 +1,7 @@
-"""Near-duplicate photographs of one part: no recurring defect, and no independent observations either. [ours]
+"""Finds near-duplicate photos of the same part, which must not be references for each other [ours].
 
-Their patches agree everywhere, those of a recurring defect in one region only. Left in, they would be the densest
-community of all; and each would hide the other's defects.
+Near-duplicates agree in all patches, images with a recurring defect in one region only. As references they would form
+the densest community and hide each other's defects.
 """
 
 import networkx as nx
@@ -11,35 +11,35 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 RANK, QUANTILE, RATIO = 5, 0.9, 0.5
-"""Two images are duplicates where nine tenths of the patches of each are at most half as far from the other image as
-from their fifth nearest: the same part stands out from all that merely look alike, and up to five photographs of it are
-recognised. Magnetic tiles that were photographed twice reach 0.11 to 0.72, most of them at another exposure; but two
-screws that lie alike on the same ground reach 0.67, and parts that are only like each other must not lose each other as
-references. Held against the usual mutual score instead of the fifth nearest, hundreds of pairs of screws would pass."""
+"""Two images are duplicates if 90 % of the patches of each are at most half as far from the other image as from their
+fifth nearest image; so up to five photos of a part are recognised. Measured: magnetic tiles that were photographed
+twice, most at another exposure, reach a ratio of 0.11 to 0.72, but two different screws in the same position 0.67, and
+different parts must stay references for each other. Relative to the mutual score instead of the fifth nearest image,
+hundreds of pairs of screws would be duplicates."""
 
 
 def duplicate_pairs(
     distances: Distances | Float[np.ndarray, "n m p"], references: Int[np.ndarray, " m"]
 ) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as an image, without the image itself.
+    """Which references show the same part as each image, without the image itself.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference is the image itself.
-        references: image of each column.
+        distances: mean over layers and degrees; infinite if the reference is the image itself.
+        references: image index of each column.
     """
     held = as_distances(distances)
     n, m, _ = held.shape
     if m <= RANK:
         return np.zeros((n, m), bool)
     agreement = held.agreement(RANK, QUANTILE)
-    # both must agree with each other; an image that is no reference can only be asked itself
-    other = agreement.copy()
-    other[references] = agreement[references].T
-    return np.maximum(agreement, other) < RATIO
+    # both directions must agree; for an image that is not a reference only one direction is known
+    reverse = agreement.copy()
+    reverse[references] = agreement[references].T
+    return np.maximum(agreement, reverse) < RATIO
 
 
 def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarray, "a m"]:
-    """Which references show the same part as an image that is not of the set; only this image can be asked."""
+    """Which references show the same part as each image that is not in the set; only one direction is known."""
     held = as_distances(distances)
     if held.shape[1] <= RANK:
         return np.zeros(held.shape[:2], bool)
@@ -47,19 +47,19 @@ def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarr
 
 
 def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as an image, of the set (`duplicate_pairs`) or added to it (`shown_by`).
+    """Which references show the same part as each image, of the set or added to it.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference is the image itself.
-        references: image of each column.
-        added: the last so many images do not belong to the set.
+        distances: mean over layers and degrees; infinite if the reference is the image itself.
+        references: image index of each column.
+        added: number of images at the end that do not belong to the set.
     """
     own = len(distances) - added
-    of_set = duplicate_pairs(distances.some(slice(own)), references)
-    return np.concatenate([of_set, shown_by(distances.some(slice(own, None)))]) if added else of_set
+    of_set = duplicate_pairs(distances.select(slice(own)), references)
+    return np.concatenate([of_set, shown_by(distances.select(slice(own, None)))]) if added else of_set
 
 
 def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:
-    """Photographs of the same part, two or more each, in ascending order."""
+    """Groups of photos of the same part, two or more each, in ascending order."""
     graph = nx.Graph((int(i), int(references[c])) for i, c in zip(*np.nonzero(pairs)))
     return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph)))

@@ -1,4 +1,4 @@
-"""Scores where some references, or some of their patches, must not serve."""
+"""Scores without references, or patches of references, that are filtered out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from codegraph_jax.similarity.removal import ReferenceMask
 
 @dataclass(frozen=True)
 class Filter:
-    """What must not serve as a reference.
+    """References and patches that scores must not use.
 
     Attributes:
-        pairs: references that must not serve an image at all [n, m].
-        removed: patches that serve nobody; they are still scored [n, p].
-        barred: references that must not serve some patches.
-        clipped: patches that count as normal: no more anomalous than the rest of their image usually is [n, p].
+        pairs: references excluded for an image [n, m].
+        removed: patches removed from all references; they are still scored [n, p].
+        masks: references excluded for some patches.
+        clipped: patches that count as normal: their scores are lowered to the median of their image [n, p].
     """
 
     pairs: Bool[np.ndarray, "n m"]
     removed: Bool[np.ndarray, "n p"]
-    barred: Sequence[ReferenceMask]
+    masks: Sequence[ReferenceMask]
     clipped: Bool[np.ndarray, "n p"]
 
     @classmethod
     def nothing(cls, comparison: Comparison) -> "Filter":
-        """Takes nothing out."""
+        """The filter that excludes nothing."""
         n, m, p = comparison.shape
         return cls(np.zeros((n, m), bool), np.zeros((n, p), bool), (), np.zeros((n, p), bool))
 
@@ -42,7 +42,7 @@ def filtered_scores(
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
 ) -> Float[np.ndarray, "n p"]:
-    """Scores by a subset without what the filter takes out, averaged over layers and degrees; see `rescored`."""
+    """Filtered scores by a subset, averaged over layers and degrees and clipped; arguments as for `rescored`."""
     return clip_to_median(mean_over_layers(rescored(comparison, subset, scores, taken_out)), taken_out.clipped)
 
 
@@ -52,13 +52,13 @@ def variant_scores(
     standard: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter | None,
 ) -> dict[str, Float[np.ndarray, "n p"]]:
-    """Patch scores by all references, by the name of the variant (`scoring.variants`), at least 0.
+    """Patch scores of each variant (`scoring.variants`) by all references, at least 0.
 
     Args:
-        comparison: of all images.
+        comparison: comparison of all images.
         fraction: share of the other images that the standard score averages.
-        standard: mutual scores by this fraction.
-        taken_out: what must not serve; None: nothing is taken out.
+        standard: mutual scores with this fraction.
+        taken_out: filter; None: nothing is excluded.
     """
     subsets = {
         False: ReferenceSubset.of(comparison, fraction),
@@ -82,27 +82,27 @@ def rescored(
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
 ) -> list[Float[np.ndarray, "r n p"]]:
-    """Scores of each layer and degree by a subset without what the filter takes out; nothing is clipped yet.
+    """Filtered scores of each layer and degree by a subset, not clipped.
 
     Args:
-        comparison: of all images.
-        subset: the references that score.
-        scores: of `subset_scores`.
-        taken_out: what must not serve.
+        comparison: comparison of all images.
+        subset: the references.
+        scores: result of `subset_scores`.
+        taken_out: filter.
     """
     pairs = taken_out.pairs if comparison.barred is None else taken_out.pairs | comparison.barred
-    if not (pairs.any() or taken_out.removed.any() or taken_out.barred):
+    if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
         return [layer.copy() for layer in scores]
-    what = pairs, taken_out.barred, taken_out.removed
-    return comparison.tables.scores_without(subset.k, subset.columns, *what, scores)
+    excluded = pairs, taken_out.masks, taken_out.removed
+    return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
 
 
 def clip_to_median(scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-    """The scores of clipped patches lowered to the median of their image."""
+    """Lowers the scores of clipped patches to the median of their image."""
     images = np.flatnonzero(clipped.any(axis=1))
     if len(images):
         scores = scores.copy()
-        judged = np.where(scores[images] >= 0, scores[images], np.nan)
-        lowered = np.minimum(scores[images], np.nanmedian(judged, axis=1, keepdims=True))
+        valid = np.where(scores[images] >= 0, scores[images], np.nan)
+        lowered = np.minimum(scores[images], np.nanmedian(valid, axis=1, keepdims=True))
         scores[images] = np.where(clipped[images], lowered, scores[images])
     return scores

@@ -1,6 +1,6 @@
-"""Targeted patch filtering: which patches show what a community shares (docs/method.md section 4.6).
+"""Targeted patch filtering: finds the patches that show the pattern of a community (docs/method.md section 4.6).
 
-[paper, by name] Only patches that depend on a flagged community are filtered. [ours] What counts as depending.
+[paper, by name] Only patches that depend on a flagged community are filtered. [ours] The test of dependence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,23 +17,23 @@ from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.judged import usual
 
 DEPENDENCY = 0.99
-"""Quantile among other images that a patch's dependency on its community must exceed to be flagged. [ours]"""
+"""Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""
 FEWEST_OUTSIDE = 5
-"""Images outside all communities, and references outside one, without which normality is anybody's guess."""
+"""Least number of images outside all communities, and of references outside one, to estimate normal scores."""
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """What a patch of any image must exceed to show what a community shares.
+    """Limits that a patch must exceed to show the pattern of a community.
 
-    That its score grows without the community (the dependency s(x | outside) / s(x) exceeds its `dependency` quantile
-    over the patches of images outside), and that it is then anomalous (s(x | outside) exceeds the `standout` quantile
-    of the scores outside). The second keeps the patches of normal parts that merely agree.
+    Its score must grow without the community (the dependency s(x | outside) / s(x) is high compared with patches of
+    images outside), and must then be anomalous (s(x | outside) is high compared with scores of images outside). The
+    second limit keeps patches of normal parts that merely resemble each other.
 
     Attributes:
         outside: columns of the references that do not belong to the community [o].
-        dependency: least s(x | outside) / s(x).
-        standout: least s(x | outside).
+        dependency: limit of s(x | outside) / s(x).
+        standout: limit of s(x | outside).
     """
 
     outside: Int[np.ndarray, " o"]
@@ -41,12 +41,12 @@ class Dependence:
     standout: float
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         return {"outside": self.outside.tolist(), "dependency": self.dependency, "standout": self.standout}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Dependence":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         return cls(np.array(values["outside"], int), float(values["dependency"]), float(values["standout"]))
 
 
@@ -56,19 +56,19 @@ def dependences(
     communities: Sequence[Sequence[int]],
     k: int,
 ) -> list[Dependence]:
-    """The limits of every community, measured on the images outside of all; none where those are too few.
+    """The limits of each community, measured on the images outside all communities; empty if these are too few.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference must not serve.
-        references: image of each column.
+        distances: mean over layers and degrees; infinite for excluded references.
+        references: image index of each column.
         communities: image indices of each community.
-        k: neighbours that a score averages.
+        k: number of nearest references that a score averages.
     """
-    held = as_distances(distances)
-    outside = np.setdiff1d(np.arange(len(held)), [i for community in communities for i in community])
+    table = as_distances(distances)
+    outside = np.setdiff1d(np.arange(len(table)), [i for community in communities for i in community])
     if len(outside) < FEWEST_OUTSIDE:
         return []
-    scores = held.scores(k, images=outside)
+    scores = table.scores(k, images=outside)
     standout = float(np.quantile(usual(scores), CONSTANTS.standout))
     tests = []
     for community in communities:
@@ -76,14 +76,14 @@ def dependences(
         if len(rest) < FEWEST_OUTSIDE:
             tests.append(Dependence(rest, 0.0, standout))
             continue
-        without = held.scores(min(k, len(rest)), rest, outside)
+        without = table.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY)
         tests.append(Dependence(rest, float(limit), standout))
     return tests
 
 
 def depends(distances: Distances, images: Sequence[int], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
-    """Which patches of some images, of the set or not, show what a community shares; `distances` as above."""
+    """Which patches of some images show the pattern of a community; arguments as for `dependences`."""
     if len(test.outside) < FEWEST_OUTSIDE:
         return np.zeros((len(images), distances.shape[2]), bool)
     scores = distances.scores(k, images=images)
@@ -98,40 +98,40 @@ def members_patches(
     tests: Sequence[Dependence],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
-    """Patches of members that show what their community shares; False for all other images.
+    """Patches of members that show the pattern of their community; False for all other images.
 
     Args:
         distances: as for `dependences`.
-        communities: image indices of each; disjoint.
-        tests: of `dependences`, for each community.
-        k: neighbours that a score averages.
+        communities: image indices of each community; disjoint.
+        tests: result of `dependences`.
+        k: number of nearest references that a score averages.
     """
-    held = as_distances(distances)
-    shown = np.zeros(held.shape[::2], bool)
+    table = as_distances(distances)
+    shown = np.zeros(table.shape[::2], bool)
     for community, test in zip(communities, tests):
         members = list(community)
-        shown[members] = depends(held, members, test, k)
+        shown[members] = depends(table, members, test, k)
     return shown
 
 
 def recognise(
     distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
 ) -> list[Bool[np.ndarray, "b p"]]:
-    """Patches of images that are not of the set which show what each community shares.
+    """For each community, the patches of images outside the set that show its pattern.
 
     Args:
-        distances: of their patches, mean over layers and degrees.
-        tests: of `dependences`, for each community.
-        k: neighbours that a score averages.
+        distances: distances of these images, mean over layers and degrees.
+        tests: result of `dependences`.
+        k: number of nearest references that a score averages.
     """
-    held = as_distances(distances)
-    return [depends(held, range(len(held)), test, k) for test in tests]
+    table = as_distances(distances)
+    return [depends(table, range(len(table)), test, k) for test in tests]
 
 
 def community_boxes(
     shown: Bool[np.ndarray, "n p"], members: Sequence[int], grid: tuple[int, int]
 ) -> tuple[PatchBox, ...]:
-    """Bounding boxes of the connected regions of chosen patches in each member, diagonal neighbours connected."""
+    """Bounding boxes of the connected regions of patches in each member; diagonal neighbours are connected."""
     h, w = grid
     boxes = []
     for i in members:

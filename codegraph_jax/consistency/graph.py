@@ -1,7 +1,7 @@
-"""The image graph, its communities, and which of them chance does not explain (docs/method.md sections 4.3 and 4.4).
+"""The image graph, its communities, and their significance (docs/method.md sections 4.3 and 4.4).
 
-[paper, by name] Images are nodes, suspicious links are edges, Leiden finds dense communities under the constant Potts
-model (CPM). [ours] The weights, the resolution and the test.
+[paper, by name] Images are nodes, suspicious links are edges, and Leiden finds dense communities under the constant
+Potts model (CPM). [ours] The weights, the resolution and the test.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,15 @@ from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 LEAST_MEMBERS = 3
-"""Two images that share a defect are two one-off defects that happen to look alike."""
+"""A defect on two images may be two one-off defects that resemble each other."""
 
 STRATUM = 4
-"""References that are about as like an image as each other. With more, links that only follow likeness make communities
-that chance does not explain; with fewer, nothing is exchanged (benchmarks/log/recurring.md, "Chance")."""
+"""Number of consecutive references, by similarity to an image, among which its links are shuffled. In larger strata,
+links that only follow similarity give significant communities; in smaller ones, shuffling changes nothing
+(benchmarks/log/recurring.md, "Chance")."""
 
 TRIALS = 10
-"""Independent Leiden runs, of which the best counts."""
+"""Number of independent Leiden runs; the best is used."""
 
 Members = tuple[int, ...]
 
@@ -40,10 +41,10 @@ def link_counts(links: Links, images: int) -> Float[np.ndarray, "n n"]:
 
 
 def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
-    """w_ij = the fewer of the links from i to j and from j to i.
+    """w_ij = the smaller number of the links from i to j and from j to i.
 
-    A defect that is merely similar to a recurring one links to the group, but the group does not link back: its
-    members have each other. An image that is no reference cannot be linked to, so its own links count alone.
+    A one-off defect that is similar to a recurring one links to the group, but the group does not link back, since its
+    members are closer to each other. Nothing links to images that are not references, so only their own links count.
     """
     weights = counts + counts.T
     references = np.ix_(is_reference, is_reference)
@@ -52,60 +53,58 @@ def mutual_weights(counts: Float[np.ndarray, "n n"], is_reference: Bool[np.ndarr
     return weights
 
 
-def likeness(distances: Distances | Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
-    """How far every image is from each reference, by the patches that no link starts from: their median distance.
+def background_distances(distances: Distances | Float[np.ndarray, "n m p"], links: Links) -> Float[np.ndarray, "n m"]:
+    """Distance of each image to each reference: the median over the patches of the image without links.
 
-    What the images of a group share does not count, or they would be alike by that alone.
+    Linked patches are left out, since a shared defect alone would make images similar.
     """
-    held = as_distances(distances)
-    judged = held.judged()
-    unlinked = judged.copy()
+    table = as_distances(distances)
+    valid = table.valid()
+    unlinked = valid.copy()
     unlinked[links.image, links.patch] = False
-    # where nothing is left, what there is
-    everything = judged | ~judged.any(axis=1, keepdims=True)
-    return held.medians(np.where(unlinked.any(axis=1, keepdims=True), unlinked, everything))
+    # images without unlinked patches use all inspected ones, or else all
+    fallback = valid | ~valid.any(axis=1, keepdims=True)
+    return table.medians(np.where(unlinked.any(axis=1, keepdims=True), unlinked, fallback))
 
 
 def nearest_first(
-    alike: Float[np.ndarray, "n m"], references: Int[np.ndarray, " m"], order: Sequence[int]
+    background: Float[np.ndarray, "n m"], references: Int[np.ndarray, " m"], order: Sequence[int]
 ) -> list[Int[np.ndarray, " o"]]:
-    """For each image, in an order that is given, the other references, those that look like it most first.
+    """For each image in the given order, the other references, the most similar first.
 
     Args:
-        alike: distances between images.
-        references: image of each column.
-        order: images in an order that does not depend on how they were listed; results are places in it.
+        background: distances between images.
+        references: image index of each column.
+        order: images in an order independent of their listing; results are positions in it.
     """
     place = np.argsort(order)
     columns = np.argsort(place[references])
     targets = place[references[columns]]
     rows = []
     for image in order:
-        sorted_columns = np.argsort(alike[image, columns], kind="stable")
+        sorted_columns = np.argsort(background[image, columns], kind="stable")
         others = targets[sorted_columns]
         rows.append(others[others != place[image]])
     return rows
 
 
 class Shuffler:
-    """Leads the links of every image to other images by a random exchange among targets that are about as like it.
+    """Shuffles the targets of the links of each image among references of about the same similarity to it.
 
-    How many links an image has, how they bundle on few targets (the patches of one image are no independent
-    observations), and how much they prefer images that look like it all over stays; only which of several images alike
-    they lead to becomes chance.
+    This keeps the number of links of each image, their concentration on few targets (the patches of an image are not
+    independent observations), and their preference for similar images; only the choice within a stratum is random.
+
+    Args:
+        counts: number of links from each image to each image.
+        targets: result of `nearest_first`.
     """
 
     def __init__(self, counts: Float[np.ndarray, "n n"], targets: Sequence[Int[np.ndarray, " o"]]):
-        """
-        Args:
-            counts: links from each image to each.
-            targets: of `nearest_first`.
-        """
         self._shape, self._dtype = counts.shape, counts.dtype
         lengths = np.array([len(others) for others in targets])
         self._numbers = int(lengths.sum())
         self._targets = np.concatenate([np.zeros(0, int), *targets])
-        # links are few: only where there are some does it matter who changes places
+        # few pairs of images are linked, so only these are shuffled
         rows, places, found = [], [], []
         for i, others in enumerate(targets):
             given = counts[i, others]
@@ -114,33 +113,32 @@ class Shuffler:
             places.append(linked)
             found.append(given[linked])
         self._rows, place, self._given = (np.concatenate(part) for part in (rows, places, found))
-        # where the links and their strata lie in what follows row by row
+        # positions of the links and their strata in the concatenated targets
         first = (np.cumsum(lengths) - lengths)[self._rows]
-        self._own = place % STRATUM
-        self._stratum = first + place - self._own
+        self._offset = place % STRATUM
+        self._stratum = first + place - self._offset
         members = self._stratum[:, None] + np.arange(STRATUM)
-        self._there = members < (first + lengths[self._rows])[:, None]
-        self._members = np.where(self._there, members, 0)
+        self._inside = members < (first + lengths[self._rows])[:, None]
+        self._members = np.where(self._inside, members, 0)
 
     def __call__(self, generator: np.random.Generator) -> Float[np.ndarray, "n n"]:
-        """The links of one exchange [n, n]."""
+        """Shuffled numbers of links from each image to each image."""
         drawn = np.zeros(self._shape, self._dtype)
         numbers = generator.random(self._numbers)
-        order = np.argsort(np.where(self._there, numbers[self._members], np.inf), axis=1)
-        moved = self._stratum + order[np.arange(len(order)), self._own]
+        order = np.argsort(np.where(self._inside, numbers[self._members], np.inf), axis=1)
+        moved = self._stratum + order[np.arange(len(order)), self._offset]
         drawn[self._rows, self._targets[moved]] = self._given
         return drawn
 
 
 def communities(weights: Float[np.ndarray, "n n"], order: Sequence[int], resolution: float, seed: int) -> list[Members]:
-    """Leiden communities of three images or more under CPM, each with its members in the given order.
+    """Leiden communities of at least three images under CPM, each with its members in the given order.
 
     Args:
         weights: symmetric, zero on the diagonal.
-        order: the images in an order that does not depend on how they were listed: Leiden's result depends on the
-            order of the edges, seeded or not.
-        resolution: links that two members share at least, on average.
-        seed: of the algorithm's random moves.
+        order: the images in an order independent of their listing, since Leiden's result depends on the order of edges.
+        resolution: least mean weight between two members.
+        seed: seed of the algorithm's random moves.
     """
     ordered = np.tril(weights[np.ix_(order, order)], -1)
     ends = np.nonzero(ordered)
@@ -162,30 +160,29 @@ def strength(weights: Float[np.ndarray, "n n"], community: Members) -> float:
     return float(inside.sum(dtype=np.float64) / (len(community) * (len(community) - 1)))
 
 
-def evidence(weights: Float[np.ndarray, "n n"], community: Members) -> float:
-    """Links inside a community: what is compared between the graph and its shuffled copies."""
+def internal_weight(weights: Float[np.ndarray, "n n"], community: Members) -> float:
+    """Total weight inside a community: the test statistic."""
     return float(weights[np.ix_(community, community)].sum(dtype=np.float64) / 2.0)
 
 
 def significant_communities(
     counts: Float[np.ndarray, "n n"],
-    alike: Float[np.ndarray, "n m"],
+    background: Float[np.ndarray, "n m"],
     references: Int[np.ndarray, " m"],
     order: Sequence[int],
     constants: MethodConstants = CONSTANTS,
 ) -> list[tuple[Members, float]]:
-    """Communities that shuffled graphs do not give, with their p-values, strongest evidence first.
+    """Communities that shuffled graphs rarely have, with their p-values, most links first.
 
-    The p-value of a community is the share of shuffled graphs in which any community holds as many links. It so pays
-    for the search through all communities: if nothing recurs and images are no more like each other than chance has
-    it, the chance that anything is found is `significance`; where they are, it is more (benchmarks/log/recurring.md,
-    "Chance").
+    The p-value is the share of shuffled graphs with any community of as many links, so it accounts for the search over
+    all communities. Without recurring patterns, the probability of finding a community is `significance`; it is greater
+    if some images are similar to each other (benchmarks/log/recurring.md, "Chance").
 
     Args:
-        counts: links from each image to each.
-        alike: of `likeness`.
-        references: image of each of its columns.
-        order: the images in an order that does not depend on how they were listed.
+        counts: number of links from each image to each image.
+        background: result of `background_distances`.
+        references: image index of each of its columns.
+        order: the images in an order independent of their listing.
         constants: significance, resolution and permutations.
     """
     is_reference = np.isin(np.arange(len(counts)), references)
@@ -193,14 +190,14 @@ def significant_communities(
     generator = np.random.default_rng(0)
     position = np.argsort(order)
     canonical, canonical_reference = counts[np.ix_(order, order)], is_reference[order]
-    shuffled = Shuffler(canonical, nearest_first(alike, references, order))
+    shuffled = Shuffler(canonical, nearest_first(background, references, order))
     entries = len(counts) * (len(counts) - 1)
     resolution, chance = constants.resolution, []
     for _ in range(constants.permutations):
         weights = mutual_weights(shuffled(generator), canonical_reference)
-        # a community must be denser than a shuffled graph is as a whole
+        # a community must be denser than any shuffled graph
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
-        # nearly all of it is zero, and for thousands of images two hundred of them would fill the memory
+        # sparse, since 200 dense graphs of thousands of images would fill the memory
         chance.append(csr_array(weights))
     found = communities(observed, order, resolution, seed=0)
     if not found:
@@ -210,21 +207,21 @@ def significant_communities(
     def strongest(sparse: csr_array) -> float:
         weights = sparse.toarray()
         by_chance = communities(weights, identity, resolution, seed=0)
-        return max((evidence(weights, members) for members in by_chance), default=0.0)
+        return max((internal_weight(weights, members) for members in by_chance), default=0.0)
 
-    # Leiden releases the interpreter; of large graphs few exist at once
+    # Leiden releases the GIL; memory limits the number of large graphs at once
     with ThreadPoolExecutor(min(CPU_THREADS, at_once(2 * counts.nbytes))) as pool:
         best = list(pool.map(strongest, chance))
     tested = [
-        (community, (1 + sum(b >= evidence(observed, community) for b in best)) / (1 + len(best)))
+        (community, (1 + sum(b >= internal_weight(observed, community) for b in best)) / (1 + len(best)))
         for community in found
     ]
     kept = [(community, p_value) for community, p_value in tested if p_value <= constants.significance]
-    return sorted(kept, key=lambda item: (-evidence(observed, item[0]), [position[i] for i in item[0]]))
+    return sorted(kept, key=lambda item: (-internal_weight(observed, item[0]), [position[i] for i in item[0]]))
 
 
 def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> nx.Graph:
-    """The graph as networkx: nodes are image indices, edges carry `weight` and `links` = [(image, patch, target)]."""
+    """The graph in networkx: nodes are image indices, edges have `weight` and `links` = [(image, patch, target)]."""
     graph = nx.Graph()
     graph.add_nodes_from(range(len(weights)))
     for i, j in zip(*np.nonzero(np.triu(weights, 1))):

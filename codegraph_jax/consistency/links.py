@@ -1,13 +1,13 @@
-"""Suspicious links: which patches stay close to a few images and then to no other (docs/method.md section 4.2).
+"""Suspicious links: patches that are close to a few images and far from all others (docs/method.md section 4.2).
 
-Sort the distances of a patch to the references, d(1) <= d(2) <= ... For a normal patch they grow slowly and steadily;
-for a patch of a recurring defect they stay low while images with the same defect last, and then jump: a burnout.
+Sort the distances of a patch to the references, d(1) <= d(2) <= ... For a normal patch they grow slowly and steadily.
+For a patch of a recurring defect they are small for the images with the same defect and then jump: a burnout.
 
 [paper] arXiv:2510.10456 names the neighbour-burnout, the endurance ratio d(k) / d(omega) and the extreme-value law:
 i ln(d(i+1) / d(i)) of a normal patch are exponential with one rate, its tail index.
-[ours] Everything quantitative below. The law gives an exact F test that needs no tail index. It is run over several
-windows, so that the burnout's place is free; a patch gives links only up to its burnout; and it must stand out beyond
-it, since a part that was photographed twice agrees everywhere without being anomalous anywhere.
+[ours] All quantitative rules. The law gives an exact F test without a tail index. Several windows let the burnout be at
+any rank; a patch links to the images before its burnout only; and its distances after the burnout must be large, since
+photos of the same part are close to each other in normal patches too.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
 from codegraph_jax.similarity.judged import usual
 
 SLACK = 0.99
-"""Share of a ratio that a device, which adds up in float32, must find for the host to look again."""
+"""Factor on the limits of a device, which sums in float32, so that it rules out no patch that the host would accept."""
 
 
 @dataclass(frozen=True)
 class Links:
-    """Suspicious links, the most suspicious first: patch `patch` of image `image` is close to image `target`.
+    """Links, the most suspicious first: patch `patch` of image `image` is close to image `target`.
 
-    `value` is the statistic; smaller is more suspicious, and for the F test it is a p-value.
+    `value` is the statistic, smaller is more suspicious; for the F test it is a p-value.
     """
 
     image: Int[np.ndarray, " l"]
@@ -42,12 +42,12 @@ class Links:
         return len(self.value)
 
     def take(self, chosen: np.ndarray | slice) -> "Links":
-        """The links at the given places."""
+        """The links at some indices."""
         return Links(self.image[chosen], self.patch[chosen], self.target[chosen], self.value[chosen])
 
     @staticmethod
     def join(parts: Iterable["Links"]) -> "Links":
-        """All links of `parts`; ties are ordered by image, patch and target."""
+        """All links of `parts`, sorted by value; ties by image, patch and target."""
         columns = zip(*((p.image, p.patch, p.target, p.value) for p in parts))
         image, patch, target, value = (np.concatenate(column) for column in columns)
         return Links(image, patch, target, value).take(np.lexsort((target, patch, image, value)))
@@ -62,12 +62,12 @@ def log_spacings(ordered: Float[np.ndarray, "p m"]) -> Float[np.ndarray, "p m-1"
 def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.ndarray, "p k"]:
     """p-value of a burnout between the k-th and the k0-th nearest image, for k = 1 ... k0 = window // 2.
 
-    Under the law the spacings are independent and exponential with one rate, so the ratio of the means of two disjoint
-    stretches follows an F distribution: E_k ... E_k0, which a burnout makes large, over E_k0+1 ... E_window-1.
+    By the law the spacings are independent and exponential with one rate, so the ratio of the means of two disjoint
+    ranges has an F distribution: E_k ... E_k0, which a burnout makes large, over E_k0+1 ... E_window-1.
 
     Args:
-        spacings: see `log_spacings`.
-        window: omega, the number of nearest references that are looked at.
+        spacings: result of `log_spacings`.
+        window: omega, the number of nearest references in the test.
     """
     middle = window // 2
     total = np.cumsum(spacings[:, : window - 1], axis=1)
@@ -80,7 +80,7 @@ def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.nd
 
 
 def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
-    """omega of each window among `references` other images; windows that are too small or repeat are left out."""
+    """Distinct sizes omega of windows among `references` other images, ascending; small windows are left out."""
     # the test needs d(omega), so a window ends before the last reference
     sizes = {min(int(fraction * references), references - 1) for fraction in fractions}
     return sorted(size for size in sizes if size >= CONSTANTS.smallest_window)
@@ -91,31 +91,26 @@ def find_links(
     references: Int[np.ndarray, " m"],
     constants: MethodConstants = CONSTANTS,
 ) -> Links:
-    """All links whose statistic is suspicious enough to be considered, the most suspicious first.
+    """All candidate links, the most suspicious first.
 
-    The F test gives those of patches with p below `constants.level`; the ratios have no level.
+    The F test gives links of patches with a p-value below `constants.level`; the ratios have no level.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference is the image itself.
-        references: image of each column.
+        distances: mean over layers and degrees; infinite if the reference is the image itself or a duplicate.
+        references: image index of each column.
         constants: statistic, level and windows.
     """
-    # the image itself and its duplicates serve no image
-    held = as_distances(distances)
-    others = int(held.serves().sum(axis=1).min())
-    windows = window_sizes(others, constants.windows)
+    table = as_distances(distances)
+    windows = window_sizes(int(table.usable().sum(axis=1).min()), constants.windows)
     if not windows:
-        return _nothing()
+        return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     if constants.statistic == "f_test":
-        return _burnout_links(held, references, windows, constants)
-    return _ratio_links(held, references, windows[len(windows) // 2], constants)
+        return _burnout_links(table, references, windows, constants)
+    return _ratio_links(table, references, windows[len(windows) // 2], constants)
 
 
 def select_by_coverage(links: Links, images: int, coverage: float = CONSTANTS.coverage) -> Links:
-    """Links in ascending order of their statistic until they touch a share `coverage` of the images.
-
-    [paper, by name; the rule is ours]
-    """
+    """The most suspicious links that together touch a share of the images [paper, by name; the rule is ours]."""
     touched = np.full(images, len(links))
     for ends in (links.image, links.target):
         np.minimum.at(touched, ends, np.arange(len(links)))
@@ -128,23 +123,23 @@ def _burnout_links(
     distances: Distances, references: Int[np.ndarray, " m"], windows: list[int], constants: MethodConstants
 ) -> Links:
     beyond = distances.smallest([window - 1 for window in windows])
-    # one threshold a window: the quantile of d(omega) over all patches of the set
+    # one limit per window: the quantile of d(omega) over all patches of the set
     limits = np.array([np.quantile(usual(beyond[:, k]), constants.standout) for k in range(len(windows))])
     outstanding = (beyond >= limits[:, None]) & np.isfinite(beyond)
 
-    # many stand out and few burn out: a device finds these, so that the others need not come to the host
+    # many patches stand out and few burn out; a device rules out most of them, which saves transfers to the host
     least = [_least_ratios(window, constants.level / len(windows)) for window in windows]
-    chosen = outstanding & distances.reaching(windows, least)
+    chosen = outstanding & distances.candidates(windows, least)
 
     def links_of(i: int, patches: Int[np.ndarray, " e"], columns: Float[np.ndarray, "e m"]) -> Links:
         order = np.argsort(columns, axis=1, kind="stable")[:, : windows[-1]]
-        # beyond the references that a patch has within a radius, windows that reach so far are left out above
+        # with a radius some distances are infinite; windows that include them are excluded by `outstanding`
         spacings = log_spacings(np.minimum(np.take_along_axis(columns, order, axis=1), FARTHEST))
         best, place = np.ones(len(patches)), np.zeros(len(patches), int)
         for k, window in enumerate(windows):
             p_values = burnout_test(spacings, window)
             at = p_values.argmin(axis=1)
-            # Bonferroni: as many tries as windows
+            # Bonferroni correction for the windows
             p_value = np.minimum(p_values[np.arange(len(at)), at] * len(windows), 1.0)
             better = outstanding[i][k, patches] & (p_value < best)
             best, place = np.where(better, p_value, best), np.where(better, at + 1, place)
@@ -157,7 +152,7 @@ def _burnout_links(
 
 
 def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
-    """The ratio of spacings whose p-value is the level, for k = 1 ... window // 2; a little less, for rounding."""
+    """Ratios of spacings whose p-value is the level, for k = 1 ... window // 2, reduced by `SLACK`."""
     middle = window // 2
     return SLACK * fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
 
@@ -165,7 +160,7 @@ def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
 def _ratio_links(
     distances: Distances, references: Int[np.ndarray, " m"], window: int, constants: MethodConstants
 ) -> Links:
-    """[paper] The endurance ratio d(k) / d(omega), in the middle window, and its weighted form [ours]."""
+    """The endurance ratio d(k) / d(omega) in the middle window [paper], or its weighted form [ours]."""
     ends = distances.smallest([window - 1])[:, 0]
     typical = float(np.median(usual(ends)))
 
@@ -176,7 +171,7 @@ def _ratio_links(
         value = near / end
         if constants.statistic == "weighted":
             value *= np.sqrt(typical / end)
-        # no patch that is not judged, and none with fewer references than the window has
+        # neither patches that are not inspected nor patches with fewer references than the window
         value[~((ends[i] >= 0) & np.isfinite(ends[i]))] = np.inf
         best = np.argsort(value, axis=None, kind="stable")[: constants.links_kept]
         best = best[np.isfinite(value.ravel()[best])]
@@ -185,7 +180,3 @@ def _ratio_links(
 
     everything = np.ones(distances.shape[::2], bool)
     return Links.join(distances.each(everything, lambda i, patches, columns: links_of(i, columns)))
-
-
-def _nothing() -> Links:
-    return Links(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int), np.zeros(0))

@@ -1,10 +1,10 @@
-"""What stands out in one photo that a person has judged, to be recognised in other photos. [ours]
+"""Marks: patterns from a single photo that a person has answered, to be recognised in other photos [ours].
 
-A good part that was flagged has something harmless that stands out; a defective one shows a defect. Either is known by
-the patches of this one photo. A community has members by whose differences the limit of its signature is found
-(`consistency.signature`); one photo has none, so that about half of the usual distance is the limit: measured on
-bottle_recurring (ViT-S/14, 224 px), photos with the same defect come to 0.1 to 0.5 of it, good parts to 0.6 and more.
-Photos that come nearer show the mark only where a gap lies between them and the others.
+A good part that was flagged has a harmless mark, a defective part has a defect. The signature of a community has a
+limit from the distances between its members (`consistency.signature`); a single photo has no other members, so the
+limit is at most about half of the usual distance. Measured on bottle_recurring (ViT-S/14, 224 px): photos with the same
+defect are at 0.1 to 0.5 of the usual distance, good parts at 0.6 or more. Within the limit, photos show the mark only
+if a gap separates them from the other photos.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from codegraph_jax.consistency.signature import (
     SMALLEST,
     SOME,
     Signature,
-    at_place,
     evenly,
+    kth_smallest,
     measure_images,
     patches_of,
     prototype_distances,
@@ -30,17 +30,17 @@ from codegraph_jax.consistency.signature import (
 from codegraph_jax.features.features import Features
 
 MOST_PATCHES = 64
-"""Patches of the photo that are remembered, those with the highest scores."""
+"""Most patches of a mark; those with the highest scores are used."""
 PROTOTYPES = 16
-"""More than of a community: a mark may be large, and no more than this photo shows it."""
+"""Number of prototypes; more than for a community, since a mark may be large and only one photo shows it."""
 HALF = 0.55
-"""A patch shows the mark up to this share of its usual distance, at most."""
+"""Greatest limit, as a share of the usual distance."""
 GAP, NEAREST = 1.25, 0.1
-"""Photos are parted where the next one is so many times as far, in shares of the usual distance from `NEAREST` on."""
+"""Least ratio of distances across a gap; gaps below the second value, a share of the usual distance, are ignored."""
 
 
 def strongest(stands_out: Bool[np.ndarray, " p"], scores: Float[np.ndarray, " p"]) -> Int[np.ndarray, " k"]:
-    """The patches that a mark is made of: those that stand out, at most `MOST_PATCHES`."""
+    """The patches of a mark: those that stand out, at most `MOST_PATCHES`."""
     patches = np.flatnonzero(stands_out)
     return np.sort(patches[np.argsort(-scores[patches], kind="stable")][:MOST_PATCHES])
 
@@ -54,19 +54,19 @@ def photo_mark(
     verdict: Verdict,
     name: str,
 ) -> Pattern | None:
-    """What stands out in a photo of a set, as a pattern; None where nothing does or there is no other photo.
+    """The mark of a photo; None if no patch stands out or there is no other photo.
 
     Args:
-        photo: its place among the images of `features`.
-        stands_out: its patches that do.
-        scores: of its patches.
-        features: of all images.
-        grid: of the patches.
-        verdict: what the mark is.
-        name: what people call it.
+        photo: index of the photo among the images of `features`.
+        stands_out: its patches that stand out.
+        scores: scores of its patches.
+        features: features of all images.
+        grid: (h, w) with h * w = p.
+        verdict: `defect` or `variant`.
+        name: name of the mark.
     """
     patches = strongest(stands_out, scores)
-    # in the order of their content: nothing must depend on how the photos were listed
+    # sorted by content, so that results do not depend on the listing
     others = [i for i in sorted(range(len(features.kept)), key=lambda i: features.keys[i]) if i != photo]
     if not len(patches) or not others:
         return None
@@ -83,7 +83,7 @@ def photo_mark(
     signature = _signature(own, usual, HALF)
 
     def reached(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " 1"]:
-        return np.array([at_place(signature.nearness(vectors), signature.patches)])
+        return np.array([kth_smallest(signature.nearness(vectors), signature.patches)])
 
     signature = _signature(own, usual, _limit(measure_images(features, grid, compared, reached).ravel()))
     product = Product.of(features.image_features)
@@ -93,12 +93,12 @@ def photo_mark(
 def mark_signature(
     patches: Float[np.ndarray, "k d"], layers: int, others: Sequence[Float[np.ndarray, "p d"]]
 ) -> Signature:
-    """What some patches of a photo look like, compared with what is at hand of a set.
+    """The signature of some patches of a photo that is not in a set.
 
     Args:
         patches: unit vectors (`signature.patch_vectors`).
-        layers: how many parts a vector has.
-        others: vectors of photos of the set, or all that is known of it as one.
+        layers: number of layers in a vector.
+        others: vectors of photos of the set, or of the whole set as one item; then the limit is `HALF`.
     """
     own = patches.reshape(len(patches), layers, -1)
     directions = unit_directions(prototypes_of([own], PROTOTYPES))
@@ -106,15 +106,15 @@ def mark_signature(
     signature = _signature(own, np.median(nearest, axis=0), HALF)
     if len(others) == 1:
         return signature
-    reached = [at_place(signature.nearness(vectors), signature.patches) for vectors in others]
+    reached = [kth_smallest(signature.nearness(vectors), signature.patches) for vectors in others]
     return replace(signature, limit=_limit(np.array(reached)))
 
 
 def _limit(reached: Float[np.ndarray, " o"]) -> float:
-    """Up to which share of the usual distance a photo shows the mark: in the last gap between other photos.
+    """Limit of a mark, as a share of the usual distance: in the last gap between the distances of other photos.
 
     Args:
-        reached: shares that other photos come to.
+        reached: distances of other photos, as shares of the usual distance.
     """
     places = np.maximum(np.concatenate([[NEAREST], np.sort(reached)]), NEAREST)
     gaps = np.flatnonzero((places[1:] >= GAP * places[:-1]) & (places[:-1] <= HALF))

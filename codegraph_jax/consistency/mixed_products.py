@@ -1,9 +1,9 @@
-"""Whether a set shows more than one product, which makes every image of the rarer one anomalous. [ours]
+"""Finds mixed products in a set, in which every image of the rarer product would be anomalous [ours].
 
-Two groups of images show two products (or two views, which is as bad) where no image of one is nearly as close to any
-of the other as every image is to its own group. The measure is coarse: patch tokens averaged over a 4 x 4 grid, each
-part held against the most similar part of the other image wherever that lies, and what counts is that four of sixteen
-parts differ. Defects and harmless variants change a part or two.
+Two groups of images show two products (or two views, with the same effect) if a gap separates them: all images are
+clearly closer to their own group than any image of one group is to any of the other. Patch tokens are averaged over a
+4 x 4 grid, and each cell is compared with the most similar cell of the other image. Images of two products differ in at
+least 4 of 16 cells; defects and harmless variants change 1 or 2.
 """
 
 from collections.abc import Sequence
@@ -26,31 +26,32 @@ from codegraph_jax.features.reading import measure_range
 from codegraph_jax.similarity.pairwise import choose_references
 
 LOOK = 8
-"""Patches along the side of the small copies by which products are told apart before a run."""
+"""Side in patches of the small copies that are used before a run."""
 SIDE = 4
-"""Parts of an image along each side."""
+"""Cells of an image along each side."""
 CHANGED = 4
-"""Parts in which images of two products differ at least."""
+"""Least number of cells in which images of two products differ."""
 SAMPLE = 128
-"""Images that are compared all with all; the others are told by these."""
+"""Number of images that are compared with each other; the others are assigned to their groups."""
 LEAST, LEAST_SHARE = 5, 0.05
-"""Images, and share of the images, that a product has at least: fewer are outliers, which is what a defect is."""
+"""Least number, and least share, of the images of a product; smaller groups are outliers, possibly defects."""
 NEIGHBOURS = 2
-"""Which of its group's nearest images says how close an image is to its group; the nearest may be of the same part."""
+"""Rank of the nearest image that gives the distance of an image to its group; the first may show the same part."""
 GAP = 1.2
 """Least distance between images of two products, in units of the greatest distance of an image to its own group.
-Measured: 108 of 112 mixes of two products were parted without a fault; of subsets of one product none, but 4 of 100 of
-two products that lie in a few turned positions (benchmarks/log/recurring.md, "Mixed products")."""
+Measured: 108 of 112 mixes of two products were separated correctly; subsets of one product were never split, except 4
+of 100 of two products that lie in a few rotated positions (benchmarks/log/recurring.md, "Mixed products")."""
 MOST_CUTS = 12
+"""Greatest number of clusters, outliers included, in the search for two large ones."""
 
 
 def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np.ndarray, " n"]:
-    """Which product each image shows: 0 for the most frequent one, and nothing but 0 where all show the same.
+    """The product of each image, 0 for the most frequent one; all 0 for a single product.
 
     Args:
-        features: of n images, some of which this process has.
-        grid: (h, w) of the patches.
-        own: the first so many images are the set; others are told by them.
+        features: features of n images, of which this process may hold a part.
+        grid: (h, w) with h * w patches.
+        own: number of images in the set, which come first; only these form groups.
     """
     mine, sample = features.own, choose_references(features.keys[:own], SAMPLE)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
@@ -71,12 +72,13 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
 def products_of(
     extractor: Extractor, config: DataConfig, images: Sequence[Source], progress: bool
 ) -> Int[np.ndarray, " n"]:
-    """Which product each image shows, from a look at small copies; 0 for images that cannot be read.
+    """The product of each image, from small copies of the images; 0 for images that cannot be read.
 
     Args:
-        extractor, config: of the run.
+        extractor: extractor of the run.
+        config: data settings of the run.
         images: files, arrays or Pillow images.
-        progress: show a bar on standard error.
+        progress: whether to show a progress bar on standard error.
     """
     patch = extractor.backbone.preset.patch_size
     look, (value_range, _) = extractor.with_frame(Frame.squeezed(LOOK * patch, patch)), measure_range(config, images)
@@ -91,26 +93,28 @@ def products_of(
 def coarse_parts(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
-    """Patch tokens of some images of this process, averaged over q = 4 x 4 parts, of unit length in each layer."""
-    weights, judged, start = _part_weights(grid), features.placement.inspected, features.own.start
-    given = [weights if judged is None else _part_weights(grid, judged[start + i].reshape(grid)) for i in images]
+    """Patch tokens of some images of this process, averaged over q = 4 x 4 cells, of unit length in each layer."""
+    weights, inspected, start = _part_weights(grid), features.placement.inspected, features.own.start
+    given = [weights if inspected is None else _part_weights(grid, inspected[start + i].reshape(grid)) for i in images]
     of_image = np.array(given).reshape(-1, *weights.shape)
     parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)
     length = np.linalg.norm(parts, axis=-1, keepdims=True)
     return parts / np.maximum(length, np.float32(1e-12))
 
 
-def _part_weights(grid: tuple[int, int], judged: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
-    """Which patches belong to which part; a grid of fewer patches than parts repeats some.
+def _part_weights(grid: tuple[int, int], inspected: Bool[np.ndarray, "h w"] | None = None) -> Float[np.ndarray, "q p"]:
+    """The patches of each cell, as weights 0 or 1; in grids smaller than 4 x 4, cells share patches.
 
     Args:
-        grid: (h, w).
-        judged: the patches that count; the parts are those of the least box around them. None: all.
+        grid: (h, w) with h * w = p.
+        inspected: inspected patches, whose bounding box is divided into cells; None: all.
     """
     weights = np.zeros((SIDE, SIDE, *grid), np.float32)
     ends = [(0, side) for side in grid]
-    if judged is not None and judged.any():
-        ends = [(int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, (judged.any(1), judged.any(0)))]
+    if inspected is not None and inspected.any():
+        ends = [
+            (int(found[0]), int(found[-1]) + 1) for found in map(np.flatnonzero, (inspected.any(1), inspected.any(0)))
+        ]
     rows, columns = (np.linspace(*both, SIDE + 1).astype(int) for both in ends)
     for i in range(SIDE):
         for j in range(SIDE):
@@ -119,8 +123,10 @@ def _part_weights(grid: tuple[int, int], judged: Bool[np.ndarray, "h w"] | None 
 
 
 def part_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q c"]) -> Float[np.ndarray, "n m"]:
-    """How different images are: the mean over layers of each part's distance to the most similar part of the other
-    image, of which the fourth greatest counts; the mean of both directions."""
+    """Distances of images: the fourth greatest distance of a cell to the most similar cell of the other image.
+
+    Distances of cells are averaged over layers, and the result over both directions.
+    """
     forth = np.zeros((len(a), len(b), a.shape[2]), np.float32)
     back = np.zeros_like(forth)
     layers = a.shape[1]
@@ -130,29 +136,28 @@ def part_distances(a: Float[np.ndarray, "n l q c"], b: Float[np.ndarray, "m l q 
             cosines = (image @ right.T).reshape(len(image), len(b), -1)
             forth[i] += (1 - cosines.max(axis=2).T) / layers
             back[i] += (1 - cosines.max(axis=0)) / layers
-    # a defect or a variant changes a part or two, another product a quarter of them at least
     chosen = SIDE * SIDE - CHANGED
     total = (np.partition(forth, chosen, axis=2) + np.partition(back, chosen, axis=2))[:, :, chosen]
     return np.maximum(total / 2, 0)
 
 
 def separate(distances: Float[np.ndarray, "m m"]) -> list[Int[np.ndarray, " g"]]:
-    """The groups of images that show one product each, the largest first; one group where there is no gap."""
-    return sorted(_parted(distances, np.arange(len(distances))), key=len, reverse=True)
+    """The groups of images of one product each, the largest first."""
+    return sorted(_split_groups(distances, np.arange(len(distances))), key=len, reverse=True)
 
 
-def _parted(distances: Float[np.ndarray, "m m"], images: Int[np.ndarray, " k"]) -> list[Int[np.ndarray, " g"]]:
-    """The same of some of the images."""
-    halves = _halves(distances[np.ix_(images, images)], max(LEAST, int(np.ceil(LEAST_SHARE * len(distances)))))
+def _split_groups(distances: Float[np.ndarray, "m m"], images: Int[np.ndarray, " k"]) -> list[Int[np.ndarray, " g"]]:
+    """Splits some of the images recursively while there is a gap."""
+    halves = _split(distances[np.ix_(images, images)], max(LEAST, int(np.ceil(LEAST_SHARE * len(distances)))))
     if halves is None:
         return [images]
-    return [group for half in halves for group in _parted(distances, images[half])]
+    return [group for half in halves for group in _split_groups(distances, images[half])]
 
 
-def _halves(
+def _split(
     distances: Float[np.ndarray, "k k"], least: int
 ) -> tuple[Int[np.ndarray, " g"], Int[np.ndarray, " g"]] | None:
-    """Two groups with a gap between them, every image in one; None where there is no such gap."""
+    """Two groups of all images with a gap between them; None without a gap."""
     count = len(distances)
     if count < 2 * least:
         return None
@@ -167,15 +172,15 @@ def _halves(
             break
     else:
         return None
-    # outliers belong to neither, and say nothing of the gap
+    # outliers in small clusters are ignored here and assigned to the nearer group below
     first, second = (np.flatnonzero(labels == k) for k in large[np.argsort(-sizes[large], kind="stable")][:2])
-    if between[np.ix_(first, second)].min() <= GAP * max(_loneliest(between, group) for group in (first, second)):
+    if between[np.ix_(first, second)].min() <= GAP * max(_isolation(between, group) for group in (first, second)):
         return None
     nearer = between[:, first].mean(axis=1) <= between[:, second].mean(axis=1)
     return np.flatnonzero(nearer), np.flatnonzero(~nearer)
 
 
-def _loneliest(distances: Float[np.ndarray, "k k"], group: Int[np.ndarray, " g"]) -> float:
+def _isolation(distances: Float[np.ndarray, "k k"], group: Int[np.ndarray, " g"]) -> float:
     """The greatest distance of an image to its own group."""
-    # the first of the sorted distances is that to itself
+    # the first of the sorted distances is to the image itself
     return float(np.sort(distances[np.ix_(group, group)], axis=1)[:, NEIGHBOURS].max())

@@ -1,4 +1,4 @@
-"""What recurs in images of a product, known by what it looks like, and what it is taken for. [ours]"""
+"""Recurring patterns of a product, which are recognised in other sets by their signatures [ours]."""
 
 import base64
 from collections.abc import Mapping
@@ -11,20 +11,20 @@ from jaxtyping import Float, Int8
 from codegraph_jax.consistency.signature import Signature
 
 Verdict = Literal["defect", "variant", "undecided"]
-"""Whether what recurs is a defect or a harmless variant of good parts."""
+"""Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
 LONGEST_NAME = 200
 ALIKE, ENOUGH = 0.25, 0.1
-"""Images show the same product where a tenth of them are as near to its mean as all but a quarter of its own were.
-Measured on nine products, each against every other: none is taken for another."""
+"""Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
+nine products, each against all others: no two are confused."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """What photographs of one product have in common, so that verdicts on it are not applied to another.
+    """Mean image feature of a product, so that verdicts are not applied to another product.
 
     Attributes:
         mean: direction of the mean image feature, as integers [d].
-        limit: cosine between it and an image's feature that most images of the product reach.
+        limit: cosine with it that most images of the product exceed.
     """
 
     mean: Int8[np.ndarray, " d"]
@@ -32,7 +32,7 @@ class Product:
 
     @classmethod
     def of(cls, image_features: Float[np.ndarray, "n d"]) -> "Product":
-        """The product that n images show."""
+        """The product of n images."""
         mean = _unit(image_features).mean(axis=0)
         found = np.round(mean / max(float(np.abs(mean).max()), 1e-12) * np.iinfo(np.int8).max).astype(np.int8)
         return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), ALIKE)))
@@ -47,27 +47,27 @@ class Product:
         return _unit(image_features) @ _unit(self.mean.astype(np.float64)[None])[0]
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         return {"mean": base64.b64encode(self.mean.tobytes()).decode("ascii"), "limit": self.limit}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Product":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         return cls(np.frombuffer(base64.b64decode(values["mean"], validate=True), np.int8), float(values["limit"]))
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """What recurs in images of a product, and what it is taken for.
+    """A recurring pattern with a verdict.
 
     Attributes:
-        name: what people call it; may be empty.
-        verdict: what it is taken for.
-        signature: what it looks like.
-        product: what it was seen on.
-        shown: how many images of the last lot showed it.
-        images: how many there were.
-        single: it is known from one photo that a person has judged (`consistency.marks`), not from a group.
+        name: name given by a person; may be empty.
+        verdict: the verdict.
+        signature: appearance.
+        product: product on which it was found.
+        shown: number of images of the last batch that showed it.
+        images: number of images of the last batch.
+        single: whether it comes from a single answered photo (`consistency.marks`) instead of a group.
     """
 
     name: str
@@ -82,10 +82,10 @@ class Pattern:
         if self.verdict not in get_args(Verdict):
             raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Verdict))}")
         if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
-            raise ValueError(f"name: is no text of at most {LONGEST_NAME} characters")
+            raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         return {
             "name": self.name,
             "verdict": self.verdict,
@@ -98,11 +98,7 @@ class Pattern:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Pattern":
-        """What `as_json` gave.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         return cls(
             values["name"],
             values["verdict"],

@@ -1,4 +1,4 @@
-"""What a person has judged before, seen again: verdicts on communities, and patterns too rare to make one. [ours]"""
+"""Recognises known patterns in a new set, on communities and on single images [ours]."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -12,15 +12,15 @@ from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
 
 MOST_OF = 0.5
-"""A community shares a known pattern where at least this share of its members shows it."""
+"""Least share of the members of a community that must show a known pattern."""
 
 
 def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
-    """Notes what the patterns of the communities look like, and what product they were seen on."""
+    """Adds signatures to the communities, and the product."""
     if not found.communities:
         return found
     members = [community.members for community in found.communities]
-    shown = found.shows.reshape(comparison.own, -1) > 0
+    shown = found.pattern_ids.reshape(comparison.own, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
     communities = (replace(c, signature=signature) for c, signature in zip(found.communities, signatures))
     product = Product.of(comparison.features.image_features[: comparison.own])
@@ -30,16 +30,16 @@ def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
 def with_verdicts(
     found: Consistency, patterns: Sequence[Pattern], comparison: Comparison
 ) -> tuple[Consistency, dict[int, Bool[np.ndarray, "n p"]]]:
-    """Gives communities the verdicts of the patterns that they share, and says where else these are seen.
+    """Applies the verdicts of known patterns to communities, and finds other images that show them.
 
     Args:
-        found: what recurs, with the verdicts of the rule.
-        patterns: what a person has judged; those of other products are left out.
-        comparison: of all images.
+        found: communities with the verdicts of the rule.
+        patterns: known patterns; those of other products are not used.
+        comparison: comparison of all images.
 
     Returns:
-        The same with verdicts and sightings; and for the number of each sighting the patches that are recognised by
-        the signature alone, those of no member of its communities.
+        The result with verdicts and matches; and for the number of each match the patches of images outside its
+        communities that show the pattern.
     """
     own = comparison.features.image_features[: comparison.own]
     known: list[Pattern] = []
@@ -52,41 +52,41 @@ def with_verdicts(
     signatures = [pattern.signature for pattern in known]
     recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
     communities = list(found.communities)
-    homes: dict[int, list[int]] = {}
+    numbers: dict[int, list[int]] = {}
     for place, community in enumerate(communities):
         shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
         best = int(shares.argmax())
         if shares[best] >= MOST_OF:
             pattern = known[best]
             communities[place] = replace(community, verdict=pattern.verdict, name=pattern.name, reviewed=True)
-            homes.setdefault(best, []).append(place + 1)
+            numbers.setdefault(best, []).append(place + 1)
 
-    sightings, elsewhere = [], {}
-    further = len(communities)
+    matches, elsewhere = [], {}
+    last = len(communities)
     for k, pattern in enumerate(known):
-        members = [i for number in homes.get(k, ()) for i in communities[number - 1].members]
+        members = [i for number in numbers.get(k, ()) for i in communities[number - 1].members]
         recognised[k, members] = False
         images = sorted({*members, *np.flatnonzero(recognised[k].any(axis=1)).tolist()})
-        if k in homes:
-            number = homes[k][0]
+        if k in numbers:
+            number = numbers[k][0]
         else:
-            number = further = further + 1
-        sightings.append(PatternMatch(pattern, number, tuple(images)))
+            number = last = last + 1
+        matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
-    return replace(found, communities=tuple(communities), sightings=tuple(sightings)), elsewhere
+    return replace(found, communities=tuple(communities), matches=tuple(matches)), elsewhere
 
 
 def numbered(
-    shows: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
+    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]], defects: Collection[int], shape: tuple[int, ...]
 ) -> Int[np.ndarray, "n p"]:
-    """One number for each patch, 0 where it shows nothing; of several a defect comes first, and a lower number.
+    """The number of the pattern that each patch shows, or 0; of several patterns a defect, then the lowest number.
 
     Args:
-        shows: for each number the patches that show what it stands for.
-        defects: the numbers of defects.
+        pattern_patches: patches that show each pattern, by number.
+        defects: numbers of the defects.
         shape: (n, p).
     """
     numbers = np.zeros(shape, np.int16)
-    for number in sorted(shows, key=lambda number: (number in defects, -number)):
-        numbers[shows[number]] = number
+    for number in sorted(pattern_patches, key=lambda number: (number in defects, -number)):
+        numbers[pattern_patches[number]] = number
     return numbers

@@ -1,8 +1,8 @@
-"""A person's verdicts in a file: on groups of photos that share a pattern, and on single photos. [ours]
+"""A person's verdicts in a file: on groups of photos that share a pattern, and on single photos [ours].
 
-Statistics cannot tell every recurring defect from every harmless variant of good parts, nor where in the ranking the
-defective parts begin. A person looks at the groups and at some photos of a report and says what each is. Verdicts on
-groups are tied to what the patterns look like, those on photos to the content of the photo, neither to file names.
+Statistics cannot distinguish every recurring defect from every harmless variant, nor show where in the ranking the
+defective parts begin. Verdicts on groups belong to the appearance of their patterns, and verdicts on photos to the
+content of the photos, so they do not depend on file names.
 """
 
 import json
@@ -17,30 +17,30 @@ from codegraph_jax.core.files import write_json
 
 FORMAT = "codegraph-review-2"
 FILES = "review*.json"
-"""What browsers call the file: review.json, review (1).json, ..."""
+"""Names that browsers give to the file: review.json, review (1).json, ..."""
 LONGEST_NOTE = 2000
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-"""What values of the wrong kind raise where they are read."""
+"""Exceptions from reading malformed values."""
 
 PhotoVerdict = Literal["defective", "good", "unsure"]
 
 
 class ReviewError(UserError):
-    """A file that is no review, or one of other features."""
+    """A file that is not a review, or a review with other features."""
 
 
 @dataclass(frozen=True)
 class PhotoReview:
-    """What a person says of one photo.
+    """A person's answer to one photo.
 
     Attributes:
         key: digest of its content (`data.batches.image_key`), in hexadecimal.
-        name: of its file, for people.
-        category: that it belongs to.
-        verdict: None where there is only a note.
+        name: name of its file, for people.
+        category: its category.
+        verdict: the answer; None if there is only a note.
         note: free text.
-        mark: what stands out in it, once a run has seen the photo: a harmless variant where the photo is good, a defect
-            where it is defective.
+        mark: pattern of the patches that stand out, added by a run: a harmless variant on a good photo, a defect on a
+            defective one.
     """
 
     key: str
@@ -59,17 +59,17 @@ class PhotoReview:
 
     @property
     def defective(self) -> bool | None:
-        """As `ActiveCalibrator.label` takes it; None where the person is unsure."""
+        """The answer for `ActiveCalibrator.label`; None if the person is unsure."""
         return None if self.verdict == "unsure" else self.verdict == "defective"
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         values = {name: getattr(self, name) for name in ("key", "name", "category", "verdict", "note")}
         return values | ({"mark": self.mark.as_json()} if self.mark else {})
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "PhotoReview":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         mark = Pattern.from_json(values["mark"]) if values.get("mark") else None
         texts = {name: values.get(name, "") for name in ("name", "category", "note")}
         return cls(str(values["key"]), verdict=values["verdict"], mark=mark, **texts)
@@ -77,14 +77,14 @@ class PhotoReview:
 
 @dataclass(frozen=True)
 class Decision:
-    """A threshold that a person has set by hand, and the score (`scoring.variants`) that it is for."""
+    """A threshold set by hand, and the score (`scoring.variants`) that it is for."""
 
     score: str
     threshold: float
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, str) or not abs(self.threshold) < float("inf"):
-            raise ValueError("a decision has the name of a score and a finite threshold")
+            raise ValueError("a decision needs the name of a score and a finite threshold")
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ class Review:
     """Verdicts on patterns and on photos.
 
     Attributes:
-        features: what the features of the images depend on (`backbones.features_identity`): signatures of other
-            features mean nothing.
-        patterns: groups that have been judged.
-        photos: by the key of their content.
+        features: weights and settings behind the features (`backbones.features_identity`), without which signatures
+            cannot be used.
+        patterns: patterns with a person's verdict.
+        photos: answers by the digest of the photo.
         decisions: thresholds set by hand, by category.
         at_most: the greatest share of the photos that may be defective, by category.
     """
@@ -107,15 +107,15 @@ class Review:
     at_most: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str) -> None:
-        """Writes it as JSON.
+        """Writes the review as JSON.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         write_json(path, self.as_json())
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `load` reads it."""
+        """Values for JSON; `load` reads them."""
         return {
             "format": FORMAT,
             "features": dict(self.features),
@@ -127,27 +127,27 @@ class Review:
 
     @classmethod
     def load(cls, path: str) -> "Review":
-        """What `save` or a report has written.
+        """Reads a review from a file of `save` or of a report.
 
         Args:
-            path: of the file (`find_review` finds it in a directory).
+            path: the file (`find_review` finds it in a directory).
 
         Raises:
-            ReviewError: there is no such file, or it is no review.
+            ReviewError: the file cannot be read or is not a review.
         """
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ReviewError(f"{path}: cannot be read ({error.strerror or error})") from None
         except (ValueError, RecursionError) as error:
-            raise ReviewError(f"{path}: is no review ({error}); a report makes one") from None
+            raise ReviewError(f"{path}: is not a review ({error}); save one from the report") from None
         try:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']!r}")
             photos = [PhotoReview.from_json(photo) for photo in values["photos"]]
             at_most = {str(category): float(share) for category, share in values.get("at_most", {}).items()}
             if not all(0 < share <= 1 for share in at_most.values()):
-                raise ValueError("at_most: a share is above 0 and at most 1")
+                raise ValueError("at_most: a share must be above 0 and at most 1")
             return cls(
                 dict(values["features"]),
                 tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
@@ -159,20 +159,21 @@ class Review:
                 at_most,
             )
         except MALFORMED as error:
-            raise ReviewError(f"{path}: is no review ({type(error).__name__}: {error}); a report makes one") from None
+            problem = f"{type(error).__name__}: {error}"
+            raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
 
     def check(self, features: Mapping[str, Any], path: str = "review") -> None:
-        """Makes sure that signatures were made of the same features as a run's.
+        """Checks that the signatures belong to the features of a run.
 
         Raises:
-            ReviewError: names what differs.
+            ReviewError: names the setting that differs.
         """
         differing = [name for name in features if self.features.get(name) != features[name]]
         if differing:
             name = differing[0]
             raise ReviewError(
-                f"{path}: was made with other features ({name} {self.features.get(name)!r}, and this run has "
-                f"{features[name]!r}); verdicts hold for the same weights and settings of the backbone only"
+                f"{path}: was made with other features ({name} is {self.features.get(name)!r}, in this run "
+                f"{features[name]!r}); use the same weights and settings of the backbone, or make a new review"
             )
 
 
@@ -180,7 +181,7 @@ def find_review(path: str) -> str:
     """The file of a review: the path itself, or the newest review*.json in a directory such as a download folder.
 
     Raises:
-        ReviewError: there is no such directory, or it holds none.
+        ReviewError: the directory does not exist, cannot be read or contains no review.
     """
     place = Path(path).expanduser()
     if not place.is_dir():
@@ -192,5 +193,5 @@ def find_review(path: str) -> str:
     except OSError as error:
         raise ReviewError(f"{path}: cannot be read ({error.strerror or error})") from None
     if not found:
-        raise ReviewError(f"{path}: holds no file review*.json; save one from the report, or give the file itself")
+        raise ReviewError(f"{path}: contains no file review*.json; save one from the report, or give the file itself")
     return str(found[-1])

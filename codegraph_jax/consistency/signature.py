@@ -1,10 +1,10 @@
-"""What a pattern looks like, in a few vectors: by these it is recognised in images that nobody compares. [ours]
+"""Signatures: the appearance of a pattern in a few vectors, for recognition in other images [ours].
 
-A community is known by its members. A verdict on it must hold for the next lot too, where other images show the same
-pattern. Its signature is made of prototypes, the centres of the patches that show it (`scipy.cluster.vq`), and of how
-far from each of them the nearest patch of an image usually is that does not show it. An image shows the pattern where
-some of its patches are much nearer to a prototype than that. Measured on one half of a set with the prototypes of the
-other: benchmarks/log/recurring.md, "Signatures".
+A verdict on a community must apply to the next batch too, where other images show the same pattern. A signature has
+prototypes, the k-means centres of the patches that show the pattern (`scipy.cluster.vq`), and for each the usual
+distance to the nearest patch of an image that does not show it. An image shows the pattern if some of its patches are
+much closer to a prototype. Measured on one half of a set with prototypes from the other half:
+benchmarks/log/recurring.md, "Signatures".
 """
 
 import base64
@@ -27,32 +27,33 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.features.on_device import tokens_of
 
 DEGREE = 3
-"""Side of the neighbourhoods that the vectors average: alone, patches are told from others less well."""
+"""Side of the neighbourhoods that vectors average; single patches are recognised less reliably."""
 PROTOTYPES = 8
-"""With more, they fit the members they were made from and miss others."""
+"""Number of prototypes; more overfit the members."""
 NEAR, FAR = 0.9, 0.03
-"""The limit lies between these quantiles, the first of images that show the pattern, the second of others; where they
-overlap, at the second."""
+"""The limit lies between the first quantile of images that show the pattern and the second quantile of other images; if
+these overlap, at the second."""
 SOME = 0.25
-"""Share of the patches by which a member usually shows the pattern: so many make an image show it."""
+"""Least number of patches of an image that shows the pattern, as a share of the median number in a member."""
 MOST_PATCHES, MOST_OUTSIDE = 4096, 100
-"""Patches that the prototypes are made of, and images outside that they are compared with: more change nothing."""
+"""Most patches behind the prototypes, and most images outside for comparison; more change nothing."""
 STEPS = 20
+"""Iterations of k-means."""
 CHUNK = 16
-"""Images whose vectors are in memory at once."""
+"""Number of images whose vectors are in memory at once."""
 SMALLEST = 1e-6
-"""Distances are clamped here before something is divided by them."""
+"""Lower bound of divisors."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a pattern looks like in the features of one backbone.
+    """Appearance of a pattern in the features of one backbone.
 
     Attributes:
         prototypes: directions of q vectors in each of l layers, as integers [q, l, c].
-        usual: distance of each prototype to the nearest patch of a usual image that does not show the pattern [q].
-        limit: share of the usual distance up to which a patch shows the pattern.
-        patches: least number of such patches that make an image show it.
+        usual: median distance of each prototype to the nearest patch of images that do not show the pattern [q].
+        limit: greatest distance, as a share of the usual one, of a patch that shows the pattern.
+        patches: least number of such patches in an image that shows the pattern.
     """
 
     prototypes: Int8[np.ndarray, "q l c"]
@@ -61,20 +62,16 @@ class Signature:
     patches: int
 
     def nearness(self, vectors: Float[np.ndarray, "... p d"]) -> Float[np.ndarray, "... p"]:
-        """Distance of patches to the nearest prototype as a share of the usual one; at most `limit` shows the pattern.
-
-        Args:
-            vectors: of `patch_vectors`, d = l * c.
-        """
+        """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, as a share of the usual one."""
         return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
 
     def shown(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
-        """Which patches of b images show the pattern; none in an image of which too few do."""
+        """Which patches of b images show the pattern; none in images with too few of them."""
         near = self.nearness(vectors) <= self.limit
         return near & (near.sum(axis=1, keepdims=True) >= self.patches)
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         return {
             "prototypes": base64.b64encode(self.prototypes.tobytes()).decode("ascii"),
             "shape": list(self.prototypes.shape),
@@ -85,11 +82,7 @@ class Signature:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Signature":
-        """What `as_json` gave.
-
-        Raises:
-            ValueError, KeyError, TypeError: it is something else.
-        """
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         q, layers, channels = (int(size) for size in values["shape"])
         numbers = np.frombuffer(base64.b64decode(values["prototypes"], validate=True), np.int8)
         usual, limit = np.asarray(values["usual"], np.float32), float(values["limit"])
@@ -100,14 +93,14 @@ class Signature:
             or not (usual > 0).all()
             or not 0 < limit < np.inf
         ):
-            raise ValueError("the numbers of a signature do not fit together")
+            raise ValueError("inconsistent values of a signature")
         return cls(numbers.reshape(q, layers, channels), usual, limit, patches)
 
 
 def patch_vectors(layers: Sequence[Any], grid: tuple[int, int]) -> Float[np.ndarray, "b p d"]:
-    """Unit vectors of all patches of b images, the parts of all layers (tokens [b, p, c]) one after the other.
+    """Unit vectors of all patches of b images: concatenated layers, each from tokens [b, p, c].
 
-    Those of patches that do not count, whose tokens are 0, are 0 too: they are like nothing.
+    Vectors of patches that are not inspected, whose tokens are 0, are 0.
     """
     parts = [to_host(_unit_vectors(jnp.asarray(tokens), grid)) for tokens in layers]
     return np.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
@@ -121,7 +114,7 @@ def _unit_vectors(tokens: Float[Array, "b p c"], grid: tuple[int, int]) -> Float
 def recognise_all(
     signatures: Sequence[Signature], features: Features, grid: tuple[int, int]
 ) -> Bool[np.ndarray, "s n p"]:
-    """Which patches of all images show which pattern, in every process the same."""
+    """Which patches of all images show each pattern; the same in every process."""
     own = [
         np.stack([signature.shown(vectors) for signature in signatures], axis=1)
         for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
@@ -133,34 +126,33 @@ def recognise_all(
 def make_signatures(
     features: Features, grid: tuple[int, int], communities: Sequence[Sequence[int]], shown: Bool[np.ndarray, "n p"]
 ) -> list[Signature | None]:
-    """The signature of each community; None where fewer than two members show anything, or all images are members.
+    """The signature of each community; None if fewer than two members show the pattern or all images are members.
 
     Args:
-        features: of all images, of which the first n are asked.
-        grid: of the patches.
-        communities: image indices of each.
-        shown: patches of members that show what their community shares.
+        features: features of all images, the n images of the set first.
+        grid: (h, w) with h * w = p.
+        communities: image indices of each community.
+        shown: patches of members that show the pattern of their community.
     """
-    # in the order of their content: nothing must depend on how the images were listed
-    everybody = sorted(range(len(shown)), key=lambda i: features.keys[i])
+    # sorted by content, so that results do not depend on the listing
+    ordered = sorted(range(len(shown)), key=lambda i: features.keys[i])
     taken = {i for members in communities for i in members}
-    outside = evenly([i for i in everybody if i not in taken], MOST_OUTSIDE)
-    showing = [[i for i in everybody if i in members and shown[i].any()] for members in map(set, communities)]
+    outside = evenly([i for i in ordered if i not in taken], MOST_OUTSIDE)
+    showing = [[i for i in ordered if i in members and shown[i].any()] for members in map(set, communities)]
     drafts = [
         _Draft.of(patches_of(features, grid, members, shown)) if outside and len(members) > 1 else None
         for members in showing
     ]
-    waiting = [draft for draft in drafts if draft]
-    _finish(waiting, features, grid, outside)
+    _finish([draft for draft in drafts if draft], features, grid, outside)
     return [draft.signature if draft else None for draft in drafts]
 
 
 @dataclass
 class _Draft:
-    """A signature in the making.
+    """An unfinished signature.
 
-    How near the prototypes lie to images they were not made from is measured in halves: prototypes of one half of the
-    members are compared with the other half.
+    The distance of prototypes to new images is measured by cross-validation: prototypes of one half of the members are
+    compared with the other half.
     """
 
     prototypes: Int8[np.ndarray, "q l c"]
@@ -173,14 +165,14 @@ class _Draft:
     def of(cls, members: Sequence[Float[np.ndarray, "k l c"]]) -> "_Draft":
         first, second = list(members[::2]), list(members[1::2])
         patches = max(1, int(SOME * np.median([len(member) for member in members])))
-        # no more prototypes than images, so that none is the memory of one patch
+        # no more prototypes than images, so that none represents a single patch
         found = (prototypes_of(part, min(PROTOTYPES, len(part))) for part in (members, first, second))
         return cls(next(found), (next(found), next(found)), (second, first), patches)
 
     def near(self, usual: Sequence[Float[np.ndarray, " q"]]) -> float:
-        """How near a member is to the prototypes of the other half; `usual` are distances to those of either half."""
+        """Distance of members to the prototypes of the other half, as a share of `usual`, given for both halves."""
         values = [
-            at_place(
+            kth_smallest(
                 (prototype_distances(patches.reshape(len(patches), -1), unit_directions(half)) / own).min(axis=1),
                 self.patches,
             )
@@ -191,7 +183,7 @@ class _Draft:
 
 
 def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int], outside: Sequence[int]) -> None:
-    """Gives each draft its signature: looks at the images outside twice, for what is usual and for the limit."""
+    """Adds signatures to the drafts; passes over the images outside twice, for usual distances and for limits."""
     if not drafts:
         return
     every = [part for draft in drafts for part in (draft.prototypes, *draft.halves)]
@@ -208,7 +200,7 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
 
     def nearness(vectors: Float[np.ndarray, "p d"]) -> Float[np.ndarray, " s"]:
         return np.array(
-            [at_place(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature]
+            [kth_smallest(draft.signature.nearness(vectors), draft.patches) for draft in drafts if draft.signature]
         )
 
     far = np.maximum(np.quantile(measure_images(features, grid, outside, nearness), FAR, axis=0), SMALLEST)
@@ -217,17 +209,18 @@ def _finish(drafts: Sequence[_Draft], features: Features, grid: tuple[int, int],
         draft.signature = replace(draft.signature, limit=float(min(farther, np.sqrt(nearer * farther))))
 
 
-def at_place(values: Float[np.ndarray, " p"], place: int) -> float:
-    """The value at a place in ascending order, from 1; the last where there are fewer."""
-    return float(np.partition(values, min(place, len(values)) - 1)[min(place, len(values)) - 1])
+def kth_smallest(values: Float[np.ndarray, " p"], k: int) -> float:
+    """The k-th smallest value, k from 1; the greatest if there are fewer."""
+    k = min(k, len(values))
+    return float(np.partition(values, k - 1)[k - 1])
 
 
 def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> Int8[np.ndarray, "q l c"]:
-    """Centres of the patches of some images, at most so many."""
+    """Directions of the k-means centres of patches, at most `most`; q <= most."""
     patches = np.concatenate(list(members))
     flat = patches.reshape(len(patches), -1)
     with warnings.catch_warnings():
-        # where patches are copies of each other, centres stay without any: they do no harm
+        # identical patches leave some clusters empty, which is harmless
         warnings.filterwarnings("ignore", "One of the clusters is empty")
         centres, _ = kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
@@ -236,7 +229,7 @@ def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> I
 
 
 def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, "q d"]:
-    """Unit vectors, each layer with the same weight."""
+    """Prototypes as unit vectors, with the same weight for each layer."""
     layers = prototypes.astype(np.float32)
     layers /= np.maximum(np.linalg.norm(layers, axis=-1, keepdims=True), SMALLEST)
     return layers.reshape(len(layers), -1) / np.float32(np.sqrt(layers.shape[1]))
@@ -245,6 +238,7 @@ def unit_directions(prototypes: Int8[np.ndarray, "q l c"]) -> Float[np.ndarray, 
 def prototype_distances(
     vectors: Float[np.ndarray, "... p d"], directions: Float[np.ndarray, "q d"]
 ) -> Float[np.ndarray, "... p q"]:
+    """Cosine distance of each patch to each prototype."""
     return np.maximum(1 - vectors @ directions.T, 0)
 
 
@@ -254,7 +248,7 @@ def measure_images(
     images: Sequence[int],
     measure: Callable[[Float[np.ndarray, "p d"]], Float[np.ndarray, " x"]],
 ) -> Float[np.ndarray, "o x"]:
-    """A measure of the vectors of each image, in every process the same; the images in any order."""
+    """Results of `measure` on the vectors of each image, in any order; the same in every process."""
     own = [measure(vectors) for _, chunk in _in_chunks(features, grid, images) for vectors in chunk]
     return processes.gather_rows(np.array(own, np.float32) if own else np.zeros((0, 0), np.float32))
 
@@ -262,7 +256,7 @@ def measure_images(
 def patches_of(
     features: Features, grid: tuple[int, int], members: Sequence[int], shown: Bool[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "k l c"]]:
-    """Vectors of the patches by which each member shows the pattern, in every process the same."""
+    """Vectors of the patches by which each member shows the pattern; the same in every process."""
     each = -(-MOST_PATCHES // len(members))
     chosen = {i: evenly(np.flatnonzero(shown[i]).tolist(), each) for i in members}
     layers = len(features.layers)
@@ -280,17 +274,17 @@ def patches_of(
 def _in_chunks(
     features: Features, grid: tuple[int, int], images: Sequence[int]
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
-    """(images, their vectors) a few at a time, of those whose features this process holds."""
+    """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
     own = [i for i in images if i in features.own]
     for place in range(0, len(own), CHUNK):
         chunk = own[place : place + CHUNK]
-        # from a device as many as serve again: what fills them up is cut off here
+        # devices return padded batches
         tokens = [tokens_of(layer, np.array(chunk) - features.own.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 
 def evenly(items: list[int], most: int) -> list[int]:
-    """At most so many of them, evenly spread."""
+    """At most `most` of the items, evenly spaced."""
     if len(items) <= most:
         return items
     return [items[place] for place in np.linspace(0, len(items) - 1, most).astype(int)]

@@ -1,7 +1,7 @@
-"""How far the patches of a set obey the law that the burnout test rests on (docs/method.md section 4.8).
+"""Measures how well the patches of a set obey the law behind the burnout test (docs/method.md section 4.8).
 
-[paper] For a normal patch tau(i) = ln(d(i+1) / d(i)) is exponential with mean 1 / (alpha i), alpha the tail index of
-the patch. [ours] What is measured of it here.
+[paper] For a normal patch tau(i) = ln(d(i+1) / d(i)) is exponential with mean 1 / (alpha i), where alpha is the tail
+index of the patch. [ours] The measurements.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from codegraph_jax.consistency.links import burnout_test, log_spacings
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 WINDOW = 0.5
-"""Share of the references whose distances are looked at."""
+"""Size of the window, as a share of the references."""
 
 SAMPLE = 5000
-"""Patches of each kind that are looked at, evenly over the set."""
+"""Most patches of each kind in the sample, evenly spaced over the set."""
 
 STANDOUT = 0.95
-"""Quantile of the patch scores beyond which an unflagged patch counts as a one-off anomaly."""
+"""Quantile of the patch scores above which an unflagged patch counts as a one-off anomaly."""
 
 BINS = 20
+"""Number of bins of p-values."""
 
 KINDS = ("normal", "one-off", "recurring")
 
@@ -33,11 +34,11 @@ class SpacingLaw:
 
     Attributes:
         tail_index: quartiles of alpha over normal patches.
-        growth: mean of tau(i), i = 1, 2, ..., over the patches of each kind that occurs.
-        p_values: share of normal patches in each of 20 equal bins of the p-value of the test at a quarter of the
-            window; 0.05 everywhere if the law held.
-        departure: Kolmogorov-Smirnov distance of those p-values from uniform, 0 if the law held.
-        below: share of normal patches with p < 0.01 and p < 0.2: what the test's levels are worth on this set.
+        growth: mean of tau(i), i = 1, 2, ..., over the patches of each kind.
+        p_values: share of normal patches in each of 20 equal bins of the test's p-value at a quarter of the window;
+            0.05 each if the law holds.
+        departure: Kolmogorov-Smirnov distance of these p-values from uniform; 0 if the law holds.
+        below: share of normal patches with p < 0.01 and with p < 0.2.
     """
 
     tail_index: tuple[float, float, float]
@@ -52,26 +53,25 @@ def measure_spacing_law(
     scores: Float[np.ndarray, "n p"],
     flagged: Bool[np.ndarray, "n p"],
 ) -> SpacingLaw | None:
-    """Measures the law on patches that look normal, that stand out alone, and that were flagged as recurring.
+    """Measures the law on normal patches, one-off anomalies and recurring patterns.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference must not serve.
+        distances: mean over layers and degrees; infinite for excluded references.
         scores: mutual scores of the patches.
-        flagged: patches of recurring defects.
+        flagged: patches of recurring patterns.
 
     Returns:
-        None where the set is too small for a window.
+        The measurements; None if the set is too small for a window.
     """
-    held = as_distances(distances)
-    others = int(held.serves().sum(axis=1).min())
-    window = int(WINDOW * others)
+    table = as_distances(distances)
+    window = int(WINDOW * int(table.usable().sum(axis=1).min()))
     if window < CONSTANTS.smallest_window:
         return None
-    judged = (scores >= 0) & np.isfinite(scores)
-    outstanding = scores > np.quantile(scores[judged], STANDOUT)
-    normal_patches, one_off = ~flagged & ~outstanding & judged, ~flagged & outstanding & judged
+    valid = (scores >= 0) & np.isfinite(scores)
+    outstanding = scores > np.quantile(scores[valid], STANDOUT)
+    normal_patches, one_off = ~flagged & ~outstanding & valid, ~flagged & outstanding & valid
     masks = {"normal": normal_patches, "one-off": one_off, "recurring": flagged}
-    spacings = {kind: _spacings(held, mask, window) for kind, mask in masks.items() if mask.any()}
+    spacings = {kind: _spacings(table, mask, window) for kind, mask in masks.items() if mask.any()}
     normal = spacings["normal"]
     p_values = np.sort(burnout_test(normal, window)[:, window // 4])
     steps = np.arange(1, len(p_values) + 1) / len(p_values)
@@ -86,9 +86,9 @@ def measure_spacing_law(
 
 
 def _spacings(distances: Distances, mask: Bool[np.ndarray, "n p"], window: int) -> np.ndarray:
-    """i tau(i) of up to `SAMPLE` of the chosen patches."""
+    """Spacings i tau(i) of up to `SAMPLE` patches of a mask."""
     image, patch = np.nonzero(mask)
     chosen = np.linspace(0, len(image) - 1, min(len(image), SAMPLE)).astype(int)
     nearest = np.sort(distances.rows(image[chosen], patch[chosen]), axis=1)[:, :window]
-    # within a radius a patch may have fewer references than the window has
+    # with a radius, a patch may have fewer references than the window
     return log_spacings(nearest[np.isfinite(nearest[:, -1])])

@@ -1,6 +1,6 @@
 """The consistency stages in order: links, selection, graph, communities, views, missed members, flagged patches.
 
-CoDeGraph, arXiv:2510.10456; docs/method.md section 4 says what is the paper's and what is this project's.
+CoDeGraph, arXiv:2510.10456; docs/method.md section 4 separates the paper's rules from this project's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,8 @@ from codegraph_jax.consistency.filtering import (
 )
 from codegraph_jax.consistency.graph import (
     Members,
+    background_distances,
     image_graph,
-    likeness,
     link_counts,
     mutual_weights,
     significant_communities,
@@ -36,9 +36,9 @@ from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
-from codegraph_jax.consistency.verdicts import decide, weigh
+from codegraph_jax.consistency.verdicts import decide, measure_evidence
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
-from codegraph_jax.scoring.distances import Distances, mean_of
+from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.removal import ReferenceMask
 
@@ -50,43 +50,45 @@ def find_consistent(
     patterns: Sequence[Pattern] = (),
     constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, Filter]:
-    """Finds what recurs among the images of the set, and what must therefore not serve as a reference.
+    """Finds recurring patterns in a set, and the references and patches to filter out.
 
-    Photographs of one and the same part do not serve as references for each other. Patches that show a recurring defect
-    serve no image, and are themselves judged by images outside of their community: next to every flagged patch lie some
-    that were not flagged and look like it. Added images are compared with the set only. Patches that show what
-    a person has called a harmless variant count as normal.
+    Photos of the same part are no references for each other. Patches that show a recurring defect are removed from all
+    references, and are scored by images outside their community only, since patches next to a flagged one resemble it
+    without being flagged. Added images are compared with the set only. Patches that show a harmless variant count as
+    normal.
 
     Args:
-        comparison: of all images.
-        k: neighbours that a score averages.
-        config: see `ConsistencyConfig`.
-        patterns: what a person has judged.
-        constants: see `MethodConstants`.
+        comparison: comparison of all images.
+        k: number of nearest references that a score averages.
+        config: settings of the search.
+        patterns: known patterns.
+        constants: constants of the search.
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
-    distances = mean_of(comparison)
+    distances = distances_of(comparison)
     if comparison.barred is not None:
         distances = distances.without(comparison.barred)
     duplicates = same_part(distances, references, comparison.added)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:own]
     found, tests = find_communities(
-        distances.some(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
+        distances.select(slice(own)), references, duplicates[:own], keys, k, grid, config, constants
     )
     found, elsewhere = with_verdicts(with_signatures(found, comparison), patterns, comparison)
 
-    # members show what their community shares, added images what its test says, others what is recognised
-    added = recognise(distances.some(slice(own, None)), tests, k) if comparison.added else []
-    members = found.shows.reshape(own, -1)
-    shows = dict(elsewhere)
+    # patches come from the community on members, from its test on added images, and from signatures on others
+    added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
+    members = found.pattern_ids.reshape(own, -1)
+    pattern_patches = dict(elsewhere)
     for number in range(1, len(found.communities) + 1):
         further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
         patches = np.concatenate([members == number, further])
-        shows[number] = patches | shows[number] if number in shows else patches
+        pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
     nothing = np.zeros(distances.shape[::2], bool)
-    found = replace(found, shows=numbered(shows, found.numbers("defect"), nothing.shape).reshape(-1, *grid))
-    return found, _filter(found, shows, references, duplicates, nothing)
+    found = replace(
+        found, pattern_ids=numbered(pattern_patches, found.numbers("defect"), nothing.shape).reshape(-1, *grid)
+    )
+    return found, _filter(found, pattern_patches, references, duplicates, nothing)
 
 
 def find_communities(
@@ -99,45 +101,45 @@ def find_communities(
     config: ConsistencyConfig,
     constants: MethodConstants = CONSTANTS,
 ) -> tuple[Consistency, list[Dependence]]:
-    """The communities of a set, what they share and what that is taken for, and by what it is recognised.
+    """The communities of a set with verdicts, and for each the test of dependence.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference must not serve, duplicates included.
-        references: image of each column.
-        duplicates: which references show the same part as an image.
-        keys: content of each image; ties between images are broken by it, never by their place in the list.
-        k: neighbours that a score averages.
+        distances: mean over layers and degrees; infinite for excluded references and duplicates.
+        references: image index of each column.
+        duplicates: which references show the same part as each image.
+        keys: digest of each image, which breaks ties independently of the listing.
+        k: number of nearest references that a score averages.
         grid: (h, w) with h * w = p.
-        config: see `ConsistencyConfig`.
-        constants: see `MethodConstants`.
+        config: settings of the search.
+        constants: constants of the search.
     """
     images = len(distances)
     is_reference = np.isin(np.arange(images), references)
     links = select_by_coverage(find_links(distances, references, constants), images, constants.coverage)
     counts = link_counts(links, images)
     order = sorted(range(images), key=lambda i: keys[i])
-    found = significant_communities(counts, likeness(distances, links), references, order, constants)
+    found = significant_communities(counts, background_distances(distances, links), references, order, constants)
     found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
     tests = dependences(distances, references, whole, k)
     shown = members_patches(distances, whole, tests, k)
-    evidence = weigh(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
+    evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
     weights = mutual_weights(counts, is_reference)
     communities = []
-    shows = np.zeros(shown.shape, np.int16)
-    for members, (_, p_value), known in zip(whole, found, evidence):
+    pattern_ids = np.zeros(shown.shape, np.int16)
+    for members, (_, p_value), measured in zip(whole, found, evidence):
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes = community_boxes(shown, typical, grid)
-        verdict = decide(known, config)
-        communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, known))
-        shows[list(members)] = np.where(shown[list(members)], len(communities), 0)
+        verdict = decide(measured, config)
+        communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, measured))
+        pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),
         groups(duplicates, references),
         views,
         image_graph(weights, links),
-        shows.reshape(images, *grid),
+        pattern_ids.reshape(images, *grid),
         measure_spacing_law(distances, distances.scores(k), shown),
     )
     return consistency, tests
@@ -145,21 +147,21 @@ def find_communities(
 
 def _filter(
     found: Consistency,
-    shows: Mapping[int, Bool[np.ndarray, "n p"]],
+    pattern_patches: Mapping[int, Bool[np.ndarray, "n p"]],
     references: Int[np.ndarray, " m"],
     duplicates: Bool[np.ndarray, "n m"],
     nothing: Bool[np.ndarray, "n p"],
 ) -> Filter:
-    """What the verdicts mean: defects serve nobody and are judged from outside, variants are clipped."""
-    barred = []
+    """The filter of the verdicts: defects are removed and scored from outside their community, variants are clipped."""
+    masks = []
     for number in found.numbers("defect"):
         inside = np.isin(references, found.images(number))
-        # where nearly all images show it, nobody is left to judge by
+        # a defect on nearly all images leaves too few references, so it is not filtered
         if np.count_nonzero(~inside) >= FEWEST_OUTSIDE:
-            barred.append(ReferenceMask(np.flatnonzero(inside), shows[number]))
-    removed = np.any([nothing, *(patches for _, patches in barred)], axis=0)
-    clipped = np.any([nothing, *(shows[number] for number in found.numbers("variant"))], axis=0)
-    return Filter(duplicates, removed, barred, clipped)
+            masks.append(ReferenceMask(np.flatnonzero(inside), pattern_patches[number]))
+    removed = np.any([nothing, *(patches for _, patches in masks)], axis=0)
+    clipped = np.any([nothing, *(pattern_patches[number] for number in found.numbers("variant"))], axis=0)
+    return Filter(duplicates, removed, masks, clipped)
 
 
 def _without_views(
@@ -170,11 +172,11 @@ def _without_views(
     k: int,
     grid: tuple[int, int],
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
-    """Tells the communities that share a defect from those that share a view."""
+    """Separates communities that share a view from the others."""
     members = [members for members, _ in found]
-    tied = members_patches(distances, members, dependences(distances, references, members, k), k)
-    tied[links.image, links.patch] = True
-    agreement = [agreement_elsewhere(distances, references, members, tied, grid) for members, _ in found]
+    linked = members_patches(distances, members, dependences(distances, references, members, k), k)
+    linked[links.image, links.patch] = True
+    agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < VIEW]
     views = tuple(tuple(sorted(members)) for (members, _), value in zip(found, agreement) if value >= VIEW)
     return kept, views

@@ -1,21 +1,21 @@
-"""Defect or variant? What tells a recurring defect from a harmless variant of good parts (docs/method.md section 4.7).
+"""Distinguishes recurring defects from harmless variants of good parts (docs/method.md section 4.7).
 
-[ours] An imprint that faces the camera in a third of the images, a view, a batch: a harmless variant burns out exactly
-as a recurring defect does, and a permutation test only says that chance does not explain the group. Filtering a variant
-lifts its members, good ones among them, above everything else; leaving a defect in costs what mutual scoring costs. So
-a group counts as a defect only where all of the following speak for it, and is otherwise reported and left alone:
+[ours] A harmless variant (an imprint that faces the camera in a third of the images, a view, a production batch) burns
+out like a recurring defect, and the permutation test rules out only chance. Filtering a variant gives its good members
+the highest scores; not filtering a defect leaves it to plain mutual scoring. So a group is a defect only if all of the
+following hold, and is otherwise reported as undecided and not filtered:
 
-- It stands out. Judged by the images outside, the typical member is anomalous. (Parts that merely lie a little
-  differently are not.)
-- It is rough. The nearest repeat of the pattern is farther than that of the rest of the part. What belongs to the part
-  repeats as exactly as the part does; dirt, rust and dents only resemble each other.
-- It is no class of its own. The members are not much closer to each other than the others are to them: what is exact
-  within and alien without was made (a print, another version, another view).
-- It is no continuum. The members are about equally far from each other, as the rest of the part is. A pattern that
-  moves or turns with the part is near to some members and far from others.
+- It stands out: the typical member is anomalous compared with the images outside. Parts that merely lie a little
+  differently are not.
+- It is rough: the nearest repeat of the pattern is farther than that of the rest of the part. Features of the part
+  repeat as exactly as the part; dirt, rust and dents only resemble each other.
+- It is not a class of its own: images outside are not much farther from the pattern than the members. A pattern that is
+  exact within the group and far from all others was made: a print, another version, another view.
+- It is not a continuum: the members are about equally far from each other, as in the rest of the part. A pattern that
+  moves or turns with the part is close to some members and far from others.
 
-What repeats exactly and is a defect all the same (the mark of one tool, say) is told by nothing but a person, who can
-say so. Constants and their sweeps: benchmarks/log/recurring.md, "Variants or defects".
+Only a person can recognise a defect that repeats exactly, such as the mark of one tool. Constants and their sweeps:
+benchmarks/log/recurring.md, "Variants or defects".
 """
 
 from collections.abc import Sequence
@@ -34,18 +34,18 @@ from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.judged import judged_patches, usual
 
 STANDS_OUT = 0.05
-"""Greatest p-value of the typical member, judged by the images outside."""
+"""Greatest p-value of the typical member of a defect, compared with images outside."""
 ROUGH = 1.25
-"""Least distance of the nearest repeat, in multiples of that of the rest of the part."""
+"""Least `Evidence.roughness` of a defect."""
 ALIEN = 2.0
-"""Greatest distance to images outside, in multiples of that to members."""
+"""Greatest `Evidence.contrast` of a defect."""
 CONTINUUM = 1.1
-"""Greatest inequality of the distances between members, in multiples of that of the rest of the part."""
+"""Greatest `Evidence.spread` of a defect."""
 FAR = 0.75
-"""Quantile of the distances to members that stands for the far ones."""
+"""Quantile of the distances to members that represents far members."""
 
 
-def weigh(
+def measure_evidence(
     distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
@@ -53,29 +53,29 @@ def weigh(
     tests: Sequence[Dependence],
     k: int,
 ) -> list[Evidence | None]:
-    """The evidence on every community; None where it shows no patch, or too few references are members.
+    """The evidence on each community; None if no patch shows its pattern or too few references are members.
 
     Args:
-        distances: mean over layers and degrees; infinite where a reference must not serve.
-        references: image of each column.
-        communities: image indices of each.
-        shown: patches of members that show what their community shares.
-        tests: of `dependences`, for each community.
-        k: neighbours that a score averages.
+        distances: mean over layers and degrees; infinite for excluded references.
+        references: image index of each column.
+        communities: image indices of each community.
+        shown: patches of members that show the pattern of their community.
+        tests: result of `dependences`.
+        k: number of nearest references that a score averages.
     """
-    held = as_distances(distances)
-    outside = np.setdiff1d(np.arange(len(held)), [i for members in communities for i in members])
-    highest = np.array([max(usual(scores), default=0.0) for scores in held.scores(k, images=outside)])
+    table = as_distances(distances)
+    outside = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
+    highest = np.array([max(usual(scores), default=0.0) for scores in table.scores(k, images=outside)])
     normal = fit_normal_scores(highest)
     found: list[Evidence | None] = []
     for members, test in zip(communities, tests):
         inside = np.flatnonzero(np.isin(references, members))
         evidence = [
             _member_evidence(to_references, inside[references[inside] != i], test.outside, shown[i], normal, k)
-            for i, to_references in zip(members, held.images(members))
+            for i, to_references in zip(members, table.images(members))
         ]
-        known = np.array([observed for observed in evidence if observed])
-        found.append(Evidence(*np.median(known, axis=0).tolist()) if len(known) else None)
+        measured = np.array([values for values in evidence if values])
+        found.append(Evidence(*np.median(measured, axis=0).tolist()) if len(measured) else None)
     return found
 
 
@@ -87,36 +87,36 @@ def _member_evidence(
     normal: NormalScores,
     k: int,
 ) -> tuple[float, float, float, float] | None:
-    """What one member says: p-value, roughness, contrast and spread; None where it says nothing."""
+    """P-value, roughness, contrast and spread of one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
     rest = judged_patches(distances) & ~pattern
-    # within a radius some patches may meet nobody
-    met = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
-    rest, pattern = rest & met, pattern & met
+    # with a radius, some patches have no reference in reach
+    finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
+    rest, pattern = rest & finite, pattern & finite
     if len(near) < 2 or not len(far) or not pattern.any() or not rest.any():
         return None
     near = np.sort(near, axis=0)
     nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR * len(near)), len(near) - 1)]
     score = mean_of_smallest(far[:, pattern], k).max()
-    outside_of_it = np.median(far[:, pattern], axis=0)
+    to_outside = np.median(far[:, pattern], axis=0)
 
-    def of(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
-        # exact copies are at no distance
+    def median(values: Float[np.ndarray, " p"], patches: Bool[np.ndarray, " p"]) -> float:
+        # distances of exact copies are 0
         return max(float(np.median(values[patches])), SMALLEST_DISTANCE)
 
-    unequal = of(farther, pattern) / of(nearest, pattern)
+    inequality = median(farther, pattern) / median(nearest, pattern)
     return (
         float(normal.p_values(np.array([score]))[0]),
-        of(nearest, pattern) / of(nearest, rest),
-        float(np.median(outside_of_it)) / of(middle, pattern),
-        unequal / (of(farther, rest) / of(nearest, rest)),
+        median(nearest, pattern) / median(nearest, rest),
+        float(np.median(to_outside)) / median(middle, pattern),
+        inequality / (median(farther, rest) / median(nearest, rest)),
     )
 
 
 def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
-    """`defect` where everything speaks for it, else `undecided`; that a group is harmless only a person can say."""
+    """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
     if evidence is None:
         return "undecided"
-    repeats_roughly = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
-    one_kind = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
-    return "defect" if config.undecided == "filter" or (repeats_roughly and one_kind) else "undecided"
+    anomalous = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
+    compact = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
+    return "defect" if config.undecided == "filter" or (anomalous and compact) else "undecided"

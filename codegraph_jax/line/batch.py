@@ -16,7 +16,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     result = record.outcome.result
     part = replace(_blank(record.path, name), layer=picture.layer)
     content = result.placement.content(record.index)
-    patterns = [match.pattern for match in result.consistency.sightings if record.index in match.images]
+    patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return judged_part(
         part,
         bank,

@@ -192,16 +192,16 @@ class Inspector:
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
         content = placement.content(0)
-        scores, shows = content.cut(inspection.patch_scores[0]), content.cut(inspection.shows[0])
+        scores, pattern_ids = content.cut(inspection.patch_scores[0]), content.cut(inspection.pattern_ids[0])
         flagged, score = bool(inspection.flagged[0]), float(inspection.scores[0])
         regions: list[Region] = []
         if flagged or always:
             background = float(np.median(placement.inspected_scores(inspection.patch_scores)))
             size = _bounded(width, height)
             inspected = inspection.inspected[0](*size) if inspection.inspected else None
-            _, regions = find_regions(scores, background, calibration, shows, size, inspected)
+            _, regions = find_regions(scores, background, calibration, pattern_ids, size, inspected)
             regions = [_enlarged(region, size, (width, height)) for region in regions]
-        patterns = [match.pattern for match in inspection.sightings if match.images]
+        patterns = [match.pattern for match in inspection.matches if match.images]
         verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
             judged_part(part, bank, verdict, (width, height), scores, patterns, regions),

@@ -1,4 +1,4 @@
-"""Contact sheets: the images of one community side by side, cut to the defect that they share."""
+"""Contact sheets: the images of one community side by side, cropped to the pattern that they share."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -14,21 +14,21 @@ TILE = 224
 """Side of a crop in pixels."""
 MARGIN, CAPTION, HEADING = 12, 20, 40
 CONTEXT = 2.5
-"""Side of a crop in sides of the box: enough around a defect to know the place."""
+"""Side of a crop relative to the longer side of the box."""
 LEAST = 0.25
-"""Side of a crop as a share of the image's shorter side, at least."""
+"""Least side of a crop relative to the shorter side of the image."""
 MOST_TILES = 60
-"""A sheet shows no more: it is to be looked at."""
+"""Greatest number of crops on a sheet."""
 BACKGROUND, INK, FAINT, FRAME = "#ffffff", "#1a1c20", "#5b616b", "#e5007d"
 
 
 def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
-    """The part of an image around its boxes as a square of `side` pixels, the boxes drawn; all of it without boxes.
+    """A square crop of an image around the largest of its boxes, with all boxes drawn; without boxes the whole image.
 
     Args:
-        image: RGB.
-        boxes: what is to be seen; the crop holds the largest of them and shows what of the others falls into it.
-        side: in pixels.
+        image: RGB image.
+        boxes: boxes on the image.
+        side: side of the result in pixels.
     """
     width, height = image.size
     if not boxes:
@@ -41,11 +41,11 @@ def crop(image: Image.Image, boxes: Sequence[Box], side: int) -> Image.Image:
     left, top, right, bottom = main.pixels(width, height)
     window = max(CONTEXT * max(right - left, bottom - top), LEAST * min(width, height))
     window = max(1, round(min(window, max(width, height))))
-    # inside the image where it fits; what a narrow image lacks is filled with the background
+    # moved into the image if it fits; otherwise padded with the background
     x, y = _inside((left + right - window) // 2, window, width), _inside((top + bottom - window) // 2, window, height)
     cut = Image.new("RGB", (window, window), BACKGROUND)
-    seen = image.crop((max(x, 0), max(y, 0), min(x + window, width), min(y + window, height)))
-    cut.paste(seen, (max(-x, 0), max(-y, 0)))
+    visible = image.crop((max(x, 0), max(y, 0), min(x + window, width), min(y + window, height)))
+    cut.paste(visible, (max(-x, 0), max(-y, 0)))
     picture = cut.resize((side, side), Image.Resampling.BILINEAR)
     zoom = window / side
     draw = ImageDraw.Draw(picture)
@@ -62,8 +62,8 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence
 
     Args:
         heading: one line.
-        tiles: squares of TILE pixels; MOST_TILES of them are shown, and how many more there are is said.
-        captions: a name for each; trimmed to the tile's width.
+        tiles: squares of TILE pixels; the heading has the number of those beyond MOST_TILES.
+        captions: a name for each tile; trimmed to its width.
     """
     more = len(tiles) - MOST_TILES
     tiles, captions = tiles[:MOST_TILES], captions[:MOST_TILES]
@@ -84,13 +84,13 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence
 
 
 def _inside(start: int, length: int, limit: int) -> int:
-    """Start of a window moved into [0, limit], or centred where it is the longer."""
+    """Start of a window that is moved into [0, limit], or centred if it is longer."""
     return (limit - length) // 2 if length > limit else min(max(start, 0), limit - length)
 
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # the one font that a requirement brings along; it knows most alphabets
+    # matplotlib comes with this font, which has most alphabets
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 

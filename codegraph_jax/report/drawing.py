@@ -10,15 +10,15 @@ from codegraph_jax.consistency.community import Consistency
 WIDTH, HEIGHT = 640.0, 400.0
 MARGIN = 16.0
 MOST_NODES, MOST_EDGES = 400, 1500
-"""What can still be seen, and laid out in a second; the members of communities and the strongest edges come first."""
+"""Limits for a legible drawing and a fast layout; members of communities and the strongest edges come first."""
 SEED = 0
 HUES = 8
-"""Colours that communities take in turn."""
+"""Number of colours for communities."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """An image: its place, and the colour of its community (from 1; 0 without)."""
+    """An image: its position, and the colour of its community (from 1; 0 without)."""
 
     image: int
     x: float
@@ -28,7 +28,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A link between two images; `weight` in (0, 1], `hue` where both belong to one community."""
+    """A link between two images: `weight` in (0, 1], and the colour of their common community (0 without)."""
 
     x1: float
     y1: float
@@ -40,7 +40,7 @@ class Edge:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph in a WIDTH x HEIGHT box, and how many of its nodes and edges are left out."""
+    """The graph in a WIDTH x HEIGHT box, and the numbers of nodes and edges that are left out."""
 
     nodes: list[Node]
     edges: list[Edge]
@@ -66,7 +66,7 @@ def draw_graph(consistency: Consistency) -> Drawing:
     graph = nx.Graph()
     graph.add_nodes_from(chosen)
     greatest = drawn[0][0] if drawn else 1.0
-    # the square root of the share keeps one very strong group from collapsing into a point
+    # the square root prevents that one very strong group collapses into a point
     graph.add_weighted_edges_from((a, b, (weight / greatest) ** 0.5) for weight, a, b in drawn)
     place = _layout(graph)
     edges = []
@@ -83,8 +83,7 @@ def hue(number: int) -> int:
 
 
 def _layout(graph: nx.Graph) -> dict[int, tuple[float, float]]:
-    """Every connected part on its own, in an area that grows with it: parts that nothing ties would drift apart and
-    leave each of them as a dot."""
+    """Positions of the nodes; each connected component has its own area, since components would drift apart."""
     parts = sorted((sorted(part) for part in nx.connected_components(graph)), key=lambda part: (-len(part), part[0]))
     places: dict[int, tuple[float, float]] = {}
     _share(graph, parts, (0.0, 0.0, WIDTH, HEIGHT), places)
@@ -92,7 +91,7 @@ def _layout(graph: nx.Graph) -> dict[int, tuple[float, float]]:
 
 
 def _share(graph: nx.Graph, parts: list[list[int]], area: tuple[float, float, float, float], places: dict) -> None:
-    """Places the parts in an area (left, top, width, height), which is halved between them along its longer side."""
+    """Places components in an area (left, top, width, height), split recursively along its longer side."""
     left, top, width, height = area
     if len(parts) == 1:
         _spread(graph.subgraph(parts[0]), area, places)
@@ -112,9 +111,9 @@ def _share(graph: nx.Graph, parts: list[list[int]], area: tuple[float, float, fl
 
 
 def _spread(graph: nx.Graph, area: tuple[float, float, float, float], places: dict) -> None:
-    """A force-directed layout of one connected part that fills its area."""
+    """Places one connected component by a force-directed layout that fills its area."""
     nodes = sorted(graph)
-    # a copy in sorted order: a view lists its nodes in the order of a set
+    # a sorted copy, since the node order of a subgraph view is that of a set
     ordered = nx.Graph()
     ordered.add_nodes_from(nodes)
     ordered.add_weighted_edges_from(sorted((min(a, b), max(a, b), w) for a, b, w in graph.edges(data="weight")))

@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures: the image with the map laid over it, on one scale for the whole run."""
+"""Heat maps: images with the anomaly map in colour over them, on one scale for the whole run."""
 
 import io
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from PIL import Image
 from codegraph_jax.scoring.maps import scale_ends
 
 OPACITY = 0.7
-"""Of the strongest colour; the rest of the image keeps its own in proportion."""
+"""Opacity of the strongest colour."""
 DIM = 80
-"""Of 256: how bright what is not inspected stays."""
+"""Brightness of regions that are not inspected, of 256."""
 LEVELS = 64
-"""Colours of a layer: more cannot be told apart over a photograph, and cost bytes."""
+"""Number of colours of a layer; more are not distinguishable over a photo and make files larger."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Scores that are drawn as nothing and as full colour."""
+    """Scores that are drawn without colour and in full colour."""
 
     low: float
     high: float
 
     def strength(self, scores: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-        """Scores as [0, 1]."""
+        """Scores scaled and clipped to [0, 1]."""
         return np.clip((scores - np.float32(self.low)) / np.float32(self.high - self.low), 0, 1)
 
 
@@ -39,12 +39,12 @@ def run_scale(patch_scores: Sequence[Float[np.ndarray, "..."]], thresholds: Sequ
 def _colours(levels: int) -> tuple[UInt8[np.ndarray, "levels 3"], Float[np.ndarray, " levels"]]:
     """Colour and opacity of equally spaced strengths."""
     strength = np.linspace(0.0, 1.0, levels)
-    # opacity grows with the score, so that the part stays visible where nothing is wrong
+    # opacity grows with the score, so that the part stays visible where scores are low
     return colormaps["turbo"](strength, bytes=True)[:, :3], OPACITY * strength**0.75
 
 
 def overlay(image: Image.Image, strength: Float[np.ndarray, "h w"]) -> Image.Image:
-    """The image with a map in colour over it; a map without anomalies leaves the image as it is.
+    """The image with a map in colour over it; where the map is 0, the image is unchanged.
 
     Args:
         image: RGB; it is resized to the map.
@@ -54,18 +54,18 @@ def overlay(image: Image.Image, strength: Float[np.ndarray, "h w"]) -> Image.Ima
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
     colours, opacity = _colours(256)
     level = np.rint(strength * 255).astype(np.uint8)
-    # in units of 1/256, so that a table and integers do: a picture has no more levels
+    # integers in units of 1/256 are exact enough for 8 bits, and faster than floats
     alpha = np.rint(256 * opacity).astype(np.uint16)
     mixed = pixels * (256 - alpha)[level][..., None] + (colours * alpha[:, None])[level] + np.uint16(128)
     return Image.fromarray((mixed >> 8).astype(np.uint8))
 
 
 def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Image.Image:
-    """The image with what is not inspected darkened and without colour.
+    """The image with regions that are not inspected darkened and without colour.
 
     Args:
-        image: RGB.
-        inspected: of any size of the same aspect; None: everything is.
+        image: RGB image.
+        inspected: mask of any size with the same aspect ratio; None: everything.
     """
     if inspected is None:
         return image
@@ -75,7 +75,7 @@ def dimmed(image: Image.Image, inspected: Bool[np.ndarray, "h w"] | None) -> Ima
 
 
 def layer_png(strength: Float[np.ndarray, "h w"]) -> bytes:
-    """A map as a small PNG with transparency that a browser can lay over a photograph of any size."""
+    """A map as a small transparent PNG, which a browser can lay over a photo of any size."""
     colours, opacity = _colours(LEVELS)
     picture = Image.fromarray(np.rint(strength * (LEVELS - 1)).astype(np.uint8))
     picture.putpalette(colours.tobytes())

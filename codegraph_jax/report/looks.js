@@ -1,6 +1,6 @@
 "use strict";
-// The model of scoring/looks.py: a few answers set the threshold and choose the score. Python says why and what the
-// symbols mean; every constant comes with the JSON of `ActiveCalibrator.as_json`. A test holds the two together.
+// The model of scoring/looks.py, which explains it: answers set the threshold and choose the score. All constants are
+// in the JSON of `ActiveCalibrator.as_json`. A test compares the two implementations.
 class Looks {
   constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
     Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });
@@ -16,7 +16,7 @@ class Looks {
 
   set atMost(share) {
     const [t, w, floor, ceiling] = this.grid.axes.map(([values, logs]) => ({ values, logs }));
-    // the last value of t is that no photo is defective
+    // the last value of t stands for a set without defective photos
     const prior = t.logs.slice(0, -1).map(Math.exp), inside = t.values.map((place) => place >= 1 - share);
     const scale = Math.log(sum(prior) / sum(prior.filter((_, i) => inside[i]))), last = prior.length;
     const first = t.logs.map((log, i) => (i === last ? log : inside[i] ? log + scale : -Infinity));
@@ -26,8 +26,8 @@ class Looks {
     this.changed();
   }
 
-  // P(defective | level) = low + rise * curve: a curve for each place and width, [levels]; rows `low` and `rise` for each
-  // combination of floor and ceiling. The entropies of an answer: [combinations of all four, levels]. All scores share them.
+  // P(defective | level) = low + rise * curve, with a curve [levels] for each t and w, and `low` and `rise` for each floor
+  // and ceiling. Entropies of an answer: [combinations of all four parameters, levels]. All scores share these tables.
   get tables() {
     const { levels: count, axes } = this.grid, [t, w, floor, ceiling] = axes.map(([values]) => values);
     const ends = floor.flatMap((low) => ceiling.map((high) => ({ low, rise: high - low })));
@@ -67,12 +67,12 @@ class Looks {
     return [...this.labels].filter(([, label]) => label !== null);
   }
 
-  // whether there are enough answers for them to set the threshold
+  // whether there are enough answers to set the threshold
   get decided() {
     return this.answered.length >= this.constants.fewest;
   }
 
-  // of each score: probabilities of the parameters, of the score itself, and of a defect at each level
+  // for each score: probabilities of its parameters, of the score itself, and of a defect at each level
   get posteriors() {
     if (this.cache) return this.cache;
     const { curves, ends } = this.tables, answers = this.answered;
@@ -106,7 +106,7 @@ class Looks {
     return weighted(part((end) => end.rise), curves).map((value) => low + value);
   }
 
-  // ---- which photo next ----
+  // ---- the next photo ----
 
   information() {
     const mean = new Float64Array(this.photos), within = new Float64Array(this.photos);
@@ -122,7 +122,7 @@ class Looks {
       asked.has(this.copies[i]) || this.known[i] || i >= this.setSize ? -1 : Math.max(entropy(p) - within[i], 0));
   }
 
-  // the photo that tells most (null: all are answered), and whether more answers would change little
+  // the most informative photo (null: all are answered), and whether more answers would change little
   suggest() {
     const gain = this.information();
     let photo = 0;
@@ -131,7 +131,7 @@ class Looks {
     return { photo: gain[photo] < 0 ? null : photo, enough };
   }
 
-  // ---- what follows ----
+  // ---- results ----
 
   get shares() {
     return Object.fromEntries(Object.entries(this.posteriors).map(([name, { share }]) => [name, share]));
@@ -198,7 +198,7 @@ class Looks {
     };
   }
 
-  // of photos at these levels, how many are defective (or good), and in what interval
+  // the number of defective (or good) photos among photos at these levels, with an interval
   count(weights, counts, defective, of) {
     const { curves, ends } = this.tables, most = sum(counts);
     const mean = [], deviation = [];
@@ -227,9 +227,7 @@ class Looks {
     };
   }
 
-  // ---- arithmetic ----
-
-  // the verdicts of scoring/verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
+  // verdicts as in scoring/verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
   static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
     const open = flagged.map((flag, i) => !flag && !good[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
@@ -268,7 +266,7 @@ function moments(counts, values) {
   return [first, second];
 }
 
-// the sum of arrays, each times its weight
+// weighted sum of arrays
 function weighted(weights, arrays) {
   const total = new Float64Array(arrays[0].length);
   for (let g = 0; g < arrays.length; g++) if (weights[g] > 1e-13) add(total, weights[g], arrays[g]);
@@ -284,7 +282,7 @@ function logSum(logs) {
   return most + Math.log(sum(logs.map((log) => Math.exp(log - most))));
 }
 
-// the first place in an ordered array where a condition holds
+// first index of an ordered array at which a condition holds
 function bisect(ordered, holds) {
   let low = 0, high = ordered.length;
   while (low < high) {
@@ -295,7 +293,7 @@ function bisect(ordered, holds) {
   return low;
 }
 
-// the least number above x
+// the next larger floating-point number
 function next(x) {
   if (x === 0) return Number.MIN_VALUE;
   const bits = new BigInt64Array(Float64Array.of(x).buffer);

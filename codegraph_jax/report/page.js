@@ -16,14 +16,14 @@
   const verdictOf = (number) => setOf(number).verdicts[placeOf(number)];
   const scoreOf = (number) => setOf(number).model.scores[setOf(number).score][placeOf(number)];
 
-  // ---- answers: one store for the card and the large view, by the content of the photo ----
+  // ---- answers, by the digest of the photo; shared by the card and the large view ----
 
   const answers = new Map();  // { verdict, note } by key
   const answerOf = (number) => answers.get(images[number].key) ?? { verdict: null, note: "" };
   const numbersOf = new Map();
   images.forEach(({ key }, number) => numbersOf.set(key, [...(numbersOf.get(key) ?? []), number]));
 
-  // all photos of the same content have the same answer; returns the sets that they are in
+  // sets the answer of all identical photos; returns their sets
   function setAnswer(key, answer) {
     if (answer.verdict || answer.note) answers.set(key, answer);
     else answers.delete(key);
@@ -36,8 +36,8 @@
     return new Set(numbers.map(setOf));
   }
 
-  // a browser may keep nothing for a page from disk
-  function kept(name) {
+  // browsers may not store anything for a page that was opened from disk
+  function stored(name) {
     try {
       return JSON.parse(localStorage.getItem(name)) ?? {};
     } catch {
@@ -45,20 +45,20 @@
     }
   }
 
-  function keep() {
+  function store() {
     const decisions = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
     const atMost = Object.fromEntries(sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]));
-    const groups = judged().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
+    const groups = reviewedForms().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
     try {
       localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost }));
       localStorage.setItem(review.store.rest, JSON.stringify({ decisions, groups }));
     } catch {
-      // then the answers last as long as the page is open
+      // without storage, answers are lost when the page is closed
     }
   }
 
-  function recall() {
-    const photos = kept(review.store.photos), rest = kept(review.store.rest);
+  function restore() {
+    const photos = stored(review.store.photos), rest = stored(review.store.rest);
     const given = review.photos.map(({ key, verdict, note }) => [key, { verdict, note }]);
     for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
     for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
@@ -77,7 +77,7 @@
     }
   }
 
-  // how unusual a photo is: by the label-free law, or how likely it is defective once answers decide
+  // how unusual a photo is: its p-value or, with enough answers, its probability of a defect
   function rarityOf(number) {
     const set = setOf(number), place = placeOf(number), label = set.model.labels.get(place);
     if (!set.likely) return { text: images[number].rarity, value: set.p_values[place] };
@@ -92,18 +92,18 @@
     return rounded < 1 ? "less than 1 %" : rounded > 99 ? "more than 99 %" : `${rounded} %`;
   }
 
-  // ---- verdicts: those of the run until somebody answers ----
+  // ---- verdicts: those of the run until there is an answer ----
 
   for (const set of sets) {
     const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
-    // marks of photos that were judged before decide on others, whatever these score
+    // marks of earlier answers decide on some photos, whatever their score
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
     const tallest = photos.reduce((most, { width, height }) => Math.max(most, height / width), 0.1);
     Object.assign(set, { model, fixed, tallest, decision: null, atMost: 1, undo: [], current: null });
   }
 
-  function judge(set) {
+  function updateVerdicts(set) {
     const { model, decision } = set, answered = model.answered.length > 0;
     set.score = decision?.score ?? model.chosen;
     set.threshold = decision?.threshold ?? model.threshold;
@@ -116,7 +116,7 @@
     }, limits);
   }
 
-  const painted = new Map();  // what each row shows
+  const painted = new Map();  // displayed state by row
 
   function paintRow(number) {
     const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
@@ -141,19 +141,19 @@
     document.title = `${flagged} of ${images.length} photos flagged`;
   }
 
-  // everything that follows from an answer, the slider or another share; a long table waits until the keys rest
-  const rest = images.length > 500 ? 100 : 0;
-  let waiting = 0;
+  // updates the page after an answer, the slider or another share; a long table is updated after a pause
+  const pause = images.length > 500 ? 100 : 0;
+  let timer = 0;
   function changed(...touched) {
-    touched.forEach(judge);
+    touched.forEach(updateVerdicts);
     paintCard();
     paintCounts();
     if (review) {
       countAnswers();
-      keep();
+      store();
     }
-    clearTimeout(waiting);
-    waiting = setTimeout(paintTable, rest);
+    clearTimeout(timer);
+    timer = setTimeout(paintTable, pause);
   }
 
   function paintTable() {
@@ -163,7 +163,7 @@
 
   // ---- the table: sorting and filtering ----
 
-  // what people look for first comes first when a column is chosen
+  // columns that are sorted in descending order first
   const LARGEST_FIRST = new Set(["score", "rescored", "label"]);
   const KEYS = {
     name: (number) => images[number].name,
@@ -219,7 +219,7 @@
     $("#one-by-one").hidden = !visible.length;
   }
 
-  // only the first rows are in the document: a browser takes long to lay out thousands of them
+  // only the first rows are in the document, since the layout of thousands of rows is slow
   const ROWS = 60, more = $("#more");
   let limit = ROWS, inTable = "";
 
@@ -268,7 +268,7 @@
   $("#maps").addEventListener("change", (event) => document.body.classList.toggle("maps", event.target.checked));
   $("#gallery").addEventListener("change", (event) => document.body.classList.toggle("gallery", event.target.checked));
 
-  // ---- members of groups and near-duplicates: the pictures of the table once more ----
+  // ---- members of groups and near-duplicates, with the pictures of the table ----
 
   const photograph = (number) => $(".photo", rows.get(number));
   const layer = (number) => $(".heat", rows.get(number));
@@ -304,7 +304,7 @@
     const name = document.createElement("bdi");
     name.textContent = image.name;
     item.append(button, name);
-    // follows the order of its group, not that of the table
+    // the large view steps through the group instead of the table
     button.addEventListener("click", (event) => {
       event.stopPropagation();
       openViewer(number, [...item.parentElement.children].map((other) => Number(other.dataset.member)));
@@ -325,7 +325,7 @@
     return undefined;
   });
 
-  // dots of a graph: Tab comes to one of them, arrow keys lead on to the others, Enter and Space click
+  // dots of a graph: Tab focuses one of them, arrow keys move the focus, Enter and Space open the photo
   const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   document.addEventListener("keydown", (event) => {
     const dot = event.target;
@@ -339,9 +339,9 @@
     next.focus();
   });
 
-  // ---- a picture as large as its place allows, in the card and in the large view ----
+  // ---- the picture of the card and of the large view, as large as possible ----
 
-  let missing = false;  // the report was moved away from its folder: what it carries itself always works
+  let missing = false;  // the report was moved without its folder; only embedded pictures can be displayed
 
   class Stage {
     constructor(root) {
@@ -358,7 +358,7 @@
     show(number, map) {
       Object.assign(this, { number, map });
       const photo = $(".photo", this.canvas), heat = $(".heat", this.canvas);
-      // where the embedded picture is small, the heat-map file beside the report shows more
+      // if the embedded picture is small, the heat-map file beside the report has more detail
       const file = map && !large && !missing && images[number].heatmap;
       photo.src = file || photograph(number).src;
       photo.alt = images[number].name;
@@ -367,7 +367,7 @@
       this.layout();
     }
 
-    // the largest size of the photo's own aspect that the stage holds
+    // fits the photo into the stage
     layout() {
       const stage = this.canvas.parentElement;
       if (this.number === null || !stage.clientWidth) return;
@@ -378,7 +378,7 @@
     }
   }
 
-  // ---- the card: one photo after the other, the histogram, and the threshold by hand ----
+  // ---- the card: the photo to answer for, the histogram, and the threshold slider ----
 
   const look = review && new Stage($("#look")), lookMap = $("#look-map"), slider = $("#slider");
   const setSelect = $("#set"), atMost = $("#at-most");
@@ -411,7 +411,7 @@
       ? `By your answers, another way to score finds the defects better: ${words.scores[set.score] ?? set.score}. The photos are ranked by it.` : "";
   }
 
-  // beside the question: a photo a quarter up the ranking, unless it is the photo in question or called defective
+  // a photo for comparison, at the lower quartile of the scores or above; neither the current one nor one called defective
   function paintUsual(set) {
     const scores = set.model.scores[set.score], own = set.model.setSize, figure = $("#usual");
     const ranked = [...Array(own).keys()].sort((a, b) => scores[a] - scores[b]).slice(0, Math.ceil(own / 2));
@@ -429,11 +429,11 @@
   function progress(set, enough) {
     const count = set.model.answered.length;
     if (set.decision) return "You set the threshold by hand:";
-    if (!count) return "The verdicts are provisional, and nobody knows how many defective parts they miss: answer for about eight photos. Each is chosen so that your answer tells most.";
-    const so = count === 1 ? "1 answer so far" : `${count} answers so far`;
-    if (!set.model.decided) return `${so}; your answers count for their own photos; from the third on they move the threshold too.`;
-    if (enough) return `${so}: enough. More would change little.`;
-    return count < USUAL ? `${so}; about ${USUAL} are enough for most sets.` : `${so}, enough for most sets; further ones make the threshold a little more certain.`;
+    if (!count) return "The verdicts are provisional, and the number of missed defects is unknown: answer for about eight photos. The report picks the photos whose answers help most.";
+    const soFar = count === 1 ? "1 answer so far" : `${count} answers so far`;
+    if (!set.model.decided) return `${soFar}; they apply to their own photos. The threshold changes from the third answer on.`;
+    if (enough) return `${soFar}: enough. More would change little.`;
+    return count < USUAL ? `${soFar}; about ${USUAL} are enough for most sets.` : `${soFar}, enough for most sets; more make the threshold a little more certain.`;
   }
 
   function effect(set) {
@@ -441,22 +441,22 @@
       return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
     }
     const { falseAlarms, misses } = set.model.estimate(set.now, set.score);
-    const say = ({ expected, high, of }, kind, wrong) => {
+    const phrase = ({ expected, high, of }, kind, wrong) => {
       const number = Math.round(expected), all = Math.max(Math.round(of), number), most = Math.max(high, number);
       if (!all) return `probably no part is ${kind}`;
       const parts = `${all} ${kind} part${all === 1 ? "" : "s"}`;
       if (!most) return `none of ${parts} is ${wrong}`;
       return `${number ? `about ${number}` : "probably none"} of ${parts} ${wrong} (at most ${most})`;
     };
-    const text = `${say(falseAlarms, "good", "flagged by mistake")}, ${say(misses, "defective", "missed")}.`;
+    const text = `${phrase(falseAlarms, "good", "flagged by mistake")}, ${phrase(misses, "defective", "missed")}.`;
     const sure = text.includes("(at most") ? " “At most” holds about 9 times in 10." : "";
     return text[0].toUpperCase() + text.slice(1) + sure;
   }
 
   const WIDTH = 640, HEIGHT = 190, MOST_BINS = 48;
-  const USUAL = 8;  // answers after which the verdicts were measured (docs/method.md, section 5.1)
+  const USUAL = 8;  // answers that are enough for most sets (docs/method.md, section 5.1)
 
-  // bars of the scores by verdict, the threshold and the answers; returns the range of the slider
+  // draws the scores by verdict, the threshold and the answers; returns the range of the slider
   function paintHistogram(set) {
     const scores = set.model.scores[set.score], first = set.score === set.model.names[0];
     const ends = first && set.model.automatic < Infinity ? [...scores, set.model.automatic] : scores;
@@ -472,7 +472,7 @@
     });
     const most = counts.reduce((top, bin) => Math.max(top, sum(bin)), 0);
     const x = (score) => Math.min(Math.max((score - low) / (high - low), 0), 1) * WIDTH;
-    // all of it numbers and fixed words
+    // innerHTML is safe here: the parts are numbers and fixed words
     const parts = [];
     for (const count of ticks(0, most, 4)) if (count % 1 === 0) {
       const y = HEIGHT * (1 - count / most);
@@ -485,7 +485,7 @@
       let y = HEIGHT;
       const bars = bin.map((count, kind) => {
         if (!count) return "";
-        const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands can still be seen
+        const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands stays visible
         y -= height;
         return `<rect class="${kinds[kind].split(" ")[0]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
       });
@@ -520,7 +520,7 @@
     return [low, high];
   }
 
-  // about so many round numbers: multiples of 1, 2 or 5 times a power of ten
+  // round numbers in a range, about `most` of them: multiples of 1, 2 or 5 times a power of ten
   function ticks(low, high, most) {
     const rough = (high - low) / most, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough * 0.999);
@@ -537,7 +537,7 @@
     if (viewer.open) render();
   }
 
-  // an answer to the photo of the card; a key must not answer for a photo that nobody sees
+  // answers for the photo of the card; if the photo is not visible, scrolls to it instead
   function answerCard(verdict) {
     const set = chosenSet(), stage = $("#look").getBoundingClientRect();
     if (set.current === null) return;
@@ -662,9 +662,9 @@
   $("#close").addEventListener("click", () => viewer.close());
   viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
   viewer.addEventListener("close", () => {
-    if (viewer.open) return;  // the event comes late: it has been opened again
+    if (viewer.open) return;  // the event is late, and the view is open again
     history.replaceState(null, "", location.pathname + location.search);
-    // the browser has given the focus back to what had opened the view
+    // the browser has returned the focus to the element that opened the view
     if (current === opened && document.activeElement !== document.body) return;
     const opener = $(".frame", rows.get(current));
     if (opener.offsetParent) opener.focus();
@@ -706,17 +706,17 @@
     action();
   });
 
-  // ---- what a person has said, as a file ----
+  // ---- the review file ----
 
   const forms = [...document.querySelectorAll("form.verdicts[data-place]")];
 
-  // only what a person has said: a verdict of the rule is made again, from whatever the next lot shows
-  function judged() {
+  // only a person's verdicts are saved; the rule decides again on the next batch
+  function reviewedForms() {
     return forms.filter((form) => "reviewed" in form.dataset);
   }
 
   function reviewText() {
-    const chosen = judged().map((form) => ({
+    const chosen = reviewedForms().map((form) => ({
       ...review.patterns[Number(form.dataset.place)],
       verdict: form.elements.verdict.value,
       name: form.elements.name.value.trim(),
@@ -727,7 +727,7 @@
       const photo = { key, name: images[number].name, category: setOf(number).category, verdict, note };
       return mark && before === verdict ? { ...photo, mark } : photo;
     });
-    // answers for photos of earlier batches are passed on
+    // answers for photos of earlier batches stay in the review
     const others = review.photos.filter(({ key }) => !numbersOf.has(key));
     const own = new Set(sets.map((set) => set.category));
     const merged = (given, ours) => Object.fromEntries([...Object.entries(given).filter(([name]) => !own.has(name)), ...ours]);
@@ -748,7 +748,7 @@
     const hand = sets.filter((set) => set.decision).length, shares = sets.filter((set) => set.atMost < 1).length;
     const counted = (count, what) => (count ? `${count} ${what}${count > 1 ? "s" : ""}` : "");
     const parts = [
-      counted(verdicts, "photo"), counted(notes, "note"), counted(judged().length, "group"),
+      counted(verdicts, "photo"), counted(notes, "note"), counted(reviewedForms().length, "group"),
       counted(hand, "threshold set by hand").replace("threshold set by hands", "thresholds set by hand"),
     ].filter(Boolean);
     $("#answer-count").textContent = parts.length ? `So far: ${parts.join(", ")}.` : "No answer yet.";
@@ -762,7 +762,7 @@
       await navigator.clipboard.writeText(text);
       return done;
     } catch {
-      // a page that was opened from disk may not be allowed to
+      // browsers may forbid this for a page that was opened from disk
       return otherwise;
     }
   }
@@ -773,9 +773,9 @@
       form.addEventListener("input", () => {
         form.dataset.reviewed = "";
         countAnswers();
-        keep();
+        store();
       });
-      // a browser that keeps what was typed into a form when a page is loaded again must not pass it off as a verdict
+      // browsers keep form values when a page is reloaded; these are not verdicts
       form.reset();
     }
     $("#save-review").addEventListener("click", () => {
@@ -799,7 +799,7 @@
       getSelection().selectAllChildren(command);
       $("#command-done").textContent = await copy(command.textContent, "Copied.", "Press Ctrl+C to copy it.");
     });
-    recall();
+    restore();
     countAnswers();
   }
 
@@ -810,10 +810,10 @@
     if (match && Number(match[1]) < images.length) openViewer(Number(match[1]));
   }
   window.addEventListener("hashchange", follow);
-  for (const set of sets) judge(set);
+  for (const set of sets) updateVerdicts(set);
   paintCard();
   paintCounts();
-  // browsers keep what was typed into a form when a page is loaded again
+  // browsers keep form values when a page is reloaded
   applySort(sort.value, LARGEST_FIRST.has(sort.value));
   document.body.classList.toggle("maps", $("#maps").checked);
   document.body.classList.toggle("gallery", $("#gallery").checked);

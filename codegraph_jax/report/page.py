@@ -91,8 +91,8 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """Images of a category that look the same but share no defect; members by their number in the report."""
+class SimilarPhotos:
+    """Similar images of a category without a common defect; members by their number in the report."""
 
     category: str
     heading: str
@@ -101,8 +101,8 @@ class Alike:
 
 
 @dataclass(frozen=True)
-class Chapter:
-    """One category of the report, by its place; nodes of the drawing are counted from its `first` image."""
+class CategorySection:
+    """One category of the report, with its index; nodes of the drawing are counted from its `first` image."""
 
     place: int
     category: str
@@ -129,7 +129,8 @@ def write_page(
     Args:
         path: the file; files that records and recurrences name are relative to its directory.
         outcomes: all categories.
-        records, pictures: all images, in the same order.
+        records: all images.
+        pictures: pictures of all images, in the same order.
         recurrences: recurring patterns of all categories.
         mean: mean metrics of all categories.
         manifest: the manifest, with `date` and `command` if they are known.
@@ -160,14 +161,14 @@ def write_page(
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
         policy=content_policy(style, *scripts),
-        chapters=_chapters(outcomes, recurrences),
+        sections=_sections(outcomes, recurrences),
         reviewable=reviewable,
         folder=shown(manifest["config"]["data"]["root"]),
         date=manifest.get("date", "")[:16].replace("T", " "),
         command=manifest.get("command"),
         again=_command(manifest),
         applied=_applied(outcomes, recurrences) if review else "",
-        alike=_alike(outcomes),
+        similar=_similar_photos(outcomes),
         rows=rows,
         names={row.number: row.record.name for row in rows},
         findings=_findings(outcomes, mean),
@@ -196,7 +197,7 @@ def write_page(
 
 
 def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
-    """In the order of the records."""
+    """Rows in the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
     return [
         Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
@@ -223,7 +224,7 @@ def _command(manifest: dict[str, Any]) -> str:
 
 
 def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
-    """The number of answers that were applied, as a sentence; photos of earlier batches count if they have a mark."""
+    """A sentence with the numbers of applied answers; photos of earlier batches count if they have a mark."""
     own = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
@@ -237,7 +238,7 @@ def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> 
 
 
 def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> list[str]:
-    """A line for each section for specialists."""
+    """Lines on the metrics and diagnostics for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
         flags = [outcome.flagging() for outcome in outcomes]
@@ -309,8 +310,8 @@ def data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[Chapter]:
-    chapters, first = [], 0
+def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[CategorySection]:
+    sections, first = [], 0
     for number, outcome in enumerate(outcomes):
         groups = [
             _group(place, recurrence, first)
@@ -319,9 +320,9 @@ def _chapters(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
         ]
         drawn = sum(len(group.members) for group in groups) >= FEWEST_DRAWN
         graph = drawing.draw_graph(outcome.result.consistency) if drawn else None
-        chapters.append(Chapter(number, outcome.category, graph, groups, first, outcome.diagnostics))
+        sections.append(CategorySection(number, outcome.category, graph, groups, first, outcome.diagnostics))
         first += len(outcome.samples)
-    return chapters
+    return sections
 
 
 def _group(place: int, recurrence: Recurrence, first: int) -> Group:
@@ -350,18 +351,18 @@ def _group(place: int, recurrence: Recurrence, first: int) -> Group:
     )
 
 
-def _alike(outcomes: Sequence[Outcome]) -> list[Alike]:
+def _similar_photos(outcomes: Sequence[Outcome]) -> list[SimilarPhotos]:
     groups, first = [], 0
     for outcome in outcomes:
         found = outcome.result.consistency
         for members in found.duplicates:
             heading = f"{len(members)} photos of the same part"
             text = "Nearly identical photos; they are not compared with each other."
-            groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
+            groups.append(SimilarPhotos(outcome.category, heading, text, [first + image for image in members]))
         for members in found.views:
             heading = f"{len(members)} photos of the same view"
             text = "The same pose, mould or light; no defect in common."
-            groups.append(Alike(outcome.category, heading, text, [first + image for image in members]))
+            groups.append(SimilarPhotos(outcome.category, heading, text, [first + image for image in members]))
         first += len(outcome.samples)
     return groups
 

@@ -1,4 +1,4 @@
-"""The one pass over the image files: each is decoded once for its heat map, mask, thumbnail and crops."""
+"""Makes heat maps, masks, thumbnails and crops; each image file is decoded once."""
 
 import io
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from codegraph_jax.report.regions import flagged_regions, stretch
 from codegraph_jax.scoring.threshold import Calibration
 
 LARGEST, USUAL, SMALLEST = 1024, 512, 128
-"""Sides in pixels of the pictures that a report carries; beyond the usual one none is larger than its photograph."""
+"""Sides in pixels of the pictures in a report; photos are not enlarged beyond the usual side."""
 PICTURE_BYTES = 32_000_000
-"""What the pictures of a report may take together: a browser opens that at once, and mail still takes most of it."""
+"""Limit on the size of all pictures of a report, so that browsers open it quickly and it can be sent by mail."""
 BYTES_PER_PIXEL = 0.3
-"""Of a JPEG of a textured part at this quality, in base64."""
+"""Size of a JPEG file of a textured part at `QUALITY`, in base64."""
 QUALITY = 75
 HEATMAP_SIDE = 1600
 """Longest side of a heat map in pixels; smaller photographs keep their own size."""
@@ -33,15 +33,15 @@ HEATMAP_SIDE = 1600
 
 @dataclass(frozen=True)
 class Picture:
-    """What the report shows of one image.
+    """Pictures and regions of one image for the report.
 
     Attributes:
         photograph: JPEG file.
         layer: PNG file of the anomaly map with transparency.
-        width, height: of the photograph in pixels.
-        image_width, image_height: of the image file, upright.
-        tile: what it shares with others, for the contact sheet; None where it shares nothing.
-        regions: what is flagged in it, the region of the greatest peak first.
+        width, height: size of `photograph` in pixels.
+        image_width, image_height: size of the image file, upright.
+        tile: crop for the contact sheet; None if the image shows no recurring pattern.
+        regions: flagged regions, the highest peak first.
     """
 
     photograph: bytes
@@ -55,13 +55,13 @@ class Picture:
 
 
 def picture_side(images: int) -> int:
-    """Longest side of the pictures in a report of so many images: as large as the budget allows."""
+    """Longest side of the pictures in a report of `images` images, limited by `PICTURE_BYTES`."""
     side = (PICTURE_BYTES / BYTES_PER_PIXEL / max(images, 1)) ** 0.5
     return int(np.clip(side, SMALLEST, LARGEST)) // 16 * 16
 
 
 def fit(width: int, height: int, side: int) -> tuple[int, int]:
-    """Width and height with the same aspect and the longer one `side`."""
+    """Width and height with the same aspect ratio and `side` as the longer one."""
     scale = side / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -70,35 +70,35 @@ def find_regions(
     patch_scores: Float[np.ndarray, "h w"],
     background: float,
     calibration: Calibration,
-    shows: Int[np.ndarray, "h w"],
+    pattern_ids: Int[np.ndarray, "h w"],
     size: tuple[int, int],
     inspected: Bool[np.ndarray, "height width"] | None,
 ) -> tuple[Bool[np.ndarray, "height width"], list[Region]]:
-    """What of a flagged photograph is flagged: as a mask, and region by region.
+    """The flagged regions of a flagged photo: mask and list.
 
     Args:
-        patch_scores: of what belongs to the photograph.
-        background: usual score of the patches that are judged.
-        calibration: gives the thresholds.
-        shows: number of the recurring pattern that each patch shows; may be empty.
-        size: width and height of the photograph in pixels.
-        inspected: which pixels are; None: all.
+        patch_scores: scores of the patches on the photo.
+        background: median score of the inspected patches.
+        calibration: thresholds.
+        pattern_ids: number of the recurring pattern that each patch shows; may be empty.
+        size: width and height of the photo in pixels.
+        inspected: mask of the inspected pixels; None: all.
     """
     levels = background, calibration.threshold, calibration.typical
     mask = flagged_regions(patch_scores, *levels, size, inspected)
-    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, shows)
+    return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
 
 def make_pictures(
     records: Sequence[Record], workdir: Path, scale: Scale, workers: int, advance: Progress
 ) -> list[Picture]:
-    """Writes heat maps and masks, and returns what the report and the contact sheets show, in the order of `records`.
+    """Writes heat maps and masks, and returns the pictures for the report, in the order of `records`.
 
     Args:
         records: all images of the run.
-        workdir: where the files that the records name are written.
-        scale: of the heat maps.
-        workers: threads.
+        workdir: directory of the results.
+        scale: scale of the heat maps.
+        workers: number of threads.
         advance: called with the number of images just done.
     """
     side = picture_side(len(records))
@@ -128,12 +128,12 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         _save(dimmed(picture, inspected), workdir / record.heatmap, compress_level=1)
     regions: list[Region] = []
     if record.flagged:
-        shows = result.consistency.shows
+        pattern_ids = result.consistency.pattern_ids
         mask, regions = find_regions(
             patch_scores,
             float(np.median(result.placement.of([i]).inspected_scores(result.patch_scores[[i]]))),
             result.calibration,
-            content.cut(shows[i]) if len(shows) else shows,
+            content.cut(pattern_ids[i]) if len(pattern_ids) else pattern_ids,
             (own_width, own_height),
             inspected,
         )

@@ -93,9 +93,9 @@ def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
     else:
         boxes, members = [], set()
     others = [image for image in found.images(number) if image not in members]
-    if others and len(found.shows):
-        shown = found.shows.reshape(len(found.shows), -1) == number
-        boxes += community_boxes(shown, others, found.shows.shape[1:])
+    if others and len(found.pattern_ids):
+        shown = found.pattern_ids.reshape(len(found.pattern_ids), -1) == number
+        boxes += community_boxes(shown, others, found.pattern_ids.shape[1:])
     return boxes
 
 

@@ -20,16 +20,16 @@ from codegraph_jax.report.serialise import write_graph
 
 @dataclass(frozen=True)
 class Recurrence:
-    """What some images of a category share.
+    """A recurring pattern of a category.
 
     Attributes:
         outcome: the category.
-        number: from 1 in the category.
-        members: image indices, the most typical of a community first, then others that are recognised.
-        community: what ties them; None where a pattern was recognised by its signature alone.
-        match: what a person has judged before; None where it is new.
-        pattern: what it is known by in other sets; None where too little of it is known.
-        sheet: its contact sheet below the workdir.
+        number: number in the category, from 1.
+        members: image indices: members of the community, the most typical first, then others that show the pattern.
+        community: the community; None if the pattern was recognised by its signature only.
+        match: the known pattern; None for a new pattern.
+        pattern: the pattern for recognition in other sets; None if too few patches show it.
+        sheet: path of the contact sheet below the workdir.
     """
 
     outcome: Outcome
@@ -42,21 +42,21 @@ class Recurrence:
 
     @property
     def verdict(self) -> Verdict:
-        """What it is taken for."""
+        """The verdict on the pattern."""
         if self.community:
             return self.community.verdict
         return self.match.pattern.verdict if self.match else "undecided"
 
     @property
     def name(self) -> str:
-        """The name that was given to it; may be empty."""
+        """The name given by a person; may be empty."""
         if self.community:
             return self.community.name
         return self.match.pattern.name if self.match else ""
 
     @property
     def reviewed(self) -> bool:
-        """Whether a person has given the verdict."""
+        """Whether a person gave the verdict."""
         return self.community.reviewed if self.community else self.match is not None
 
     @property
@@ -72,7 +72,7 @@ def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
 
 def _of_category(outcome: Outcome) -> list[Recurrence]:
     found = outcome.result.consistency
-    matches = {match.number: match for match in found.sightings}
+    matches = {match.number: match for match in found.matches}
     listed = []
     for number in range(1, found.highest + 1):
         community = found.communities[number - 1] if number <= len(found.communities) else None
@@ -90,17 +90,17 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     several = len(outcomes) > 1
     lines = []
     for outcome in outcomes:
-        home, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
+        prefix, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
         for recurrence in _of_category(outcome):
             doubt = recurrence.verdict == "undecided"
             # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.match)}"
-            lines.append(f"{home}{shown(recurrence.label)}{verdict}: {count}")
-        for match in outcome.result.consistency.sightings:
+            lines.append(f"{prefix}{shown(recurrence.label)}{verdict}: {count}")
+        for match in outcome.result.consistency.matches:
             if not match.images:
                 name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
-                lines.append(f"{home}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_last_lot(match)}")
+                lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_last_lot(match)}")
     return lines
 
 
@@ -129,8 +129,8 @@ def review_draft(
     passed: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
-        unseen = [match.pattern for match in consistency.sightings if not match.images]
-        for pattern in (*unseen, *consistency.others):
+        absent = [match.pattern for match in consistency.matches if not match.images]
+        for pattern in (*absent, *consistency.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
                 passed.setdefault(key, pattern.as_json())
@@ -158,13 +158,14 @@ def write_recurrences(
         workdir: directory of the results.
         outcomes: all categories.
         found: see `recurrences`.
-        records, pictures: all images of the run, in the same order.
+        records: all images of the run.
+        pictures: pictures of all images, in the same order.
     """
-    shows = {(id(record.outcome), record.index): picture for record, picture in zip(records, pictures)}
+    picture_of = {(id(record.outcome), record.index): picture for record, picture in zip(records, pictures)}
     listing: dict[str, list[dict[str, Any]]] = {outcome.category: [] for outcome in outcomes}
     for recurrence in found:
         outcome, members = recurrence.outcome, recurrence.members
-        of_image = {image: shows[id(outcome), image] for image in members}
+        of_image = {image: picture_of[id(outcome), image] for image in members}
         listing[outcome.category].append(_entry(recurrence, of_image))
         heading = f"{outcome.category}: {len(members)} images share {recurrence.label}"
         tiles = [tile for image in members if (tile := of_image[image].tile)]
@@ -172,7 +173,7 @@ def write_recurrences(
         with whole_file(workdir / recurrence.sheet) as name:
             contact_sheet(shown(heading), tiles, names).save(name, "PNG")
     write_json(workdir / "communities.json", listing)
-    write_json(workdir / "duplicates.json", {outcome.category: _alike(outcome) for outcome in outcomes})
+    write_json(workdir / "duplicates.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
         write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, community_numbers(outcome))
@@ -209,7 +210,7 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
     }
 
 
-def _alike(outcome: Outcome) -> dict[str, list[list[str]]]:
+def _similar(outcome: Outcome) -> dict[str, list[list[str]]]:
     """Groups of similar images of one category: photos of the same part, and photos of the same view."""
     found = outcome.result.consistency
 

@@ -1,7 +1,7 @@
-"""Flagged regions as data: what regions.json, regions.csv and coco.json say of each.
+"""Flagged regions as data for regions.json, regions.csv and coco.json.
 
-Coordinates are pixels of the image as it is shown, upright after its EXIF orientation: x to the right, y down, the
-origin at the upper left corner of the first pixel.
+Coordinates are pixels of the upright image (after its EXIF orientation), x to the right and y down; the origin is the
+upper left corner of the first pixel.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ COLUMNS = (
     "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "region_length", "region_width",
     "peak", "mean", "p_value", "community",
 )  # fmt: skip
-"""Of regions.csv."""
+"""Columns of regions.csv."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,14 @@ class Region:
 
     Attributes:
         box: left, top, right, bottom; right and bottom are exclusive.
-        polygon: its outer edges, each a ring of (x, y) that does not repeat its first point; holes are not cut out.
-        area: pixels.
-        share: of the image's pixels.
-        length, width: longer and shorter side of the smallest rectangle around the region, turned freely, in pixels.
-        peak, mean: of the anomaly map in it.
-        p_value: how often a normal image has such a peak anywhere.
-        community: number of the pattern that most of its patches share; None without.
-        run_lengths: where its outer edges enclose what does not belong to it, the pixels of the whole image as COCO
-            counts them; None where the polygon says it all.
+        polygon: outer edges, each a ring of (x, y) without repeating the first point; holes are filled.
+        area: number of pixels.
+        share: share of the image's pixels.
+        length, width: longer and shorter side of the smallest rotated rectangle around the region, in pixels.
+        peak, mean: greatest and mean value of the anomaly map in the region.
+        p_value: share of normal images with such a peak.
+        community: number of the pattern that most of its pixels show; None if they show none.
+        run_lengths: COCO run lengths of a region with holes; None for a region without holes.
     """
 
     box: tuple[int, int, int, int]
@@ -59,15 +58,15 @@ def describe_regions(
     regions: Bool[np.ndarray, "a b"],
     scores: Float[np.ndarray, "a b"],
     calibration: Calibration,
-    shows: Int[np.ndarray, "h w"],
+    pattern_ids: Int[np.ndarray, "h w"],
 ) -> list[Region]:
-    """The connected regions of an image, that of the greatest peak first.
+    """The connected regions of an image, the highest peak first.
 
     Args:
-        regions: which pixels are flagged.
-        scores: the anomaly map at the same size.
-        calibration: gives the p-values.
-        shows: number of the recurring pattern that each patch shows, 0 for none; may be empty.
+        regions: mask of the flagged pixels.
+        scores: the anomaly map of the same size.
+        calibration: distribution of normal scores, for the p-values.
+        pattern_ids: number of the recurring pattern that each patch shows, 0 for none; may be empty.
     """
     labels, count = ndimage.label(regions, structure=np.ones((3, 3)))
     found = []
@@ -90,7 +89,7 @@ def describe_regions(
                 peak=peak,
                 mean=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                community=_shared(inside, rows.start, columns.start, regions.shape, shows),
+                community=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
                 run_lengths=counts,
             )
         )
@@ -98,26 +97,26 @@ def describe_regions(
 
 
 def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple[list[list[list[float]]], bool]:
-    """The outer rings of a mask in pixels, and whether it has holes; corners are cut by half a pixel."""
+    """Outer rings of a mask in pixels, with corners cut by half a pixel, and whether it has holes."""
     padded = np.pad(mask.astype(np.float32), 1)
     filled: Any = contourpy.contour_generator(z=padded, fill_type="OuterOffset").filled(0.5, np.inf)
     rings = []
     for points, ends in zip(*filled):
-        # the centre of pixel k lies at k + 0.5, and the padding has moved it by one
+        # pixel k has its centre at k + 0.5, and at k + 1 in the padded mask
         ring = _without_straight_points(points[: ends[1] - 1] + np.array([left - 0.5, top - 0.5]))
         rings.append([[float(x), float(y)] for x, y in ring])
     return rings, any(len(ends) > 2 for ends in filled[1])
 
 
 def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
-    """Longer and shorter side of the rectangle of least area around the pixels of a mask, turned freely."""
+    """Longer and shorter side of the rotated rectangle of least area around the pixels of a mask."""
     rows = np.flatnonzero(mask.any(axis=1))
     first, last = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
-    # the four outer corners of the pixels of each row
+    # outer corners of the first and the last pixel of each row
     ends = np.stack([first, last, first, last], axis=1), np.stack([rows, rows, rows + 1, rows + 1], axis=1)
     points = np.stack(ends, axis=-1).reshape(-1, 2).astype(np.float64)
     corners = points[ConvexHull(points).vertices]
-    # one side of the smallest rectangle lies on an edge of the convex hull
+    # the smallest rectangle has a side on an edge of the convex hull
     edges = np.roll(corners, -1, axis=0) - corners
     edges /= np.linalg.norm(edges, axis=1, keepdims=True)
     along, across = corners @ edges.T, corners @ np.stack([-edges[:, 1], edges[:, 0]])
@@ -129,19 +128,20 @@ def rectangle_sides(mask: Bool[np.ndarray, "a b"]) -> tuple[float, float]:
 def run_lengths(
     mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0, shape: tuple[int, ...] | None = None
 ) -> list[int]:
-    """COCO's uncompressed run lengths: pixels column by column, first those that do not belong to the mask.
+    """COCO's uncompressed run lengths: pixels column by column, starting with pixels outside the mask.
 
     Args:
-        mask: what belongs to it.
-        left, top: where it lies in the image.
-        shape: of the image; None: the mask is the image.
+        mask: the mask.
+        left: column of its first pixel in the image.
+        top: row of its first pixel in the image.
+        shape: shape of the image; None: that of the mask.
     """
     height, width = shape or mask.shape
     steps = np.diff(np.pad(mask.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     begins, ends = (
         ((column + left) * height + row + top) for column, row in map(np.nonzero, (steps == 1, steps == -1))
     )
-    # what ends at the foot of a column may go on at the head of the next one
+    # runs may continue at the top of the next column
     apart = begins[1:] != ends[:-1]
     begins, ends = begins[np.append(True, apart)[: len(begins)]], ends[np.append(apart, True)[: len(ends)]]
     edges = np.concatenate([[0], np.stack([begins, ends], axis=1).ravel(), [height * width]])
@@ -150,7 +150,7 @@ def run_lengths(
 
 
 def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[Region]) -> list[dict[str, Any]]:
-    """Entries of regions.json for one image of (width, height)."""
+    """Entries of regions.json for one image; `size` is its width and height."""
     return [
         {
             "path": path,
@@ -174,17 +174,17 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
 
 
 def write_regions(workdir: Path, rows: Sequence[dict[str, Any]], form: str = "plain") -> None:
-    """Writes regions.json and regions.csv, the latter in one of `core.files.CSV_FORMS`."""
+    """Writes regions.json and regions.csv; `form` is one of `core.files.CSV_FORMS`."""
     write_json(workdir / "regions.json", rows)
     cells = ({**row, **dict(zip(("left", "top", "right", "bottom"), row["box"]))} for row in rows)
     write_csv(workdir / "regions.csv", cells, COLUMNS, form)
 
 
 def coco(images: Iterable[tuple[str, tuple[int, int], Sequence[Region]]]) -> dict[str, Any]:
-    """All regions in the form of COCO's instance annotations.
+    """All regions as COCO instance annotations.
 
     Args:
-        images: path, (width, height) and regions of each image, those without regions included.
+        images: path, (width, height) and regions of every image, including images without regions.
     """
     listed: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -218,12 +218,14 @@ def _without_straight_points(ring: Float[np.ndarray, "k 2"]) -> Float[np.ndarray
 
 
 def _shared(
-    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], shows: Int[np.ndarray, "h w"]
+    inside: Bool[np.ndarray, "a b"], top: int, left: int, shape: tuple[int, ...], pattern_ids: Int[np.ndarray, "h w"]
 ) -> int | None:
-    """The pattern that most of the pixels of a region show."""
-    if not shows.size:
+    """Number of the pattern that most pixels of a region show; None if they show none."""
+    if not pattern_ids.size:
         return None
     rows, columns = np.nonzero(inside)
-    patches = shows[(rows + top) * shows.shape[0] // shape[0], (columns + left) * shows.shape[1] // shape[1]]
+    patches = pattern_ids[
+        (rows + top) * pattern_ids.shape[0] // shape[0], (columns + left) * pattern_ids.shape[1] // shape[1]
+    ]
     numbers, counts = np.unique(patches[patches > 0], return_counts=True)
     return int(numbers[counts.argmax()]) if len(numbers) else None

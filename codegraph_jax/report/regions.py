@@ -1,4 +1,4 @@
-"""Where the anomalies of an image lie: masks and boxes from its anomaly map."""
+"""Regions of an image: masks from its anomaly map, and boxes of recurring patterns."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,16 @@ from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.data.placement import Placement
 
 PROMINENCE = 0.5
-"""Share of a peak's height down to which nothing higher may be connected to it."""
+"""Share of a prominent peak's height above which no higher score may be connected to it."""
 FINER = 2
-"""Cells along the side of a patch, of the grid on which the contours of regions are compared."""
+"""Cells per side of a patch in the grid for contours."""
 RING = 2
-"""Patches around a region that it is compared with: as far as the widest neighbourhood, 5 x 5, reaches."""
+"""Width in patches of the ring around a region for its contrast: the reach of the widest neighbourhood, 5 x 5."""
 SHARES = np.linspace(0.7, 0.1, 19).tolist()
-"""Levels that a region may end at, as shares of its peak's height;
-above the first one a single patch would stand out most."""
+"""Levels at which a region may end, as shares of its peak's height; at higher levels a single patch would have the
+greatest contrast."""
 EIGHT = np.ones((3, 3), bool)
-"""Patches that touch at a corner are connected."""
+"""Structuring element: patches that touch at a corner are connected."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Box:
 
 
 def shared_box(box: PatchBox, placement: Placement) -> Box:
-    """The box of a community's patches, in shares of the photograph instead of its grid."""
+    """A box of patches in fractions of the photo instead of its grid."""
     (rows, columns), content = placement.frame.grid, placement.content(box.image)
     across, down = (
         ((edge * columns - content.left) / content.width for edge in (box.left, box.right)),
@@ -54,10 +54,9 @@ def shared_box(box: PatchBox, placement: Placement) -> Box:
 
 
 def stretch(patch_scores: Float[np.ndarray, "h w"], width: int, height: int) -> Float[np.ndarray, "height width"]:
-    """Scores of the patches of a photograph at so many pixels, each patch's own in its middle.
+    """Patch scores interpolated to pixels, with the score of each patch at its centre, for pictures and masks.
 
-    Where a patch lies is what counts in pictures and masks. The maps that metrics are measured on put the outer patches
-    on the edges instead (align_corners), as MuSc does: half a patch further out.
+    The maps for metrics put the outer patches on the edges (align_corners) as MuSc does, half a patch further out.
     """
     picture = Image.fromarray(np.asarray(patch_scores, np.float32))
     return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
@@ -73,19 +72,19 @@ def flagged_regions(
 ) -> Bool[np.ndarray, "height width"]:
     """Mask of the flagged pixels: a region around each prominent peak of the scores.
 
-    A peak is prominent where everything connected to it above `PROMINENCE` of its height scores lower; heights count
-    from the background. Peaks below the threshold get no region, except the highest one, so that no flagged photo is
-    left without. A region ends at the level whose contour has the greatest contrast: mean score inside minus mean
-    score of the `RING` around it. A fixed level would not do: around a small defect scores are raised over a whole
-    tile, and in a large one they vary.
+    A peak is prominent if no higher score is connected to it above `PROMINENCE` of its height over the background.
+    Peaks below the threshold get no region, except the highest one, so that each flagged photo has a region. A region
+    ends at the level whose contour has the greatest contrast: mean score inside minus mean score of the `RING` around
+    it. No fixed level fits all defects: scores are raised in a whole tile around a small defect, and vary in a large
+    one.
 
     Args:
-        patch_scores: of one photo; 0 where a patch is not inspected.
+        patch_scores: patch scores of one photo; 0 for patches that are not inspected.
         background: median score of its inspected patches.
         threshold: scores from it on are flagged.
-        floor: no region reaches below it, unless its peak does.
+        floor: least level of a region, unless its peak is lower.
         size: width and height of the photo in pixels.
-        inspected: which pixels are; None: all.
+        inspected: mask of the inspected pixels; None: all.
     """
     scores = np.where(patch_scores > 0, patch_scores, background).astype(np.float32)
     pixels, fine = stretch(scores, *size), stretch(scores, FINER * scores.shape[1], FINER * scores.shape[0])
@@ -107,7 +106,7 @@ def flagged_regions(
 
 
 def _prominent_peaks(scores: Float[np.ndarray, "h w"], background: float, threshold: float) -> list[tuple[int, int]]:
-    """Rows and columns of the patches that are prominent peaks, the highest first."""
+    """Rows and columns of the prominent peaks, the highest first."""
     highest = scores.max()
     summits = (scores == ndimage.maximum_filter(scores, 3, mode="nearest")) & (scores >= min(threshold, highest))
     places = np.argwhere(summits & ((scores > background) | (scores == highest)))
@@ -127,7 +126,7 @@ def _contour(
     floor: float,
     peak: tuple[int, int],
 ) -> tuple[float, Bool[np.ndarray, "a b"]]:
-    """Level at which the region of a peak ends, and its cells of the finer grid."""
+    """Level at which the region of a peak ends, and its cells in the finer grid."""
     rows, columns = (slice(FINER * place, FINER * (place + 1)) for place in peak)
     highest = int(fine[rows, columns].argmax())
     row, column = rows.start + highest // FINER, columns.start + highest % FINER
@@ -149,18 +148,18 @@ def _contour(
 
 
 def _connected(values: Float[np.ndarray, "a b"], level: float, row: int, column: int) -> Bool[np.ndarray, "a b"]:
-    """What is connected to a place above a level that is not above its own value."""
+    """Mask of the component of values from `level` on that contains a position."""
     labels, _ = ndimage.label(values >= level, structure=EIGHT)
     return labels == labels[row, column]
 
 
 def _blocks(fine: Bool[np.ndarray, "a b"]) -> Bool[np.ndarray, "h f w f"]:
-    """Cells of the finer grid by the patch that they belong to."""
+    """Cells of the finer grid, grouped by patch."""
     return fine.reshape(fine.shape[0] // FINER, FINER, fine.shape[1] // FINER, FINER)
 
 
 def _resized(mask: Bool[np.ndarray, "a b"], shape: tuple[int, ...]) -> Bool[np.ndarray, "height width"]:
-    """The nearest cell of a grid for each pixel."""
+    """A mask resized by nearest neighbours."""
     rows, columns = (((2 * np.arange(n) + 1) * cells) // (2 * n) for n, cells in zip(shape, mask.shape))
     return mask[np.ix_(rows, columns)]
 

@@ -89,8 +89,8 @@ def write_results(
             # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         results = [outcome.result for outcome in outcomes]
-        judged = [result.placement.inspected_scores(result.patch_scores) for result in results]
-        scale = scale or run_scale(judged, [result.calibration.threshold for result in results])
+        scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
+        scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
             pictures = make_pictures(records, workdir, scale, decoding_threads(config.data.workers), advance)
         _write_regions(workdir, config, records, pictures)
@@ -130,15 +130,15 @@ def _write_regions(
 
 
 def notices(outcomes: Sequence[Outcome]) -> list[str]:
-    """Lines for the terminal on how far the verdicts can be believed, and what to do where they cannot."""
+    """Lines for the terminal on the reliability of the verdicts, and what to do if it is low."""
     lines = []
     for outcome in outcomes:
         result, name = outcome.result, shown(outcome.category)
         count = max(result.calibration.images, len(result.scores_raw))
         if not result.enough:
             lines.append(
-                f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or judge "
-                "them by a bank: codegraph inspect BANK PHOTOS"
+                f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or inspect "
+                "them with a bank: codegraph inspect BANK PHOTOS"
             )
         elif result.calibration.doubt:
             lines.append(f"{name}: {result.calibration.doubt}")
@@ -160,9 +160,9 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """How many images were flagged and are worth a look, how right that was by labels, and where the report is."""
-    said = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
-    flagged, look, unknown = (said.count(verdict) for verdict in ("flagged", "look", "not judged"))
+    """Numbers of flagged images and of images to look at, flags by label, and the path of the report."""
+    verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
+    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "not judged"))
     flags = [outcome.flagging() for outcome in outcomes]
     normal, anomalous = sum(f.normal for f in flags), sum(f.anomalous for f in flags)
     known = f", {look} to look at" * bool(look) + f", {unknown} not judged" * bool(unknown)
@@ -170,7 +170,7 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
         false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
         known += f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
     place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
-    return f"{flagged} of {len(said)} images flagged{known}; {place}"
+    return f"{flagged} of {len(verdicts)} images flagged{known}; {place}"
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:

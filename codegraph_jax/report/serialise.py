@@ -1,4 +1,4 @@
-"""Anomaly maps and image graphs as files that programs read; equal results give equal bytes."""
+"""Writes anomaly maps and image graphs; equal results give identical files."""
 
 import os
 import zipfile
@@ -11,7 +11,7 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.names import shown
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file can name: the time of writing would make equal results differ."""
+"""Fixed time of the members of zip files, so that equal results give identical files."""
 
 HALF = np.dtype("<f2")
 
@@ -19,11 +19,11 @@ HALF = np.dtype("<f2")
 def write_arrays(
     path: str | os.PathLike[str], arrays: Iterable[tuple[str, tuple[int, ...], Iterable[np.ndarray]]]
 ) -> None:
-    """An .npz archive of float16 arrays, each written part by part, so that none of them ever exists whole.
+    """Writes an .npz archive of float16 arrays in parts, so that no array has to be in memory as a whole.
 
     Args:
         path: the file.
-        arrays: (name, shape, parts of its rows) of each.
+        arrays: name, shape and parts (consecutive rows) of each array.
     """
     with whole_file(path) as name, zipfile.ZipFile(name, "w") as archive:
         for key, shape, parts in arrays:
@@ -36,21 +36,21 @@ def write_arrays(
 
 
 def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:
-    """The image graph as GraphML: nodes by their row in scores.csv with `path` and `community`, edges with `weight`.
+    """Writes the image graph as GraphML: nodes by row in scores.csv with `path` and `community`, edges with `weight`.
 
     Args:
         path: the file.
-        graph: nodes are image indices, edges carry `weight`.
-        paths: of all images.
-        groups: {image: number of its community} for those that have one.
+        graph: nodes are image indices, edges have `weight`.
+        paths: paths of all images.
+        groups: {image: number of its community}; may lack images.
     """
     plain = nx.Graph()
     for node in sorted(graph.nodes):
         community = {"community": groups[node]} if node in groups else {}
-        # XML holds neither control characters nor bytes that are not UTF-8
+        # XML allows neither control characters nor bytes outside UTF-8
         plain.add_node(int(node), path=shown(paths[node]), **community)
     for first, second, weight in sorted((min(a, b), max(a, b), float(w)) for a, b, w in graph.edges(data="weight")):
         plain.add_edge(int(first), int(second), weight=weight)
     with whole_file(path) as name:
-        # of networkx' two writers the one that needs nothing else, so that the bytes do not depend on what is installed
+        # this writer does not use lxml, so the bytes do not depend on installed packages
         nx.write_graphml_xml(plain, name)

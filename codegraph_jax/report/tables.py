@@ -58,12 +58,12 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
     """The photos of each category with the highest scores, flagged ones first, and the number of further photos."""
     several, rows, more = len(outcomes) > 1, [], 0
     for outcome in outcomes:
-        result, home = outcome.result, [shown(outcome.category)] if several else []
+        result, category = outcome.result, [shown(outcome.category)] if several else []
         verdicts, rarities = result.verdicts, how_unusual(result)
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores_raw[i]))
         for i in order[:TOP]:
             name = shown(outcome.samples[i].name)
-            rows.append([name, *home, f"{result.scores_raw[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
+            rows.append([name, *category, f"{result.scores_raw[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
         more += len(order[TOP:])
     table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table

@@ -95,7 +95,7 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
     stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
-    alike, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
+    similar, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
     look = "stand out" if stands_out else "look normal"
     alone = (
         f"Compared with the other photos alone, these parts {look} (they score as high as {rarity(evidence.p_value)})."
@@ -107,7 +107,7 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
         )
     else:
         repeat = "The mark repeats as exactly as the rest of the part, as a print would."
-    if alike:
+    if similar:
         others = "Apart from the mark, these parts look like the others at this place."
     else:
         others = (
@@ -118,7 +118,7 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
         change = "The marks are all about equally similar."
     else:
         change = "The mark differs from part to part, as a rotating print would."
-    return [(stands_out, alone), (rough, repeat), (alike, others), (steady, change)]
+    return [(stands_out, alone), (rough, repeat), (similar, others), (steady, change)]
 
 
 def describe_law(law: SpacingLaw) -> str:

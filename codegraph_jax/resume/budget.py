@@ -22,14 +22,13 @@ class Budget:
 
     Attributes:
         open: whether anything may still be written.
+
+    Args:
+        directory: a directory on the disk that is written to.
+        at_any_cost: whether to ignore the time that writing takes.
     """
 
     def __init__(self, directory: Path, at_any_cost: bool = False):
-        """
-        Args:
-            directory: a directory on the disk that is written to.
-            at_any_cost: whether to ignore the time that writing takes.
-        """
         self._directory, self._at_any_cost = directory, at_any_cost
         self._since = perf_counter()
         self._balance = 0.0

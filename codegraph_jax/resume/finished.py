@@ -37,7 +37,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "scores": result.scores,
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
-        "shows": consistency.shows,
+        "shows": consistency.pattern_ids,
         "sizes": result.placement.sizes,
         "judged": np.zeros((0, 0), bool) if result.placement.inspected is None else result.placement.inspected,
         "products": np.zeros(0, int) if result.products is None else result.products,
@@ -54,7 +54,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "value_range": result.value_range.as_json() if result.value_range else None,
         "calibration": calibration.as_json(),
         "communities": [_plain_community(community) for community in consistency.communities],
-        "sightings": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.sightings],
+        "sightings": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.matches],
         "others": [pattern.as_json() for pattern in consistency.others],
         "product": consistency.product.as_json() if consistency.product else None,
         "duplicates": consistency.duplicates,
@@ -108,9 +108,9 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
             duplicates=tuple(tuple(group) for group in about["duplicates"]),
             views=tuple(tuple(group) for group in about["views"]),
             graph=graph,
-            shows=arrays["shows"],
+            pattern_ids=arrays["shows"],
             spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
-            sightings=tuple(
+            matches=tuple(
                 PatternMatch(Pattern.from_json(match["pattern"]), match["number"], tuple(match["images"]))
                 for match in about["sightings"]
             ),

@@ -26,7 +26,16 @@ class PartialRun:
     """Saves and restores what `CoDeGraph.compare` computes, keyed by digests of the images' pixels.
 
     Attributes:
-        found_images, found_layers: number of images whose features, and of layers whose distances, were restored.
+        found_images: number of images whose features were restored.
+        found_layers: number of layers whose distances were restored.
+
+    Args:
+        directory: directory of the category; created if missing.
+        backbone: backbone of the run.
+        frame: how photos become grids of patches.
+        keep_features: whether to save features; off if `config.data.cache` saves them anyway.
+        dtype: type of the patch tokens.
+        at_any_cost: whether to ignore the time that writing takes.
     """
 
     def __init__(
@@ -38,15 +47,6 @@ class PartialRun:
         dtype: DTypeLike = np.float32,
         at_any_cost: bool = False,
     ):
-        """
-        Args:
-            directory: directory of the category; created if missing.
-            backbone: backbone of the run.
-            frame: how photos become grids of patches.
-            keep_features: whether to save features; off if `config.data.cache` saves them anyway.
-            dtype: type of the patch tokens.
-            at_any_cost: whether to ignore the time that writing takes.
-        """
         self._directory, self._budget = directory, Budget(directory, at_any_cost)
         self._features: FeatureCache | None = None
         self._resumed = directory.is_dir()

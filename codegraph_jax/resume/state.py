@@ -51,7 +51,16 @@ Sets = Mapping[str, Sequence[Sample]]
 
 
 class RunState:
-    """Saves the state of a run until the run is finished; a failed write is only a warning."""
+    """Saves the state of a run until the run is finished; a failed write is only a warning.
+
+    Args:
+        workdir: locked by this run.
+        config: settings of the run.
+        backbone: backbone of the run.
+        sets: samples of all categories.
+        review: answers that are applied to the results.
+        roi: the region that is inspected.
+    """
 
     def __init__(
         self,
@@ -62,37 +71,28 @@ class RunState:
         review: Review | None = None,
         roi: Roi | None = None,
     ):
-        """
-        Args:
-            workdir: locked by this run.
-            config: settings of the run.
-            backbone: backbone of the run.
-            sets: samples of all categories.
-            review: answers that are applied to the results.
-            roi: the region that is inspected.
-        """
         self._config, self._backbone = config, backbone
         self._root = workdir / DIRECTORY
         values = _settings(config, backbone) | {"roi": roi.identity if roi else None}
         scoring = [values["config"].pop(name) for name in SCORING]
         scoring.append(review.as_json() if review else None)
         settings = json.dumps(values, sort_keys=True)
-        self._home = self._root / _digest(settings)
+        self._run_dir = self._root / _digest(settings)
         # every start rewrites a drawn set, whose content follows from the settings
         with_times = config.data.layout != "drawn"
         files = {category: [category, _files(samples, with_times)] for category, samples in sets.items()}
         self._results = {
-            category: self._home / f"{_digest(json.dumps([listed, scoring]))}.safetensors"
+            category: self._run_dir / f"{_digest(json.dumps([listed, scoring]))}.safetensors"
             for category, listed in files.items()
         }
-        self._tables = {category: self._home / _digest(json.dumps(listed)) for category, listed in files.items()}
-        self._warn_of_foreign()
+        self._tables = {category: self._run_dir / _digest(json.dumps(listed)) for category, listed in files.items()}
+        self._warn_about_other_runs()
         try:
-            self._home.mkdir(parents=True, exist_ok=True)
-            with whole_file(self._home / SETTINGS) as name:
+            self._run_dir.mkdir(parents=True, exist_ok=True)
+            with whole_file(self._run_dir / SETTINGS) as name:
                 Path(name).write_text(settings + "\n", encoding="ascii")
         except OSError as error:
-            logger.warning("%s: the state of the run cannot be saved: %s", self._home, error)
+            logger.warning("%s: the state of the run cannot be saved: %s", self._run_dir, error)
 
     def finished(self, category: str) -> DetectionResult | None:
         """The saved result of a category; None if the category is not finished."""
@@ -123,27 +123,27 @@ class RunState:
         try:
             write_result(self._results[category], result)
         except OSError as error:
-            logger.warning("%s: the result of %s cannot be saved: %s", self._home, category, error)
+            logger.warning("%s: the result of %s cannot be saved: %s", self._run_dir, category, error)
         else:
             shutil.rmtree(self._tables[category], ignore_errors=True)
 
     def remove(self) -> None:
         """Removes all saved state in this workdir; with `config.keep`, the features and tables of this run stay."""
         if self._config.keep:
-            kept = {*self._tables.values(), self._home / SETTINGS}
-            for path in (*_listed(self._root), *_listed(self._home)):
-                if path != self._home and path not in kept:
+            kept = {*self._tables.values(), self._run_dir / SETTINGS}
+            for path in (*_listed(self._root), *_listed(self._run_dir)):
+                if path != self._run_dir and path not in kept:
                     _remove(path)
             return
         shutil.rmtree(self._root, ignore_errors=True)
         if self._root.exists():
             logger.warning("%s: cannot be removed; it is no longer needed, so delete it by hand", self._root)
 
-    def _warn_of_foreign(self) -> None:
+    def _warn_about_other_runs(self) -> None:
         """Warns about saved state of other runs, which this run cannot use."""
-        other = [p for p in _listed(self._root) if p != self._home]
-        own = {*self._results.values(), *self._tables.values(), self._home / SETTINGS}
-        other += [p for p in _listed(self._home) if p not in own]
+        other = [p for p in _listed(self._root) if p != self._run_dir]
+        own = {*self._results.values(), *self._tables.values(), self._run_dir / SETTINGS}
+        other += [p for p in _listed(self._run_dir) if p not in own]
         if other:
             logger.warning(
                 "%s: settings or photos have changed since the interrupted run, so it cannot be resumed; its saved "

@@ -1,4 +1,4 @@
-"""Distances of some images on a device: statistics are computed there, and only these are copied to the host."""
+"""Distances of a block of images on a device; only statistics of them are copied to the host."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,20 +19,20 @@ from codegraph_jax.similarity.order import kth_smallest, mean_of_smallest
 from codegraph_jax.similarity.programs import TOGETHER
 
 ROWS = (1024, 16384, 131072)
-"""The number of patches whose distances are copied at once is padded to one of these: few programs are compiled."""
+"""Padded numbers of patches whose distances are copied at once; few sizes need few compiled programs."""
 
 WINDOWS = 4
-"""Fewer windows are padded to this number, with limits that no patch reaches."""
+"""Least number of windows; padding windows have limits that no patch reaches."""
 
 
 @dataclass(frozen=True)
 class DeviceBlock:
-    """`HostBlock` on a device; methods as there. A program computes a statistic for all s images, chosen or not.
+    """A `HostBlock` on a device, with the same methods; programs compute statistics of all s images.
 
     Attributes:
-        values: infinite in the rows and columns of padding [s, t, p].
+        values: distances; infinite in padding rows and columns [s, t, p].
         references: m, the number of columns without padding.
-        chosen: which images are meant [b].
+        chosen: indices of the images of the block [b].
     """
 
     values: Float[Array, "s t p"]
@@ -41,75 +41,88 @@ class DeviceBlock:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """(b, m, p)."""
         return len(self.chosen), self.references, self.values.shape[2]
 
-    def some(self, images: Int[np.ndarray, " c"]) -> "DeviceBlock":
+    def select(self, images: Int[np.ndarray, " c"]) -> "DeviceBlock":
+        """The block with some of its images."""
         return replace(self, chosen=self.chosen[images])
 
     def without(self, pairs: Bool[np.ndarray, "b m"]) -> "DeviceBlock":
-        barred = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.references)))
-        return replace(self, values=_without(self.values, self._there(self._padded(barred))))
+        """Sets pairs of image and reference to infinity."""
+        masked = np.pad(pairs, ((0, 0), (0, self.values.shape[1] - self.references)))
+        return replace(self, values=_without(self.values, self._on_device(self._padded(masked))))
 
-    def serves(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
-        return self._own(_serves(self.values))[:, : self.references][:, columns]
+    def usable(self, columns: Columns) -> Bool[np.ndarray, "b c"]:
+        """Which of some references have a finite distance to any patch."""
+        return self._chosen_rows(_usable(self.values))[:, : self.references][:, columns]
 
-    def judged(self) -> Bool[np.ndarray, "b p"]:
-        return self._own(_judged(self.values))
+    def valid(self) -> Bool[np.ndarray, "b p"]:
+        """Which patches have distances."""
+        return self._chosen_rows(_valid(self.values))
 
     def mean_of_smallest(self, k: int, columns: Columns) -> Float[np.ndarray, "b p"]:
-        return self._own(_mean_of_smallest(self.values, self._there(np.int32(k)), self._mask(columns)))
+        """Mean of the k smallest finite distances to some references; infinite where none is finite."""
+        return self._chosen_rows(_mean_of_smallest(self.values, self._on_device(np.int32(k)), self._mask(columns)))
 
     def kth_reference(self, ranks: Int[np.ndarray, "b w"], columns: Columns) -> Float[np.ndarray, "b w p"]:
+        """Distances of each patch to some references, at ranks from 1; infinite beyond the last."""
         return self._at_ranks(_kth_reference, ranks, self._mask(columns))
 
     def kth_patch(
         self, ranks: Int[np.ndarray, "b w"], patches: Bool[np.ndarray, "b p"], unit: Float[np.ndarray, "b p"] | None
     ) -> Float[np.ndarray, "b w m"]:
+        """Distances of some patches to each reference, at ranks from 1, in units of each patch."""
         scale = np.ones(patches.shape, np.float32) if unit is None else unit
-        given = [self._there(self._padded(x)) for x in (patches, scale)]
+        given = [self._on_device(self._padded(x)) for x in (patches, scale)]
         return self._at_ranks(_kth_patch, ranks, *given)[..., : self.references]
 
     def images(self) -> Sequence[Float[np.ndarray, "m p"]]:
+        """All distances of each image."""
         if not (count := len(self.chosen)):
             return []
         chosen = np.pad(self.chosen.astype(np.int32), (0, padded(count) - count))
-        return list(to_host(_images(self.values, self._there(chosen)))[:count, : self.references])
+        return list(to_host(_images(self.values, self._on_device(chosen)))[:count, : self.references])
 
     def rows(self, patch: Int[np.ndarray, " b"]) -> Float[np.ndarray, "b m"]:
+        """The distances of one patch of each image."""
         parts = [np.zeros((0, self.references), np.float32)]
         for start in range(0, len(patch), ROWS[-1]):
             places = np.stack([self.chosen, patch])[:, start : start + ROWS[-1]].astype(np.int32)
             count = places.shape[1]
             length = next(length for length in ROWS if length >= count)
-            there = self._there(np.pad(places, ((0, 0), (0, length - count))))
-            parts.append(to_host(_rows(self.values, there))[:count, : self.references])
+            indices = self._on_device(np.pad(places, ((0, 0), (0, length - count))))
+            parts.append(to_host(_rows(self.values, indices))[:count, : self.references])
         return np.concatenate(parts)
 
     def rows_by_image(self, patches: Bool[np.ndarray, "b p"]) -> list[Callable[[], Float[np.ndarray, "e m"]]]:
+        """For each image a function that returns the distances of its chosen patches; threads may call it."""
         image, patch = np.nonzero(patches)
-        rows, ends = self.some(image).rows(patch), np.searchsorted(image, np.arange(len(patches) + 1))
+        rows, ends = self.select(image).rows(patch), np.searchsorted(image, np.arange(len(patches) + 1))
         return [partial(rows.__getitem__, slice(*own)) for own in pairwise(ends)]
 
-    def reaching(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
-        # small sets have fewer windows than others: the program shall be the same
+    def candidates(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "b w p"]:
+        """Patches whose ratio of spacings may reach a limit for any k, in each window."""
+        # small sets have fewer windows; padding lets them use the same compiled program
         count = max(len(windows), WINDOWS)
         sizes, limits = np.full(count, 2, np.int32), np.full((count, self.values.shape[1]), np.inf, np.float32)
         sizes[: len(windows)] = windows
         for row, values in zip(limits, least):
             row[: len(values)] = values
-        return self._own(_reaching(self.values, self._there(sizes), self._there(limits)))[:, : len(windows)]
+        found = _candidates(self.values, self._on_device(sizes), self._on_device(limits))
+        return self._chosen_rows(found)[:, : len(windows)]
 
     def _at_ranks(self, program: Callable[..., Array], ranks: Int[np.ndarray, "b w"], *given: Array) -> np.ndarray:
-        """What a program returns for each column of the ranks [b, w, ...]."""
-        there = [self._there(self._padded(column)) for column in ranks.T.astype(np.int32)]
-        return np.stack([self._own(x) for x in [program(self.values, k, *given) for k in there]], axis=1)
+        """Results of a program for each column of the ranks [b, w, ...]."""
+        columns = [self._on_device(self._padded(column)) for column in ranks.T.astype(np.int32)]
+        return np.stack([self._chosen_rows(x) for x in [program(self.values, k, *given) for k in columns]], axis=1)
 
-    def _own(self, values: Array) -> np.ndarray:
+    def _chosen_rows(self, values: Array) -> np.ndarray:
         """The rows of the chosen images, on the host."""
         return to_host(values)[self.chosen]
 
     def _padded(self, values: np.ndarray) -> np.ndarray:
-        """Rows for all images, zeros for those that are not chosen."""
+        """Rows for all s images, zero for images that are not chosen."""
         whole = np.zeros((len(self.values), *values.shape[1:]), values.dtype)
         whole[self.chosen] = values
         return whole
@@ -117,25 +130,25 @@ class DeviceBlock:
     def _mask(self, columns: Columns) -> Bool[Array, " t"]:
         mask = np.zeros(self.values.shape[1], bool)
         mask[: self.references][columns] = True
-        return self._there(mask)
+        return self._on_device(mask)
 
-    def _there(self, values: Any) -> Array:
+    def _on_device(self, values: Any) -> Array:
         (device,) = self.values.devices()
         return to_device(values, device)
 
 
 @jax.jit
-def _without(values: Float[Array, "s t p"], barred: Bool[Array, "s t"]) -> Float[Array, "s t p"]:
-    return jnp.where(barred[..., None], jnp.inf, values)
+def _without(values: Float[Array, "s t p"], masked: Bool[Array, "s t"]) -> Float[Array, "s t p"]:
+    return jnp.where(masked[..., None], jnp.inf, values)
 
 
 @jax.jit
-def _serves(values: Float[Array, "s t p"]) -> Bool[Array, "s t"]:
+def _usable(values: Float[Array, "s t p"]) -> Bool[Array, "s t"]:
     return jnp.isfinite(values).any(axis=2)
 
 
 @jax.jit
-def _judged(values: Float[Array, "s t p"]) -> Bool[Array, "s p"]:
+def _valid(values: Float[Array, "s t p"]) -> Bool[Array, "s p"]:
     return values.min(axis=1) >= 0
 
 
@@ -173,7 +186,7 @@ def _rows(values: Float[Array, "s t p"], places: Int[Array, "2 e"]) -> Float[Arr
 
 
 @jax.jit
-def _reaching(
+def _candidates(
     values: Float[Array, "s t p"], windows: Int[Array, " w"], least: Float[Array, "w t"]
 ) -> Bool[Array, "s w p"]:
     def of(distances: Float[Array, "t p"]) -> Bool[Array, "w p"]:
@@ -196,5 +209,5 @@ def _reaching(
 
 
 def _by_image(of: Callable[..., Array], *given: Array) -> Array:
-    """`of` on what is given for each image, some images together: all would take another table."""
+    """Applies `of` image by image, a few images at once: all at once would need the memory of a second table."""
     return lax.map(lambda own: of(*own), given, batch_size=TOGETHER)

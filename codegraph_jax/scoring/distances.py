@@ -1,7 +1,6 @@
-"""Mean distances of all patches to all references, as the later stages ask for them.
+"""Mean distances of all patches to all references, and their order statistics.
 
-The stages ask for order statistics of the table. It lies in blocks of images, in the memory of the host or on devices,
-and each block computes its part where it is.
+The table is split into blocks of images, on the host or on devices; each block computes its statistics where it lies.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +23,14 @@ T = TypeVar("T")
 Block = HostBlock | DeviceBlock
 Images = Sequence[int] | Int[np.ndarray, " b"]
 Compute = Callable[[Block, Any], T]
-"""Takes a block and the places of its images among all images that are meant: a slice, or their numbers [b]."""
+"""Called with a block and the places of its images in the result: a slice or indices [b]."""
 
 
 class Distances:
-    """Distances of the patches of n images to m references, in blocks of images that follow one another.
+    """Distances of the p patches of n images to m references, in consecutive blocks of images.
 
-    They are infinite where a reference must not serve, and `NOT_JUDGED` for a patch that is not judged. `images` are
-    numbers of images; None: all.
+    Distances to excluded references are infinite; distances of patches that are not inspected are negative
+    (`similarity.judged`). In all methods `images` are image indices; None: all images.
     """
 
     def __init__(self, blocks: Sequence[Block]):
@@ -43,47 +42,47 @@ class Distances:
         return len(self), *self._blocks[0].shape[1:]
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Number of images."""
         return sum(block.shape[0] for block in self._blocks)
 
     def without(self, pairs: Bool[np.ndarray, "n m"]) -> "Distances":
-        """The same with references that must not serve an image; the old ones are not to be used any more."""
+        """Excludes references for some images; the old object must not be used any more."""
         return Distances(self._by_block(lambda block, at: block.without(pairs[at])))
 
-    def some(self, images: slice) -> "Distances":
-        """Those of a stretch of the images."""
+    def select(self, images: slice) -> "Distances":
+        """The distances of a slice of the images."""
         return Distances(self._by_block(lambda block, at: block, np.arange(len(self))[images]))
 
-    def serves(self) -> Bool[np.ndarray, "n m"]:
-        """Which references serve an image at all."""
-        return self._gather(lambda block, at: block.serves(slice(None)))
+    def usable(self) -> Bool[np.ndarray, "n m"]:
+        """Which references are not excluded for an image."""
+        return self._gather(lambda block, at: block.usable(slice(None)))
 
-    def judged(self) -> Bool[np.ndarray, "n p"]:
-        """Which patches are judged (`similarity.judged`)."""
-        return self._gather(lambda block, at: block.judged())
+    def valid(self) -> Bool[np.ndarray, "n p"]:
+        """Which patches are inspected, and so have distances."""
+        return self._gather(lambda block, at: block.valid())
 
     def scores(self, k: int, columns: Columns = slice(None), images: Images | None = None) -> Float[np.ndarray, "b p"]:
-        """Mutual scores of images: the mean of the k smallest distances to some references."""
+        """Mutual scores: the mean of the k smallest distances to some references."""
         return self._gather(lambda block, at: block.mean_of_smallest(k, columns), images)
 
     def smallest(self, places: Sequence[int]) -> Float[np.ndarray, "n w p"]:
-        """The distances of each patch that come at these places in ascending order; the first is 0."""
+        """The distances of each patch at these places in ascending order, from 0."""
         return self._kth(np.tile(np.array(places, int) + 1, (len(self), 1)))
 
     def kth(self, k: int, columns: Columns = slice(None), images: Images | None = None) -> Float[np.ndarray, "b p"]:
-        """The k-th smallest distance to some references; infinite where fewer serve."""
+        """The k-th smallest distance to some references, k from 1; infinite if fewer are usable."""
         count = len(self) if images is None else len(images)
         return self._kth(np.full((count, 1), k), columns, images)[:, 0]
 
     def quantile(
         self, share: float, columns: Columns = slice(None), images: Images | None = None
     ) -> Float[np.ndarray, "b p"]:
-        """A quantile of the distances to those of some references that serve; infinite where none does.
+        """A quantile of the distances to the usable ones of some references; infinite if none is usable.
 
-        It is interpolated as by `np.quantile`; between a finite and an infinite distance it is infinite.
+        It is interpolated as in `np.quantile`; between a finite and an infinite distance it is infinite.
         """
-        serving = self._gather(lambda block, at: block.serves(columns), images)
-        place = share * np.maximum(serving.sum(axis=1) - 1, 0)
+        usable = self._gather(lambda block, at: block.usable(columns), images)
+        place = share * np.maximum(usable.sum(axis=1) - 1, 0)
         ends = np.stack([np.floor(place), np.ceil(place)], axis=1).astype(int)
         below, above = self._kth(ends + 1, columns, images).swapaxes(0, 1)
         weight = (place - ends[:, 0])[:, None]
@@ -93,25 +92,28 @@ class Distances:
         return np.where(np.isfinite(above), np.where(weight < 0.5, up, down), above)
 
     def medians(self, patches: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n m"]:
-        """The median over some patches of each image, of its distances to each reference; infinite without patches."""
+        """The median distance of some patches of each image to each reference; infinite without patches."""
         count = patches.sum(axis=1)
         ranks = np.maximum(np.stack([(count + 1) // 2, count // 2 + 1], axis=1), 1)
         low, high = self._gather(lambda block, at: block.kth_patch(ranks[at], patches[at], None)).swapaxes(0, 1)
         return (low + high) / 2
 
     def agreement(self, rank: int, share: float) -> Float[np.ndarray, "n m"]:
-        """What a share of an image's judged patches stay below, as multiples of their distance to the reference that
-        comes at a rank, from 1; infinite where none is judged."""
-        judged = self.judged()
-        ranks = np.maximum((share * (judged.sum(axis=1) - 1)).astype(int), 0)[:, None] + 1
+        """Quantile, over the patches of an image, of their distance to each reference.
+
+        Distances are in units of each patch's own distance to its nearest reference number `rank`, from 1. The result
+        is infinite for images without inspected patches.
+        """
+        valid = self.valid()
+        ranks = np.maximum((share * (valid.sum(axis=1) - 1)).astype(int), 0)[:, None] + 1
         unit = self.kth(rank)
-        # a patch with fewer references than the rank has multiples beyond all others
+        # a patch with fewer references than the rank gets larger multiples than any other
         unit[~(np.isfinite(unit) & (unit > 1e-12))] = 1e-12
-        found = self._gather(lambda block, at: block.kth_patch(ranks[at], judged[at], unit[at]))
+        found = self._gather(lambda block, at: block.kth_patch(ranks[at], valid[at], unit[at]))
         return found[:, 0].astype(np.float64)
 
     def images(self, chosen: Images) -> Iterator[Float[np.ndarray, "m p"]]:
-        """The distances of chosen images, one after the other."""
+        """Yields the distances of each chosen image."""
         chosen = list(chosen)
         size = at_once(4 * self.shape[1] * self.shape[2])
         for start in range(0, len(chosen), size):
@@ -120,7 +122,7 @@ class Distances:
             yield from (found[place] for place in range(len(some)))
 
     def rows(self, image: Int[np.ndarray, " e"], patch: Int[np.ndarray, " e"]) -> Float[np.ndarray, "e m"]:
-        """The distances of chosen patches."""
+        """The distances of patches given by image and index."""
         return self._gather(lambda block, at: block.rows(patch[at]), image)
 
     def each(
@@ -128,15 +130,14 @@ class Distances:
         chosen: Bool[np.ndarray, "n p"],
         work: Callable[[int, Int[np.ndarray, " e"], Float[np.ndarray, "e m"]], T],
     ) -> list[T]:
-        """`work` on every image, the numbers of its chosen patches and their distances; in threads."""
+        """Calls `work`, in threads, with each image, the indices of its chosen patches and their distances."""
         rows = list(chain(*self._by_block(lambda block, at: block.rows_by_image(chosen[at]))))
         with ThreadPoolExecutor(CPU_THREADS) as pool:
             return list(pool.map(lambda i: work(i, np.flatnonzero(chosen[i]), rows[i]()), range(len(self))))
 
-    def reaching(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "n w p"]:
-        """Which patches may burn out (`consistency.links`): those whose ratio of spacings nearly reaches a limit for
-        any k, in each window."""
-        return self._gather(lambda block, at: block.reaching(windows, least))
+    def candidates(self, windows: Sequence[int], least: Sequence[Float[np.ndarray, " k"]]) -> Bool[np.ndarray, "n w p"]:
+        """Which patches may burn out (`consistency.links`), by window: their ratio of spacings may reach a limit."""
+        return self._gather(lambda block, at: block.candidates(windows, least))
 
     def _kth(
         self, ranks: Int[np.ndarray, "b w"], columns: Columns = slice(None), images: Images | None = None
@@ -144,7 +145,7 @@ class Distances:
         return self._gather(lambda block, at: block.kth_reference(ranks[at], columns), images)
 
     def _gather(self, compute: Compute[np.ndarray], images: Images | None = None) -> np.ndarray:
-        """The rows that `compute` returns for all blocks, in the order of the images."""
+        """Rows that `compute` returns for all blocks, in the order of the images."""
         places, rows = zip(*self._by_block(lambda block, at: (at, compute(block, at)), images))
         if len(rows) == 1:
             return rows[0]
@@ -152,7 +153,7 @@ class Distances:
         return joined if images is None else joined[np.argsort(np.concatenate(places))]
 
     def _by_block(self, compute: Compute[T], images: Images | None = None) -> list[T]:
-        """What `compute` returns for the images of each block; all blocks compute at the same time."""
+        """Results of `compute` for the images of each block; all blocks compute at the same time."""
         numbers = None if images is None else np.arange(len(self))[np.asarray(images, int)]
         first, parts = 0, []
         for block in self._blocks:
@@ -161,22 +162,22 @@ class Distances:
                 parts.append(partial(compute, block, own))
             else:
                 at = np.flatnonzero((numbers >= own.start) & (numbers < own.stop))
-                parts.append(partial(compute, block.some(numbers[at] - own.start), at))
+                parts.append(partial(compute, block.select(numbers[at] - own.start), at))
             first = own.stop
         if len(parts) == 1:
             return [parts[0]()]
         with ThreadPoolExecutor(len(parts)) as pool:
-            # copies are counted in the caller's context
+            # transfers are counted in the caller's context
             return [part.result() for part in [pool.submit(copy_context().run, part) for part in parts]]
 
 
-def mean_of(comparison: Comparison) -> Distances:
-    """Mean over layers and degrees, on which all decisions are made; nothing of the comparison is changed."""
+def distances_of(comparison: Comparison) -> Distances:
+    """Distances of a comparison, averaged over layers and degrees; the comparison is not changed."""
     return Distances(list(map(_block, comparison.tables.means())))
 
 
 def as_distances(distances: Distances | Float[np.ndarray, "n m p"]) -> Distances:
-    """An array of the host as the later stages ask for distances."""
+    """Wraps an array on the host."""
     if isinstance(distances, Distances):
         return distances
     return Distances([_block(distances)])

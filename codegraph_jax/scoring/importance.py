@@ -1,8 +1,8 @@
-"""Averages over the parameters of a model, weighted by how well they explain data: adaptive importance sampling.
+"""Posterior of the parameters of a model by adaptive importance sampling.
 
-Cappe et al., Population Monte Carlo, Journal of Computational and Graphical Statistics 2004; the steps in which the
-likelihood comes to count are those of annealed importance sampling (Neal, Statistics and Computing 2001). The points
-are fixed (Sobol's sequence): the result depends on nothing but the data, and smoothly.
+Cappe et al., Population Monte Carlo, Journal of Computational and Graphical Statistics 2004; the likelihood is tempered
+as in annealed importance sampling (Neal, Statistics and Computing 2001). The points are a fixed Sobol sequence, so the
+result is a smooth, deterministic function of the data.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from jaxtyping import Float
 from scipy import special, stats
 
 POINTS, FREEDOM, WIDER = 1024, 5.0, 1.15
-"""Points, degrees of freedom of the t distribution that proposes them, and what it is widened by."""
+"""Number of points; degrees of freedom of the proposal, a t distribution; factor that widens it."""
 EFFECTIVE, ROUNDS, LONGEST = 0.12, 2, 25
-"""Share of the points that must count; rounds after all of the likelihood counts, and at most."""
+"""Least effective sample size as a share of the points; rounds with the full likelihood; most rounds."""
 RIDGE = 1e-8
-"""Added to the variances of the proposal, so that none is 0."""
+"""Added to the variances of the proposal to keep them positive."""
 
 
 class Sample(NamedTuple):
-    """Parameters with weights.
+    """Weighted parameters.
 
     Attributes:
-        latent: the points [b, d].
-        weights: of the posterior, summing to 1 [b].
-        log_evidence: logarithm of the mean of the likelihood over the prior.
+        latent: parameters [b, d].
+        weights: posterior weights, summing to 1 [b].
+        log_evidence: logarithm of the marginal likelihood.
     """
 
     latent: Float[np.ndarray, "b d"]
@@ -41,16 +41,16 @@ def sample_posterior(
     start: Float[np.ndarray, " d"],
     spread: Float[np.ndarray, " d"],
 ) -> Sample:
-    """The posterior of parameters that are normally distributed around 0 before anything is seen.
+    """The posterior of parameters whose prior is normal with mean 0.
 
-    The proposal moves towards the posterior: round by round, as much of the likelihood counts as leaves enough points
-    with weight. Where it does not come to count as a whole, the weights are those of what does: they say less.
+    In each round the likelihood is raised to the greatest power, at most 1, that keeps the effective sample size, and
+    the proposal is fitted to the weighted points. If the power never reaches 1, the result is wider than the posterior.
 
     Args:
-        log_likelihood: of the data; finite.
+        log_likelihood: log likelihood of the data for b parameter vectors; finite.
         scales: standard deviations of the prior.
-        start: where the search begins.
-        spread: how far around it.
+        start: mean of the first proposal.
+        spread: standard deviations of the first proposal.
     """
     d = len(scales)
     points = _points(d)
@@ -75,14 +75,14 @@ def sample_posterior(
 
 @cache
 def _points(d: int) -> Float[np.ndarray, "b d"]:
-    """Points of a t distribution with unit scale, evenly spread."""
+    """Low-discrepancy points of a t distribution with unit scale."""
     uniform = stats.qmc.Sobol(d + 1, scramble=False).random(POINTS) + 0.5 / POINTS
     radius = np.sqrt(special.gammaincinv(FREEDOM / 2, uniform[:, d]) / (FREEDOM / 2))
     return special.ndtri(uniform[:, :d]) / radius[:, None]
 
 
 def _power(likelihood: Float[np.ndarray, " b"], rest: Float[np.ndarray, " b"]) -> float:
-    """Greatest power of the likelihood, at most 1, with which enough points count."""
+    """Greatest power of the likelihood, at most 1, that keeps the effective sample size."""
 
     def enough(power: float) -> bool:
         return 1 / (special.softmax(power * likelihood + rest) ** 2).sum() >= EFFECTIVE * len(rest)

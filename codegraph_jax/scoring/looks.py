@@ -1,19 +1,18 @@
-"""A few photos that a person has looked at set the threshold and choose the score. [ours]
+"""Active calibration: a person's answers to a few photos set the threshold and choose the score [ours].
 
-Unlabelled scores rank the photos of a set well and say little about where the defective ones begin. A person who looks
-at half a dozen well-chosen photos settles it. The model: z is the rank of a photo's score within the set, scaled to
-(0, 1), and
+Scores without labels rank the photos of a set well, but they do not show where the defective photos begin. The model:
+z is the rank of a photo's score within the set, scaled to (0, 1), and
 
     P(defective | z) = floor + (ceiling - floor) / (1 + exp(-(z - t) / w))
 
-`floor` is the share of defects that the score does not see, 1 - `ceiling` the share of good parts that score as high as
-defects, and both absorb a wrong answer. Parameters lie on a grid (`Grid`), so that the posterior is a sum. Every way to
-score has a posterior of its own; its evidence, the probability of the answers, says how likely that score is the right
-one. The photo to look at next is the one whose answer is expected to tell most about score and parameters together (the
-mutual information; Houlsby et al., arXiv:1112.5745): near the threshold, or where the scores disagree.
+`floor` is the share of defects with ordinary scores, 1 - `ceiling` the share of good parts that score as high as
+defects; both allow for a wrong answer. The parameters lie on a grid (`Grid`), so the posterior is a sum. Each score has
+its own posterior, and its evidence, the probability of the answers, gives the probability that this score is the right
+one. The next photo to ask about has the greatest mutual information between its answer and the score and parameters
+(Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
 
-report/looks.js computes the same in the browser; a test holds the two together. docs/method.md, section 5.1, has the
-reasons, and `codegraph looks` measures it on labelled sets.
+report/looks.js computes the same in the browser; a test compares the two. For reasons see docs/method.md, section 5.1;
+the study `looks` measures the method on labelled sets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,37 +25,35 @@ from jaxtyping import Bool, Float, Int
 from scipy import special
 
 LEVELS = 500
-"""Ranks are rounded to so many levels at most, so that the tables do not grow with the number of photos."""
+"""Most levels that ranks are rounded to; it limits the size of the tables for large sets."""
 WIDTHS = ((0.01, 0.03, 0.08, 0.2), (0.25, 0.25, 0.25, 0.25))
 """Values of w and their prior: from a sharp edge to scores that overlap over most of the set."""
 FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
 CEILINGS = ((0.98,), (1.0,))
 POSITIONS, TAIL = 101, 8
-"""Values of t: evenly over the ranks, and further ones where few photos are defective."""
+"""Number of values of t, evenly over the ranks, and of further values for sets with few defective photos."""
 NONE, BEYOND = 0.1, 2.0
 """Prior probability that no photo is defective, and the value of t for it."""
 DEFAULT_BONUS = 4.0
-"""Log odds by which the first score is preferred: the answers must speak clearly (55 to 1) before another takes its
-place, so that a few unlucky ones do no harm."""
+"""Prior log odds (55 to 1) of the first score, so that a few unlucky answers do not change the score."""
 ENOUGH = 0.03
-"""Expected information (in nats) of the best photo below which more looks would change little."""
+"""Expected information (in nats) of the best photo below which more answers would change little."""
 FEWEST_LOOKS = 3
-"""Answers before which nothing is decided by them but the photos themselves, and `suggest` never has enough: one answer
-alone would flag half of a set."""
+"""Least number of answers for a threshold: one answer alone would flag half of a set."""
 OPEN, APART, NEIGHBOURS = 0.5, 4.0, 5
-"""Scores fall apart in a gap that is so many times as wide as each of its neighbours on either side; of evenly spread
-scores one gap in a thousand is. It counts where the probability of a defect is near what flags a photo (within `OPEN`
-of the way from there to certainty), so that the answers leave the choice."""
+"""The threshold moves to a gap that is more than `APART` times as wide as each of its `NEIGHBOURS` gaps on either side
+(1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the level that
+flags a photo at most `OPEN` of the way to certainty."""
 LEVEL = 0.9
 """Probability of the intervals of an estimate."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Values of the parameters and the logarithms of their prior probabilities, axis by axis.
+    """Values of the parameters and their log prior probabilities, axis by axis.
 
     Attributes:
-        levels: how many levels there are, see `LEVELS`.
+        levels: number of rank levels, see `LEVELS`.
         axes: values and log prior of t, w, floor and ceiling.
     """
 
@@ -66,24 +63,24 @@ class Grid:
     @classmethod
     @lru_cache(maxsize=32)
     def of(cls, photos: int, at_most: float = 1.0) -> "Grid":
-        """The grid of a set of so many photos.
+        """The grid for a set.
 
         Args:
-            photos: at least one.
+            photos: number of photos, at least 1.
             at_most: the greatest share of them that may be defective.
         """
         tail = 1 - np.geomspace(0.5 / photos, 0.1, TAIL)
-        places = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
-        share = np.diff(np.concatenate([[0.0], (places[1:] + places[:-1]) / 2, [1.0]]))
-        inside = places >= 1 - at_most
-        places, share = places[inside], share[inside] / share[inside].sum()
-        axes = (((*places.tolist(), BEYOND), (*((1 - NONE) * share).tolist(), NONE)), WIDTHS, FLOORS, CEILINGS)
+        positions = np.unique(np.concatenate([np.linspace(0, 1, POSITIONS), tail]).clip(0, 1))
+        share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
+        inside = positions >= 1 - at_most
+        positions, share = positions[inside], share[inside] / share[inside].sum()
+        axes = (((*positions.tolist(), BEYOND), (*((1 - NONE) * share).tolist(), NONE)), WIDTHS, FLOORS, CEILINGS)
         logs = tuple((tuple(values), tuple(np.log(weights).tolist())) for values, weights in axes)
         return cls(min(photos, LEVELS), logs)
 
     @cached_property
     def log_prior(self) -> Float[np.ndarray, " g"]:
-        """Of every combination of the parameters; it need not add up to one."""
+        """Log prior of every combination of the parameters, not normalised."""
         parts = np.meshgrid(*(np.array(logs) for _, logs in self.axes), indexing="ij")
         return np.sum(parts, axis=0).ravel()
 
@@ -98,7 +95,7 @@ class Grid:
 
     @cached_property
     def entropy(self) -> Float[np.ndarray, "g levels"]:
-        """Of the answer at every level."""
+        """Entropy of the answer at every level, for every combination of the parameters."""
         return _entropy(self.defective)
 
     def level_of(self, ranks: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
@@ -108,12 +105,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Count:
-    """A number of photos that nobody knows exactly.
+    """An estimated number of photos.
 
     Attributes:
         expected: its mean.
-        low, high: the interval that holds it with a probability of `LEVEL`.
-        of: how many photos of that kind are expected in all.
+        low, high: interval with probability `LEVEL`.
+        of: expected total, of all good or of all defective photos.
     """
 
     expected: float
@@ -124,11 +121,11 @@ class Count:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How often the threshold is expected to be wrong in this set.
+    """Expected errors of the threshold in this set.
 
     Attributes:
         false_alarms: good parts that are flagged.
-        misses: defective parts that are not.
+        misses: defective parts that are not flagged.
     """
 
     false_alarms: Count
@@ -136,7 +133,7 @@ class Estimate:
 
 
 class ActiveCalibrator:
-    """Chooses threshold and score by the answers of a person to a few photos.
+    """Chooses threshold and score from a person's answers to a few photos.
 
         calibrator = ActiveCalibrator(scores)
         while (photo := calibrator.suggest()) is not None:
@@ -144,18 +141,17 @@ class ActiveCalibrator:
         calibrator.chosen, calibrator.threshold, calibrator.flagged, calibrator.estimate
 
     Args:
-        scores: one score for each of n photos, or several ways to score them by name, of which the first is the
-            default. Larger means more anomalous.
-        set_size: the first so many photos are the set that ranks are taken in; the others were added to it. None: all.
-        copies: photos of one and the same part have the same number here [n]; together they count as one answer, and
-            `suggest` shows one of them. None: there are none.
-        known: photos that are flagged whatever they score, such as members of a recurring defect, unless a person
-            says otherwise [n].
-        threshold: of the default score, from which photos are flagged until the answers decide; infinite: none is.
+        scores: one score for each of n photos, or several scores by name, the default first. Larger is more anomalous.
+        set_size: number of photos in the set, which come first; the others were added to it. None: all.
+        copies: equal numbers for photos of the same part [n]; their answers count as one, and `suggest` returns one of
+            them. None: all parts differ.
+        known: photos that are flagged whatever their score, such as members of a recurring defect, unless a person
+            answers otherwise [n].
+        threshold: threshold of the default score until enough answers are given; infinite: no photo is flagged.
         at_most: the greatest share of the photos that may be defective.
 
     Raises:
-        ValueError: scores are no finite numbers, or lengths differ.
+        ValueError: scores are not finite, or lengths differ.
     """
 
     def __init__(
@@ -172,7 +168,7 @@ class ActiveCalibrator:
         self.scores = {name: np.asarray(values, np.float64) for name, values in named.items()}
         lengths = {values.shape for values in self.scores.values()}
         if len(lengths) != 1 or len(next(iter(lengths))) != 1 or not next(iter(lengths))[0]:
-            raise ValueError("scores: give one number for each photo, the same photos for every way to score")
+            raise ValueError("scores: give one number for each photo, and the same photos for every score")
         if not all(np.isfinite(values).all() for values in self.scores.values()):
             raise ValueError("scores: some are infinite or not numbers")
         self.photos = next(iter(lengths))[0]
@@ -196,12 +192,14 @@ class ActiveCalibrator:
         return dict(self._labels)
 
     def label(self, photo: int, defective: bool | None) -> None:
-        """Takes an answer; it replaces an earlier one to the same photo.
+        """Adds an answer; it replaces an earlier answer to the same photo.
 
         Args:
             photo: index in [0, n).
-            defective: True, False for a good part, None for unsure: the photo is not suggested again and not
-                used.
+            defective: True, False for a good part, None for unsure: the photo is neither suggested again nor used.
+
+        Raises:
+            IndexError: there is no such photo.
         """
         if not 0 <= photo < self.photos:
             raise IndexError(f"there is no photo {photo}; there are {self.photos}")
@@ -209,29 +207,29 @@ class ActiveCalibrator:
         self._posteriors = None
 
     def unlabel(self, photo: int) -> None:
-        """Takes an answer back; without one nothing happens."""
+        """Removes an answer, if there is one."""
         self._labels.pop(photo, None)
         self._posteriors = None
 
     @property
     def answers(self) -> int:
-        """How many photos were called good or defective."""
+        """Number of photos that were called good or defective."""
         return sum(label is not None for label in self._labels.values())
 
     @property
     def decided(self) -> bool:
-        """Whether there are enough answers for them to set the threshold."""
+        """Whether there are enough answers to set the threshold."""
         return self.answers >= FEWEST_LOOKS
 
     def suggest(self) -> int | None:
-        """Index of the photo to look at next; None where more looks would change little, or none is left."""
+        """Index of the photo to ask about next; None if more answers would change little or no photo is left."""
         gain = self.information()
         photo = int(gain.argmax())
         enough = self.decided and gain[photo] < ENOUGH
         return None if enough or gain[photo] < 0 else photo
 
     def information(self) -> Float[np.ndarray, " n"]:
-        """What an answer to each photo is expected to tell, in nats; -1 for photos that are not to be asked for."""
+        """Expected information of an answer to each photo, in nats; -1 for photos that should not be asked about."""
         posteriors = self._all_posteriors()
         mean, within = np.zeros(self.photos), np.zeros(self.photos)
         for name, posterior in posteriors.items():
@@ -246,18 +244,18 @@ class ActiveCalibrator:
 
     @property
     def shares(self) -> dict[str, float]:
-        """How likely each way to score is the right one."""
+        """Probability of each score."""
         return {name: posterior.share for name, posterior in self._all_posteriors().items()}
 
     @property
     def chosen(self) -> str:
-        """The name of the most likely way to score; the default one until the answers decide."""
+        """Name of the most probable score; the default score until there are enough answers."""
         shares = self.shares
         return max(shares, key=lambda name: shares[name]) if self.decided else next(iter(shares))
 
     @property
     def defective(self) -> Float[np.ndarray, " n"]:
-        """Probability that each photo is defective, by the chosen score; answers count as they are."""
+        """Probability that each photo is defective, by the chosen score; 0 or 1 for answered photos."""
         chosen = self.chosen
         found = self._by_score(chosen)
         for photo, label in self._labels.items():
@@ -267,11 +265,11 @@ class ActiveCalibrator:
 
     @property
     def threshold(self) -> float:
-        """Photos whose chosen score reaches it are flagged.
+        """Threshold of the chosen score.
 
-        It lies in the middle between two scores of the set, where defective photos become more likely than good ones,
-        or in a gap nearby where the scores fall apart. Where no photo of the set is likely to be defective, it is
-        just above the highest score of the set, or the threshold of before if that is higher.
+        It lies in the middle between two scores of the set: where defective photos become more likely than good ones,
+        or in a wide gap nearby. If no photo of the set is likely to be defective, it is just above the highest score of
+        the set, or the threshold from before the answers if that is higher.
         """
         if not self.decided:
             return self._threshold
@@ -279,8 +277,7 @@ class ActiveCalibrator:
         scores = self.scores[chosen][: self.set_size]
         order = np.argsort(scores, kind="stable")
         scores, defective = scores[order], self._by_score(chosen)[: self.set_size][order]
-        # where most photos are defective, more likely than not would be all of them; of equal scores none stands out,
-        # however their mean is rounded
+        # if most photos are defective, a level of 0.5 would flag all of them; the margin absorbs rounding of the mean
         level = max(0.5, float(defective.mean())) + 1e-12
         if defective[-1] <= level:
             before = self._threshold if np.isfinite(self._threshold) and chosen == next(iter(self.scores)) else -np.inf
@@ -297,7 +294,7 @@ class ActiveCalibrator:
 
     @property
     def flagged(self) -> Bool[np.ndarray, " n"]:
-        """Which photos are defective: by their answer, else by the chosen score or since they are known to be [n]."""
+        """Which photos are flagged: by their answer, otherwise by the chosen score or because they are known [n]."""
         found = (self.scores[self.chosen] >= self.threshold) | self._known
         for photo, label in self._labels.items():
             if label is not None:
@@ -306,7 +303,7 @@ class ActiveCalibrator:
 
     @property
     def estimate(self) -> Estimate:
-        """How many of the flagged photos are good, and how many of the others are defective, by the posterior."""
+        """Posterior number of good photos among the flagged ones, and of defective photos among the others."""
         chosen = self.chosen
         weights, table, level = self._all_posteriors()[chosen].weights, self.grid.defective, self._levels[chosen]
         flagged, answered = self.flagged, np.zeros(self.photos, bool)
@@ -322,7 +319,7 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """What report/looks.js goes on from: scores, answers, and the grid before `at_most` cuts it."""
+        """The state from which report/looks.js continues; the grid is not yet restricted by `at_most`."""
         grid = Grid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
@@ -342,14 +339,14 @@ class ActiveCalibrator:
         }  # fmt: skip
 
     def _ranks(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """Share of the set that scores less than each photo, ties and the photo itself counted by half."""
+        """Share of the set that scores less than each photo; ties and the photo itself count half."""
         ordered = np.sort(values[: self.set_size])
         below, upto = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
         edge = 0.5 / self.set_size
         return ((below + upto) / (2 * self.set_size)).clip(edge, 1 - edge)
 
     def _by_score(self, name: str) -> Float[np.ndarray, " n"]:
-        """Probability that each photo is defective by a score, whatever was said of the photo itself."""
+        """Probability by a score that each photo is defective, ignoring the answer to the photo itself."""
         return (self._all_posteriors()[name].weights @ self.grid.defective)[self._levels[name]]
 
     def _all_posteriors(self) -> "dict[str, _Posterior]":
@@ -376,7 +373,7 @@ class ActiveCalibrator:
 
 @dataclass(frozen=True)
 class _Posterior:
-    """Of one way to score: probabilities of the parameters [g], and of the score itself."""
+    """Posterior of one score: probabilities of its parameters [g], and of the score itself."""
 
     weights: Float[np.ndarray, " g"]
     share: float
@@ -392,10 +389,9 @@ def _count(
     counts: Int[np.ndarray, " levels"],
     of: float,
 ) -> Count:
-    """The number of wrong verdicts: for given parameters a sum of independent ones, nearly normal.
+    """The number of wrong verdicts; for given parameters a sum of independent events, nearly normal.
 
-    The logistic function stands for the normal distribution (1.702 times as wide, within 0.01), since browsers have no
-    other.
+    The logistic function with scale 1.702 approximates the normal distribution within 0.01; browsers have no erf.
     """
     mean = wrong @ counts
     deviation = np.sqrt((wrong * (1 - wrong)) @ counts + 1e-12)

@@ -13,11 +13,11 @@ from codegraph_jax.core.sizes import padded
 from codegraph_jax.data.frame import Content
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
-"""Maps that are interpolated at once: so many, or as many as have so many pixels together."""
+"""Limits on the number of maps that are interpolated at once, and on their pixels together."""
 
 
 def _align_corners_weights(cells: int, size: int) -> Float[np.ndarray, "s cells"]:
-    """Linear interpolation from `cells` samples to `size`, first and last sample on the edges (align_corners=True)."""
+    """Weights of linear interpolation with the first and last sample on the edges (align_corners=True)."""
     position = np.linspace(0.0, cells - 1, size)
     lower = np.minimum(position.astype(int), max(cells - 2, 0))
     weights = np.zeros((size, cells))
@@ -31,8 +31,8 @@ def anomaly_maps(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> 
     """Bilinear interpolation of patch scores, align_corners=True, no smoothing.
 
     Args:
-        scores: of the patches.
-        size: pixels a side, or (height, width).
+        scores: patch scores.
+        size: side in pixels, or (height, width).
     """
     height, width = (size, size) if isinstance(size, int) else size
     vertical = _align_corners_weights(scores.shape[1], height)
@@ -41,13 +41,13 @@ def anomaly_maps(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> 
 
 
 def interpolated(patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int]) -> Float[np.ndarray, "n a b"]:
-    """`anomaly_maps` of arrays on the host, by its own cores: they end there, and an accelerator may be busy."""
-    return np.asarray(anomaly_maps(jax.device_put(patch_scores, _own_cores()), size))
+    """`anomaly_maps` on the CPU, since the maps are used on the host and an accelerator may be busy."""
+    return np.asarray(anomaly_maps(jax.device_put(patch_scores, _cpu_device()), size))
 
 
 @lru_cache(maxsize=1)
-def _own_cores() -> jax.Device | None:
-    """The host as a device; None, the default device, where JAX was told to do without."""
+def _cpu_device() -> jax.Device | None:
+    """The CPU device; None, the default device, if JAX runs without a CPU backend."""
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:
@@ -57,7 +57,7 @@ def _own_cores() -> jax.Device | None:
 def content_maps(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
 ) -> Float[np.ndarray, "n a b"]:
-    """`interpolated` of what of each grid belongs to its photograph."""
+    """Anomaly maps of the part of each grid that its photo covers."""
     grid = patch_scores.shape[1:]
     if all((content.height, content.width) == grid for content in contents):
         return interpolated(patch_scores, size)
@@ -67,7 +67,7 @@ def content_maps(
 def image_scores(
     patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
 ) -> Float[np.ndarray, " n"]:
-    """Greatest value of each image's anomaly map of `size`; the maps never exist all at once."""
+    """Greatest value of each image's anomaly map of `size`; only a few maps are in memory at once."""
     if not len(patch_scores):
         return np.zeros(0, np.float32)
     grid = patch_scores.shape[1:]
@@ -92,14 +92,14 @@ def _greatest(scores: Float[Array, "n h w"], size: int | tuple[int, int]) -> Flo
 
 
 def scale_ends(patch_scores: Float[np.ndarray, " v"], thresholds: Sequence[float] = ()) -> tuple[float, float]:
-    """Scores that heat maps draw as nothing and as full colour: the median patch (normality), the 99.9th percentile.
+    """Scores that heat maps draw without colour and in full colour: the median and the 99.9th percentile of patches.
 
-    The greatest score of all would let one outlier fade every other map. Where defects are so small that they are less
-    than a thousandth of all patches, full colour begins at the threshold: what is normal shall not look anomalous.
+    With the maximum instead, one outlier would fade every other map. If less than 1 patch in 1,000 is defective, full
+    colour starts at the lowest threshold, so that normal patches are not drawn in it.
 
     Args:
-        patch_scores: of all patches that are judged.
-        thresholds: from which images are flagged; infinite where none is.
+        patch_scores: scores of all inspected patches.
+        thresholds: thresholds of the image scores; infinite where no image is flagged.
     """
     low, high = np.percentile(patch_scores, (50.0, 99.9))
     finite = [threshold for threshold in thresholds if np.isfinite(threshold)]

@@ -7,15 +7,15 @@ from jaxtyping import Float
 
 
 def neighbour_count(references: int, fraction: float) -> int:
-    """K, how many nearest references a score averages: max(1, int(fraction * (references - 1))).
+    """Number of nearest references that a score averages: max(1, int(fraction * (references - 1))).
 
-    MuSc's rule gives 0, and a score of NaN, for sets under five images; one neighbour is the least that means anything.
+    MuSc's rule, without the maximum, gives 0 neighbours and a score of NaN for sets of fewer than five images.
     """
     return max(1, int(fraction * (references - 1)))
 
 
 def mean_over_layers(scores: Sequence[Float[np.ndarray, "r n p"]]) -> Float[np.ndarray, "n p"]:
-    """Mutual scores of each layer, averaged over layers and degrees."""
+    """Mutual scores averaged over layers and degrees."""
     total = np.zeros(scores[0].shape[1:], np.float64)
     for layer in scores:
         total += layer.mean(axis=0)

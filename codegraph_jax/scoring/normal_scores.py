@@ -1,14 +1,13 @@
-"""The law of the scores of normal images, fitted to a set without labels. [ours]
+"""Distribution of the scores of normal images, fitted to a set without labels [ours].
 
-The score of an image is the greatest of many patch scores. The scores of a set are those of normal images and of an
-unknown share of anomalous ones (`codegraph_jax.scoring.score_models`). Few scores say little about the parameters of
-such a model, and a threshold that takes one estimate for the truth flags too much. So none is taken: p-values are
-averaged over the parameters, each weighted by how well it explains the scores and by a prior (the posterior predictive
-distribution; Gelman et al., Bayesian Data Analysis, 3rd edition, section 1.3), for a small, a middle and a large share
-of anomalies apart, since these explain the same scores in different ways (`codegraph_jax.scoring.importance`).
+The scores of a set are a mixture of those of normal images and of an unknown share of anomalous images
+(`scoring.score_models`). A few scores leave the parameters uncertain, and a threshold from a single estimate flags too
+much. So p-values are averaged over the posterior (the posterior predictive distribution; Gelman et al., Bayesian Data
+Analysis, 3rd edition, section 1.3). Small, medium and large shares of anomalies are sampled separately, since their
+posteriors are separate modes (`scoring.importance`).
 
-Its limits: a variety of normal parts that is rare and scores high by itself cannot be told from anomalies by scores,
-and is flagged; and where anomalous images score no higher than normal ones, none is (benchmarks/log/threshold.md).
+Limits: a rare variety of normal parts that scores high is flagged, since scores cannot distinguish it from anomalies;
+anomalous images that score no higher than normal ones are not flagged (benchmarks/log/threshold.md).
 """
 
 from collections.abc import Mapping
@@ -25,36 +24,36 @@ from codegraph_jax.scoring.importance import Sample, sample_posterior
 from codegraph_jax.scoring.score_models import ALONE, SMALLEST, Contaminated, Flat, share_rank
 
 STRATA = ((0.0, 0.85), (0.2, 0.65), (0.45, 0.4))
-"""Least share of anomalies in each part of the prior, and the share of the lowest scores where its search begins."""
+"""Least share of anomalies in each part of the prior, and the share of lowest scores for its first proposal."""
 LOWER = 0.7
-"""Share of the scores, the lowest, that units of place and scale are taken from."""
+"""Share of the lowest scores from which the units of location and scale are taken."""
 BINS, ENDS = 96, 3.2
-"""Groups that stand for more scores than that: small ones at both ends, where the tails are, large ones between (normal
-quantiles from -ENDS to ENDS)."""
+"""Most groups of scores; groups are small in both tails and large between (normal quantiles from -ENDS to ENDS)."""
 TABLE = np.linspace(-4.0, 12.0, 129)
-"""Places of the table of log p-values, in standard deviations from the mean."""
+"""Positions of the table of log p-values, in standard deviations from the mean."""
 NONE = 1e-9
-"""Prior mass of shares that stands for a set without anomalies."""
+"""Least prior mass of the shares, so that a set without anomalies has a model."""
 LEAST_WEIGHT = 1e-7
-"""Parameters that count for less are left out of the average."""
+"""Parameters of less weight are left out of the average."""
 USUAL_SPREAD = 0.1
-"""Standard deviation of equal scores, as a share of them: about that of the scores of a usual product."""
+"""Assumed ratio of standard deviation to score if all scores are equal: about that of a typical product."""
 
 
-class NotFinite(UserError):
-    """Scores that are no numbers."""
+class NonFiniteScoresError(UserError):
+    """Image scores that are infinite or not numbers."""
 
 
 @dataclass(frozen=True)
 class NormalScores:
-    """The law of the raw scores of normal images.
+    """Distribution of the raw scores of normal images.
 
     Attributes:
-        location: its mean.
-        scale: its standard deviation.
-        share: share of the images that it explains.
-        unknown: chance that a normal image is nothing that the set has shown; its scores have a heavy tail.
-        log_survival: logarithm of the p-value at location + scale * TABLE, but for what is unknown.
+        location: mean.
+        scale: standard deviation.
+        share: share of the images that are normal.
+        unknown: probability that a normal image differs from all of the set; the scores of such images have a heavy
+            tail.
+        log_survival: log p-value at location + scale * TABLE, without `unknown`.
     """
 
     location: float
@@ -64,13 +63,13 @@ class NormalScores:
     log_survival: tuple[float, ...]
 
     def p_values(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """How often a normal image scores so high; never 0."""
+        """Share of normal images with at least these scores; never 0."""
         z = self._standard(scores)
         known = np.exp(np.minimum(self._log_survival(z), 0.0))
         return (1 - self.unknown) * known + self.unknown / (1 + np.maximum(z, 0))
 
     def quantile(self, p_value: float) -> float:
-        """The score that has this p-value."""
+        """The score with this p-value."""
 
         def excess(z: float) -> float:
             return float(np.log(self.p_values(np.array([self.location + self.scale * z]))[0] / p_value))
@@ -83,7 +82,7 @@ class NormalScores:
         return self.location + self.scale * float(optimize.brentq(excess, low, high, xtol=1e-10))
 
     def as_json(self) -> dict[str, Any]:
-        """For a file; `from_json` reads it."""
+        """Values for JSON; `from_json` reads them."""
         return {
             "location": self.location,
             "scale": self.scale,
@@ -94,12 +93,12 @@ class NormalScores:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "NormalScores":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         location, scale, share, unknown = (float(values[name]) for name in ("location", "scale", "share", "unknown"))
         log_survival = tuple(float(value) for value in values["log_survival"])
-        known = np.array(log_survival)
-        if known.shape != TABLE.shape or not (np.diff(known) <= 0).all() or not 0 <= unknown <= 1 or not scale > 0:
-            raise ValueError("the numbers of a law of normal scores do not fit together")
+        table = np.array(log_survival)
+        if table.shape != TABLE.shape or not (np.diff(table) <= 0).all() or not 0 <= unknown <= 1 or not scale > 0:
+            raise ValueError("inconsistent values of a distribution of normal scores")
         return cls(location, scale, share, unknown, log_survival)
 
     def _standard(self, scores: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -111,7 +110,7 @@ class NormalScores:
 
 
 class _MonotoneLogarithm:
-    """A table of logarithms as a function: monotone between its places, a straight line beyond."""
+    """Monotone interpolation of a table of logarithms; linear beyond its end."""
 
     def __init__(self, values: Float[np.ndarray, " t"]):
         self._inside = interpolate.PchipInterpolator(TABLE, values)
@@ -122,13 +121,13 @@ class _MonotoneLogarithm:
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What a set of scores tells.
+class ScoreFit:
+    """A fit to the scores of a set.
 
     Attributes:
-        law: of the scores of normal images.
-        anomalous: for each score, in their order, the probability that the image is anomalous [n].
-        even: probability that all images are normal and their scores spread as evenly as those of two equal halves.
+        law: distribution of the scores of normal images.
+        anomalous: probability that each image is anomalous [n].
+        even: probability that all images are normal with scores as evenly spread as those of two equal halves.
     """
 
     law: NormalScores
@@ -137,24 +136,24 @@ class Explained:
 
 
 def fit_normal_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> NormalScores:
-    """The law of the normal images of a contaminated set; arguments and errors as for `explain_scores`."""
-    return explain_scores(scores, at_most).law
+    """The score distribution of the normal images of a set; arguments and errors as for `fit_scores`."""
+    return fit_scores(scores, at_most).law
 
 
-def explain_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> Explained:
-    """Which scores normal images of a contaminated set have, and which of the images may be anomalous.
+def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFit:
+    """Fits a mixture of normal and anomalous images to the scores of a set.
 
     Args:
-        scores: at least one; equal scores of copies of one image should count once.
-        at_most: the largest share of anomalous images that is possible; from `score_models.MOST` on, any is.
+        scores: at least one; copies of an image should be left out.
+        at_most: largest possible share of anomalous images; values from `score_models.MOST` on change nothing.
 
     Raises:
-        NotFinite: some are infinite or no numbers.
+        NonFiniteScoresError: some scores are infinite or not numbers.
     """
     order = np.argsort(np.asarray(scores, np.float64), kind="stable")
     scores = np.asarray(scores, np.float64)[order]
     if not np.isfinite(scores).all():
-        raise NotFinite(
+        raise NonFiniteScoresError(
             f"{np.count_nonzero(~np.isfinite(scores))} of {len(scores)} image scores are not finite numbers; such "
             "scores have no threshold"
         )
@@ -164,7 +163,7 @@ def explain_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> Exp
     if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
         scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
         table = tuple(stats.norm.logsf(TABLE).tolist())
-        return Explained(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
+        return ScoreFit(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
     place, unit = _units(scores, LOWER)
     groups = np.split((scores - place) / unit, _edges(count))
     values, sizes = np.array([group.mean() for group in groups]), np.array([float(len(group)) for group in groups])
@@ -178,11 +177,11 @@ def explain_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> Exp
     location, scale, share, log_survival, chances, even = _predict(samples, values)
     anomalous = np.empty(count)
     anomalous[order] = np.repeat(chances, sizes.astype(int))
-    return Explained(NormalScores(place + unit * location, unit * scale, share, unknown, log_survival), anomalous, even)
+    return ScoreFit(NormalScores(place + unit * location, unit * scale, share, unknown, log_survival), anomalous, even)
 
 
 def _edges(count: int) -> Int[np.ndarray, " g"]:
-    """Where sorted scores are cut into groups."""
+    """Indices at which sorted scores are split into groups."""
     if count <= BINS:
         return np.arange(1, count)
     edges = np.round(count * special.ndtr(np.linspace(-ENDS, ENDS, BINS + 1)))[1:-1].astype(int)
@@ -192,7 +191,7 @@ def _edges(count: int) -> Int[np.ndarray, " g"]:
 def _contaminated(
     scores: Float[np.ndarray, " n"], at_most: float
 ) -> list[tuple[Contaminated | Flat, tuple[float, float]]]:
-    """A model for each range of possible shares of anomalies, and where its search begins: place and unit."""
+    """A model for each range of possible shares of anomalies, with location and scale of its first proposal."""
     most = max(share_rank(at_most), NONE)
     ranks = [(share_rank(least), lowest) for least, lowest in STRATA]
     possible = [(rank, lowest) for rank, lowest in ranks if rank < most]
@@ -204,7 +203,7 @@ def _contaminated(
 
 
 def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]:
-    """Median and spread of the lowest of sorted scores."""
+    """Median and spread of the lowest share of sorted scores."""
     lowest = scores[: max(2, int(np.ceil(share * len(scores))))]
     return float(np.median(lowest)), 1.2 * max(float(lowest.std()), 1e-3 * float(scores[-1] - scores[0]))
 
@@ -212,8 +211,12 @@ def _units(scores: Float[np.ndarray, " n"], share: float) -> tuple[float, float]
 def _predict(
     samples: list[tuple[Contaminated | Flat, Sample]], values: Float[np.ndarray, " v"]
 ) -> tuple[float, float, float, tuple[float, ...], Float[np.ndarray, " v"], float]:
-    """Over all models: mean, standard deviation and share of normal scores, the table of their log p-values, the
-    probability that each value is of an anomalous image, and that of a law that is flat."""
+    """Averages over all models.
+
+    Returns:
+        Mean, standard deviation and share of normal scores; their log p-values at TABLE; the probability that each
+        value is of an anomalous image; the probability of a flat distribution.
+    """
     evidence = special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
     for own, (model, sample) in zip(evidence, samples):

@@ -1,4 +1,4 @@
-"""Which references score together, and mutual scores by them."""
+"""Mutual scores by all or some of the references."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from codegraph_jax.similarity.pairwise import choose_references
 
 
 class ReferenceSubset(NamedTuple):
-    """References that score together.
+    """References that a score uses.
 
     Attributes:
-        columns: their places in the tables of a comparison, in ascending order [c].
-        k: neighbours that a score averages.
+        columns: their columns in the tables of a comparison, ascending [c].
+        k: number of nearest references that a score averages.
     """
 
     columns: Int[np.ndarray, " c"]
@@ -23,11 +23,11 @@ class ReferenceSubset(NamedTuple):
 
     @classmethod
     def of(cls, comparison: Comparison, fraction: float, wanted: int = 0) -> "ReferenceSubset":
-        """All references of a comparison, or `wanted` of them by their content; k is a share of how many they are."""
+        """All references of a comparison, or `wanted` of them, chosen by content; k is a fraction of their number."""
         columns = choose_references([comparison.features.keys[i] for i in comparison.references], wanted)
         return cls(columns, neighbour_count(len(columns), fraction))
 
 
 def subset_scores(comparison: Comparison, subset: ReferenceSubset) -> list[Float[np.ndarray, "r n p"]]:
-    """Mutual scores by the references of a subset, layer by layer."""
+    """Mutual scores of each layer by the references of a subset."""
     return comparison.tables.scores(subset.k, subset.columns, comparison.barred)

@@ -10,16 +10,16 @@ def rescore(
     neighbours: tuple[int, ...],
     added: int = 0,
 ) -> Float[np.ndarray, " n"]:
-    """Each score becomes a mean over its most similar images, weighted by similarity.
+    """Replaces each score by a mean over the most similar images, weighted by similarity.
 
-    Scores are first brought to [0, 1] over the set; the result averages over the neighbourhood sizes.
+    Scores are first scaled to [0, 1] over the set; the result averages over the neighbourhood sizes.
 
     Args:
         scores: image scores.
-        image_features: one vector an image; W = T T^t weighs the images.
-        neighbours: sizes k, the image itself counted; capped at the images there are.
-        added: the last so many images do not belong to the set: each is averaged over the set and itself, has no part
-            in the others' scores, and exceeds 1 where it is more anomalous than every image of the set.
+        image_features: feature vectors; the weights are their inner products.
+        neighbours: neighbourhood sizes, including the image itself; capped at the number of images.
+        added: number of images at the end that do not belong to the set. Each is averaged over the set and itself, has
+            no effect on other scores, and exceeds 1 if it is more anomalous than every image of the set.
     """
     scores = np.asarray(scores, np.float64)
     features = np.asarray(image_features, np.float64)
@@ -42,7 +42,7 @@ def _weighted_means(
     otherwise: Float[np.ndarray, " q"],
     neighbours: tuple[int, ...],
 ) -> Float[np.ndarray, " q"]:
-    """Means over the k candidates of greatest weight, averaged over k; `otherwise` where those weights add up to 0."""
+    """Means over the k candidates of greatest weight, averaged over k; `otherwise` if those weights sum to 0."""
     order = np.argsort(-weights, axis=1, kind="stable")
     total = np.zeros(len(weights))
     for k in neighbours:

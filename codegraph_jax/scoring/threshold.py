@@ -1,9 +1,9 @@
-"""A threshold without labels: which images of a set are flagged, and how often a normal one is by mistake.
+"""A threshold without labels, from a false-alarm rate.
 
-The law of normal scores is fitted to the set itself (`codegraph_jax.scoring.normal_scores`). The p-value of an image
-is how often a normal one scores so high, and the threshold is the score whose p-value is the false-alarm rate that was
-asked for. Members of a recurring defect are flagged whatever they score, and left out of the fit: they lower each
-other's scores, and a law that takes them for normal is too wide for all others.
+The distribution of normal scores is fitted to the set itself (`scoring.normal_scores`). The p-value of an image is the
+share of normal images that score as high; the threshold is the score whose p-value is the false-alarm rate. Members of
+a recurring defect are flagged whatever their score and left out of the fit: they lower each other's scores, and a fit
+that treats them as normal would be too wide.
 """
 
 from collections.abc import Mapping
@@ -15,46 +15,45 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
-from codegraph_jax.scoring.normal_scores import Explained, NormalScores, explain_scores
+from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
 FEWEST = 12
-"""Scores below which a threshold is rough: what it should be is then uncertain by more than a standard deviation of
-normal scores (benchmarks/log/threshold.md, "Threshold")."""
+"""Least number of scores for a reliable threshold; with fewer, its error exceeds one standard deviation of normal
+scores (benchmarks/log/threshold.md, "Threshold")."""
 MANY = 0.2
-"""From this share of flagged images on the run asks whether so many can be defective: few lines make so many, and a
-second variety of good parts looks the same to scores."""
+"""Share of flagged images from which `Calibration.doubt` asks whether so many can be defective."""
 MISSED = 0.1
-"""From this share of images that pass and may be defective on (expected number) the run says that scores do not decide,
-and from FEW images on."""
+"""Expected share of defective images that pass from which `Calibration.doubt` says that scores do not decide."""
 FEW = 3
+"""Least number of images for these two doubts."""
 SECOND_HALF = 0.45
-"""Where fewer images can be defective, evenly spread scores are those of good ones."""
+"""If `at_most` is smaller, evenly spread scores are taken for those of good images."""
 ALL = 1.0
-"""`threshold.at_most` where nobody has said how many can be defective."""
+"""`threshold.at_most` if the user has set no limit."""
 EVEN = 0.75
-"""From this probability of evenly spread scores on the run says that half of the images may be defective."""
+"""Probability of evenly spread scores from which `Calibration.doubt` says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
-"""A patch stands out from the score on that one normal image in ten reaches anywhere."""
+"""A patch stands out if its score is the maximum of at most 1 normal image in 10."""
 TYPICAL_P_VALUE = 0.5
-"""A flagged region does not reach below the score that every other normal image reaches anywhere."""
+"""A flagged region ends above the median of the maxima of normal images."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which images and patches count as anomalous.
+    """Thresholds, p-values and flags of n images.
 
     Attributes:
-        threshold: raw image scores from it on are flagged; infinite where nothing is.
+        threshold: raw image scores from it on are flagged; infinite if no image can be flagged.
         patch_threshold: patches stand out from this score on; at most `threshold`.
-        p_values: how often a normal image scores so high [n].
-        flagged: which images reach the threshold, or are members of a recurring defect [n].
-        rule: how the threshold came about: by the `rate` of false alarms, `given`, by the `share` of images, or by a
-            person's answers to some photos (`looks`).
-        expected_rate: share of normal images that the law expects above the threshold.
-        images: how many images the law was fitted to.
-        normal_scores: the law of the raw scores of normal images.
-        at_most: the largest share of defective images that was said to be possible.
-        doubt: why the verdicts need a person, in one or two sentences for one; empty where they do not.
+        p_values: share of normal images that score as high [n].
+        flagged: images that reach the threshold or are members of a recurring defect [n].
+        rule: origin of the threshold: `rate` (of false alarms), `given`, `share` (of images), or `looks` (a person's
+            answers to some photos).
+        expected_rate: expected share of normal images above the threshold.
+        images: number of images in the fit.
+        normal_scores: distribution of the raw scores of normal images.
+        at_most: largest possible share of defective images.
+        doubt: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
 
     threshold: float
@@ -70,25 +69,25 @@ class Calibration:
 
     @property
     def rough(self) -> bool:
-        """Whether the threshold is rough, since it was fitted to few images."""
+        """Whether the threshold was fitted to too few images."""
         return self.rule == "rate" and self.images < FEWEST
 
     @property
     def unusual(self) -> float:
-        """The score that one normal image in ten reaches anywhere, whatever the threshold is."""
+        """The score that 1 in 10 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(UNUSUAL_P_VALUE))
 
     @property
     def typical(self) -> float:
-        """The score that one normal image in two reaches anywhere."""
+        """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
     def of(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
-        """The same thresholds held against other scores, which change nothing of them.
+        """The same thresholds applied to other scores.
 
         Args:
             scores_raw: greatest value of each anomaly map.
-            proven: members of a recurring defect; they are flagged where the threshold follows from a rate.
+            proven: members of a recurring defect; flagged unless the rule is `given` or `share`.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores_raw, np.float64))
         flagged = scores_raw >= self.threshold
@@ -97,7 +96,7 @@ class Calibration:
         return replace(self, p_values=p_values, flagged=flagged)
 
     def moved(self, threshold: float, rule: str) -> "Calibration":
-        """The same law with another threshold, that of the `rule`, and no doubt; `of` holds it against scores."""
+        """The same distribution with another threshold and rule, and without doubt; `of` applies it to scores."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
@@ -109,9 +108,9 @@ class Calibration:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """All but the arrays, for a file; `from_json` reads it."""
+        """Values for JSON, without the arrays; `from_json` reads them."""
         return {
-            # JSON has no infinity, which is the threshold where nothing can be flagged
+            # JSON has no infinity
             "threshold": finite_or_none(self.threshold),
             "patch_threshold": finite_or_none(self.patch_threshold),
             "rule": self.rule,
@@ -126,7 +125,7 @@ class Calibration:
     def from_json(
         cls, values: Mapping[str, Any], p_values: Float[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
     ) -> "Calibration":
-        """What `as_json` gave; values of the wrong kind raise what Python raises for them."""
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         threshold, patch_threshold = (
             np.inf if values[name] is None else float(values[name]) for name in ("threshold", "patch_threshold")
         )
@@ -143,17 +142,16 @@ def calibrate(
 
     Args:
         scores_raw: greatest value of each anomaly map, before re-scoring.
-        config: the rule, and how many images can be defective.
-        proven: members of a recurring defect, which are left out of the fit.
+        config: the rule, and the largest share of defective images.
+        proven: members of a recurring defect, which are left out of the fit unless all images are members.
 
     Raises:
-        NotFinite: some scores are infinite or no numbers.
+        NonFiniteScoresError: some scores are infinite or not numbers.
     """
     scores = np.asarray(scores_raw, np.float64)
-    # where all are members, they are what there is
     fitted = scores if proven is None or proven.all() else scores[~proven]
-    explained = explain_scores(fitted, config.at_most)
-    law = explained.law
+    fit = fit_scores(fitted, config.at_most)
+    law = fit.law
     rule = "rate"
     kind, value = config.chosen
     if kind == "score":
@@ -175,26 +173,26 @@ def calibrate(
         at_most=config.at_most,
     )
     if rule == "rate" and not calibration.rough:
-        calibration = replace(calibration, doubt=_doubt(explained, fitted >= threshold, config.at_most))
+        calibration = replace(calibration, doubt=_doubt(fit, fitted >= threshold, config.at_most))
     return calibration.of(scores_raw, proven)
 
 
-def _doubt(explained: Explained, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
-    """What a person should be asked about the verdicts on the images that the law was fitted to; often nothing."""
+def _doubt(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
+    """Why a person should check the flags of the images in the fit, and what to do; empty without a reason."""
     count, some = len(flagged), int(flagged.sum())
-    missed = float(explained.anomalous[~flagged].sum())
+    missed = float(fit.anomalous[~flagged].sum())
     if missed >= max(MISSED * count, FEW):
-        said = (
+        reason = (
             f"The scores do not separate good from defective photos: {some} of {count} are flagged, and about "
             f"{round(missed)} of the others may be defective."
         )
-    elif explained.even >= EVEN and at_most >= SECOND_HALF:
-        said = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
+    elif fit.even >= EVEN and at_most >= SECOND_HALF:
+        reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
     elif some >= max(MANY * count, FEW) and at_most >= ALL:
-        said = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
+        reason = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
     else:
         return ""
     return (
-        f"{said} Look at a few photos near the threshold, or set threshold.at_most to the largest share that can be "
+        f"{reason} Look at a few photos near the threshold, or set threshold.at_most to the largest share that can be "
         "defective."
     )

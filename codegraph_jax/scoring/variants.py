@@ -1,9 +1,9 @@
-"""Several ways to score the same distances, of which a few looks at photos choose one. [ours]
+"""Variants of the score; a person's answers to a few photos choose one [ours].
 
-Which score ranks the defects of a product best depends on how its good parts vary, and unlabelled photos do not tell.
-Where good parts differ from each other, a patch should be compared with few photos only; where defects recur, with
-many. Where whole photos differ, in light or texture, a patch should be compared with the rest of its own photo. All
-variants are read from the distances that the standard score needs; docs/method.md, section 5.1, has them measured.
+The best score depends on how the good parts of a product vary, which unlabelled photos do not show. If good parts
+differ from each other, a patch should be compared with a few photos only; if defects recur, with many. If whole photos
+differ in light or texture, a patch should be compared with the rest of its own photo. All variants use the distances of
+the standard score; docs/method.md, section 5.1, compares them.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 FEW = 0.1
-"""Share of the other photos whose distances are averaged by the variants with few neighbours."""
+"""Share of the other photos whose distances are averaged by variants with `few`."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Variant:
     """A way to score a patch.
 
     Attributes:
-        name: as files have it.
-        words: what it is, for people.
-        few: the `FEW` nearest photos count, else the share of the settings.
-        finest: only the smallest neighbourhood of patches counts, else the mean over all degrees.
-        contrast: what counts is by how much a patch exceeds the median of its own photo.
+        name: name in files.
+        words: description for people.
+        few: whether the share `FEW` of nearest photos is averaged instead of the share in the settings.
+        finest: whether only the smallest neighbourhood of patches is used instead of all degrees.
+        contrast: whether the median score of the photo is subtracted.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Variant:
     contrast: bool = False
 
     def select(self, layers: Sequence[Float[np.ndarray, "r ..."]], degrees: Sequence[int]) -> list[np.ndarray]:
-        """The degrees of each layer that count."""
+        """The scores of each layer at the degrees that the variant uses."""
         return [layer[[degrees.index(min(degrees))]] if self.finest else layer for layer in layers]
 
     def of_photo(self, scores: Float[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:
-        """Patch scores as the variant has them, at least 0; those below 0 are of patches that are not inspected."""
+        """Patch scores of the variant, at least 0; input scores below 0 are of patches that are not inspected."""
         if self.contrast:
             inspected = np.where(scores >= 0, scores, np.nan)
             scores = np.where(scores >= 0, scores - np.nanmedian(inspected, axis=1, keepdims=True), 0)
@@ -54,9 +54,9 @@ VARIANTS = (
     Variant("few_contrast", "the most similar photos, and the rest of its own photo", few=True, contrast=True),
     Variant("fine", "small details, and the most similar photos", few=True, finest=True),
 )
-"""The first is the method's own."""
+"""All variants; the first is the paper's."""
 
 
 def variant(name: str) -> Variant:
-    """The variant of this name; KeyError where there is none."""
-    return {known.name: known for known in VARIANTS}[name]
+    """The variant with this name; KeyError if there is none."""
+    return {item.name: item for item in VARIANTS}[name]

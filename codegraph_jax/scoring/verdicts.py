@@ -1,8 +1,7 @@
-"""What is said of each photo: flagged, worth a look, passed, or not judged. [ours]
+"""Verdicts on photos: flagged, look, passed, or not judged [ours].
 
-A threshold alone would call a photo just below it sound. So the photos next below the threshold are shown to a person
-too, and in a set that is too small to tell, no photo passes. report/looks.js does the same in the browser; a test holds
-the two together.
+A threshold alone would pass a photo just below it. So a person should also look at the photos just below the threshold,
+and no photo passes in a set that is too small. report/looks.js does the same in the browser; a test compares the two.
 """
 
 from typing import Literal, get_args
@@ -15,11 +14,11 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 LOOK_P_VALUE = 0.05
 """A photo is worth a look if fewer good parts than this share score as high."""
 LOOK_PROBABILITY = 0.2
-"""The same once a person has answered for some photos: the probability of a defect from which a photo is."""
+"""With a person's answers: a photo is worth a look from this probability of a defect."""
 FEWEST_TO_LOOK_AT = 5
-"""The highest photos below the threshold are worth a look whatever they score."""
+"""Number of highest photos below the threshold that are worth a look whatever their score."""
 FEWEST = 12
-"""Photos below which none passes."""
+"""Least number of photos for any of them to pass."""
 
 
 def verdicts(
@@ -33,17 +32,17 @@ def verdicts(
 ) -> list[Verdict]:
     """The verdict on each of n photos.
 
-    A photo that is not flagged is worth a look if its p-value is below `LOOK_P_VALUE` (or its probability of a defect
-    at least `LOOK_PROBABILITY`, where that is known), or if it is among the next `FEWEST_TO_LOOK_AT` by score. All
-    others pass; where there are too few photos they are not judged.
+    A photo that is not flagged is worth a look if its p-value is below `LOOK_P_VALUE` (with answers: if its probability
+    of a defect is at least `LOOK_PROBABILITY`), or if it is one of the `FEWEST_TO_LOOK_AT` highest of them. All others
+    pass, or are not judged if there are too few photos.
 
     Args:
-        flagged: photos that reach the threshold, or were called defective by a person.
-        scores: by which photos are ranked, larger is more anomalous; of equal ones the first comes first.
-        p_values: share of good parts that score so high.
-        good: photos that a person called good: they pass. None: none.
-        defective: probability of a defect by a person's answers (`ActiveCalibrator.defective`); it replaces the
-            p-values. None: nobody has answered.
+        flagged: photos that reach the threshold, or that a person called defective.
+        scores: scores that rank the photos, larger is more anomalous; ties keep the order of the photos.
+        p_values: share of good parts that score as high.
+        good: photos that a person called good, which pass; None: none.
+        defective: probability of a defect from a person's answers (`ActiveCalibrator.defective`), used instead of the
+            p-values; None: no answers.
         enough: whether the threshold rests on at least `FEWEST` photos (of the set, or of a bank).
     """
     open_ = ~np.asarray(flagged, bool)

@@ -101,7 +101,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         workdir: directory of choose.json.
 
     Raises:
-        ConfigError, LayoutError, TooFewImages: with nothing written.
+        ConfigError, LayoutError, TooFewImagesError: with nothing written.
     """
     config = read_config(ChooseConfig, values)
     if jax.process_count() > 1:

@@ -60,7 +60,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImages, UnreadableImageError, CheckpointError: with no result written.
+        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, CheckpointError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)
@@ -356,7 +356,7 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
                 "use it once with the photos that it was made for, then use the review.json which that run writes",
                 flush=True,
             )
-    if review and review.patterns and not result.consistency.sightings:
+    if review and review.patterns and not result.consistency.matches:
         print(f"{config.review}: none of its patterns belongs to the product in {shown(category)}", flush=True)
 
 

@@ -153,5 +153,5 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         features=features_identity(bank.backbone, bank.settings),
         seconds={},
         value_range=bank.value_range,
-        consistency=Consistency(shows=inspection.shows, sightings=inspection.sightings),
+        consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),
     )

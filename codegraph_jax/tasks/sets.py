@@ -17,7 +17,7 @@ from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
 from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
-from codegraph_jax.detector import TooFewImages
+from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.places import require_there
 
@@ -41,7 +41,7 @@ def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
         raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
     for category, samples in categories.items():
         if len(samples) < 2:
-            raise TooFewImages(
+            raise TooFewImagesError(
                 f"category {category!r} in {data.root!r} has one image; each image is compared with the others, so at "
                 "least two are needed"
             )

@@ -57,11 +57,11 @@ def recurring(monkeypatch):
 
     def found(distances, *arguments):
         consistency, _ = find(distances, *arguments)
-        shows = np.zeros_like(consistency.shows)
-        shows[:4, 0, :2] = 1
+        pattern_ids = np.zeros_like(consistency.pattern_ids)
+        pattern_ids[:4, 0, :2] = 1
         communities = (Community((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
         tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, shows=shows), tests
+        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 

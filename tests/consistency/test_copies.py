@@ -11,7 +11,7 @@ from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import CoDeGraph, TooFewImages
+from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 
@@ -30,7 +30,7 @@ def test_what_was_found_is_told_of_all_copies():
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
     community = Community((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
     found = Consistency(
-        (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, shows=np.arange(3)[:, None, None]
+        (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
     all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
     assert all_of_them.communities[0].members == (3, 0, 2, 4)
@@ -38,7 +38,7 @@ def test_what_was_found_is_told_of_all_copies():
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
     assert all_of_them.views == ((0, 1, 2, 4),)
     assert dict(all_of_them.graph.edges[0, 3]) == {"weight": 3.0, "links": [(0, 7, 3)]}
-    assert all_of_them.shows[:, 0, 0].tolist() == [0, 1, 0, 2, 0]
+    assert all_of_them.pattern_ids[:, 0, 0].tolist() == [0, 1, 0, 2, 0]
 
 
 @pytest.mark.parametrize("count", [2, 7])
@@ -77,7 +77,7 @@ def test_an_added_copy_of_an_image_of_the_set_is_still_added(photographs):
 def test_copies_of_one_image_have_each_other(photographs):
     result = detector().detect([photographs[0]] * 3)
     assert result.scores_raw.max() < 2e-3 and not result.calibration.flagged.any()
-    with pytest.raises(TooFewImages, match="1 of 2 images can be read"):
+    with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
         detector().detect([photographs[0], "absent.png"])
 
 

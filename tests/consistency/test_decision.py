@@ -143,12 +143,12 @@ def test_a_damaged_review_is_refused(damage, tmp_path):
     values = Review({}, photos={"ab": PhotoReview("ab", verdict="good")}).as_json()
     damage(values)
     (tmp_path / "review.json").write_text(json.dumps(values))
-    with pytest.raises(ReviewError, match="is no review"):
+    with pytest.raises(ReviewError, match="is not a review"):
         Review.load(str(tmp_path / "review.json"))
 
 
 def test_a_directory_gives_the_newest_review(tmp_path):
-    with pytest.raises(ReviewError, match="holds no file"):
+    with pytest.raises(ReviewError, match="contains no file"):
         find_review(str(tmp_path))
     for age, name in enumerate(("review (1).json", "review.json", "other.json")):
         (tmp_path / name).write_text("{}")

@@ -20,11 +20,11 @@ def draw_filter(seed):
     pairs = rng.uniform(size=(N, N)) < 0.05
     removed = rng.uniform(size=(N, 64)) < 0.2
     removed[rng.permutation(N)[:8]] = False
-    barred = [
+    masks = [
         ReferenceMask(np.array([0, 3, 5]), rng.uniform(size=(N, 64)) < 0.1),
         ReferenceMask(np.array([3]), rng.uniform(size=(N, 64)) < 0.1),
     ]
-    return Filter(pairs, removed, barred, rng.uniform(size=(N, 64)) < 0.05)
+    return Filter(pairs, removed, masks, rng.uniform(size=(N, 64)) < 0.05)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -49,7 +49,7 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
         degree[taken_out.pairs] = np.inf
         if comparison.barred is not None:
             degree[comparison.barred] = np.inf
-        for references, patches in taken_out.barred:
+        for references, patches in taken_out.masks:
             for i, patch in zip(*np.nonzero(patches)):
                 degree[i, references, patch] = np.inf
     want = mean_over_layers([mutual_scores(table[:, :, columns], 3)])

@@ -6,9 +6,9 @@ import pytest
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.graph import (
     Shuffler,
+    background_distances,
     communities,
     image_graph,
-    likeness,
     mutual_weights,
     nearest_first,
     significant_communities,
@@ -72,9 +72,9 @@ def test_likeness_is_that_of_the_patches_without_links():
     distances[0, 1, :3] = 0.2
     links = Links(np.array([0, 0]), np.array([0, 1]), np.array([1, 1]), np.zeros(2))
     # of the first image's patches without links one of three is near the second image
-    np.testing.assert_allclose(likeness(distances, links), np.ones((3, 3)))
+    np.testing.assert_allclose(background_distances(distances, links), np.ones((3, 3)))
     nothing = Links(*(np.zeros(0, int) for _ in range(3)), np.zeros(0))
-    assert likeness(distances, nothing)[0, 1] == pytest.approx(0.2)
+    assert background_distances(distances, nothing)[0, 1] == pytest.approx(0.2)
 
 
 def test_the_planted_group_is_the_only_significant_community():

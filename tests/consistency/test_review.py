@@ -46,7 +46,9 @@ def test_a_review_comes_back(saved):
 def test_features_of_another_run_are_refused_by_what_differs(saved):
     review = Review.load(str(saved))
     review.check(FEATURES)
-    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size 56, and .* 112\)"):
+    with pytest.raises(
+        ReviewError, match=r"review.json: was made with other features \(image_size is 56, in this run 112\)"
+    ):
         review.check({**FEATURES, "image_size": 112}, "review.json")
     with pytest.raises(ReviewError, match="weights"):
         review.check({**FEATURES, "weights": "sha256 other"})
@@ -58,7 +60,7 @@ def test_features_of_another_run_are_refused_by_what_differs(saved):
 def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "other.json"
     path.write_text(text)
-    with pytest.raises(ReviewError, match="other.json: is no review") as problem:
+    with pytest.raises(ReviewError, match="other.json: is not a review") as problem:
         Review.load(str(path))
     assert "\n" not in str(problem.value)
 

@@ -128,7 +128,7 @@ def test_a_defect_in_nearly_all_images_is_normality():
 def test_flagged_patches_are_judged_from_outside_their_community():
     _, _, found, taken_out = find(planted.draw())
     (community,) = found.communities
-    ((columns, patches),) = taken_out.barred
+    ((columns, patches),) = taken_out.masks
     assert sorted(columns.tolist()) == sorted(community.members)
     np.testing.assert_array_equal(patches, found.flagged.reshape(48, -1))
 

@@ -30,7 +30,7 @@ def find(tokens, config=None, patterns=()):
 
 
 def pattern_of(found, verdict, name=""):
-    return dataclasses.replace(found.pattern(1, len(found.shows)), verdict=verdict, name=name)
+    return dataclasses.replace(found.pattern(1, len(found.pattern_ids)), verdict=verdict, name=name)
 
 
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
@@ -90,7 +90,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     assert not found.proven(48).any() and not found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
-    shown = found.shows.reshape(48, -1)[region] == 1
+    shown = found.pattern_ids.reshape(48, -1)[region] == 1
     assert shown.mean() > 0.8
     assert (full[region] <= np.where(shown, usual, mutual[region])).all()
     outside = full[15:]
@@ -104,11 +104,11 @@ def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
     assert (pattern.shown, pattern.images) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
-    (community,), (sighting,) = lot.communities, lot.sightings
+    (community,), (match,) = lot.communities, lot.matches
     assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
-    assert sighting.number == 1 and set(range(10)) <= set(sighting.images)
-    assert len(sighting.images) <= 13, "few others are taken for it"
-    assert lot.pattern(1, 48).shown == len(sighting.images)
+    assert match.number == 1 and set(range(10)) <= set(match.images)
+    assert len(match.images) <= 13, "few others are taken for it"
+    assert lot.pattern(1, 48).shown == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():
@@ -117,8 +117,8 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     rare = np.concatenate([tokens[1:4:2], tokens[41:]])
     lot, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
     assert not lot.communities
-    (sighting,) = lot.sightings
-    assert sighting.number == 1 and {0, 1} <= set(sighting.images) and len(sighting.images) <= 5
+    (match,) = lot.matches
+    assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
     assert lot.numbers("defect") == [1] and lot.highest == 1
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
     assert not lot.proven(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
@@ -134,7 +134,7 @@ def test_patterns_of_another_product_are_passed_on_and_not_applied():
     comparison = dataclasses.replace(comparison, features=features)
     found, _ = find_consistent(comparison, 14, ConsistencyConfig(), [pattern])
     assert found.communities[0].verdict == "defect" and not found.communities[0].reviewed
-    assert found.sightings == () and [p.name for p in found.others] == [pattern.name]
+    assert found.matches == () and [p.name for p in found.others] == [pattern.name]
 
 
 @pytest.mark.parametrize(("verdict", "name"), [("harmless", ""), ("defect", "x" * 201), ("defect", 7)])

@@ -34,8 +34,8 @@ def calibration(tmp_path):
     return make_outcome(tmp_path / "photographs", NAMES).result.calibration
 
 
-def described(mask, calibration, scores=None, shows=NOTHING):
-    return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, shows)
+def described(mask, calibration, scores=None, pattern_ids=NOTHING):
+    return describe_regions(mask, np.where(mask, 1.0, 0.0) if scores is None else scores, calibration, pattern_ids)
 
 
 def test_a_square_is_what_it_is(calibration):
@@ -43,9 +43,9 @@ def test_a_square_is_what_it_is(calibration):
     mask[10:20, 30:50] = True
     scores = np.where(mask, 0.5, 0.1)
     scores[12, 33] = 0.9
-    shows = np.zeros((4, 6), int)
-    shows[1, 3:5] = 2
-    (region,) = described(mask, calibration, scores, shows)
+    pattern_ids = np.zeros((4, 6), int)
+    pattern_ids[1, 3:5] = 2
+    (region,) = described(mask, calibration, scores, pattern_ids)
     assert (region.box, region.area, region.community) == ((30, 10, 50, 20), 200, 2)
     assert region.share == pytest.approx(200 / 2400)
     assert region.peak == pytest.approx(0.9)

@@ -190,8 +190,8 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
     enough, many = (make_outcome(tmp_path / "more", NAMES, anomalous=count, recurring=0) for count in (0, 4))
     assert "4 of 14 photos are flagged; if so many cannot be defective" in notices([many])[0]
     assert notices([few, enough]) == [
-        "few: 9 photos are too few to say that none is defective; use at least 12, or judge them by a bank: codegraph "
-        "inspect BANK PHOTOS",
+        "few: 9 photos are too few to say that none is defective; use at least 12, or inspect them with a bank: "
+        "codegraph inspect BANK PHOTOS",
         "part: provisional: answer for about eight photos in the report before you rely on the verdicts",
     ]
 

@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DataConfig, ParallelConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.contents import NothingToCompareError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import TooFewImages
+from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.tasks import detect as job
 from tests.backbones.tiny import tiny_backbone
 from tests.data.files import write_image
@@ -176,7 +176,7 @@ def test_sets_without_contents_are_refused_with_the_reason(run, tmp_path, kind, 
 def test_of_two_the_job_needs_both(run, tmp_path):
     write_parts(tmp_path / "set", range(2))
     (tmp_path / "set" / "1.png").write_bytes(b"")
-    with pytest.raises(TooFewImages, match="1 of 2 images can be read"):
+    with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
         run()
     # what was computed stays for the next try, out of sight
     assert not [path for path in (tmp_path / "work").iterdir() if not path.name.startswith(".")]

@@ -12,7 +12,7 @@ from codegraph_jax import CoDeGraph, Config
 from codegraph_jax.config import BackboneConfig, ConsistencyConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
-from codegraph_jax.detector import TooFewImages
+from codegraph_jax.detector import TooFewImagesError
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = ["--backbone", "dinov2-small", "--weights", "random", "--size", "56"]
@@ -69,7 +69,7 @@ def test_a_config_says_the_same_as_the_shorthand(images, result):
 
 
 def test_what_cannot_work_says_why(detector, images):
-    with pytest.raises(TooFewImages, match="two are needed"):
+    with pytest.raises(TooFewImagesError, match="two are needed"):
         detector.detect(images[:1])
     with pytest.raises(ConfigError, match="config.backbone"):
         CoDeGraph(backbone="dinov2-small", weights="random", image_sise=56)

@@ -59,12 +59,12 @@ def group(monkeypatch):
 
     def found(distances, *arguments):
         consistency, _ = find(distances, *arguments)
-        shows = np.zeros_like(consistency.shows)
-        shows[: len(MEMBERS), :2, :2] = 1
+        pattern_ids = np.zeros_like(consistency.pattern_ids)
+        pattern_ids[: len(MEMBERS), :2, :2] = 1
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
         communities = (Community(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
         tests = dependences(distances, arguments[0], [MEMBERS], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, shows=shows), tests
+        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 
@@ -172,7 +172,7 @@ def test_the_library_judges_again(config, photographs):
     variant = detector.judge(comparison, review=result.review({1: ("variant", "imprint")}))
     assert [community.verdict for community in variant.consistency.communities] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
-    assert variant.consistency.shows.any() and not variant.consistency.flagged.any()
+    assert variant.consistency.pattern_ids.any() and not variant.consistency.flagged.any()
     # a verdict that is not changed stays, and takes the counts of this lot
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)
@@ -194,7 +194,7 @@ def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_pa
     pattern = review.patterns[0]
     path = str(tmp_path / "review.json")
     Review({**review.features, "image_size": 112}, review.patterns).save(path)
-    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size 112"):
+    with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size is 112"):
         run(dataclasses.replace(config, review=path), tmp_path / "run")
     strange = dataclasses.replace(pattern.product, mean=-pattern.product.mean)
     Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
@@ -217,10 +217,10 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     data = DataConfig(layout="mvtec", root=str(photographs))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
-    (sighting,) = outcome.result.consistency.sightings
-    line = f"imprint (variant): {len(sighting.images)} of 20, last lot {pattern.shown} of 20"
+    (match,) = outcome.result.consistency.matches
+    line = f"imprint (variant): {len(match.images)} of 20, last lot {pattern.shown} of 20"
     assert line in capsys.readouterr().out
-    assert len(set(sighting.images) & set(MEMBERS)) >= 3
-    shown = outcome.result.consistency.shows == 1
+    assert len(set(match.images) & set(MEMBERS)) >= 3
+    shown = outcome.result.consistency.pattern_ids == 1
     scores = outcome.result.patch_scores
-    assert all((scores[i][shown[i]] <= np.quantile(scores[i], 0.75)).all() for i in sighting.images)
+    assert all((scores[i][shown[i]] <= np.quantile(scores[i], 0.75)).all() for i in match.images)

@@ -58,7 +58,7 @@ def stretch(values):
     """Part of a larger set, in a block of the host and one on a device."""
     more = np.pad(values, ((2, 3), (0, 0), (0, 0)), constant_values=0.3)
     blocks = [HostBlock(more[:5].copy(), np.arange(5)), on_device(more[5:], 0, 16)]
-    return Distances(blocks).some(slice(2, 2 + len(values)))
+    return Distances(blocks).select(slice(2, 2 + len(values)))
 
 
 LAYOUTS = [host, device, three, stretch]
@@ -106,7 +106,7 @@ def numpy_agreement(values, rank, share):
     return found
 
 
-def numpy_reaching(values, windows, least):
+def numpy_candidates(values, windows, least):
     """By the definition of the Hill estimator of either side, in float64."""
     ordered = np.log(np.sort(np.clip(values, SMALLEST_DISTANCE, FARTHEST), axis=1), dtype=np.float64)
     spacings = np.diff(ordered, axis=1) * np.arange(1, values.shape[1])[:, None]
@@ -131,8 +131,8 @@ def assert_statistics(layout, values, rng):
     for _ in range(2):
         assert (len(held), held.shape) == (n, values.shape)
         for found, expected in (
-            (held.serves(), np.isfinite(values).any(axis=2)),
-            (held.judged(), (values >= 0).all(axis=1)),
+            (held.usable(), np.isfinite(values).any(axis=2)),
+            (held.valid(), (values >= 0).all(axis=1)),
             (held.smallest([0, k - 1, 0]), np.stack([numpy_kth(values, rank) for rank in (1, k, 1)], axis=1)),
             (held.kth(k), numpy_kth(values, k)),
             (held.kth(k, columns, images), numpy_kth(values[images][:, columns], k)),
@@ -177,8 +177,8 @@ def test_nothing_chosen(layout):
     for found in (held.kth(1, nobody), held.quantile(0.5, nobody), held.scores(1, nobody), held.medians(nothing)):
         assert np.isposinf(found).all() and len(found) == 11
     assert all(rows.shape == (0, 9) for rows in held.each(nothing, lambda i, patches, rows: rows))
-    assert held.some(slice(4, 4)).shape == (0, 9, PATCHES)
-    assert held.some(slice(4, 4)).scores(2).shape == (0, PATCHES)
+    assert held.select(slice(4, 4)).shape == (0, 9, PATCHES)
+    assert held.select(slice(4, 4)).scores(2).shape == (0, PATCHES)
     with pytest.raises(IndexError):
         held.scores(2, images=[3, 11])
 
@@ -186,8 +186,8 @@ def test_nothing_chosen(layout):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_stretch_of_the_images(layout):
     values = draw()
-    held = layout(values).some(slice(2, 10))
-    assert_statistics(lambda _: held.some(slice(1, None)), values[3:10], np.random.default_rng(0))
+    held = layout(values).select(slice(2, 10))
+    assert_statistics(lambda _: held.select(slice(1, None)), values[3:10], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -216,7 +216,7 @@ def test_memory_of_the_host_is_not_copied():
     pairs[3, 4] = True
     held = as_distances(values)
     assert all(np.shares_memory(found, values) for found in held.images([5, 2]))
-    held.some(slice(2, None)).without(pairs[2:])
+    held.select(slice(2, None)).without(pairs[2:])
     assert np.isinf(values[3, 4]).all()
 
 
@@ -225,18 +225,18 @@ def test_patches_that_may_burn_out():
     values = np.random.default_rng(0).uniform(0.001, 1.9, size=(11, 12, PATCHES)).astype(np.float32)
     for windows in ([6, 9, 11], [6, 7, 8, 9, 11]):
         least = [np.linspace(1, 2, window // 2).astype(np.float32) for window in windows]
-        expected = numpy_reaching(values, windows, least)
+        expected = numpy_candidates(values, windows, least)
         assert 0.1 < expected.mean() < 0.9
         for layout in (device, three):
-            np.testing.assert_array_equal(layout(values).reaching(windows, least), expected)
-        assert host(values).reaching(windows, least).all()
+            np.testing.assert_array_equal(layout(values).candidates(windows, least), expected)
+        assert host(values).candidates(windows, least).all()
 
 
 def test_copies_of_several_devices_are_counted_and_few(monkeypatch):
     values = draw()
     held = three(values)
     with counting() as transfers:
-        held.serves()
+        held.usable()
         assert (transfers.to_device, transfers.to_host) == (0, 3)
         # in any order; the device without images has nothing to copy
         list(held.images([9, 0, 8, 1, 7, 2]))
@@ -254,7 +254,7 @@ def test_sets_that_are_padded_alike_share_their_programs():
     def all_of_it(n, m, windows):
         values = draw(n, m)
         assert_statistics(device, values, np.random.default_rng(n))
-        device(values).reaching(windows, [np.ones(window // 2, np.float32) for window in windows])
+        device(values).candidates(windows, [np.ones(window // 2, np.float32) for window in windows])
 
     all_of_it(11, 9, [6, 7, 8])
     with compiled_programs() as programs:

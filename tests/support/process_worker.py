@@ -54,8 +54,8 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
         for degree, changes in zip(table, changes_by_removal(table, layer, *how, counts=comparison.features.counts)):
             changes.apply(degree)
     subset = ReferenceSubset.of(comparison, 0.3)
-    barred = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
-    taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, barred=(barred,))
+    mask = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
+    taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, masks=(mask,))
     result = working.judge(comparison)
     return {
         "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out),
