@@ -68,7 +68,7 @@ def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Mea
     rows = []
     for number, file in enumerate(files):
         at, at_cpu = perf_counter(), process_time()
-        inspector.judge(f"{number}", file, file)
+        inspector.inspect(f"{number}", file, file)
         whole = perf_counter() - at, process_time() - at_cpu
         at_cpu = process_time()
         picture = load_image(file)

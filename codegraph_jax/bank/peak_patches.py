@@ -41,7 +41,7 @@ class PeakPatches:
         return cls(vectors[chosen], scores.ravel()[chosen])
 
     @classmethod
-    def nothing(cls, width: int) -> "PeakPatches":
+    def empty(cls, width: int) -> "PeakPatches":
         """No peak patches, for vectors of this length."""
         return cls(np.zeros((0, width), np.float32), np.zeros(0, np.float32))
 
@@ -60,7 +60,7 @@ class PeakPatches:
         tensors = load_tensors(data)
         return cls(tensors["vectors"].astype(np.float32), tensors["scores"])
 
-    def alikeness(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
+    def distance_ratios(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
         """Distances to the patches of another set, relative to the scores: |y - z| / sqrt(s(y) s(z)).
 
         About 0.7 for two patches of the same defect, above 1 for different ones.
@@ -69,11 +69,11 @@ class PeakPatches:
         alike: Float[np.ndarray, "a b"] = np.sqrt(squares / np.maximum(np.outer(self.scores, other.scores), 1e-12))
         return alike
 
-    def unlike(self, known: "PeakPatches", limit: float) -> "PeakPatches":
-        """The patches whose `alikeness` to all known patches is above a limit."""
+    def without_similar(self, known: "PeakPatches", limit: float) -> "PeakPatches":
+        """The patches whose `distance_ratios` to all known patches is above a limit."""
         if not len(known) or not len(self):
             return self
-        new = self.alikeness(known).min(axis=1) > limit
+        new = self.distance_ratios(known).min(axis=1) > limit
         return PeakPatches(self.vectors[new], self.scores[new])
 
 

@@ -446,7 +446,7 @@ class ReferenceBank(StoredBank):
             known = maximum_filter(shows[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
-                yield PeakPatches.nothing(sum(layer.shape[-1] for layer in features.layers))
+                yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))
             else:
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), least)

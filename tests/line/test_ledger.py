@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from codegraph_jax.line import ledger as module
-from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm, Part
 
 MOMENT = "2026-01-02T03:04:05.678+00:00"
@@ -135,10 +135,10 @@ def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypa
     impatient = Ledger(ledger.path)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerUnavailable, match="locked"):
+    with pytest.raises(LedgerUnavailableError, match="locked"):
         impatient.record(part())
     assert impatient.find("a") is None  # others may read meanwhile
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailableError):
         impatient.check()
     holder.execute("ROLLBACK")
     impatient.check()
@@ -151,7 +151,7 @@ def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
     with ledger._connection("read") as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(LedgerUnavailable, match="full"):
+    with pytest.raises(LedgerUnavailableError, match="full"):
         ledger.record(part("b", layer=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
@@ -209,9 +209,9 @@ def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
     with monkeypatch.context() as without:
         ledger._idle.clear()
         without.setattr(module.sqlite3, "connect", _refused)
-        with pytest.raises(LedgerUnavailable, match="unable to open"):
+        with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.count()
-        with pytest.raises(LedgerUnavailable, match="unable to open"):
+        with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.record(part())
     assert ledger.record(part()).id == 1
 
@@ -232,7 +232,7 @@ def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
         other.close()
         (tmp_path / "other.sqlite").rename(path)
     for operation in (lambda: ledger.record(part("b")), ledger.check, ledger.count):
-        with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+        with pytest.raises(LedgerUnavailableError, match="removed or replaced"):
             operation()
     path.unlink(missing_ok=True)
     (tmp_path / "away").rename(path)
@@ -250,7 +250,7 @@ def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
     with ledger.path.open("r+b") as stream:
         stream.seek(4096)
         stream.write(os.urandom(size - 4096))
-    with pytest.raises(LedgerUnavailable, match="malformed|not a database"):
+    with pytest.raises(LedgerUnavailableError, match="malformed|not a database"):
         for _ in range(3):
             ledger.latest(100)
             ledger.record(part("new"))
@@ -281,10 +281,10 @@ def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, mon
             "connect",
             lambda path, *args, **fields: connect(f"file:{path}?mode=ro", *args, uri=True, **fields),
         )
-        with pytest.raises(LedgerUnavailable, match="readonly"):
+        with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
         ledger.count()
-        with pytest.raises(LedgerUnavailable, match="readonly"):
+        with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
     ledger.check()
 
@@ -292,7 +292,7 @@ def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, mon
 def test_the_check_writes(ledger):
     with ledger._connection("read") as connection:
         connection.execute("PRAGMA query_only = ON")
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailableError):
         ledger.check()
 
 

@@ -87,7 +87,7 @@ def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs)
     for number, path in enumerate(photographs[:3]):
         inspector.ledger.receive(f"request:{number}", path.name, str(path))
     stopped = threading.Event()
-    judge, line.judge = line.judge, lambda *part: (judge(*part), stopped.set())
+    inspect, line.inspect = line.inspect, lambda *part: (inspect(*part), stopped.set())
     with stopped_by_signals(stopped.set):
         assert line.catch_up(stopped.is_set) == 1
     assert len(inspector.ledger.inbox()) == 2
@@ -111,7 +111,7 @@ def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
 def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.say_part(inspector.judge("k", "Ω\udcff\u202e.png", str(photographs[0])))
+    watch.say_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photographs[0])))
     watch.say_part(inspector.fail("f", "Ω.png", "", "größer"))
 
 
@@ -122,7 +122,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     def slowly(part, path):
         begun.set()
         time.sleep(0.03)
-        return _Scored(part, PeakPatches.nothing(0), ())
+        return _Scored(part, PeakPatches.empty(0), ())
 
     monkeypatch.setattr(inspector, "_read_and_score", slowly)
     settings = WebSettings(port=0)

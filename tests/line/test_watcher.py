@@ -25,19 +25,19 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def judge(self, key, name, path, give_up=lambda failed: False, replaces=0, **identity):
+    def inspect(self, key, name, path, is_unfinished=lambda failed: False, replaces=0, **identity):
         if known := self.ledger.find(key):
             return known
         good = Path(path).read_bytes().endswith(b"END")
-        if give_up(not good):
+        if is_unfinished(not good):
             return None
         self.order.append(name)
         status, reason = ("judged", "") if good else ("failed", "truncated")
         part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
         return self.ledger.record(part, replaces=replaces)
 
-    def fail(self, key, name, path, reason, look):
-        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, look=look))
+    def fail(self, key, name, path, reason, stamp):
+        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, stamp=stamp))
 
 
 @pytest.fixture
@@ -149,15 +149,15 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
 
 
 def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place, quick):
-    judge, (first, second) = quick.judge, (b"firstEND", b"secondEND")
+    inspect, (first, second) = quick.inspect, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(key, name, path, give_up, **identity):
+    def changing(key, name, path, is_unfinished, **identity):
         if Path(path).read_bytes() == first:
             Path(path).write_bytes(second)
-        return judge(key, name, path, give_up, **identity)
+        return inspect(key, name, path, is_unfinished, **identity)
 
-    quick.judge = changing
+    quick.inspect = changing
     with watching(place, quick):
         wait_for(lambda: total(quick) == 1)
         time.sleep(0.2)
@@ -247,7 +247,7 @@ def test_a_camera_that_writes_over_its_last_picture_is_another_part(place, quick
 @pytest.mark.parametrize("running", [True, False])
 def test_what_the_time_does_not_tell_the_content_does(place, quick, monkeypatch, running):
     """Shares count in seconds, some cameras have no clock, and the pictures of one camera have one size."""
-    monkeypatch.setattr(module, "look_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
+    monkeypatch.setattr(module, "stamp_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
     path = place / "current.bmp"
 
     def write(content: bytes) -> None:
@@ -310,7 +310,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     folder = Folder(settings(place, settle=0.0, patience=0.0), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
-        watcher._judge_now(file)
+        watcher._inspect_once(file)
     assert {part.name: part.status for part in told} == {"pipe.png": "failed", "part.png": "failed"}
 
 
