@@ -52,7 +52,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
                 bank = detector.judge(comparison, bank_references=sizes.bank_references).bank
                 assert bank
-                name = f"{kind}, {precision}, {bank.serving}"
+                name = f"{kind}, {precision}, {bank.active_references}"
                 found.append(_one(name, bank, files, Path(place) / f"{kind}-{precision}"))
     return found
 
@@ -75,7 +75,7 @@ def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Mea
         decoded = process_time()
         features = extractor.extract([picture])
         extracted = process_time()
-        bank.serving.scores([layer[0] for layer in features.layers], None)
+        bank.active_references.scores([layer[0] for layer in features.layers], None)
         scored = process_time()
         rows.append([*whole, decoded - at_cpu, extracted - decoded, scored - extracted])
     ledger.close()

@@ -1,8 +1,7 @@
 """Translates the command line into unambiguous flags for absl and ml_collections.
 
 Each flag becomes `--name=value`. Short flags are replaced by their settings, and values are written by the type of the
-setting: the name `0` in a list of names is not a number. An invalid flag or value is a `UserError` that says what to
-type.
+setting: the name `0` in a list of names is not a number. The `UserError` of an invalid flag or value names a valid one.
 """
 
 import ast
@@ -26,14 +25,14 @@ class Short:
     Attributes:
         fields: the setting; the first of several that the config has.
         value: the value in the help.
-        says: the meaning in the help.
-        words: values by the words that stand for them; empty: any value.
-        rule: the kind of the threshold's rule that takes the value as its number; empty: not a rule.
+        help: the meaning in the help.
+        words: values by the words that are allowed; empty: any value.
+        rule: the kind of threshold rule whose number is the value; empty: no rule.
     """
 
     fields: tuple[str, ...]
     value: str
-    says: str
+    help: str
     words: Mapping[str, str] = field(default_factory=dict)
     rule: str = ""
 
@@ -58,7 +57,7 @@ SHORT = {
 }
 """Short flags of the settings that are changed most often."""
 
-OUT, OUT_SAYS = "out", "directory of the results (default: runs/ and a name)"
+OUT, OUT_HELP = "out", "directory of the results (default: runs/ and a name)"
 """Short flag for --workdir."""
 
 PRINCIPAL = {
@@ -89,7 +88,7 @@ class Line:
     typed: dict[str, str]
 
     def named(self, problem: str) -> str:
-        """An error message, with the short flag that was typed in front of the setting."""
+        """An error message with the typed short flag before the name of the setting."""
         where, colon, rest = problem.partition(":")
         flag = self.typed.get(where.removeprefix("config."))
         return f"{flag} ({where}){colon}{rest}" if flag else problem
@@ -109,7 +108,7 @@ def config_of(words: Sequence[str]) -> str | None:
     return found
 
 
-def understood(
+def parsed_line(
     words: Sequence[str],
     settings: Mapping[str, Setting],
     places: Sequence[str] = (),
@@ -191,7 +190,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
     if short := SHORT.get(_canonical(dashed)):
         path = next((path for path in short.fields if path in settings), "")
         if not path:
-            raise UserError(f"{dashed}: has no meaning for this command; its settings have no {short.fields[0]}")
+            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
         return _Flag(dashed, f"config.{path}", path, settings[path], short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
@@ -206,7 +205,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
 
 
 def _path(path: str, settings: Mapping[str, Setting]) -> str:
-    """The setting that `--config.PATH` means."""
+    """The setting of `--config.PATH`; for a group, its principal setting."""
     if path in settings:
         return path
     members = [known for known in settings if known.startswith(f"{path}.")]
@@ -220,7 +219,7 @@ def _path(path: str, settings: Mapping[str, Setting]) -> str:
 
 
 def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
-    """A hint with the most similar flag."""
+    """A hint that names the most similar flag."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [path for path in settings if path.rpartition(".")[2] == last]
     flags = {short: f"--{short}" for short, meant in SHORT.items() if any(path in settings for path in meant.fields)}
@@ -289,7 +288,7 @@ def _truth(flag: _Flag, text: str) -> bool:
 
 
 def _number(flag: _Flag, text: str) -> str:
-    """A number as Python writes it; `5%` is 0.05."""
+    """A number in Python syntax; `5%` is 0.05."""
     assert flag.setting
     whole = flag.setting.element is int
     plain = text.strip()
@@ -348,5 +347,5 @@ def _is_number(word: str) -> bool:
 
 
 def _canonical(dashed: str) -> str:
-    """A flag in the spelling of the tables in this module."""
+    """A flag without leading dashes, and with dashes for underscores."""
     return dashed.lstrip("-").replace("_", "-")

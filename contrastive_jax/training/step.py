@@ -179,9 +179,9 @@ def build_train_call(
 
     Its arguments are (state, images, rows, count, seed). If `resident`, `images` are the whole sets {"normal": uint8
     [n, h, w, 3], ...} and each step gathers its `rows` {"normal": int32 [k, b], ...}; otherwise `images` are the
-    batches of the steps [k, b, h, w, 3] and `rows` is ignored. b is padded to a multiple of the devices. `count` <= k is
-    the number of steps: a value and no shape, so that an incomplete call needs no further compilation. Returns the new
-    state and the metrics of each step [k] (0 beyond `count`). The buffers of the old state are donated.
+    batches of the steps [k, b, h, w, 3] and `rows` is ignored. b is padded to a multiple of the devices. `count` <= k
+    is the number of steps: a value and no shape, so that an incomplete call needs no further compilation. Returns the
+    new state and the metrics of each step [k] (0 beyond `count`). The buffers of the old state are donated.
     """
     batch_size = config.train.batch_size
     per_device = -(-batch_size // mesh.size)
