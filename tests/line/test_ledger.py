@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from codegraph_jax.line import ledger as module
 from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm, Part
+from tests.support.waiting import wait_until
 
 MOMENT = "2026-01-02T03:04:05.678+00:00"
 
@@ -297,29 +298,43 @@ def test_the_check_writes(ledger):
 
 
 WRITER = """
+import os
 import sys
 from tests.line.test_ledger import part
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
-ledger = Ledger(sys.argv[1])
-number = ledger.count()["judged"]
-print("ready", flush=True)
-while True:
-    number += 1
-    ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
+for _ in sys.stdin:
+    # a process of its own, which need not import everything again
+    if child := os.fork():
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    ledger = Ledger(sys.argv[1])
+    number = ledger.count()["judged"]
+    while True:
+        number += 1
+        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
 """
 
 
 def test_a_kill_leaves_whole_parts_alone(tmp_path):
-    path = tmp_path / "line.sqlite"
-    for delay in (0.05, 0.11, 0.2):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-        assert writer.stdout and writer.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
+    path, done = tmp_path / "line.sqlite", 0
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert writer.stdin and writer.stdout
+    for more in (3, 10, 20):
+        with closing(Ledger(path)) as reader:
+            writer.stdin.write("next\n")
+            child = int(writer.stdout.readline())
+            wait_until(lambda wanted=done + more, reader=reader: reader.count()["judged"] >= wanted)
+        os.kill(child, signal.SIGKILL)
+        assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
-        count = ledger.count()["judged"]
-        assert count == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
-        assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(count, 0, -1)]
+        done = ledger.count()["judged"]
+        assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
+        assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()
+    writer.stdin.close()
+    assert writer.wait(60) == 0

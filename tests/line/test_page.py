@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import listening
 from tests.line.conftest import spoil
 from tests.report.browser import Browser, find_browser
+from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
 
@@ -48,10 +48,7 @@ def served(inspector, token: str = ""):
 
 def until(browser: Browser, expression: str) -> None:
     """Waits until a JavaScript expression is true."""
-    end = time.monotonic() + 20
-    while not browser.evaluate(expression):
-        assert time.monotonic() < end, f"never: {expression}"
-        time.sleep(0.05)
+    wait_until(lambda: browser.evaluate(expression), what=expression)
 
 
 def text(browser: Browser, selector: str) -> str:

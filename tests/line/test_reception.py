@@ -180,17 +180,19 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
 
 def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
     """A part waits when its picture is there: slow ones must not fill the queue."""
-    line = module.Reception(inspector, WebSettings(queue=2, timeout=0.5))
+    line, begun = module.Reception(inspector, WebSettings(queue=2, timeout=0.5)), []
 
     async def never():
-        await asyncio.sleep(60)
+        begun.append(True)
+        await asyncio.Event().wait()
 
     async def whole():
         return {"type": "http.request", "body": photographs[0].read_bytes(), "more_body": False}
 
     async def requests():
         slow = [asyncio.create_task(line.read(Request(SCOPE, never))) for _ in range(64)]
-        await asyncio.sleep(0.05)
+        while len(begun) < 64:
+            await asyncio.sleep(0)
         assert line.waiting == 0
         part = await line.receive("", "", await line.read(Request(SCOPE, whole)))
         return part, await asyncio.gather(*slow, return_exceptions=True)
