@@ -106,7 +106,7 @@ def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:
     """A call of the trainer's program on images in the device's memory, and its number of steps."""
     network, optimizer, state = _start(config)
     feeder = Feeder(config, _drawn(config, 0), _drawn(config, 1), run_mesh())
-    call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.resident)
+    call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.on_device)
     images, rows, count = next(iter(feeder.epoch(0)))
     states = [state]
 

@@ -193,7 +193,7 @@ def train_network(
     if first and verbose:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
-    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
+    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(home / "metrics.jsonl" if is_first() else None, first)

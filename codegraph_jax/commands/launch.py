@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 import codegraph_jax
 from codegraph_jax.commands.shipped import clone_root, load_config, shipped_config
-from codegraph_jax.commands.words import Line, config_of, parsed_line
+from codegraph_jax.commands.words import CommandLine, config_of, parsed_line
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
@@ -94,7 +94,7 @@ def launch(
         places: the settings of the positional arguments.
     """
     steady_output()
-    line = Line([], {})
+    line = CommandLine([], {})
     try:
         if "--version" in arguments[1:]:
             print(f"codegraph-jax {codegraph_jax.__version__}")
@@ -120,17 +120,17 @@ def launch(
 
 def parse_command_line(
     words: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
-) -> Line:
+) -> CommandLine:
     """Parses the command line into flags for absl, `--config` first; arguments and errors as for `launch`."""
     if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
-        return Line([word for word in words if word.startswith("-")], {})
+        return CommandLine([word for word in words if word.startswith("-")], {})
     named = config_of(words) or config
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     task = str(load_config(named).get("task"))
     _check_task(task, named, tasks)
     line = parsed_line(words, task_settings(task), places, _takes_no_value)
-    return Line([f"--config={shipped_config(named)}", *line.flags], line.typed)
+    return CommandLine([f"--config={shipped_config(named)}", *line.flags], line.typed)
 
 
 def task_settings(task: str) -> dict[str, Setting]:
@@ -144,7 +144,7 @@ def _takes_no_value(name: str) -> bool | None:
     return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
 
 
-def main(arguments: list[str], line: Line) -> int:
+def main(arguments: list[str], line: CommandLine) -> int:
     """Runs the task of the config; returns the exit status.
 
     Args:

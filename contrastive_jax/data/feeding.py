@@ -14,7 +14,7 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
 from contrastive_jax.training.step import AXIS, placed
 
-RESIDENT_BYTES, RESIDENT_SHARE = 2 << 30, 4
+DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 4
 """With `data.residence = auto`, sets up to this size or this part (1 / 4) of a device's memory are stored on it."""
 STREAMED_BYTES = 256 << 20
 """Greatest number of bytes of images in one streamed call."""
@@ -22,10 +22,10 @@ STEPS_PER_CALL = 64
 """Steps in one call, so that the host's work per call takes no extra time."""
 
 
-def resident_bytes(mesh: Mesh) -> int:
+def most_device_bytes(mesh: Mesh) -> int:
     """Greatest size in bytes of sets that are stored on every device; the same in all processes."""
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    return int(min(gather(max(device_bytes(own) // RESIDENT_SHARE, RESIDENT_BYTES))))
+    return int(min(gather(max(device_bytes(own) // DEVICE_SHARE, DEVICE_BYTES))))
 
 
 class Feeder:
@@ -39,16 +39,16 @@ class Feeder:
         self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
         residence = config.data.residence
         total = sum(images.nbytes for images in self._sets.values())
-        self.resident = residence == "device" or (residence == "auto" and total <= resident_bytes(mesh))
+        self.on_device = residence == "device" or (residence == "auto" and total <= most_device_bytes(mesh))
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
-        if self.resident:
+        if self.on_device:
             self._placed = placed(self._sets, mesh)
 
     def _default_steps(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
             return 1
-        if self.resident:
+        if self.on_device:
             return STEPS_PER_CALL
         step = sum(images[:1].nbytes for images in self._sets.values()) * self._batch
         return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
@@ -85,7 +85,7 @@ class Feeder:
             )
             for name, steps in order.items()
         }
-        if self.resident:
+        if self.on_device:
             return self._placed, placed(rows, self._mesh, split), np.int32(count)
         sharding = NamedSharding(self._mesh, split)
 

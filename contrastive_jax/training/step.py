@@ -173,11 +173,11 @@ def build_train_call(
     optimizer: optax.GradientTransformation,
     total_steps: int,
     mesh: Mesh,
-    resident: bool,
+    on_device: bool,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Builds the jitted function that runs several steps in one call.
 
-    Its arguments are (state, images, rows, count, seed). If `resident`, `images` are the whole sets {"normal": uint8
+    Its arguments are (state, images, rows, count, seed). If `on_device`, `images` are the whole sets {"normal": uint8
     [n, h, w, 3], ...} and each step gathers its `rows` {"normal": int32 [k, b], ...}; otherwise `images` are the
     batches of the steps [k, b, h, w, 3] and `rows` is ignored. b is padded to a multiple of the devices. `count` <= k
     is the number of steps: a value and no shape, so that an incomplete call needs no further compilation. Returns the
@@ -196,14 +196,14 @@ def build_train_call(
 
         def take(carry: tuple[TrainState, Metrics], i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
             state, history = carry
-            if resident:
+            if on_device:
                 batch = {name: images[name][rows[name][i]] for name in images}
             else:
                 batch = {name: images[name][i] for name in images}
             state, logged = train_step(config, network, optimizer, total_steps, seed, state, batch, valid)
             return state, {name: history[name].at[i].set(value) for name, value in logged.items()}
 
-        steps = next(iter((rows if resident else images).values())).shape[0]
+        steps = next(iter((rows if on_device else images).values())).shape[0]
         history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.mode].logged}
         if steps == 1:
             # on CPUs, XLA compiles the gradients of convolutions 15 times faster outside loops
@@ -216,7 +216,7 @@ def build_train_call(
         jax.shard_map(
             shard,
             mesh=mesh,
-            in_specs=(whole, whole if resident else split, split if resident else whole, whole, whole),
+            in_specs=(whole, whole if on_device else split, split if on_device else whole, whole, whole),
             out_specs=(whole, whole),
         ),
         donate_argnums=0,
