@@ -43,6 +43,7 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []
     for work in found:
+        compared = baseline if work.name.startswith("network") else None
         records.append(
             measurement(
                 "oecl",
@@ -53,9 +54,7 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
                 flop=work.flop or None,
                 peak=product_peak(work.precision) if work.precision else None,
                 devices=work.devices,
-                speedup=baseline.decisive / work.timing.decisive
-                if baseline and work.name.startswith("network")
-                else None,
+                speedup=compared.decisive / work.timing.decisive if compared else None,
             )
         )
     return records

@@ -149,13 +149,11 @@ class Ledger:
 
     def find(self, key: str) -> Part | None:
         """The part with this key, or None."""
-        rows = self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))
-        return rows[0] if rows else None
+        return next(iter(self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))), None)
 
     def get(self, part: int) -> Part | None:
         """The part of this number, or None."""
-        rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
-        return rows[0] if rows else None
+        return next(iter(self._select("SELECT * FROM parts WHERE id = ?", (part,))), None)
 
     def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
         """Names of the files that are recorded, given (name, `Part.stamp`) of each file."""
@@ -165,10 +163,8 @@ class Ledger:
 
     def of_file(self, name: str) -> Part | None:
         """The last part recorded for a file of this name, or None."""
-        rows = self._select(
-            "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1", (_stored(name),)
-        )
-        return rows[0] if rows else None
+        query = "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1"
+        return next(iter(self._select(query, (_stored(name),))), None)
 
     def same_content(self, content: str, rest: str) -> list[Part]:
         """The last parts from files with this content whose key ends in `rest` after the name."""
