@@ -1,4 +1,4 @@
-"""Images a second of each backbone, with random weights, against the same network in PyTorch."""
+"""Images per second of each backbone, with random weights, compared with the same network in PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from codegraph_jax.features.extraction import default_batch_size
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """Every preset and type that the settings name."""
+    """Measures each preset and type of the settings."""
     records = []
     for name in config.backbones:
         records += _measure_preset(name, config, sizes)
@@ -39,8 +39,8 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
         backbone = load_backbone(BackboneConfig(name=name, weights="random", image_size=side, dtype=dtype))
         backbones[dtype] = backbone
         functions[dtype] = _ours(backbone, images, outputs, dtype)
-    some = next(iter(backbones.values()))
-    exact = _torch(some, images, functions, outputs) if config.torch else None
+    first = next(iter(backbones.values()))
+    exact = _torch(first, images, functions, outputs) if config.torch else None
     times = interleaved(functions, config.repeats)
     records = []
     for key, timing in times.items():
@@ -55,7 +55,7 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
                 timing,
                 batch,
                 "images",
-                flop=batch * some.flop(*2 * (side // patch,)),
+                flop=batch * first.flop(*2 * (side // patch,)),
                 peak=product_peak(key) if ours else None,
                 speedup=times["torch float32"].decisive / timing.decisive if "torch float32" in times else None,
                 error=error,
@@ -78,20 +78,20 @@ def _ours(backbone: Backbone, images: np.ndarray, outputs: dict[str, Any], key: 
 def _torch(
     backbone: Backbone, images: np.ndarray, functions: dict[str, Callable[[], Any]], outputs: dict[str, Any]
 ) -> list[np.ndarray] | None:
-    """Adds the baseline to `functions`, where torch is installed, and returns the float64 result."""
+    """Adds the baseline to `functions` if torch is installed, and returns the float64 result; None without torch."""
     try:
         import torch
 
         from benchmarks import baseline
     except ImportError:
         return None
-    baseline.use_these_cores()
+    baseline.use_all_cores()
     side = images.shape[1] // backbone.preset.patch_size
     network = baseline.Vit(backbone, side, torch.float32)
-    given = torch.from_numpy(images)
+    inputs = torch.from_numpy(images)
 
     def call() -> None:
-        outputs["torch float32"] = [block.numpy() for block in network(given)]
+        outputs["torch float32"] = [block.numpy() for block in network(inputs)]
 
     functions["torch float32"] = call
-    return [block.numpy() for block in baseline.Vit(backbone, side, torch.float64)(given.double())]
+    return [block.numpy() for block in baseline.Vit(backbone, side, torch.float64)(inputs.double())]

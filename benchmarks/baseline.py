@@ -1,8 +1,8 @@
-"""The same work in PyTorch, written plainly: what a user of the method would run today.
+"""The baseline in plain PyTorch; imported only if torch is installed.
 
-Distances: patches unfolded and pooled adaptively, `torch.cdist` of each image against all others, both directions.
-Backbone: a pre-norm ViT with `scaled_dot_product_attention`, on the parameters of ours, so that it also checks it and,
-in float64, gives the numbers that errors are measured against. Imported only where torch is.
+Distances: patches unfolded and pooled adaptively, then `torch.cdist` of each image to all others, in both directions.
+Backbone: a pre-norm ViT with `scaled_dot_product_attention` and the parameters of our backbone; its float64 result is
+the reference for errors.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
 
 
-def use_these_cores() -> None:
-    """As many threads as the process may use cores."""
+def use_all_cores() -> None:
+    """Sets the number of threads to the number of usable cores."""
     torch.set_num_threads(usable_cores())
 
 
 @torch.inference_mode()
 def features(tokens: torch.Tensor, degree: int, side: int) -> torch.Tensor:
-    """[n, p, c] tokens to unit vectors of one degree, by unfolding every neighbourhood and pooling it adaptively."""
+    """Unit vectors [n, p, c] of one degree from tokens [n, p, c], by unfolding neighbourhoods and adaptive pooling."""
     n, p, c = tokens.shape
     out = torch.empty_like(tokens)
     for i in range(n):
@@ -37,7 +37,7 @@ def features(tokens: torch.Tensor, degree: int, side: int) -> torch.Tensor:
 
 @torch.inference_mode()
 def mutual_scores(vectors: torch.Tensor, k: int) -> torch.Tensor:
-    """[n, p, c] unit vectors to [n, p]: mean of the k smallest distances to the other images."""
+    """Mean of the k smallest distances to the other images [n, p], from unit vectors [n, p, c]."""
     n, p, c = vectors.shape
     scores = torch.empty(n, p)
     for i in range(n):
@@ -48,12 +48,12 @@ def mutual_scores(vectors: torch.Tensor, k: int) -> torch.Tensor:
 
 
 class Vit:
-    """Our network's blocks in torch.
+    """A backbone of this project in PyTorch.
 
     Args:
-        backbone: its architecture, blocks and parameters.
-        side: of the grid of patches.
-        dtype: of everything.
+        backbone: architecture, blocks and parameters.
+        side: side of the grid of patches.
+        dtype: type of parameters and activations.
     """
 
     def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype):
@@ -70,7 +70,7 @@ class Vit:
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """[b, s, s, 3] to the patch tokens [b, p, c] of each block."""
+        """Patch tokens [b, p, c] of each block, from images [b, s, s, 3]."""
         a, parameters = self.a, self.parameters
         b, s, size = len(images), images.shape[1] // a.patch_size, a.patch_size
         cells = images.reshape(b, s, size, s, size, 3).permute(0, 1, 3, 2, 4, 5).reshape(b, s * s, -1)
@@ -83,7 +83,7 @@ class Vit:
         if a.pre_norm:
             x = self._norm(x, parameters["pre_norm"])
         outputs = {}
-        # a user asks for blocks only; what lies behind the last of them serves the image feature alone
+        # only blocks are compared; the layers after the last one compute the image feature
         for i in range(a.depth):
             x = self._block(x, parameters[f"block_{i}"])
             outputs[i] = x[:, a.special_tokens :]
@@ -98,7 +98,7 @@ class Vit:
         qkv = _dense(self._norm(x, parameters["norm1"]), parameters["attention"]["qkv"])
         query, key, value = qkv.reshape(b, t, 3, self.a.heads, -1).permute(2, 0, 3, 1, 4)
         if self.a.rotary:
-            query, key = self._turned(query), self._turned(key)
+            query, key = self._rotated(query), self._rotated(key)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, t, c)
         x = x + _dense(mixed, parameters["attention"]["out"]) * parameters.get("scale1", 1.0)
         y = _dense(self._norm(x, parameters["norm2"]), parameters["mlp"]["in"])
@@ -111,7 +111,7 @@ class Vit:
             y = F.gelu(y, approximate="tanh" if self.a.activation == "gelu_pytorch_tanh" else "none")
         return x + _dense(y, parameters["mlp"]["out"]) * parameters.get("scale2", 1.0)
 
-    def _turned(self, x: torch.Tensor) -> torch.Tensor:
+    def _rotated(self, x: torch.Tensor) -> torch.Tensor:
         special = self.a.special_tokens
         patches = x[:, :, special:]
         first, second = patches.chunk(2, dim=-1)
@@ -120,7 +120,7 @@ class Vit:
 
 
 def _dense(x: torch.Tensor, parameters: Any) -> torch.Tensor:
-    # stored transposed, as torch's own layers have it
+    # kernels are stored transposed, as in torch
     return F.linear(x, parameters["kernel"], parameters.get("bias"))
 
 

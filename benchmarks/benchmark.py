@@ -1,4 +1,4 @@
-"""The task `benchmark`: a table on the terminal, `benchmark.jsonl` and `machine.json` in the workdir."""
+"""The task `benchmark`: prints tables, and writes `benchmark.jsonl` and `machine.json` to the workdir."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,11 +29,11 @@ MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "inspect": inspect.measure,
     "oecl": lambda config, sizes: measure_training(config, sizes),
 }
-"""What each part of `BenchmarkConfig.parts` measures."""
+"""The function that measures each part of `BenchmarkConfig.parts`."""
 
 
 def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """Steps of OECL."""
+    """Measures training steps of OECL."""
     if config.published:
         model, data, batch = ModelConfig(), DataConfig(), TrainConfig().batch_size
     else:
@@ -43,6 +43,7 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []
     for work in found:
+        compared = baseline if work.name.startswith("network") else None
         records.append(
             measurement(
                 "oecl",
@@ -53,21 +54,19 @@ def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]
                 flop=work.flop or None,
                 peak=product_peak(work.precision) if work.precision else None,
                 devices=work.devices,
-                speedup=baseline.decisive / work.timing.decisive
-                if baseline and work.name.startswith("network")
-                else None,
+                speedup=compared.decisive / work.timing.decisive if compared else None,
             )
         )
     return records
 
 
 def run(values: Mapping[str, Any], workdir: str, sizes: Sizes = SIZES) -> list[Measurement]:
-    """Measures the parts that the settings name.
+    """Measures the parts of the settings.
 
     Args:
         values: a ConfigDict, see `benchmarks.settings.BenchmarkConfig`.
         workdir: directory of the results.
-        sizes: of what is measured.
+        sizes: sizes of the measured inputs.
     """
     config = read_config(BenchmarkConfig, values)
     out = Path(workdir)

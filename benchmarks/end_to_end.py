@@ -1,4 +1,4 @@
-"""A whole detection of drawn images: what everything beside the backbone and the pairs costs."""
+"""A whole detection of drawn images, and its time relative to backbone and distances."""
 
 import tempfile
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from codegraph_jax.core.timing import Timing
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes, run: Callable[[Any, str], Any]) -> list[Measurement]:
-    """One run of the task `detect`, from drawn files to the report, twice: the first one compiles.
+    """Runs the task `detect` from drawn files to the report, twice; the first run compiles.
 
     Args:
-        config: which devices work.
-        sizes: of what is detected.
-        run: the task, of a ConfigDict and a workdir.
+        config: devices.
+        sizes: number and size of the images, and the backbone.
+        run: the task, called with a ConfigDict and a workdir.
     """
     detection = Config(
         data=DataConfig(layout="drawn", draw=DrawConfig(count=sizes.detected, size=sizes.image_size)),

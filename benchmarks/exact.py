@@ -1,4 +1,4 @@
-"""The kernel's results in float64, which errors are measured against. NumPy alone, from the definitions."""
+"""Exact results of the kernel in float64, the reference for errors: NumPy only, from the definitions."""
 
 import numpy as np
 from jaxtyping import Float
@@ -41,6 +41,6 @@ def mutual_scores(
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's coefficient."""
+    """Spearman's rank correlation."""
     first, second = (np.argsort(np.argsort(x.ravel())) for x in (a, b))
     return float(np.corrcoef(first, second)[0, 1])

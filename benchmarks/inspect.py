@@ -1,4 +1,4 @@
-"""Single parts as a line judges them, by exact and by compact banks: how long a part takes, and with what."""
+"""Time of the inspection of single parts on a line, with exact and compact banks."""
 
 import tempfile
 from pathlib import Path
@@ -21,10 +21,10 @@ from codegraph_jax.line.ledger import FILE, Ledger
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """Makes banks of drawn images with random weights, and has each of them judge parts from files, one by one.
+    """Makes banks of drawn images with random weights, and inspects parts from files with each of them, one by one.
 
-    After each part its decoding, its backbone and its bank are timed apart, in CPU seconds; `rest` is what remains of
-    the whole: figures of the picture, regions of flagged parts, and the ledger. Medians over the parts.
+    Decoding, backbone and bank are also timed separately, in CPU seconds. `rest` is the remainder: statistics of the
+    photo, regions of flagged parts, and the ledger. Medians over the parts.
     """
     drawn = list(draw_set(sizes.bank_images + sizes.inspected, sizes.image_size, 0, 0.1, ()).images)
     found = []
@@ -52,12 +52,12 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
                 bank = detector.judge(comparison, bank_references=sizes.bank_references).bank
                 assert bank
-                name = f"{kind}, {precision}, {bank.serving}"
-                found.append(_one(name, bank, files, Path(place) / f"{kind}-{precision}"))
+                name = f"{kind}, {precision}, {bank.active_references}"
+                found.append(_measure_bank(name, bank, files, Path(place) / f"{kind}-{precision}"))
     return found
 
 
-def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Measurement:
+def _measure_bank(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Measurement:
     workdir.mkdir()
     ledger = Ledger(workdir / FILE)
     begin = perf_counter()
@@ -67,17 +67,17 @@ def _one(name: str, bank: ReferenceBank, files: list[str], workdir: Path) -> Mea
     extractor = bank.extractor()
     rows = []
     for number, file in enumerate(files):
-        at, at_cpu = perf_counter(), process_time()
-        inspector.judge(f"{number}", file, file)
-        whole = perf_counter() - at, process_time() - at_cpu
-        at_cpu = process_time()
+        start, start_cpu = perf_counter(), process_time()
+        inspector.inspect(f"{number}", file, file)
+        whole = perf_counter() - start, process_time() - start_cpu
+        start_cpu = process_time()
         picture = load_image(file)
         decoded = process_time()
         features = extractor.extract([picture])
         extracted = process_time()
-        bank.serving.scores([layer[0] for layer in features.layers], None)
+        bank.active_references.scores([layer[0] for layer in features.layers], None)
         scored = process_time()
-        rows.append([*whole, decoded - at_cpu, extracted - decoded, scored - extracted])
+        rows.append([*whole, decoded - start_cpu, extracted - decoded, scored - extracted])
     ledger.close()
     times = np.array(rows)
     wall, cpu, decode, backbone, scores = np.median(times, axis=0)

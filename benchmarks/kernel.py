@@ -1,4 +1,4 @@
-"""Aggregation, distances and mutual scores of one layer; the pairs alone; both against PyTorch and float64."""
+"""Aggregation, distances and mutual scores of one layer, compared with PyTorch and with float64 results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,18 +28,18 @@ FRACTION = ScoringConfig().fraction
 
 
 def draw_tokens(images: int, grid: tuple[int, int], channels: int) -> Float[np.ndarray, "n p c"]:
-    """Tokens like a backbone's: neighbours are alike, images share a layout, one channel dominates."""
+    """Tokens similar to a backbone's: smooth, with a common layout of the images and one dominant channel."""
     shared, own = (jax.random.normal(jax.random.key(k), (n, *grid, channels)) for k, n in enumerate((1, images)))
     smooth = box_sum(shared, 5, (1, 2)) / 5 + box_sum(own, 3, (1, 2)) / 3
     return np.asarray((0.3 * own + smooth).at[..., 0].add(5.0).reshape(images, -1, channels))
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """Every kernel and precision that the settings name."""
+    """Measures each kernel and precision of the settings."""
     grid = (sizes.grid, sizes.grid)
     tokens = draw_tokens(sizes.images, grid, sizes.channels)
     want = exact.mutual_scores(tokens, sizes.degrees, grid, FRACTION)
-    # two names may stand for one kernel on this platform
+    # two names may select the same kernel on this platform
     variants = {
         f"{options.kernel} {precision}": options
         for kernel in config.kernels
@@ -57,7 +57,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
         pairs["torch float32"] = torch_functions[1]
     records = []
     for title, functions in (("aggregation + scores", whole), ("pairs alone", pairs)):
-        # a large product takes part in the rounds: its speed is the peak that shares are of
+        # a large product is timed in the same rounds: its speed is the peak
         products = {precision: large_product(precision) for precision in config.precisions}
         times = interleaved(functions | {k: product for k, (product, _) in products.items()}, config.repeats)
         peaks = {k: flop / times[k].decisive for k, (_, flop) in products.items()}
@@ -79,27 +79,27 @@ def _whole(tokens: np.ndarray, options: TileOptions) -> Callable[[], np.ndarray]
     k = neighbour_count(len(tokens), FRACTION)
 
     def run() -> np.ndarray:
-        return mutual_scores(pairwise_distances(as_kept(placed, options), options, references), k).mean(axis=0)
+        return mutual_scores(pairwise_distances(as_stored(placed, options), options, references), k).mean(axis=0)
 
     return run
 
 
-def as_kept(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
-    """Tokens, normalised and rounded as a run keeps them."""
+def as_stored(tokens: Float[Array, "n p c"], options: TileOptions) -> Float[Array, "n p c"]:
+    """Tokens normalised and rounded as in a run."""
     return normalise(tokens).astype(feature_type("auto", options.precision))
 
 
 def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]:
-    patches = jax.block_until_ready(prepare(as_kept(jnp.asarray(tokens), options), options))
+    patches = jax.block_until_ready(prepare(as_stored(jnp.asarray(tokens), options), options))
     first, second = np.triu_indices(len(tokens), 1)
     size = whole_batches(min(PAIRS, len(first)), options.batch)
     calls = -(-len(first) // size)
-    # every call has the same size: the last one begins anew
+    # all calls have the same size: the last one is filled up with the first pairs
     in_calls = [np.resize(side, calls * size).reshape(calls, size) for side in (first, second)]
 
     def run() -> None:
-        for some, others in zip(*in_calls):
-            jax.device_get(pair_distances(patches, patches, some, others, options))
+        for own, others in zip(*in_calls):
+            jax.device_get(pair_distances(patches, patches, own, others, options))
 
     return run
 
@@ -107,7 +107,7 @@ def _pairs_alone(tokens: np.ndarray, options: TileOptions) -> Callable[[], None]
 def _torch(
     config: BenchmarkConfig, tokens: np.ndarray, sizes: Sizes
 ) -> tuple[Callable[[], np.ndarray], Callable[[], Any]] | None:
-    """The baseline as a whole and its distances alone, where torch is installed."""
+    """The whole baseline, and its distances alone; None without torch."""
     if not config.torch:
         return None
     try:
@@ -116,7 +116,7 @@ def _torch(
         from benchmarks import baseline
     except ImportError:
         return None
-    baseline.use_these_cores()
+    baseline.use_all_cores()
     given = torch.from_numpy(np.array(tokens))
     k = neighbour_count(len(tokens), FRACTION)
     prepared = [baseline.features(given, degree, sizes.grid) for degree in sizes.degrees]
@@ -143,7 +143,7 @@ def _record(
 ) -> Measurement:
     n, p = sizes.images, sizes.grid**2
     pairs = n * (n - 1) // 2
-    # useful work: each pair once, and one product for all degrees where the kernel derives them from one
+    # useful work: each pair once, and one product for all degrees if the kernel derives them from one
     products = 1 if options and options.kernel == "reuse" else len(sizes.degrees)
     speedup = times["torch float32"].decisive / timing.decisive if "torch float32" in times else None
     return measurement(

@@ -1,4 +1,4 @@
-"""What a measurement says: one JSON line each, and one row of the table."""
+"""Records of measurements: a line of JSON each, and a row of the table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,15 +47,17 @@ def measurement(
     devices: int = 1,
     **more: Any,
 ) -> Measurement:
-    """One record.
+    """The record of one measurement.
 
     Args:
-        part, name: what was measured.
-        timing: its times.
-        items, unit: what a call does: `items` pairs or images.
+        part: part of the benchmark.
+        name: name of the row.
+        timing: times of a call.
+        items: number of items per call.
+        unit: name of the items, such as pairs or images.
         flop: useful floating-point operations of a call.
-        peak: FLOP/s that the machine reaches in a matrix product of this precision, measured in this run.
-        devices: how many took part.
+        peak: FLOP/s of a matrix product of this precision, measured in this run.
+        devices: number of devices.
         **more: further fields.
     """
     rate = items / timing.decisive
@@ -80,7 +82,7 @@ def measurement(
 
 
 def table(records: Sequence[Measurement]) -> str:
-    """The records of one part as people read them, without columns that say nothing of any."""
+    """The records of one part as a table without empty columns."""
     rows = [[_cell(record, field) for field in COLUMNS] for record in records]
     used = [place for place in range(len(COLUMNS)) if any(row[place] != "-" for row in rows)]
     titles = list(COLUMNS.values())

@@ -1,4 +1,4 @@
-"""What the machine can do, measured in the same run: a large matrix product and a large copy."""
+"""Peak speeds of the machine, measured in the same run: a large matrix product and a large copy."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,7 +11,7 @@ from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.core.timing import interleaved
 
 SIDE = {"cpu": 1440}
-"""Side of the matrices: where CPUs are fastest, since caches hold them; accelerators want larger ones."""
+"""Side of the matrices: on CPUs the fastest size, which fits into caches; accelerators need larger ones."""
 
 COPIED_BYTES = 1 << 28
 
@@ -28,14 +28,14 @@ def large_product(precision: str) -> tuple[Callable[[], Array], float]:
 
 @lru_cache
 def product_peak(precision: str, repeats: int = 5) -> float:
-    """FLOP/s of `large_product`, with nothing beside it."""
+    """FLOP/s of `large_product`."""
     product, flop = large_product(precision)
     return flop / interleaved({"product": product}, repeats)["product"].decisive
 
 
 @lru_cache
 def copy_peak(repeats: int = 5) -> float:
-    """Bytes a second, read and written, of a copy that no cache holds."""
+    """Bytes per second, read and written, of a copy larger than the caches."""
     source = jnp.ones(COPIED_BYTES // 4, jnp.float32)
     copy = jax.jit(lambda x: x + 1.0)
     time = interleaved({"copy": lambda: copy(source)}, repeats)["copy"].decisive

@@ -1,8 +1,7 @@
-"""What of a detection the host does itself, where distances stay on the device and where they go to the host.
+"""Time of the host in a detection, with distances on the device and on the host.
 
-Of made-up tokens with a recurring defect, so that every stage has something to do. On a CPU device and host are the
-same cores; what counts there is how long the host works while the device has nothing to do, which is the time of a
-stage without the time that the host waits; it hardly depends on the device.
+The tokens are synthetic and show a recurring defect, so that every stage has work. On CPUs, device and host are the
+same cores. `host_s`, the time of a stage without the waits of the host for the device, hardly depends on the device.
 """
 
 from collections.abc import Callable
@@ -45,7 +44,7 @@ PLACES = ("device", "host")
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """The stages of every number of images, on the device and by the host; the first call compiles."""
+    """Measures the stages for each number of images, on the device and on the host; the first call compiles."""
     records = []
     for n in sizes.resident:
         for place in PLACES:
@@ -57,7 +56,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                     mib = (transfers.bytes_to_device + transfers.bytes_to_host) / 2**20
                     more = {"copies": str(copies), "copied_mib": mib}
                     if len(_devices(config)) == 1:
-                        # threads wait for several devices at once
+                        # with several devices, threads wait at the same time
                         more["host_s"] = wall - transfers.waited
                 timing = Timing(first[stage][0], wall, cpu)
                 records.append(measurement("residency", f"N = {n}, {stage}, {place}", timing, n, "images", **more))
@@ -93,15 +92,15 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
     comparison = Comparison(features, timed("distances", distances), references, options, listed=n)
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = timed("scores", lambda: subset_scores(comparison, subset))
-    # whatever recurs is taken out, so that there is something to take out
-    judging = replace(ConsistencyConfig(), undecided="filter")
-    _, taken_out = timed("consistency", lambda: find_consistent(comparison, subset.k, judging))
+    # remove all recurring patterns, so that filtering has work
+    settings = replace(ConsistencyConfig(), undecided="filter")
+    _, taken_out = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, taken_out))
     return found
 
 
 def _features(sizes: Sizes, n: int, on_device: bool) -> Features:
-    """Tokens of n images that are alike but for noise, of which some share four patches."""
+    """Tokens of n similar images, some of which share four patches."""
     grid, channels = sizes.resident_grid, sizes.resident_channels
     places = np.array([0, 1, grid, grid + 1]) + (grid // 2) * (grid + 1)
     layers: list[Any] = []

@@ -1,4 +1,4 @@
-"""The pairs of one layer on one device and on several."""
+"""Distances of one layer on one device and on several."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.kernel import as_kept, draw_tokens
+from benchmarks.kernel import as_stored, draw_tokens
 from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
 from benchmarks.settings import BenchmarkConfig
@@ -19,12 +19,12 @@ from codegraph_jax.similarity.ring import pairwise_distances
 
 
 def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
-    """The same images on each number of devices; `same`: the table equals that of the first bit for bit."""
+    """Measures the same images on each number of devices; `same`: the table equals the first one bit for bit."""
     here = jax.local_devices()
     numbers = sizes.devices or tuple(2**k for k in range(len(here).bit_length()))
     grid = (sizes.grid, sizes.grid)
     options = tile_options(SimilarityConfig(precision=config.precisions[0]), sizes.degrees, grid)
-    tokens = np.asarray(as_kept(jax.numpy.asarray(draw_tokens(sizes.scaled, grid, sizes.channels)), options))
+    tokens = np.asarray(as_stored(jax.numpy.asarray(draw_tokens(sizes.scaled, grid, sizes.channels)), options))
     tables: dict[str, Any] = {}
     functions = {
         f"{number} devices": _run(tokens, DeviceMesh(tuple(here[:number]), config.parallel.backend), options, tables)

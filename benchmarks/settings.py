@@ -6,7 +6,7 @@ from codegraph_jax.config import DevicesConfig
 from codegraph_jax.core.settings import at_least, choice
 
 PARTS = ("kernel", "backbone", "end_to_end", "scaling", "residency", "inspect", "oecl")
-"""What can be measured."""
+"""The parts of the benchmark."""
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class BenchmarkConfig:
     task: str = field(default="benchmark", metadata=choice("benchmark"))
     """The task that this config is for."""
     parts: tuple[str, ...] = field(default=PARTS, metadata=choice(*PARTS))
-    """Which parts are measured."""
+    """The parts that are measured."""
     repeats: int = field(default=5, metadata=at_least(1))
-    """How many timed rounds follow the first call; the median is reported."""
+    """The number of timed rounds after the first call; the median is reported."""
     torch: bool = True
-    """Whether the PyTorch baseline is measured too, where torch can be imported."""
+    """Whether the PyTorch baseline is measured too, if torch is installed."""
     trace: bool = False
     """Whether a `jax.profiler` trace of the timed rounds is written to the workdir."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))

@@ -1,11 +1,11 @@
-"""Sizes that the benchmark measures; they are arguments, not settings."""
+"""Sizes of the inputs of the benchmark; they are arguments, not settings."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that are measured; tests pass small ones.
+    """Sizes of the measured inputs; tests pass small ones.
 
     Attributes:
         images: images N of the distance kernel; their exact float64 scores are computed too.
@@ -15,17 +15,17 @@ class Sizes:
         backbone_size: side of the images of backbones in pixels; each takes the largest multiple of its patch up to it.
         detected: images of the whole detection.
         backbone: preset of the whole detection and of single parts, with random weights.
-        image_size, blocks: of that preset.
-        scaled: images N that one device and several compare.
+        image_size, blocks: input size and blocks of that preset.
+        scaled: images N of the comparison on several devices.
         devices: numbers of devices to compare; empty: 1, 2, 4 ... as many as there are.
-        resident: numbers of images N whose distances stay on the device or go to the host.
-        resident_grid, resident_channels, resident_layers, resident_degrees: of their tokens; few channels, since the
-            work of the host does not depend on them.
+        resident: numbers of images N whose distances are kept on the device or on the host.
+        resident_grid, resident_channels, resident_layers, resident_degrees: sizes of their tokens; few channels, since
+            the work of the host does not depend on them.
         inspected: single parts that banks score.
         bank_images: images of the set that makes the banks.
         bank_references: images in the exact bank.
-        width, stored_size, view_size, batch_size: of OECL's step: channels of the first stage, pixels of an image and
-            of a view, and normal images.
+        width, stored_size, view_size, batch_size: channels of the first stage, sides of image and view in pixels, and
+            normal images of a training step of OECL.
     """
 
     images: int = 12

@@ -1,4 +1,4 @@
-"""How fast training is: the whole step, its augmentation and its network apart, and the same network in PyTorch."""
+"""Speed of training: the whole step, its augmentation, its network, and the same network in PyTorch."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,22 +19,22 @@ from contrastive_jax.training.step import AXIS, build_train_call, loss_of_views,
 from contrastive_jax.views.augment import augment_batch
 
 STEPS = 1 << 20
-"""Of a run that never ends here: the learning rate stays what it is."""
+"""Steps of the run, so many that the learning rate is constant in the measurement."""
 STORED = 2048
-"""Drawn images of either kind."""
+"""Number of drawn images of each kind."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One thing that was timed.
+    """A timed function.
 
     Attributes:
-        name: what it is.
-        timing: its times.
-        items, unit: what a call does.
-        flop: operations of a call, 0 where they are not counted.
-        precision: of the products, where they are this project's.
-        devices: how many took part.
+        name: name of the row.
+        timing: times of a call.
+        items, unit: number and name of the items per call.
+        flop: operations of a call; 0: not counted.
+        precision: precision of the products; None for PyTorch and the augmentation.
+        devices: number of devices.
     """
 
     name: str
@@ -49,15 +49,15 @@ class Work:
 def measure(
     model: ModelConfig, data: DataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
 ) -> list[Work]:
-    """Times training on drawn images, each type in turn, and PyTorch's ResNet-18 where it can be imported.
+    """Times training on drawn images with each type, and the same network in PyTorch if torch is installed.
 
-    A step takes all devices; its parts are timed on one.
+    A step runs on all devices; its parts are timed on one.
 
     Args:
         model: the network; its `dtype` is replaced by each of `dtypes`.
         data: sizes of the images.
-        batch_size: normal images a step.
-        dtypes: to compare.
+        batch_size: normal images per step.
+        dtypes: types to compare.
         repeats: timed rounds.
         torch: whether PyTorch is measured.
     """
@@ -68,7 +68,7 @@ def measure(
         functions[f"step, {dtype}"], steps = _step(config)
         functions[f"network, {dtype}"] = _network(config)
     functions["augmentation"] = _augmentation(config)
-    # two of each normal and each OE image
+    # two views of each normal and each OE image
     views = 4 * batch_size
     if torch and (baseline := _torch(config, views)):
         functions["network, torch float32"] = baseline
@@ -96,29 +96,29 @@ def _drawn(config: OeclConfig, seed: int) -> np.ndarray:
 
 
 def _start(config: OeclConfig) -> tuple[Any, optax.GradientTransformation, TrainState]:
-    """Network, optimiser and first state on the devices."""
+    """Network, optimiser and initial state, on the devices."""
     network = build_network(config.model, config.train.mode, AXIS)
     optimizer = build_optimizer(config.train, STEPS)
     return network, optimizer, placed(initial_state(network, optimizer, config.data.image_size, 0), run_mesh())
 
 
 def _step(config: OeclConfig) -> tuple[Callable[[], Any], int]:
-    """A call of the trainer's own program on images that live on the device, and the steps that it takes."""
+    """A call of the trainer's program on images in the device's memory, and its number of steps."""
     network, optimizer, state = _start(config)
     feeder = Feeder(config, _drawn(config, 0), _drawn(config, 1), run_mesh())
-    call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.resident)
+    call = build_train_call(config, network, optimizer, STEPS, run_mesh(), feeder.on_device)
     images, rows, count = next(iter(feeder.epoch(0)))
-    held = [state]
+    states = [state]
 
     def step() -> Any:
-        held[0], logged = call(held[0], images, rows, count, np.uint32(0))
+        states[0], logged = call(states[0], images, rows, count, np.uint32(0))
         return logged
 
     return step, int(count)
 
 
 def _network(config: OeclConfig) -> Callable[[], Any]:
-    """Loss and gradient of views that are made already, on one device."""
+    """Loss and gradient of given views, on one device."""
     network = build_network(config.model, config.train.mode)
     state = initial_state(network, build_optimizer(config.train, STEPS), config.data.image_size, 0)
     rng, size = np.random.default_rng(2), config.data.image_size
@@ -136,7 +136,7 @@ def _network(config: OeclConfig) -> Callable[[], Any]:
 
 
 def _augmentation(config: OeclConfig) -> Callable[[], Any]:
-    """The views of a step."""
+    """The augmentation of the views of a step."""
     count = 4 * config.train.batch_size
     images, keys = jnp.asarray(_drawn(config, 0)), jax.random.split(jax.random.key(0), count)
 
@@ -149,7 +149,7 @@ def _augmentation(config: OeclConfig) -> Callable[[], Any]:
 
 
 def _torch(config: OeclConfig, views: int) -> Callable[[], Any] | None:
-    """Loss and gradient of as many views by PyTorch, as plainly as it is written there; None without torch."""
+    """Loss and gradient of the same number of views in plain PyTorch; None without torch."""
     try:
         from benchmarks import training_baseline
     except ImportError:

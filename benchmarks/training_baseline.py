@@ -1,4 +1,4 @@
-"""The same network and loss in PyTorch, for the benchmark alone; imported only where torch is."""
+"""The network and the loss of the trainer in PyTorch; imported only if torch is installed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,13 +45,13 @@ def network(config: ModelConfig) -> nn.Module:
 
 
 def gradient(config: ModelConfig, size: int, views: int, batch_size: int) -> Callable[[], Any]:
-    """A function that computes loss and gradient of drawn views, channels last, on as many threads as there are cores.
+    """A function that computes loss and gradient of random views, channels last, on all usable cores.
 
     Args:
         config: the network.
         size: side of the views.
-        views: in a step.
-        batch_size: normal images of the step.
+        views: number of views in a step.
+        batch_size: normal images in a step.
     """
     torch.set_num_threads(usable_cores())
     net = network(config).to(memory_format=torch.channels_last)

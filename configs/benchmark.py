@@ -1,16 +1,16 @@
-"""What the machine reaches: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
+"""Speed of the machine: the distance kernel, the backbones, a whole run, several devices, and OECL's training.
 
     codegraph benchmark               (all parts)
     codegraph benchmark --config=benchmark:kernel        (or backbone, end_to_end, scaling,
                                                                residency, inspect, oecl)
 
 Prints tables and writes benchmark.jsonl and machine.json to the workdir; `--config.trace` adds a jax.profiler trace.
-The first call, which compiles, is timed apart; of the rounds that follow the median counts. Speeds are from the
-process's CPU time on CPUs and from wall time elsewhere. Shares are of a matrix product's speed in the same run, errors
-are against float64. Where torch can be imported, the same work in PyTorch is timed in the same rounds. Results:
-docs/benchmarks.md. `:oecl` times the step of the short runs on a CPU, augmentation and network apart;
-`--config.published` that of the published network. All parts take about half an hour on two CPU cores; `:kernel` about
-five minutes.
+The first call, which compiles, is timed separately; the result is the median of the following rounds. Speeds are from
+the CPU time of the process on CPUs, and from wall time on other devices. Shares are relative to the speed of a matrix
+product in the same run, errors to float64. If torch is installed, the same work in PyTorch is timed in the same rounds.
+Results: docs/benchmarks.md. `:oecl` times the training step of the short runs, its augmentation and its network;
+`--config.published` times that of the published network. All parts take about half an hour on two CPU cores, `:kernel`
+about five minutes.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +20,7 @@ from codegraph_jax.config import to_config_dict
 
 
 def get_config(part: str = "") -> ConfigDict:
+    """The settings of the run."""
     if part and part not in PARTS:
         raise ValueError(f"the variants are {', '.join(PARTS)}, not {part!r}")
     return to_config_dict(BenchmarkConfig(parts=(part,) if part else PARTS))

@@ -1,10 +1,10 @@
-"""BTAD, the beanTech anomaly detection set (Mishra et al., ISIE 2021), as MuSc runs it.
+"""BTAD, the beanTech anomaly detection set (Mishra et al., ISIE 2021), with the settings of MuSc.
 
     codegraph detect DIR --config=btad
 
 DIR holds 01, 02 and 03 (page: https://github.com/pankajmishra000/VT-ADL). CLIP ViT-L/14-336 at 518 px; a pixel of the
-resized mask counts where it is fully covered, MuSc's rule (arXiv:2401.16753). Category 03 has 441 test images, whose
-distances take 13 GB of memory; `--config.similarity.references=200` brings that down to 6 GB.
+resized mask is anomalous if it is fully covered, as in MuSc (arXiv:2401.16753). Category 03 has 441 test images, whose
+distances take 13 GB of memory, or 6 GB with `--config.similarity.references=200`.
 """
 
 from ml_collections import ConfigDict
@@ -13,9 +13,5 @@ from codegraph_jax.config import Config, DataConfig, MetricsConfig, to_config_di
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(
-        Config(
-            data=DataConfig(layout="btad"),
-            metrics=MetricsConfig(masks="full"),
-        )
-    )
+    """The settings of the run."""
+    return to_config_dict(Config(data=DataConfig(layout="btad"), metrics=MetricsConfig(masks="full")))

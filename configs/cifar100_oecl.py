@@ -1,17 +1,17 @@
-"""OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-10 as outlier exposure.
+r"""OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-10 as outlier exposure.
 
     codegraph train --config=cifar100_oecl --out=runs/cifar100_0 --config.data.target=0
 
 Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_mammals, fish, flowers, ...) or number. A
-superclass has 2,500 training images, so that a class takes half of the time of one of CIFAR-10: 33 PFLOP, by count 1.4
-minutes on an H100 or H200 at 40 % of its bf16 peak. All twenty, in a table that goes on where it was stopped:
+superclass has 2,500 training images, half of those of a class of CIFAR-10: 33 PFLOP, by count 1.4 minutes on an H100 or
+H200 at 40 % of its bf16 peak. All twenty, in a study that resumes after an interruption:
 
-    python -m studies.oecl_compare --config=configs/cifar100_oecl.py --workdir=runs/cifar100 \\
+    python -m studies.oecl_compare --config=configs/cifar100_oecl.py --workdir=runs/cifar100 \
         --modes=oecl --classes=all
 
-CIFAR-10 shares no class with CIFAR-100 by name, yet its cats, dogs, deer, frogs and horses are animals as several
-superclasses are: an OE set that is nearer than most. `self_oecl` needs none (`--config.train.mode=self_oecl`). No
-number is given here, since the paper's table could not be opened.
+CIFAR-10 and CIFAR-100 have no class name in common, but both have animals, so this OE set is nearer than most.
+`self_oecl` needs no OE set (`--config.train.mode=self_oecl`). The paper's table was not available, so no result is
+given.
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""OECL on CIFAR-10, one class left out: the other nine are normal, without labels; CIFAR-100 as outlier exposure.
+"""OECL on CIFAR-10, leave one class out: the other nine are normal, without labels; CIFAR-100 as outlier exposure.
 
     codegraph train --config=cifar10_loo --out=runs/loo_0 --config.data.target=0
 

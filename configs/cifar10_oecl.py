@@ -1,4 +1,4 @@
-"""OECL on CIFAR-10, one class against the rest, with CIFAR-100 as outlier exposure.
+r"""OECL on CIFAR-10, one class against the rest, with CIFAR-100 as outlier exposure.
 
     codegraph train --config=cifar10_oecl --out=runs/oecl_0 --config.data.target=0
 
@@ -7,17 +7,17 @@ CIFAR-10 and CIFAR-100 come from tensorflow-datasets, prepared once (the error m
     --config.data.train=cifar10.npz --config.oe.source=cifar100.npz    (x_train, y_train, x_test, y_test)
 
 Published (arXiv:2312.15288, mean over the ten classes): 97.8 AUROC with 80 Million Tiny Images, which are withdrawn;
-other OE images give another number. One class is 65 PFLOP. Projected from that count, not measured: 2.7 minutes on an
+other OE images give other results. One class is 65 PFLOP. Projected from that count, not measured: 2.7 minutes on an
 H100 or H200 at 40 % of its bf16 peak, 5.5 at 20 %; days on a CPU.
 
 The variant `laptop` takes 17 minutes of one core (16 px, width 16, 36 epochs): AUROC of mean_feature 90.2 for airplane,
-73.3 for cat, and 96.7 for horse where it had 128 epochs, an hour (docs/benchmarks.md), by
+73.3 for cat, and 96.7 for horse with 128 epochs, an hour (docs/benchmarks.md), with
 
-    python -m studies.oecl_compare --config=configs/cifar10_oecl.py:laptop --workdir=runs/laptop \\
+    python -m studies.oecl_compare --config=configs/cifar10_oecl.py:laptop --workdir=runs/laptop \
         --modes=oecl,simclr --classes=0,3,7
 
-which goes on where it was stopped. `--config=cifar10_oecl:small` takes under three minutes (4 epochs) and shows the
-order of the methods alone: classes 0, 3, 7 over three seeds, clean view, simclr 44.8, oecl 63.0.
+which resumes after an interruption. `--config=cifar10_oecl:small` takes under three minutes (4 epochs) and shows only
+the order of the methods: AUROC of the clean view over classes 0, 3, 7 and three seeds, simclr 44.8, oecl 63.0.
 """
 
 import ml_collections
@@ -35,7 +35,7 @@ from contrastive_jax.config import (
 
 
 def get_config(variant: str = "published") -> ml_collections.ConfigDict:
-    """`published`, `laptop` or `small`."""
+    """The settings of the run: `published`, `laptop` or `small`."""
     if variant == "laptop":
         return to_config_dict(
             OeclConfig(

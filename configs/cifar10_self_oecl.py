@@ -1,9 +1,9 @@
-"""Self-OECL on CIFAR-10: the OE images are the normal ones, turned by 180 and 270 degrees.
+"""Self-OECL on CIFAR-10: the OE images are the normal images, rotated by 180 and 270 degrees.
 
     codegraph train --config=cifar10_self_oecl --out=runs/self_oecl_0 --config.data.target=0
 
-Published (arXiv:2312.15288, mean over the ten classes, one-vs-rest): 94.7 AUROC. Normal views turned by 0 and 90
-degrees are instances of their own, so that a step sees twice the views of OECL: one class is 130 PFLOP, projected from
+Published (arXiv:2312.15288, mean over the ten classes, one-vs-rest): 94.7 AUROC. Normal views rotated by 0 and 90
+degrees are separate instances, so that a step has twice the views of OECL: one class is 130 PFLOP, projected from
 that count 5.5 minutes on an H100 or H200 at 40 % of its bf16 peak. Sources of the images as in cifar10_oecl.py.
 """
 

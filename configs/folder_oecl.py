@@ -1,17 +1,17 @@
-"""OECL on one's own images at 224 px: a folder of normal images, a folder of OE images, and perhaps a labelled test.
+"""OECL on your own images at 224 px: a folder of normal images, a folder of OE images, optionally a labelled test.
 
     codegraph train NORMAL OTHER --out=runs/mine
     codegraph score runs/mine FOLDER --out=runs/mine_scored
 
-NORMAL and OTHER hold images, or folders of images; OTHER may be any pictures that show something else. The second
-command writes scores.csv for the images of FOLDER, larger = more normal. With a test of class folders, of which `good`
-holds the normal images, the first also measures: --config.data.test=TEST --config.data.target=good.
+NORMAL and OTHER hold images, or folders of images; OTHER may hold any images of something else. The second command
+writes scores.csv for the images of FOLDER, larger = more normal. With a test of class folders, of which `good` holds
+the normal images, the first command also tests: --config.data.test=TEST --config.data.target=good.
 
-ResNet-18 with the ImageNet stem; images are resized to 256 px and cropped. The paper's (arXiv:2312.15288) settings for
-ImageNet-30; for textures and cells (DIOR, Raabin-WBC) it takes --config.oe.alpha=0.1, and for the latter
---config.augment.crop_scale=0.5,1.0. There is no published number for a folder of one's own. A view takes 10.9 GFLOP a
-step: 1,000 normal images for 1,000 epochs are 34 PFLOP (768 images an epoch at batch 256, two views each, as many OE);
-projected from that count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 peak, days on a CPU.
+ResNet-18 with the ImageNet stem; images are resized to 256 px and cropped. The settings are the paper's
+(arXiv:2312.15288) for ImageNet-30; for textures and cells (DIOR, Raabin-WBC) it uses --config.oe.alpha=0.1, and for the
+latter --config.augment.crop_scale=0.5,1.0. A view takes 10.9 GFLOP per step: 1,000 normal images for 1,000 epochs are
+34 PFLOP (768 images per epoch at batch 256, two views each, and the same number of OE images); projected from that
+count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 peak, days on a CPU.
 """
 
 import ml_collections

@@ -2,16 +2,17 @@
 
     codegraph train --config=ham10000_oecl --out=runs/ham_0 --config.data.target=nv
 
-data/ham10000 holds the training images as they are unpacked (Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Harvard
+data/ham10000 holds the unpacked training images (Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Harvard
 Dataverse doi:10.7910/DVN/DBW86T): HAM10000_metadata.csv (columns image_id and dx), and the images in folders below.
-data/ham10000_test holds the test of the challenge ISIC 2018, task 3: ISIC2018_Task3_Test_GroundTruth.csv, a column of
-marks for each diagnosis, and its images below. An image that a table names and that is missing is named before anything
-is decoded. data/imagenet: as in imagenet30_oecl.py.
+data/ham10000_test holds the test of the challenge ISIC 2018, task 3: ISIC2018_Task3_Test_GroundTruth.csv, with a
+column for each diagnosis, and its images below. Missing images are reported before the images are decoded.
+data/imagenet: as in imagenet30_oecl.py.
 
-The paper (arXiv:2312.15288) has this set; how it divides it, its alpha and its table could not be opened: the split is
-the challenge's, alpha 0.1 that of the other sets without objects, and no number stands here. The diagnoses are akiec,
-bcc, bkl, df, mel, nv and vasc; nv has two thirds of the images, df 115, so that a step has 64. nv: 6,700 images, 1,000
-epochs: 290 PFLOP; by count 12 minutes on an H100 or H200 at 40 % of its bf16 peak. All but one diagnosis as normal:
+The paper (arXiv:2312.15288) uses this set, but its split, its alpha and its table were not available: the split is that
+of the challenge, alpha = 0.1 that of the other sets without objects, and no result is given. The diagnoses are akiec,
+bcc, bkl, df, mel, nv and vasc; nv has two thirds of the images and df only 115, so the batch size is 64. nv: 6,700
+images, 1,000 epochs: 290 PFLOP; by count 12 minutes on an H100 or H200 at 40 % of its bf16 peak. With all but one
+diagnosis as normal:
 `--config.data.protocol=leave_one_class_out --config.train.epochs=500`.
 """
 

@@ -1,22 +1,22 @@
-"""OECL on ImageNet-30 at 224 px, one class against the rest, with ImageNet-1k without these classes as exposure.
+r"""OECL on ImageNet-30 at 224 px, one class against the rest; OE images from the other classes of ImageNet-1k.
 
     codegraph train --config=imagenet30_oecl --out=runs/imagenet30_0 --config.data.target=acorn
 
 data/imagenet30 holds the folders train and test, each with the thirty folders of classes (acorn ... volcano; 1,300 and
-100 images a class; Hendrycks et al. 2019, arXiv:1906.12340, whose repository ss-ood links the archive), data/imagenet
-the training images of ImageNet-1k, a folder a class by its WordNet number. Elsewhere:
-`--config.data.train=DIR --config.oe.source=DIR`. A class that is missing is named before anything is decoded.
+100 images per class; Hendrycks et al. 2019, arXiv:1906.12340, whose repository ss-ood links the archive). data/imagenet
+holds the training images of ImageNet-1k, in a folder per class with its WordNet number. Other places:
+`--config.data.train=DIR --config.oe.source=DIR`. Missing classes are reported before the images are decoded.
 
-The paper (arXiv:2312.15288) exposes to ImageNet-22k; its code offers ImageNet-1k without the thirty classes in its
-place, as here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.few_shot`). Its table could not be
-opened, so that no number stands here. One class is 1,280 images an epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes
-on an H100 or H200 at 40 % of its bf16 peak. All thirty, going on where it was stopped:
+The paper (arXiv:2312.15288) uses ImageNet-22k for OE; its code also offers ImageNet-1k without the thirty classes, as
+here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.few_shot`). Its table was not available, so no
+result is given. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at
+40 % of its bf16 peak. All thirty, in a study that resumes after an interruption:
 
-    python -m studies.oecl_compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \\
+    python -m studies.oecl_compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \
         --modes=oecl,simclr --classes=all
 
 Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images
-take 7.4 GB of the host's memory and reach the device batch by batch.
+take 7.4 GB of the host's memory and are streamed to the device.
 """
 
 import ml_collections

@@ -1,10 +1,10 @@
-"""Kolektor's surface defects: KolektorSDD2 or KolektorSDD, whichever DIR holds.
+"""Kolektor's surface defects: KolektorSDD2 or KolektorSDD, depending on DIR.
 
     codegraph detect DIR --config=kolektor
 
 Pages: https://www.vicos.si/resources/kolektorsdd2/ and https://www.vicos.si/resources/kolektorsdd/ (Bozic et al. 2021,
 Tabernik et al. 2020). CLIP ViT-L/14-336 at 518 px; the tall images are resized to a square, as the method is defined.
-Each of KolektorSDD2's 1,004 test images is compared with 100 of them: 7 GB of distances and not 66.
+Each of KolektorSDD2's 1,004 test images is compared with 100 of them: 7 GB of distances instead of 66.
 """
 
 from ml_collections import ConfigDict
@@ -13,9 +13,5 @@ from codegraph_jax.config import Config, DataConfig, SimilarityConfig, to_config
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(
-        Config(
-            data=DataConfig(layout="kolektor"),
-            similarity=SimilarityConfig(references=100),
-        )
-    )
+    """The settings of the run."""
+    return to_config_dict(Config(data=DataConfig(layout="kolektor"), similarity=SimilarityConfig(references=100)))

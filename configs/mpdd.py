@@ -3,8 +3,8 @@
     codegraph detect DIR --config=mpdd
 
 DIR holds the six categories (bracket_black, connector, ...; page: https://github.com/stepanje/MPDD). CLIP ViT-L/14-336
-at 518 px. Parts lie in several poses, and the background and the light change: the hard case for mutual scoring, which
-needs every normal part several times in the set.
+at 518 px. Poses, background and light vary, which is difficult for mutual scoring: it needs several similar images of
+every normal part.
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +13,5 @@ from codegraph_jax.config import Config, DataConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
-    return to_config_dict(
-        Config(
-            data=DataConfig(layout="mpdd"),
-        )
-    )
+    """The settings of the run."""
+    return to_config_dict(Config(data=DataConfig(layout="mpdd")))

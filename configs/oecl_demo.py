@@ -1,11 +1,10 @@
-"""OECL at a glance: a narrow network learns one class of drawn shapes, with drawn textures as outlier exposure.
+"""The demo of OECL: a narrow network is trained on one class of drawn shapes, with drawn textures as OE images.
 
     codegraph train --config=oecl_demo --out=runs/oecl_demo
 
-Nothing is downloaded. The network sees discs only, and textures that are to have no norm; the test asks it to tell
-discs from seven other shapes, which it never saw. Expected: the AUROC of the clean view rises from 45 (untrained) to
-above 70 in 30 epochs (72 to 74, by the rounding of the machine); learning_curve.png in the workdir draws it. Under two
-minutes on one CPU core.
+Nothing is downloaded. The network is trained on discs, and on textures whose norm is minimised; the test compares discs
+with seven other shapes. Expected: the AUROC of the clean view rises from 45 (untrained) to above 70 in 30 epochs (72 to
+74, depending on rounding); see learning_curve.png in the workdir. Under two minutes on one CPU core.
 """
 
 import ml_collections

@@ -1,17 +1,17 @@
-"""Studies of outlier exposure on CIFAR-10: how much of it is needed, and how diverse it has to be.
+"""Studies of outlier exposure on CIFAR-10: the number and the diversity of the OE images.
 
     codegraph train --config=oecl_studies:few_shot --out=runs/few_shot
     codegraph train --config=oecl_studies:diversity --out=runs/diversity
 
 `few_shot`: 1, 10, 100, 1,000 and all OE images (arXiv:2312.15288 has such curves, after Liznerski et al. 2022).
-`diversity`: OE from 1, 5, 20 and all 100 classes of CIFAR-100; the paper's abstract says that contrastive features help
-most where the exposure is not diverse. Both hold OECL against the classifiers that take the same exposure (`hsc`,
-`bce`). The table of AUROC (`--config.metric=fpr95` shows another number), study.json and study.png, a curve for each
-mode, go to the workdir; an interrupted study goes on where it stopped.
+`diversity`: OE from 1, 5, 20 and all 100 classes of CIFAR-100; by the paper's abstract, contrastive features help most
+if the OE images are not diverse. Both compare OECL with classifiers that use the same OE images (`hsc`, `bce`). They
+print a table of AUROC (or of another metric, `--config.metric=fpr95`), and write study.json and study.png, with a curve
+for each mode, to the workdir; an interrupted study resumes.
 
 All ten classes: 150 runs of `few_shot`, by count 2.7 minutes each on an H100 or H200 (cifar10_oecl.py). On a laptop,
-`--config=oecl_studies:few_shot_small` and `--config=oecl_studies:diversity_small`: class 7 by a third of the runs
-that cifar10_oecl.py has for laptops, five minutes each. Sources as there: `--config.run.data.train=cifar10.npz
+`--config=oecl_studies:few_shot_small` and `--config=oecl_studies:diversity_small`: class 7, with a third of the
+epochs of `cifar10_oecl:laptop`, five minutes per run. Sources as there: `--config.run.data.train=cifar10.npz
 --config.run.oe.source=cifar100.npz`; `diversity` needs labels of the OE source.
 """
 
@@ -31,7 +31,7 @@ VARIED = {
 
 
 def get_config(variant: str = "few_shot") -> ml_collections.ConfigDict:
-    """`few_shot` or `diversity`, and either with `_small` behind."""
+    """The settings of the study: `few_shot`, `diversity`, or one of them with the suffix `_small`."""
     study, small = variant.removesuffix("_small"), variant.endswith("_small")
     if study not in VARIED:
         raise ValueError(f"no variant {variant!r}; there are {', '.join(VARIED)}, _small too")

@@ -1,4 +1,4 @@
-"""What a line has judged, as a table: parts.csv with a row for each part. The line may be at work meanwhile.
+"""Exports the parts of a line as parts.csv, also while the line runs.
 
 codegraph parts runs/line --out=runs/table
 """
@@ -10,4 +10,5 @@ from codegraph_jax.line.settings import PartsConfig
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     return to_config_dict(PartsConfig())

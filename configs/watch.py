@@ -1,11 +1,11 @@
-"""A folder into which pictures of parts come: each is judged once it is whole, and the verdict is kept.
+"""Watches a folder and inspects new photos of parts as soon as they are complete.
 
     codegraph watch parts.safetensors /photos/of/the/line --out=runs/line
 
-What lies in the folder already is judged first, in the order of its time; then every new file, until the command is
-interrupted. Verdicts, alarms and what the monitors have learnt are in line.sqlite of the workdir, from which the next
-start goes on: no part is judged twice, and none is left out (docs/line.md). A file that cannot be read is listed as
-failed, with its reason. Folders on network shares tell nothing of new files: --config.watch.events=poll looks for them.
+Photos that are already in the folder are inspected first, by time; then every new file, until the command is
+interrupted. Verdicts, alarms and the state of the monitors are stored in line.sqlite in the workdir, from which the
+next start resumes: no part is inspected twice, and none is missed (docs/line.md). A file that cannot be read is listed
+as failed, with the reason. Network shares send no events for new files: use --config.watch.events=poll there.
 
     codegraph parts runs/line --out=runs/table      (all parts as CSV)
 """
@@ -17,4 +17,5 @@ from codegraph_jax.line.settings import WatchConfig
 
 
 def get_config() -> ConfigDict:
+    """The settings of the run."""
     return to_config_dict(WatchConfig())

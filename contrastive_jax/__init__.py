@@ -3,6 +3,6 @@
 from contrastive_jax.config import OeclConfig, ScoreConfig
 from contrastive_jax.model import OECL
 from contrastive_jax.objectives import OBJECTIVES, Objective
-from contrastive_jax.trainer import TrainingDiverged, train
+from contrastive_jax.trainer import TrainingDivergedError, train
 
-__all__ = ["OBJECTIVES", "OECL", "Objective", "OeclConfig", "ScoreConfig", "TrainingDiverged", "train"]
+__all__ = ["OBJECTIVES", "OECL", "Objective", "OeclConfig", "ScoreConfig", "TrainingDivergedError", "train"]

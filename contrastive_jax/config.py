@@ -14,7 +14,7 @@ PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images are normal, and what the score is tested on."""
+    """Training and test images, and which of them are normal."""
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
     """The source of the training images: `tfds:` and a tensorflow-datasets name, a directory of class folders, an
@@ -31,23 +31,23 @@ class DataConfig:
     training images are, and `target` names the normal class of the test set. `multimodal`: every class is normal, and
     `evaluation.ood` names the sets that are not."""
     target: str = "0"
-    """The number or name of the class that the protocol singles out."""
+    """The number or name of the class that `protocol` refers to."""
     classes: tuple[str, ...] = ()
     """The classes of training and test images that take part, by name or number; empty takes all."""
     range: tuple[float, ...] = ()
-    """The samples of 16 bits, 32 bits or floats that are shown black and white (`0,4095`); empty means that the normal
-    training images are measured. Test images and those that the network scores later are shown alike."""
+    """The values of black and white for samples of 16 bits, 32 bits or floats (`0,4095`); empty measures them on the
+    normal training images. Test images and images that are scored later use the same values."""
     least_side: int = field(default=0, metadata=at_least(0))
-    """The least side in pixels of the boxes that count, in `voc:` sources."""
+    """The least side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))
-    """The side in pixels at which images are kept; augmentation crops from there."""
+    """The side in pixels of the images in memory; augmentation crops from these."""
     image_size: int = field(default=32, metadata=at_least(8))
-    """The side in pixels of what the network sees."""
+    """The side in pixels of the network's input."""
     clean_view: str = field(default="whole", metadata=choice("whole", "center_crop"))
-    """How a stored image becomes a view without augmentation: resized, or cut out of its middle."""
+    """The view without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
     residence: str = field(default="auto", metadata=choice("auto", "device", "host"))
-    """Where the training images live; `auto` puts up to a quarter of the device's memory there (2 GiB
-    where that is not known) and streams more from the host."""
+    """The memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
+    if that is not known), and otherwise streams them from the host."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,13 @@ class ExposureConfig:
     classes: tuple[str, ...] = ()
     """The classes of `source` that are used, by name or number; empty uses all."""
     without: tuple[str, ...] = ()
-    """The classes of `source` that are left out, such as those that also occur in the test."""
+    """The classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int = field(default=0, metadata=at_least(0))
-    """How many classes of those are used, drawn by the seed; 0 uses all."""
+    """The number of these classes that are used, drawn by the seed; 0 uses all."""
     few_shot: int = field(default=0, metadata=at_least(0))
-    """How many OE images are used, sampled with replacement; 0 means all of them."""
+    """The number of OE images that are used, sampled with replacement; 0 uses all."""
     resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
-    """`fresh`: another draw of OE images each epoch. `fixed`: the first epoch's draw is replayed, as in the released
-    code."""
+    """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
     """The weight of the OE norm term."""
     warmup: float = field(default=0.05, metadata=within(0, 1))
@@ -77,14 +76,14 @@ class ExposureConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """The training augmentation, in torchvision's terms; also makes the extra views of a test image."""
+    """The augmentation of training images and of the extra views of a test image, in torchvision's terms."""
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
     """The range of the share of the area that RandomResizedCrop keeps."""
     mean: tuple[float, ...] = (125.3 / 255, 123.0 / 255, 113.9 / 255)
-    """The means of the channels in [0, 1], subtracted after the augmentation."""
+    """The means of the channels in [0, 1], which are subtracted after the augmentation."""
     std: tuple[float, ...] = (63.0 / 255, 62.1 / 255, 66.7 / 255)
-    """The deviations of the channels in [0, 1], divided by after the augmentation."""
+    """The standard deviations of the channels in [0, 1], by which the result is divided."""
 
 
 @dataclass(frozen=True)
@@ -92,14 +91,14 @@ class ModelConfig:
     """ResNet-18 and its head."""
 
     stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
-    """How the network begins: `cifar` with a 3x3 convolution, `imagenet` with 7x7, stride 2, and a max-pool."""
+    """The first layers: a 3x3 convolution (`cifar`), or 7x7 with stride 2 and a max-pool (`imagenet`)."""
     width: int = field(default=64, metadata=at_least(1))
-    """How many channels the first stage has; the published network has 64."""
+    """The number of channels of the first stage; the published network has 64."""
     head_dim: int = field(default=128, metadata=at_least(1))
-    """The width of the head's output (1 logit in the mode `bce`, whatever stands here)."""
+    """The width of the head's output; the mode `bce` always has 1 logit."""
     dtype: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
-    """The type of activations and products; `tf32` keeps float32 and lets GPUs round what they multiply. Parameters,
-    BatchNorm statistics and the loss are float32 in any case."""
+    """The type of activations and products; with `tf32` they are float32, and GPUs round the factors of products.
+    Parameters, BatchNorm statistics and the loss are always float32."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ class TrainConfig:
     mode: str = field(default="oecl", metadata=choice(*OBJECTIVES))
     """The loss and the score; see `contrastive_jax.objectives`."""
     epochs: int = field(default=1000, metadata=at_least(1))
-    """How many passes are made over the normal images; the last incomplete batch of each is dropped."""
+    """The number of passes over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
-    """How many normal images a step has over all devices; as many OE images join them where the mode uses OE."""
+    """The number of normal images per step over all devices; modes with OE add the same number of OE images."""
     temperature: float = field(default=0.5, metadata=at_least(1e-3))
     """The temperature of NT-Xent."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))
@@ -119,25 +118,25 @@ class TrainConfig:
     weight_decay: float = field(default=5e-4, metadata=at_least(0))
     """The weight decay, which is added to the gradient of every parameter."""
     steps_per_call: int = field(default=0, metadata=at_least(0))
-    """How many steps one call of the device takes, at most an epoch; 0 chooses by platform."""
+    """The number of steps in one call of the device, at most an epoch; 0 chooses by platform."""
     checkpoint_every: int = field(default=0, metadata=at_least(0))
-    """How many epochs lie between checkpoints; 0 makes about twenty in the run. The last epoch always leaves one."""
+    """The number of epochs between checkpoints; 0 saves about twenty in the run. The last epoch is always saved."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a trained network is tested."""
+    """The test of a trained network."""
 
     views: int = field(default=32, metadata=at_least(0))
-    """How many augmented views there are beside the clean one."""
+    """The number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=at_least(1))
-    """How many images a call has over all devices."""
+    """The number of images per call over all devices."""
     images: int = field(default=0, metadata=at_least(0))
-    """How many test images are used, half of them normal; 0 means all."""
+    """The number of test images that are used, half of them normal; 0 uses all."""
     ood: tuple[str, ...] = field(default=(), metadata=path_like())
     """The sets that the protocol `multimodal` tests against, each as NAME=SOURCE or NAME@SPLIT=SOURCE."""
     every: int = field(default=0, metadata=at_least(0))
-    """How many epochs lie between tests during training, by the clean view alone; 0 tests only at the end."""
+    """The number of epochs between tests with the clean view during training; 0 tests only at the end."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +146,9 @@ class OeclConfig:
     task: str = field(default="oecl", metadata=choice("oecl"))
     """The task that this config is for."""
     seed: int = field(default=0, metadata=at_least(0))
-    """The seed of the initial parameters, the order of images and every augmentation."""
+    """The seed of the initial parameters, of the order of images and of the augmentation."""
     resume: bool = True
-    """Whether a run goes on from the newest checkpoint of the workdir; otherwise a workdir with a run is refused."""
+    """Whether a run resumes from the newest checkpoint of the workdir; otherwise a workdir with a run is refused."""
     data: DataConfig = field(default_factory=DataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -160,20 +159,20 @@ class OeclConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """One scoring of a folder of images with a trained network."""
+    """Scores a folder of images with a trained network."""
 
     task: str = field(default="oecl_score", metadata=choice("oecl_score"))
     """The task that this config is for."""
     run: str = field(default="", metadata=path_like())
-    """The workdir of the training run whose newest checkpoint scores."""
+    """The workdir of the training run whose newest checkpoint is used."""
     images: str = field(default="", metadata=path_like())
-    """The folder of images, which is searched through its sub-folders."""
+    """The folder of images, including its subfolders."""
     views: int = field(default=32, metadata=at_least(0))
-    """How many augmented views there are beside the clean one."""
+    """The number of augmented views in addition to the clean one."""
     batch_size: int = field(default=256, metadata=at_least(1))
-    """How many images a call has over all devices."""
+    """The number of images per call over all devices."""
     unreadable: str = field(default="skip", metadata=choice("skip", "error"))
-    """Whether an image that cannot be decoded is skipped, with a warning that counts them, or ends the run."""
+    """The treatment of an image that cannot be decoded: `skip` with a warning, or `error`, which ends the run."""
 
 
 def at_224(
@@ -182,15 +181,15 @@ def at_224(
     augment: AugmentConfig = AugmentConfig(),
     batch_size: int = TrainConfig.batch_size,
 ) -> OeclConfig:
-    """The paper's settings for images of 224 px (arXiv:2312.15288, released code), around what a set has of its own.
+    """The paper's settings for images of 224 px (arXiv:2312.15288, released code), for a given set.
 
-    Images are resized to 256 px and cropped, the network's input is (x - 0.5) / 0.5, and its stem ImageNet's.
+    Images are resized to 256 px and cropped, the network's input is (x - 0.5) / 0.5, and its stem is ImageNet's.
 
     Args:
-        data: where the images are, and which of them are normal.
-        oe: the exposure.
-        augment: of which the crops may be the set's own.
-        batch_size: normal images a step.
+        data: the images, and which of them are normal.
+        oe: the outlier exposure.
+        augment: the augmentation; its mean and std are replaced.
+        batch_size: normal images per step.
     """
     return OeclConfig(
         data=dataclasses.replace(data, stored_size=256, image_size=224, clean_view="center_crop"),
@@ -202,7 +201,7 @@ def at_224(
 
 
 def left_out(config: OeclConfig) -> OeclConfig:
-    """The same set with one class left out instead of one against the rest: half the epochs, as the paper has it."""
+    """The settings with the protocol `leave_one_class_out` and half the epochs, as in the paper."""
     return dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, protocol="leave_one_class_out"),
@@ -211,10 +210,10 @@ def left_out(config: OeclConfig) -> OeclConfig:
 
 
 def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
-    """Reads and checks a training config, with the rules that involve more than one field.
+    """Reads a training config and checks it, including the rules that involve several fields.
 
     Raises:
-        ConfigError: naming the field.
+        ConfigError: a field is invalid; the message names it.
     """
     config = read_config(OeclConfig, values)
     lengths = {
@@ -233,19 +232,19 @@ def read_oecl_config(values: Mapping[str, Any]) -> OeclConfig:
     if config.data.image_size > config.data.stored_size:
         raise ConfigError(
             f"config.data.image_size: {config.data.image_size} is above data.stored_size {config.data.stored_size}; "
-            "images would only be blown up"
+            "images would be enlarged"
         )
     objective = OBJECTIVES[config.train.mode]
     if not config.data.train:
         raise ConfigError("config.data.train: is empty; give the source of the normal images, --config.data.train=DIR")
     if (config.data.protocol == "multimodal" and config.data.test != "none") != bool(config.evaluation.ood):
         raise ConfigError(
-            "config.evaluation.ood: goes with data.protocol=multimodal and a test, and is needed there; name sets that "
-            f"are out of distribution, NAME=SOURCE, got {config.evaluation.ood!r}"
+            "config.evaluation.ood: is required for data.protocol=multimodal with a test, and allowed only there; name "
+            f"sets that are out of distribution, NAME=SOURCE, got {config.evaluation.ood!r}"
         )
     names = [ood_entry(entry)[0] for entry in config.evaluation.ood]
     if len(set(names)) != len(names):
-        raise ConfigError(f"config.evaluation.ood: two sets of one name in {config.evaluation.ood!r}")
+        raise ConfigError(f"config.evaluation.ood: two sets have the same name in {config.evaluation.ood!r}")
     if objective.needs_oe and not config.oe.source:
         raise ConfigError(f"config.oe.source: the mode {config.train.mode} needs OE images; name a source")
     return config
@@ -255,7 +254,7 @@ def ood_entry(entry: str) -> tuple[str, str, str]:
     """Name, split and source of an entry of `evaluation.ood`.
 
     Raises:
-        ConfigError: it has another form.
+        ConfigError: the entry has another form.
     """
     heading, equals, source = entry.partition("=")
     name, _, split = heading.partition("@")

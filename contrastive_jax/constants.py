@@ -1,4 +1,4 @@
-"""Constants of OECL's training, each with its source; tests that vary them pass a `MethodConstants` of their own."""
+"""Constants of the training by OECL, with their sources."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ class MethodConstants:
         flip: probability of a horizontal flip [SimCLR, Chen et al. 2020].
         jitter: strengths of ColorJitter: brightness, contrast, saturation, hue [SimCLR on CIFAR-10: strength 0.5].
         jitter_probability: probability that a view is jittered [SimCLR].
-        grayscale: probability that a view loses its colour [SimCLR].
+        grayscale: probability that a view is converted to grey [SimCLR].
         momentum: of SGD [arXiv:2312.15288].
-        normal_rotations: degrees by which normal views are turned in the mode `self_oecl`, each its own instance
+        normal_rotations: degrees by which the mode `self_oecl` rotates normal views, each an instance of its own
             [arXiv:2312.15288].
-        oe_rotations: degrees that make a normal view an OE view there [arXiv:2312.15288].
+        oe_rotations: degrees by which it rotates normal views to make OE views [arXiv:2312.15288].
     """
 
     flip: float = 0.5

@@ -1,7 +1,7 @@
-"""Losses: NT-Xent, the outlier-exposure norm term, and the two baselines that OECL is compared with.
+"""Losses: NT-Xent, the norm term of outlier exposure, and the two baselines with which OECL is compared.
 
-Every loss is a mean over the rows of all devices: each device sums over its own rows and the sums meet in a `psum`, so
-that the value and its gradient do not depend on how the batch is split. Rows that are not `valid` are padding.
+Every loss is a mean over the rows of all devices: each device sums over its own rows and `psum` adds the sums, so that
+the value and its gradient do not depend on the split of the batch. Rows that are not `valid` are padding.
 """
 
 import jax
@@ -34,13 +34,13 @@ def nt_xent(
     """Normalised temperature-scaled cross-entropy (Chen et al. 2020, section 2.1).
 
     With z = f / ||f||, the mean over all 2n views i of -log(exp(z_i.z_p / t) / sum over k != i of exp(z_i.z_k / t)),
-    p being the other view of the same image and k running over the views of all devices.
+    where p is the other view of the same image and k runs over the views of all devices.
 
     Args:
         first: head outputs of one view of each image on this device.
         second: head outputs of the other view, in the same order.
         temperature: t.
-        valid: False where a row is padding; neither an anchor nor a negative.
+        valid: False for padding rows, which are neither anchors nor negatives.
         axis_name: mesh axis whose devices share their negatives, or None.
     """
     unit = [view / jnp.maximum(safe_norm(view), 1e-12)[:, None] for view in (first, second)]
@@ -61,7 +61,7 @@ def nt_xent(
         logits = jnp.where(excluded, -jnp.inf, logits)
         positive = (anchors * positives).sum(-1) / temperature
         row = jax.nn.logsumexp(logits, -1) - positive
-        # a padded anchor may see no column at all: its row is cut before its gradient can be NaN
+        # a padded anchor may have no valid column: mask its row, or its gradient is NaN
         losses.append(row if valid is None else jnp.where(valid, row, 0))
     return (global_mean(losses[0], valid, axis_name) + global_mean(losses[1], valid, axis_name)) / 2
 
@@ -72,16 +72,16 @@ def exposure_norm(features: Features, valid: Valid = None, axis_name: str | None
 
 
 def pseudo_huber(features: Float[Array, "*n d"]) -> Float[Array, "*n"]:
-    """h = sqrt(||z||^2 + 1) - 1, the distance of the hypersphere classifier (Liznerski et al. 2022)."""
+    """The distance h = sqrt(||z||^2 + 1) - 1 of the hypersphere classifier (Liznerski et al. 2022)."""
     squares = jnp.square(features).sum(-1)
-    # the same number as sqrt(s + 1) - 1, without its cancellation near 0
+    # equals sqrt(s + 1) - 1, without cancellation near 0
     return squares / (jnp.sqrt(squares + 1) + 1)
 
 
 def hypersphere(
     normal: Features, oe: Features, valid: Valid = None, oe_valid: Valid = None, axis_name: str | None = None
 ) -> Float[Array, ""]:
-    """HSC: h for normal images, -log(1 - exp(-h) + 1e-9) for OE images, mean over both.
+    """HSC: the mean over both sides of h for normal images and -log(1 - exp(-h) + 1e-9) for OE images.
 
     Source: "Rethinking Assumptions in Deep Anomaly Detection", section 3.
     """
@@ -92,6 +92,6 @@ def hypersphere(
 def binary_cross_entropy(
     normal: Features, oe: Features, valid: Valid = None, oe_valid: Valid = None, axis_name: str | None = None
 ) -> Float[Array, ""]:
-    """BCE of the normal-class logit (the single head output), normal images against OE images, mean over both."""
+    """BCE of the normal-class logit (the single head output) for normal against OE images, mean over both sides."""
     positive, negative = jax.nn.softplus(-normal[:, 0]), jax.nn.softplus(oe[:, 0])
     return (global_mean(positive, valid, axis_name) + global_mean(negative, oe_valid, axis_name)) / 2

@@ -1,4 +1,4 @@
-"""OECL as an object: fitted on arrays, scoring arrays, kept in a directory (arXiv:2312.15288)."""
+"""The class OECL, which trains on arrays or files, scores others, and is saved in a directory (arXiv:2312.15288)."""
 
 import dataclasses
 import difflib
@@ -35,23 +35,23 @@ from contrastive_jax.training.state import TrainState, build_optimizer, initial_
 from contrastive_jax.training.step import AXIS, placed, run_mesh
 
 SECTIONS = ("train", "model", "data", "oe", "augment", "evaluation")
-"""Groups of settings in which a field is looked for, in this order."""
+"""Groups of settings in which a field is searched, in this order."""
 
 
 class OECL:
-    """A network trained on normal images, which scores how normal other images are.
+    """A network that is trained on normal images and scores how normal other images are.
 
     Args:
-        config: settings of the training; what concerns sources and tests is not read.
+        config: settings of the training; sources and tests are ignored.
         **fields: fields of the config's groups by their names, such as `epochs`, `mode`, `width`, `stem`, `image_size`,
             `batch_size` (of the training), `alpha` or `dtype`, and `seed`.
 
     Raises:
-        ConfigError: an unknown field, or a value that cannot work.
+        ConfigError: a field is unknown, or a value is invalid.
 
     Attributes:
         config: the settings.
-        state: what training has made; None before `fit`.
+        state: the trained parameters; None before `fit`.
 
     Examples:
         >>> import numpy as np
@@ -64,11 +64,11 @@ class OECL:
         (3,)
 
     See Also:
-        contrastive_jax.trainer.train: the same with sources, a test, and a workdir from which a run goes on.
+        contrastive_jax.trainer.train: trains on a source and tests, with a workdir from which a run resumes.
     """
 
     def __init__(self, config: OeclConfig | None = None, **fields: Any):
-        self.config = configured(config or OeclConfig(), fields)
+        self.config = with_fields(config or OeclConfig(), fields)
         self.state: TrainState | None = None
         self._scorers: dict[tuple[int, int], Scorer] = {}
 
@@ -79,27 +79,28 @@ class OECL:
         workdir: str | Path | None = None,
         progress: bool = False,
     ) -> "OECL":
-        """Trains on normal images, with outlier exposure where the mode has it.
+        """Trains on normal images, with outlier exposure if the mode uses it.
 
         Args:
-            images: normal ones, uint8 arrays ([n, h, w, 3], or a list of [h, w, 3] or [h, w]) or paths of files; what
-                has not the stored size is resized, its shorter side, and its centre kept.
-            outliers: other images (OE); only the modes `oecl`, `hsc` and `bce` take them.
-            workdir: keeps checkpoints and metrics.jsonl, and goes on from an earlier start with the same arguments;
-                None: a temporary one.
-            progress: print a line now and then.
+            images: normal images: uint8 arrays ([n, h, w, 3], or a list of [h, w, 3] or [h, w]) or paths of files. They
+                are resized by their shorter side to the stored size, and cropped to a square.
+            outliers: OE images, for the modes `oecl`, `hsc` and `bce` only.
+            workdir: directory of checkpoints and metrics.jsonl, from which an interrupted call with the same arguments
+                resumes; None: a temporary directory.
+            progress: whether to print progress lines.
 
         Returns:
-            Itself.
+            self.
 
         Raises:
-            ConfigError: several processes.
-            ProtocolError: too few images, or outliers that are missing, not wanted, or all normal images too.
+            ConfigError: there are several processes.
+            ProtocolError: there are too few images, the mode needs outliers or has none, or all outliers are normal
+                images too.
             WorkdirError: `workdir` holds another run.
-            TrainingDiverged: a loss became infinite or NaN.
+            TrainingDivergedError: a loss became infinite or NaN.
         """
         if jax.process_count() > 1:
-            raise ConfigError("fit: trains in one process; several are what the task `oecl` is for")
+            raise ConfigError("fit: trains in one process; use the task `oecl` for several processes")
         objective = OBJECTIVES[self.config.train.mode]
         if objective.needs_oe != (outliers is not None):
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
@@ -124,11 +125,11 @@ class OECL:
     def score(
         self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None
     ) -> Float[np.ndarray, " n"]:
-        """How normal images are, larger = more normal: the norm of the mean feature of their views.
+        """Scores of images, larger = more normal: the norm of the mean feature of their views.
 
         Args:
             images: as for `fit`.
-            views: augmented views beside the clean one; None: `config.evaluation.views`.
+            views: augmented views in addition to the clean one; None: `config.evaluation.views`.
 
         Raises:
             ProtocolError: nothing has been fitted.
@@ -138,32 +139,32 @@ class OECL:
     def scores(
         self, images: Sequence[Any] | UInt8[np.ndarray, "n h w 3"], views: int | None = None, batch_size: int = 0
     ) -> Scores:
-        """Every score by its name, see `evaluation.scores.view_scores`; arguments and errors as for `score`.
+        """All scores by name, see `evaluation.scores.view_scores`; errors as for `score`.
 
         Args:
             images: as for `fit`.
             views: as for `score`.
-            batch_size: images a call over all devices; 0: `config.evaluation.batch_size`.
+            batch_size: images per call over all devices; 0: `config.evaluation.batch_size`.
         """
         if self.state is None:
-            raise ProtocolError("score: nothing has been fitted; call fit, or load what was saved")
+            raise ProtocolError("score: nothing has been fitted; call fit, or load a saved network")
         stored = self._stored(images)
         wanted = self.config.evaluation.views if views is None else views, batch_size
         if wanted not in self._scorers:
             network = build_network(self.config.model, self.config.train.mode, AXIS)
-            # kept, since it holds a compiled program
+            # cached, since it holds a compiled program
             self._scorers[wanted] = build_scorer(network, self.config, run_mesh(), *wanted)
         return self._scorers[wanted](variables_of(self.state), stored)
 
     def save(self, directory: str | Path) -> None:
-        """Writes network and settings into a directory of their own, as a run's workdir has them.
+        """Writes the network and its settings into a directory, in the format of a run's workdir.
 
         Raises:
             ProtocolError: nothing has been fitted.
             WorkdirError: the directory holds checkpoints already.
         """
         if self.state is None:
-            raise ProtocolError("save: nothing has been fitted")
+            raise ProtocolError("save: nothing has been fitted; call fit first")
         home = Path(directory)
         if (home / "checkpoints").exists():
             raise WorkdirError(f"{home}: holds a network already; choose another directory")
@@ -176,10 +177,10 @@ class OECL:
 
     @classmethod
     def load(cls, directory: str | Path) -> "OECL":
-        """What `save` wrote, or the newest checkpoint of a run's workdir.
+        """Loads a network that `save` has written, or the newest checkpoint of a run's workdir.
 
         Raises:
-            CheckpointError: there is none that can be read.
+            CheckpointError: no checkpoint can be read.
         """
         if not (Path(directory) / "checkpoints").is_dir():
             raise CheckpointError(f"{str(directory)!r} holds no checkpoints; give the workdir of a training run")
@@ -213,29 +214,29 @@ class OECL:
         if isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.shape[1:] == (size, size, 3):
             return images
         if not (listed := listed_images(images)):
-            raise ProtocolError("there are no images")
+            raise ProtocolError("there are no images; give at least one")
         value_range = given_range(self.config.data.range)
         return np.stack([square(_picture(image, value_range), size) for image in listed])
 
 
-def configured(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
-    """The settings with some fields of their groups replaced, and checked.
+def with_fields(config: OeclConfig, fields: dict[str, Any]) -> OeclConfig:
+    """The settings with some fields of their groups replaced, checked.
 
     Raises:
-        ConfigError: an unknown field, or a value that cannot work.
+        ConfigError: a field is unknown, or a value is invalid.
     """
     groups: dict[str, dict[str, Any]] = dataclasses.asdict(config)
     if "image_size" in fields and "stored_size" not in fields:
         fields = {**fields, "stored_size": max(config.data.stored_size, fields["image_size"])}
     for name, value in fields.items():
-        places = [groups, *(groups[section] for section in SECTIONS)]
-        holder = next((place for place in places if name in place and not isinstance(place[name], dict)), None)
-        if holder is None:
+        candidates = [groups, *(groups[section] for section in SECTIONS)]
+        group = next((group for group in candidates if name in group and not isinstance(group[name], dict)), None)
+        if group is None:
             known = sorted({field for section in SECTIONS for field in groups[section]} | {"seed"})
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known fields: {', '.join(known)}"
             raise ConfigError(f"OECL: there is no field {name!r}; {hint}")
-        holder[name] = value
+        group[name] = value
     return read_oecl_config(groups)
 
 

@@ -1,4 +1,4 @@
-"""The training modes in one table: loss, what it needs, what its score is, and what it is called."""
+"""The training modes: loss, outlier exposure and score of each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,14 +30,13 @@ class Objective:
     """One training mode.
 
     Attributes:
-        exposure: where views of outlying images come from: `images` of a second set, normal views that are `turned`, or
-            "" where there are none.
-        baseline: the loss of a baseline, of (normal, OE) features; None: NT-Xent, and with an exposure alpha times the
-            mean norm of the OE views (arXiv:2312.15288).
+        exposure: source of the OE views: `images` of a second set, normal views that are `rotated`, or "" for none.
+        baseline: loss of a baseline from (normal, OE) features; None: NT-Xent, plus alpha times the mean norm of the OE
+            views if there are any (arXiv:2312.15288).
         feature_score: score of one feature vector, larger = more normal.
-        view_score: score of a view, whose mean over the views is a score too.
-        label: what `feature_score` is, for figures.
-        head_dim: width of the head's output; None: that of the config.
+        view_score: score of a view; its mean over the views is the score `mean_view`.
+        label: name of `feature_score` in figures.
+        head_dim: width of the head's output; None: as in the config.
     """
 
     exposure: str = ""
@@ -49,38 +48,29 @@ class Objective:
 
     @property
     def needs_oe(self) -> bool:
-        """Whether it trains on images of a second set."""
+        """Whether the mode trains on images of a second set."""
         return self.exposure == "images"
 
     @property
     def logged(self) -> tuple[str, ...]:
-        """What a step logs."""
-        names: tuple[str, ...] = ("loss", "normal_norm")
-        if self.exposure:
-            names += ("oe_norm",)
-        if not self.baseline:
-            names += ("contrastive",)
-        if self.exposure and not self.baseline:
-            names += ("alpha",)
-        return names
+        """Names of the values that a step logs."""
+        exposed, contrastive = bool(self.exposure), not self.baseline
+        optional = {"oe_norm": exposed, "contrastive": contrastive, "alpha": exposed and contrastive}
+        return ("loss", "normal_norm", *(name for name, used in optional.items() if used))
 
     def instances(self, normal_rotations: int, oe_rotations: int) -> int:
-        """Instances that a normal image puts through the network, each in two views.
-
-        Args:
-            normal_rotations, oe_rotations: how many turns there are of either kind.
-        """
-        return {"": 1, "images": 2, "turned": normal_rotations + oe_rotations}[self.exposure]
+        """Instances, of two views each, per normal image of a step, given the numbers of rotations of `self_oecl`."""
+        return {"": 1, "images": 2, "rotated": normal_rotations + oe_rotations}[self.exposure]
 
 
 _baseline = partial(Objective, "images")
 
 OBJECTIVES = {
     "oecl": Objective("images"),
-    "self_oecl": Objective("turned"),
+    "self_oecl": Objective("rotated"),
     "simclr": Objective(),
     "hsc": _baseline(losses.hypersphere, _minus_distance, _minus_distance, "-h"),
     "bce": _baseline(losses.binary_cross_entropy, _logit, _logit, "normal-class logit", 1),
 }
-"""By the name that `train.mode` takes. `oecl`, `self_oecl` and `simclr` are the paper's (arXiv:2312.15288), `hsc` and
-`bce` the baselines of Liznerski et al. 2022."""
+"""Modes by the values of `train.mode`: `oecl`, `self_oecl` and `simclr` (arXiv:2312.15288), and the baselines `hsc` and
+`bce` (Liznerski et al. 2022)."""

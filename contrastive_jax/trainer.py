@@ -1,4 +1,4 @@
-"""The story of a training run: data, network, steps, checkpoints, test (OECL, arXiv:2312.15288)."""
+"""A training run: reads the data, trains with checkpoints, and tests the network (OECL, arXiv:2312.15288)."""
 
 import dataclasses
 import json
@@ -37,55 +37,55 @@ from contrastive_jax.training.step import AXIS, build_train_call, placed, run_me
 
 logger = logging.getLogger(__name__)
 
-SHOWN_IMAGES = 2000
-"""OE images whose scores join the figures."""
+SCORED_OE_IMAGES = 2000
+"""Number of OE images that are scored for the figures."""
 SHARED_SECONDS = 60
-"""How long a network disk may take to show one process what another has written."""
+"""Seconds until a file that one process has written to a network disk is visible to the others."""
 NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
-"""Pictures that a run leaves, which must not be taken for photographs."""
+"""Pictures that a run writes, which are not photos to be scored."""
 
 
-class TrainingDiverged(UserError):
+class TrainingDivergedError(UserError):
     """A loss or parameter is not finite; the message names the step and the last good checkpoint."""
 
 
 def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
-    """Trains and tests, or goes on where an earlier start was cut off; returns what results.json holds.
+    """Trains and tests a network, or resumes an interrupted run; returns the contents of results.json.
 
     Args:
-        config: what to train.
+        config: settings of the run.
         workdir: receives manifest.json, metrics.jsonl, events for TensorBoard, checkpoints/, results.json, scores.csv,
             norms.png and learning_curve.png. Several processes share it: all read the checkpoints, process 0 writes
             the rest.
 
     Raises:
-        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: bad input, named, in every process.
-        UserError: processes that do not have the same settings or images.
-        TrainingDiverged: a loss became infinite or NaN.
+        ConfigError, CatalogError, ProtocolError, WorkdirError, CheckpointError: the input is invalid.
+        UserError: the processes have different settings or images.
+        TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     home = Path(workdir)
     with together():
         data = read_run_data(config)
     if data.value_range:
-        # checkpoints keep the settings: images that the network scores later are shown as these were
+        # checkpoints hold the settings: images that are scored later are converted with the same range
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, range=data.value_range.stated))
         if is_first():
             print(f"{config.data.train}: samples of 16 bits, 32 bits or floats: {data.value_range}", flush=True)
     try:
         with locked_workdir(home):
             results = _run_in(home, config, data)
-            # nobody leaves while process 0 still writes
+            # no process ends before process 0 has written everything
             wait("the results are written")
             return results
     except OSError as error:
         raise WorkdirError(
-            f"{home}: reading or writing failed ({error}); mend it and start again with the same --workdir: the run "
-            "goes on from its newest checkpoint"
+            f"{home}: reading or writing failed ({error}); fix this and start again with the same --workdir: the run "
+            "resumes from its newest checkpoint"
         ) from error
 
 
 def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
-    """Trains and tests in a workdir that is this run's alone."""
+    """Trains and tests in a locked workdir."""
     started = time.monotonic()
     settings = dataclasses.asdict(dataclasses.replace(config, resume=True))
     identity = {
@@ -97,7 +97,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     finished: dict[str, Any] | None = None
     with together():
         if is_first():
-            finished = _begin(home, config, identity, manifest)
+            finished = _start_or_finished(home, config, identity, manifest)
     finished = gather(finished)[0]
     with together():
         _require_shared(home)
@@ -113,7 +113,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
         checkpoints.close()
     results = {**_test(config, data, network, mesh, state, home), **training}
     if is_first():
-        # the manifest first: results.json says that all the rest is there
+        # results.json is written last: it marks a finished run
         write_json(home / "manifest.json", {**manifest, "seconds": round(time.monotonic() - started, 1)})
         write_json(home / "results.json", finite_or_none(results))
         print_results(results)
@@ -121,18 +121,20 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     return results
 
 
-def _begin(home: Path, config: OeclConfig, identity: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any] | None:
-    """Writes the manifest, or returns what a finished run has left.
+def _start_or_finished(
+    home: Path, config: OeclConfig, identity: dict[str, Any], manifest: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Writes the manifest; returns the results if the run is finished already.
 
     Raises:
-        WorkdirError: the workdir holds another run, or this one and must not go on.
+        WorkdirError: the workdir holds another run, or this run and `config.resume` is off.
     """
     if not config.resume and (home / "manifest.json").exists():
         raise WorkdirError(f"{home}: holds a run, and config.resume is off; choose another --workdir")
     require_same_run(home, identity)
     if (home / "results.json").exists():
         results: dict[str, Any] = json.loads((home / "results.json").read_text(encoding="utf-8"))
-        print(f"{home} holds this run, finished:", flush=True)
+        print(f"{home}: this run is finished; its results:", flush=True)
         print_results(results)
         return results
     write_json(home / "manifest.json", manifest)
@@ -141,17 +143,17 @@ def _begin(home: Path, config: OeclConfig, identity: dict[str, Any], manifest: d
 
 
 def _require_shared(home: Path) -> None:
-    """Checks that this process sees what process 0 has written into the workdir.
+    """Checks that this process can read the files that process 0 has written into the workdir.
 
     Raises:
-        WorkdirError: it does not, for longer than network disks take.
+        WorkdirError: the manifest is not visible after `SHARED_SECONDS`.
     """
     deadline = time.monotonic() + SHARED_SECONDS
     while not (home / "manifest.json").exists():
         if time.monotonic() > deadline:
             raise WorkdirError(
-                f"{home}: does not hold what process 0 has written there; several processes need a --workdir that all "
-                "of them share"
+                f"{home}: does not hold what process 0 has written there; all processes need the same --workdir, on a "
+                "shared disk"
             )
         time.sleep(1)
 
@@ -163,21 +165,21 @@ def train_network(
     mesh: Mesh,
     checkpoints: Checkpoints,
     home: Path,
-    shown: bool = True,
+    verbose: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Runs the epochs that are left; returns the last state and the speed.
+    """Runs the remaining epochs; returns the last state and the speed.
 
     Args:
-        config: what to train.
-        data: on what, and on what it is tested meanwhile.
+        config: settings of the run.
+        data: training images, and test images for tests during training.
         network: `build_network` of the config.
         mesh: devices.
-        checkpoints: where an earlier start may have left some, and where this one keeps them.
-        home: where metrics.jsonl goes.
-        shown: print a line now and then.
+        checkpoints: checkpoints of the run, from which it resumes.
+        home: directory of metrics.jsonl.
+        verbose: whether to print progress lines.
 
     Raises:
-        TrainingDiverged: a loss became infinite or NaN.
+        TrainingDivergedError: a loss or parameter became infinite or NaN.
     """
     feeder = Feeder(config, data.normal, data.oe, mesh)
     epochs, steps = config.train.epochs, feeder.steps_per_epoch
@@ -186,16 +188,16 @@ def train_network(
     state = placed(state, mesh)
     resumed = checkpoints.restore(state)
     state = state if resumed is None else resumed
-    agree({"the checkpoint that it goes on from": int(state.step)})
-    first, shown = int(state.step) // steps, shown and is_first()
-    if first and shown:
+    agree({"the checkpoint from which it resumes": int(state.step)})
+    first, verbose = int(state.step) // steps, verbose and is_first()
+    if first and verbose:
         print(f"resuming after epoch {first} of {epochs}", flush=True)
 
-    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.resident)
+    call = build_train_call(config, network, optimizer, epochs * steps, mesh, feeder.on_device)
     clean_scorer = build_scorer(network, config, mesh, views=0)
     checkpoint_every = config.train.checkpoint_every or math.ceil(epochs / 20)
     log = MetricsLog(home / "metrics.jsonl" if is_first() else None, first)
-    progress = Progress(epochs, first, shown=shown)
+    progress = Progress(epochs, first, shown=verbose)
     history = _History(config, steps, log, progress, checkpoints)
     seed = np.uint32(config.seed)
     try:
@@ -211,7 +213,7 @@ def train_network(
             test_now = data.test is not None and config.evaluation.every and epoch % config.evaluation.every == 0
             save_now = epoch % checkpoint_every == 0 or epoch == epochs
             tested = _clean_test(clean_scorer, state, data) if test_now else {}
-            # the numbers of an epoch are read while the device works on the next one, unless a checkpoint needs them
+            # read the values of an epoch while the device computes the next one, unless a test or checkpoint needs them
             history.add(epoch, logged, tested, wait=bool(test_now or save_now))
             if save_now:
                 history.require_finite(state, epoch)
@@ -222,7 +224,7 @@ def train_network(
 
 
 class _History:
-    """Reads what the steps logged, an epoch late, so that the host never makes the device wait."""
+    """Reads the values that the steps log, one epoch late, so that the device does not wait for the host."""
 
     def __init__(self, config: OeclConfig, steps: int, log: MetricsLog, progress: Progress, checkpoints: Checkpoints):
         self._config, self._steps = config, steps
@@ -232,7 +234,7 @@ class _History:
         self._seconds: list[float] = []
 
     def add(self, epoch: int, logged: list[tuple[int, Any]], tested: dict[str, Any], wait: bool) -> None:
-        """Takes an epoch's numbers (still on the device) and reads those of the epochs before; all, if `wait`."""
+        """Adds the values of an epoch, still on the device, and reads those of earlier epochs; all if `wait`."""
         self._waiting.append((epoch, logged, tested))
         while len(self._waiting) > (0 if wait else 1):
             self._read(*self._waiting.pop(0))
@@ -255,16 +257,16 @@ class _History:
         self._progress.show(epoch, {**means, **({"auroc": tested["auroc"]} if tested else {})})
 
     def require_finite(self, state: TrainState, epoch: int) -> None:
-        """Refuses to keep a state that is not finite."""
+        """Checks that the state is finite before it is saved."""
         finite = jax.tree.map(lambda x: jnp.isfinite(x).all(), (state.params, state.batch_stats))
         if not all(bool(x) for x in jax.tree.leaves(finite)):
             self._diverged(epoch, int(state.step), "a parameter is not finite")
 
     def speed(self, mesh: Mesh) -> dict[str, Any]:
-        """Normal images a second and operations a second, of the median epoch."""
+        """Normal images and operations per second in the median epoch."""
         if len(self._seconds) < 2:
             return {}
-        # the first epoch holds the compilation
+        # the first epoch includes the compilation
         seconds = float(np.median(self._seconds[1:]))
         model = self._config.model
         objective = OBJECTIVES[self._config.train.mode]
@@ -286,7 +288,7 @@ class _History:
     def _diverged(self, epoch: int, step: int, what: str) -> None:
         good = self._checkpoints.newest()
         where = f"the last good checkpoint is step {good} in {self._checkpoints.directory}"
-        raise TrainingDiverged(
+        raise TrainingDivergedError(
             f"step {step} (epoch {epoch}): {what}; {where if good else 'there is no checkpoint yet'}. "
             "Lower config.train.learning_rate, or try config.model.dtype=float32"
         )
@@ -298,27 +300,27 @@ def _clean_test(scorer: Scorer, state: TrainState, data: RunData) -> dict[str, f
     variables = variables_of(state)
     scores = scorer(variables, data.test.images)["clean"]
     normal, unseen = scores[data.test.normal], scores[~data.test.normal]
-    exposed = None if data.oe is None else scorer(variables, _some(data.oe))["clean"]
+    exposed = None if data.oe is None else scorer(variables, _sample(data.oe))["clean"]
     means = {f"clean_{name}": mean for name, mean in mean_norms(normal, exposed, unseen).items()}
     return {"auroc": auroc(data.test.normal, scores), **means}
 
 
-def _some(images: Images) -> Images:
-    """A part of the OE images, from all over the set, which may be in the order of its classes."""
-    rows = np.linspace(0, len(images) - 1, min(len(images), SHOWN_IMAGES)).astype(int)
-    some: Images = images[rows]
-    return some
+def _sample(images: Images) -> Images:
+    """A sample of the OE images, evenly spaced, since a set may be ordered by class."""
+    rows = np.linspace(0, len(images) - 1, min(len(images), SCORED_OE_IMAGES)).astype(int)
+    sample: Images = images[rows]
+    return sample
 
 
 def variables_of(state: TrainState) -> dict[str, Any]:
-    """What the network takes of a state."""
+    """The variables of the network in a state."""
     return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def _test(
     config: OeclConfig, data: RunData, network: ContrastiveResNet, mesh: Mesh, state: TrainState, home: Path
 ) -> dict[str, Any]:
-    """Scores the test set over all views, writes scores and figures; returns AUROC and mean norms."""
+    """Scores the test set over all views, writes scores and figures, and returns AUROC and mean norms."""
     if is_first():
         save_learning_curves(home / CURVES, read_log(home / "metrics.jsonl"))
     if data.test is None:
@@ -328,12 +330,12 @@ def _test(
     scorer = build_scorer(network, config, mesh, config.evaluation.views) if config.evaluation.views else clean_scorer
     scores = scorer(variables, data.test.images)
     if not all(np.isfinite(values).all() for values in scores.values()):
-        raise TrainingDiverged(f"{home}: the scores of test images are not finite")
+        raise TrainingDivergedError(f"{home}: the scores of test images are not finite")
     normal, unseen = scores["clean"][data.test.normal], scores["clean"][~data.test.normal]
     groups = {"normal": normal, "unseen": unseen}
     exposed = None
     if data.oe is not None:
-        exposed = clean_scorer(variables, _some(data.oe))["clean"]
+        exposed = clean_scorer(variables, _sample(data.oe))["clean"]
         groups = {"normal": normal, "OE": exposed, "unseen": unseen}
     if is_first():
         write_test_scores(home / "scores.csv", data.test, scores)

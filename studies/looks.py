@@ -1,8 +1,8 @@
-"""The task `looks`: what a few answers decide, with the labels of sets as answers.
+"""The task `looks`: accuracy of threshold and score after a few answers, which come from the labels of sets.
 
-Every set is detected once. Then its labels answer what `ActiveCalibrator` asks: for the standard score alone, and for
-all variants. Resampled sets (80 % of the photos, drawn without replacement) say how much the result depends on the
-photos, and sets that are thinned out to few defective photos what happens where there is little to find.
+Each set is detected once. Its labels then answer the questions of `ActiveCalibrator`, for the standard score alone and
+for all variants. Resampled sets (80 % of the photos, drawn without replacement) measure the variation of the results;
+sets reduced to few defective photos measure false alarms and recall if defects are rare.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,46 +27,46 @@ from codegraph_jax.scoring.variants import STANDARD
 
 Scores = Mapping[str, Float[np.ndarray, " n"]]
 SHARE = 0.8
-"""Of the photos in a resampled set."""
+"""Share of the photos in a resampled set."""
 PATIENCE = 20
-"""Answers after which a person stops, whatever the calibrator asks for."""
+"""Greatest number of answers of a person."""
 
 
 @dataclass(frozen=True)
 class LooksStudyConfig:
-    """Which sets, and how many answers."""
+    """Sets and numbers of answers."""
 
     task: str = field(default="looks", metadata=choice("looks"))
     """The task that this config is for."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     threshold_looks: int = field(default=8, metadata=at_least(1))
-    """Answers after which the threshold of the standard score is measured."""
+    """The number of answers after which the threshold of the standard score is measured."""
     score_looks: int = field(default=12, metadata=at_least(1))
-    """Answers after which the choice of a score is measured; F1 after two more."""
+    """The number of answers after which the choice of a score is measured, and F1 after two more."""
     resampled: int = field(default=10, metadata=at_least(0))
-    """How many times each set is resampled."""
+    """The number of times that each set is resampled."""
     shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05), metadata=within(0.0, 0.9))
-    """Shares of defective photos to which sets are thinned out."""
+    """The shares of defective photos in the reduced sets."""
     seed: int = field(default=0, metadata=at_least(0))
-    """The seed that everything drawn follows from."""
+    """The seed of all random draws."""
     detect: Config = field(default_factory=Config)
-    """The backbone and everything else of detection."""
+    """The settings of detection, such as the backbone."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One set, whole or resampled (numbers are means then).
+    """Results on one set, whole or resampled.
 
     Attributes:
-        name, photos, defective: of the set.
+        name, photos, defective: name of the set, and its numbers of photos and of defective photos.
         balanced: balanced accuracy of the standard score after `threshold_looks` answers.
-        best: the same of the best threshold.
-        covered: share of the intervals that hold the truth.
+        best: balanced accuracy at the best threshold.
+        covered: share of the intervals that contain the true number.
         mutual, standard, chosen: image AUROC of mutual scoring, of the full method, and of the chosen score.
-        score: the chosen one.
-        f1: after two more answers.
-        best_f1: of the best threshold of mutual scoring.
+        score: name of the chosen score.
+        f1: F1 after two more answers.
+        best_f1: F1 of mutual scoring at its best threshold.
     """
 
     name: str
@@ -85,15 +85,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Thinned:
-    """Sets with few defective photos.
+    """Results on sets with few defective photos.
 
     Attributes:
-        name: of the set.
-        share: of defective photos.
-        false_alarms: of the good photos, as a share, and the most of any draw.
-        most: the greatest share of any draw.
-        found: share of the defective photos; None where there is none.
-        answers: until the calibrator had enough.
+        name: name of the set.
+        share: share of defective photos.
+        false_alarms: mean share of flagged good photos.
+        most: greatest share of flagged good photos over all draws.
+        found: mean share of flagged defective photos; None if there are none.
+        answers: mean number of answers until the calibrator needs no more.
     """
 
     name: str
@@ -109,26 +109,24 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
     config = read_config(LooksStudyConfig, values)
     with locked(Path(workdir)):
         rows: list[Row] = []
-        again: list[Row] = []
+        resampled: list[Row] = []
         thinned: list[Thinned] = []
         for name, mutual, scores, labels in _sets(config):
             rows.append(simulate(name, mutual, scores, labels, config))
             rng = np.random.default_rng([config.seed, *name.encode()])
-            several = []
             for _ in range(config.resampled):
-                some = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
-                part = {key: value[some] for key, value in scores.items()}
-                several.append(simulate(name, mutual[some], part, labels[some], config))
-            again += several
+                chosen = np.sort(rng.choice(len(labels), int(SHARE * len(labels)), replace=False))
+                part = {key: value[chosen] for key, value in scores.items()}
+                resampled.append(simulate(name, mutual[chosen], part, labels[chosen], config))
             thinned += [thin(name, scores, labels, share, config, rng) for share in config.shares]
             print(text_table(HEADINGS, [cells(rows[-1])]), flush=True)
         with written_to(Path(workdir)):
-            study: dict[str, list[Any]] = {"sets": rows, "resampled": again, "thinned": thinned}
+            study: dict[str, list[Any]] = {"sets": rows, "resampled": resampled, "thinned": thinned}
             plain = {part: [vars(row) for row in listed] for part, listed in study.items()}
             write_json(Path(workdir) / "study.json", plain)
     print(text_table(HEADINGS, [cells(row) for row in rows] + ([_mean("mean", rows)] if rows else [])))
-    if again:
-        print(text_table(HEADINGS, [_mean("resampled", again)]))
+    if resampled:
+        print(text_table(HEADINGS, [_mean("resampled", resampled)]))
     headings = ["set", "defective", "false alarms", "most", "found", "answers"]
     print(text_table(headings, [_thinned_cells(row) for row in thinned]))
     return rows
@@ -141,33 +139,33 @@ HEADINGS += ["mutual", "full", "chosen", "score", "F1", "best F1"]
 def simulate(
     name: str, mutual: Float[np.ndarray, " n"], scores: Scores, labels: Bool[np.ndarray, " n"], config: LooksStudyConfig
 ) -> Row:
-    """What the answers decide on one set.
+    """Results on one set after the answers of the config.
 
     Args:
-        name: of the set.
+        name: name of the set.
         mutual: scores of mutual scoring alone.
-        scores: by the name of the variant.
-        labels: the answers.
-        config: how many of them.
+        scores: scores by variant.
+        labels: True for defective photos; the answers.
+        config: the numbers of answers.
     """
     standard = scores[STANDARD.name]
     alone = ActiveCalibrator(standard)
     answer(alone, labels, config.threshold_looks)
     estimate, flagged = alone.estimate, alone.flagged
-    truth = int((flagged & ~labels).sum()), int((~flagged & labels).sum())
-    held = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), truth)]
-    every = ActiveCalibrator(scores)
-    answer(every, labels, config.score_looks)
-    chosen = every.chosen
-    answer(every, labels, 2)
-    found = every.flagged
+    true_counts = int((flagged & ~labels).sum()), int((~flagged & labels).sum())
+    covered = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), true_counts)]
+    calibrator = ActiveCalibrator(scores)
+    answer(calibrator, labels, config.score_looks)
+    chosen = calibrator.chosen
+    answer(calibrator, labels, 2)
+    found = calibrator.flagged
     return Row(
         name=name,
         photos=len(labels),
         defective=int(labels.sum()),
         balanced=balanced_accuracy(flagged, labels),
         best=best_balanced(standard, labels),
-        covered=float(np.mean(held)),
+        covered=float(np.mean(covered)),
         mutual=_percent(image_metrics(labels.astype(int), mutual)["image_auroc"]),
         standard=_percent(image_metrics(labels.astype(int), standard)["image_auroc"]),
         chosen=_percent(image_metrics(labels.astype(int), scores[chosen])["image_auroc"]),
@@ -178,7 +176,7 @@ def simulate(
 
 
 def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], looks: int) -> None:
-    """Answers so many questions by the labels, whether or not the calibrator has enough."""
+    """Answers `looks` questions by the labels, even if the calibrator needs no more."""
     for _ in range(looks):
         gain = calibrator.information()
         if gain.max() < 0:
@@ -195,37 +193,37 @@ def thin(
     config: LooksStudyConfig,
     rng: np.random.Generator,
 ) -> Thinned:
-    """All good photos and so many defective ones, until the calibrator has enough."""
+    """Results on sets of all good photos and a share of defective ones, answered until the calibrator needs no more."""
     good, bad = np.flatnonzero(~labels), np.flatnonzero(labels)
-    some = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
+    count = min(int(np.ceil(share / (1 - share) * len(good))), len(bad))
     alarms: list[float] = []
     found: list[float] = []
     answers: list[int] = []
     for _ in range(max(config.resampled, 1)):
-        chosen = np.sort(np.concatenate([good, rng.choice(bad, some, replace=False)]))
+        chosen = np.sort(np.concatenate([good, rng.choice(bad, count, replace=False)]))
         calibrator = ActiveCalibrator({key: value[chosen] for key, value in scores.items()})
         while (photo := calibrator.suggest()) is not None and calibrator.answers < PATIENCE:
             calibrator.label(photo, bool(labels[chosen][photo]))
         flagged = calibrator.flagged
         alarms.append(float(flagged[~labels[chosen]].mean()))
-        found += [float(flagged[labels[chosen]].mean())] if some else []
+        found += [float(flagged[labels[chosen]].mean())] if count else []
         answers.append(calibrator.answers)
     recall = float(np.mean(found)) if found else None
     return Thinned(name, share, float(np.mean(alarms)), max(alarms), recall, float(np.mean(answers)))
 
 
 def _percent(share: float | None) -> float:
-    """A set with one kind of photos alone has no AUROC: every ranking of it is as good as chance."""
+    """A share in percent; 50 if it is undefined, as the AUROC of a set without good or without defective photos."""
     return 50.0 if share is None else 100 * share
 
 
 def balanced_accuracy(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
-    """Mean of the shares of defective photos that are flagged and of good ones that are not."""
+    """Mean of the share of defective photos that are flagged and the share of good photos that are not."""
     return float((flagged[labels].mean() + (~flagged[~labels]).mean()) / 2)
 
 
 def best_balanced(scores: Float[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float:
-    """The greatest balanced accuracy of any threshold."""
+    """The greatest balanced accuracy over all thresholds."""
     return max(balanced_accuracy(scores >= value, labels) for value in (*scores.tolist(), np.inf))
 
 
@@ -247,7 +245,7 @@ def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, n
 
 
 def cells(row: Row) -> list[str]:
-    """A line of the table."""
+    """A row of the table."""
     gap = row.best - row.balanced
     numbers = [f"{value:.3f}" for value in (row.balanced, row.best, gap)]
     aurocs = [f"{value:.1f}" for value in (row.mutual, row.standard, row.chosen)]

@@ -1,12 +1,12 @@
-"""The table of several runs of any config: modes against each other over classes and seeds.
+"""Compares training modes over classes and seeds, with runs of any config.
 
     python -m studies.oecl_compare --config=configs/cifar10_oecl.py:small --workdir=runs/small \
         --modes=simclr,oecl --classes=0,3,7 --seeds=0,1,2
 
-`--classes=all` takes every class of the training set in turn, `--metric=fpr95` (or aupr_in, aupr_out) another number,
-`--vary=oe.few_shot --values=1,10,100` runs each for several values of a field. Every run has its own folder below the
-workdir, and one that is finished is not run again; so an interrupted table goes on where it stopped. Any field of the
-config can be set as for main.py. `configs/oecl_studies.py` holds tables as configs of their own.
+`--classes=all` runs every class of the training set, `--metric=fpr95` (or aupr_in, aupr_out) prints another metric, and
+`--vary=oe.few_shot --values=1,10,100` runs several values of a field. Every run has its own folder below the workdir;
+finished runs are skipped, so that an interrupted comparison resumes. Any field of the config can be set as for main.py.
+`configs/oecl_studies.py` has such comparisons as configs.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from studies.oecl_study import read_study_config, run_study
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what is left and prints the table."""
+    """Runs the remaining runs and prints the table."""
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     values = flags.FLAGS
     try:
@@ -47,12 +47,12 @@ def main(arguments: list[str]) -> int:
 
 
 def define_flags() -> None:
-    """Declared when the command runs and not on import: main.py has flags of the same names."""
+    """Defines the flags; not on import, since main.py has flags of the same names."""
     config_flags.DEFINE_config_file("config", None, "Experiment: a file of configs/, perhaps with `:variant`.")
     flags.DEFINE_string("workdir", None, "Directory of the runs.")
     flags.DEFINE_list("modes", ["simclr", "oecl"], "Training modes.")
-    flags.DEFINE_list("classes", ["0"], "Values of data.target; `all` takes every class of the training set.")
-    flags.DEFINE_enum("metric", "auroc", list(METRICS), "What the table shows.")
+    flags.DEFINE_list("classes", ["0"], "Values of data.target; `all` runs every class of the training set.")
+    flags.DEFINE_enum("metric", "auroc", list(METRICS), "The metric in the table.")
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
     flags.DEFINE_string("vary", "", "A field that is varied, such as oe.few_shot.")
     flags.DEFINE_list("values", [], "Its values.")

@@ -14,11 +14,11 @@ COUNTS = ("oe.few_shot", "oe.class_count")
 
 
 def save_growth(path: Path, records: dict[str, list[dict[str, Any]]]) -> None:
-    """How the norms of clean views of normal, OE and unseen images grow or shrink along the training of each mode.
+    """Draws the norms of clean views of normal, OE and unseen images against the epoch, for each mode.
 
     Args:
         path: PNG file.
-        records: by mode, lines of metrics.jsonl with the means of a test.
+        records: lines of metrics.jsonl with the means of a test, by mode.
     """
     figure = Figure(figsize=(4.2 * len(records), 3.2), layout="constrained")
     for axes, (mode, tested) in zip(np.atleast_1d(figure.subplots(1, len(records))), records.items()):
@@ -31,14 +31,14 @@ def save_growth(path: Path, records: dict[str, list[dict[str, Any]]]) -> None:
 def save_study(
     path: Path, name: str, values: list[str], curves: dict[str, Float[np.ndarray, "v s"]], label: str
 ) -> None:
-    """A number of several runs against the values of a setting: a line for each mode, and its least and largest seed.
+    """Draws a metric against the values of a setting: the mean of each mode, and its range over seeds.
 
     Args:
         path: PNG file.
-        name: of the setting.
-        values: in their order.
-        curves: by mode, for each value and seed.
-        label: what the number is.
+        name: name of the setting.
+        values: values of the setting, in order.
+        curves: the metric for each value and seed, by mode.
+        label: name of the metric.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()

@@ -1,7 +1,6 @@
-"""The task `oecl_study`: tables of several training runs, modes against each other over classes, seeds and one setting.
+"""The task `oecl_study`: compares training modes over classes, seeds and the values of one setting.
 
-Every run has its own folder below the workdir, and one that is finished is not run again; so an interrupted table goes
-on where it stopped.
+Every run has its own folder below the workdir. Finished runs are skipped, so that an interrupted study resumes.
 """
 
 import dataclasses
@@ -31,8 +30,7 @@ from contrastive_jax.trainer import train
 from studies.oecl_figures import save_growth, save_study
 
 TABLE, CURVE, GROWTH = "study.json", "study.png", "growth.png"
-"""What a table leaves beside its runs."""
-
+"""Files of a study in its workdir."""
 
 Numbers = dict[tuple[str, str, str], Float[np.ndarray, "seeds classes"]]
 """A metric by value of the varied field, mode and score."""
@@ -40,22 +38,22 @@ Numbers = dict[tuple[str, str, str], Float[np.ndarray, "seeds classes"]]
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Several training runs, and what their table shows."""
+    """Several training runs, and the metric of their table."""
 
     task: str = field(default="oecl_study", metadata=choice("oecl_study"))
     """The task that this config is for."""
     modes: tuple[str, ...] = field(default=("simclr", "oecl"), metadata=choice(*OBJECTIVES))
     """The training modes that are compared."""
     classes: tuple[str, ...] = ("all",)
-    """The values of `data.target`, one run for each; `all` takes every class of the training set."""
+    """The values of `data.target`, with one run for each; `all` runs every class of the training set."""
     seeds: tuple[int, ...] = field(default=(0,), metadata=at_least(0))
-    """The seeds, one run for each."""
+    """The seeds, with one run for each."""
     metric: str = field(default="auroc", metadata=choice(*METRICS))
-    """What the table shows."""
+    """The metric in the table."""
     vary: str = ""
     """The field of `run` that is varied, such as `oe.few_shot`; empty varies none."""
     values: tuple[str, ...] = ()
-    """The values of that field, one run for each."""
+    """The values of that field, with one run for each."""
     run: OeclConfig = field(default_factory=OeclConfig)
     """The settings that all runs share."""
 
@@ -65,10 +63,10 @@ class Run:
     """One run of a study.
 
     Attributes:
-        name: of its folder.
-        value: of the field that is varied, or "".
-        mode, target, seed: its own.
-        config: all its settings.
+        name: name of its folder.
+        value: value of the varied field, or "".
+        mode, target, seed: training mode, class and seed.
+        config: all settings.
     """
 
     name: str
@@ -80,37 +78,37 @@ class Run:
 
 
 def read_study_config(values: Mapping[str, Any]) -> StudyConfig:
-    """Reads and checks a study.
+    """Reads and checks the settings of a study.
 
     Raises:
-        ConfigError: naming the field.
+        ConfigError: a field is invalid; the message names it.
     """
     config = read_config(StudyConfig, values)
     if not (config.modes and config.classes and config.seeds):
-        raise ConfigError("config.modes, config.classes, config.seeds: each needs one value or more")
+        raise ConfigError("config.modes, config.classes, config.seeds: each needs at least one value")
     if bool(config.vary) != bool(config.values):
-        raise ConfigError("config.vary, config.values: a field and its values go together")
-    # the first run of each mode and value says whether all can work
+        raise ConfigError("config.vary, config.values: give both the field and its values, or neither")
+    # reading the first run of each mode and value checks the settings of all
     list(_runs(config, config.classes[:1]))
     return config
 
 
 def run(values: Mapping[str, Any], workdir: str) -> None:
-    """`run_study` of a ConfigDict, see `StudyConfig`."""
+    """Runs `run_study` with a ConfigDict, see `StudyConfig`."""
     run_study(read_study_config(values), workdir)
 
 
 def run_study(config: StudyConfig, workdir: str | Path) -> list[tuple[str, ...]]:
-    """Trains what is not finished, prints the table and returns it; study.json and study.png go to the workdir.
+    """Trains the unfinished runs, writes study.json and figures to the workdir, prints the table and returns it.
 
     Raises:
-        UserError: as `trainer.train`.
+        UserError: as for `trainer.train`.
     """
     home = Path(workdir)
     targets = class_names(config.run) if config.classes == ("all",) else list(config.classes)
     runs = list(_runs(config, targets))
     for run in runs:
-        # the same answer for all processes
+        # process 0 decides for all processes
         if gather((home / run.name / "results.json").exists())[0]:
             continue
         if is_first():
@@ -126,7 +124,7 @@ def run_study(config: StudyConfig, workdir: str | Path) -> list[tuple[str, ...]]
 
 
 def _runs(config: StudyConfig, targets: Sequence[str]) -> Iterator[Run]:
-    """All runs; those of a class and seed before the next, so that a partial table is fair."""
+    """All runs; first all of one seed and class, so that a partial table compares the same runs."""
     for seed, target, value, mode in itertools.product(config.seeds, targets, config.values or ("",), config.modes):
         settings = dataclasses.asdict(config.run)
         settings["seed"], settings["data"]["target"], settings["train"]["mode"] = seed, target, mode
@@ -138,27 +136,27 @@ def _runs(config: StudyConfig, targets: Sequence[str]) -> Iterator[Run]:
 
 
 def _set(settings: dict[str, Any], path: str, value: str) -> None:
-    """Puts a value, given as text, in the place of one of the same type."""
-    place: Any = settings
+    """Replaces a setting by a value that is given as text, converted to the type of the old value."""
+    fields: Any = settings
     *groups, name = path.split(".")
     for group in groups:
-        place = place.get(group) if isinstance(place, dict) else None
-    if not isinstance(place, dict) or name not in place or isinstance(place[name], dict):
+        fields = fields.get(group) if isinstance(fields, dict) else None
+    if not isinstance(fields, dict) or name not in fields or isinstance(fields[name], dict):
         raise ConfigError(f"config.vary: there is no field {path!r} of a training run")
-    old = place[name]
+    old = fields[name]
     try:
         if isinstance(old, bool):
-            place[name] = {"true": True, "false": False}[value.lower()]
+            fields[name] = {"true": True, "false": False}[value.lower()]
         elif isinstance(old, tuple):
-            place[name] = tuple(type(old[0])(part) if old else part for part in value.split(",") if part)
+            fields[name] = tuple(type(old[0])(part) if old else part for part in value.split(",") if part)
         else:
-            place[name] = type(old)(value)
+            fields[name] = type(old)(value)
     except (ValueError, KeyError):
-        raise ConfigError(f"config.values: {value!r} is no value of {path}") from None
+        raise ConfigError(f"config.values: {value!r} is not a value of {path}") from None
 
 
 def measured(config: StudyConfig, workdir: Path, targets: Sequence[str]) -> Numbers:
-    """The metric in percent by value, mode and score, for each seed and class; NaN where a run is not finished."""
+    """The metric in percent by value, mode and score, for each seed and class; NaN for unfinished runs."""
     shape = len(config.seeds), len(targets)
     keys = itertools.product(config.values or ("",), config.modes, SCORES)
     numbers = {key: np.full(shape, np.nan) for key in keys}
@@ -173,9 +171,9 @@ def measured(config: StudyConfig, workdir: Path, targets: Sequence[str]) -> Numb
 
 
 def table(config: StudyConfig, numbers: Numbers, targets: Sequence[str]) -> list[tuple[str, ...]]:
-    """Rows of the metric in percent: each class (mean over seeds), the mean over classes, its spread over seeds.
+    """Rows of the metric in percent: each class (mean over seeds), the mean, and its standard deviation over seeds.
 
-    Where a field is varied, each value and mode is a row, by the default score; else each mode and score is.
+    If a field is varied, a row is a value and a mode with the default score; otherwise it is a mode and a score.
     """
     first = (config.vary, "mode") if config.vary else ("mode, score",)
     rows: list[tuple[str, ...]] = [(*first, *(f"class {c}" for c in targets), "mean", "sd of seeds")]
@@ -196,7 +194,7 @@ def _metric(results: Mapping[str, Any], score: str, metric: str, path: Path) -> 
 
 
 def _write(config: StudyConfig, workdir: Path, numbers: Numbers, runs: Sequence[Run]) -> None:
-    """The numbers of every run, and a curve where a field is varied, else the growth of norms."""
+    """Writes the numbers of all runs, and draws a curve of the varied field, or else the growth of norms."""
     targets = list(dict.fromkeys(run.target for run in runs))
     kept = [
         {
@@ -221,7 +219,7 @@ def _write(config: StudyConfig, workdir: Path, numbers: Numbers, runs: Sequence[
 
 
 def _grown(workdir: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """The tests along the way, their mean scores averaged over runs; none, where a run has made none."""
+    """Mean scores of the tests during training, averaged over runs; empty if runs have no or different tests."""
     logs = [[line for line in read_log(workdir / run.name / "metrics.jsonl") if "clean_normal" in line] for run in runs]
     epochs = [[line["epoch"] for line in log] for log in logs]
     if not epochs[0] or any(other != epochs[0] for other in epochs):

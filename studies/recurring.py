@@ -1,8 +1,8 @@
-"""The task `recurring`: what the consistency stages gain, set by set, and what they take the groups for.
+"""The task `recurring`: the gain from the consistency stages on each set, and the verdicts on its groups.
 
-The yardstick is an oracle that knows the groups: mutual scoring in which images of one recurring group never serve each
-other as references. Everything else about it is the same. Where sets have labels but no names of groups, the right
-verdicts stand for it: a group of which nearly all images are anomalous is a defect, any other a variant.
+The upper bound is an oracle with the true groups: mutual scoring in which images of one recurring group are no
+references of each other. For sets with labels but without names of groups, it is replaced by right verdicts: a group is
+a defect if nearly all its images are anomalous, otherwise a variant.
 """
 
 import dataclasses
@@ -35,8 +35,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.pairwise import choose_references
 
 RECURRING = "recurring"
-"""Kinds of defect whose name begins so are recurring groups."""
-
+"""Prefix of the kinds of defect that are recurring groups."""
 COLUMNS = {
     "image_auroc": "image AUROC",
     "pixel_ap": "pixel AP",
@@ -50,32 +49,30 @@ COLUMNS = {
     "flagged_recall": "found",
     "added_time": "added time",
 }
-
-
 NEARLY_ALL = 0.95
-"""Share of anomalous images from which a group counts as a defect when verdicts are given by labels."""
+"""Share of anomalous images from which the right verdict on a group is "defect"."""
 
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """Which sets and statistics to compare."""
+    """Sets and link statistics to compare."""
 
     task: str = field(default="recurring", metadata=choice("recurring"))
     """The task that this config is for."""
     shares: tuple[float, ...] = field(default=(0.0, 0.05, 0.1, 0.2, 0.3, 0.4), metadata=within(0.0, 1.0))
-    """The recurring shares of the drawn sets; empty draws none."""
+    """The shares of the recurring defect in the drawn sets; empty draws none."""
     draw: DrawConfig = field(default_factory=lambda: DrawConfig(count=100, seed=1, one_off=0.15))
-    """The drawn sets, but for their recurring share."""
+    """The other settings of the drawn sets."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     statistics: tuple[str, ...] = field(default=("f_test",), metadata=choice("f_test", "weighted", "endurance"))
     """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
-    """Further numbers of references to judge by, chosen as `similarity.references` would choose them."""
+    """Further numbers of references, which are chosen as by `similarity.references`."""
     repeats: int = field(default=1, metadata=at_least(1))
-    """How many sets are drawn of each share, from consecutive seeds."""
+    """The number of sets drawn for each share, with consecutive seeds."""
     detect: Config = field(default_factory=Config)
-    """The backbone and everything else, the same for all sets."""
+    """The settings of detection, the same for all sets."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> None:
@@ -86,14 +83,14 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
 
 
 def _run_in(workdir: Path, config: StudyConfig) -> None:
-    """The study, in a workdir that is its own."""
+    """Runs the study in a locked workdir."""
     detector = CoDeGraph(config.detect)
     print(f"weights: {detector.backbone.weights}", flush=True)
     rows: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for name, samples in _sets(config, workdir / "images"):
         comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
-        for method, result in _judgements(detector, comparison, samples, config):
+        for method, result in _results(detector, comparison, samples, config):
             kept = [samples[i] for i in result.kept]
             row = {"set": name, "method": method} | _measure(result, kept, config)
             rows.append(row)
@@ -120,13 +117,13 @@ def _sets(config: StudyConfig, images: Path) -> Iterator[tuple[str, list[Sample]
         yield from read_layout("mvtec", root).items()
 
 
-def _judgements(
+def _results(
     detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: StudyConfig
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.consistency, enabled=False)
     yield "mutual scoring", detector.judge(comparison, off)
-    # of an image that is listed more than once, a comparison has one
+    # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
         barred = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
@@ -148,7 +145,7 @@ def _judgements(
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
-    """The comparison that `similarity.references = limit` gives, from that with all references."""
+    """The comparison with `similarity.references = limit`, from the one with all references."""
     keys = [comparison.features.keys[i] for i in comparison.references]
     columns, tables = choose_references(keys, limit), comparison.tables.host()
     part, references = [table[:, :, columns] for table in tables], tables.references[columns]
@@ -164,7 +161,7 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 
 
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, Verdict]:
-    """By the labels, of the groups that can be known again."""
+    """Right verdicts by the labels, for the groups that have a signature."""
     found, verdicts = result.consistency, dict[int, Verdict]()
     for number, community in enumerate(found.communities, 1):
         if community.signature:
@@ -174,12 +171,12 @@ def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[
 
 
 def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
-    """Share of some images that are anomalous by their labels."""
+    """Share of the given images with the label "anomalous"."""
     return float(np.mean([samples[i].label == 1 for i in images]))
 
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """What every group was taken for, and on what evidence."""
+    """Verdict and evidence of every group."""
     found = result.consistency.communities
     evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
     return [
@@ -188,9 +185,9 @@ def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str
             "anomalous": anomalous_share(community.members, samples),
             "verdict": community.verdict,
             "by chance": community.p_value,
-            **{name: seen.get(name) for name in ("p_value", "roughness", "contrast", "spread")},
+            **{name: values.get(name) for name in ("p_value", "roughness", "contrast", "spread")},
         }
-        for community, seen in zip(found, evidence)
+        for community, values in zip(found, evidence)
     ]
 
 
@@ -216,8 +213,8 @@ def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyCo
 def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample]) -> dict[str, float | None]:
     """Precision and recall of the communities' members.
 
-    A community stands for the recurring group that most of its members belong to; where none does, for the anomalous
-    images. Precision: members that belong there. Recall: group images that are in a community of their group.
+    A community is assigned to the recurring group of most of its members, or to the anomalous images if there is none.
+    Precision: share of members in the assigned group. Recall: share of group images in a community of their group.
     """
     groups = recurring_groups(samples)
     right, caught = 0, set()
@@ -238,7 +235,7 @@ def community_agreement(found: Sequence[Sequence[int]], samples: Sequence[Sample
 
 
 def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict[str, float | None]:
-    """Precision: flagged patches that a mask touches. Recall: patches half covered in group images that are flagged."""
+    """Precision: flagged patches that a mask touches. Recall: half covered patches of group images that are flagged."""
     flagged = result.consistency.flagged
     if not flagged.any():
         return {"patch_precision": None, "patch_recall": None}
@@ -254,7 +251,7 @@ def _patch_agreement(result: DetectionResult, samples: Sequence[Sample]) -> dict
 
 
 def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
-    """Share of every patch that its mask covers [n, h, w]."""
+    """Share of each patch that the mask covers [n, h, w]."""
     shares = np.zeros((len(samples), *placement.frame.grid))
     side = placement.frame.patch
     for own, sample, content in zip(shares, samples, placement.contents()):

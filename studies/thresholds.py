@@ -1,9 +1,9 @@
-"""The task `thresholds`: how much a threshold finds, and how many normal images it flags, by the law of scores.
+"""The task `thresholds`: recall and false alarms of the threshold, for several distributions of scores.
 
-Simulated sets: normal scores of several laws, anomalous ones four standard deviations above their mean with a spread of
-two. Real sets, where directories are named: mutual scoring of subsets with a chosen share of anomalous images. What is
-found is held against the best that a threshold with labels finds at the same rate: the true quantile of the law, or of
-all normal images of the real set.
+Simulated sets: normal scores of several distributions, and anomalous scores four standard deviations above their mean
+with a standard deviation of two. Real sets, if directories are given: mutual scoring of subsets with a chosen share of
+anomalous images. Recall is compared with that of the best threshold at the same rate: the true quantile of the
+distribution, or of all normal images of the real set.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ Draw = Callable[[np.random.Generator, int], np.ndarray]
 
 
 def _two_variants(rng: np.random.Generator, n: int) -> Float[np.ndarray, " n"]:
-    """Of two varieties of good parts one has 11 %, and scores four standard deviations above the other."""
+    """Two varieties of good parts; 11 % of the parts score four standard deviations above the others."""
     return np.where(rng.random(n) < 0.11, 4.0, 0.0) + rng.normal(size=n)
 
 
@@ -49,58 +49,58 @@ LAWS: dict[str, Draw] = {
     "skewed lognormal": lambda rng, n: np.exp(0.5 * rng.normal(size=n)),
     "skewed weibull": lambda rng, n: rng.weibull(1.5, size=n),
 }
-"""Laws of normal scores, in any units. Gamma, logistic, Student's and beta laws were looked at when nothing was left to
-choose."""
+"""Distributions of normal scores, in any units. The gamma, logistic, Student's and beta distributions were used only
+after all choices had been made."""
 TWO_KINDS = "two variants"
 MEAN, DEVIATION = 0.3, 0.03
-"""Of normal scores, once in the units of distances."""
+"""Mean and standard deviation of normal scores, after scaling to the units of distances."""
 TRUTH = 400_000
-"""Scores by which mean, deviation and quantile of a law are known."""
+"""Number of scores from which mean, standard deviation and quantile of a distribution are computed."""
 
 
 @dataclass(frozen=True)
 class ThresholdStudyConfig:
-    """Which sets to draw, and which to read."""
+    """Simulated and real sets."""
 
     task: str = field(default="thresholds", metadata=choice("thresholds"))
     """The task that this config is for."""
     laws: tuple[str, ...] = field(default=tuple(LAWS), metadata=choice(*LAWS))
-    """The laws of normal scores."""
+    """The distributions of normal scores."""
     sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
-    """How many images a set has."""
+    """The numbers of images of a set."""
     shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
-    """Shares of anomalous images."""
+    """The shares of anomalous images."""
     above: float = field(default=4.0, metadata=at_least(0))
-    """How far the mean of anomalous scores lies above that of normal ones, in standard deviations."""
+    """The mean of anomalous scores minus that of normal scores, in standard deviations of normal scores."""
     spread: float = field(default=2.0, metadata=at_least(0))
-    """The standard deviation of anomalous scores, in that of normal ones."""
+    """The standard deviation of anomalous scores, in standard deviations of normal scores."""
     repeats: int = field(default=100, metadata=at_least(1))
-    """How many sets are drawn of each kind."""
+    """The number of sets drawn of each kind."""
     seed: int = field(default=0, metadata=at_least(0))
-    """The seed that everything drawn follows from."""
+    """The seed of all random draws."""
     rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
-    """The false-alarm rate that is asked for."""
+    """The requested false-alarm rate."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
     real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=within(0.0, 0.9))
-    """Shares of anomalous images to which real sets are thinned out."""
+    """The shares of anomalous images in subsets of real sets."""
     real_repeats: int = field(default=10, metadata=at_least(1))
-    """How many subsets are taken of each real set and share."""
+    """The number of subsets of each real set and share."""
     detect: Config = field(default_factory=Config)
-    """The backbone and everything else for real sets."""
+    """The settings of detection for real sets."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Shares of images, over all sets of one kind.
+    """Results over all sets of one kind.
 
     Attributes:
-        law: of normal scores, or the name of a real set.
-        images: in a set.
-        share: of anomalous images.
-        recall: of the anomalous images.
-        best: the same by the true quantile.
-        false_alarms: of the normal images.
+        law: distribution of normal scores, or the name of a real set.
+        images: number of images in a set.
+        share: share of anomalous images.
+        recall: share of the anomalous images that are flagged.
+        best: recall at the true quantile.
+        false_alarms: share of the normal images that are flagged.
     """
 
     law: str
@@ -143,14 +143,14 @@ def _simulated(config: ThresholdStudyConfig) -> Iterator[Row]:
 
 
 def _moments(law: str, rate: float) -> tuple[float, float, float]:
-    """Mean, standard deviation, and standardised quantile of a law."""
+    """Mean, standard deviation, and standardised quantile of a distribution."""
     scores = LAWS[law](np.random.default_rng(99), TRUTH)
     mean, deviation = float(scores.mean()), float(scores.std())
     return mean, deviation, (float(np.quantile(scores, 1 - rate)) - mean) / deviation
 
 
 def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.ndarray, float]], rate: float) -> Row:
-    """Over sets of (scores, which are anomalous, the best threshold)."""
+    """Results over sets of (scores, whether each is anomalous, best threshold)."""
     counts = np.zeros(5)
     for scores, anomalous, best in sets:
         flagged = calibrate(scores, ThresholdConfig(f"rate:{rate}")).flagged
@@ -163,7 +163,7 @@ def _row(law: str, images: int, share: float, sets: list[tuple[np.ndarray, np.nd
 
 
 def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
-    """Subsets of real sets, mutual scoring alone."""
+    """Results on subsets of real sets, with mutual scoring alone."""
     detector = CoDeGraph(config.detect)
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
@@ -172,19 +172,19 @@ def _real(config: ThresholdStudyConfig) -> Iterator[Row]:
             labels = np.array([samples[i].label for i in comparison.features.kept])
             good, bad = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
             for share in config.real_shares:
-                some = min(round(share / (1 - share) * len(good)), len(bad))
+                count = min(round(share / (1 - share) * len(good)), len(bad))
                 rng = np.random.default_rng([config.seed, round(100 * share)])
                 sets = []
                 for _ in range(config.real_repeats):
-                    images = np.concatenate([good, rng.choice(bad, some, replace=False)])
+                    images = np.concatenate([good, rng.choice(bad, count, replace=False)])
                     scores = _scores(comparison, np.sort(images), config.detect)
                     anomalous = labels[np.sort(images)] == 1
                     sets.append((scores, anomalous, float(np.quantile(scores[~anomalous], 1 - config.rate))))
-                yield _row(name, len(good) + some, share, sets, config.rate)
+                yield _row(name, len(good) + count, share, sets, config.rate)
 
 
 def _scores(comparison: Comparison, images: Int[np.ndarray, " k"], config: Config) -> Float[np.ndarray, " k"]:
-    """Raw scores of some images by themselves alone."""
+    """Raw scores of some images with these images as the only references."""
     columns = np.flatnonzero(np.isin(comparison.references, images))
     k = neighbour_count(len(columns), config.scoring.fraction)
     scores = mean_over_layers([mutual_scores(table[:, images], k, columns) for table in comparison.tables.host()])
@@ -200,7 +200,7 @@ def _cells(row: Row) -> list[str]:
 
 
 def _pooled(rows: list[Row]) -> list[list[str]]:
-    """For each size: recall as a share of the best up to 30 % anomalous, and false alarms of all."""
+    """Rows for each size: recall relative to the best, with up to 30 % anomalous images, and false alarms."""
     lines = []
     for images in dict.fromkeys(row.images for row in rows):
         one = [row for row in rows if row.images == images and row.law != TWO_KINDS]

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.commands.console import COMMANDS
-from codegraph_jax.commands.launch import TASKS, absl_words
+from codegraph_jax.commands.launch import TASKS, parse_command_line
 from codegraph_jax.commands.shipped import shipped_config
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
@@ -76,7 +76,7 @@ def flags_of(name, words):
     """What absl gets to read of the words after a command, `--exit-code` and the flags of JAX left out."""
     command = COMMANDS[name]
     words = [word for word in words if not word.startswith(("--exit", "--jax_"))]
-    return absl_words(words, command.tasks, command.config, [field for _, field in command.words]).flags
+    return parse_command_line(words, command.tasks, command.config, [field for _, field in command.arguments]).flags
 
 
 def check(arguments):

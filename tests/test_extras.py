@@ -106,7 +106,7 @@ def test_commands_of_codegraph_exist(page):
     for name, rest in found:
         command = COMMANDS[name]
         if command.tasks:
-            places = ["/somewhere"] * len(command.words)
+            places = ["/somewhere"] * len(command.arguments)
             check(flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)]))
     assert found or page in ("examples/README.md", "Dockerfile")
 

@@ -119,7 +119,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
             weights = checkpoint.origin
     except CheckpointError as error:
         raise ConfigError(f"config.backbone.weights: {error}") from error
-    if not preset.tells_images_apart:
+    if not preset.discriminative:
         # the image feature only tells products apart; blocks beyond the last layer would be computed for it alone
         architecture = dataclasses.replace(architecture, depth=max(blocks) + 1)
         unused = {f"block_{i}" for i in range(architecture.depth, preset.depth)}

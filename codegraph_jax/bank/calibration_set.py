@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from codegraph_jax.bank.peak_patches import PeakPatches
 
 MOST_PEAKS = 3000
-"""Number of peak patches that are stored."""
+"""Greatest number of peak patches that are stored."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class CalibrationSet:
 
     Attributes:
         scores: image scores [n].
-        proven: members of a recurring defect, which are left out of the calibration [n].
+        proven: members of a recurring defect, which are excluded from the calibration [n].
         peak_patches: peak patches of the images that were not flagged.
     """
 
@@ -36,7 +36,7 @@ class CalibrationSet:
 
     @classmethod
     def read(cls, tensors: dict[str, np.ndarray]) -> "CalibrationSet":
-        """Restores a set from the arrays of `tensors`.
+        """Restores a set from `tensors`.
 
         Raises:
             ValueError: the shapes do not match, or values are not finite.

@@ -1,4 +1,4 @@
-"""Makes the pool of a compact bank from a run, and scores the run's images against held-out pools."""
+"""Makes the pool of a compact bank from a run, and scores the images of the run by held-out pools."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.tiles import TileOptions
 
 FOLDS = 4
-"""Folds: each image is scored by a pool from the other folds, since its own patches would lower its score."""
+"""Number of folds; an image is scored by a pool from the other folds, since its own patches would lower its score."""
 MOST_CANDIDATES = 1 << 17
 """Greatest number of candidates for a pool; beyond it, an equal number is drawn at random from each image."""
 
@@ -41,10 +41,10 @@ class Candidates:
 
         Args:
             wanted: greatest number of patches.
-            without: images whose patches are left out.
+            without: images whose patches are excluded.
         """
-        able = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
-        chosen = np.sort(able[thin(self._vectors[able], self._own[able], wanted)])
+        usable = np.arange(len(self._places)) if without is None else np.flatnonzero(~without[self._places[:, 0]])
+        chosen = np.sort(usable[thin(self._vectors[usable], self._own[usable], wanted)])
         images, patches = self._places[chosen].T
         own = np.stack([layer[:, images, patches] for layer in self.scores])
         parts = [vectors[:, :, patches[images == i]] for i, vectors in self._of_images(np.unique(images))]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.bank.history import BankRevision, serving
+from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.consistency.duplicates import shown_by
 from codegraph_jax.consistency.filtering import Dependence, recognise
 from codegraph_jax.consistency.signature import patch_vectors
@@ -30,7 +30,7 @@ class ReferenceImages:
         fraction: share of the references that a score averages.
         layers: patch tokens of the R references in each layer [R, p, c], see `aggregation.normalise`.
         removed: patches that show a recurring defect and are not used [R, p].
-        tests: tests that recognise a recurring defect on a new image, by the references of the set.
+        tests: tests that detect a recurring defect on a new image, by the references of the set.
         parts: number of the approved part of each reference; 0 for images of the set, which come first [R].
     """
 
@@ -51,7 +51,7 @@ class ReferenceImages:
 
     def at(self, history: Sequence[BankRevision]) -> "ReferenceImages":
         """The references in use after the last revision of a history."""
-        kept = serving(self.parts, history)
+        kept = in_use(self.parts, history)
         own, count = int((self.parts == 0).sum()), int(kept.sum())
         approved = np.arange(own, count)
         return replace(
@@ -101,7 +101,7 @@ class ReferenceImages:
 
     @cached_property
     def _prepared(self) -> list[PatchSet]:
-        """The references as the kernel wants them."""
+        """The references prepared for the kernel."""
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
@@ -110,7 +110,7 @@ class ReferenceImages:
 
         Args:
             image: its patch tokens [p, c] in each layer.
-            judged: the patches that are judged; None: all. The others get `NOT_JUDGED`.
+            judged: patches to score; None: all. The others get `NOT_JUDGED`.
         """
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
@@ -124,9 +124,8 @@ class ReferenceImages:
         k = neighbour_count(len(self.removed), self.fraction)
         same = shown_by(mean)[0]
         mean[0, same] = np.inf
-        everybody = np.arange(len(self.removed))
         masks = [
-            ReferenceMask(np.setdiff1d(everybody, test.outside), patches)
+            ReferenceMask(np.setdiff1d(np.arange(len(self.removed)), test.outside), patches)
             for test, patches in zip(self.tests, recognise(mean, self.tests, k))
         ]
         barred = Barred(same[None], masks, mean.shape[2])

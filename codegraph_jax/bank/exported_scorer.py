@@ -1,10 +1,10 @@
-"""Scores photos with an exported bank; needs jax, numpy and flatbuffers, with which JAX reads exported files.
+"""Scores photos with an exported bank; needs jax, numpy and flatbuffers.
 
     python exported_scorer.py parts.stablehlo photo.npy ...
     score = load("parts.stablehlo"); greatest, flagged, patches = score(photo)
 
 A photo is uint8 [S, S, 3], RGB, resized with antialiasing (Pillow's bicubic or bilinear filter, as the export printed).
-`greatest` is its score, `flagged` whether it reaches the threshold, `patches` [h, w] the scores of its patches.
+`greatest` is the score of the photo, `flagged` whether it reaches the threshold, `patches` [h, w] the patch scores.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ DIGEST = 16
 
 
 def load(path: str) -> Callable[[np.ndarray], tuple[float, bool, np.ndarray]]:
-    """The scorer in a file; its first call compiles it for the default device."""
+    """Loads the scorer from a file; the first call compiles it for the default device."""
     data = Path(path).read_bytes()
     program, digest = data[:-DIGEST], data[-DIGEST:]
     if hashlib.blake2b(program, digest_size=DIGEST).digest() != digest:

@@ -39,7 +39,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     Raises:
         BankError: the bank is exact, keeps the aspect of photos, or inspects only a part of each photo.
     """
-    pool = bank.serving
+    pool = bank.active_references
     if not isinstance(pool, Pool):
         raise BankError("an exact bank cannot be exported; make a compact one, --config.bank.kind=compact")
     if bank.frame.fit != "squeeze":
@@ -108,7 +108,7 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
 
 
 def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int]) -> Bool[Array, " p"]:
-    """`Signature.shown` as a part of a program."""
+    """`Signature.shown` in JAX."""
     parts = [aggregate(layer[None], DEGREE, grid)[0] for layer in tokens]
     vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
     prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)

@@ -1,4 +1,4 @@
-"""The revisions of a bank: its beginning, and the answers to parts that have extended it."""
+"""The revisions of a bank: the first bank, and one for each extension by answers to parts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ KEPT_PARTS = 3 * MOST_PARTS
 
 @dataclass(frozen=True)
 class BankRevision:
-    """One revision of a bank: its beginning, or an extension.
+    """One revision of a bank: the first bank, or an extension.
 
     Attributes:
         when: ISO 8601, UTC; empty if it is not known.
-        names: names of the parts; empty for the beginning.
+        names: names of the parts; empty for the first bank.
         keys: digests of the parts' pixels, hexadecimal.
-        last: number of the last approved part so far, counted from 1 over all revisions; 0 for the beginning.
+        last: number of the last approved part so far, counted from 1 over all revisions; 0 for the first bank.
         calibration: calibration from this revision on.
         marks: indices of the bank's marks in use from this revision on.
-        defective: whether the parts were called defective; they are then not references.
+        defective: whether the answers were "defective"; the parts are then not references.
     """
 
     when: str
@@ -59,9 +59,9 @@ class BankRevision:
 
 
 def withdrawn(history: Sequence[BankRevision]) -> set[int]:
-    """Numbers of the approved parts that were later called defective.
+    """Numbers of the approved parts that a later answer calls defective.
 
-    Answers to photos of the set come from its report; these photos have no number, and do not change `last`.
+    Photos of the set can also have answers, from its report; they have no number and do not change `last`.
     """
     numbers: dict[str, int] = {}
     found: set[int] = set()
@@ -73,8 +73,8 @@ def withdrawn(history: Sequence[BankRevision]) -> set[int]:
     return found
 
 
-def serving(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
-    """The entries of a bank that are in use after the last revision.
+def in_use(parts: Int[np.ndarray, " k"], history: Sequence[BankRevision]) -> Bool[np.ndarray, " k"]:
+    """Whether each entry of a bank is in use after the last revision.
 
     Args:
         parts: number of the approved part of each entry; 0: from the set.

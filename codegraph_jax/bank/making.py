@@ -43,8 +43,8 @@ class BankInputs(NamedTuple):
     Attributes:
         comparison: comparison of all images of the run.
         found: recurring patterns of the set.
-        taken_out: patches that must not be used as references.
-        decided: score, threshold and flags of the run's photos.
+        taken_out: patches that are excluded from the references.
+        decided: score, threshold and flags of the photos.
     """
 
     comparison: Comparison
@@ -102,7 +102,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     )
     low, high = scale_ends(placement.inspected_scores(lowered), [calibration.threshold])
     if isinstance(references, Pool):
-        # the peaks of a density are higher above its median than those of a mean distance; keep usual peaks uncoloured
+        # peaks of a density lie higher above its median than those of a mean distance; keep usual peaks uncoloured
         low = max(low, min(calibration.normal_scores.location, (low + high) / 2))
     images = comparison.features.image_features[:own]
     marks = [mark for mark in decided.answers.marks if mark.product.fits(images)]
@@ -139,7 +139,7 @@ def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Ba
 
 
 def _as_decided(config: Config, inputs: BankInputs) -> tuple[Config, BankInputs]:
-    """The settings and the comparison for the score that the run has chosen."""
+    """The settings and the comparison for the score variant that the run has chosen."""
     chosen, comparison = variant(inputs.decided.variant), inputs.comparison
     if chosen.few:
         fraction = min(FEW, config.scoring.fraction)
@@ -157,7 +157,7 @@ def _calibrated(
     config: Config,
     inputs: BankInputs,
 ) -> Calibration:
-    """The calibration of the set by the bank's scores, with the same answers or number of flagged photos as the run."""
+    """The calibration by the bank's scores, with the answers of the run, or with the same number of flagged photos."""
     scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
     calibration = calibrate(scores, config.threshold, proven)
     rule = decided.calibration.rule
@@ -216,8 +216,8 @@ def _own_scores(
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Patch scores for a pool: the greater of the scores with and without the members of recurring defects.
 
-    Members of a recurring defect lower the scores of the defect and its surroundings, also in other images. A pool has
-    no patches of members, so its scores must not be lowered by them either.
+    Members of a recurring defect lower the scores of the defect and its surroundings in all images. A pool has no
+    patches of members, so they must not lower its scores either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
     columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
@@ -251,7 +251,7 @@ def _tests(
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[Dependence]:
-    """Tests that recognise the recurring defects with the references of the bank."""
+    """Tests that detect the recurring defects with the references of the bank."""
     members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
     if not members:
         return []

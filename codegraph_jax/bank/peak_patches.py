@@ -41,7 +41,7 @@ class PeakPatches:
         return cls(vectors[chosen], scores.ravel()[chosen])
 
     @classmethod
-    def nothing(cls, width: int) -> "PeakPatches":
+    def empty(cls, width: int) -> "PeakPatches":
         """No peak patches, for vectors of this length."""
         return cls(np.zeros((0, width), np.float32), np.zeros(0, np.float32))
 
@@ -49,31 +49,31 @@ class PeakPatches:
         return len(self.scores)
 
     def to_bytes(self) -> bytes:
-        """The peak patches as bytes; `from_bytes` restores them."""
+        """The peak patches in the format of safetensors."""
         return bytes(
             save_tensors({"vectors": self.vectors.astype(np.float16), "scores": np.asarray(self.scores, np.float32)})
         )
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "PeakPatches":
-        """The peak patches from `to_bytes`."""
+        """Restores peak patches from `to_bytes`."""
         tensors = load_tensors(data)
         return cls(tensors["vectors"].astype(np.float32), tensors["scores"])
 
-    def alikeness(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
-        """Distances to the patches of another set, relative to the scores: |y - z| / sqrt(s(y) s(z)).
+    def distance_ratios(self, other: "PeakPatches") -> Float[np.ndarray, "a b"]:
+        """Distances to other peak patches, relative to the scores: |y - z| / sqrt(s(y) s(z)).
 
         About 0.7 for two patches of the same defect, above 1 for different ones.
         """
         squares = np.maximum(2 - 2 * self.vectors @ other.vectors.T, 0)
-        alike: Float[np.ndarray, "a b"] = np.sqrt(squares / np.maximum(np.outer(self.scores, other.scores), 1e-12))
-        return alike
+        ratios: Float[np.ndarray, "a b"] = np.sqrt(squares / np.maximum(np.outer(self.scores, other.scores), 1e-12))
+        return ratios
 
-    def unlike(self, known: "PeakPatches", limit: float) -> "PeakPatches":
-        """The patches whose `alikeness` to all known patches is above a limit."""
+    def without_similar(self, known: "PeakPatches", limit: float) -> "PeakPatches":
+        """The patches whose `distance_ratios` to all known patches is above a limit."""
         if not len(known) or not len(self):
             return self
-        new = self.alikeness(known).min(axis=1) > limit
+        new = self.distance_ratios(known).min(axis=1) > limit
         return PeakPatches(self.vectors[new], self.scores[new])
 
 

@@ -1,4 +1,4 @@
-"""The references of a compact bank: a pool of patches of the set, each with its own score in the set. [ours]
+"""The references of a compact bank: a pool of patches of the set, each with its own score in the set [ours].
 
 Mutual scoring gives a patch x the mean of its distances to the nearest images. For a patch y of the set with the score
 s(y), the triangle inequality bounds this mean by |x - y| + s(y); for vectors of many dimensions, whose differences are
@@ -24,7 +24,7 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from codegraph_jax.bank.history import BankRevision, serving
+from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
@@ -66,7 +66,7 @@ class Pool:
 
     def at(self, history: Sequence[BankRevision]) -> "Pool":
         """The patches in use after the last revision of a history."""
-        return self._only(serving(self.parts, history))
+        return self._only(in_use(self.parts, history))
 
     def until(self, last: int, kept: int) -> "Pool":
         """The pool with the last `kept` approved parts up to number `last`."""
@@ -76,7 +76,7 @@ class Pool:
         """The pool extended by patches of n approved parts, numbered from `first`.
 
         A part adds representative patches among those with a score above the median. They get the median score, since
-        the part was approved.
+        the part is good.
         """
         ordinary = np.median(self.own[:, :, self.parts == 0], axis=2)
         added = []

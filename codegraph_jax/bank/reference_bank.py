@@ -6,9 +6,9 @@
     bank.score_samples(new_paths)
 
 An exact bank scores a new image as `detect(paths, added=new_paths)` would with the bank's images as the only
-references: patches of a recurring defect are not used, nor are photos of the same part. A compact bank (`bank.pool`)
-gives similar scores in a tenth of the time or less. The threshold comes from the scores of the set, and patterns that
-were called harmless variants count as normal.
+references, without patches of a recurring defect and photos of the same part. A compact bank (`bank.pool`) gives
+similar scores in a tenth of the time or less. The threshold comes from the scores of the set, and patterns with the
+verdict "variant" count as normal.
 """
 
 import hashlib
@@ -63,9 +63,9 @@ class Inspection:
         patch_scores: mutual scores, distances in [0, 2]; [n, h, w].
         scores: greatest value of each image's anomaly map [n].
         p_values: share of normal images with such a score [n].
-        flagged: images that reach the threshold, show a marked defect, or were called defective, except those that
-            were called good [n].
-        placement: position of each photo in its grid of patches, and the patches that are inspected.
+        flagged: images that reach the threshold, show a marked defect, or have the answer "defective"; without those
+            that have the answer "good" [n].
+        placement: position of each photo in its grid of patches, and the inspected patches.
         pattern_ids: number of the pattern on each patch, from 1 as in `matches`; 0: none [n, h, w].
         inspected: inspected region of each image; empty: everything.
         matches: the patterns of the bank, each with the images on which it was found.
@@ -113,7 +113,7 @@ class ReferenceBank(StoredBank):
     backbone: Backbone
 
     def __repr__(self) -> str:
-        return f"ReferenceBank({self.serving}, flagged from {self.calibration.threshold:.4f})"
+        return f"ReferenceBank({self.active_references}, flagged from {self.calibration.threshold:.4f})"
 
     def inspect(
         self,
@@ -158,7 +158,7 @@ class ReferenceBank(StoredBank):
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
                 judged = None if features.placement.inspected is None else features.placement.inspected[i]
-                scores.append(self.serving.scores([layer[i] for layer in features.layers], judged)[None])
+                scores.append(self.active_references.scores([layer[i] for layer in features.layers], judged)[None])
                 progress(1)
             progress(len(features.skipped))
             recognised.append(self._recognise(features))
@@ -266,12 +266,11 @@ class ReferenceBank(StoredBank):
     ) -> "ReferenceBank":
         """The bank extended by answers to some parts.
 
-        Good parts become references, and the anomalies of good parts that were flagged count as harmless from now on.
-        Defective parts, and parts that show the same defect, are flagged from now on. The threshold does not change.
-        The latest answer counts: a mark of a defective part that is found on a good part is removed, and vice versa; an
-        approved part that is called defective is no longer a reference. At most `history.MOST_PARTS` good parts are
-        used, the newest ones, in addition to the set. Parts (by their pixels) with the same answer as before are
-        skipped.
+        Good parts become references, and anomalies of good parts that were flagged count as harmless from now on.
+        Defective parts, and parts with the same defect, are flagged from now on. The threshold does not change. A new
+        answer replaces older ones: a mark of a defective part that is found on a good part is removed, and vice versa;
+        an approved part with the answer "defective" is no longer a reference. The newest `history.MOST_PARTS` good
+        parts are used in addition to the set. Parts (by their pixels) that have this answer already are skipped.
 
         Args:
             images: as for `inspect`.
@@ -281,7 +280,7 @@ class ReferenceBank(StoredBank):
 
         Raises:
             UnreadableImageError: an image cannot be decoded; nothing is added.
-            BankError: all parts had the same answer before.
+            BankError: all parts have this answer already.
         """
         images = checked_images(images)
         names = names or [str(image) if isinstance(image, str | os.PathLike) else "array" for image in images]
@@ -291,7 +290,7 @@ class ReferenceBank(StoredBank):
         answered = self.answered
         new = [i for i, key in enumerate(features.keys) if answered.get(key.hex()) is not defective]
         if not new:
-            raise BankError("these parts have the same answer already")
+            raise BankError("all these parts have this answer already; nothing to add")
         layers = [np.asarray(layer)[new] for layer in features.layers]
         references, last = self.references, self.history[-1].last
         if not defective:
@@ -301,7 +300,7 @@ class ReferenceBank(StoredBank):
         keys = tuple(features.keys[i].hex() for i in new)
         revision = BankRevision(when, called, keys, last, self.calibration, (), defective)
         # a part that was approved before must not be compared with itself
-        held = self.references.at((*self.history, revision)) if defective else self.serving
+        active = self.references.at((*self.history, revision)) if defective else self.active_references
         marks = {place: self.marks[place] for place in self.history[-1].marks}
         found = list(self.marks)
         for i, name in zip(new, called):
@@ -314,13 +313,13 @@ class ReferenceBank(StoredBank):
                 if mark.verdict != opposite or not mark.signature.shown(vectors).any()
             }
             judged = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_variant(held.scores([layer[0] for layer in own], judged)[None], None)
+            scores = self._of_variant(active.scores([layer[0] for layer in own], judged)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
-            # a good part that passes needs no mark
+            # a good part below the threshold needs no mark
             if defective or raw >= self.calibration.threshold:
                 stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
                 verdict: Verdict = "defect" if defective else "variant"
-                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, held):
+                if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, active):
                     marks[len(found)] = mark
                     found.append(mark)
         largest = max(self.largest, int(features.placement.sizes.prod(axis=1).max(initial=0)))
@@ -337,7 +336,7 @@ class ReferenceBank(StoredBank):
             raise BankError(f"the history of this bank has the revisions 0 to {len(self.history) - 1}, not {revision}")
         then = self.history[revision]
         needed = range(max(1, then.last - MOST_PARTS + 1), then.last + 1)
-        # some approved parts have no entry, so compare numbers; only the oldest parts were dropped
+        # some approved parts have no entry, so compare numbers; only the oldest parts are dropped
         oldest = max(1, self.history[-1].last - KEPT_PARTS + 1)
         if needed and needed[0] < oldest:
             raise BankError(
@@ -351,10 +350,10 @@ class ReferenceBank(StoredBank):
         )
 
     def with_threshold(self, config: ThresholdConfig | None) -> "ReferenceBank":
-        """The bank with a threshold that was given: a score, or a rate of false alarms; None: its own.
+        """The bank with another threshold: a score, or a rate of false alarms; None: unchanged.
 
         Raises:
-            ConfigError: the rule is none for single photos.
+            ConfigError: the rule cannot be applied to single photos.
         """
         if config is None:
             return self
@@ -372,11 +371,11 @@ class ReferenceBank(StoredBank):
 
     @property
     def known(self) -> list[Pattern]:
-        """Patterns that are recognised: those of the set, and the marks in use."""
+        """Known patterns: those of the set, and the marks in use."""
         return [*self.patterns, *(self.marks[place] for place in self.history[-1].marks)]
 
     @cached_property
-    def serving(self) -> ReferenceImages | Pool:
+    def active_references(self) -> ReferenceImages | Pool:
         """The references in use after the last revision."""
         return self.references.at(self.history) if self.history[-1].last else self.references
 
@@ -396,13 +395,13 @@ class ReferenceBank(StoredBank):
         image: int,
         verdict: Verdict,
         name: str,
-        held: ReferenceImages | Pool,
+        active: ReferenceImages | Pool,
     ) -> Pattern | None:
         """A pattern of the anomalous patches of a part; None if there are none."""
         patches = strongest(stands_out, scores)
         if not len(patches):
             return None
-        signature = mark_signature(vectors[patches], len(features.layers), held.patch_vectors())
+        signature = mark_signature(vectors[patches], len(features.layers), active.patch_vectors())
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
@@ -411,9 +410,9 @@ class ReferenceBank(StoredBank):
 
     @cached_property
     def name(self) -> str:
-        """A short digest of everything that verdicts depend on; banks with the same name give the same verdicts."""
+        """A short digest of all that verdicts depend on; banks with the same name give the same verdicts."""
         digest = hashlib.blake2b(digest_size=6)
-        for array in self.serving.arrays():
+        for array in self.active_references.arrays():
             digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         digest.update(repr((self.weights, self.variant, self.calibration.threshold)).encode())
         digest.update(repr(sorted(self.answered.items())).encode())
@@ -446,14 +445,13 @@ class ReferenceBank(StoredBank):
             known = maximum_filter(recognised[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
-                yield PeakPatches.nothing(sum(layer.shape[-1] for layer in features.layers))
+                yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))
             else:
                 (vectors,) = patch_vectors([np.asarray(layer[i])[None] for layer in features.layers], self.frame.grid)
                 yield PeakPatches.of(vectors, unknown.reshape(self.frame.grid), least)
 
     def _inspected(self, images: Sequence[Source], roi: str) -> Sequence[Inspected]:
-        """The inspected region of each photo: `roi` (as `config.data.roi`) or the bank's region, without pixels that
-        have no data."""
+        """Inspected region of each photo: `roi` (as `config.data.roi`) or the bank's, except pixels without data."""
         known = roi if roi else self.roi
         inspected = () if known is None else Roi.of(known).each([str(image) for image in images])
         incomplete = [i for i, image in enumerate(images) if may_lack_data(image)]
@@ -464,5 +462,5 @@ class ReferenceBank(StoredBank):
 def _extractor(
     backbone: Backbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
 ) -> Extractor:
-    """A cached extractor, so that all banks of a backbone share its compiled program."""
+    """A cached extractor, so that all banks of a backbone share one compiled program."""
     return Extractor(backbone, device_mesh(DevicesConfig(devices=1)), frame, batch_size, workers, unreadable, tokens)

@@ -1,4 +1,4 @@
-"""Selects the patches of a compact bank. [ours]
+"""Selects the patches of a compact bank [ours].
 
 Greedy k-centre selection (Gonzalez 1985; for patch features PatchCore, arXiv:2106.08265, section 3.2) adds the patch
 that is farthest from all selected ones. Here every patch has its own score, and the next patch is the one whose score
@@ -30,7 +30,7 @@ def projection(width: int, seed: int = 0) -> Float[np.ndarray, "d e"]:
 
 
 def thin(vectors: Float[np.ndarray, "m e"], own: Float[np.ndarray, " m"], wanted: int) -> Int[np.ndarray, " k"]:
-    """Indices of the selected patches, the one with the least score first; all if there are at most `wanted`.
+    """Indices of the selected patches, the one with the least score first; all patches if they are at most `wanted`.
 
     Args:
         vectors: vectors of m patches, which may be projected.

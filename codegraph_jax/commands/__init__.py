@@ -1,1 +1,1 @@
-"""The command line: `launch` runs a config, `console` defines the commands, `doctor` checks the machine."""
+"""The command line: `console` defines the commands, `launch` runs a config, `doctor` checks the computer."""

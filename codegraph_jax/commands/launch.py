@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 import codegraph_jax
 from codegraph_jax.commands.shipped import clone_root, load_config, shipped_config
-from codegraph_jax.commands.words import Line, config_of, understood
+from codegraph_jax.commands.words import CommandLine, config_of, parsed_line
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
@@ -36,7 +36,7 @@ TASKS = {
     "oecl_score": "contrastive_jax.tasks.oecl_score",
     "oecl_study": "studies.oecl_study",
 }
-"""The module whose `run(config, workdir)` runs a task; benchmarks and studies exist only in a clone."""
+"""The module whose `run(config, workdir)` runs a task; benchmarks and studies run only from a clone."""
 if not clone_root():
     TASKS = {task: module for task, module in TASKS.items() if not module.startswith(("benchmarks.", "studies."))}
 SETTINGS = {
@@ -61,24 +61,22 @@ FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root",
 """The setting with the photos of a task; the default workdir is named after their folder."""
 FLAGGING = ("detect", "inspect")
 """Tasks that flag images."""
-
 RESUMABLE = ("oecl", "oecl_study", "watch", "serve")
-"""Tasks that can always be resumed, whatever the settings."""
-
-FINE, SOMETHING_FLAGGED, TO_MEND, NOT_JUDGED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Tasks that resume with any settings."""
+FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/ or its name, perhaps with `:variant`."
 )
 COORDINATOR = flags.DEFINE_string(
-    "coordinator", "", "Several hosts: HOST:PORT of process 0, or `auto` under Slurm, Kubernetes or on Cloud TPU."
+    "coordinator", "", "For several hosts: HOST:PORT of process 0, or `auto` under Slurm, Kubernetes or on Cloud TPU."
 )
-PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: how many processes take part.")
-PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: which one this is, from 0.")
+PROCESSES = flags.DEFINE_integer("processes", 1, "With --coordinator=HOST:PORT: the number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator=HOST:PORT: the number of this process, from 0.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also --out); default: runs/ and a name.")
 EXIT_CODE = flags.DEFINE_boolean(
-    "exit_code", False, "End with status 1 if an image is flagged, 3 if too few to judge (--exit-code)."
+    "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
 )
 
 
@@ -96,7 +94,7 @@ def launch(
         places: the settings of the positional arguments.
     """
     steady_output()
-    line = Line([], {})
+    line = CommandLine([], {})
     try:
         if "--version" in arguments[1:]:
             print(f"codegraph-jax {codegraph_jax.__version__}")
@@ -107,32 +105,32 @@ def launch(
         from codegraph_jax.core.environment import remember_command
 
         jax.config.config_with_absl()
-        line = absl_words(arguments[1:], tasks, config, places)
+        line = parse_command_line(arguments[1:], tasks, config, places)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
-        # ml_collections finds the overridden fields by looking into sys.argv
+        # ml_collections reads the overridden fields from sys.argv
         sys.argv = [arguments[0], *line.flags]
         app.run(lambda rest: main(rest, line), flags_parser=parse)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
-        sys.exit(TO_MEND)
+        sys.exit(INVALID)
     except KeyboardInterrupt:
         _end_interrupted("before anything was computed")
 
 
-def absl_words(
+def parse_command_line(
     words: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
-) -> Line:
-    """The command line as flags for absl, `--config` first; arguments and errors as for `launch`."""
+) -> CommandLine:
+    """Parses the command line into flags for absl, `--config` first; arguments and errors as for `launch`."""
     if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
-        return Line([word for word in words if word.startswith("-")], {})
+        return CommandLine([word for word in words if word.startswith("-")], {})
     named = config_of(words) or config
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     task = str(load_config(named).get("task"))
     _check_task(task, named, tasks)
-    line = understood(words, task_settings(task), places, _takes_no_value)
-    return Line([f"--config={shipped_config(named)}", *line.flags], line.typed)
+    line = parsed_line(words, task_settings(task), places, _takes_no_value)
+    return CommandLine([f"--config={shipped_config(named)}", *line.flags], line.typed)
 
 
 def task_settings(task: str) -> dict[str, Setting]:
@@ -146,12 +144,12 @@ def _takes_no_value(name: str) -> bool | None:
     return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
 
 
-def main(arguments: list[str], line: Line) -> int:
+def main(arguments: list[str], line: CommandLine) -> int:
     """Runs the task of the config; returns the exit status.
 
     Args:
-        arguments: arguments that absl has not used: the program name.
-        line: the command line of the user.
+        arguments: arguments that are not flags of absl: the program name.
+        line: the parsed command line.
     """
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import enable_compilation_cache
@@ -168,16 +166,16 @@ def main(arguments: list[str], line: Line) -> int:
             outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config))
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
-        return TO_MEND
+        return INVALID
     except KeyboardInterrupt:
         _end_interrupted(_how_to_resume(config))
     return status_of(outcomes) if EXIT_CODE.value else FINE
 
 
 def status_of(outcomes: Sequence[Any]) -> int:
-    """The exit status by the verdicts: something is flagged, nothing is, or there are too few photos to judge."""
+    """The exit status: a photo is flagged, there are too few photos for a threshold, or nothing is flagged."""
     verdicts = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-    return SOMETHING_FLAGGED if "flagged" in verdicts else NOT_JUDGED if "not judged" in verdicts else FINE
+    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "not judged" in verdicts else FINE
 
 
 def workdir(config: Any) -> str:
@@ -214,18 +212,12 @@ def parse(arguments: list[str]) -> list[str]:
         rest = flags.FLAGS(arguments)
         CONFIG.value.task  # noqa: B018 (a config is loaded when it is first used)
         return rest
-    except (
-        flags.Error,
-        AttributeError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:  # errors of absl, ml_collections and the config file
+    # errors of absl, ml_collections and the config file
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         text = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
         prefix = "--config: unknown field " if isinstance(error, AttributeError | KeyError) else ""
         print(f"error: {prefix}{' '.join(str(text).split())}", file=sys.stderr)
-        sys.exit(TO_MEND)
+        sys.exit(INVALID)
 
 
 def config_file() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from codegraph_jax.commands.launch import task_settings
 from codegraph_jax.commands.shipped import load_config
-from codegraph_jax.commands.words import OUT, OUT_SAYS, SHORT
+from codegraph_jax.commands.words import OUT, OUT_HELP, SHORT
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
@@ -17,18 +17,18 @@ FIRST = ("detect", "inspect", "watch", "serve", "parts", "extend", "export")
 
 
 def flags_text(config: str) -> str:
-    """The short flags of a config, one per line."""
+    """The help of the short flags of a config, one per line."""
     values = load_config(config)
     task = str(values.task)
     settings = task_settings(task)
-    rows = [(f"--{OUT} DIR", OUT_SAYS)]
+    rows = [(f"--{OUT} DIR", OUT_HELP)]
     for name, short in SHORT.items():
         if path := next((path for path in short.fields if path in settings), ""):
-            rows.append((f"--{name} {short.value}", f"{short.says}{_default(values, path, short.rule)}"))
+            rows.append((f"--{name} {short.value}", f"{short.help}{_default(values, path, short.rule)}"))
     if task in ("detect", "inspect"):
         rows.append(("--exit-code", "exit status 1 if anything is flagged"))
     width = max(len(flag) for flag, _ in rows)
-    return "\n".join(f"  {flag:<{width}}  {says}" for flag, says in rows)
+    return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 
 
 def _default(values: Any, path: str, rule: str) -> str:

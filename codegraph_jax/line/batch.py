@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.images import page_of
-from codegraph_jax.line.part import Part, content_of_file, file_key, judged_part, look_of, now
+from codegraph_jax.line.part import Part, content_of_file, file_key, now, scored_part, stamp_of
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
 
@@ -17,7 +17,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     part = replace(_blank(record.path, name), layer=picture.layer)
     content = result.placement.content(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
-    return judged_part(
+    return scored_part(
         part,
         bank,
         (record.score_raw, record.p_value, record.flagged),
@@ -43,7 +43,7 @@ def _blank(path: str, name: str) -> Part:
     moment = now()
     try:
         status, content = Path(page_of(path)[0]).stat(), content_of_file(page_of(path)[0])
-        key, look = file_key(name, status, content), look_of(status)
+        key, stamp = file_key(name, status, content), stamp_of(status)
     except (OSError, ValueError):  # the image has no file, or the file was removed
-        key, content, look = name, "", ""
-    return Part(key, name, _place(path), moment, moment, "judged", content=content, look=look)
+        key, content, stamp = name, "", ""
+    return Part(key, name, _place(path), moment, moment, "judged", content=content, stamp=stamp)

@@ -9,61 +9,68 @@ MOST_CONNECTIONS = 256
 """Well below the 1,024 descriptors that a process may have by default."""
 
 
-def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[H11Protocol]:
-    """uvicorn's protocol with a deadline for the headers of a request and a limit on connections.
+class BoundedProtocol(H11Protocol):
+    """Protocol of uvicorn with a deadline for the headers of a request and a limit on connections.
 
-    uvicorn itself closes idle connections only after a response, not those that never send a complete header.
+    Uvicorn itself closes idle connections only after a response, not those that never send a complete header.
 
-    Args:
+    Attributes:
         seconds: deadline for complete headers, from the connection or from the first byte of a further request.
         most: number of open connections. A further connection replaces the one that has been idle longest; if all are
             busy, it is closed.
     """
 
-    class Bounded(H11Protocol):
-        deadline: asyncio.TimerHandle | None = None
-        since = 0.0
+    seconds: float
+    most: int
+    deadline: asyncio.TimerHandle | None = None
+    idle_since = 0.0
 
-        @property
-        def waits(self) -> bool:
-            """Whether no request is being processed."""
-            return self.cycle is None or self.cycle.response_complete
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being processed."""
+        return self.cycle is None or self.cycle.response_complete
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._wait()
-            others = [other for other in self.connections if isinstance(other, Bounded) and other.is_open]
-            if len(others) > most:
-                waiting = [other for other in others if other is not self and other.waits]
-                min(waiting, key=lambda other: other.since, default=self).transport.abort()
+    def connection_made(self, transport: Any) -> None:
+        """Starts the deadline, and closes a connection if there are too many."""
+        super().connection_made(transport)
+        self._start_deadline()
+        others = [other for other in self.connections if isinstance(other, BoundedProtocol) and other._is_open]
+        if len(others) > self.most:
+            idle = [other for other in others if other is not self and other.is_idle]
+            min(idle, key=lambda other: other.idle_since, default=self).transport.abort()
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if not self.waits:
-                self._stop_waiting()
-            elif self.deadline is None:
-                self._wait()
+    def data_received(self, data: bytes) -> None:
+        """Stops the deadline when the headers are complete, and starts it with the next request."""
+        super().data_received(data)
+        if not self.is_idle:
+            self._stop_deadline()
+        elif self.deadline is None:
+            self._start_deadline()
 
-        def connection_lost(self, error: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(error)
+    def connection_lost(self, error: Exception | None) -> None:
+        """Stops the deadline."""
+        self._stop_deadline()
+        super().connection_lost(error)
 
-        @property
-        def is_open(self) -> bool:
-            return not self.transport.is_closing()
+    @property
+    def _is_open(self) -> bool:
+        return not self.transport.is_closing()
 
-        def _wait(self) -> None:
-            self.since = self.loop.time()
-            self.deadline = self.loop.call_later(seconds, self._give_up)
+    def _start_deadline(self) -> None:
+        self.idle_since = self.loop.time()
+        self.deadline = self.loop.call_later(self.seconds, self._expire)
 
-        def _stop_waiting(self) -> None:
-            if self.deadline is not None:
-                self.deadline.cancel()
-                self.deadline = None
-
-        def _give_up(self) -> None:
+    def _stop_deadline(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
             self.deadline = None
-            if self.waits:
-                self.transport.abort()
 
-    return Bounded
+    def _expire(self) -> None:
+        self.deadline = None
+        if self.is_idle:
+            self.transport.abort()
+
+
+def bounded_protocol(seconds: float, most: int = MOST_CONNECTIONS) -> type[BoundedProtocol]:
+    """A `BoundedProtocol` with these limits, as a class for uvicorn."""
+    return type("LimitedProtocol", (BoundedProtocol,), {"seconds": seconds, "most": most})

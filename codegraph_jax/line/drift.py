@@ -1,4 +1,4 @@
-"""Drift detection: sequential tests on statistics of the parts that pass. [ours]
+"""Drift detection by sequential tests on statistics of the parts that pass [ours].
 
 Each statistic of a part is ranked among the values of all earlier parts. Without a change the ranks are uniform from
 the first part on, for any distribution (sequential ranks: McDonald, A CUSUM procedure based on sequential ranks, 1990);
@@ -11,7 +11,7 @@ earlier means over windows of that length on this line:
 
 s is the mean square over the k earlier windows. u is a prior variance with the weight of m windows: the variance of
 the next shorter windows, extrapolated to this length by the correlation of consecutive parts (a first-order
-autoregression). v begins as the variance for independent parts and soon follows the line. The difference from the mean
+autoregression). v begins as the variance for independent parts and adapts to the line. The difference from the mean
 of the two windows before is tested in the same way; in a cycle it varies less than the mean. An alarm is raised if |t|
 exceeds the quantile of Student's t distribution with k + m degrees of freedom that gives the requested mean run between
 false alarms, which is divided equally among all tests. (Variances of batch means: Law, Simulation Modeling and
@@ -46,12 +46,12 @@ LAG = 16
 """Limits are computed every `LAG` parts and used two or three steps later, so that a change cannot raise its own
 limit."""
 DAMPING = 20.0
-"""Weight in parts of a zero prior on the correlation, so that the first parts show none by chance."""
+"""Weight in parts of a zero prior on the correlation, which the first parts alone cannot estimate."""
 SAFETY = 1.5
 """The limits are set for this multiple of the requested mean run, since the t distribution is an approximation."""
 CERTAIN, CERTAIN_PARTS, MARGIN = 2.25, 16, 0.25
 """A window of at least `CERTAIN_PARTS` parts with a mean z of `CERTAIN` is a change on any line: most of its parts
-exceed all but one in eighty earlier parts. A larger mean that was accepted must be exceeded by MARGIN."""
+exceed all but one in eighty earlier parts. If a larger mean was accepted, the limit is MARGIN above it."""
 MOST = 50_000
 """Values that are stored for the ranks; later values are ranked but not stored."""
 WORDS = {
@@ -86,8 +86,8 @@ class Windows:
     starts: list[int] = field(default_factory=list)
     open: float = 0.0
 
-    def found(self, length: int) -> list[float]:
-        """Level and step of the last window; shorter while there are too few parts."""
+    def level_and_step(self, length: int) -> list[float]:
+        """Level and step of the last window; the step or both are missing while there are too few parts."""
         if len(self.sums) < 4:
             return []
         level = sum(self.sums[-4:]) / length
@@ -162,7 +162,7 @@ class Chart:
         self.last = z
         self.tested += 1
         if (self.tested - 1) % LAG == 0:
-            self.limits = [*self.limits[-2:], self.limits_now(chance)]
+            self.limits = [*self.limits[-2:], self.current_limits(chance)]
         greatest = 1.0
         for place, (length, windows) in enumerate(zip(LENGTHS, self.windows)):
             quarter = length // 4
@@ -173,7 +173,7 @@ class Chart:
                 continue
             windows.sums = [*windows.sums[-11:], windows.open]
             windows.open = 0.0
-            for kind, value in enumerate(windows.found(length)):
+            for kind, value in enumerate(windows.level_and_step(length)):
                 beyond = (abs(value) - self.accepted) / self.limits[0][place][kind]
                 if kind == 0 and length >= CERTAIN_PARTS:
                     beyond = max(beyond, abs(value) / max(CERTAIN, self.accepted + MARGIN))
@@ -184,23 +184,23 @@ class Chart:
                     windows.squares[kind] += value * value
         return greatest > 1.0
 
-    def limits_now(self, chance: float) -> list[list[float]]:
-        """Limits of level and step for each length, which all together are exceeded with this chance per part."""
+    def current_limits(self, chance: float) -> list[list[float]]:
+        """Limits of level and step for each length; the chance that a normal part exceeds any of them is `chance`."""
         correlation = min(max(self.products / (self.squares + DAMPING), 0.0), 0.95)
         limits: list[list[float]] = []
         variances: list[float] = []
-        formerly = [1.0, 1.0]
+        expected_before = [1.0, 1.0]
         for length, windows in zip(LENGTHS, self.windows):
-            level = _of_means(length, correlation)
-            usual = [level, level + _of_means(2 * length, correlation)]
+            level = _variance_of_mean(length, correlation)
+            independent = [level, level + _variance_of_mean(2 * length, correlation)]
             prior = prior_windows(length)
             # excess variance of shorter windows carries over to longer ones
-            factors = [known / expected for known, expected in zip(variances, formerly)] or [1.0, 1.0]
+            factors = [known / expected for known, expected in zip(variances, expected_before)] or [1.0, 1.0]
             variances = [
                 (squares + prior * factor * expected) / (count + prior)
-                for squares, factor, expected, count in zip(windows.squares, factors, usual, windows.counts)
+                for squares, factor, expected, count in zip(windows.squares, factors, independent, windows.counts)
             ]
-            formerly = usual
+            expected_before = independent
             share = min(chance * (length // 4) / (2 * len(LENGTHS)), 1.0)
             limits.append([
                 float(-special.stdtrit(count + prior, share / 2)) * variance**0.5
@@ -208,23 +208,14 @@ class Chart:
             ])  # fmt: skip
         return limits
 
-    def anew(self, values: Iterable[float], starts: list[int]) -> "Chart":
-        """A chart that starts with other values and keeps the variances of this one."""
-        own = sorted(values)
-        windows = [Windows(list(known.counts), list(known.squares)) for known in self.windows]
+    def restarted(self, values: Iterable[float], starts: list[int]) -> "Chart":
+        """A chart with these values and starts, and the variances of this chart."""
+        own = array("d", sorted(values))
         return Chart(
-            array("d", own),
-            starts,
-            len(own),
-            0,
-            windows,
-            list(self.limits),
-            0.0,
-            self.squares,
-            self.products,
-            self.accepted,
-            starts[-1],
-        )
+            own, starts, seen=len(own), after=starts[-1], limits=list(self.limits), accepted=self.accepted,
+            windows=[Windows(list(known.counts), list(known.squares)) for known in self.windows],
+            squares=self.squares, products=self.products,
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """State for the ledger, without the values, which are in the rows of the parts."""
@@ -233,7 +224,7 @@ class Chart:
         return {name: getattr(self, name) for name in names} | {"windows": windows}
 
     @classmethod
-    def of(cls, state: Mapping[str, Any]) -> "Chart":
+    def from_state(cls, state: Mapping[str, Any]) -> "Chart":
         """The chart of a `state`, without values; a new chart if the state is empty."""
         if not state:
             return cls()
@@ -247,7 +238,7 @@ class Drift:
     Args:
         statistics: names of the statistics.
         mean_run: average number of parts between two false alarms of all charts together.
-        of_set: values of the bank's set, by statistic; other statistics start with the first parts of the line.
+        set_values: values of the bank's set, by statistic; other statistics start with the first parts of the line.
         state: result of `state` from an earlier start.
         passed: statistics of the parts that have passed since.
     """
@@ -256,17 +247,17 @@ class Drift:
         self,
         statistics: Iterable[str],
         mean_run: float,
-        of_set: Mapping[str, Iterable[float]],
+        set_values: Mapping[str, Iterable[float]],
         state: Mapping[str, Any] | None = None,
         passed: Passed = (),
     ):
-        self._of_set = {name: [float(value) for value in values] for name, values in of_set.items()}
-        self.charts = {name: Chart.of((state or {}).get(name, {})) for name in statistics}
+        self._set_values = {name: [float(value) for value in values] for name, values in set_values.items()}
+        self.charts = {name: Chart.from_state((state or {}).get(name, {})) for name in statistics}
         self._chance = 1 / (SAFETY * mean_run * max(len(self.charts), 1))
         for name, chart in self.charts.items():
             if chart.uses_set:
                 before, chart.seen = chart.seen, 0
-                for value in self._of_set.get(name, ()):
+                for value in self._set_values.get(name, ()):
                     chart.add(value)
                 chart.seen = max(before, chart.seen)
         for part, values in passed:
@@ -288,7 +279,7 @@ class Drift:
         for name in subjects:
             chart = self.charts[name]
             own = [values[name] for part, values in parts if part > chart.after and name in values]
-            self.charts[name] = chart.anew(own, [*chart.starts, chart.after])
+            self.charts[name] = chart.restarted(own, [*chart.starts, chart.after])
 
     def accept(self, subject: str, part: int, passed: Callable[[int], Passed]) -> None:
         """Accepts the change of an acknowledged alarm as usual, so that it raises no alarm again.
@@ -310,8 +301,8 @@ class Drift:
         parts = [(number, values[subject]) for number, values in passed(starts[-1]) if subject in values]
         own = [value for _, value in parts]
         if len(starts) == 1:
-            own += self._of_set.get(subject, [])
-        new = chart.anew(own[-MOST:], starts)
+            own += self._set_values.get(subject, [])
+        new = chart.restarted(own[-MOST:], starts)
         changed = [new.rank(value) for number, value in parts if changes[-1] < number <= part]
         if changed:
             new.accepted = max(new.accepted, abs(float(np.mean(changed))))
@@ -332,7 +323,7 @@ def prior_windows(length: int) -> float:
     return min(max(PRIOR_PARTS / length, least), most)
 
 
-def _of_means(length: int, correlation: float) -> float:
+def _variance_of_mean(length: int, correlation: float) -> float:
     """Variance of the mean of `length` consecutive values of a first-order autoregression with variance 1."""
     if not correlation:
         return 1 / length

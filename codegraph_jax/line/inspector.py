@@ -22,8 +22,8 @@ from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
 from codegraph_jax.line import sheets
 from codegraph_jax.line.drift import MOST, Chart, Drift
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
-from codegraph_jax.line.part import Alarm, Part, judged_part, now
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
+from codegraph_jax.line.part import Alarm, Part, now, scored_part
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
@@ -39,32 +39,32 @@ OTHER_PRODUCT = 12
 unlike the product (`consistency.pattern.ALIKE`), and 23 to 98 of 100 defective parts, depending on the product (nine
 products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
 ATTEMPTS = 2
-"""A photo is given up after the process has ended this many times while inspecting it."""
+"""A photo fails if the process has ended this many times during its inspection."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
 REGION_PIXELS, REGION_SIDE = 4_000_000, 8192
-"""Greatest resolution at which flagged regions are computed: pixels in all, and along the longer side."""
+"""Greatest resolution at which flagged regions are computed: total pixels, and pixels along the longer side."""
 LEAST_FREE = 50_000_000
 """The disk counts as full below this number of free bytes."""
 
 logger = logging.getLogger(__name__)
 
 
-class Unanswerable(UserError):
-    """An answer to this part is not possible."""
+class AnswerError(UserError):
+    """The operator's answer to a part cannot be applied."""
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A part with the data for the monitors."""
+    """A scored part with the data for the monitors."""
 
     part: Part
-    peak_patches: PeakPatches
-    defects: tuple[str, ...]
+    peak_patches: PeakPatches = PeakPatches.empty(0)
+    defects: tuple[str, ...] = ()
     foreign: bool = False
 
 
 class Inspector:
-    """Inspects parts one at a time; `judge` is thread-safe.
+    """Scores parts one at a time and records them; `inspect` is thread-safe.
 
     Args:
         bank: the reference bank.
@@ -87,7 +87,7 @@ class Inspector:
         self.ledger, self.workdir, self.mean_run = ledger, workdir, mean_run
         self._stored, self._threshold, self._path = bank, threshold, path
         self.bank = bank.with_threshold(threshold)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
         self._unusual = bank.calibration.unusual
@@ -100,89 +100,88 @@ class Inspector:
         self._score(_blank("", "", ""), picture, always=True)
         self._restored()
 
-    def judge(
+    def inspect(
         self,
         key: str,
         name: str,
         path: str,
-        give_up: Callable[[bool], bool] = lambda failed: False,
+        is_unfinished: Callable[[bool], bool] = lambda failed: False,
         *,
         content: str = "",
-        look: str = "",
+        stamp: str = "",
         replaces: int = 0,
     ) -> Part | None:
-        """Inspects a part and records it; returns the recorded part if the key is known.
+        """Inspects a part and records it; if its key is recorded already, returns that part.
 
-        A failed part is replaced if another photo comes with its key.
+        A failed part is replaced if another photo has its key.
 
         Args:
             key: identifies the part, see `Part`.
             name: name of the part.
             path: file of the photo.
-            give_up: called after the photo was read, with whether decoding failed. If it returns True, because the file
-                may still be incomplete, nothing is recorded and the result is None.
+            is_unfinished: called after the photo was read, with whether decoding failed. If it returns True, the file
+                may still be incomplete: nothing is recorded and the result is None.
             content: see `Part`.
-            look: see `Part`.
+            stamp: see `Part`.
             replaces: number of the part that is replaced; 0: none.
 
         Raises:
-            LedgerUnavailable: the verdict cannot be recorded now. Nothing is recorded; try again.
+            LedgerUnavailableError: the verdict cannot be recorded now and nothing was recorded; try again.
         """
-        with self._turn:
+        with self._lock:
             if known := self.ledger.find(key):
                 if known.status == "judged" or known.content == content:
                     return known
                 replaces = known.id
-            part, picture = replace(_blank(key, name, path), content=content, look=look), content or key
-            if picture not in self._begun and self.ledger.begin(picture) > ATTEMPTS:
-                # the attempts stay in the ledger, so that the photo is not tried under another name either
+            part, picture = replace(_blank(key, name, path), content=content, stamp=stamp), content or key
+            if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
+                # the attempts stay in the ledger, so that the photo fails under another name too
                 failed = replace(part, judged=now(), status="failed", reason=TOO_MANY_ATTEMPTS)
                 return self.ledger.record(failed, replaces=replaces)
             self._begun.add(picture)
             recorded = None
             try:
                 scored = self._read_and_score(part, path)
-                if not give_up(scored.part.status == "failed"):
+                if not is_unfinished(scored.part.status == "failed"):
                     recorded = self._record(scored, replaces, picture)
             finally:
-                # the process is still alive, so this attempt does not count
-                with contextlib.suppress(LedgerUnavailable):
+                # only an attempt that ends the process counts
+                with contextlib.suppress(LedgerUnavailableError):
                     if recorded is None:
-                        self.ledger.end(picture)
+                        self.ledger.clear_attempts(picture)
                     self._begun.discard(picture)
             return recorded
 
     def check(self) -> None:
-        """Checks that a part could be inspected and recorded now.
+        """Checks that a part can be recorded now.
 
         Raises:
-            LedgerUnavailable: it could not; gives the reason.
+            LedgerUnavailableError: the ledger cannot be written, or the disk is full.
         """
         self.ledger.check()
         free = shutil.disk_usage(self.workdir).free
         if free < LEAST_FREE:
-            raise LedgerUnavailable(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
+            raise LedgerUnavailableError(f"{self.workdir}: the disk is full ({free / 1e6:.0f} MB are left)")
 
-    def fail(self, key: str, name: str, path: str, reason: str, look: str = "") -> Part:
-        """Records a part that cannot be inspected; errors as for `judge`."""
-        with self._turn:
-            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, look=look)
+    def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
+        """Records a part that cannot be inspected; errors as for `inspect`."""
+        with self._lock:
+            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, stamp=stamp)
             return self.ledger.record(failed)
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
         began = time.perf_counter()
-        nothing = PeakPatches.nothing(0)
         try:
             picture = load_image(source, self.bank.value_range)
             if (count := picture.info.get("pages", 1)) > 1:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
         except UnreadableImageError as error:
-            return _Scored(replace(part, judged=now(), status="failed", reason=error.reason), nothing, ())
-        except Exception as error:  # a line must not stop; the part is recorded with the error as its reason
+            return _Scored(replace(part, judged=now(), status="failed", reason=error.reason))
+        except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", part.name)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            return _Scored(replace(part, judged=now(), status="failed", reason=reason), nothing, ())
+            return _Scored(replace(part, judged=now(), status="failed", reason=reason))
         return replace(scored, part=replace(scored.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
 
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
@@ -204,13 +203,13 @@ class Inspector:
         patterns = [match.pattern for match in inspection.matches if match.images]
         verdict = (score, float(inspection.p_values[0]), flagged)
         part = replace(
-            judged_part(part, bank, verdict, (width, height), scores, patterns, regions),
+            scored_part(part, bank, verdict, (width, height), scores, patterns, regions),
             statistics={"score": score, **picture_statistics(picture)},
             layer=layer_png(Scale(*bank.scale).strength(scores)),
         )
         defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
-        # peak patches that unflagged parts of the set also show are normal
-        peak_patches = inspection.peak_patches[0].unlike(self._known, LIMITS[-1])
+        # peak patches similar to those of unflagged parts of the set are normal
+        peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
         return _Scored(part, peak_patches, defects, foreign=flagged and inspection.foreign)
 
     def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
@@ -245,7 +244,7 @@ class Inspector:
                 keep=recurrence.usual,
             )
         except BaseException:
-            # the monitors may include a part that the ledger does not have: read them again
+            # the monitors may include a part that is not in the ledger: read them again
             self._monitors = None
             raise
         if replaces:
@@ -259,14 +258,14 @@ class Inspector:
     def _restored(self) -> tuple[Drift, Recurrence]:
         """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
-            ledger, of_set = self.ledger, self.bank.calibration_set
-            scores = of_set.scores[~self.bank.calibration.of(of_set.scores).flagged & ~of_set.proven]
+            ledger, known_set = self.ledger, self.bank.calibration_set
+            scores = known_set.scores[~self.bank.calibration.of(known_set.scores).flagged & ~known_set.proven]
             state = ledger.monitor("drift") or {}
             if ledger.monitor("bank") not in (None, self.bank.name):
                 # scores of another bank are not comparable
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
-            starts = [Chart.of(chart).start for chart in state.values()]
+            starts = [Chart.from_state(chart).start for chart in state.values()]
             passed = ledger.passed(min(starts, default=0), MOST)
             drift = Drift(STATISTICS, self.mean_run, {"score": scores}, state, passed)
             backbone = self.bank.backbone
@@ -280,7 +279,7 @@ class Inspector:
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:
-        """Records the operator's answer to a part and extends the bank by it; later parts that look alike follow it.
+        """Records the operator's answer to a part and extends the bank by it, which then applies it to similar parts.
 
         Args:
             number: number of the part.
@@ -290,10 +289,10 @@ class Inspector:
             The part with the answer; None if there is no part of this number.
 
         Raises:
-            Unanswerable: the part failed, its photo no longer exists, or the answer to take back is not the last one.
-            LedgerUnavailable: the bank or the ledger cannot be written now, and nothing has changed.
+            AnswerError: the part failed, its photo no longer exists, or the answer to take back is not the last one.
+            LedgerUnavailableError: the bank or the ledger cannot be written now, and nothing has changed.
         """
-        with self._turn:
+        with self._lock:
             part = self.ledger.get(number)
             if part is None:
                 return None
@@ -303,13 +302,13 @@ class Inspector:
             try:
                 extended = self._extended(part, name, defective)
             except (UnreadableImageError, BankError) as error:
-                raise Unanswerable(f"part {number}: {getattr(error, 'reason', error)}") from None
+                raise AnswerError(f"part {number}: {getattr(error, 'reason', error)}") from None
             bank = extended.with_threshold(self._threshold)
             try:
                 if self._path:
                     extended.save(self._path, extended.stored_as)
             except OSError as error:
-                raise LedgerUnavailable(f"{self._path}: cannot be written ({error.strerror or error})") from None
+                raise LedgerUnavailableError(f"{self._path}: cannot be written ({error.strerror or error})") from None
             self._stored, self.bank = extended, bank
             self.ledger.answer(number, word, bank.name)
             return replace(part, answer=word)
@@ -319,22 +318,22 @@ class Inspector:
         bank = self._stored
         if defective is not None:
             if part.status == "failed":
-                raise Unanswerable(f"part {part.id} could not be inspected")
+                raise AnswerError(f"part {part.id} could not be inspected")
             return bank.extend([part.path], [name], now(), defective)
         if name not in bank.history[-1].names:
-            raise Unanswerable(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
+            raise AnswerError(f"part {part.id}: only the last answer can be taken back; give the opposite one instead")
         return bank.back_to(len(bank.history) - 2)
 
     def acknowledge(self, number: int, reason: str) -> Alarm | None:
-        """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"), so that it is not raised again.
+        """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"); its cause raises no further alarm.
 
         Returns:
             The alarm with its reason; None if there is no alarm of this number.
 
         Raises:
-            LedgerUnavailable: the ledger cannot be written now, and nothing has changed.
+            LedgerUnavailableError: the ledger cannot be written now, and nothing has changed.
         """
-        with self._turn:
+        with self._lock:
             alarm = self.ledger.alarm(number)
             if alarm is None or alarm.reason:
                 return alarm
@@ -347,7 +346,7 @@ class Inspector:
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}
                 self.ledger.acknowledge(number, reason, now(), states)
             except BaseException:
-                self._monitors = None  # as in `_record`
+                self._monitors = None  # they may differ from the ledger: read them again
                 raise
             return replace(alarm, reason=reason)
 
@@ -364,7 +363,7 @@ class Inspector:
 
 
 def _bounded(width: int, height: int) -> tuple[int, int]:
-    """The resolution at which regions are computed: more pixels than this add no detail to the patch scores."""
+    """The resolution at which regions are computed; more pixels would add no detail to the patch scores."""
     scale = min(1.0, (REGION_PIXELS / (width * height)) ** 0.5, REGION_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

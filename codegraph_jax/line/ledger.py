@@ -1,7 +1,7 @@
 """The ledger of a line, an SQLite file: one row for each part, the alarms, and the state of the monitors.
 
-A part's row, its alarms and the state of the monitors are written in one transaction. After a crash either all of them
-are there, or none and the part is inspected again. The file is in WAL mode, so that others can read while a line
+A part's row, its alarms and the state of the monitors are written in one transaction, so that after a crash the part is
+either recorded completely or inspected again. The file is in WAL mode, so that other programs can read it while a line
 writes; every part is synchronised to disk, so that a power cut loses none.
 """
 
@@ -27,9 +27,9 @@ FILE = "line.sqlite"
 APPLICATION, VERSION = 0x436F4447, 2
 """Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
-"""Time that a write waits for the lock of another program; the caller tries again."""
+"""Seconds that a write waits for the lock of another program before it fails."""
 MOST_IDLE = 4
-"""Number of connections that stay open between operations."""
+"""Greatest number of connections that stay open between operations."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -87,17 +87,16 @@ COLUMNS = (
     "flagged", "width", "height", "shows", "seconds", "answer",
 )  # fmt: skip
 """Columns of parts.csv."""
+TEXTS, LISTS = ("key", "name", "path"), ("peak", "shows", "regions")
+"""Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
 
 class LedgerError(UserError):
     """The file is not a ledger, or cannot be opened."""
 
 
-class LedgerUnavailable(UserError):
-    """The ledger cannot be read or written now: it is locked, damaged or removed, or the disk is full.
-
-    Nothing has been recorded.
-    """
+class LedgerUnavailableError(UserError):
+    """The ledger cannot be read or written now (locked, damaged, removed, or a full disk); nothing was recorded."""
 
 
 class Ledger:
@@ -150,29 +149,25 @@ class Ledger:
 
     def find(self, key: str) -> Part | None:
         """The part with this key, or None."""
-        rows = self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))
-        return rows[0] if rows else None
+        return next(iter(self._select("SELECT * FROM parts WHERE key = ?", (_stored(key),))), None)
 
     def get(self, part: int) -> Part | None:
         """The part of this number, or None."""
-        rows = self._select("SELECT * FROM parts WHERE id = ?", (part,))
-        return rows[0] if rows else None
+        return next(iter(self._select("SELECT * FROM parts WHERE id = ?", (part,))), None)
 
     def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
-        """Names of the files that are recorded, given (name, `Part.look`) of each file."""
+        """Names of the files that are recorded, given (name, `Part.stamp`) of each file."""
         query = "SELECT 1 FROM parts WHERE name = ? AND look = ? LIMIT 1"
         with self._connection("read") as connection:
-            return {name for name, look in files if connection.execute(query, (_stored(name), look)).fetchone()}
+            return {name for name, stamp in files if connection.execute(query, (_stored(name), stamp)).fetchone()}
 
     def of_file(self, name: str) -> Part | None:
         """The last part recorded for a file of this name, or None."""
-        rows = self._select(
-            "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1", (_stored(name),)
-        )
-        return rows[0] if rows else None
+        query = "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1"
+        return next(iter(self._select(query, (_stored(name),))), None)
 
-    def alike(self, content: str, rest: str) -> list[Part]:
-        """The last parts from files with this content whose key is the name followed by `rest`."""
+    def same_content(self, content: str, rest: str) -> list[Part]:
+        """The last parts from files with this content whose key ends in `rest` after the name."""
         query = "SELECT * FROM parts WHERE content = ? AND look != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
         return self._select(query, (content, rest))
 
@@ -252,11 +247,11 @@ class Ledger:
             monitors: state by monitor.
             forget: peak patches of parts up to this number are deleted.
             replaces: number of the row that is replaced, with its alarms; 0: none.
-            ended: the photo whose attempts are over, see `begin`.
+            ended: the photo whose attempts are cleared, see `begin_attempt`.
             keep: parts whose peak patches are not deleted.
 
         Raises:
-            LedgerUnavailable: the ledger cannot be written now, and nothing was written.
+            LedgerUnavailableError: the ledger cannot be written now, and nothing was written.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
@@ -286,10 +281,10 @@ class Ledger:
         return self._with_alarms(_part(row))
 
     def acknowledge(self, alarm: int, reason: str, moment: str, monitors: Mapping[str, Any]) -> None:
-        """Writes the reason of an acknowledged alarm and the state of the monitors; errors as for `record`.
+        """Writes the reason for acknowledging an alarm, and the state of the monitors; errors as for `record`.
 
         Args:
-            alarm: number of the alarm; an earlier reason is replaced.
+            alarm: number of the alarm, whose earlier reason is replaced.
             reason: the operator's reason.
             moment: ISO 8601 in UTC.
             monitors: state by monitor.
@@ -299,14 +294,14 @@ class Ledger:
             for name, state in monitors.items():
                 cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
 
-    def begin(self, picture: str) -> int:
-        """Counts an attempt to inspect a photo; returns the number of attempts without an `end`.
+    def begin_attempt(self, picture: str) -> int:
+        """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
 
         Args:
             picture: digest of the photo's content, or the key of its part.
 
         Raises:
-            LedgerUnavailable: as for `record`.
+            LedgerUnavailableError: as for `record`.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute(
@@ -316,14 +311,14 @@ class Ledger:
             row = cursor.execute("SELECT count FROM attempts WHERE picture = ?", (_stored(picture),)).fetchone()
         return int(row[0])
 
-    def end(self, picture: str) -> None:
-        """Resets the attempts at a photo; errors as for `record`."""
+    def clear_attempts(self, picture: str) -> None:
+        """Resets the attempts to inspect a photo; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(picture),))
 
     def move(self, part: Part) -> None:
-        """Updates key, name, path and look of a part whose file was renamed or touched."""
-        values = (*map(_stored, (part.key, part.name, part.path)), part.look, part.id)
+        """Updates key, name, path and stamp of a part whose file was renamed or touched."""
+        values = (*map(_stored, (part.key, part.name, part.path)), part.stamp, part.id)
         with self._writing, self._transaction() as cursor:
             cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
 
@@ -356,13 +351,13 @@ class Ledger:
             path and content of the photo in the inbox for this key, which may come from an earlier request.
 
         Raises:
-            LedgerUnavailable: the ledger cannot be written now.
+            LedgerUnavailableError: the ledger cannot be written now.
         """
         with self._writing, self._transaction() as cursor:
             query = "SELECT path, content FROM inbox WHERE key = ?"
-            noted = cursor.execute(query, (_stored(key),)).fetchone()
-            if noted and (noted["content"] != content or Path(_text(noted["path"])).exists()):
-                return _text(noted["path"]), noted["content"]
+            earlier = cursor.execute(query, (_stored(key),)).fetchone()
+            if earlier and (earlier["content"] != content or Path(_text(earlier["path"])).exists()):
+                return _text(earlier["path"]), earlier["content"]
             values = (*map(_stored, (key, name, path)), content)
             cursor.execute("INSERT OR REPLACE INTO inbox (key, name, path, content) VALUES (?, ?, ?, ?)", values)
         return path, content
@@ -378,7 +373,7 @@ class Ledger:
         return [(_text(row[0]), _text(row[1]), _text(row[2]), row[3]) for row in rows]
 
     def next_number(self) -> int:
-        """The number of the next part, as long as no other program writes to the ledger."""
+        """The number of the next part, if no other program writes to the ledger."""
         rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = 'parts'")
         return int(rows[0][0]) + 1 if rows else 1
 
@@ -432,7 +427,7 @@ class Ledger:
         return connection
 
     def _open(self) -> None:
-        """Opens the connection that keeps the -wal file, and stores the identity of the files."""
+        """Opens the connection that keeps the -wal file, and saves the identity of the files."""
         self._anchor = self._connected()
         self._anchor.execute("SELECT count(*) FROM sqlite_master").fetchone()
         self._files = self._identity()
@@ -456,14 +451,14 @@ class Ledger:
         """A connection for one operation. It is closed after an error, since it may have been opened read-only.
 
         Raises:
-            LedgerUnavailable: the file cannot be opened or was replaced, or the operation failed.
+            LedgerUnavailableError: the file cannot be opened or was replaced, or the operation failed.
         """
         connection = None
         try:
             if self._anchor is None:
                 self._open()
             if self._identity() != self._files:
-                raise LedgerUnavailable(
+                raise LedgerUnavailableError(
                     f"{self.path}: was removed or replaced while the line was running; put it back, or start the line "
                     "again to use the file that is there now"
                 )
@@ -477,7 +472,7 @@ class Ledger:
                 with suppress(sqlite3.Error):
                     connection.close()
                 connection = None
-            raise LedgerUnavailable(f"{self.path}: cannot be {purpose} now ({error})") from None
+            raise LedgerUnavailableError(f"{self.path}: cannot be {purpose} now ({error})") from None
         finally:
             if connection is not None:
                 if len(self._idle) < MOST_IDLE:
@@ -511,7 +506,7 @@ class Ledger:
 
 
 def _stored(text: str) -> str | bytes:
-    """A name for SQLite, as bytes if it is not valid Unicode."""
+    """A text for SQLite; bytes if it is a file name that is not valid Unicode."""
     try:
         text.encode()
         return text
@@ -535,55 +530,29 @@ def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
 
 def _values(part: Part) -> dict[str, Any]:
     """The columns of a part."""
-    return {
-        "key": _stored(part.key),
-        "name": _stored(part.name),
-        "path": _stored(part.path),
-        "received": part.received,
-        "judged": part.judged,
-        "status": part.status,
-        "reason": part.reason,
-        "bank": part.bank,
-        "score": part.score,
-        "p_value": part.p_value,
-        "threshold": part.threshold,
-        "flagged": None if part.flagged is None else int(part.flagged),
-        "width": part.width,
-        "height": part.height,
-        "peak": json.dumps(list(part.peak)),
-        "shows": json.dumps(list(part.shows)),
-        "regions": json.dumps(list(part.regions)),
-        "statistics": json.dumps(dict(part.statistics)),
-        "seconds": part.seconds,
-        "layer": part.layer,
-        "content": part.content,
-        "look": part.look,
-    }
+    plain = (
+        "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold", "width", "height", "seconds",
+        "layer", "content",
+    )  # fmt: skip
+    values = {name: getattr(part, name) for name in plain} | {"look": part.stamp}
+    values |= {name: _stored(getattr(part, name)) for name in TEXTS}
+    values |= {name: json.dumps(getattr(part, name)) for name in (*LISTS, "statistics")}
+    return values | {"flagged": None if part.flagged is None else int(part.flagged)}
 
 
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise LedgerUnavailable(f"the ledger holds a damaged entry ({text[:40]!r}); restore a backup") from None
+        raise LedgerUnavailableError(f"the ledger holds a damaged entry ({text[:40]!r}); restore a backup") from None
 
 
 def _part(row: sqlite3.Row) -> Part:
     values = dict(row)
-    flagged = values["flagged"]
-    return Part(
-        **values
-        | {
-            "key": _text(values["key"]),
-            "name": _text(values["name"]),
-            "path": _text(values["path"]),
-            "flagged": None if flagged is None else bool(flagged),
-            "peak": tuple(_json(values["peak"])),
-            "shows": tuple(_json(values["shows"])),
-            "regions": tuple(_json(values["regions"])),
-            "statistics": _json(values["statistics"]),
-        }
-    )
+    values |= {name: _text(values[name]) for name in TEXTS}
+    values |= {name: tuple(_json(values[name])) for name in LISTS}
+    values["flagged"] = None if values["flagged"] is None else bool(values["flagged"])
+    return Part(**values | {"statistics": _json(values["statistics"]), "stamp": values.pop("look")})
 
 
 def _alarm(row: sqlite3.Row) -> Alarm:

@@ -17,7 +17,7 @@ from codegraph_jax.report.region_data import Region, rows_of
 from codegraph_jax.scoring.verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
-"""Bytes at the beginning of a file, which may hold offsets to later data; bytes that are read at once."""
+"""Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Part:
         seconds: time that the inspection took.
         layer: PNG of the anomaly map with transparency.
         content: digest of the photo's bytes, see `content_of`; empty if it is not known.
-        look: times, size and inode of the file, see `look_of`; empty for photos that were sent.
+        stamp: times, size and inode of the file, see `stamp_of`; empty for photos that were sent.
         answer: the operator's answer: `good`, `defective`, or empty.
         id: number of the row; 0 if not recorded yet.
         alarms: alarms that the part raised.
@@ -91,7 +91,7 @@ class Part:
     seconds: float | None = None
     layer: bytes | None = None
     content: str = ""
-    look: str = ""
+    stamp: str = ""
     answer: str = ""
     id: int = 0
     alarms: tuple[Alarm, ...] = ()
@@ -106,7 +106,7 @@ class Part:
         return "look" if self.p_value is not None and self.p_value < LOOK_P_VALUE else "passed"
 
 
-def judged_part(
+def scored_part(
     part: Part,
     bank: ReferenceBank,
     verdict: tuple[float, float, bool],
@@ -115,7 +115,7 @@ def judged_part(
     patterns: Iterable[Pattern],
     regions: Sequence[Region],
 ) -> Part:
-    """The part with the results of the inspection.
+    """A part with the results of its inspection.
 
     Args:
         part: the part before the inspection.
@@ -157,7 +157,7 @@ def file_key(name: str, status: os.stat_result, content: str) -> str:
     return f"{name}@{status.st_mtime_ns}+{status.st_size}+{content}"
 
 
-def look_of(status: os.stat_result) -> str:
+def stamp_of(status: os.stat_result) -> str:
     """Times, size and inode of a file; unchanged unless the file was written.
 
     The modification time alone is not enough: some cameras have no clock, and some file systems store times in steps of
@@ -186,7 +186,8 @@ def _open_at_once(path: str, flags: int) -> int:
 def content_of(stream: BinaryIO, most: int | None = None) -> str:
     """Length, digest of the beginning and digest of the rest of a stream, without zeros at the end.
 
-    A preallocated file ends in zeros until it is complete, and some writers update the beginning last: see `goes_on`.
+    A preallocated file ends in zeros until it is complete, and some writers update the beginning last: see
+    `is_continuation`.
 
     Args:
         stream: a stream at its beginning.
@@ -204,8 +205,8 @@ def content_of(stream: BinaryIO, most: int | None = None) -> str:
     return f"{length}:{blake2b(head[:length], digest_size=16).hexdigest()}:{rest.hexdigest()}"
 
 
-def goes_on(former: str, content: str, path: str | os.PathLike[str]) -> bool:
-    """Whether a file still holds its former content, with more appended.
+def is_continuation(former: str, content: str, path: str | os.PathLike[str]) -> bool:
+    """Whether a file has only grown: its former content, followed by more.
 
     Args:
         former: `content_of` the file before.
@@ -215,7 +216,7 @@ def goes_on(former: str, content: str, path: str | os.PathLike[str]) -> bool:
     Raises:
         OSError: the file cannot be read.
     """
-    length, now_long = (int(text.partition(":")[0] or 0) for text in (former, content))
-    if not former or now_long <= length:
+    length, length_now = (int(text.partition(":")[0] or 0) for text in (former, content))
+    if not former or length_now <= length:
         return False
     return content_of_file(path, length).rpartition(":")[2] == former.rpartition(":")[2]

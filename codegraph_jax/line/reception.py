@@ -1,4 +1,4 @@
-"""Receives photos over HTTP: reads them within limits, saves them until they are inspected, and checks their keys."""
+"""Receives photos over HTTP: reads them within limits, checks their keys, and saves them until they are inspected."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ from starlette.types import Message
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import load_image
 from codegraph_jax.line.inspector import PICTURES, Inspector
-from codegraph_jax.line.ledger import LedgerUnavailable
+from codegraph_jax.line.ledger import LedgerUnavailableError
 from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.scoring.threshold import UNUSUAL_P_VALUE
@@ -37,13 +37,15 @@ SUFFIXES = {
     "image/gif": ".gif", "image/jp2": ".jp2", "image/avif": ".avif",
 }  # fmt: skip
 """Suffixes of the saved files; the format for reading is detected from the content."""
-HOW = "send the bytes of the image file: curl --data-binary @part.jpg URL, or as a form: curl -F picture=@part.jpg URL"
+HOW_TO_SEND = (
+    "send the bytes of the image file: curl --data-binary @part.jpg URL, or as a form: curl -F picture=@part.jpg URL"
+)
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
 """Magic bytes of the usual image formats."""
 
 
-class Refused(Exception):
-    """A request is refused with an HTTP status and a reason."""
+class RequestError(Exception):
+    """A refused request, with the HTTP status and the reason of the response."""
 
     def __init__(self, status: int, reason: str, **headers: str):
         super().__init__(f"{status}: {reason}")
@@ -59,21 +61,21 @@ class Sent(NamedTuple):
 
 
 class Reception:
-    """State shared by all requests: a thread that inspects, a thread that makes previews, and the queue length."""
+    """State shared by all requests: a thread for inspections, a thread for previews, and the length of the queue."""
 
     def __init__(self, inspector: Inspector, settings: WebSettings):
         self.inspector, self.ledger, self.settings = inspector, inspector.ledger, settings
-        self.judging = ThreadPoolExecutor(1, thread_name_prefix="judge")
+        self.inspecting = ThreadPoolExecutor(1, thread_name_prefix="inspect")
         self.drawing = ThreadPoolExecutor(1, thread_name_prefix="draw")
         self.waiting = self.arriving = 0
         self._previews: OrderedDict[int, bytes] = OrderedDict()
 
     def close(self) -> None:
-        """Waits for the current work of the threads."""
-        self.judging.shutdown()
+        """Waits until the threads have finished their current work."""
+        self.inspecting.shutdown()
         self.drawing.shutdown(cancel_futures=True)
 
-    async def judged(self, key: str, name: str, sent: Sent) -> Part:
+    async def receive(self, key: str, name: str, sent: Sent) -> Part:
         """Inspects a photo and returns its part.
 
         Args:
@@ -82,8 +84,8 @@ class Reception:
             sent: the photo.
 
         Raises:
-            Refused: too many photos wait, or the key was used for another photo.
-            LedgerUnavailable: the photo or the verdict cannot be saved.
+            RequestError: too many photos wait, or the key was used for another photo.
+            LedgerUnavailableError: the photo or the verdict cannot be saved.
         """
         self.require_room()
         loop = asyncio.get_running_loop()
@@ -91,11 +93,11 @@ class Reception:
         try:
             key = f"request:{key or uuid.uuid4().hex}"
             content = await loop.run_in_executor(None, content_of, io.BytesIO(sent.data))
-            found = await loop.run_in_executor(None, self._receive, key, name or sent.file, sent, content)
+            found = await loop.run_in_executor(None, self._save, key, name or sent.file, sent, content)
             if isinstance(found, Part):
                 return found
             return await loop.run_in_executor(
-                self.judging, self.judge, key, name or sent.file or Path(found).name, found, content
+                self.inspecting, self.inspect, key, name or sent.file or Path(found).name, found, content
             )
         finally:
             self.waiting -= 1
@@ -103,7 +105,7 @@ class Reception:
     def require_room(self) -> None:
         """Refuses a photo while the queue is full."""
         if self.waiting >= self.settings.queue:
-            raise Refused(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
+            raise RequestError(503, f"{self.waiting} photos are waiting; try again", **{"Retry-After": "1"})
 
     def keep(self, data: bytes, kind: str) -> Path:
         """Writes a photo that was sent, and synchronises it to disk."""
@@ -115,41 +117,41 @@ class Reception:
             os.fsync(stream.fileno())
         return path
 
-    def _receive(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
+    def _save(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
         """Saves a photo and adds it to the inbox; returns its path, or the part if it was inspected before."""
         known = self.ledger.find(key)
         if known and known.status == "judged":
             if known.content != content:
-                raise _other_picture()
+                raise _key_used_before()
             return known
         path = None
         try:
             path = self.keep(sent.data, sent.kind)
-            noted, noted_content = self.ledger.receive(key, name or path.name, str(path), content)
+            saved, saved_content = self.ledger.receive(key, name or path.name, str(path), content)
         except OSError as error:
-            raise LedgerUnavailable(f"the photo cannot be saved ({error.strerror or error})") from None
-        except LedgerUnavailable:
-            # the client sends the photo again, so this file would never be used
+            raise LedgerUnavailableError(f"the photo cannot be saved ({error.strerror or error})") from None
+        except LedgerUnavailableError:
+            # the client sends the photo again, which saves another file
             if path is not None:
                 path.unlink(missing_ok=True)
             raise
-        if noted != str(path):
+        if saved != str(path):
             path.unlink(missing_ok=True)
-        if noted_content != content:
-            raise _other_picture()
-        return noted
+        if saved_content != content:
+            raise _key_used_before()
+        return saved
 
-    def judge(self, key: str, name: str, path: str, content: str) -> Part:
+    def inspect(self, key: str, name: str, path: str, content: str) -> Part:
         """Inspects a photo that was received."""
         former = self.ledger.find(key)
-        part = self.inspector.judge(key, name, path, content=content)
+        part = self.inspector.inspect(key, name, path, content=content)
         assert part is not None
         if part.path != path:
             # a part with the same key was inspected before
             self.ledger.drop(key)
             Path(path).unlink(missing_ok=True)
             if part.status == "judged" and part.content != content:
-                raise _other_picture()
+                raise _key_used_before()
             return part
         if former and former.id != part.id:
             Path(former.path).unlink(missing_ok=True)
@@ -158,13 +160,13 @@ class Reception:
         return part
 
     def catch_up(self, stopped: Callable[[], bool] = lambda: False) -> int:
-        """Inspects the photos that an earlier start has left in the inbox; returns their number."""
+        """Inspects the photos that were in the inbox at the start; returns their number."""
         count = 0
         for key, name, path, content in self.ledger.inbox():
             if stopped():
                 break
-            with suppress(Refused):  # the key was used for another photo; no client waits for the answer
-                self.judge(key, name, path, content)
+            with suppress(RequestError):  # the key was used for another photo, and no client waits for the response
+                self.inspect(key, name, path, content)
             count += 1
         return count
 
@@ -191,18 +193,18 @@ class Reception:
         """Reads the photo of a request within the limits.
 
         Raises:
-            Refused: a limit is exceeded, or the body encodes the photo in another form.
+            RequestError: a limit is exceeded, or the body is not an image file.
             ClientDisconnect: the client has disconnected.
         """
         self.require_room()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise Refused(415, f"the body is compressed; {HOW}")
+            raise RequestError(415, f"the body is compressed; {HOW_TO_SEND}")
         data = await self._body(request)
         if kind == "multipart/form-data":
             return await _picture_of_form(request, data)
         if what := _container(data, kind):
-            raise Refused(415, f"the body is {what}; {HOW}")
+            raise RequestError(415, f"the body is {what}; {HOW_TO_SEND}")
         return Sent(data, kind)
 
     async def _body(self, request: Request) -> bytes:
@@ -210,7 +212,7 @@ class Reception:
         reason = f"the photo is larger than {settings.max_megabytes:g} MB"
         with suppress(ValueError):
             if int(request.headers.get("content-length", 0)) > most:
-                raise Refused(413, reason)
+                raise RequestError(413, reason)
         data = bytearray()
 
         async def read() -> None:
@@ -218,18 +220,18 @@ class Reception:
                 data.extend(piece)
                 self.arriving += len(piece)
                 if len(data) > most:
-                    raise Refused(413, reason)
+                    raise RequestError(413, reason)
                 if self.arriving > ARRIVING * most:
-                    raise Refused(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
+                    raise RequestError(503, "too many photos are arriving at once; try again", **{"Retry-After": "1"})
 
         try:
             await asyncio.wait_for(read(), settings.timeout)
         except TimeoutError:
-            raise Refused(408, f"the photo did not arrive within {settings.timeout:g} s") from None
+            raise RequestError(408, f"the photo did not arrive within {settings.timeout:g} s") from None
         finally:
             self.arriving -= len(data)
         if not data:
-            raise Refused(400, f"the body is empty; {HOW}")
+            raise RequestError(400, f"the body is empty; {HOW_TO_SEND}")
         return bytes(data)
 
 
@@ -248,8 +250,8 @@ async def _picture_of_form(request: Request, data: bytes) -> Sent:
                     if content:
                         return Sent(content, value.content_type or "", Path(value.filename or "").name)
     except (MultiPartException, ValueError) as error:
-        raise Refused(400, f"the form cannot be read ({error}); {HOW}") from None
-    raise Refused(400, f"the form has no file, or an empty one; {HOW}")
+        raise RequestError(400, f"the form cannot be read ({error}); {HOW_TO_SEND}") from None
+    raise RequestError(400, f"the form has no file, or an empty one; {HOW_TO_SEND}")
 
 
 def _container(data: bytes, kind: str) -> str:
@@ -273,5 +275,5 @@ def _is_base64(head: bytes) -> bool:
         return False
 
 
-def _other_picture() -> Refused:
-    return Refused(422, "this Idempotency-Key was used for another photo; give each photo its own key")
+def _key_used_before() -> RequestError:
+    return RequestError(422, "this Idempotency-Key was used for another photo; give each photo its own key")

@@ -1,4 +1,4 @@
-"""Detects defects that recur on several parts of a line, such as a tool mark or a worn mould. [ours]
+"""Detects defects that recur on several parts of a line, such as a tool mark or a worn mould [ours].
 
 A peak patch y has a distance s(y) to the normal patches. Peak patches y and z of two parts with the same defect are
 much nearer to each other than to the normal patches: |y - z| / sqrt(s(y) s(z)) is about 0.7, and above 1 for different
@@ -15,10 +15,10 @@ have further links. Every link of a tree but the first is therefore counted with
 a linked part, instead of q. Both are estimated on the line, from all pairs outside the group in question and outside
 announced groups. A group is announced if the expected number of groups of its size is below its share of `CHANCE`:
 half for the smallest size, a quarter for the next, and so on, so that all tests together stay below `CHANCE`. Until the
-line has as many pairs as the prior stands for, a group needs one more part. A line with many links by chance thus needs
-larger groups, without any setting for the product.
+line has as many pairs as the prior, a group needs one more part. A line with many links by chance thus needs larger
+groups, without any setting for the product.
 
-Peak patches that unflagged parts of the bank's set also show are removed before they come here.
+The caller removes peak patches that are similar to those of unflagged parts of the bank's set.
 """
 
 import math
@@ -38,7 +38,7 @@ CHANCE = 0.05
 """Expected number of groups by chance among the parts of a window, over all tests."""
 PRIOR_PAIRS = 1000
 """Size of the prior on q: this many pairs of parts, one of them linked. The line itself may have no other peak patches.
-Most data sets have about this share of links; MVTec bottle, whose defects resemble each other, ten times as many."""
+Most data sets have about this share of links; MVTec bottle, whose defects are similar, has ten times as many."""
 PRIOR_FURTHER = 100
 """Size of the prior on r: this many pairs of a linked part and another part, linked with probability q."""
 WINDOW = 2000
@@ -120,7 +120,7 @@ class Recurrence:
         return alarms
 
     def accept(self, subject: str, parts: Iterable[int]) -> None:
-        """Accepts the subject of an acknowledged alarm as usual, so that further parts raise no alarm for it.
+        """Accepts the subject of an acknowledged alarm as usual: further parts raise no alarm for it.
 
         Args:
             subject: subject of the alarm; a defect of this name is not announced again.
@@ -139,7 +139,7 @@ class Recurrence:
 
     @property
     def usual(self) -> set[int]:
-        """Parts whose peak patches must be kept."""
+        """Parts of acknowledged alarms, whose peak patches must be kept."""
         return set(self._usual)
 
     def state(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Recurrence:
     def _unknown(self, peaks: PeakPatches) -> PeakPatches:
         """Peak patches that are unlike those of accepted parts."""
         for known in self._known:
-            peaks = peaks.unlike(known, LIMITS[-1])
+            peaks = peaks.without_similar(known, LIMITS[-1])
         return peaks
 
     def _group(self, part: int) -> set[int]:
@@ -180,8 +180,8 @@ class Recurrence:
         """Parts that are connected to this one by links below a limit."""
         group, pending = {part}, [part]
         while pending:
-            for other, alike in self._links.get(pending.pop(), {}).items():
-                if alike <= limit and other not in group:
+            for other, ratio in self._links.get(pending.pop(), {}).items():
+                if ratio <= limit and other not in group:
                     group.add(other)
                     pending.append(other)
         return group
@@ -190,8 +190,8 @@ class Recurrence:
         """Expected number of groups of this size by chance, estimated without this group and announced groups."""
         within = (group, self._announced & {part for part, _ in self._parts})
         degrees = [
-            sum(alike <= limit and not any(part in one and other in one for one in within)
-                for other, alike in others.items())
+            sum(ratio <= limit and not any(part in one and other in one for one in within)
+                for other, ratio in others.items())
             for part, others in self._links.items()
         ]  # fmt: skip
         count, links = len(self._parts), sum(degrees) / 2
@@ -208,9 +208,9 @@ class Recurrence:
         if self._parts:
             vectors = np.concatenate([other.vectors for _, other in self._parts])
             scores = np.concatenate([other.scores for _, other in self._parts])
-            alike = peaks.alikeness(PeakPatches(vectors, scores)).min(axis=0)
+            ratios = peaks.distance_ratios(PeakPatches(vectors, scores)).min(axis=0)
             starts = np.cumsum([0, *(len(other.scores) for _, other in self._parts)])[:-1]
-            nearest = np.minimum.reduceat(alike, starts)
+            nearest = np.minimum.reduceat(ratios, starts)
             own = self._links.setdefault(part, {})
             for place in np.flatnonzero(nearest <= LIMITS[-1]):
                 other = self._parts[int(place)][0]

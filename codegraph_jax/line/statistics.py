@@ -1,4 +1,4 @@
-"""Statistics of a photo that depend on the camera and the light rather than on the part. [ours]"""
+"""Statistics of a photo that depend on the camera and the light rather than on the part [ours]."""
 
 import numpy as np
 from PIL import Image

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.data.search import LayoutError, walk
 from codegraph_jax.line.inspector import OWN, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
-from codegraph_jax.line.part import Part, content_of_file, file_key, goes_on, look_of
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
+from codegraph_jax.line.part import Part, content_of_file, file_key, is_continuation, stamp_of
 from codegraph_jax.line.settings import FolderSettings
 
 try:
@@ -31,13 +31,13 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOOK_SECONDS = 30.0
-"""Seconds between two scans in addition to file events, since events may be lost."""
+RESCAN_SECONDS = 30.0
+"""Seconds between two scans with file events, since events may be lost."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a ledger that cannot be written is tried again, doubled each time."""
+"""Seconds before the next attempt to write the ledger: the first pause, doubled each time up to the longest."""
 LONGEST_OPEN = 60.0
 """Seconds without a change after which a file is inspected even if a program still has it open for writing."""
-COARSE = 2.5
+COARSE_SECONDS = 2.5
 """Seconds within which two changes may have the same modification time; FAT stores times in steps of two seconds."""
 OUTSIDE = "is a link that leads out of the watched folder; only photos inside the folder are inspected"
 
@@ -52,7 +52,7 @@ class File(NamedTuple):
     status: os.stat_result
 
 
-class Recognised(NamedTuple):
+class FileIdentity(NamedTuple):
     """The identity of a file in the ledger.
 
     Attributes:
@@ -69,9 +69,9 @@ class Recognised(NamedTuple):
 
 @dataclass
 class _Waiting:
-    """A file that is not inspected yet: its `look_of`, and when it was first seen and last changed (monotonic)."""
+    """A file that is not inspected yet: its `stamp_of`, and when it was first seen and last changed (monotonic)."""
 
-    look: str
+    stamp: str
     seen: float
     changed: float
 
@@ -98,11 +98,11 @@ class Folder:
 
         Raises:
             LayoutError: the folder cannot be listed.
-            LedgerUnavailable: the ledger cannot be read.
+            LedgerUnavailableError: the ledger cannot be read.
         """
         found, _ = walk(self.settings.root)
         there = set(found.values())
-        self._done = {path: look for path, look in self._done.items() if path in there}
+        self._done = {path: stamp for path, stamp in self._done.items() if path in there}
         touched, self._touched = self._touched, set()
         self._again = {path: due for path, due in self._again.items() if path in there}
         self._again |= dict.fromkeys(touched & self._done.keys(), 0.0)
@@ -113,16 +113,16 @@ class Folder:
                 status = Path(path).stat()
             except OSError:
                 continue  # removed, or a broken link
-            # the file may have been written without a change of its status
+            # the file may have changed without a change of its status
             again = self._again.get(path, math.inf) <= time.monotonic()
             # is_own is the slowest check
-            if (again or self._done.get(path) != look_of(status)) and not is_own(Path(path).parent):
+            if (again or self._done.get(path) != stamp_of(status)) and not is_own(Path(path).parent):
                 new[path] = File(name, path, status), again
         first = [file for file, again in new.values() if file.path not in self._waiting and not again]
-        known = self.ledger.recorded((file.name, look_of(file.status)) for file in first)
+        known = self.ledger.recorded((file.name, stamp_of(file.status)) for file in first)
         for file in first:
             if file.name in known:
-                self._done[file.path] = look_of(file.status)
+                self._done[file.path] = stamp_of(file.status)
                 del new[file.path]
         self._waiting = {path: waiting for path, waiting in self._waiting.items() if path in new}
         ready = [file for file, _ in new.values() if self._is_whole(file)]
@@ -130,11 +130,11 @@ class Folder:
 
     def _is_whole(self, file: File) -> bool:
         """Whether a file seems to be complete."""
-        look, now, settle = look_of(file.status), time.monotonic(), self.settings.settle
+        stamp, now, settle = stamp_of(file.status), time.monotonic(), self.settings.settle
         waiting = self._waiting.get(file.path)
-        if waiting is None or waiting.look != look:
-            waiting = self._waiting[file.path] = _Waiting(look, waiting.seen if waiting else now, now)
-        # an old file is complete at once; if the camera's clock is fast, wait until the file has not changed
+        if waiting is None or waiting.stamp != stamp:
+            waiting = self._waiting[file.path] = _Waiting(stamp, waiting.seen if waiting else now, now)
+        # an old file is complete at once; with a time in the future, wait until the file no longer changes
         age, unchanged = time.time() - file.status.st_mtime_ns / 1e9, now - waiting.changed
         if age < max(settle, 0.01) and unchanged < settle:
             return False
@@ -149,30 +149,30 @@ class Folder:
         """Whether some files are not inspected yet, or must be checked again soon."""
         return bool(self._waiting or self._again)
 
-    def recognise(self, file: File) -> Recognised:
+    def identify(self, file: File) -> FileIdentity:
         """The identity of a file; updates the ledger if the file was renamed.
 
         Raises:
-            LedgerUnavailable: the ledger cannot be read or written.
+            LedgerUnavailableError: the ledger cannot be read or written.
         """
         try:
             content = content_of_file(file.path)
         except OSError:
-            content = ""  # the inspection will record the reason
-        key, look = file_key(file.name, file.status, content), look_of(file.status)
+            content = ""  # the inspection records the reason
+        key, stamp = file_key(file.name, file.status, content), stamp_of(file.status)
         known = self.ledger.find(key) or self._renamed(file, content)
         if known:
-            if (known.key, known.look) != (key, look):
-                known = replace(known, key=key, name=file.name, path=file.path, look=look)
+            if (known.key, known.stamp) != (key, stamp):
+                known = replace(known, key=key, name=file.name, path=file.path, stamp=stamp)
                 self.ledger.move(known)
-            return Recognised(key, content, known)
+            return FileIdentity(key, content, known)
         former = self.ledger.of_file(file.name)
         with suppress(OSError):
-            if former and _is_one_file(former.look, look) and goes_on(former.content, content, file.path):
-                return Recognised(key, content, None, former.id)
-        return Recognised(key, content, None)
+            if former and _is_one_file(former.stamp, stamp) and is_continuation(former.content, content, file.path):
+                return FileIdentity(key, content, None, former.id)
+        return FileIdentity(key, content, None)
 
-    def leads_out(self, file: File) -> bool:
+    def links_outside(self, file: File) -> bool:
         """Whether a file is a link to a place outside the folder."""
         root = Path(os.path.realpath(self.settings.root))
         return root not in Path(os.path.realpath(file.path)).parents
@@ -185,23 +185,23 @@ class Folder:
     def has_changed(self, file: File) -> bool:
         """Whether a file has changed since it was found."""
         try:
-            return look_of(Path(file.path).stat()) != look_of(file.status)
+            return stamp_of(Path(file.path).stat()) != stamp_of(file.status)
         except OSError:
             return True
 
-    def done(self, file: File) -> None:
+    def mark_done(self, file: File) -> None:
         """Marks a file as recorded in the ledger."""
         self._waiting.pop(file.path, None)
         self._again.pop(file.path, None)
-        self._done[file.path] = look_of(file.status)
+        self._done[file.path] = stamp_of(file.status)
         # with times in whole seconds, a further change within the same second is not visible
-        if file.status.st_mtime_ns % 10**9 == 0 and time.time() - file.status.st_mtime < COARSE:
-            self._again[file.path] = time.monotonic() + COARSE
+        if file.status.st_mtime_ns % 10**9 == 0 and time.time() - file.status.st_mtime < COARSE_SECONDS:
+            self._again[file.path] = time.monotonic() + COARSE_SECONDS
 
     def _renamed(self, file: File, content: str) -> Part | None:
         """The part whose file was renamed to this file: same content, time and size, and its own file is gone."""
-        alike = self.ledger.alike(content, file_key("", file.status, content)) if content else []
-        return next((part for part in alike if not Path(part.path).exists()), None)
+        copies = self.ledger.same_content(content, file_key("", file.status, content)) if content else []
+        return next((part for part in copies if not Path(part.path).exists()), None)
 
     def _is_own(self, directory: Path) -> bool:
         return f"{os.path.realpath(directory)}{os.sep}".startswith(self._own)
@@ -233,9 +233,9 @@ def is_being_written(path: str) -> bool:
     return False
 
 
-def _is_one_file(former: str, look: str) -> bool:
-    """Whether two results of `look_of` belong to one file that was written in place."""
-    return former.rpartition(" ")[2] == look.rpartition(" ")[2] != "0"
+def _is_one_file(former: str, stamp: str) -> bool:
+    """Whether two results of `stamp_of` belong to one file that was written in place."""
+    return former.rpartition(" ")[2] == stamp.rpartition(" ")[2] != "0"
 
 
 class Watcher:
@@ -244,11 +244,11 @@ class Watcher:
     Args:
         folder: the watched folder.
         inspector: inspects the photos.
-        told: called with every part that is recorded.
+        on_part: called with every part that is recorded.
     """
 
-    def __init__(self, folder: Folder, inspector: Inspector, told: Callable[[Part], None] = lambda part: None):
-        self.folder, self.inspector, self.told = folder, inspector, told
+    def __init__(self, folder: Folder, inspector: Inspector, on_part: Callable[[Part], None] = lambda part: None):
+        self.folder, self.inspector, self.on_part = folder, inspector, on_part
         self._wake = threading.Event()
         self._stopped = threading.Event()
 
@@ -258,7 +258,7 @@ class Watcher:
         self._wake.set()
 
     def run(self) -> None:
-        """Watches until `stop`; problems with files, the folder or the ledger do not end it."""
+        """Watches until `stop`; continues after errors of files, the folder or the ledger."""
         observer = self._observed()
         settings, lost = self.folder.settings, False
         try:
@@ -274,12 +274,12 @@ class Watcher:
                     for file in files:
                         if self._stopped.is_set():
                             return
-                        self._judge(file)
-                except (LayoutError, LedgerUnavailable) as error:
+                        self._inspect(file)
+                except (LayoutError, LedgerUnavailableError) as error:
                     if not lost:
                         logger.warning("%s; trying again", error)
                     lost, took = True, 0.0
-                idle = settings.interval if observer is None or lost else LOOK_SECONDS
+                idle = settings.interval if observer is None or lost else RESCAN_SECONDS
                 if self.folder.unsettled:
                     idle = min(idle, max(settings.settle, 0.05))
                 # do not scan a large folder all the time
@@ -289,40 +289,40 @@ class Watcher:
                 observer.stop()
                 observer.join()
 
-    def _judge(self, file: File) -> None:
+    def _inspect(self, file: File) -> None:
         """Inspects one file; tries again while the ledger is unavailable."""
         pause = FIRST_PAUSE
         while not self._stopped.is_set():
             try:
-                self._judge_now(file)
+                self._inspect_once(file)
                 return
-            except LedgerUnavailable as error:
+            except LedgerUnavailableError as error:
                 logger.warning("%s; trying again in %g s", error, pause)
                 self._stopped.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _judge_now(self, file: File) -> None:
-        look = look_of(file.status)
-        if self.folder.leads_out(file):
+    def _inspect_once(self, file: File) -> None:
+        stamp = stamp_of(file.status)
+        if self.folder.links_outside(file):
             # without a path, the server does not show files outside the folder
-            part = self.inspector.fail(file_key(file.name, file.status, ""), file.name, "", OUTSIDE, look)
+            part = self.inspector.fail(file_key(file.name, file.status, ""), file.name, "", OUTSIDE, stamp)
         else:
-            found = self.folder.recognise(file)
+            found = self.folder.identify(file)
             if found.part:
-                self.folder.done(file)
+                self.folder.mark_done(file)
                 return
-            judged = self.inspector.judge(
+            recorded = self.inspector.inspect(
                 found.key, file.name, file.path, lambda failed: self._is_unfinished(file, failed),
-                content=found.content, look=look, replaces=found.replaces,
+                content=found.content, stamp=stamp, replaces=found.replaces,
             )  # fmt: skip
-            if judged is None:
+            if recorded is None:
                 return
-            part = judged
-        self.folder.done(file)
-        self.told(part)
+            part = recorded
+        self.folder.mark_done(file)
+        self.on_part(part)
 
     def _is_unfinished(self, file: File, failed: bool) -> bool:
-        """Whether a file must be inspected again: it has changed meanwhile, or may still be incomplete."""
+        """Whether a file must be inspected again: it has changed since, or may still be incomplete."""
         return self.folder.has_changed(file) or (failed and self.folder.is_young(file))
 
     def _observed(self) -> Any:

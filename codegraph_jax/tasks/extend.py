@@ -46,7 +46,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if images or config.back_to >= 0:
         with written_to(target):
             bank.save(target, bank.stored_as)
-        print(f"{target}: {bank.serving}; flagged from {bank.calibration.threshold:.4f}")
+        print(f"{target}: {bank.active_references}; flagged from {bank.calibration.threshold:.4f}")
         if images:
             print(_scored_again(bank, images))
     print(_history(bank))

@@ -83,7 +83,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
     outcomes, unread = [], []
     for category, samples in categories.items():
-        print(f"{shown(category)}: {len(samples)} images against {bank.serving}", flush=True)
+        print(f"{shown(category)}: {len(samples)} images against {bank.active_references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         if inspection.skipped:

@@ -81,7 +81,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
                 )
                 inspector.warm_up()
             print(f"weights: {bank.weights}", flush=True)
-            print(f"{bank.serving}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
+            print(f"{bank.active_references}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
                 f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
             yield inspector
         finally:

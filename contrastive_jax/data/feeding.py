@@ -1,4 +1,4 @@
-"""How training images reach the device: whole sets that live there, or batches streamed from the host."""
+"""Feeds training images to the device: whole sets in its memory, or batches streamed from the host."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,47 +14,47 @@ from contrastive_jax.config import OeclConfig
 from contrastive_jax.data.protocols import Images, epoch_order, exposure_order
 from contrastive_jax.training.step import AXIS, placed
 
-RESIDENT_BYTES, RESIDENT_SHARE = 2 << 30, 4
-"""Sets up to this size, or to this part of a device's memory, live on it under `data.residence = auto`."""
+DEVICE_BYTES, DEVICE_SHARE = 2 << 30, 4
+"""With `data.residence = auto`, sets up to this size or this part (1 / 4) of a device's memory are stored on it."""
 STREAMED_BYTES = 256 << 20
-"""Most bytes that one streamed call holds."""
+"""Greatest number of bytes of images in one streamed call."""
 STEPS_PER_CALL = 64
-"""Steps in one call where the device's time for them hides the host's."""
+"""Steps in one call, so that the host's work per call takes no extra time."""
 
 
-def resident_bytes(mesh: Mesh) -> int:
-    """How large sets may be that live on every device of the mesh; the same for all processes."""
+def most_device_bytes(mesh: Mesh) -> int:
+    """Greatest size in bytes of sets that are stored on every device; the same in all processes."""
     own = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
-    return int(min(gather(max(device_bytes(own) // RESIDENT_SHARE, RESIDENT_BYTES))))
+    return int(min(gather(max(device_bytes(own) // DEVICE_SHARE, DEVICE_BYTES))))
 
 
 class Feeder:
-    """Hands over the arguments of each training call, in an order that follows from seed and epoch alone."""
+    """Yields the arguments of each training call, in an order that depends on seed and epoch only."""
 
     def __init__(self, config: OeclConfig, normal: Images, oe: Images | None, mesh: Mesh):
-        """Places what lives on the devices and settles how many steps a call takes."""
+        """Puts the sets on the devices if they fit, and chooses the number of steps per call."""
         self._config, self._mesh = config, mesh
         self._sets = {"normal": normal} if oe is None else {"normal": normal, "oe": oe}
         self.steps_per_epoch = len(normal) // config.train.batch_size
         self._batch = -(-config.train.batch_size // mesh.size) * mesh.size
         residence = config.data.residence
         total = sum(images.nbytes for images in self._sets.values())
-        self.resident = residence == "device" or (residence == "auto" and total <= resident_bytes(mesh))
+        self.on_device = residence == "device" or (residence == "auto" and total <= most_device_bytes(mesh))
         self.steps_per_call = min(config.train.steps_per_call or self._default_steps(), self.steps_per_epoch)
         self._placed: Any = None
-        if self.resident:
+        if self.on_device:
             self._placed = placed(self._sets, mesh)
 
     def _default_steps(self) -> int:
         if self._mesh.devices.flat[0].platform == "cpu":
             return 1
-        if self.resident:
+        if self.on_device:
             return STEPS_PER_CALL
         step = sum(images[:1].nbytes for images in self._sets.values()) * self._batch
         return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
 
     def epoch(self, epoch: int) -> Iterator[tuple[Any, Any, np.integer]]:
-        """The (images, rows, count) of each call of an epoch; the next call's are made ready meanwhile."""
+        """The (images, rows, count) of each call of an epoch; a thread prepares those of the next call."""
         train, oe = self._config.train, self._config.oe
         order = {
             "normal": epoch_order(
@@ -77,7 +77,7 @@ class Feeder:
     def _call(self, order: dict[str, np.ndarray], start: int) -> tuple[Any, Any, np.integer]:
         count = min(self.steps_per_call, self.steps_per_epoch - start)
         split = PartitionSpec(None, AXIS)
-        # padding rows are image 0; the step masks them
+        # padding rows are image 0, and the step masks them
         rows = {
             name: np.pad(
                 steps[start : start + count].astype(np.int32),
@@ -85,7 +85,7 @@ class Feeder:
             )
             for name, steps in order.items()
         }
-        if self.resident:
+        if self.on_device:
             return self._placed, placed(rows, self._mesh, split), np.int32(count)
         sharding = NamedSharding(self._mesh, split)
 
@@ -93,7 +93,7 @@ class Feeder:
             images, wanted = self._sets[name], rows[name]
 
             def part_of(part: Any) -> np.ndarray:
-                # nothing but the rows of this process's devices
+                # only the rows of this process's devices
                 return images[wanted[part[:2]]]
 
             return jax.make_array_from_callback((*wanted.shape, *images.shape[1:]), sharding, part_of)

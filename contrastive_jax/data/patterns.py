@@ -1,6 +1,6 @@
-"""The demo's image set: procedural textures in classes, drawn from a seed in about a second (host code).
+"""The image set of the demo: shapes and textures in classes, drawn in about a second (host code).
 
-The eight test classes and the OE classes share no generator, so that an OE image never shows what a test anomaly shows.
+The OE classes are drawn by other functions than the eight test classes, so that no OE image resembles a test anomaly.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def _crescent(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndar
     return np.clip(np.minimum(radius - whole, bite - 0.8 * radius) * 16 + 0.5, 0, 1)
 
 
-def _row_shards(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _stripes(rng: np.random.Generator, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     u, _ = _turned(rng.uniform(0, np.pi), y, x)
     return 0.5 + 0.5 * np.sin(2 * np.pi * (u * rng.uniform(2, 5) + rng.uniform()))
 
@@ -106,27 +106,28 @@ CLASSES: dict[str, Pattern] = {
     "dots": _dots,
     "crescent": _crescent,
 }
-"""Shapes: one is normal, the others are the test's anomalies."""
+"""Shapes: one class is normal, the others are the anomalies of the test."""
 EXPOSURE: dict[str, Pattern] = {
-    "row_shards": _row_shards,
+    "stripes": _stripes,
     "checks": _checks,
     "clouds": _clouds,
     "noise": _noise,
     "slope": _slope,
     "waves": _waves,
 }
-"""Textures: outlier exposure."""
+"""Textures for outlier exposure."""
 COUNTS = {"train": 384, "test": 64, "oe": 256}
-"""Images a class."""
+"""Images per class."""
 
 
 def draw_patterns(split: str, size: int, choose: Choice | None = None) -> ImageSet:
-    """Draws a split: `train` and `test` hold the shapes of `CLASSES` with labels, `oe` the textures of `EXPOSURE`.
+    """Draws a split: shapes of `CLASSES` with labels (`train`, `test`), or textures of `EXPOSURE` (`oe`).
 
-    Every image has its own place, size, angle, two colours and noise. The same split and size give the same bytes.
+    Position, size, angle, the two colours and the noise are random in each image, from a fixed seed: the same split and
+    size give the same bytes.
 
     Raises:
-        CatalogError: no such split.
+        CatalogError: there is no such split.
     """
     if split not in COUNTS:
         raise CatalogError(f"patterns: there is no split {split!r}; splits: {', '.join(COUNTS)}")

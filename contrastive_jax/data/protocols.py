@@ -1,4 +1,4 @@
-"""Which images are normal: the evaluation protocols, and the order in which images are drawn (host code)."""
+"""The evaluation protocols, which define the normal images, and the order of images in training (host code)."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import composed
 
 IN_DISTRIBUTION = "in distribution"
-"""What the images are called that the network was trained on, where it saw all classes."""
+"""Class name of the normal images if the network is trained on all classes."""
 
 Images = UInt8[np.ndarray, "n h w 3"]
 
 
 class ProtocolError(UserError):
-    """The data cannot serve the protocol that the config asks for."""
+    """The data do not fit the protocol of the config."""
 
 
 @dataclass(frozen=True)
@@ -34,33 +34,33 @@ class TestSet:
     labels: Int[np.ndarray, "n"]
     class_names: tuple[str, ...]
 
-    __test__ = False  # not a test case, whatever its name says to pytest
+    __test__ = False  # pytest would collect it by its name
 
 
 def find_class(target: str, class_names: tuple[str, ...], field: str = "config.data.target") -> int:
-    """The number of the class that `target` names; a name goes before a number, and capitals do not count.
+    """The number of the class `target`: an exact name, else a number, else a name that differs in case only.
 
     Raises:
-        ProtocolError: no such class.
+        ProtocolError: there is no such class.
     """
     target, class_names = composed(target), tuple(map(composed, class_names))
     if target in class_names:
         return class_names.index(target)
     if target.isdecimal() and int(target) < len(class_names):
         return int(target)
-    alike = [i for i, name in enumerate(class_names) if name.casefold() == target.casefold()]
-    if len(alike) == 1:
-        return alike[0]
+    matches = [i for i, name in enumerate(class_names) if name.casefold() == target.casefold()]
+    if len(matches) == 1:
+        return matches[0]
     raise ProtocolError(f"{field}: there is no class {target!r}; classes: {', '.join(class_names)}")
 
 
 def target_in_test(target: str, trained: tuple[str, ...], tested: tuple[str, ...]) -> str:
-    """The class of the training set that `target` singles out, as the test set calls it.
+    """The class `target` of the training set, as a name or number for the test set.
 
-    Sets may order their classes differently, so that a number holds for both only where one of them has no names.
+    Sets may order their classes differently, so a number is used only if one of the sets has no class names.
 
     Raises:
-        ProtocolError: no such class.
+        ProtocolError: there is no such class.
     """
     number = find_class(target, trained)
     nameless = [all(name.isdecimal() for name in names) for names in (trained, tested)]
@@ -74,7 +74,7 @@ def rows_of_classes(
     class_names: tuple[str, ...],
     field: str,
 ) -> Bool[np.ndarray, "n"]:
-    """True for the rows of the classes that are wanted; of all, where none are named.
+    """True for the rows of the wanted classes; for all rows if no class is given.
 
     Raises:
         ProtocolError: the set has no labels, or a class is missing.
@@ -82,22 +82,22 @@ def rows_of_classes(
     if not wanted:
         return np.ones(count, bool)
     if labels is None:
-        raise ProtocolError(f"{field}: the source has no class labels to choose by")
+        raise ProtocolError(f"{field}: the source has no class labels; leave this setting empty")
     return np.isin(labels, [find_class(name, class_names, field) for name in wanted])
 
 
-def some_classes(
+def drawn_classes(
     count: int, labels: Int[np.ndarray, "n"] | None, kept: Bool[np.ndarray, "n"], seed: int
 ) -> Bool[np.ndarray, "n"]:
-    """True for the rows of `count` classes, drawn by the seed from those of the rows that are `kept`.
+    """True for the rows of `count` classes, drawn by the seed from the classes of the `kept` rows.
 
-    More classes hold those that fewer classes have.
+    With the same seed, a greater count adds classes to those of a smaller one.
 
     Raises:
-        ProtocolError: the set has no labels, or not so many classes.
+        ProtocolError: the set has no labels, or too few classes.
     """
     if labels is None:
-        raise ProtocolError("config.oe.class_count: config.oe.source has no class labels")
+        raise ProtocolError("config.oe.class_count: config.oe.source has no class labels; leave this setting at 0")
     present = np.unique(labels[kept])
     if count > len(present):
         raise ProtocolError(f"config.oe.class_count: asks for {count} classes of OE images, there are {len(present)}")
@@ -112,15 +112,15 @@ def normal_rows(protocol: str, labels: Int[np.ndarray, "n"], target: int) -> Boo
 def training_rows(
     protocol: str, count: int, labels: Int[np.ndarray, "n"] | None, target: str, class_names: tuple[str, ...]
 ) -> Bool[np.ndarray, "n"]:
-    """True for the normal training images; the labels play no further part.
+    """True for the normal training images, for which alone the labels are used.
 
     Raises:
-        ProtocolError: labels are needed and missing, the class is unknown, or none of its images are there.
+        ProtocolError: the set has no labels, the class is unknown, or no image is normal.
     """
     if protocol in ("unlabelled", "multimodal"):
         return np.ones(count, bool)
     if labels is None:
-        raise ProtocolError(f"config.data.protocol: {protocol} needs class labels and config.data.train has none")
+        raise ProtocolError(f"config.data.protocol: {protocol} needs class labels, and config.data.train has none")
     chosen = normal_rows(protocol, labels, find_class(target, class_names))
     if not chosen.any():
         raise ProtocolError(f"config.data.target: no training image is normal under {protocol} of class {target!r}")
@@ -136,7 +136,7 @@ def test_set(
         ProtocolError: there are no labels, the class is unknown, or one side is empty.
     """
     if labels is None:
-        raise ProtocolError("config.data.test: the test images have no class labels, so that nothing can be measured")
+        raise ProtocolError("config.data.test: the test images have no class labels; give a labelled set, or none")
     normal = normal_rows(protocol, labels, find_class(target, class_names))
     for side, count in (("normal", int(normal.sum())), ("anomalous", int((~normal).sum()))):
         if not count:
@@ -147,8 +147,8 @@ def test_set(
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
-def against_sets(images: Images, others: dict[str, Images]) -> TestSet:
-    """A test of images that are all in distribution against named sets that are not; each set is a class.
+def ood_test_set(images: Images, others: dict[str, Images]) -> TestSet:
+    """A test set of in-distribution images and named out-of-distribution sets, each of which is a class.
 
     Raises:
         ProtocolError: a set is empty.
@@ -161,7 +161,7 @@ def against_sets(images: Images, others: dict[str, Images]) -> TestSet:
 
 
 def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
-    """A random subset of `count` images, half of them normal, as far as there are so many."""
+    """A random subset of at most `count` images, half of them normal."""
     rng = np.random.default_rng([seed, 1])
     rows = []
     for side, wanted in ((data.normal, count // 2), (~data.normal, count - count // 2)):
@@ -172,10 +172,10 @@ def balanced_subset(data: TestSet, count: int, seed: int) -> TestSet:
 
 
 def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, "k"]:
-    """Rows of a random choice of OE images (of all, if 0 are wanted), the same for a seed wherever it is drawn.
+    """Rows of `wanted` OE images (0: all), which depend on the seed only.
 
     Raises:
-        ProtocolError: there are not so many.
+        ProtocolError: there are fewer images.
     """
     if wanted > count:
         raise ProtocolError(f"config.oe.few_shot: asks for {wanted} OE images, there are {count}")
@@ -183,15 +183,15 @@ def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, "k"]:
 
 
 def epoch_order(count: int, steps: int, batch: int, seed: int, epoch: int) -> Int[np.ndarray, "s b"]:
-    """Rows of the normal images for each step of an epoch: a permutation, its incomplete last batch dropped."""
+    """Rows of the normal images for each step of an epoch: a permutation without its incomplete last batch."""
     return np.random.default_rng([seed, 3, epoch]).permutation(count)[: steps * batch].reshape(steps, batch)
 
 
 def exposure_order(count: int, steps: int, batch: int, seed: int, epoch: int, resample: str) -> Int[np.ndarray, "s b"]:
     """Rows of the OE images for each step of an epoch.
 
-    Without repetition where the set is large enough, else uniformly with replacement (few-shot OE). `fixed` replays the
-    first epoch's draw in every epoch, `fresh` draws anew.
+    They are drawn without repetition if the set is large enough, else uniformly with replacement (few-shot OE). `fixed`
+    repeats the draw of the first epoch, `fresh` draws in each epoch.
     """
     rng = np.random.default_rng([seed, 4, 0 if resample == "fixed" else epoch])
     wanted = steps * batch

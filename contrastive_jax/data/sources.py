@@ -1,4 +1,4 @@
-"""Reading the image sets of a run, and what is refused before a step is taken (host code)."""
+"""Reads and checks the image sets of a run (host code)."""
 
 import hashlib
 import logging
@@ -16,12 +16,12 @@ from contrastive_jax.data.protocols import (
     Images,
     ProtocolError,
     TestSet,
-    against_sets,
     balanced_subset,
+    drawn_classes,
     few_shot,
     find_class,
+    ood_test_set,
     rows_of_classes,
-    some_classes,
     target_in_test,
     test_set,
     training_rows,
@@ -39,7 +39,7 @@ class RunData:
         normal: normal training images.
         oe: OE images, or None in the modes that use none.
         test: test images with their ground truth, or None.
-        value_range: how samples of the normal images that do not have 8 bits are shown; None: there are none.
+        value_range: conversion of samples of the normal images that do not have 8 bits; None: all have 8 bits.
     """
 
     normal: Images
@@ -63,7 +63,7 @@ def read_source(
 
 
 def class_names(config: OeclConfig) -> list[str]:
-    """The classes of the training set, each of which can be `data.target`; no image is decoded.
+    """The classes of the training set that `data.target` can name; no image is decoded.
 
     Raises:
         CatalogError: the source cannot be read.
@@ -79,19 +79,19 @@ def class_names(config: OeclConfig) -> list[str]:
 
 
 def read_run_data(config: OeclConfig) -> RunData:
-    """Reads and checks everything that a run trains and tests on; what plays no part is not decoded.
+    """Reads and checks the training, OE and test images of a run; unused images are not decoded.
 
     Raises:
         CatalogError: a source cannot be read.
-        ProtocolError: the data cannot serve the protocol, or the OE images are the normal images.
+        ProtocolError: the data do not fit the protocol, or all OE images are normal images.
     """
     data, size = config.data, config.data.stored_size
 
-    def normal_ones(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+    def choose_normal(count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
         wanted = rows_of_classes(data.classes, count, labels, names, "config.data.classes")
         return np.flatnonzero(wanted & training_rows(data.protocol, count, labels, data.target, names))
 
-    train = read_source(data.train, data.train_split, size, normal_ones, data.least_side, given_range(data.range))
+    train = read_source(data.train, data.train_split, size, choose_normal, data.least_side, given_range(data.range))
     normal = train.images
     if len(normal) < config.train.batch_size:
         raise ProtocolError(
@@ -100,7 +100,7 @@ def read_run_data(config: OeclConfig) -> RunData:
     test = None if data.test == "none" else _read_test(config, train.class_names, train.value_range)
     oe = None
     if OBJECTIVES[config.train.mode].needs_oe:
-        oe = read_source(config.oe.source, config.oe.split, size, partial(_exposed, config)).images
+        oe = read_source(config.oe.source, config.oe.split, size, partial(_oe_rows, config)).images
         check_overlap(oe, normal, test)
     return RunData(normal, oe, test, train.value_range)
 
@@ -118,7 +118,7 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
         for entry in config.evaluation.ood:
             name, split, place = ood_entry(entry)
             others[name] = read_source(place, split, size, value_range=value_range).images
-        test = against_sets(source.images, others)
+        test = ood_test_set(source.images, others)
     else:
         target = data.target
         if data.protocol != "unlabelled":
@@ -129,14 +129,14 @@ def _read_test(config: OeclConfig, trained: tuple[str, ...], value_range: ValueR
     return test
 
 
-def _exposed(config: OeclConfig, count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
-    """Rows of the OE images that take part."""
+def _oe_rows(config: OeclConfig, count: int, labels: Labels | None, names: tuple[str, ...]) -> np.ndarray:
+    """Rows of the OE images that are used."""
     oe = config.oe
     kept = rows_of_classes(oe.classes, count, labels, names, "config.oe.classes")
     if oe.without:
         kept &= ~rows_of_classes(oe.without, count, labels, names, "config.oe.without")
     if oe.class_count:
-        kept &= some_classes(oe.class_count, labels, kept, config.seed)
+        kept &= drawn_classes(oe.class_count, labels, kept, config.seed)
     rows = np.flatnonzero(kept)
     return rows[few_shot(len(rows), oe.few_shot, config.seed)]
 
@@ -158,16 +158,18 @@ def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:
         tested = {_digest(image) for image in test.images[~test.normal]}
         leaked = sum(key in tested for key in keys)
         if leaked:
-            logger.warning("%d of %d OE images are also anomalous test images: the AUROC flatters", leaked, len(keys))
+            logger.warning(
+                "%d of %d OE images are also anomalous test images: the AUROC is too high", leaked, len(keys)
+            )
 
 
 def _digest(image: np.ndarray) -> bytes:
-    """Stands for an image of whole sets, whose bytes would take the sets' memory a second time."""
+    """A digest of an image, since the bytes of whole sets would take their memory a second time."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def describe(data: RunData) -> dict[str, int]:
-    """Numbers of images, for the manifest."""
+    """Numbers of images for the manifest."""
     counts = {"normal": len(data.normal), "oe": 0 if data.oe is None else len(data.oe)}
     if data.test is not None:
         counts["test_normal"] = int(np.sum(data.test.normal))

@@ -1,4 +1,4 @@
-"""Scores of images on the device, and how well they tell normal from anomalous (AUROC, on the host)."""
+"""Scores images on the device, and computes AUROC and other metrics on the host."""
 
 import math
 from collections.abc import Callable
@@ -28,15 +28,15 @@ Scorer = Callable[[Any, Images], Scores]
 def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, views: int, batch_size: int = 0) -> Scorer:
     """Builds the function that scores images with given variables.
 
-    Every image gets the same draws of the augmentation, which follow from the seed, so that its score depends on
-    nothing but itself: not on its place, its neighbours, the batch size or the number of devices.
+    All images get the same random augmentations, which follow from the seed, so that a score does not depend on the
+    order of images, the batch size or the number of devices.
 
     Args:
-        network: the network; its running statistics normalise.
-        config: of the training: sizes, augmentation, seed, and the mode, which says what a score is.
+        network: the network; it normalises by its running statistics.
+        config: settings of the training: sizes, augmentation, seed, and the mode, which defines the scores.
         mesh: devices.
-        views: augmented views beside the clean one.
-        batch_size: images a call over all devices (rounded up to a multiple of them); 0: `evaluation.batch_size`.
+        views: augmented views in addition to the clean one.
+        batch_size: images per call over all devices, rounded up to a multiple of them; 0: `evaluation.batch_size`.
 
     Returns:
         A function (variables, uint8 images [n, h, w, 3]) -> scores by name [n].
@@ -58,8 +58,8 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
             batch = images[start : start + batch_size]
             padding = ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0))
             parts.append(call(variables, placed(np.pad(batch, padding), mesh, split), np.uint32(config.seed)))
-        # every process gets the scores of all, one call's after the other: while several are on their way, programs
-        # that wait for each other would wait for threads too
+        # gather one call after the other: programs of several processes that wait for each other could otherwise block
+        # each other's threads
         whole = [{name: _of_all(scores) for name, scores in part.items()} for part in parts]
         return {name: np.concatenate([part[name] for part in whole])[: len(images)] for name in whole[0]}
 
@@ -67,7 +67,7 @@ def build_scorer(network: ContrastiveResNet, config: OeclConfig, mesh: Mesh, vie
 
 
 def _of_all(scores: Float[Array, "b"]) -> Float[np.ndarray, "b"]:
-    """What lies on the devices of all processes."""
+    """The whole array, gathered from the devices of all processes."""
     if scores.is_fully_addressable:
         return np.asarray(scores)
     return np.asarray(multihost_utils.process_allgather(scores, tiled=True))
@@ -99,7 +99,7 @@ def _shard_scores(
 
 
 def intervals(normal: Bool[np.ndarray, "n"], scores: Scores) -> dict[str, dict[str, dict[str, float]] | None]:
-    """For each score its metrics over all images, each with value, low and high; None where undefined."""
+    """Metrics of each score over all images, each with value, low and high; None if undefined."""
     found = {name: detection_metrics(normal, values) for name, values in scores.items()}
     return {
         name: None if metrics is None else {metric: interval._asdict() for metric, interval in metrics.items()}
@@ -108,7 +108,7 @@ def intervals(normal: Bool[np.ndarray, "n"], scores: Scores) -> dict[str, dict[s
 
 
 def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """`intervals` of each set that is out of distribution, alone against the images that are in distribution."""
+    """`intervals` of each single out-of-distribution set against the in-distribution images."""
     found = {}
     for label in np.unique(data.labels[~data.normal]):
         kept = data.normal | (data.labels == label)
@@ -119,16 +119,16 @@ def set_metrics(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
 
 
 def auroc(normal: Bool[np.ndarray, "n"], scores: Float[np.ndarray, "n"]) -> float | None:
-    """Area under the ROC curve of a score, larger = normal; None where a side is empty or a score not finite."""
+    """Area under the ROC curve of a score, larger = normal; None if a side is empty or a score not finite."""
     if normal.all() or not normal.any() or not np.isfinite(scores).all():
         return None
     return float(area(scores[~normal], scores[normal]))
 
 
 def measure(data: TestSet, scores: Scores) -> dict[str, dict[str, Any]]:
-    """For each score its AUROC over the whole test set ("pooled") and of each single class.
+    """AUROC of each score over the whole test set ("pooled") and for each class.
 
-    Under one-vs-rest each anomalous class stands against the normal class, otherwise each normal class against the
+    One-vs-rest compares each anomalous class with the normal class; otherwise each normal class is compared with the
     anomalous one.
     """
     results: dict[str, dict[str, Any]] = {}

@@ -1,8 +1,8 @@
-"""How well a score tells in-distribution from out-of-distribution images: what such papers report, with intervals.
+"""Metrics of out-of-distribution detection, with bootstrap intervals.
 
 Larger scores mean more normal. In-distribution ("normal") images are the positives of AUROC, AUPR-in and of the true
-positive rate of FPR95; out-of-distribution ones those of AUPR-out (Hendrycks and Gimpel 2017, arXiv:1610.02136, section
-2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
+positive rate of FPR95, out-of-distribution images those of AUPR-out (Hendrycks and Gimpel 2017, arXiv:1610.02136,
+section 2; FPR at 95 % TPR: Liang et al. 2018, arXiv:1706.02690, section 4.2). Equal scores are one threshold.
 """
 
 from typing import NamedTuple
@@ -11,21 +11,21 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 METRICS = {"auroc": "AUROC", "aupr_in": "AUPR-in", "aupr_out": "AUPR-out", "fpr95": "FPR95"}
-"""Names, and as people write them. FPR95 is better the smaller it is."""
+"""Metrics and their names in tables. For FPR95, smaller is better."""
 RATE = 0.95
 """The true positive rate of FPR95."""
 DRAWS, COVERAGE = 1000, 0.95
-"""Resampled sets of an interval, and how many of them lie in it."""
+"""Number of resampled sets for an interval, and the share of them inside it."""
 CELLS = 1 << 21
-"""Draws are made in parts of about so many numbers."""
+"""Sets are resampled in parts of about this many numbers."""
 
 
 class Interval(NamedTuple):
-    """A metric and where chance may have put it.
+    """A metric with its bootstrap interval.
 
     Attributes:
-        value: of the images at hand.
-        low, high: percentiles of resampled sets (bootstrap), each side resampled by itself.
+        value: the metric of the given images.
+        low, high: percentiles over resampled sets, in which both sides are resampled separately.
     """
 
     value: float
@@ -36,13 +36,13 @@ class Interval(NamedTuple):
 def detection_metrics(
     normal: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], seed: int = 0, draws: int = DRAWS
 ) -> dict[str, Interval] | None:
-    """Every metric with its interval; None where a side is empty or a score not finite.
+    """All metrics with intervals; None if a side is empty or a score not finite.
 
     Args:
-        normal: which images are in distribution.
-        scores: of the images, larger = more normal.
-        seed: of the resampling.
-        draws: resampled sets.
+        normal: True for in-distribution images.
+        scores: scores of the images, larger = more normal.
+        seed: seed of the resampling.
+        draws: number of resampled sets.
     """
     if normal.all() or not normal.any() or not np.isfinite(scores).all():
         return None
@@ -68,7 +68,7 @@ def detection_metrics(
 def _resampled(
     rng: np.random.Generator, side: Bool[np.ndarray, " n"], starts: Int[np.ndarray, " u"], draws: int
 ) -> Int[np.ndarray, "d u"]:
-    """How often each threshold's images of one side are drawn, in sets as large as that side."""
+    """Number of images of one side at each threshold, in resampled sets of the size of that side."""
     count = int(side.sum())
     counts = np.zeros((draws, len(side)), np.int32)
     counts[:, side] = rng.multinomial(count, np.full(count, 1 / count), draws)
@@ -76,9 +76,9 @@ def _resampled(
 
 
 def _metrics(normal: Int[np.ndarray, "d u"], anomalous: Int[np.ndarray, "d u"]) -> dict[str, Float[np.ndarray, " d"]]:
-    """The metrics of d sets, given how many images of each side have each of u scores, the largest first."""
+    """The metrics of d sets, from the counts of images on each side at u scores in descending order."""
     accepted_normal, accepted_anomalous = normal.cumsum(axis=1), anomalous.cumsum(axis=1)
-    # true and false positive rates: shares that are taken as normal
+    # true and false positive rates: shares that are accepted as normal
     tpr, fpr = accepted_normal / accepted_normal[:, -1:], accepted_anomalous / accepted_anomalous[:, -1:]
     steps = np.diff(fpr, axis=1, prepend=0.0)
     before = np.concatenate([np.zeros((len(tpr), 1)), tpr[:, :-1]], axis=1)
@@ -92,7 +92,7 @@ def _metrics(normal: Int[np.ndarray, "d u"], anomalous: Int[np.ndarray, "d u"]) 
 
 
 def _average_precision(positive: Int[np.ndarray, "d u"], negative: Int[np.ndarray, "d u"]) -> Float[np.ndarray, " d"]:
-    """Mean precision over the positives, thresholds in the order in which they are taken."""
+    """Mean precision over the positives; the thresholds are in the order of acceptance."""
     taken = positive.cumsum(axis=1)
     precision = taken / np.maximum(taken + negative.cumsum(axis=1), 1)
     return np.asarray((positive * precision).sum(axis=1) / taken[:, -1])

@@ -11,8 +11,8 @@ SCORES = ("mean_feature", "mean_view", "clean")
 def view_scores(features: Float[Array, "v n d"], mode: str) -> dict[str, Float[Array, "n"]]:
     """Three scores of each image from its views, the clean view first.
 
-    For the contrastive modes: the norm of the mean feature, the mean squared norm, and the norm of the clean view
-    (OECL's released code). For the baselines the same places hold their own score (`objectives.OBJECTIVES`).
+    In the contrastive modes they are the norm of the mean feature, the mean squared norm, and the norm of the clean
+    view (OECL's released code). In the baselines, the score of the baseline replaces the norm (`OBJECTIVES`).
     """
     objective = OBJECTIVES[mode]
     return {

@@ -1,4 +1,4 @@
-"""BatchNorm whose statistics are those of the global batch, whatever the number of devices."""
+"""BatchNorm with statistics over the global batch, on any number of devices."""
 
 import flax.linen as nn
 import jax
@@ -9,14 +9,14 @@ from jaxtyping import Array, Bool, Float
 class BatchNorm(nn.Module):
     """Normalises over all axes but the last, with statistics summed over the devices of a mesh axis.
 
-    In training y = (x - mean) / sqrt(var + eps) * scale + bias, mean and (biased) var over every valid entry of every
-    device; the running statistics move by 1 - `momentum`, the variance in its unbiased form, as in PyTorch. Otherwise
-    the running statistics normalise. Statistics are float32 (Ioffe & Szegedy 2015, section 3).
+    In training y = (x - mean) / sqrt(var + eps) * scale + bias, with mean and (biased) var over valid entries of all
+    devices; running statistics are updated with weight 1 - `momentum`, the variance in its unbiased form, as in
+    PyTorch. Otherwise the running statistics are used. They are float32 (Ioffe & Szegedy 2015, section 3).
 
     Attributes:
         axis_name: mesh axis over which the batch is split, or None.
-        momentum: share of the running statistics that a step keeps.
-        epsilon: added to the variance.
+        momentum: weight of the running statistics in their update.
+        epsilon: constant added to the variance.
     """
 
     axis_name: str | None = None
@@ -27,7 +27,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "n *space c"], train: bool, valid: Bool[Array, "n"] | None = None
     ) -> Float[Array, "n *space c"]:
-        """Normalises `x`; rows that are not `valid` are padding and touch no statistic."""
+        """Normalises `x`; rows that are not `valid` are padding and are left out of the statistics."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -47,7 +47,7 @@ class BatchNorm(nn.Module):
     def _batch_statistics(
         self, values: Float[Array, "n *space c"], valid: Bool[Array, "n"] | None
     ) -> tuple[Float[Array, "c"], Float[Array, "c"], Float[Array, ""]]:
-        """Mean, biased variance and number of entries a channel, over all devices."""
+        """Mean, biased variance and number of entries per channel, over all devices."""
         axes = tuple(range(values.ndim - 1))
         weights = jnp.ones(values.shape[:1], bool) if valid is None else valid
         rows = weights.reshape(-1, *(1 for _ in axes[1:]), 1)
@@ -59,7 +59,7 @@ class BatchNorm(nn.Module):
 
         count = self._over_devices(weights.sum().astype(values.dtype) * entries_per_row)
         mean = total(values) / count
-        # in a second pass: E[x^2] - E[x]^2 costs the gradient a digit
+        # computed in a second pass, since E[x^2] - E[x]^2 loses a digit of the gradient
         return mean, total(jnp.square(values - mean)) / count, count
 
     def _over_devices(self, x: Array) -> Array:

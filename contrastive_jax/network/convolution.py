@@ -1,24 +1,24 @@
-"""The convolution of the network: without bias, padded as PyTorch pads."""
+"""The convolution of the network: without bias, and with the padding of PyTorch."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Uniform in +-1/sqrt(fan_in), PyTorch's default for convolutions and linear layers: the head's output norm is the
-# score, so its scale at the start is part of the method.
+# Uniform in +-1/sqrt(fan_in), PyTorch's default for convolutions and linear layers. The score is the norm of the head's
+# output, so its initial scale is part of the method.
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Conv(nn.Module):
-    """A square convolution, padded by half its kernel on every side, also where it strides.
+    """A square convolution, padded by half its kernel on every side for any stride.
 
     Attributes:
         width: output channels.
         kernel: side of the kernel.
-        stride: of both axes.
-        dtype: of the product.
-        precision: of the product.
+        stride: stride along both axes.
+        dtype: type of the product.
+        precision: precision of the product.
     """
 
     width: int
@@ -49,9 +49,9 @@ class Conv(nn.Module):
 def _by_patches(
     x: Float[Array, "n h w c"], kernel: Float[Array, "k k c d"], stride: int, precision: jax.lax.Precision
 ) -> Float[Array, "n h2 w2 d"]:
-    """The convolution of a padded map, smaller than its kernel, as one product of patches.
+    """The convolution of a padded map that is smaller than the kernel, as one product of patches.
 
-    XLA exchanges the operands of such a convolution, and on CPU the result takes eight times as long as this product.
+    XLA exchanges the operands of such a convolution, which on CPUs takes eight times as long as this product.
     """
     side, channels, width = kernel.shape[0], *kernel.shape[2:]
     rows, columns = ((length - side) // stride + 1 for length in x.shape[1:3])

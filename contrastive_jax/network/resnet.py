@@ -26,7 +26,7 @@ def bias_init(fan_in: int) -> Callable[..., Array]:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; a 1x1 convolution stands in the shortcut where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which has a 1x1 convolution if the shape changes."""
 
     width: int
     stride: int
@@ -38,6 +38,8 @@ class BasicBlock(nn.Module):
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, valid: Bool[Array, "n"] | None
     ) -> Float[Array, "n h2 w2 c2"]:
+        """Runs the block; arguments as for `ContrastiveResNet`."""
+
         def norm(name: str, y: Array) -> Array:
             return BatchNorm(self.axis_name, name=name)(y, train, valid)
 
@@ -57,9 +59,9 @@ class ContrastiveResNet(nn.Module):
         stem: "cifar" or "imagenet".
         width: channels of the first stage.
         head_dim: width of the head's output.
-        dtype: of activations and products.
+        dtype: type of activations and products.
         axis_name: mesh axis over which the batch is split, or None.
-        precision: of products; true float32 unless something else is said, since a GPU would take TF32.
+        precision: precision of products; by default true float32, since GPUs would use TF32.
     """
 
     stem: str = "cifar"
@@ -77,12 +79,12 @@ class ContrastiveResNet(nn.Module):
 
         Args:
             images: normalised pixels.
-            train: BatchNorm uses the statistics of the batch and updates the running ones.
-            valid: False where a row is padding; None where none is.
+            train: whether BatchNorm uses the statistics of the batch and updates the running ones.
+            valid: False for padding rows; None: there is no padding.
 
         Returns:
-            "pooled" [n, 8 width], the pooled last stage, and "head" [n, head_dim], f(x) of the paper, not normalised;
-            both float32 (or `dtype`, if that is wider).
+            "pooled" [n, 8 width], the pooled last stage, and "head" [n, head_dim], f(x) of the paper without
+            normalisation; both float32, or `dtype` if that is wider.
         """
         x = images.astype(self.dtype)
         if self.stem == "cifar":
@@ -107,7 +109,7 @@ class ContrastiveResNet(nn.Module):
 
 
 def build_network(config: ModelConfig, mode: str, axis_name: str | None = None) -> ContrastiveResNet:
-    """The network that a config describes; a mode may have a head of its own width."""
+    """The network of a config; a mode may set the width of the head."""
     return ContrastiveResNet(
         stem=config.stem,
         width=config.width,

@@ -1,4 +1,4 @@
-"""Scalars in the file format that TensorBoard reads, by tensorboardX."""
+"""Writes scalars for TensorBoard, with tensorboardX."""
 
 import time
 from pathlib import Path
@@ -8,13 +8,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
 VERSION = "brain.Event:2"
-"""What TensorBoard looks for at the beginning of a file."""
+"""Format version, with which TensorBoard expects a file to begin."""
 
 
 class EventFile:
-    """One event file, begun anew when it is opened.
+    """An event file, which is overwritten when it is opened.
 
-    tensorboardX's own `SummaryWriter` names files by time and host, so that a run that goes on would leave several, and
+    `SummaryWriter` of tensorboardX names files by time and host, so that a resumed run would have several files, and
     equal runs would differ.
     """
 

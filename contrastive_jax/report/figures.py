@@ -1,4 +1,4 @@
-"""Figures of a run: how the norms are distributed, and how training went."""
+"""Figures of a run: the distribution of norms, and the learning curves."""
 
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,21 @@ from codegraph_jax.core.files import whole_file
 
 matplotlib.use("Agg", force=False)
 from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402  the backend is chosen first
+from matplotlib.figure import Figure  # noqa: E402  after the choice of the backend
 
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
-"""Means of a test, and whose they are."""
+"""Keys of the mean scores of a test, and the groups of images they belong to."""
 
 COLOURS = {"normal": "tab:blue", "OE": "tab:orange", "unseen": "tab:red"}
 
 
 def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label: str) -> None:
-    """Densities of the clean-view score: normal test images, OE images, unseen anomalies.
+    """Draws the densities of the clean-view scores of normal test images, OE images and unseen anomalies.
 
     Args:
         path: PNG file.
         groups: scores by name of the group.
-        label: what the score is.
+        label: name of the score.
     """
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
@@ -42,7 +42,7 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
 
 
 def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
-    """Loss, mean norms of training views and, where a test was made on the way, of clean views, and AUROC.
+    """Draws the loss, the mean norms of training views, and the mean scores and AUROC of tests during training.
 
     Args:
         path: PNG file.
@@ -50,10 +50,10 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     """
     train = [record for record in records if record["kind"] == "train"]
     tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
-    grown = [record for record in tested if "clean_normal" in record]
-    subsets = ["loss", "norms"] + (["clean"] if grown else []) + (["auroc"] if tested else [])
-    figure = Figure(figsize=(4 * len(subsets), 3.2), layout="constrained")
-    axes = dict(zip(subsets, figure.subplots(1, len(subsets))))
+    with_means = [record for record in tested if "clean_normal" in record]
+    panels = ["loss", "norms"] + (["clean"] if with_means else []) + (["auroc"] if tested else [])
+    figure = Figure(figsize=(4 * len(panels), 3.2), layout="constrained")
+    axes = dict(zip(panels, figure.subplots(1, len(panels))))
     epochs = [record["epoch"] for record in train]
     axes["loss"].plot(epochs, [record["loss"] for record in train])
     axes["loss"].set_title("loss")
@@ -62,19 +62,19 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
             axes["norms"].plot(epochs, [record[key] for record in train], label=name, color=COLOURS[name])
     axes["norms"].set_title("mean norm of training views")
     axes["norms"].legend()
-    if grown:
-        draw_clean(axes["clean"], grown)
+    if with_means:
+        draw_clean(axes["clean"], with_means)
         axes["clean"].set_title("mean score of clean test views")
     if tested:
         axes["auroc"].plot([r["epoch"] for r in tested], [100 * r["auroc"] for r in tested], marker=".")
         axes["auroc"].set_title("AUROC of the clean view, %")
-    for subset in axes.values():
-        subset.set_xlabel("epoch")
+    for panel in axes.values():
+        panel.set_xlabel("epoch")
     save_figure(figure, path)
 
 
 def draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
-    """The mean scores of clean views against the epoch."""
+    """Draws the mean scores of clean views against the epoch."""
     least = 1.0
     for key, name in CLEAN.items():
         if tested[0][key] is not None:
@@ -82,7 +82,7 @@ def draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
             axes.plot([record["epoch"] for record in tested], values, marker=".", label=name, color=COLOURS[name])
             least = min(least, *values)
     if least > 0:
-        # norms rise and fall by orders of magnitude, and their ratio is what counts
+        # norms change by orders of magnitude, and their ratio matters
         axes.set_yscale("log")
     axes.legend()
 

@@ -1,4 +1,4 @@
-"""The manifest of a training run, which pins what ran."""
+"""The manifest of a training run: settings, data, versions and devices."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ PACKAGES = ("codegraph-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint
 
 
 def fingerprint(*arrays: np.ndarray | None) -> str:
-    """SHA-256 over shapes and bytes, to tell whether a resumed run sees the same data."""
+    """SHA-256 over shapes and bytes, by which a resumed run checks that its data are the same."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(repr(None if array is None else (array.shape, str(array.dtype))).encode())
@@ -25,7 +25,7 @@ def fingerprint(*arrays: np.ndarray | None) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and devices."""
+    """Versions of Python and packages, and the devices."""
     versions = package_versions(PACKAGES)
     return {
         "python": versions.pop("python"),
@@ -38,11 +38,11 @@ def require_same_run(workdir: Path, identity: dict[str, Any]) -> None:
     """Checks that the manifest of an earlier start, if there is one, describes the same run.
 
     Args:
-        workdir: where `manifest.json` may lie.
-        identity: what must agree, as JSON values: the config and the fingerprint of the data.
+        workdir: directory of `manifest.json`, which may be missing.
+        identity: the config and the fingerprint of the data, as JSON values.
 
     Raises:
-        WorkdirError: naming the first fields that differ.
+        WorkdirError: some fields differ; the message names the first ones.
     """
     path = workdir / "manifest.json"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics.jsonl (one object a line), TensorBoard events, a line with the time left."""
+"""Output during a run: metrics.jsonl (one object per line), TensorBoard events, and lines with the remaining time."""
 
 import json
 import time
@@ -17,13 +17,12 @@ def clock(seconds: float) -> str:
 
 
 class MetricsLog:
-    """metrics.jsonl of a workdir, and beside it the same numbers for TensorBoard."""
+    """Writes metrics.jsonl of a workdir, and the same values for TensorBoard."""
 
     def __init__(self, path: Path | None, last_epoch: int):
-        """Opens the file; lines of epochs after `last_epoch`, and a last line that a kill cut short, are dropped.
+        """Opens the file without lines of epochs after `last_epoch` and without an incomplete last line.
 
-        Without a path (in a process that does not write) nothing is kept.
-        A run that begins anew (`last_epoch` 0) tests the untrained network again, so nothing is kept.
+        Without a path nothing is written. With `last_epoch` 0 the run starts again, and all old lines are removed.
         """
         self._events: EventFile | None = None
         if path is None:
@@ -36,7 +35,7 @@ class MetricsLog:
             self._show(line)
 
     def add(self, kind: str, epoch: int, step: int, values: dict[str, Any]) -> None:
-        """Appends one line; it is on its way to the disk when this returns."""
+        """Appends one line and flushes it."""
         if self._events is None:
             return
         rounded = {k: float(f"{v:.8g}") if isinstance(v, float) else v for k, v in values.items()}
@@ -58,7 +57,7 @@ class MetricsLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file that are whole; none, if there is no file."""
+    """The complete lines of a metrics file; empty if there is no file."""
     lines: list[dict[str, Any]] = []
     if not path.exists():
         return lines
@@ -71,7 +70,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 class Progress:
-    """Prints a line at about fifty moments of a run."""
+    """Prints about fifty lines during a run."""
 
     def __init__(self, epochs: int, first: int, lines: int = 50, shown: bool = True):
         """Starts the clock at epoch `first` of `epochs`; prints nothing unless `shown`."""
@@ -80,7 +79,7 @@ class Progress:
         self._started = time.monotonic()
 
     def show(self, epoch: int, values: dict[str, Any]) -> None:
-        """Prints a line if this epoch has one; `values` are shown in order, an AUROC as a percentage."""
+        """Prints a line if this epoch has one, with `values` in order and an AUROC in percent."""
         if not self._shown or epoch % self._every and epoch != self._epochs and "auroc" not in values:
             return
         left = ""

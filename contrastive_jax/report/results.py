@@ -1,4 +1,4 @@
-"""What a finished run leaves: results.json, scores.csv and the table that is printed."""
+"""Results of a finished run: scores.csv and the printed tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +15,7 @@ from contrastive_jax.evaluation.scores import SCORES
 
 
 def write_test_scores(path: Path, data: TestSet, scores: Scores) -> None:
-    """One line for each test image: its row, class, whether it is normal, and its scores (larger = more normal)."""
+    """Writes row, class, ground truth and scores (larger = more normal) of each test image."""
     rows = (
         {
             "row": row,

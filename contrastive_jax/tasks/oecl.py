@@ -8,5 +8,5 @@ from contrastive_jax.trainer import train
 
 
 def run(values: Mapping[str, Any], workdir: str) -> None:
-    """`trainer.train` of a ConfigDict, see `contrastive_jax.config.OeclConfig`."""
+    """Runs `trainer.train` with a ConfigDict, see `contrastive_jax.config.OeclConfig`."""
     train(read_oecl_config(values), workdir)

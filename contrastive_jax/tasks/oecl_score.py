@@ -26,9 +26,9 @@ from contrastive_jax.training.checkpoints import CheckpointError
 logger = logging.getLogger(__name__)
 
 SHOWN = 10
-"""Images that the closing table lists."""
+"""Number of images in the printed table."""
 AT_ONCE = 4096
-"""Images that are in memory at once."""
+"""Number of images in memory at once."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> None:
@@ -39,7 +39,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
         workdir: directory of the result.
 
     Raises:
-        ConfigError, LayoutError, CheckpointError, UnreadableImageError: bad input, named, with nothing written.
+        ConfigError, LayoutError, CheckpointError, UnreadableImageError: the input is invalid; nothing is written.
     """
     config = read_config(ScoreConfig, values)
     if jax.process_count() > 1:
@@ -63,7 +63,7 @@ def run(values: Mapping[str, Any], workdir: str) -> None:
 
 
 def _files(config: ScoreConfig) -> dict[str, str]:
-    """The images to score, by name; everything that can be refused before the network is loaded is."""
+    """The images to score by name; checks the settings before the network is loaded."""
     for field, value in (("run", config.run), ("images", config.images)):
         if not value:
             raise ConfigError(f"config.{field}: is empty; give a directory, --config.{field}=DIR")

@@ -1,8 +1,7 @@
-"""Checkpoints of a run, by Orbax: written whole or not at all, each with what is needed to read it.
+"""Checkpoints of a run, written by Orbax together with the settings that are needed to read them.
 
-A resume looks for the newest step under `checkpoints/`; one that cannot be read is passed over with a warning for the
-one before it, and without any the run starts anew. Orbax writes into a temporary directory and renames it, so that a
-killed run leaves no half a step.
+A run resumes from the newest readable step under `checkpoints/` and warns of steps that cannot be read. Orbax writes
+into a temporary directory and renames it, so that a killed run leaves no incomplete step.
 """
 
 import logging
@@ -18,7 +17,7 @@ from contrastive_jax.training.state import TrainState
 logger = logging.getLogger(__name__)
 
 KEPT = 2
-"""Checkpoints that stay."""
+"""Number of checkpoints that are kept."""
 
 
 class CheckpointError(UserError):
@@ -31,7 +30,7 @@ class Checkpoints:
     def __init__(self, workdir: str | Path, read_only: bool = False):
         """Opens the folder `checkpoints` of a workdir, and creates it unless `read_only`.
 
-        Whoever only reads leaves half-written steps alone: a run may be at work on them.
+        With `read_only`, incomplete steps are not removed, since a run may be writing them.
         """
         self.directory = Path(workdir).absolute() / "checkpoints"
         options = (
@@ -41,7 +40,7 @@ class Checkpoints:
                 max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )
         )
-        # named, or Orbax warns of the item that a restore does not ask for
+        # without handlers for both items, Orbax warns of an item that is not restored
         handlers = {"state": ocp.StandardCheckpointHandler(), "description": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=handlers)
 
@@ -49,8 +48,8 @@ class Checkpoints:
         """Writes the state under its step.
 
         Args:
-            state: what to keep.
-            description: the run's config and data sizes, kept as JSON beside the arrays.
+            state: the state to save.
+            description: the settings of the run, saved as JSON.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -62,29 +61,29 @@ class Checkpoints:
         self._manager.wait_until_finished()
 
     def newest(self) -> int | None:
-        """The newest step that is on disk."""
+        """The newest step on disk; None if there is none."""
         return self._manager.latest_step()
 
     def describe(self) -> dict[str, Any]:
-        """The description that the newest readable checkpoint carries; one of a workdir is like the other.
+        """The description in the newest readable checkpoint.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: no checkpoint can be read.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(description=ocp.args.JsonRestore()))
                 return dict(restored["description"])
-            except Exception as error:  # as in `restore`
+            except Exception as error:  # storage libraries raise errors of their own
                 self._warn(step, error)
         raise CheckpointError(f"{self.directory}: holds no checkpoint that can be read")
 
     def restore(self, like: TrainState) -> TrainState | None:
-        """The newest state that can be read, placed as `like` is; None if there is no checkpoint.
+        """The newest readable state, with the sharding of `like`; None if there is no checkpoint.
 
         Raises:
-            CheckpointError: the checkpoint is of another network, or none of them can be read.
+            CheckpointError: a checkpoint is of another network, or no checkpoint can be read.
         """
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         steps = sorted(self._manager.all_steps(), reverse=True)
@@ -94,14 +93,14 @@ class Checkpoints:
                 return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(template)))[
                     "state"
                 ]
-            except Exception as error:  # every storage layer below has its own exceptions
+            except Exception as error:  # storage libraries raise errors of their own
                 self._warn(step, error)
         if steps:
             raise CheckpointError(f"{self.directory}: none of the checkpoints {steps} can be read; start a new workdir")
         return None
 
     def close(self) -> None:
-        """Ends Orbax's threads."""
+        """Stops the threads of Orbax."""
         self._manager.close()
 
     def _warn(self, step: int, error: Exception) -> None:
@@ -109,11 +108,11 @@ class Checkpoints:
         logger.warning("%s: checkpoint of step %d cannot be read (%s)", self.directory, step, reason)
 
     def _require_same_shapes(self, step: int, like: TrainState) -> None:
-        """Compares names and shapes of what is stored with those of the network that asks."""
+        """Checks that a checkpoint has the names and shapes of the arrays of `like`."""
         try:
             stored = self._manager.item_metadata(step)["state"]
             stored = _shapes(stored.tree if hasattr(stored, "tree") else stored)
-        except Exception:  # unreadable: the restore itself will say why
+        except Exception:  # the checkpoint is unreadable, which `restore` reports
             return
         wanted = _shapes(like)
         if not stored or stored == wanted:
@@ -127,7 +126,7 @@ class Checkpoints:
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Shape by path of every array, whether the containers are dataclasses, tuples, lists or dicts."""
+    """Shape of every array by its path in a tree of dataclasses, tuples, lists and dicts."""
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))[0]
     return {
         "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): tuple(leaf.shape)

@@ -1,4 +1,4 @@
-"""What training carries from step to step, and the optimiser that moves it."""
+"""The state of training, and the optimiser that updates it."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from contrastive_jax.network.resnet import ContrastiveResNet
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a resumed run needs; the randomness of a step follows from the seed and `step`.
+    """The state from which a run resumes; the randomness of a step follows from the seed and `step`.
 
     Attributes:
         step: optimiser steps taken.
         params: parameters, float32.
         batch_stats: running statistics of BatchNorm, float32.
-        opt_state: the optimiser's.
+        opt_state: state of the optimiser.
     """
 
     step: Int[Array, ""]
@@ -33,11 +33,10 @@ class TrainState:
 def build_optimizer(
     config: TrainConfig, total_steps: int, momentum: float = CONSTANTS.momentum
 ) -> optax.GradientTransformation:
-    """SGD with momentum; the weight decay joins the gradient, the learning rate falls along a cosine to 0.
+    """SGD with momentum; weight decay is added to the gradient, and the learning rate falls to 0 along a cosine.
 
-    The released code decays every parameter, BatchNorm's and biases included, and takes its learning rate from the
-    fraction of the run that has passed; there is no warm-up. Its LARS
-    never rescales a step, so SGD is what the paper ran.
+    As in the released code, weight decay applies to all parameters, including biases and BatchNorm, and there is no
+    warm-up. The LARS of that code never rescales a step, so it equals SGD.
     """
     schedule = optax.cosine_decay_schedule(config.learning_rate, total_steps)
     return optax.chain(
@@ -49,16 +48,15 @@ def build_optimizer(
 def initial_state(
     network: ContrastiveResNet, optimizer: optax.GradientTransformation, image_size: int, seed: int
 ) -> TrainState:
-    """Random parameters and zeroed optimiser state, from the seed alone."""
-    # initialisation runs outside of the mesh, where its axis has no name
-    lone = network.clone(axis_name=None)
+    """Random parameters from the seed, and the initial state of the optimiser."""
+    # initialisation runs outside the mesh, where its axis is not defined
+    single = network.clone(axis_name=None)
     images = jnp.zeros((2, image_size, image_size, 3))
-    # sixty small random arrays: optimising the program that draws them takes ten times as long as drawing them
-    # (options of the CPU's compiler)
+    # on CPUs, optimising this program takes ten times as long as running it
     options: dict[str, bool | str | int | float] = {}
     if jax.default_backend() == "cpu":
         options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    init = jax.jit(lambda key: lone.init(key, images, train=False), compiler_options=options)
+    init = jax.jit(lambda key: single.init(key, images, train=False), compiler_options=options)
     variables = init(jax.random.key(seed))
     params = variables["params"]
     return TrainState(jnp.zeros((), jnp.int32), params, variables["batch_stats"], optimizer.init(params))

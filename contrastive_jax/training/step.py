@@ -1,9 +1,9 @@
 """The training step on the device: views, network, loss, gradient, update; several steps in one call.
 
-The function that a device runs is written for one shard of the batch and knows the mesh by its axis name: BatchNorm and
-the loss sum over it, negatives are gathered over it, and the gradient of the replicated parameters is the sum over
-devices. Keys follow from the seed, the step and the place of an image in the global batch, so that the number of
-devices changes nothing but the order of additions.
+Each device runs the step on its shard of the batch: BatchNorm and the loss sum over the mesh axis, negatives are
+gathered over it, and the gradient of the replicated parameters is the sum over devices. Random keys follow from the
+seed, the step and the index of an image in the global batch, so that the number of devices changes only the order of
+additions.
 """
 
 from collections.abc import Callable
@@ -22,24 +22,24 @@ from contrastive_jax.constants import CONSTANTS
 from contrastive_jax.network.resnet import ContrastiveResNet
 from contrastive_jax.objectives import OBJECTIVES
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.views.augment import augment_batch, turn
+from contrastive_jax.views.augment import augment_batch, rotate
 
 AXIS = "data"
 """Name of the mesh axis over which the batch is split."""
 
 
 def run_mesh() -> Mesh:
-    """All devices of all processes, over which batches are split."""
+    """A mesh of all devices of all processes, over which batches are split."""
     return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
 
 
 def placed(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
-    """Arrays that every process of a run has whole, each device taking its part; without `spec` each takes all.
+    """Arrays on the devices of all processes.
 
     Args:
-        arrays: a tree of them.
+        arrays: a tree of arrays; every process has the whole arrays.
         mesh: devices of all processes.
-        spec: how they are split.
+        spec: split of the arrays over the devices; None: each device has all.
     """
     sharding = NamedSharding(mesh, spec or PartitionSpec())
 
@@ -51,7 +51,7 @@ def placed(arrays: Any, mesh: Mesh, spec: PartitionSpec | None = None) -> Any:
 
 
 Batch = dict[str, Array]
-"""Images of a step on a device: "normal" and, where the mode uses OE, "oe"; uint8 [b, h, w, 3]."""
+"""Images of a step on a device: "normal", and "oe" if the mode uses OE images; uint8 [b, h, w, 3]."""
 Metrics = dict[str, Float[Array, ""]]
 
 
@@ -61,16 +61,15 @@ def exposure_weight(config: OeclConfig, total_steps: int, step: Int[Array, ""]) 
 
 
 def image_keys(key: Array, count: int, view: int) -> Array:
-    """A key for one view of each of the `count` images of this device's shard, by place in the global batch."""
-    places = jax.lax.axis_index(AXIS) * count + jnp.arange(count)
-    return jax.vmap(lambda place: jax.random.fold_in(jax.random.fold_in(key, view), place))(places)
+    """A key for one view of each of the `count` images of this device, by index in the global batch."""
+    indices = jax.lax.axis_index(AXIS) * count + jnp.arange(count)
+    return jax.vmap(lambda index: jax.random.fold_in(jax.random.fold_in(key, view), index))(indices)
 
 
 def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array], list[Array]]:
     """Two normalised views of every instance: ([normal first, second], [OE first, second] or []).
 
-    Where the exposure is turned views, each (image, rotation) is an instance of its own, and OE views are normal ones
-    turned.
+    If the OE views are rotated normal views, each (image, rotation) is an instance.
     """
 
     def two_views(images: UInt8[Array, "b h w 3"], key: Array) -> list[Array]:
@@ -82,12 +81,12 @@ def draw_views(config: OeclConfig, key: Array, batch: Batch) -> tuple[list[Array
     for_normal, for_oe = jax.random.split(key)
     normal = two_views(batch["normal"], for_normal)
     exposure = OBJECTIVES[config.train.mode].exposure
-    if exposure == "turned":
+    if exposure == "rotated":
 
-        def turned(angles: tuple[int, ...]) -> list[Array]:
-            return [jnp.concatenate([turn(view, angle) for angle in angles]) for view in normal]
+        def rotated(angles: tuple[int, ...]) -> list[Array]:
+            return [jnp.concatenate([rotate(view, angle) for angle in angles]) for view in normal]
 
-        return turned(CONSTANTS.normal_rotations), turned(CONSTANTS.oe_rotations)
+        return rotated(CONSTANTS.normal_rotations), rotated(CONSTANTS.oe_rotations)
     return normal, two_views(batch["oe"], for_oe) if exposure else []
 
 
@@ -102,10 +101,10 @@ def loss_of_views(
     valid: Bool[Array, "n"] | None = None,
     oe_valid: Bool[Array, "m"] | None = None,
 ) -> tuple[Float[Array, ""], tuple[Any, Metrics]]:
-    """The loss of a batch of views, which go through the network together, so that BatchNorm sees the mixture.
+    """The loss of a batch of views; one call of the network, so that BatchNorm averages over normal and OE views.
 
     Returns:
-        The loss, and (the new running statistics, what is logged of the step).
+        The loss, and (the new running statistics, the logged values of the step).
     """
     masks = None
     if valid is not None:
@@ -154,10 +153,10 @@ def train_step(
     alpha = exposure_weight(config, total_steps, state.step)
     instance_valid = oe_valid = None
     if valid is not None:
-        turns, oe_turns = 1, 1
-        if OBJECTIVES[config.train.mode].exposure == "turned":
-            turns, oe_turns = len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations)
-        instance_valid, oe_valid = jnp.tile(valid, turns), jnp.tile(valid, oe_turns)
+        rotations, oe_rotations = 1, 1
+        if OBJECTIVES[config.train.mode].exposure == "rotated":
+            rotations, oe_rotations = len(CONSTANTS.normal_rotations), len(CONSTANTS.oe_rotations)
+        instance_valid, oe_valid = jnp.tile(valid, rotations), jnp.tile(valid, oe_rotations)
 
     def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
         return loss_of_views(config, network, params, state.batch_stats, normal, oe, alpha, instance_valid, oe_valid)
@@ -174,16 +173,15 @@ def build_train_call(
     optimizer: optax.GradientTransformation,
     total_steps: int,
     mesh: Mesh,
-    resident: bool,
+    on_device: bool,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Builds the jitted function that takes several steps in one call.
+    """Builds the jitted function that runs several steps in one call.
 
-    It takes (state, images, rows, count, seed). If `resident`, `images` are the whole sets {"normal": uint8
-    [n, h, w, 3], ...} and each step gathers its `rows` {"normal": int32 [k, b], ...}; otherwise `images` hold the
-    steps' batches themselves [k, b, h, w, 3] and `rows` is not read. b is padded to a multiple of the devices.
-    `count` <= k is the number of steps to take: a value, not a shape, so that an incomplete call needs no second
-    compilation; neither does another `seed`. Returns the new state and the metrics of each step [k] (0 beyond `count`).
-    The state's buffers are given up.
+    Its arguments are (state, images, rows, count, seed). If `on_device`, `images` are the whole sets {"normal": uint8
+    [n, h, w, 3], ...} and each step gathers its `rows` {"normal": int32 [k, b], ...}; otherwise `images` are the
+    batches of the steps [k, b, h, w, 3] and `rows` is ignored. b is padded to a multiple of the devices. `count` <= k
+    is the number of steps: a value and no shape, so that an incomplete call needs no further compilation. Returns the
+    new state and the metrics of each step [k] (0 beyond `count`). The buffers of the old state are donated.
     """
     batch_size = config.train.batch_size
     per_device = -(-batch_size // mesh.size)
@@ -198,17 +196,17 @@ def build_train_call(
 
         def take(carry: tuple[TrainState, Metrics], i: Int[Array, ""]) -> tuple[TrainState, Metrics]:
             state, history = carry
-            if resident:
+            if on_device:
                 batch = {name: images[name][rows[name][i]] for name in images}
             else:
                 batch = {name: images[name][i] for name in images}
             state, logged = train_step(config, network, optimizer, total_steps, seed, state, batch, valid)
             return state, {name: history[name].at[i].set(value) for name, value in logged.items()}
 
-        steps = next(iter((rows if resident else images).values())).shape[0]
+        steps = next(iter((rows if on_device else images).values())).shape[0]
         history = {name: jnp.zeros(steps) for name in OBJECTIVES[config.train.mode].logged}
         if steps == 1:
-            # XLA's CPU backend brings the gradients of convolutions into a fast form only outside of loops: 15 times
+            # on CPUs, XLA compiles the gradients of convolutions 15 times faster outside loops
             return take((state, history), jnp.int32(0))
         return jax.lax.fori_loop(0, count, lambda i, carry: take(carry, i), (state, history))
 
@@ -218,7 +216,7 @@ def build_train_call(
         jax.shard_map(
             shard,
             mesh=mesh,
-            in_specs=(whole, whole if resident else split, split if resident else whole, whole, whole),
+            in_specs=(whole, whole if on_device else split, split if on_device else whole, whole, whole),
             out_specs=(whole, whole),
         ),
         donate_argnums=0,

@@ -1,7 +1,7 @@
-"""The training augmentation, on the device: random resized crop, flip, jitter, grayscale; and the right-angle turns.
+"""The augmentation, on the device: random resized crop, flip, jitter and grayscale; and rotations.
 
-Functions on one image take its key and are meant to be vmapped; `augment_batch` does that. Definitions and
-distributions are torchvision's (antialiased bilinear resizing), so that results carry over from the released code.
+Functions of one image take its key and are vmapped by `augment_batch`. Definitions and distributions are torchvision's
+(antialiased bilinear resizing), as in the released code.
 """
 
 import jax
@@ -13,16 +13,16 @@ from contrastive_jax.constants import CONSTANTS, MethodConstants
 from contrastive_jax.views.color import random_grayscale, random_jitter
 
 RATIO = (3 / 4, 4 / 3)
-"""Range of width / height that RandomResizedCrop draws from, on a log scale."""
+"""Range of width / height in RandomResizedCrop, which draws uniformly on a log scale."""
 ATTEMPTS = 10
-"""Boxes that RandomResizedCrop tries before it falls back to the middle of the image."""
+"""Boxes that RandomResizedCrop tries before it uses the centre of the image."""
 
 
 def resize_matrix(start: Array, length: Array, stored: int, size: int) -> Float[Array, "{size} {stored}"]:
     """Weights that resize the pixels [start, start + length) of a line of `stored` pixels to `size` pixels.
 
-    A triangle filter as wide as the source pixels are dense (antialiased bilinear, half-pixel centres), cut at the ends
-    of the interval and normalised.
+    A triangle filter whose width is the scale (antialiased bilinear, half-pixel centres), cut off at the ends of the
+    interval and normalised.
     """
     scale = length / size
     centre = start + (jnp.arange(size) + 0.5) * scale
@@ -43,10 +43,10 @@ def crop_resize(image: Float[Array, "h w 3"], box: Array, size: int) -> Float[Ar
 def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) -> Int[Array, "4"]:
     """The box of RandomResizedCrop: (top, left, height, width) in pixels.
 
-    Area uniform in `scale` times the image's, log(width / height) uniform; the first of ten draws that fits, else the
-    largest box in the middle whose aspect is allowed.
+    The area is uniform in `scale` times that of the image, and log(width / height) is uniform. The first of ten draws
+    that fits is used, else the largest box in the centre with an allowed aspect.
     """
-    for_area, for_ratio, for_place = jax.random.split(key, 3)
+    for_area, for_ratio, for_corner = jax.random.split(key, 3)
     area = jax.random.uniform(for_area, (ATTEMPTS,), minval=scale[0], maxval=scale[1]) * (height * width)
     ratio = jnp.exp(jax.random.uniform(for_ratio, (ATTEMPTS,), minval=jnp.log(RATIO[0]), maxval=jnp.log(RATIO[1])))
     # torchvision rounds half to even as jnp.round does
@@ -58,10 +58,10 @@ def random_box(key: Array, height: int, width: int, scale: tuple[float, ...]) ->
     fallback_height = min(height, round(width / RATIO[0]))
     box_width = jnp.where(fits[chosen], widths[chosen], fallback_width)
     box_height = jnp.where(fits[chosen], heights[chosen], fallback_height)
-    room = jnp.stack([height - box_height, width - box_width])
-    place = jax.random.randint(for_place, (2,), 0, room + 1)
-    place = jnp.where(fits[chosen], place, room // 2)
-    return jnp.stack([place[0], place[1], box_height, box_width])
+    margins = jnp.stack([height - box_height, width - box_width])
+    corner = jax.random.randint(for_corner, (2,), 0, margins + 1)
+    corner = jnp.where(fits[chosen], corner, margins // 2)
+    return jnp.stack([corner[0], corner[1], box_height, box_width])
 
 
 def augment(
@@ -95,7 +95,7 @@ def augment_batch(
 def clean_batch(
     images: UInt8[Array, "n h w 3"], config: AugmentConfig, size: int, view: str
 ) -> Float[Array, "n {size} {size} 3"]:
-    """The normalised views without augmentation: images resized (`whole`) or cut out of the middle (`center_crop`)."""
+    """The normalised views without augmentation: images resized (`whole`) or cropped in the centre (`center_crop`)."""
     height, width = images.shape[1:3]
     pixels = images.astype(jnp.float32) / 255
     if view == "center_crop":
@@ -107,6 +107,6 @@ def clean_batch(
     return normalise(pixels, config)
 
 
-def turn(images: Float[Array, "n s s 3"], degrees: int) -> Float[Array, "n s s 3"]:
-    """The images turned counter-clockwise by a multiple of 90 degrees."""
+def rotate(images: Float[Array, "n s s 3"], degrees: int) -> Float[Array, "n s s 3"]:
+    """The images rotated counter-clockwise by a multiple of 90 degrees."""
     return jnp.rot90(images, degrees // 90, axes=(1, 2))

@@ -8,7 +8,7 @@ import pytest
 from codegraph_jax.bank import history as module
 from codegraph_jax.bank import reference_bank
 from codegraph_jax.bank.file import BankError
-from codegraph_jax.bank.history import BankRevision, serving
+from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.tensors import read_tensors, write_tensors
@@ -70,7 +70,7 @@ def test_a_part_that_was_called_defective_is_flagged_and_so_is_its_like(made):
     assert not bank.flag(parts).any()
     after = bank.extend([parts[0]], defective=True)
     assert after.flag(parts[:1]).all() and not after.flag(images).any()
-    assert after.history[-1].defective and len(after.serving.parts) == len(bank.serving.parts)
+    assert after.history[-1].defective and len(after.active_references.parts) == len(bank.active_references.parts)
     # the latest answer counts
     again = after.extend([parts[0]])
     assert not again.flag(parts[:1]).any()
@@ -101,9 +101,9 @@ def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
     grown = bank
     for image in images[:5]:
         grown = grown.extend([image])
-    served = set(grown.serving.parts.tolist())
+    served = set(grown.active_references.parts.tolist())
     assert 0 in served and served <= {0, 4, 5}
-    assert (grown.serving.parts == 0).sum() == (bank.references.parts == 0).sum()
+    assert (grown.active_references.parts == 0).sum() == (bank.references.parts == 0).sum()
     assert set(grown.references.parts.tolist()) <= {0, 2, 3, 4, 5}
     four = bank.extend(images[:2]).extend(images[2:4])
     np.testing.assert_allclose(grown.back_to(4).score_samples(images), four.score_samples(images), atol=1e-5)
@@ -144,7 +144,7 @@ def test_parts_count_once_and_unreadable_ones_change_nothing(made):
     bank, images = made
     grown = bank.extend([images[0], images[0], images[1]])
     assert grown.history[-1].last == 2
-    with pytest.raises(BankError, match="same answer"):
+    with pytest.raises(BankError, match="have this answer already"):
         grown.extend([images[1]])
     with pytest.raises(UnreadableImageError):
         bank.extend([images[2], "absent.png"])
@@ -176,7 +176,7 @@ def test_which_entries_serve():
         said = [(f"{place} {number}" for number in range(count)) for place, count in enumerate(counts)]
         lasts = [0, *np.cumsum(counts).tolist()]
         history = [BankRevision("", (), tuple(keys), last, None) for keys, last in zip([(), *said], lasts)]
-        return serving(parts, [*history, BankRevision("", (), defective, lasts[-1], None, (), True)]).tolist()
+        return in_use(parts, [*history, BankRevision("", (), defective, lasts[-1], None, (), True)]).tolist()
 
     assert after() == [True, True, False, False, False]
     assert after(64) == after(4, 60) == [True, True, True, True, False]
@@ -186,5 +186,5 @@ def test_which_entries_serve():
     assert after(0, 4, 60, defective=("0 0",)) == after(64)
     answered = [((), 0, False), (("a", "b"), 0, False), (("c",), 1, False), (("a",), 1, True), (("c",), 1, True)]
     history = [BankRevision("", (), keys, last, None, (), defective) for keys, last, defective in answered]
-    assert serving(np.array([0, 1]), history[:4]).tolist() == [True, True]
-    assert serving(np.array([0, 1]), history).tolist() == [True, False]
+    assert in_use(np.array([0, 1]), history[:4]).tolist() == [True, True]
+    assert in_use(np.array([0, 1]), history).tolist() == [True, False]

@@ -19,7 +19,7 @@ import codegraph_jax
 from codegraph_jax.commands import launch
 from codegraph_jax.commands.console import COMMANDS, usage
 from codegraph_jax.commands.console import main as console_main
-from codegraph_jax.commands.launch import SETTINGS, TASKS, absl_words
+from codegraph_jax.commands.launch import SETTINGS, TASKS, parse_command_line
 from codegraph_jax.commands.shipped import CLONE_ONLY, config_names, configs_directory, shipped_config
 from tests.support import commands
 from tests.support.commands import codegraph
@@ -39,7 +39,7 @@ def started(*arguments, **options):
 def flags_of(name, words):
     """What absl gets to read of the words after a command."""
     command = COMMANDS[name]
-    return absl_words(words, command.tasks, command.config, [field for _, field in command.words]).flags
+    return parse_command_line(words, command.tasks, command.config, [field for _, field in command.arguments]).flags
 
 
 def test_words_stand_for_flags():
@@ -58,7 +58,7 @@ def test_words_stand_for_flags():
 @pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.tasks])
 def test_every_command_is_a_command_of_main(name):
     command = COMMANDS[name]
-    flags = flags_of(name, [f"/{word}" for word, _ in command.words])
+    flags = flags_of(name, [f"/{word}" for word, _ in command.arguments])
     assert set(command.tasks) <= set(TASKS) == set(SETTINGS)
     check(flags)
 

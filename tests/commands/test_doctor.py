@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def by_name():
-    return {finding.what: finding for finding in examine()}
+    return {finding.item: finding for finding in examine()}
 
 
 def test_everything_that_a_run_needs_is_looked_at(capsys):
@@ -109,4 +109,4 @@ def test_what_is_short_or_absent_is_named_with_what_to_do(what, state, mend, cha
     finding = by_name()[what]
     assert isinstance(finding, Finding)
     assert finding.state == state
-    assert mend in finding.mend
+    assert mend in finding.fix

@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from codegraph_jax.commands.console import COMMANDS, usage_of
-from codegraph_jax.commands.launch import SETTINGS, absl_words, task_settings
+from codegraph_jax.commands.launch import SETTINGS, parse_command_line, task_settings
 from codegraph_jax.commands.listing import settings_text
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def read(words, name="detect"):
     """The checked settings that a command ends up with."""
     command = COMMANDS[name]
-    line = absl_words(words, command.tasks, command.config, [field for _, field in command.words])
+    line = parse_command_line(words, command.tasks, command.config, [field for _, field in command.arguments])
     values = flags.FlagValues()
     known = [word for word in line.flags if word.startswith("--config")]
     holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["codegraph", *known])
@@ -54,7 +54,7 @@ def test_a_threshold_is_set_by_all_its_names(flag):
 
 
 def test_the_place_of_the_results_has_a_short_name():
-    assert absl_words(["--out", "x"], config="folder").flags[-1] == "--workdir=x"
+    assert parse_command_line(["--out", "x"], config="folder").flags[-1] == "--workdir=x"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_short_flag_works_where_its_setting_is(name, words):
     if has:
         assert read([*words, "--false-alarms=2%"], name).threshold.rule == "rate:0.02"
     else:
-        with pytest.raises(UserError, match="--false-alarms: has no meaning for this command"):
+        with pytest.raises(UserError, match="--false-alarms: cannot be used with this command"):
             read([*words, "--false-alarms=2%"], name)
     assert "--out DIR" in usage_of(name)
     assert ("--false-alarms" in usage_of(name)) == has
@@ -149,7 +149,7 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both set the threshold"),
         (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),
         (["a", "b"], "unexpected argument 'b'"),
-        (["--port=1"], "--port: has no meaning for this command"),
+        (["--port=1"], "--port: cannot be used with this command"),
         (["--config=folder:ofline"], "the variants are hub and offline, not 'ofline'; did you mean 'offline'?"),
         (["--config=demo:x"], "demo.py has no variants; leave :x out"),
         (["--config=foldr"], "--config=foldr: no such file; did you mean 'folder'?"),
@@ -164,7 +164,7 @@ def test_what_cannot_be_meant_is_answered_by_what_can(words, said):
     command = COMMANDS["detect"]
     line = None
     with pytest.raises(UserError) as error:
-        line = absl_words(words, command.tasks, command.config, ["data.root"])
+        line = parse_command_line(words, command.tasks, command.config, ["data.root"])
         preset_of(read(words).backbone)
     text = line.named(str(error.value)) if line else str(error.value)
     assert said in text
@@ -180,10 +180,10 @@ def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=f"own.py: cannot be loaded .*{said}"):
-            absl_words([], config=str(file))
+            parse_command_line([], config=str(file))
     file.write_text("def get_config():\n    pass\n")
     with pytest.raises(UserError, match="must return a ConfigDict, not NoneType"):
-        absl_words([], config=str(file))
+        parse_command_line([], config=str(file))
 
 
 def test_all_settings_are_listed_and_found_by_any_word():

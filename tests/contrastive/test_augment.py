@@ -48,8 +48,8 @@ def test_grayscale_and_turn():
     gray = color.random_grayscale(jax.random.key(0), jnp.asarray(PIXELS), 1.0)
     np.testing.assert_allclose(gray, ARRAYS["gray"], atol=1e-6)
     square = jnp.asarray(PIXELS[None, :, :14])
-    np.testing.assert_allclose(augment.turn(square, 90)[0], ARRAYS["quarter_turn"], atol=1e-6)
-    np.testing.assert_array_equal(augment.turn(augment.turn(square, 90), 270), square)
+    np.testing.assert_allclose(augment.rotate(square, 90)[0], ARRAYS["quarter_turn"], atol=1e-6)
+    np.testing.assert_array_equal(augment.rotate(augment.rotate(square, 90), 270), square)
 
 
 @pytest.mark.parametrize(

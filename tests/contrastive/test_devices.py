@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive_jax import losses
-from contrastive_jax.data.feeding import Feeder, resident_bytes
+from contrastive_jax.data.feeding import Feeder, most_device_bytes
 from contrastive_jax.data.sources import read_run_data
 from contrastive_jax.evaluation.evaluate import build_scorer
 from contrastive_jax.network.batch_norm import BatchNorm
@@ -40,7 +40,7 @@ def take_steps(config, devices):
         state = jax.tree.map(lambda x: x.astype(float) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
         state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
         feeder = Feeder(config, data.normal, data.oe, mesh)
-        call = build_train_call(config, network, optimizer, 100, mesh, feeder.resident)
+        call = build_train_call(config, network, optimizer, 100, mesh, feeder.on_device)
         logged, taken = [], 0
         for images, rows, count in feeder.epoch(0):
             state, values = call(state, images, rows, np.int32(min(int(count), STEPS - taken)), np.uint32(config.seed))
@@ -101,9 +101,9 @@ def test_large_memory_holds_large_sets():
         devices = [SimpleNamespace(process_index=0, memory_stats=lambda limit=limit: limit) for limit in limits]
         return SimpleNamespace(devices=np.array(devices, object))
 
-    assert resident_bytes(mesh_of(2)) == 2 << 30
-    assert resident_bytes(mesh({"bytes_limit": 80 << 30}, {"bytes_limit": 64 << 30})) == 16 << 30
-    assert resident_bytes(mesh({"bytes_limit": 80 << 30}, {})) == 2 << 30
+    assert most_device_bytes(mesh_of(2)) == 2 << 30
+    assert most_device_bytes(mesh({"bytes_limit": 80 << 30}, {"bytes_limit": 64 << 30})) == 16 << 30
+    assert most_device_bytes(mesh({"bytes_limit": 80 << 30}, {})) == 2 << 30
 
 
 def run_sharded(function, devices, *arrays):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastive_jax.config import DataConfig, OeclConfig
-from contrastive_jax.data.protocols import against_sets
+from contrastive_jax.data.protocols import ood_test_set
 from contrastive_jax.data.protocols import test_set as make_test_set
 from contrastive_jax.data.sources import class_names
 from contrastive_jax.evaluation.evaluate import auroc, measure, set_metrics
@@ -47,7 +47,7 @@ def test_all_classes_are_those_of_the_training_set():
 
 
 def test_each_named_set_is_measured_alone():
-    data = against_sets(
+    data = ood_test_set(
         np.zeros((2, 1, 1, 3), np.uint8),
         {"near": np.zeros((2, 1, 1, 3), np.uint8), "far": np.zeros((1, 1, 1, 3), np.uint8)},
     )

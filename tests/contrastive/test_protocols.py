@@ -62,22 +62,22 @@ def test_classes_are_chosen_by_name():
 def test_more_classes_hold_those_of_fewer():
     labels = np.repeat(np.arange(10), 3).astype(np.int32)
     everything = np.ones(30, bool)
-    few, more = (protocols.some_classes(count, labels, everything, seed=0) for count in (2, 5))
+    few, more = (protocols.drawn_classes(count, labels, everything, seed=0) for count in (2, 5))
     assert few.sum() == 6 and more.sum() == 15 and (more | ~few).all()
-    assert not protocols.some_classes(2, labels, labels > 4, seed=0)[:15].any()
+    assert not protocols.drawn_classes(2, labels, labels > 4, seed=0)[:15].any()
     with pytest.raises(ProtocolError, match="class_count: asks for 6 classes of OE images, there are 5"):
-        protocols.some_classes(6, labels, labels > 4, seed=0)
+        protocols.drawn_classes(6, labels, labels > 4, seed=0)
     with pytest.raises(ProtocolError, match="class_count: config.oe.source has no class labels"):
-        protocols.some_classes(1, None, everything, seed=0)
+        protocols.drawn_classes(1, None, everything, seed=0)
 
 
 def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
-    data = protocols.against_sets(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
+    data = protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
     assert data.class_names == ("in distribution", "svhn", "textures")
     assert data.labels.tolist() == [0] * 6 + [1] * 2 + [2] * 3
     assert data.normal.sum() == 6 and len(data.images) == 11
     with pytest.raises(ProtocolError, match="config.evaluation.ood: svhn holds no images"):
-        protocols.against_sets(IMAGES, {"svhn": IMAGES[:0]})
+        protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:0]})
 
 
 @pytest.mark.parametrize("target", ["3", "bird", "-1", ""])
@@ -210,7 +210,7 @@ def test_patterns_are_disjoint_and_repeatable():
         ({"data": {"protocol": "multimodal"}}, "evaluation.ood"),
         ({"evaluation": {"ood": ("svhn=tfds:svhn_cropped",)}}, "evaluation.ood"),
         ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("svhn",)}}, "expected NAME=SOURCE"),
-        ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("a=b", "a@c=d")}}, "two sets of one name"),
+        ({"data": {"protocol": "multimodal"}, "evaluation": {"ood": ("a=b", "a@c=d")}}, "two sets have the same name"),
         ({"data": {"train": ""}}, "data.train"),
         ({"train": {"mode": "oce"}}, "train.mode"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate"),

@@ -97,7 +97,7 @@ def test_a_disk_that_fills_up(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(trainer, "write_json", full)
-    with pytest.raises(WorkdirError, match="No space left on device.*goes on from its newest checkpoint"):
+    with pytest.raises(WorkdirError, match="No space left on device.*resumes from its newest checkpoint"):
         trainer.train(CONFIG, tmp_path)
 
 
@@ -142,11 +142,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     good = {name: np.ones(3, np.float32) for name in ("loss", "normal_norm")}
     history.add(1, [(3, good)], {}, wait=True)
     bad = {**good, "loss": np.array([1, np.nan, 1], np.float32)}
-    with pytest.raises(trainer.TrainingDiverged, match=r"step 5 \(epoch 2\).*last good checkpoint is step 3.*learning"):
+    with pytest.raises(
+        trainer.TrainingDivergedError, match=r"step 5 \(epoch 2\).*last good checkpoint is step 3.*learning"
+    ):
         history.add(2, [(3, bad)], {}, wait=True)
     state = fresh_state(CONFIG)
     state = state.replace(params=jax.tree.map(lambda x: x * np.inf, state.params), step=np.int32(6))
-    with pytest.raises(trainer.TrainingDiverged, match="step 6.*parameter"):
+    with pytest.raises(trainer.TrainingDivergedError, match="step 6.*parameter"):
         history.require_finite(state, 2)
     assert len(read_log(tmp_path / "metrics.jsonl")) == 1
     checkpoints.close()

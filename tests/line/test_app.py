@@ -17,7 +17,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import PICTURES, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import read_token
@@ -110,7 +110,7 @@ def test_limits_of_size_queue_and_time(inspector, photographs):
 
 def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, photographs, inspector, monkeypatch):
     def full(*arguments, **fields):
-        raise LedgerUnavailable("the disk is full")
+        raise LedgerUnavailableError("the disk is full")
 
     with monkeypatch.context() as broken:
         broken.setattr(Ledger, "record", full)
@@ -174,7 +174,7 @@ def test_the_server_does_what_its_description_says(inspector, photographs):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
     app = create_app(inspector, WebSettings(max_megabytes=0.01))
     for path in photographs[:2]:
-        inspector.judge(path.name, path.name, str(path))
+        inspector.inspect(path.name, path.name, str(path))
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"Host": "127.0.0.1"})
     checked = set()
     # the body of a picture is any bytes, most of which are none; and a name that is missing is no mistake

@@ -77,7 +77,7 @@ def test_a_line_and_an_inspection_of_the_same_files_are_the_same_rows(saved, fol
     assert Folder(FolderSettings(root=str(folder), settle=0.0), again, tmp_path / "out").ready() == []
     line = Inspector(ReferenceBank.load(str(saved)), Ledger(tmp_path / "line.sqlite"), tmp_path)
     for part in again.latest(9):
-        other = line.judge(part.key, part.name, part.path)
+        other = line.inspect(part.key, part.name, part.path)
         for field in ("score", "p_value", "flagged", "threshold", "bank", "width", "height", "peak", "shows", "layer"):
             if part.status == "judged":
                 mine, theirs = getattr(other, field), getattr(part, field)
@@ -98,7 +98,7 @@ def test_rows_name_their_pictures_wherever_the_ledger_is_read_from(saved, folder
 
 
 def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tmp_path, capsys):
-    inspector.judge("a", "a.png", str(photographs[0]))
+    inspector.inspect("a", "a.png", str(photographs[0]))
     parts.run(values(PartsConfig, line=str(tmp_path)), str(tmp_path / "table"))
     rows = list(csv.DictReader((tmp_path / "table" / "parts.csv").open()))
     assert [row["name"] for row in rows] == ["a.png"] and "1 parts" in capsys.readouterr().out
@@ -112,7 +112,7 @@ def test_the_table_is_written_while_a_line_is_at_work(inspector, photographs, tm
 
 def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photographs, folder, tmp_path, capsys):
     for path in photographs[:3]:
-        inspector.judge(path.name, path.name, str(path))
+        inspector.inspect(path.name, path.name, str(path))
     inspector.fail("f", "f", "/gone.png", "gone")
     before = ReferenceBank.load(str(saved))
 

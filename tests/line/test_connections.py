@@ -3,7 +3,6 @@
 import asyncio
 import socket
 import threading
-import time
 from contextlib import contextmanager, suppress
 
 import uvicorn
@@ -11,23 +10,37 @@ import uvicorn
 from codegraph_jax.line.connections import bounded_protocol
 from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import listening
+from tests.support.waiting import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SLOW = REQUEST.replace(b"/ ", b"/slow ")
 
 
-async def app(scope, receive, send):
-    while (await receive()).get("more_body"):
-        pass
-    if scope["path"] == "/slow":
-        await asyncio.sleep(0.7)
+class App:
+    """Answers every request, those to /slow after `release`."""
+
+    def __init__(self):
+        self.slow, self.release = 0, threading.Event()
+
+    async def __call__(self, scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        if scope["path"] == "/slow":
+            self.slow += 1
+            await asyncio.to_thread(self.release.wait, 20)
+        await answer(send)
+
+
+async def answer(send):
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
 @contextmanager
-def served(seconds: float = 0.3, most: int = 8):
+def served(seconds: float = 0.3, most: int = 8, app: App | None = None):
     place = listening(WebSettings(port=0))
     place.listen(64)
+    app = app or App()
     config = uvicorn.Config(app, http=bounded_protocol(seconds, most), ws="none", lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
@@ -61,21 +74,28 @@ def test_silent_and_half_sent_headers_are_closed():
         assert b"200 OK" in again.recv(1000)
         again.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
         drip = connected(address, b"GET / HTTP/1.1\r\n")
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
+        drip.settimeout(0.05)
+
+        def drip_is_closed() -> bool:
             try:
                 drip.sendall(b"X: y\r\n")
+                return drip.recv(1) == b""
+            except TimeoutError:
+                return False
             except OSError:
-                break
-            time.sleep(0.05)
-        else:
-            raise AssertionError("headers that come byte by byte are never closed")
+                return True
+
+        wait_until(drip_is_closed, 5)
         assert is_closed(silent) and is_closed(half) and is_closed(again)
 
 
 def test_a_request_that_is_being_answered_is_not_closed():
-    with served() as address:
-        slow = connected(address, REQUEST.replace(b"/ ", b"/slow "))
+    app = App()
+    with served(app=app) as address:
+        slow = connected(address, SLOW)
+        wait_until(lambda: app.slow == 1)
+        assert is_closed(connected(address)), "the deadline for headers has passed"
+        app.release.set()
         assert b"200 OK" in slow.recv(1000)
 
 
@@ -94,8 +114,10 @@ def test_silent_connections_give_way_to_requests():
 
 
 def test_while_all_are_answered_another_one_is_closed():
-    with served(seconds=60, most=4) as address:
-        slow = [connected(address, REQUEST.replace(b"/ ", b"/slow ")) for _ in range(4)]
-        time.sleep(0.2)
+    app = App()
+    with served(seconds=60, most=4, app=app) as address:
+        slow = [connected(address, SLOW) for _ in range(4)]
+        wait_until(lambda: app.slow == 4)
         assert is_closed(connected(address, REQUEST))
+        app.release.set()
         assert all(b"200 OK" in connection.recv(1000) for connection in slow)

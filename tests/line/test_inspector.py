@@ -13,7 +13,7 @@ from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature, patch_vectors
 from codegraph_jax.line import inspector as module
 from codegraph_jax.line.inspector import OTHER_PRODUCT, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.recurrence import WINDOW
 from tests.line.conftest import NEW, spoil
@@ -22,7 +22,7 @@ from tests.line.conftest import NEW, spoil
 def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
     inspection = bank.inspect([str(path) for path in photographs])
     for place, path in enumerate(photographs):
-        part = inspector.judge(path.name, path.name, str(path))
+        part = inspector.inspect(path.name, path.name, str(path))
         assert part.status == "judged" and part.id == place + 1
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
         assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
@@ -35,27 +35,27 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
 
 
 def test_a_key_is_judged_once(inspector, photographs, monkeypatch):
-    first = inspector.judge("k", "a", str(photographs[0]))
+    first = inspector.inspect("k", "a", str(photographs[0]))
     monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("judged again"))
-    assert inspector.judge("k", "b", str(photographs[1])) == first
+    assert inspector.inspect("k", "b", str(photographs[1])) == first
 
 
 def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
-    failed = inspector.judge("t", "text.png", str(tmp_path / "text.png"))
+    failed = inspector.inspect("t", "text.png", str(tmp_path / "text.png"))
     assert failed.status == "failed" and failed.reason and failed.score is None and failed.flagged is None
-    gone = inspector.judge("g", "gone.png", str(tmp_path / "gone.png"))
+    gone = inspector.inspect("g", "gone.png", str(tmp_path / "gone.png"))
     assert gone.status == "failed" and "gone.png" not in gone.reason
-    assert inspector.judge("w", "w", str(tmp_path / "text.png"), give_up=lambda failed: failed) is None
+    assert inspector.inspect("w", "w", str(tmp_path / "text.png"), is_unfinished=lambda failed: failed) is None
     assert inspector.ledger.count() == {"judged": 0, "failed": 2, "flagged": 0}
 
 
 def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
-        failed = inspector.judge("a", "a", str(photographs[0]))
+        failed = inspector.inspect("a", "a", str(photographs[0]))
     assert failed.status == "failed" and failed.reason.startswith("ZeroDivisionError")
-    assert inspector.judge("b", "b", str(photographs[0])).status == "judged"
+    assert inspector.inspect("b", "b", str(photographs[0])).status == "judged"
 
 
 def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
@@ -68,7 +68,7 @@ def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
 
     def kill(*arguments):
         # nothing runs after a kill
-        monkeypatch.setattr(Ledger, "end", lambda ledger, picture: None)
+        monkeypatch.setattr(Ledger, "clear_attempts", lambda ledger, picture: None)
         raise Killed
 
     path = str(photographs[0])
@@ -76,13 +76,13 @@ def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
         with monkeypatch.context() as killed:
             killed.setattr(module, "load_image", kill)
             with pytest.raises(Killed):
-                Inspector(bank, ledger, tmp_path).judge("k", "a", path, content="c")
+                Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
         monkeypatch.undo()
-    failed = Inspector(bank, ledger, tmp_path).judge("k", "a", path, content="c")
+    failed = Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
     assert failed.status == "failed" and "ended 2 times" in failed.reason
     # and not under another key either
-    assert Inspector(bank, ledger, tmp_path).judge("l", "a", path, content="c").status == "failed"
-    assert Inspector(bank, ledger, tmp_path).judge("m", "a", path, content="d").status == "judged"
+    assert Inspector(bank, ledger, tmp_path).inspect("l", "a", path, content="c").status == "failed"
+    assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "judged"
 
 
 def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch):
@@ -90,12 +90,12 @@ def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch
     with monkeypatch.context() as full:
         full.setattr(Ledger, "record", _full)
         for _ in range(5):
-            with pytest.raises(LedgerUnavailable):
-                inspector.judge("k", "a", path)
+            with pytest.raises(LedgerUnavailableError):
+                inspector.inspect("k", "a", path)
     for _ in range(5):
-        assert inspector.judge("k", "a", path, lambda failed: True) is None
-    assert inspector.judge("k", "a", path).status == "judged"
-    assert inspector.ledger.begin("k") == 1
+        assert inspector.inspect("k", "a", path, lambda failed: True) is None
+    assert inspector.inspect("k", "a", path).status == "judged"
+    assert inspector.ledger.begin_attempt("k") == 1
 
 
 def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger, photographs, tmp_path, monkeypatch):
@@ -105,9 +105,9 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
     spoil(path)
     find = module.find_regions
     monkeypatch.setattr(module, "find_regions", lambda *given: (sizes.append(given[4]), find(*given))[1])
-    small = Inspector(bank, ledger, tmp_path).judge("a", "a", str(path))
+    small = Inspector(bank, ledger, tmp_path).inspect("a", "a", str(path))
     monkeypatch.setattr(module, "REGION_PIXELS", 40 * 40)
-    large = Inspector(bank, ledger, tmp_path).judge("b", "b", str(path))
+    large = Inspector(bank, ledger, tmp_path).inspect("b", "b", str(path))
     assert sizes == [(64, 64), (40, 40)] and small.flagged
     assert large.regions[0]["box"] == pytest.approx(small.regions[0]["box"], abs=3)
     assert large.regions[0]["area"] == pytest.approx(small.regions[0]["area"], rel=0.15)
@@ -118,7 +118,7 @@ def test_regions_of_a_large_photo_are_looked_for_at_a_bounded_size(bank, ledger,
 def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, tmp_path, monkeypatch):
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, vectors=[x * np.nan for x in bank.references.vectors]))
-    part = Inspector(broken, ledger, tmp_path).judge("k", "a", str(photographs[0]))
+    part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
     assert part.status == "failed" and "not a finite number" in part.reason
     with pytest.raises(BankError, match="00.png"):
         broken.flag([str(photographs[0])])
@@ -127,11 +127,11 @@ def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, t
 def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photographs, tmp_path):
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for number, path in enumerate(photographs[:3]):
-        inspector.judge(path.name, path.name, str(path))
+        inspector.inspect(path.name, path.name, str(path))
         if number != 1:
-            other.judge(path.name, path.name, str(path))
+            other.inspect(path.name, path.name, str(path))
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photographs[1].name)
-    whole = inspector.judge("whole", photographs[1].name, str(photographs[1]), replaces=half.id)
+    whole = inspector.inspect("whole", photographs[1].name, str(photographs[1]), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.get(half.id) is None
     assert inspector.ledger.count()["judged"] == 3
     other.ledger.close()
@@ -142,16 +142,16 @@ def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, m
     paths = [str(path) for path in photographs]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
     for path in paths:
-        other.judge(path, path, path)
+        other.inspect(path, path, path)
     record = Ledger.record
     for number, path in enumerate(paths):
         if number % 3 == 1:
             with monkeypatch.context() as full:
                 full.setattr(Ledger, "record", _full)
-                with pytest.raises(LedgerUnavailable):
-                    inspector.judge(path, path, path)
+                with pytest.raises(LedgerUnavailableError):
+                    inspector.inspect(path, path, path)
             assert Ledger.record is record
-        inspector.judge(path, path, path)
+        inspector.inspect(path, path, path)
     for name in ("drift", "recurrence"):
         assert inspector.ledger.monitor(name) == other.ledger.monitor(name)
     assert inspector.ledger.peak_patches(99) == other.ledger.peak_patches(99)
@@ -159,15 +159,15 @@ def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, m
 
 
 def _full(*arguments, **fields):
-    raise LedgerUnavailable("full")
+    raise LedgerUnavailableError("full")
 
 
 def test_a_new_start_goes_on(inspector, bank, ledger, photographs, tmp_path):
     whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
     for place, path in enumerate(photographs):
-        whole.judge(str(path), path.name, str(path))
+        whole.inspect(str(path), path.name, str(path))
         # a new inspector for every part
-        Inspector(bank, ledger, tmp_path).judge(str(path), path.name, str(path))
+        Inspector(bank, ledger, tmp_path).inspect(str(path), path.name, str(path))
         assert ledger.monitor("drift") == whole.ledger.monitor("drift"), place
     assert ledger.monitor("recurrence") == whole.ledger.monitor("recurrence")
     whole.ledger.close()
@@ -175,14 +175,14 @@ def test_a_new_start_goes_on(inspector, bank, ledger, photographs, tmp_path):
 
 def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs, tmp_path):
     for place, path in enumerate(photographs):
-        Inspector(bank, ledger, tmp_path).judge(f"first {place}", path.name, str(path))
+        Inspector(bank, ledger, tmp_path).inspect(f"first {place}", path.name, str(path))
     first = ledger.monitor("drift")
     other = bank.extend([str(photographs[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(drift.charts["score"].values) == (~other.calibration.of(other.calibration_set.scores).flagged).sum()
     assert drift.charts["score"].start == len(photographs) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
-    Inspector(other, ledger, tmp_path).judge("then", "then", str(photographs[1]))
+    Inspector(other, ledger, tmp_path).inspect("then", "then", str(photographs[1]))
     again, _ = Inspector(other, ledger, tmp_path)._restored()
     assert len(again.charts["score"].values) == len(drift.charts["score"].values) + 1
     # of another backbone nothing can be compared
@@ -197,8 +197,8 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
         path = tmp_path / f"marked{number}.png"
         path.write_bytes(photographs[number].read_bytes())
         spoil(path)
-        part = inspector.judge(path.name, path.name, str(path))
-        assert inspector.judge(photographs[number].name, "good", str(photographs[number])).status == "judged"
+        part = inspector.inspect(path.name, path.name, str(path))
+        assert inspector.inspect(photographs[number].name, "good", str(photographs[number])).status == "judged"
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
@@ -222,7 +222,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     raised = []
     for number in range(6):
         path = marked(number)
-        raised += [a for a in inspector.judge(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
+        raised += [a for a in inspector.inspect(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
     ledger, (alarm,) = inspector.ledger, raised
     assert inspector.acknowledge(alarm.id, "a new batch").reason == "a new batch"
     assert ledger.alarm(alarm.id).reason == "a new batch" == ledger.alarms(1)[0].reason
@@ -231,7 +231,7 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
     for line in (inspector, Inspector(bank, ledger, tmp_path)):
         for number in range(6, 11):
             path = marked(number)
-            part = line.judge(f"{id(line)} {number}", path.name, str(path))
+            part = line.inspect(f"{id(line)} {number}", path.name, str(path))
             assert not [a for a in part.alarms if a.kind == "recurrence"]
     # what it goes by stays, however many parts come
     assert set(alarm.parts) & {number for number, _ in ledger.peak_patches(WINDOW)}
@@ -251,7 +251,7 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
         # a new start each time: how many there were in a row is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:
-            part = inspector.judge(path.name, path.name, str(path))
+            part = inspector.inspect(path.name, path.name, str(path))
             raised.append([alarm for alarm in part.alarms if alarm.kind == "product"])
 
     judge(strangers[:3])
@@ -266,25 +266,25 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
 
 
 def test_a_damaged_entry_of_a_monitor_is_said(inspector, photographs):
-    inspector.judge("a", "a", str(photographs[0]))
+    inspector.inspect("a", "a", str(photographs[0]))
     with sqlite3.connect(inspector.ledger.path) as connection:
         connection.execute("UPDATE monitors SET state = '{half'")
-    with pytest.raises(LedgerUnavailable, match="damaged entry"):
-        Inspector(inspector.bank, inspector.ledger, inspector.workdir).judge("b", "b", str(photographs[1]))
+    with pytest.raises(LedgerUnavailableError, match="damaged entry"):
+        Inspector(inspector.bank, inspector.ledger, inspector.workdir).inspect("b", "b", str(photographs[1]))
 
 
 def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs, monkeypatch):
-    part = inspector.judge("a", "a", str(photographs[0]))
+    part = inspector.inspect("a", "a", str(photographs[0]))
     alarm = replace(part, id=0, key="b", alarms=(Alarm("drift", "score", "m"),))
     number = inspector.ledger.record(alarm).alarms[0].id
     before = inspector.ledger.monitor("drift")
 
     def fails(*values: object) -> None:
-        raise LedgerUnavailable("no")
+        raise LedgerUnavailableError("no")
 
     with monkeypatch.context() as patch:
         patch.setattr(inspector.ledger, "acknowledge", fails)
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(LedgerUnavailableError):
             inspector.acknowledge(number, "our daily cycle")
     assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).reason
     assert inspector.acknowledge(number, "our daily cycle").reason == "our daily cycle"
@@ -297,7 +297,7 @@ def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photogr
     path.write_bytes(photographs[0].read_bytes())
     spoil(path)
     with jax.log_compiles(), caplog.at_level("WARNING"):
-        inspector.judge("a", "a", str(path))
+        inspector.inspect("a", "a", str(path))
     assert not [record for record in caplog.records if "Compiling" in record.message], caplog.text
 
 
@@ -321,8 +321,8 @@ def test_what_a_person_has_named_is_recognised_and_a_variant_is_quiet(bank, ledg
         marked[-1].write_bytes(photographs[number].read_bytes())
         spoil(marked[-1])
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
-    parts = [inspector.judge(path.name, path.name, str(path)) for path in marked]
+    parts = [inspector.inspect(path.name, path.name, str(path)) for path in marked]
     assert all(part.shows == ("tool mark",) for part in parts)
     raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
     assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
-    assert inspector.judge("good", "good", str(photographs[6])).shows == ()
+    assert inspector.inspect("good", "good", str(photographs[6])).shows == ()

@@ -8,15 +8,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codegraph_jax.line import ledger as module
-from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerError, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm, Part
+from tests.support.waiting import wait_until
 
 MOMENT = "2026-01-02T03:04:05.678+00:00"
 
@@ -135,10 +136,10 @@ def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypa
     impatient = Ledger(ledger.path)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    with pytest.raises(LedgerUnavailable, match="locked"):
+    with pytest.raises(LedgerUnavailableError, match="locked"):
         impatient.record(part())
     assert impatient.find("a") is None  # others may read meanwhile
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailableError):
         impatient.check()
     holder.execute("ROLLBACK")
     impatient.check()
@@ -151,7 +152,7 @@ def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
     with ledger._connection("read") as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(LedgerUnavailable, match="full"):
+    with pytest.raises(LedgerUnavailableError, match="full"):
         ledger.record(part("b", layer=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
@@ -209,9 +210,9 @@ def test_without_descriptors_the_ledger_is_not_now(ledger, monkeypatch):
     with monkeypatch.context() as without:
         ledger._idle.clear()
         without.setattr(module.sqlite3, "connect", _refused)
-        with pytest.raises(LedgerUnavailable, match="unable to open"):
+        with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.count()
-        with pytest.raises(LedgerUnavailable, match="unable to open"):
+        with pytest.raises(LedgerUnavailableError, match="unable to open"):
             ledger.record(part())
     assert ledger.record(part()).id == 1
 
@@ -232,7 +233,7 @@ def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
         other.close()
         (tmp_path / "other.sqlite").rename(path)
     for operation in (lambda: ledger.record(part("b")), ledger.check, ledger.count):
-        with pytest.raises(LedgerUnavailable, match="removed or replaced"):
+        with pytest.raises(LedgerUnavailableError, match="removed or replaced"):
             operation()
     path.unlink(missing_ok=True)
     (tmp_path / "away").rename(path)
@@ -250,7 +251,7 @@ def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
     with ledger.path.open("r+b") as stream:
         stream.seek(4096)
         stream.write(os.urandom(size - 4096))
-    with pytest.raises(LedgerUnavailable, match="malformed|not a database"):
+    with pytest.raises(LedgerUnavailableError, match="malformed|not a database"):
         for _ in range(3):
             ledger.latest(100)
             ledger.record(part("new"))
@@ -281,10 +282,10 @@ def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, mon
             "connect",
             lambda path, *args, **fields: connect(f"file:{path}?mode=ro", *args, uri=True, **fields),
         )
-        with pytest.raises(LedgerUnavailable, match="readonly"):
+        with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
         ledger.count()
-        with pytest.raises(LedgerUnavailable, match="readonly"):
+        with pytest.raises(LedgerUnavailableError, match="readonly"):
             ledger.check()
     ledger.check()
 
@@ -292,34 +293,48 @@ def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, mon
 def test_the_check_writes(ledger):
     with ledger._connection("read") as connection:
         connection.execute("PRAGMA query_only = ON")
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailableError):
         ledger.check()
 
 
 WRITER = """
+import os
 import sys
 from tests.line.test_ledger import part
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
-ledger = Ledger(sys.argv[1])
-number = ledger.count()["judged"]
-print("ready", flush=True)
-while True:
-    number += 1
-    ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
+for _ in sys.stdin:
+    # a process of its own, which need not import everything again
+    if child := os.fork():
+        print(child, flush=True)
+        os.waitpid(child, 0)
+        print("gone", flush=True)
+        continue
+    ledger = Ledger(sys.argv[1])
+    number = ledger.count()["judged"]
+    while True:
+        number += 1
+        ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
 """
 
 
 def test_a_kill_leaves_whole_parts_alone(tmp_path):
-    path = tmp_path / "line.sqlite"
-    for delay in (0.05, 0.11, 0.2):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
-        assert writer.stdout and writer.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        writer.send_signal(signal.SIGKILL)
-        writer.wait()
+    path, done = tmp_path / "line.sqlite", 0
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert writer.stdin and writer.stdout
+    for more in (3, 10, 20):
+        with closing(Ledger(path)) as reader:
+            writer.stdin.write("next\n")
+            child = int(writer.stdout.readline())
+            wait_until(lambda wanted=done + more, reader=reader: reader.count()["judged"] >= wanted)
+        os.kill(child, signal.SIGKILL)
+        assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
-        count = ledger.count()["judged"]
-        assert count == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
-        assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(count, 0, -1)]
+        done = ledger.count()["judged"]
+        assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
+        assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()
+    writer.stdin.close()
+    assert writer.wait(60) == 0

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from codegraph_jax.line.settings import WebSettings
 from codegraph_jax.tasks.serve import listening
 from tests.line.conftest import spoil
 from tests.report.browser import Browser, find_browser
+from tests.support.waiting import wait_until
 
 TOKEN = "a token that is long enough"
 
@@ -48,10 +48,7 @@ def served(inspector, token: str = ""):
 
 def until(browser: Browser, expression: str) -> None:
     """Waits until a JavaScript expression is true."""
-    end = time.monotonic() + 20
-    while not browser.evaluate(expression):
-        assert time.monotonic() < end, f"never: {expression}"
-        time.sleep(0.05)
+    wait_until(lambda: browser.evaluate(expression), what=expression)
 
 
 def text(browser: Browser, selector: str) -> str:
@@ -62,11 +59,11 @@ def text(browser: Browser, selector: str) -> str:
 def judged(inspector, photographs, tmp_path):
     """An inspector that has judged five parts, of which one is flagged and one could not be read."""
     for path in photographs[:3]:
-        inspector.judge(path.name, path.name, str(path))
+        inspector.inspect(path.name, path.name, str(path))
     marked = tmp_path / "<b>marked.png"
     marked.write_bytes(photographs[3].read_bytes())
     spoil(marked)
-    inspector.judge("m", marked.name, str(marked))
+    inspector.inspect("m", marked.name, str(marked))
     inspector.fail("f", "cut.png", str(tmp_path / "cut.png"), "image file is truncated")
     return inspector
 
@@ -82,7 +79,7 @@ def test_shows_what_has_come_and_what_comes(browser, judged, photographs):
         assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
         assert "truncated" in text(browser, "#parts li:nth-child(1)")
         until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
-        judged.judge("new", "new.png", str(photographs[5]))
+        judged.inspect("new", "new.png", str(photographs[5]))
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert "new.png" in text(browser, "#parts li:nth-child(1)")
         assert browser.problems == []

@@ -17,7 +17,7 @@ from codegraph_jax.line import inspector as inspector_module
 from codegraph_jax.line import reception as module
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import PICTURES, Inspector
-from codegraph_jax.line.ledger import Ledger, LedgerUnavailable
+from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.settings import WebSettings
 
 SCOPE = {
@@ -69,7 +69,7 @@ def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
 def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
     """The second picture of a key was received, and the process ended before it was refused."""
     line = module.Reception(inspector, WebSettings())
-    inspector.judge("request:k", "a", str(photographs[0]), content="c")
+    inspector.inspect("request:k", "a", str(photographs[0]), content="c")
     copy = tmp_path / "copy.png"
     copy.write_bytes(photographs[1].read_bytes())
     inspector.ledger.receive("request:k", "b", str(copy), "d")
@@ -161,7 +161,7 @@ def test_a_table_without_formulas(inspector, photographs):
 
 def test_a_picture_that_could_not_be_noted_leaves_no_file(client, inspector, photographs, monkeypatch):
     def held(*arguments, **fields):
-        raise LedgerUnavailable("locked")
+        raise LedgerUnavailableError("locked")
 
     with monkeypatch.context() as locked:
         locked.setattr(Ledger, "receive", held)
@@ -180,27 +180,29 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
 
 def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
     """A part waits when its picture is there: slow ones must not fill the queue."""
-    line = module.Reception(inspector, WebSettings(queue=2, timeout=0.5))
+    line, begun = module.Reception(inspector, WebSettings(queue=2, timeout=0.5)), []
 
     async def never():
-        await asyncio.sleep(60)
+        begun.append(True)
+        await asyncio.Event().wait()
 
     async def whole():
         return {"type": "http.request", "body": photographs[0].read_bytes(), "more_body": False}
 
     async def requests():
         slow = [asyncio.create_task(line.read(Request(SCOPE, never))) for _ in range(64)]
-        await asyncio.sleep(0.05)
+        while len(begun) < 64:
+            await asyncio.sleep(0)
         assert line.waiting == 0
-        part = await line.judged("", "", await line.read(Request(SCOPE, whole)))
+        part = await line.receive("", "", await line.read(Request(SCOPE, whole)))
         return part, await asyncio.gather(*slow, return_exceptions=True)
 
     part, slow = asyncio.run(requests())
     line.close()
     assert part.status == "judged"
-    assert [(type(error), error.status) for error in slow] == [(module.Refused, 408)] * 64
+    assert [(type(error), error.status) for error in slow] == [(module.RequestError, 408)] * 64
     line.waiting = 2
-    with pytest.raises(module.Refused, match="503"):
+    with pytest.raises(module.RequestError, match="503"):
         asyncio.run(line.read(Request(SCOPE, whole)))
 
 
@@ -281,7 +283,7 @@ def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
 
 
 def nothing():
-    return inspector_module.PeakPatches.nothing(0), ()
+    return inspector_module.PeakPatches.empty(0), ()
 
 
 def test_what_wanders_through_paths_finds_nothing(client, inspector, tmp_path):

@@ -40,7 +40,7 @@ class Line:
             elif draw < share + unlike:
                 peaks = self.draw(int(self.rng.integers(1, 4)))
             else:
-                peaks = PeakPatches.nothing(WIDTH)
+                peaks = PeakPatches.empty(WIDTH)
             for _ in monitor.update(part, peaks):
                 if planted and found is None:
                     found = seen
@@ -95,7 +95,7 @@ def test_what_a_person_calls_usual_is_not_announced_again():
 
 
 def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
-    monitor, nothing = Recurrence(), PeakPatches.nothing(WIDTH)
+    monitor, nothing = Recurrence(), PeakPatches.empty(WIDTH)
     for part in range(1, 4):
         monitor.update(part, nothing, ["scratch"])
     monitor.accept("scratch", (1, 2, 3))
@@ -138,7 +138,7 @@ def test_parts_leave_after_the_window():
 
 
 def test_known_defects_are_called_by_their_names():
-    monitor, nothing = Recurrence(), PeakPatches.nothing(WIDTH)
+    monitor, nothing = Recurrence(), PeakPatches.empty(WIDTH)
     raised = [(p, a) for p in range(1, 6) for a in monitor.update(p, nothing, ["scratch"])]
     assert [(p, a.subject, a.parts) for p, a in raised] == [(3, "scratch", (1, 2))]
     assert "scratch is back" in raised[0][1].message
@@ -147,9 +147,9 @@ def test_known_defects_are_called_by_their_names():
 def test_what_the_set_shows_is_no_news():
     line = Line(6)
     known, planted = line.draw(3, planted=True), line.draw(5, planted=True)
-    assert len(planted.unlike(known, LIMITS[-1])) < 5
-    assert len(line.draw(5).unlike(known, LIMITS[-1])) == 5
-    assert len(planted.unlike(PeakPatches.nothing(0), LIMITS[-1])) == 5
+    assert len(planted.without_similar(known, LIMITS[-1])) < 5
+    assert len(line.draw(5).without_similar(known, LIMITS[-1])) == 5
+    assert len(planted.without_similar(PeakPatches.empty(0), LIMITS[-1])) == 5
 
 
 def test_peak_patches_survive_the_ledger_and_are_the_peaks_of_a_map():
@@ -161,4 +161,4 @@ def test_peak_patches_survive_the_ledger_and_are_the_peaks_of_a_map():
     again = PeakPatches.from_bytes(found.to_bytes())
     np.testing.assert_allclose(again.vectors, found.vectors, atol=1e-3)
     np.testing.assert_array_equal(again.scores, np.float32([0.9, 0.5]))
-    assert again.alikeness(again).diagonal() == pytest.approx([0, 0], abs=0.1)
+    assert again.distance_ratios(again).diagonal() == pytest.approx([0, 0], abs=0.1)

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from codegraph_jax.line.reception import Reception
 from codegraph_jax.line.settings import ServeConfig, WebSettings
 from codegraph_jax.tasks import serve, watch
 from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
+from tests.support.waiting import wait_until
 
 
 class Failing:
@@ -45,8 +45,7 @@ def test_a_watcher_that_dies_ends_the_server_with_its_error():
     """With status 0 no supervisor would start it again."""
     server = SimpleNamespace(should_exit=False)
     with pytest.raises(RuntimeError, match="broken"), serve._watching(Failing(RuntimeError("broken")), server):
-        while not server.should_exit:
-            time.sleep(0.01)
+        wait_until(lambda: server.should_exit)
     with serve._watching(Failing(None), SimpleNamespace(should_exit=False)) as nothing:
         assert nothing is None
     with serve._watching(None, server):
@@ -87,7 +86,7 @@ def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs)
     for number, path in enumerate(photographs[:3]):
         inspector.ledger.receive(f"request:{number}", path.name, str(path))
     stopped = threading.Event()
-    judge, line.judge = line.judge, lambda *part: (judge(*part), stopped.set())
+    inspect, line.inspect = line.inspect, lambda *part: (inspect(*part), stopped.set())
     with stopped_by_signals(stopped.set):
         assert line.catch_up(stopped.is_set) == 1
     assert len(inspector.ledger.inbox()) == 2
@@ -111,20 +110,19 @@ def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
 def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.say_part(inspector.judge("k", "Ω\udcff\u202e.png", str(photographs[0])))
+    watch.say_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photographs[0])))
     watch.say_part(inspector.fail("f", "Ω.png", "", "größer"))
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photographs, tmp_path, monkeypatch):
     """A supervisor's signal loses no part that has come."""
-    inspector, begun = Inspector(bank, ledger, tmp_path), threading.Event()
+    inspector, release = Inspector(bank, ledger, tmp_path), threading.Event()
 
-    def slowly(part, path):
-        begun.set()
-        time.sleep(0.03)
-        return _Scored(part, PeakPatches.nothing(0), ())
+    def held_back(part, path):
+        release.wait(20)
+        return _Scored(part, PeakPatches.empty(0), ())
 
-    monkeypatch.setattr(inspector, "_read_and_score", slowly)
+    monkeypatch.setattr(inspector, "_read_and_score", held_back)
     settings = WebSettings(port=0)
     place = serve.listening(settings)
     place.listen(serve.BACKLOG)
@@ -133,20 +131,21 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     running = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     running.start()
     address, answers = f"http://127.0.0.1:{place.getsockname()[1]}/parts", []
-    data = photographs[0].read_bytes()
+    data, http = photographs[0].read_bytes(), httpx.Client(timeout=30)
 
     def send() -> None:
-        answers.append(httpx.post(address, content=data, timeout=30).status_code)
+        answers.append(http.post(address, content=data).status_code)
 
     clients = [threading.Thread(target=send) for _ in range(30)]
     for client in clients:
         client.start()
-    begun.wait(20)
-    while server.server_state.total_requests + inspector.ledger.count()["judged"] + len(ledger.inbox()) < 30:
-        time.sleep(0.01)
+    wait_until(lambda: len(ledger.inbox()) == 30)
     server.should_exit = True
+    wait_until(lambda: place.fileno() == -1, what="the closing of the socket")
+    release.set()
     for client in clients:
         client.join()
+    http.close()
     running.join(20)
     place.close()
     assert answers == [200] * 30 and ledger.count()["judged"] == 30 and not ledger.inbox()

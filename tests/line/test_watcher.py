@@ -17,6 +17,7 @@ from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Part, content_of_file, file_key
 from codegraph_jax.line.settings import FolderSettings
 from codegraph_jax.line.watcher import Folder, Watcher
+from tests.support.waiting import wait_until
 
 
 class Quick:
@@ -25,19 +26,19 @@ class Quick:
     def __init__(self, ledger: Ledger, workdir: Path):
         self.ledger, self.workdir, self.order = ledger, workdir, []
 
-    def judge(self, key, name, path, give_up=lambda failed: False, replaces=0, **identity):
+    def inspect(self, key, name, path, is_unfinished=lambda failed: False, replaces=0, **identity):
         if known := self.ledger.find(key):
             return known
         good = Path(path).read_bytes().endswith(b"END")
-        if give_up(not good):
+        if is_unfinished(not good):
             return None
         self.order.append(name)
         status, reason = ("judged", "") if good else ("failed", "truncated")
         part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
         return self.ledger.record(part, replaces=replaces)
 
-    def fail(self, key, name, path, reason, look):
-        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, look=look))
+    def fail(self, key, name, path, reason, stamp):
+        return self.ledger.record(Part(key, name, path, "t", "t", "failed", reason, stamp=stamp))
 
 
 @pytest.fixture
@@ -57,9 +58,29 @@ def settings(place: Path, **fields) -> FolderSettings:
     return FolderSettings(**{"root": str(place), "interval": 0.05, "settle": 0.05, "patience": 0.3} | fields)
 
 
+class Counted(Folder):
+    """A folder that counts its scans."""
+
+    scans = 0
+
+    def ready(self):
+        found = super().ready()
+        self.scans += 1
+        return found
+
+
+def wait_for_scans(watcher: Watcher, count: int = 2, wake: bool = True) -> None:
+    """Waits until the folder has been scanned further times, by default at once."""
+    for _ in range(count):
+        before = watcher.folder.scans
+        if wake:
+            watcher._wake.set()
+        wait_until(lambda before=before: watcher.folder.scans > before)
+
+
 @contextmanager
 def watching(place: Path, inspector, **fields):
-    watcher = Watcher(Folder(settings(place, **fields), inspector.ledger, inspector.workdir), inspector)
+    watcher = Watcher(Counted(settings(place, **fields), inspector.ledger, inspector.workdir), inspector)
     thread = threading.Thread(target=watcher.run)
     thread.start()
     try:
@@ -68,13 +89,6 @@ def watching(place: Path, inspector, **fields):
         watcher.stop()
         thread.join(20)
         assert not thread.is_alive()
-
-
-def wait_for(condition, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "nothing happens"
-        time.sleep(0.02)
 
 
 def total(inspector) -> int:
@@ -89,33 +103,34 @@ def test_pictures_are_judged_in_the_order_of_their_time(place, quick, events):
         (place / name).write_bytes(b"END")
         os.utime(place / name, (1000 + age, 1000 + age))
     (place / "notes.txt").write_text("no picture")
-    with watching(place, quick, events=events):
-        wait_for(lambda: total(quick) == 3)
+    with watching(place, quick, events=events) as watcher:
+        wait_until(lambda: total(quick) == 3)
         assert quick.order == ["c.png", "deep/b.png", "a.jpg"]
         (place / "new").mkdir()
-        time.sleep(0.1)
+        wait_for_scans(watcher)
         (place / "new" / "d.png").write_bytes(b"END")
-        wait_for(lambda: total(quick) == 4)
+        wait_until(lambda: total(quick) == 4)
     assert quick.ledger.latest(1)[0].name == "new/d.png"
 
 
 def test_a_picture_that_is_still_being_written_is_waited_for(place, quick):
-    with watching(place, quick, patience=5):
+    with watching(place, quick, patience=5) as watcher:
         with (place / "slow.png").open("wb") as stream:
-            for _ in range(8):
+            for _ in range(4):
                 stream.write(b"x" * 100)
                 stream.flush()
-                time.sleep(0.1)
+                wait_for_scans(watcher, 2, wake=False)
+            assert total(quick) == 0
             stream.write(b"END")
-        wait_for(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 1)
     assert quick.ledger.latest(1)[0].status == "judged"
 
 
 def test_a_picture_that_stays_cut_fails_once(place, quick):
     (place / "cut.png").write_bytes(b"half")
-    with watching(place, quick):
-        wait_for(lambda: total(quick) == 1)
-        time.sleep(0.3)
+    with watching(place, quick) as watcher:
+        wait_until(lambda: total(quick) == 1)
+        wait_for_scans(watcher)
     assert [part.status for part in quick.ledger.latest(9)] == ["failed"]
 
 
@@ -125,9 +140,9 @@ def test_a_name_that_is_written_anew_is_another_part_and_a_copy_too(place, quick
             (place / ".hidden").write_bytes(b"END")
             os.utime(place / ".hidden", (moment, moment))
             (place / ".hidden").replace(place / "current.png")
-            wait_for(lambda moment=moment: total(quick) == moment // 1000)
+            wait_until(lambda moment=moment: total(quick) == moment // 1000)
         shutil.copy2(place / "current.png", place / "copy.png")
-        wait_for(lambda: total(quick) == 3)
+        wait_until(lambda: total(quick) == 3)
 
 
 def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, quick):
@@ -140,8 +155,7 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
     done = 0
     while done < 1000:
         with watching(place, quick, settle=0.02):
-            wait_for(lambda before=done: total(quick) > before)
-            time.sleep(0.3)
+            wait_until(lambda before=done: total(quick) >= min(before + 150, 1000))
         done = total(quick)
     writer.join()
     names = [part.name for part in quick.ledger.latest(2000)]
@@ -149,18 +163,18 @@ def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, qui
 
 
 def test_a_picture_that_changes_while_it_is_judged_is_judged_as_it_is_then(place, quick):
-    judge, (first, second) = quick.judge, (b"firstEND", b"secondEND")
+    inspect, (first, second) = quick.inspect, (b"firstEND", b"secondEND")
     (place / "a.png").write_bytes(first)
 
-    def changing(key, name, path, give_up, **identity):
+    def changing(key, name, path, is_unfinished, **identity):
         if Path(path).read_bytes() == first:
             Path(path).write_bytes(second)
-        return judge(key, name, path, give_up, **identity)
+        return inspect(key, name, path, is_unfinished, **identity)
 
-    quick.judge = changing
-    with watching(place, quick):
-        wait_for(lambda: total(quick) == 1)
-        time.sleep(0.2)
+    quick.inspect = changing
+    with watching(place, quick) as watcher:
+        wait_until(lambda: total(quick) == 1)
+        wait_for_scans(watcher)
     (part,) = quick.ledger.latest(9)
     assert part.key == file_key("a.png", (place / "a.png").stat(), content_of_file(place / "a.png"))
 
@@ -170,50 +184,50 @@ def test_what_the_line_itself_writes_is_no_part(place, quick):
     (place / "line" / "alarms").mkdir(parents=True)
     (place / "line" / "alarms" / "1.png").write_bytes(b"END")
     (place / "part.png").write_bytes(b"END")
-    with watching(place, quick):
-        wait_for(lambda: total(quick) == 1)
-        time.sleep(0.2)
+    with watching(place, quick) as watcher:
+        wait_until(lambda: total(quick) == 1)
+        wait_for_scans(watcher)
     assert [part.name for part in quick.ledger.latest(9)] == ["part.png"]
 
 
-def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch):
+def test_a_ledger_that_somebody_holds_is_tried_again(place, quick, monkeypatch, caplog):
     monkeypatch.setattr(ledger_module, "WAIT_SECONDS", 0.05)
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     holder = sqlite3.connect(quick.ledger.path, isolation_level=None, check_same_thread=False)
     holder.execute("BEGIN IMMEDIATE")
     (place / "a.png").write_bytes(b"END")
     with watching(place, quick):
-        time.sleep(0.5)
+        wait_until(lambda: caplog.text.count("trying again in") >= 2)
         assert total(quick) == 0
         holder.execute("ROLLBACK")
-        wait_for(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 1)
     holder.close()
 
 
-def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path):
+def test_a_folder_that_is_gone_for_a_while_is_waited_for(place, quick, tmp_path, caplog):
     (place / "a.png").write_bytes(b"END")
     with watching(place, quick, events="poll"):
-        wait_for(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 1)
         place.rename(tmp_path / "away")
-        time.sleep(0.3)
+        wait_until(lambda: "trying again" in caplog.text)
         (tmp_path / "away" / "b.png").write_bytes(b"END")
         (tmp_path / "away").rename(place)
-        wait_for(lambda: total(quick) == 2)
+        wait_until(lambda: total(quick) == 2)
 
 
 def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
     """Its room is reserved, and it is written with pauses that are longer than a file takes to settle."""
     with (place / "slow.png").open("wb") as stream:
         stream.truncate(300)
-        with watching(place, quick, patience=0.0):
+        with watching(place, quick, patience=0.0) as watcher:
             for _ in range(3):
                 stream.write(b"x" * 99)
                 stream.flush()
-                time.sleep(0.25)
+                wait_for_scans(watcher, 3, wake=False)
             assert total(quick) == 0
             stream.write(b"END")
             stream.close()
-            wait_for(lambda: total(quick) == 1)
+            wait_until(lambda: total(quick) == 1)
     assert [part.status for part in quick.ledger.latest(9)] == ["judged"]
 
 
@@ -224,12 +238,12 @@ def test_a_verdict_of_a_half_written_file_gives_way(place, quick, monkeypatch, f
     path = place / "slow.png"
     path.write_bytes(first)
     with watching(place, quick, patience=0.0):
-        wait_for(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 1)
         with path.open("r+b") as stream:
             stream.write(b"T" * 8)  # the beginning says where the rest is
             stream.seek(100)
             stream.write(b"y" * 197 + b"END")
-        wait_for(lambda: quick.ledger.latest(1)[0].status == "judged")
+        wait_until(lambda: quick.ledger.latest(1)[0].status == "judged")
     (part,) = quick.ledger.latest(9)
     assert part.id == 2
 
@@ -240,14 +254,14 @@ def test_a_camera_that_writes_over_its_last_picture_is_another_part(place, quick
         for number in range(3):
             with path.open("r+b" if number else "wb") as stream:
                 stream.write(bytes([65 + number]) * 200 + b"END")
-            wait_for(lambda number=number: total(quick) == number + 1)
+            wait_until(lambda number=number: total(quick) == number + 1)
     assert len(quick.ledger.latest(9)) == 3
 
 
 @pytest.mark.parametrize("running", [True, False])
 def test_what_the_time_does_not_tell_the_content_does(place, quick, monkeypatch, running):
     """Shares count in seconds, some cameras have no clock, and the pictures of one camera have one size."""
-    monkeypatch.setattr(module, "look_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
+    monkeypatch.setattr(module, "stamp_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
     path = place / "current.bmp"
 
     def write(content: bytes) -> None:
@@ -255,13 +269,15 @@ def test_what_the_time_does_not_tell_the_content_does(place, quick, monkeypatch,
             stream.write(content)
         os.utime(path, (moment, moment))
 
-    moment = int(time.time()) if running else 315532800
-    with watching(place, quick, events="poll" if running else "auto"):
+    # in the future, so that the check of the file's age does not depend on the fraction of the second
+    moment = int(time.time()) + 1 if running else 315532800
+    monkeypatch.setattr(module, "COARSE_SECONDS", 1.5)
+    with watching(place, quick, events="poll" if running else "auto") as watcher:
         write(b"first...END")
-        wait_for(lambda: total(quick) == 1)
+        wait_until(lambda: total(quick) == 1)
         write(b"second..END")
-        wait_for(lambda: total(quick) == 2)
-        time.sleep(0.2)
+        wait_until(lambda: total(quick) == 2)
+        wait_for_scans(watcher)
     assert total(quick) == 2
 
 
@@ -269,19 +285,19 @@ def test_a_file_that_is_renamed_is_the_same_part(place, quick):
     for name in "abc":
         (place / f"{name}.png").write_bytes(name.encode() * 100 + b"END")
     with watching(place, quick):
-        wait_for(lambda: total(quick) == 3)
+        wait_until(lambda: total(quick) == 3)
         (place / "done").mkdir()
         (place / "a.png").rename(place / "x.png")
         (place / "b.png").rename(place / "done" / "b.png")
-        wait_for(lambda: {"x.png", "done/b.png"} <= {part.name for part in quick.ledger.latest(9)})
+        wait_until(lambda: {"x.png", "done/b.png"} <= {part.name for part in quick.ledger.latest(9)})
         shutil.copy2(place / "c.png", place / "copy.png")
-        wait_for(lambda: total(quick) == 4)
+        wait_until(lambda: total(quick) == 4)
     # and while nobody looked
     (place / "x.png").rename(place / "y.png")
     (place / "c.png").chmod(0o600)
-    with watching(place, quick):
-        wait_for(lambda: "y.png" in {part.name for part in quick.ledger.latest(9)})
-        time.sleep(0.2)
+    with watching(place, quick) as watcher:
+        wait_until(lambda: "y.png" in {part.name for part in quick.ledger.latest(9)})
+        wait_for_scans(watcher)
     assert len(quick.order) == total(quick) == 4
     names = {part.name: part for part in quick.ledger.latest(9)}
     assert names["y.png"].path == str(place / "y.png") and names["y.png"].key.startswith("y.png@")
@@ -295,7 +311,7 @@ def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tm
     (place / "folder").symlink_to(tmp_path / "elsewhere")
     (place / "within.png").symlink_to(place / "real.png")
     with watching(place, quick):
-        wait_for(lambda: total(quick) == 4)
+        wait_until(lambda: total(quick) == 4)
     parts = {part.name: part for part in quick.ledger.latest(9)}
     for name in ("file.png", "folder/secret.png"):
         assert parts[name].status == "failed" and "out of the watched folder" in parts[name].reason
@@ -310,7 +326,7 @@ def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):
     folder = Folder(settings(place, settle=0.0, patience=0.0), ledger, tmp_path / "own")
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path), told.append)
     for file in folder.ready():
-        watcher._judge_now(file)
+        watcher._inspect_once(file)
     assert {part.name: part.status for part in told} == {"pipe.png": "failed", "part.png": "failed"}
 
 
@@ -323,7 +339,7 @@ def test_pictures_are_judged_by_the_bank(bank, photographs, ledger, tmp_path):
     watcher = Watcher(folder, Inspector(bank, ledger, tmp_path / "own"), told.append)
     thread = threading.Thread(target=watcher.run)
     thread.start()
-    wait_for(lambda: len(told) == 4, 60)
+    wait_until(lambda: len(told) == 4, 60)
     watcher.stop()
     thread.join()
     scores = bank.score_samples([str(path) for path in photographs[:4]])

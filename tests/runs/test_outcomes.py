@@ -9,7 +9,7 @@ import pytest
 
 from codegraph_jax import detector
 from codegraph_jax.backbones import load_backbone
-from codegraph_jax.commands.launch import NOT_JUDGED, SOMETHING_FLAGGED, status_of
+from codegraph_jax.commands.launch import SOMETHING_FLAGGED, TOO_FEW, status_of
 from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
@@ -141,7 +141,7 @@ def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
     assert f"0 of {len(outcome.samples)} images flagged, {len(outcome.samples)} not judged" in printed
     rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert all(",not judged," in row for row in rows[1:])
-    assert status_of([outcome]) == NOT_JUDGED
+    assert status_of([outcome]) == TOO_FEW
     flags = np.arange(len(outcome.samples)) == 0
     flagged = dataclasses.replace(outcome.result.calibration, flagged=flags)
     one = dataclasses.replace(outcome, result=dataclasses.replace(outcome.result, calibration=flagged))

@@ -111,7 +111,7 @@ def test_the_growth_of_norms_is_that_of_all_runs(tmp_path):
     [
         ({"vary": "oe.few_shots", "values": ("1",)}, "config.vary: there is no field 'oe.few_shots'"),
         ({"vary": "oe", "values": ("1",)}, "config.vary: there is no field 'oe'"),
-        ({"vary": "oe.few_shot", "values": ("many",)}, "config.values: 'many' is no value of oe.few_shot"),
+        ({"vary": "oe.few_shot", "values": ("many",)}, "config.values: 'many' is not a value of oe.few_shot"),
         ({"vary": "oe.few_shot"}, "config.vary, config.values"),
         ({"vary": "oe.few_shot", "values": ("-1",)}, "config.oe.few_shot"),
         ({"modes": ()}, "config.modes"),
