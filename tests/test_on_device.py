@@ -166,9 +166,9 @@ def test_several_devices_share_the_images_and_the_host_keeps_the_features(monkey
     assert (one.size, one.rows) == ((1024, 1024), 1024)
     assert (four.size, four.rows, four.kept) == ((256, 1024), 0, 2)
     assert four.bytes < one.bytes / 2 and "on 4 devices" in str(four)
-    assert one.judged_alone and four.judged_alone
+    assert one.scored_alone and four.scored_alone
     few = dataclasses.replace(four, kept=1)
-    assert not few.judged_alone and dataclasses.replace(one, kept=1).judged_alone
+    assert not few.scored_alone and dataclasses.replace(one, kept=1).scored_alone
     direct = dataclasses.replace(tiny(), similarity=SimilarityConfig(kernel="direct"))
     by_degree, by_one = (plan_device(config, plan, detector.mesh, 1000, 2) for config in (direct, tiny()))
     assert by_degree.bytes - by_one.bytes == pytest.approx(2 * plan.features / 2 * 1.024, rel=1e-3), "of two degrees"

@@ -15,10 +15,10 @@ from codegraph_jax.consistency.filtering import Dependence, recognise
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
-from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
 from codegraph_jax.similarity.removal import Barred, ReferenceMask
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions
+from codegraph_jax.similarity.valid import INVALID
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ReferenceImages:
 
         Args:
             image: its patch tokens [p, c] in each layer.
-            judged: patches to score; None: all. The others get `NOT_JUDGED`.
+            judged: patches to score; None: all. The others get `INVALID`.
         """
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
@@ -119,7 +119,7 @@ class ReferenceImages:
         full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
         for table in (*full, *left):
             if judged is not None:
-                table[..., ~judged] = NOT_JUDGED
+                table[..., ~judged] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
         same = shown_by(mean)[0]

@@ -29,8 +29,8 @@ from codegraph_jax.bank.thinning import projection, thin
 from codegraph_jax.consistency.signature import DEGREE
 from codegraph_jax.core.matmul import inner_products
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions, cosine_to_distance
+from codegraph_jax.similarity.valid import INVALID
 
 SHARPNESS = 10.0
 """With 5, accuracy is better on textures and worse on objects; from 40 on, only the nearest patch counts."""
@@ -135,7 +135,7 @@ class Pool:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
         scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
         if judged is not None:
-            scores[~judged] = NOT_JUDGED
+            scores[~judged] = INVALID
         return scores
 
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.scoring.distances import Distances, as_distances
-from codegraph_jax.similarity.judged import usual
+from codegraph_jax.similarity.valid import usual
 
 DEPENDENCY = 0.99
 """Quantile, over patches of images outside, that the dependency of a patch on its community must exceed [ours]."""

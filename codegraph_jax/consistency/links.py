@@ -20,7 +20,7 @@ from scipy.special import fdtrc, fdtri
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE
-from codegraph_jax.similarity.judged import usual
+from codegraph_jax.similarity.valid import usual
 
 SLACK = 0.99
 """Factor on the limits of a device, which sums in float32, so that it rules out no patch that the host would accept."""

@@ -31,7 +31,7 @@ from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
-from codegraph_jax.similarity.judged import judged_patches, usual
+from codegraph_jax.similarity.valid import usual, valid_patches
 
 STANDS_OUT = 0.05
 """Greatest p-value of the typical member of a defect, compared with images outside."""
@@ -89,7 +89,7 @@ def _member_evidence(
 ) -> tuple[float, float, float, float] | None:
     """P-value, roughness, contrast and spread of one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
-    rest = judged_patches(distances) & ~pattern
+    rest = valid_patches(distances) & ~pattern
     # with a radius, some patches have no reference in reach
     finite = np.isfinite(near).all(axis=0) & np.isfinite(far).all(axis=0)
     rest, pattern = rest & finite, pattern & finite

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from codegraph_jax.core.auroc import auroc
 from codegraph_jax.scoring.distances import Distances, as_distances
-from codegraph_jax.similarity.judged import judged_patches
+from codegraph_jax.similarity.valid import valid_patches
 
 VIEW = 0.92
 """Least agreement outside the pattern of a community that shares a view. Measured: planted and real recurring defects
@@ -43,7 +43,7 @@ def agreement_elsewhere(
     for i, to_references in zip(members, as_distances(distances).images(members)):
         covered = ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
         usable = np.isfinite(to_references).any(axis=1)
-        covered |= ~judged_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)
+        covered |= ~valid_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)
         if covered.all() or len(set(inside[usable])) < 2:
             continue
         to_image = to_references[usable][:, ~covered].mean(axis=1, dtype=np.float64)

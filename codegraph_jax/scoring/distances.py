@@ -30,7 +30,7 @@ class Distances:
     """Distances of the p patches of n images to m references, in consecutive blocks of images.
 
     Distances to excluded references are infinite; distances of patches that are not inspected are negative
-    (`similarity.judged`). In all methods `images` are image indices; None: all images.
+    (`similarity.valid`). In all methods `images` are image indices; None: all images.
     """
 
     def __init__(self, blocks: Sequence[Block]):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.similarity.host_tables import mean_of_smallest
-from codegraph_jax.similarity.judged import judged_patches
+from codegraph_jax.similarity.valid import valid_patches
 
 SMALLEST_DISTANCE, FARTHEST = 1e-4, 2.0
 """Distances are clamped to this range before taking logarithms: float32 products have no precision below it, and the
@@ -54,7 +54,7 @@ class HostBlock:
 
     def valid(self) -> Bool[np.ndarray, "b p"]:
         """Which patches have distances."""
-        return self._map_images(self.shape[2:], lambda i, x: judged_patches(x), bool)
+        return self._map_images(self.shape[2:], lambda i, x: valid_patches(x), bool)
 
     def mean_of_smallest(self, k: int, columns: Columns) -> Float[np.ndarray, "b p"]:
         """Mean of the k smallest finite distances to some references; infinite where none is finite."""

@@ -122,7 +122,7 @@ class Comparison:
     Attributes:
         features: of the n images.
         tables: distances of each layer, on the host or on devices; infinite where a reference is the image itself, and
-            where within the radius it has no patch that counts; of patches that are not judged `judged.NOT_JUDGED`.
+            where within the radius it has no patch that counts; of patches that are not judged `valid.INVALID`.
         references: which images the m references are, in ascending order.
         options: degrees, grid and precision of the distances.
         seconds: wall time of the stages that led here.

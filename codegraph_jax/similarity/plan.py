@@ -50,7 +50,7 @@ class DevicePlan:
         return self.size[0] if self.devices == 1 else 0
 
     @property
-    def judged_alone(self) -> bool:
+    def scored_alone(self) -> bool:
         """Whether judging makes no device wait for another: a table that was not kept is made by all of them."""
         return self.devices == 1 or self.kept == self.layers
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.order import mean_of_smallest
 from codegraph_jax.similarity.rows import TIE
 from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
+from codegraph_jax.similarity.valid import INVALID
 
 TOGETHER = 32
 """Images that are scored at once: a copy of their distances exists meanwhile."""
@@ -96,4 +96,4 @@ def bar(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], patches: Boo
 
 @partial(jax.jit, donate_argnums=0)
 def mark(table: Float[Array, "r s t p"], judged: Bool[Array, "s p"]) -> Array:
-    return jnp.where(judged[:, None, :], table, NOT_JUDGED)
+    return jnp.where(judged[:, None, :], table, INVALID)

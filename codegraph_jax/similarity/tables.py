@@ -14,10 +14,10 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore, StoredLayers, Tables
 from codegraph_jax.similarity.device_tables import DeviceTables
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
 from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.valid import mark_invalid
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def compare_images(
             else:
                 table = pairwise_distances(layer, options, references, advance, allocate, mesh, counts)
                 if judged is not None:
-                    mark_not_judged(table, judged)
+                    mark_invalid(table, judged)
                 if store:
                     store.keep(number, table)
             tables.append(table)

@@ -232,7 +232,7 @@ def _planned(
     if by_category or len(sets) == 1 or not accelerated:
         return sets, False
     two = {name: replace(one, plan=one.plan.again(*how, detector.mesh, 2, largest)) for name, one in sets.items()}
-    fit = all(one.plan.device and one.plan.device.judged_alone for one in two.values())
+    fit = all(one.plan.device and one.plan.device.scored_alone for one in two.values())
     return (two, True) if fit else (sets, False)
 
 

@@ -22,8 +22,8 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.host_tables import mutual_scores
-from codegraph_jax.similarity.judged import NOT_JUDGED
 from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.valid import INVALID
 
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 OWN, NEW = 14, 5
@@ -91,7 +91,7 @@ def test_patches_that_are_not_judged_have_no_score():
     pool, image = drawn_pool(3)
     judged = np.arange(16) % 3 > 0
     scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], judged)
-    assert (scores[~judged] == NOT_JUDGED).all() and (scores[judged] >= 0).all()
+    assert (scores[~judged] == INVALID).all() and (scores[judged] >= 0).all()
 
 
 @settings(max_examples=15, deadline=None)

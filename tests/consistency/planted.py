@@ -9,9 +9,9 @@ from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.features.features import Features
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import HostTables
-from codegraph_jax.similarity.judged import mark_not_judged
 from codegraph_jax.similarity.ring import pairwise_distances
 from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.valid import mark_invalid
 
 GRID = (8, 8)
 OPTIONS = TileOptions("direct", (1,), GRID, "float32")
@@ -52,7 +52,7 @@ def compare(tokens, references=None, options=OPTIONS, judged=None):
     else:
         normalised, placement = jnp.asarray(tokens), placement.within(judged)
         distances = pairwise_distances(normalised, options, references)
-        mark_not_judged(distances, judged)
+        mark_invalid(distances, judged)
     keys = [image.tobytes() for image in tokens]
     features = Features([normalised], (n,), np.zeros((n, 1), np.float32), keys, np.arange(n), placement, [])
     return Comparison(features, HostTables([distances], [normalised], (n,), references, options), references, options)

@@ -12,7 +12,7 @@ from codegraph_jax.scoring import device_block
 from codegraph_jax.scoring.device_block import DeviceBlock
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import FARTHEST, SMALLEST_DISTANCE, HostBlock
-from codegraph_jax.similarity.judged import NOT_JUDGED
+from codegraph_jax.similarity.valid import INVALID
 from tests.support.programs import compiled_programs
 
 PATCHES = 6
@@ -27,7 +27,7 @@ def draw(n=11, m=9, seed=0):
     values[:, :, 0] = 0.5  # ties
     not_judged = rng.uniform(size=(n, PATCHES)) < 0.2
     not_judged[n // 2] = True
-    values.swapaxes(1, 2)[not_judged] = NOT_JUDGED
+    values.swapaxes(1, 2)[not_judged] = INVALID
     values[rng.uniform(size=(n, m)) < 0.2] = np.inf
     return values
 

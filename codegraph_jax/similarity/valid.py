@@ -1,0 +1,27 @@
+"""Patches that are not scored, and their value in tables of distances.
+
+Patches outside a photo or outside the inspected region are neither scored nor used as references. The kernels leave them
+out as references; all distances of such a patch itself, and all scores of it, are `INVALID`, which no distance can be.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+INVALID = np.float32(-1)
+
+
+def mark_invalid(table: Float[np.ndarray, "r n m p"], valid: Bool[np.ndarray, "n p"]) -> None:
+    """Writes `INVALID` to all distances of the patches that are not valid, in place."""
+    for i in np.flatnonzero(~valid.all(axis=1)):
+        np.copyto(table[:, i], INVALID, where=~valid[i])
+
+
+def valid_patches(distances: Float[np.ndarray, "... m p"]) -> Bool[np.ndarray, "... p"]:
+    """The patches that are scored; distances may be infinite where a reference is excluded."""
+    valid: Bool[np.ndarray, "... p"] = distances.min(axis=-2) >= 0
+    return valid
+
+
+def usual(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, " v"]:
+    """The finite scores or distances of valid patches."""
+    return values[(values >= 0) & np.isfinite(values)]
