@@ -134,6 +134,21 @@ def test_features_of_two_backbones_are_never_held_against_each_other() -> None:
     assert len(set(identities)) == len(identities)
 
 
+@pytest.mark.parametrize(("discriminative", "depth"), [(True, 3), (False, 2)])
+def test_blocks_after_the_last_layer_run_for_a_discriminative_image_feature_alone(monkeypatch, discriminative, depth):
+    preset = dataclasses.replace(PRESETS["tiny-dinov2"], discriminative=discriminative)
+    monkeypatch.setitem(PRESETS, "tiny-dinov2", preset)
+    whole, backbone = (load_backbone(_config(blocks=blocks)) for blocks in ((0, 1, 2), (1, 0)))
+    assert backbone.model.architecture.depth == depth
+    assert {name for name in backbone.params if name.startswith("block_")} == {f"block_{i}" for i in range(depth)}
+    assert backbone.flop(5, 5) <= whole.flop(5, 5) and (backbone.flop(5, 5) < whole.flop(5, 5)) != discriminative
+    image = jnp.asarray(drawn_image(20, 20))[None]
+    want, found = (jax.jit(b.apply)(b.params, image) for b in (whole, backbone))
+    for layer, place in ((0, 1), (1, 0)):
+        np.testing.assert_allclose(found["blocks"][layer], want["blocks"][place], atol=1e-6)
+    assert np.allclose(found["image"], want["image"], atol=1e-6) == discriminative
+
+
 @pytest.mark.parametrize(("side", "moves"), [(24, True), (20, False)])
 def test_position_offset_moves_positions_off_the_learned_grid_only(side: int, moves: bool) -> None:
     image = jnp.asarray(drawn_image(side, side))[None]
