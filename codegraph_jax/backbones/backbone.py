@@ -120,7 +120,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
     except CheckpointError as error:
         raise ConfigError(f"config.backbone.weights: {error}") from error
     if not preset.discriminative:
-        # the image feature only tells products apart; blocks beyond the last layer would be computed for it alone
+        # the image feature only separates mixed products, which does not justify the blocks after the last layer
         architecture = dataclasses.replace(architecture, depth=max(blocks) + 1)
         unused = {f"block_{i}" for i in range(architecture.depth, preset.depth)}
         loaded = {name: values for name, values in loaded.items() if name not in unused}
