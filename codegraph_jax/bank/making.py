@@ -96,7 +96,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     calibration = _calibrated(maps, placement, proven, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
-    calibration = calibration.of(raw, proven | known)
+    calibration = calibration.apply(raw, proven | known)
     calibration_set = CalibrationSet(
         raw.astype(np.float64), proven, _peak_patches(comparison, lowered, ~calibration.flagged)
     )
@@ -166,14 +166,14 @@ def _calibrated(
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
         named = {decided.variant: scores}
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
-        return calibration.moved(calibrator.threshold, rule)
+        return calibration.with_threshold(calibrator.threshold, rule)
     if rule == "given" and decided.answers.threshold is not None:
         above = int((decided.before[decided.variant][: len(scores)] >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
-            return calibration.moved(edge, rule)
-        return calibration.moved(float(ordered[above - 1] + ordered[above]) / 2, rule)
+            return calibration.with_threshold(edge, rule)
+        return calibration.with_threshold(float(ordered[above - 1] + ordered[above]) / 2, rule)
     return calibration
 
 

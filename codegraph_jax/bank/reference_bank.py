@@ -178,7 +178,7 @@ class ReferenceBank(StoredBank):
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
         single = np.array([pattern.single for pattern in patterns], bool)
         marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
-        flagged = self.calibration.of(raw, marked).flagged.copy()
+        flagged = self.calibration.apply(raw, marked).flagged.copy()
         answered = self.answered
         for i, key in enumerate(keys):
             flagged[i] = answered.get(key, flagged[i])
@@ -362,7 +362,7 @@ class ReferenceBank(StoredBank):
             raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
         if kind == "rate":
             value = self.calibration.normal_scores.quantile(value)
-        return replace(self, calibration=self.calibration.moved(value, "given" if kind == "score" else "rate"))
+        return replace(self, calibration=self.calibration.with_threshold(value, "given" if kind == "score" else "rate"))
 
     @property
     def answered(self) -> dict[str, bool]:

@@ -160,7 +160,7 @@ def decide_photos(
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
     proven = found.proven(len(standard))
-    calibration = calibrate(standard[:own], config, proven[:own]).of(standard, proven)
+    calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
     undecided = Decided(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
@@ -176,12 +176,12 @@ def decide_photos(
         calibration = calibrate(scores[variant][:own], config, proven[:own])
     rule = "given" if answers.threshold is not None else "looks" if calibrator.decided else calibration.rule
     if rule in ("given", "looks"):
-        calibration = calibration.moved(threshold, rule)
+        calibration = calibration.with_threshold(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[variant], features, own)
     lowered = image_scores(maps, size, contents)
-    calibration = calibration.of(lowered, proven | known)
+    calibration = calibration.apply(lowered, proven | known)
     flagged = calibration.flagged.copy()
     for place, label in labels.items():
         if label is not None:

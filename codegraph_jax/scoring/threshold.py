@@ -82,7 +82,7 @@ class Calibration:
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
-    def of(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
+    def apply(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
         """The same thresholds applied to other scores.
 
         Args:
@@ -95,8 +95,8 @@ class Calibration:
             flagged = flagged | proven
         return replace(self, p_values=p_values, flagged=flagged)
 
-    def moved(self, threshold: float, rule: str) -> "Calibration":
-        """The same distribution with another threshold and rule, and without doubt; `of` applies it to scores."""
+    def with_threshold(self, threshold: float, rule: str) -> "Calibration":
+        """The same distribution with another threshold and rule, and without doubt; `apply` computes the flags."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
@@ -174,7 +174,7 @@ def calibrate(
     )
     if rule == "rate" and not calibration.rough:
         calibration = replace(calibration, doubt=_doubt(fit, fitted >= threshold, config.at_most))
-    return calibration.of(scores_raw, proven)
+    return calibration.apply(scores_raw, proven)
 
 
 def _doubt(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:

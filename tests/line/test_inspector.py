@@ -179,7 +179,7 @@ def test_another_bank_begins_the_chart_of_scores_anew(bank, ledger, photographs,
     first = ledger.monitor("drift")
     other = bank.extend([str(photographs[0])])
     drift, _ = Inspector(other, ledger, tmp_path)._restored()
-    assert len(drift.charts["score"].values) == (~other.calibration.of(other.calibration_set.scores).flagged).sum()
+    assert len(drift.charts["score"].values) == (~other.calibration.apply(other.calibration_set.scores).flagged).sum()
     assert drift.charts["score"].start == len(photographs) and drift.charts["score"].tested == 0
     assert drift.charts["brightness"].state() == first["brightness"]
     Inspector(other, ledger, tmp_path).inspect("then", "then", str(photographs[1]))

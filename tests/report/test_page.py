@@ -659,7 +659,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     result = dataclasses.replace(
         outcome.result,
         answers=dataclasses.replace(answers, photos=seen),
-        calibration=dataclasses.replace(outcome.result.calibration.moved(0.3, "given"), flagged=flagged),
+        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "given"), flagged=flagged),
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")

@@ -270,7 +270,9 @@ def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
     # a photo that shows the mark of a defective one is flagged whatever it scores
-    calibration = result.calibration.moved(float(answered.calibrator().threshold), "looks").of(result.scores_raw)
+    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "looks").apply(
+        result.scores_raw
+    )
     calibration.flagged[order[2]] = True
     said = how_unusual(dataclasses.replace(answered, calibration=calibration))
     assert [said[i] for i in (order[-1], order[0], order[2])] == ["you: defective", "you: good", "flagged by its mark"]

@@ -133,7 +133,7 @@ def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
     assert not without.flagged[60:76].all()
     assert with_them.flagged[60:76].all() and with_them.images == 68
     assert with_them.threshold < without.threshold and with_them.flagged[:60].sum() == 0
-    assert calibrate(scores, ThresholdConfig(), proven).of(scores[:3]).flagged.sum() == 0
+    assert calibrate(scores, ThresholdConfig(), proven).apply(scores[:3]).flagged.sum() == 0
     # somebody who gives the threshold means it
     assert not calibrate(scores, ThresholdConfig("score:0.5"), proven).flagged[60:76].any()
     assert calibrate(scores, ThresholdConfig("share:10%"), proven).flagged.sum() == 8
