@@ -10,10 +10,9 @@ from jaxtyping import Float, Int
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
-from codegraph_jax.consistency.decision import Answers, Decided, calibrator_of
+from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrator_of
 from codegraph_jax.consistency.pattern import Verdict
-from codegraph_jax.consistency.review import PhotoReview, Review
-from codegraph_jax.consistency.review import PhotoVerdict as Answer
+from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.looks import ActiveCalibrator
@@ -204,7 +203,7 @@ class DetectionResult:
         cls,
         comparison: Comparison,
         consistency: Consistency,
-        decided: Decided,
+        decided: PhotoDecisions,
         scores: Float[np.ndarray, " n"],
         **about: Any,
     ) -> "DetectionResult":

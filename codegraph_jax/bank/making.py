@@ -17,7 +17,7 @@ from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.consistency.decision import Answers, Decided, apply_marks, calibrator_of
+from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
 from codegraph_jax.consistency.pattern import Pattern, Product
@@ -50,7 +50,7 @@ class BankInputs(NamedTuple):
     comparison: Comparison
     found: Consistency
     taken_out: Filter
-    decided: Decided
+    decided: PhotoDecisions
 
 
 def check_bank(config: Config, references: int) -> None:

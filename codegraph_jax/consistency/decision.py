@@ -82,7 +82,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Decided:
+class PhotoDecisions:
     """Score, threshold and flags of n photos.
 
     Attributes:
@@ -142,7 +142,7 @@ def decide_photos(
     found: Consistency,
     config: ThresholdConfig,
     answers: Answers,
-) -> Decided:
+) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 
     Args:
@@ -161,7 +161,7 @@ def decide_photos(
     config = replace(config, at_most=answers.at_most)
     proven = found.proven(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
-    undecided = Decided(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
+    label_free = PhotoDecisions(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
@@ -171,7 +171,7 @@ def decide_photos(
     elif answers.marks:
         variant, threshold = STANDARD.name, calibration.threshold
     else:
-        return undecided
+        return label_free
     if variant != STANDARD.name:
         calibration = calibrate(scores[variant][:own], config, proven[:own])
     rule = "given" if answers.threshold is not None else "looks" if calibrator.decided else calibration.rule
@@ -186,7 +186,7 @@ def decide_photos(
     for place, label in labels.items():
         if label is not None:
             flagged[place] = label
-    return Decided(variant, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
+    return PhotoDecisions(variant, maps, lowered, scores, replace(calibration, flagged=flagged), answers)
 
 
 def _with_marks(

@@ -22,7 +22,7 @@ LONGEST_NOTE = 2000
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 """Exceptions from reading malformed values."""
 
-PhotoVerdict = Literal["defective", "good", "unsure"]
+Answer = Literal["defective", "good", "unsure"]
 
 
 class ReviewError(UserError):
@@ -46,13 +46,13 @@ class PhotoReview:
     key: str
     name: str = ""
     category: str = ""
-    verdict: PhotoVerdict | None = None
+    verdict: Answer | None = None
     note: str = ""
     mark: Pattern | None = None
 
     def __post_init__(self) -> None:
-        if self.verdict is not None and self.verdict not in get_args(PhotoVerdict):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PhotoVerdict))}")
+        if self.verdict is not None and self.verdict not in get_args(Answer):
+            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Answer))}")
         texts = self.key, self.name, self.category, self.note
         if not all(isinstance(text, str) and len(text) <= LONGEST_NOTE for text in texts):
             raise ValueError(f"a photo has texts of at most {LONGEST_NOTE} characters")
@@ -76,7 +76,7 @@ class PhotoReview:
 
 
 @dataclass(frozen=True)
-class Decision:
+class ManualThreshold:
     """A threshold set by hand, and the score (`scoring.variants`) that it is for."""
 
     score: str
@@ -84,7 +84,7 @@ class Decision:
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, str) or not abs(self.threshold) < float("inf"):
-            raise ValueError("a decision needs the name of a score and a finite threshold")
+            raise ValueError("decisions: give the name of a score and a finite threshold")
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Review:
     features: Mapping[str, Any]
     patterns: tuple[Pattern, ...] = ()
     photos: Mapping[str, PhotoReview] = field(default_factory=dict)
-    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    decisions: Mapping[str, ManualThreshold] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str) -> None:
@@ -153,7 +153,7 @@ class Review:
                 tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
                 {photo.key: photo for photo in photos},
                 {
-                    str(category): Decision(decision["score"], float(decision["threshold"]))
+                    str(category): ManualThreshold(decision["score"], float(decision["threshold"]))
                     for category, decision in values.get("decisions", {}).items()
                 },
                 at_most,

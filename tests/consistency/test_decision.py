@@ -11,7 +11,7 @@ import pytest
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, BankConfig, Config, ConsistencyConfig, ParallelConfig, ScoringConfig
 from codegraph_jax.consistency.decision import Answers
-from codegraph_jax.consistency.review import Decision, PhotoReview, Review, ReviewError, find_review
+from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review, ReviewError, find_review
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.variants import STANDARD, VARIANTS
@@ -62,7 +62,7 @@ def test_good_and_defective_marks(made):
     detector, images, _, both = made
     base = detector.judge(both)
     keys, threshold = base.keys, float(np.sort(base.scores_raw[:OWN])[-4])
-    given = {"any": Decision(STANDARD.name, threshold)}
+    given = {"any": ManualThreshold(STANDARD.name, threshold)}
     photo = int(base.scores_raw[:OWN].argmax())
     good = {keys[photo]: PhotoReview(keys[photo], verdict="good")}
     result = detector.judge(both, review=Review(base.features, photos=good, decisions=given))
@@ -85,7 +85,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
     plain = detector.judge(both)
     threshold = float(np.median(plain.variant_scores[name]))
-    review = Review(plain.features, decisions={"any": Decision(name, threshold)})
+    review = Review(plain.features, decisions={"any": ManualThreshold(name, threshold)})
     result = detector.judge(both, review=review)
     assert result.variant == name and result.calibration.rule == "given"
     np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
@@ -114,7 +114,7 @@ def test_answers_travel_in_the_bank(made, kind):
 def test_a_review_survives_its_file(made, tmp_path):
     detector, _, comparison, _ = made
     first, result = answered(detector, comparison, {2: True, 3: None})
-    review = dataclasses.replace(result.review(), decisions={"x": Decision("few", 0.4)}, at_most={"x": 0.2})
+    review = dataclasses.replace(result.review(), decisions={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
     review.save(str(tmp_path / "review.json"))
     back = Review.load(str(tmp_path / "review.json"))
     assert back.as_json() == review.as_json()
@@ -162,7 +162,7 @@ def test_a_directory_gives_the_newest_review(tmp_path):
 def test_a_score_that_this_version_does_not_have_is_passed_over(made):
     detector, _, comparison, _ = made
     plain = detector.judge(comparison)
-    review = Review(plain.features, decisions={"any": Decision("later", 0.1)})
+    review = Review(plain.features, decisions={"any": ManualThreshold("later", 0.1)})
     assert detector.judge(comparison, review=review).variant == STANDARD.name
 
 
@@ -184,6 +184,6 @@ def test_marks_are_recognised_on_drawn_parts():
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
     # a person who calls the same mark harmless gets quiet photos
     answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
-    below = {"x": Decision(STANDARD.name, float(first.scores_raw[marked].min()))}
+    below = {"x": ManualThreshold(STANDARD.name, float(first.scores_raw[marked].min()))}
     quiet = detector.judge(comparison, review=Review(result.features, photos=answers, decisions=below))
     assert (quiet.scores_raw[marked] < first.scores_raw[marked]).all()

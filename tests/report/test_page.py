@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from codegraph_jax.config import Config, InspectConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.consistency.decision import Answers
 from codegraph_jax.consistency.pattern import Pattern
-from codegraph_jax.consistency.review import Decision, PhotoReview, Review
+from codegraph_jax.consistency.review import ManualThreshold, PhotoReview, Review
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.heatmaps import Scale
 from codegraph_jax.report.page import embedded_json, write_page
@@ -650,7 +650,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
         PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
         PhotoReview("ff", "of an earlier batch", "part", "good"),
     ]
-    decisions = {"part": Decision("standard", 0.3), "else": Decision("standard", 0.4)}
+    decisions = {"part": ManualThreshold("standard", 0.3), "else": ManualThreshold("standard", 0.4)}
     given = Review(outcome.result.features, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5})
     answers = Answers.of(given, "part")
     seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
