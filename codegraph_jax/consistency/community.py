@@ -78,7 +78,7 @@ class PatternMatch:
     """A known pattern, and the images on which it is recognised.
 
     Attributes:
-        pattern: the pattern, with the counts of the batch before.
+        pattern: the pattern, with the counts of the previous batch.
         number: number of the community that shares it, or a new number after those of the communities.
         images: image indices of members and other images that show it, ascending; may be empty.
     """

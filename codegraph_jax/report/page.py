@@ -72,7 +72,7 @@ class Group:
     Attributes:
         place: index among all recurring patterns of the run.
         reasons: observations behind the verdict: (whether it indicates a defect, sentence).
-        lots: frequency in this batch and in the one before, and significance, as a sentence.
+        frequency: number of photos in this and the previous batch, and significance, in sentences.
         reviewable: whether a verdict on it can be saved.
     """
 
@@ -85,7 +85,7 @@ class Group:
     reviewed: bool
     members: list[int]
     reasons: list[tuple[bool, str]]
-    lots: str
+    frequency: str
     reviewable: bool
     sheet: str
 
@@ -328,13 +328,13 @@ def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
 def _group(place: int, recurrence: Recurrence, first: int) -> Group:
     community, match = recurrence.community, recurrence.match
     reasons = describe_evidence(community.evidence) if community and community.evidence else []
-    lots = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
+    frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
     if match:
-        lots += f"; in the batch before {match.pattern.shown} of {match.pattern.images}"
+        frequency += f"; in the previous batch {match.pattern.shown} of {match.pattern.images}"
     if community:
-        lots += f". Unlikely to be a coincidence ({chance(community.p_value)})."
+        frequency += f". Unlikely to be a coincidence ({chance(community.p_value)})."
     else:
-        lots += ". Recognised from an earlier batch."
+        frequency += ". Recognised from an earlier batch."
     return Group(
         place=place,
         number=recurrence.number,
@@ -345,7 +345,7 @@ def _group(place: int, recurrence: Recurrence, first: int) -> Group:
         reviewed=recurrence.reviewed,
         members=[first + image for image in recurrence.members],
         reasons=reasons,
-        lots=lots,
+        frequency=frequency,
         reviewable=recurrence.pattern is not None,
         sheet=relative_url(recurrence.sheet),
     )

@@ -95,17 +95,17 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
             doubt = recurrence.verdict == "undecided"
             # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
-            count = f"{len(recurrence.members)} of {images}{_last_lot(recurrence.match)}"
+            count = f"{len(recurrence.members)} of {images}{_previous_batch(recurrence.match)}"
             lines.append(f"{prefix}{shown(recurrence.label)}{verdict}: {count}")
         for match in outcome.result.consistency.matches:
             if not match.images:
                 name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
-                lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_last_lot(match)}")
+                lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}")
     return lines
 
 
-def _last_lot(match: PatternMatch | None) -> str:
-    return f", last lot {match.pattern.shown} of {match.pattern.images}" if match else ""
+def _previous_batch(match: PatternMatch | None) -> str:
+    return f", previous batch {match.pattern.shown} of {match.pattern.images}" if match else ""
 
 
 def review_draft(

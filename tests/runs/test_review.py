@@ -105,7 +105,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
         after, (entry,) = run(again, tmp_path / "run")
         printed = capsys.readouterr().out
         assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
-        assert f"{NAME} (defect): {len(entry['members'])} of 20, last lot 5 of 20" in printed
+        assert f"{NAME} (defect): {len(entry['members'])} of 20, previous batch 5 of 20" in printed
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["last_lot"] == {"shown": 5, "images": 20}
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
@@ -218,7 +218,7 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
-    line = f"imprint (variant): {len(match.images)} of 20, last lot {pattern.shown} of 20"
+    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.shown} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
     shown = outcome.result.consistency.pattern_ids == 1
