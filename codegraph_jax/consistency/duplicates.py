@@ -47,13 +47,7 @@ def shown_by(distances: Distances | Float[np.ndarray, "a m p"]) -> Bool[np.ndarr
 
 
 def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: int = 0) -> Bool[np.ndarray, "n m"]:
-    """Which references show the same part as each image, of the set or added to it.
-
-    Args:
-        distances: mean over layers and degrees; infinite if the reference is the image itself.
-        references: image index of each column.
-        added: number of images at the end that do not belong to the set.
-    """
+    """Which references show the same part as each image; the last `added` images do not belong to the set."""
     own = len(distances) - added
     of_set = duplicate_pairs(distances.select(slice(own)), references)
     return np.concatenate([of_set, shown_by(distances.select(slice(own, None)))]) if added else of_set

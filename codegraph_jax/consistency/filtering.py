@@ -98,13 +98,9 @@ def members_patches(
     tests: Sequence[Dependence],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
-    """Patches of members that show the pattern of their community; False for all other images.
+    """Patches of members that show the pattern of their community, by its test; False for all other images.
 
-    Args:
-        distances: as for `dependences`.
-        communities: image indices of each community; disjoint.
-        tests: result of `dependences`.
-        k: number of nearest references that a score averages.
+    Arguments as for `dependences`, whose result are the tests.
     """
     table = as_distances(distances)
     shown = np.zeros(table.shape[::2], bool)
@@ -117,13 +113,7 @@ def members_patches(
 def recognise(
     distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
 ) -> list[Bool[np.ndarray, "b p"]]:
-    """For each community, the patches of images outside the set that show its pattern.
-
-    Args:
-        distances: distances of these images, mean over layers and degrees.
-        tests: result of `dependences`.
-        k: number of nearest references that a score averages.
-    """
+    """For each community, the patches of images outside the set that show its pattern, by its test."""
     table = as_distances(distances)
     return [depends(table, range(len(table)), test, k) for test in tests]
 

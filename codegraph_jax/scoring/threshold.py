@@ -33,9 +33,9 @@ ALL = 1.0
 EVEN = 0.75
 """Probability of evenly spread scores from which `Calibration.doubt` says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
-"""A patch stands out if its score is the maximum of at most 1 normal image in 10."""
+"""A patch stands out if at most 1 normal image in 10 has such a score anywhere."""
 TYPICAL_P_VALUE = 0.5
-"""A flagged region ends above the median of the maxima of normal images."""
+"""A flagged region ends above the score that 1 normal image in 2 has anywhere."""
 
 
 @dataclass(frozen=True)
