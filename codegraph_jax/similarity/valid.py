@@ -1,7 +1,7 @@
 """Patches that are not scored, and their value in tables of distances.
 
-Patches outside a photo or outside the inspected region are neither scored nor used as references. The kernels leave them
-out as references; all distances of such a patch itself, and all scores of it, are `INVALID`, which no distance can be.
+Patches outside a photo or outside the inspected region are neither scored nor used as references. The kernels drop them
+as references; all distances of such a patch itself, and all scores of it, are `INVALID`, which no distance can be.
 """
 
 import numpy as np
