@@ -18,6 +18,8 @@ from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZE = 56
 
 

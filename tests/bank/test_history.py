@@ -16,6 +16,8 @@ from codegraph_jax.data.images import UnreadableImageError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 OWN = 14
 
 

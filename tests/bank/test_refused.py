@@ -14,6 +14,8 @@ from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):

@@ -1,5 +1,6 @@
 """A bank of a small drawn set, and pictures of further parts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,19 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
+from tests.support.shallow import shallow_backbone
 
 OWN, NEW = 14, 12
 
 
-@pytest.fixture(scope="session")
-def bank() -> ReferenceBank:
+@pytest.fixture(scope="package", autouse=True)
+def shallow() -> Iterator[None]:
+    with shallow_backbone():
+        yield
+
+
+@pytest.fixture(scope="package")
+def bank(shallow) -> ReferenceBank:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
     config = Config(backbone=backbone, parallel=ParallelConfig(devices=1), bank=BankConfig(kind="compact", patches=64))
     images = list(draw_set(OWN, 56, 3, 0.2, (0.3,)).images)

@@ -7,7 +7,6 @@ import gzip
 import io
 import logging
 import threading
-import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -19,6 +18,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import PICTURES, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.settings import WebSettings
+from tests.support.waiting import wait_until
 
 SCOPE = {
     "type": "http", "method": "POST", "path": "/parts", "raw_path": b"/parts", "query_string": b"", "headers": [],
@@ -236,26 +236,31 @@ def test_a_client_that_goes_away_is_one_line_in_the_log(inspector, caplog):
 def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypatch):
     part = client.post("/parts", content=photographs[0].read_bytes()).json()["id"]
     at_once, most, drawn = 0, 0, 0
-    load = module.load_image
+    load, release, queued = module.load_image, threading.Event(), []
+    drawing = client.app.state.line.drawing
+    submit = drawing.submit
 
     def slow(*arguments):
         nonlocal at_once, most, drawn
         at_once, drawn = at_once + 1, drawn + 1
         most = max(most, at_once)
-        time.sleep(0.05)
+        release.wait(20)
         at_once -= 1
         return load(*arguments)
 
     monkeypatch.setattr(module, "load_image", slow)
     monkeypatch.setattr(module, "PREVIEWS", 1)
+    monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
     other = client.post("/parts", content=photographs[1].read_bytes()).json()["id"]
     places = [f"/parts/{number}/picture" for number in (part, part, part, other, other)]
     threads = [threading.Thread(target=client.get, args=(place,)) for place in places]
-    for thread in threads:
+    for number, thread in enumerate(threads, 1):
         thread.start()
+        wait_until(lambda number=number: len(queued) == number)
+    release.set()
     for thread in threads:
         thread.join()
-    assert most == 1 and drawn <= 4
+    assert most == 1 and drawn == 2
     client.get(places[0])
     before = drawn
     assert client.get(places[0]).status_code == 200 and drawn == before
