@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -28,9 +28,9 @@ RANDOM_NUMBERS = "random numbers"
 SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Backbone:
-    """A vision transformer with its parameters.
+    """A vision transformer with its parameters, which do not count when backbones are compared.
 
     Attributes:
         preset: architecture and preprocessing.
@@ -42,7 +42,7 @@ class Backbone:
 
     preset: Preset
     model: VisionTransformer
-    params: Any
+    params: Any = field(compare=False)
     weights: str
     blocks: tuple[int, ...]
 

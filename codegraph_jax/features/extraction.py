@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -202,14 +202,13 @@ class Extractor:
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
-        """The compiled backbone, shared by the categories of a run."""
-        backbone, devices = self.backbone, self.mesh.local
-        function = partial(_forward, backbone, self.frame)
+        """The compiled backbone with its parameters, shared by the categories of a run."""
+        devices, params = self.mesh.local, self.backbone.params
+        program = _program(replace(self.backbone, params=None), self.frame, devices)
         if len(devices) == 1:
-            return partial(jax.jit(function), backbone.params)
-        spread = devices.spread(lambda params, given: function(params, *given))
-        params = devices.copy_to_all(backbone.params)
-        return lambda *given: spread(params, devices.place(list(zip(*given))))
+            return partial(program, params)
+        params = devices.copy_to_all(params)
+        return lambda *given: program(params, devices.place(list(zip(*given))))
 
     @cached_property
     def _chunks(self) -> Chunks:
@@ -379,6 +378,15 @@ def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFe
     for store in stores:
         entries = [known or found for known, found in zip(entries, store.find(keys))]
     return entries
+
+
+@lru_cache(maxsize=16)
+def _program(backbone: Backbone, frame: Frame, devices: DeviceMesh) -> Callable[..., Any]:
+    """The compiled function of a backbone without parameters, which all detectors of a process share."""
+    function = partial(_forward, backbone, frame)
+    if len(devices) == 1:
+        return jax.jit(function)
+    return devices.spread(lambda params, given: function(params, *given))
 
 
 def _forward(

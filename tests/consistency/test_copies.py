@@ -13,6 +13,8 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
 
 

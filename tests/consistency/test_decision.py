@@ -16,6 +16,8 @@ from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.scoring.variants import STANDARD, VARIANTS
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 OWN = 20
 
 

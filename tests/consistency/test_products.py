@@ -14,6 +14,8 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.tasks import detect as job
 from tests.support.data import real_data
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 GRID, WIDTH = (6, 8), 24
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1,))
 

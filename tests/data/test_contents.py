@@ -11,6 +11,8 @@ from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.data.batches import ImageBatches
 from codegraph_jax.data.contents import NothingToCompareError, require_contents
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 RNG = np.random.default_rng(0)
 SHAPE = (4, 30, 40)
 

@@ -11,6 +11,8 @@ from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 PHOTO = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
 

@@ -12,6 +12,8 @@ from PIL import Image
 from codegraph_jax.data.images import StoredImage, UnreadableImageError, load_image, source_of
 from codegraph_jax.data.layouts import LayoutError, read_layout
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 PREPARE = """
 import io, sys
 import tensorflow_datasets as tfds

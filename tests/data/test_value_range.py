@@ -15,6 +15,8 @@ from codegraph_jax.data.measuring import measured_range
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
 RNG = np.random.default_rng(0)
 PHOTOS = RNG.random((6, 40, 60)).cumsum(axis=2) / 60 * 0.9 + 0.1 * RNG.random((6, 40, 60))

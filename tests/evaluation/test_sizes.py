@@ -13,6 +13,8 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConf
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks.detect import run
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZES = {"good/0": (40, 30), "good/1": (64, 20), "bad/0": (90, 50), "bad/1": (33, 77)}
 
 

@@ -17,6 +17,8 @@ from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.extraction import Extractor
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZE = 42
 FRAME = Frame.squeezed(SIZE, 14)
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=SIZE, blocks=(1, 3))

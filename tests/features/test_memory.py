@@ -16,6 +16,8 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import plan_memory
 from codegraph_jax.similarity.removal import changes_by_removal
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 SIZES = {"images": 5000, "references": 256, "patches": 256, "channels": 384, "layers": 4, "degrees": 3}
 
 

@@ -22,6 +22,8 @@ from codegraph_jax.features.cache import FeatureCache
 from codegraph_jax.features.stores import BatchFeatures
 from tests.fuzz.budget import BUDGET, EDITS, JSON, damaged, places
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
 HOSTILE = JSON | st.sampled_from([10**400, -(10**400), float("inf"), 2**31, [[]], {"": {}}])
 

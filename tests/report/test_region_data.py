@@ -22,6 +22,8 @@ from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import detect as job
 from tests.report.fakes import make_outcome
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 ROOT = Path(__file__).parents[2]
 SCHEMAS = sorted((ROOT / "docs" / "schemas").glob("*.schema.json"))
 NOTHING = np.zeros((0, 0), int)

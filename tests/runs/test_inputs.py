@@ -30,6 +30,8 @@ from tests.data.files import write_mask
 from tests.support.data import real_data
 from tests.support.photographs import photographs
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,))
 
 

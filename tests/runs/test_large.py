@@ -32,6 +32,8 @@ from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
 
 

@@ -30,6 +30,8 @@ from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from tests.report.browser import Browser, find_browser
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 MEMBERS = (0, 1, 2, 3, 4)
 NAME = '<b>imprint</b> "x"'
 

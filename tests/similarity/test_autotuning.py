@@ -15,6 +15,8 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.similarity import autotuning
 from codegraph_jax.similarity.autotuning import autotune, timed
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 DEGREES, GRID, CHANNELS = (1, 3, 5), (16, 16), 64
 AUTO = SimilarityConfig(precision="auto")
 KERNELS = tuple(SimilarityConfig(kernel=kernel) for kernel in ("direct", "reuse"))

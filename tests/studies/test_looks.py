@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, ParallelConfig, ScoringConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
 from studies import looks
 from studies.looks import LooksStudyConfig, balanced_accuracy, best_balanced, f1
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_a_drawn_set_is_studied(tmp_path, capsys):

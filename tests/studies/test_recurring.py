@@ -6,6 +6,7 @@ import shutil
 import types
 
 import numpy as np
+import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ParallelConfig, SimilarityConfig
 from codegraph_jax.consistency.community import Community, Consistency, Evidence
@@ -16,6 +17,8 @@ from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.detector import CoDeGraph
 from studies import recurring as study
 from studies.recurring import StudyConfig, _fewer
+
+pytestmark = pytest.mark.usefixtures("shallow")
 
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():

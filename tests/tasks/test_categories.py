@@ -16,6 +16,8 @@ from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
 from tests.support.photographs import photographs
 
+pytestmark = pytest.mark.usefixtures("shallow")
+
 BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
 NAMES = ["axle", "bolt", "cog"]
 
