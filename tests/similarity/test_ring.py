@@ -146,7 +146,7 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
     assert 0 < max(sizes) <= most
 
 
-def test_a_small_category_teaches_nothing_of_a_large_one(monkeypatch):
+def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
     """Where a device's memory is known, all of four images and then of eleven are on it at once."""
     options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._placed
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
@@ -198,7 +198,7 @@ def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, c
 
 def test_what_never_fits_is_a_clear_error(monkeypatch):
     options = TileOptions("reuse", (1,), GRID, "float32")
-    for name, length in (("_placed", lambda self, tokens, first, rows, shards: 1), ("_meet", lambda *_: 1)):
+    for name, length in (("_placed", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
