@@ -313,14 +313,7 @@ def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
 
 
 class _RowBuffer:
-    """A table while it is computed, with the rows of its images on each device; `keep` is a `ring.Keep`.
-
-    Args:
-        mesh: devices of this process.
-        shards: images of each device.
-        column: result of `reference_columns`.
-        shape: shape of the part of each device [r, s, t, p].
-    """
+    """A table while it is computed, with the rows of its images on each device; `keep` is a `ring.Keep`."""
 
     def __init__(
         self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]

@@ -30,16 +30,10 @@ class PairListing:
         return row, self.partners[self.begin[row] + positions - self.offsets[row]]
 
 
-def list_pairs(
+def _list_pairs(
     sequences: Sequence[Int[np.ndarray, " s"]], chosen: Int[np.ndarray, " rows"], start: Int[np.ndarray, " rows"]
 ) -> PairListing:
-    """The pairs of every row with the partners in one of a few sequences.
-
-    Args:
-        sequences: sequences of partners.
-        chosen: index of the sequence of each row.
-        start: number of partners that each row skips at the beginning of its sequence.
-    """
+    """The pairs of every row with the partners in the sequence chosen for it, from position `start`."""
     lengths = np.array([len(sequence) for sequence in sequences])
     first = np.cumsum(lengths) - lengths
     offsets = np.concatenate([[0], np.cumsum(lengths[chosen] - start)])
@@ -51,7 +45,7 @@ def pairs_within(n: int, references: Int[np.ndarray, " m"]) -> PairListing:
     rows = np.arange(n)
     is_reference = np.isin(rows, references)
     start = np.where(is_reference, rows + 1, np.searchsorted(references, rows, side="right"))
-    return list_pairs([rows, references], np.where(is_reference, 0, 1), start)
+    return _list_pairs([rows, references], np.where(is_reference, 0, 1), start)
 
 
 def pairs_between(
@@ -72,7 +66,7 @@ def pairs_between(
     if parity is not None:
         sequences = [s[s % 2 == odd] for s in sequences for odd in (0, 1)]
         kind = 2 * kind + (rows + parity) % 2
-    return list_pairs(sequences, kind, np.zeros(n, int))
+    return _list_pairs(sequences, kind, np.zeros(n, int))
 
 
 def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:

@@ -62,14 +62,7 @@ class ExcludedReferences:
         columns: Int[np.ndarray, " c"],
         patches: int,
     ) -> "ExcludedReferences":
-        """The exclusions among some of the m references of a table.
-
-        Args:
-            pairs: references that are not used for an image.
-            masks: references that are not used for some patches.
-            columns: columns of the references to use, in ascending order.
-            patches: number of patches of an image.
-        """
+        """The exclusions among some of the m references of a table, given by their columns in ascending order."""
         among = [np.searchsorted(columns, np.intersect1d(mask.columns, columns)) for mask in masks]
         return cls(pairs[:, columns], [ReferenceMask(c, mask.patches) for c, mask in zip(among, masks)], patches)
 
@@ -170,18 +163,7 @@ def _changes(
     neighbours: Neighbours | None,
     first: int,
 ) -> list[Changes]:
-    """`changes_by_removal` for the images of one process.
-
-    Args:
-        table: their distances of one layer.
-        normalised: their patch tokens.
-        losing: patch tokens of the reference images that lose patches.
-        removed: patches that these lose.
-        columns: columns of these in the table.
-        options: see `changes_by_removal`.
-        neighbours: see `changes_by_removal`.
-        first: index of the first of the images.
-    """
+    """`changes_by_removal` for the images from `first`, and references that lose patches given by their tokens."""
     if not len(columns):
         return [_joined([])] * len(table)
     n, p, c = normalised.shape

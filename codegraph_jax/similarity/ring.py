@@ -137,12 +137,7 @@ class Ring:
             progress(-done)
 
     def _fitting(self, longest: int, image: int) -> int:
-        """The number of images of a shard that fit on a device; `longest` if devices do not report their memory.
-
-        Args:
-            longest: number of images in the longest shard.
-            image: bytes of an image.
-        """
+        """Number of images, of `image` bytes, of a shard that fit on a device; `longest` if its memory is unknown."""
         devices, room = len(self.mesh), min(processes.gather(device_bytes(self.mesh.local.devices)))
         fitting = int(DEVICE_SHARE * room / image)
         # a single device compares its shard with itself and needs no other
@@ -163,14 +158,7 @@ class Ring:
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
 
     def _placed(self, tokens: Any, first: int, rows: int, shards: Shards) -> PatchSet:
-        """Copies the images of each device to it and prepares them for the kernel.
-
-        Args:
-            tokens: see `run`.
-            first: see `run`.
-            rows: number of images to which each shard is padded, with any values.
-            shards: images of all devices.
-        """
+        """Copies the images of each device to it, padded to `rows` images, and prepares them for the kernel."""
         local, prepare_shards = self.mesh.local.devices, _prepare(self.mesh, self.options)
         own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
         if len(self.mesh) == 1:
@@ -234,12 +222,7 @@ class Ring:
             progress(waiting[1])
 
     def _on_devices(self, ring_step: RingStep, own_first: Bool[np.ndarray, " d"]) -> Int[Array, "d 3 b"]:
-        """The pairs of a call on the devices, in one array, since every copy takes time.
-
-        Args:
-            ring_step: the call.
-            own_first: whether a device's own images have lower indices than the remote ones.
-        """
+        """The pairs of a call on the devices, and which shard is lower, in one array, since every copy takes time."""
         sides = np.broadcast_to(own_first[:, None], ring_step.own.shape)
         call = np.stack([ring_step.own, ring_step.remote, sides], axis=1).astype(np.int32)
         placed: Int[Array, "d 3 b"] = self.mesh.place(

@@ -37,12 +37,7 @@ class RingStep:
         return mine[:, :1] + self.own, np.roll(theirs[:, :1], -self.step, axis=0) + self.remote
 
     def columns(self, column: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
-        """Columns of the table for distances to these images; -1 for padding and for images that are not references.
-
-        Args:
-            column: result of `reference_columns`.
-            images: one of the results of `images`.
-        """
+        """Table columns of own or remote images, by `reference_columns`; -1 for padding and if not a reference."""
         # padding of an empty shard may have an index beyond the last image
         return np.where(self.valid, column.take(images, mode="clip"), -1)
 
@@ -63,8 +58,7 @@ def ring_steps(
         references: indices of the reference images.
         batch: number of pairs in one product.
         pairs: largest number of pairs of a device in one call.
-        same_size: whether all calls have this size, independently of the set; otherwise the size with the least padding
-            is chosen.
+        same_size: whether all calls have this size; otherwise the size with the least padding is chosen.
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in turn(mine, theirs)]

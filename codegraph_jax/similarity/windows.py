@@ -22,15 +22,7 @@ LARGEST_BLOCK = 32
 
 
 class Axis(NamedTuple):
-    """Blocks and windows along one axis of the grid.
-
-    Attributes:
-        cells: number of cells of the grid.
-        block: number of cells of a block.
-        blocks: number of blocks.
-        window: number of cells of a window.
-        before: number of cells by which a window begins before its block.
-    """
+    """Blocks and windows along one axis of the grid, in cells; windows begin `before` cells before their blocks."""
 
     cells: int
     block: int
