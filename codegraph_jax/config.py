@@ -91,8 +91,8 @@ class BackboneConfig:
     keeps the aspect ratio, with as many patches as the square has; `tile` keeps the aspect ratio and cuts the photo
     into overlapping squares of S pixels; `auto` chooses by the sizes of the photos and prints its choice and why."""
     scale: float = field(default=0.0, metadata=within(0.0, 4.0))
-    """Scale of tiled photos relative to their own size (to the median size if sizes differ); 0: 1, or less if the
-    longer side would have more than 2016 pixels."""
+    """Scale of tiled photos relative to their own size (to the median size if sizes differ); 0: full size, or less if
+    the longer side would have more than 2016 pixels."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """0-based blocks of the network whose outputs are the layers; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
@@ -166,7 +166,7 @@ class MetricsConfig:
     """Comparison of scores with ground-truth masks."""
 
     masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
-    """How masks are resized: to the nearest pixel; or bilinearly, with a pixel positive if the mask covers it fully
+    """How masks are resized: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
     (`full`, as MuSc does for MVTec AD and BTAD) or partly (`any`, as MuSc does for VisA)."""
     size: str = field(default="score", metadata=choice("score", "image"))
     """The resolution of pixel metrics: that of the scores (`backbone.image_size`, squares, as in published tables), or

@@ -1,11 +1,11 @@
 """Compares all pairs of images on several devices, which pass shards of images around a ring.
 
-Each device holds a shard of the images. In step s it compares it with the shard of the device s places further on;
-after half a turn all pairs of shards are compared, since one product of two images gives both directions. If the number
+Each device holds a shard of the images, which it compares in step s with the shard of the device s places further on.
+After half a turn all pairs of shards are compared, since one product of two images gives both directions. If the number
 of devices is even, two devices have the same two shards in the last step, and each computes half of the pairs.
 
-If devices cannot hold the shards that they need at once, every shard is cut into parts. The parts are compared with
-each other in half a turn if they are the same, and in a whole turn otherwise.
+If devices cannot hold the shards that they need at once, every shard is cut into parts: the first parts of all devices
+are compared with each other in half a turn, and with the second parts in a whole turn.
 
 A pair is always computed by the same function, with the image of lower index on the left, so that the distances are
 bit-identical for any number of devices, processes and parts. Calls are padded to equal length.
@@ -112,7 +112,7 @@ class Ring:
             done += pairs
             progress(pairs)
 
-        fitting = self._fitting(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
+        fitting = self._fitting_images(longest, image_bytes(p * c, tokens.dtype.itemsize, self.options))
         while True:
             held = min(self.images or longest, fitting)
             parts, calls, done = -(-longest // held), min(pairs, self.pairs or pairs), 0
@@ -120,7 +120,7 @@ class Ring:
             size = rows if rows and parts == 1 else max(1, max(int((part[:, 1] - part[:, 0]).max()) for part in cut))
             try:
                 # in a separate function, so that the memory of a failed attempt is freed
-                place = partial(self._placed, tokens, first, size)
+                place = partial(self._place, tokens, first, size)
                 self._compare(cut, place, references, keep, advance, calls, rows > 0)
                 return
             except jax.errors.JaxRuntimeError as error:
@@ -136,7 +136,7 @@ class Ring:
                     self._hold_fewer(longest, parts, error)
             progress(-done)
 
-    def _fitting(self, longest: int, image: int) -> int:
+    def _fitting_images(self, longest: int, image: int) -> int:
         """Number of images, of `image` bytes, of a shard that fit on a device; `longest` if its memory is unknown."""
         devices, room = len(self.mesh), min(processes.gather(device_bytes(self.mesh.local.devices)))
         fitting = int(DEVICE_SHARE * room / image)
@@ -157,7 +157,7 @@ class Ring:
         held, self.images, self.pairs = -(-longest // parts), -(-longest // min(2 * parts, longest)), 0
         logger.warning("a device is out of memory with the patches of %d images; trying parts of %d", held, self.images)
 
-    def _placed(self, tokens: Any, first: int, rows: int, shards: Shards) -> PatchSet:
+    def _place(self, tokens: Any, first: int, rows: int, shards: Shards) -> PatchSet:
         """Copies the images of each device to it, padded to `rows` images, and prepares them for the kernel."""
         local, prepare_shards = self.mesh.local.devices, _prepare(self.mesh, self.options)
         own = [slice(*(shards[self.mesh.devices.index(device)] - first).tolist()) for device in local]
