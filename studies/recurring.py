@@ -126,10 +126,10 @@ def _results(
     # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
-        barred = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
+        excluded = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
         for members in groups.values():
-            barred[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
-        yield "oracle", detector.judge(dataclasses.replace(comparison, barred=barred), off)
+            excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
+        yield "oracle", detector.judge(dataclasses.replace(comparison, excluded=excluded), off)
     for statistic in config.statistics:
         constants = MethodConstants(statistic=statistic)
         result = detector.judge(comparison, constants=constants)
@@ -150,8 +150,8 @@ def _fewer(comparison: Comparison, limit: int) -> Comparison:
     columns, tables = choose_references(keys, limit), comparison.tables.host()
     part, references = [table[:, :, columns] for table in tables], tables.references[columns]
     tables = dataclasses.replace(tables, tables=part, references=references)
-    barred = None if comparison.barred is None else comparison.barred[:, columns]
-    return dataclasses.replace(comparison, tables=tables, references=references, barred=barred)
+    excluded = None if comparison.excluded is None else comparison.excluded[:, columns]
+    return dataclasses.replace(comparison, tables=tables, references=references, excluded=excluded)
 
 
 def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
 from codegraph_jax.similarity.query import distances_to_references, prepare_references
-from codegraph_jax.similarity.removal import Barred, ReferenceMask
+from codegraph_jax.similarity.removal import ExcludedReferences, ReferenceMask
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions
 from codegraph_jax.similarity.valid import INVALID
 
@@ -128,9 +128,9 @@ class ReferenceImages:
             ReferenceMask(np.setdiff1d(np.arange(len(self.removed)), test.outside), patches)
             for test, patches in zip(self.tests, recognise(mean, self.tests, k))
         ]
-        barred = Barred(same[None], masks, mean.shape[2])
+        excluded = ExcludedReferences(same[None], masks, mean.shape[2])
         for table in left:
             for distances in table:
-                barred.bar(0, distances)
+                excluded.apply(0, distances)
         scores: Float[np.ndarray, "1 p"] = mean_over_layers([mutual_scores(table[:, None], k) for table in left])
         return np.asarray(scores[0])

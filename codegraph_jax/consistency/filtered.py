@@ -90,7 +90,7 @@ def rescored(
         scores: result of `subset_scores`.
         taken_out: filter.
     """
-    pairs = taken_out.pairs if comparison.barred is None else taken_out.pairs | comparison.barred
+    pairs = taken_out.pairs if comparison.excluded is None else taken_out.pairs | comparison.excluded
     if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
         return [layer.copy() for layer in scores]
     excluded = pairs, taken_out.masks, taken_out.removed

@@ -66,8 +66,8 @@ def find_consistent(
     """
     references, own, grid = comparison.references, comparison.own, comparison.options.grid
     distances = distances_of(comparison)
-    if comparison.barred is not None:
-        distances = distances.without(comparison.barred)
+    if comparison.excluded is not None:
+        distances = distances.without(comparison.excluded)
     duplicates = same_part(distances, references, comparison.added)
     distances = distances.without(duplicates)
     keys = comparison.features.keys[:own]

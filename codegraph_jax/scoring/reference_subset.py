@@ -30,4 +30,4 @@ class ReferenceSubset(NamedTuple):
 
 def subset_scores(comparison: Comparison, subset: ReferenceSubset) -> list[Float[np.ndarray, "r n p"]]:
     """Mutual scores of each layer by the references of a subset."""
-    return comparison.tables.scores(subset.k, subset.columns, comparison.barred)
+    return comparison.tables.scores(subset.k, subset.columns, comparison.excluded)

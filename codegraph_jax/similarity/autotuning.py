@@ -1,9 +1,9 @@
 """Chooses the precision of products and the kernel of the distances by short timings on this machine.
 
-bfloat16 is twice as fast as float32 where the hardware has instructions for it, and slower where it has none. Both
-kernels give the same distances: `reuse` computes one product of two images where `direct` computes one for each degree,
-and writes a tile that `direct` need not keep. The first choice stays unless another one is clearly faster, so that the
-next start chooses the same; a choice that fails here or gives other numbers is not taken.
+bfloat16 is twice as fast as float32 on hardware with instructions for it, and slower elsewhere. Both kernels give the
+same distances: `reuse` computes one product of two images where `direct` computes one for each degree, but writes a
+tile to memory that `direct` need not keep. The first candidate is chosen unless another is clearly faster, so that the
+choice is the same at every start. A candidate that fails or gives different distances is never chosen.
 """
 
 import dataclasses
@@ -22,37 +22,38 @@ from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.tiles import pair_distances, prepare
 
-BETTER = 1.2
-"""How many times faster another choice must be."""
+MIN_SPEEDUP = 1.2
+"""How many times faster than the first candidate another one must be."""
 IMAGES, ROUNDS = 4, 3
-"""Drawn images, all pairs of which are timed, and rounds after the first."""
-MANY = 96
-"""Pairs in a call on an accelerator, which waits with fewer."""
-NEAR = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 0.1}
-"""Largest deviation of squared distances between two kernels, far above the rounding of each precision."""
+"""Number of random images, all pairs of which are timed, and of rounds after the first."""
+ACCELERATOR_PAIRS = 96
+"""Pairs in one call on an accelerator; fewer do not keep it busy."""
+TOLERANCE = {"float32": 1e-3, "tf32": 2e-2, "bfloat16": 0.1}
+"""Largest difference of squared distances between two kernels, far above the rounding of each precision."""
+NOT_TIMED = "nothing is timed with several processes"
 
 
 def autotune(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
-    """Replaces `auto` by a precision and a kernel; returns the settings, and a line on the choice if there was one.
+    """Replaces `auto` by a precision and a kernel; returns the settings and a line about the choice, if there was one.
 
     Args:
         config: settings of the run.
         degrees: see `FeatureConfig`.
         grid: (h, w) patches.
-        channels: of a patch.
+        channels: number of channels of a patch.
     """
     alone, reasons = jax.process_count() == 1, []
     if config.precision == "auto":
-        # all processes must choose the same, and each would measure for itself
+        # all processes must make the same choice, and their timings may differ
         gain = speed("bfloat16") / speed("float32") if alone else 0.0
-        config = dataclasses.replace(config, precision="bfloat16" if gain >= BETTER else "float32")
-        reasons.append(f"products in bfloat16 are {gain:.1f} times as fast as in float32" if alone else SEVERAL)
+        config = dataclasses.replace(config, precision="bfloat16" if gain >= MIN_SPEEDUP else "float32")
+        reasons.append(f"products in bfloat16 are {gain:.1f} times as fast as in float32" if alone else NOT_TIMED)
     if config.kernel == "auto" and not config.radius and jax.default_backend() != "cpu":
-        # on CPUs `reuse` has won at every size
+        # on CPUs `reuse` is the fastest at every size
         kernels = [dataclasses.replace(config, kernel=kernel) for kernel in ("direct", "reuse")]
-        config, reason = _fastest(kernels, degrees, grid, channels) if alone else (kernels[0], SEVERAL)
+        config, reason = _fastest(kernels, degrees, grid, channels) if alone else (kernels[0], NOT_TIMED)
         reasons.append(reason)
     if not reasons:
         return config, ""
@@ -60,32 +61,29 @@ def autotune(
     return config, f"distances: {kernel} in {config.precision} ({'; '.join(dict.fromkeys(reasons))})"
 
 
-SEVERAL = "several processes do not measure"
-
-
 def _fastest(
     candidates: list[SimilarityConfig], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
-    """The first candidate, or another one that is clearly faster, and the reason."""
+    """The first candidate, or another that is clearly faster; and the reason."""
     times = timed(tuple(candidates), degrees, grid, channels)
     seconds = {candidate: timing.decisive for candidate, timing in times.items()}
     first = candidates[0]
     if first not in seconds:
         return first, f"{first.kernel} cannot be timed"
     best = min(seconds, key=lambda candidate: seconds[candidate])
-    if seconds[first] < BETTER * seconds[best]:
+    if seconds[first] < MIN_SPEEDUP * seconds[best]:
         best = first
     others = [
         f"{other.kernel} takes {seconds[other] / seconds[best]:.1f} times as long" for other in seconds if other != best
     ]
-    return best, "; ".join(others) or "the other kernel fails or gives other distances"
+    return best, "; ".join(others) or "the other kernel fails or gives different distances"
 
 
 @lru_cache
 def timed(
     candidates: tuple[SimilarityConfig, ...], degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> Mapping[SimilarityConfig, Timing]:
-    """Times each candidate on pairs of drawn images, without those that fail or give other distances.
+    """Timings of the candidates on pairs of random images, except those that fail or give different distances.
 
     The result is cached, so that all detectors of a process choose the same.
     """
@@ -93,7 +91,7 @@ def timed(
     normalised = normalise(jnp.asarray(tokens))
     pairs = np.array([(i, j) for j in range(IMAGES) for i in range(j)])
     if jax.default_backend() != "cpu":
-        pairs = np.resize(pairs, (MANY, 2))
+        pairs = np.resize(pairs, (ACCELERATOR_PAIRS, 2))
     first, second = pairs.T
     functions: dict[SimilarityConfig, Callable[[], tuple[Array, Array]]] = {}
     exact: Float[np.ndarray, "b r p"] | None = None
@@ -109,6 +107,6 @@ def timed(
         except (jax.errors.JaxRuntimeError, NotImplementedError, ValueError):
             continue
         exact = found if exact is None else exact
-        if np.abs(found - exact).max() <= NEAR[candidate.precision]:
+        if np.abs(found - exact).max() <= TOLERANCE[candidate.precision]:
             functions[candidate] = distances
     return interleaved(functions, ROUNDS)

@@ -1,4 +1,4 @@
-"""What a comparison of all images gives: distances that later stages read and nobody changes."""
+"""The result of comparing all images: features and read-only tables of distances."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +16,11 @@ from codegraph_jax.similarity.tiles import TileOptions
 
 
 class LayerTable(Protocol):
-    """Distances of one layer as a store takes them: degree by degree, each [n, m, p] on the host."""
+    """Distances of one layer, one degree after the other, each [n, m, p] on the host."""
 
     @property
-    def nbytes(self) -> int: ...
+    def nbytes(self) -> int:
+        """Size of all degrees in bytes."""
 
     def __len__(self) -> int: ...
 
@@ -27,33 +28,30 @@ class LayerTable(Protocol):
 
 
 class TableStore(Protocol):
-    """A place that may have the distances of a layer already, or keeps those that are computed.
+    """A store for the distances of layers.
 
-    They are known by the number of the layer, the keys of all images (`data.batches.image_key`) and the references.
+    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`) and the
+    references.
     """
 
     def find_table(
         self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
-        """The distances of a layer, in an array that `allocate` makes; None where they are not there as a whole."""
+        """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
     def keep_table(
-        self,
-        layer: int,
-        keys: Sequence[bytes],
-        references: Int[np.ndarray, " m"],
-        table: LayerTable,
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], table: LayerTable
     ) -> None:
-        """Takes the distances of a layer."""
+        """Stores the distances of a layer."""
 
 
 class ResumeStore(FeatureStore, TableStore, Protocol):
-    """What an earlier start of the same run has computed, and where this one keeps what it computes."""
+    """Features and distances that are kept so that an interrupted run can be resumed."""
 
 
 @dataclass(frozen=True)
 class StoredLayers:
-    """A `TableStore` as it is asked for the layers of one set, see there."""
+    """A `TableStore` for the layers of one set of images."""
 
     store: TableStore
     keys: Sequence[bytes]
@@ -61,18 +59,21 @@ class StoredLayers:
     allocate: Allocate
 
     def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
+        """The distances of a layer; None if they are not stored."""
         return self.store.find_table(layer, self.keys, self.references, self.allocate)
 
     def keep(self, layer: int, table: LayerTable) -> None:
+        """Stores the distances of a layer."""
         self.store.keep_table(layer, self.keys, self.references, table)
 
 
 class DeviceMean(NamedTuple):
-    """Mean distances over layers and degrees of some images on a device.
+    """Mean distances over layers and degrees, of some images on a device.
 
     Attributes:
-        values: infinite in the rows and columns that fill it up [s, t, p].
-        images, references: how many there are.
+        values: the distances; infinite in padded rows and columns [s, t, p].
+        images: number of images, at most s.
+        references: number of references, at most t.
     """
 
     values: Float[Array, "s t p"]
@@ -81,20 +82,20 @@ class DeviceMean(NamedTuple):
 
 
 class Tables(Protocol):
-    """Distances of the patches of n images to m references, layer by layer, wherever they are."""
+    """Distances of the patches of n images to m references in every layer, on the host or on devices."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(images n, references m, patches p)."""
 
     def __len__(self) -> int:
-        """How many layers there are."""
+        """Number of layers."""
 
     def means(self) -> Sequence[DeviceMean | Float[np.ndarray, "n m p"]]:
-        """Mean over layers and degrees: of some images each, which follow one another."""
+        """Means over layers and degrees, in consecutive blocks of images."""
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], barred: Bool[np.ndarray, "n m"] | None = None
+        self, k: int, columns: Int[np.ndarray, " c"], excluded: Bool[np.ndarray, "n m"] | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Mutual scores, see `HostTables.scores`."""
 
@@ -107,30 +108,28 @@ class Tables(Protocol):
         removed: Bool[np.ndarray, "n p"],
         scores: Sequence[Float[np.ndarray, "r n p"]],
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores where something must not serve, see `HostTables.scores_without`."""
+        """Mutual scores without some references or patches of references, see `HostTables.scores_without`."""
 
     def host(self) -> HostTables:
-        """The tables in the memory of the host; copies where they are on a device."""
+        """The tables in the memory of the host, copied if they are on a device."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How close every patch of every image is to every reference image.
-
-    It owns its tables: judging reads them, as often as one likes, and changes nothing.
+    """Distances of every patch of every image to every reference image; read-only, so that scoring can be repeated.
 
     Attributes:
         features: of the n images.
-        tables: distances of each layer, on the host or on devices; infinite where a reference is the image itself, and
-            where within the radius it has no patch that counts; of patches that are not judged `valid.INVALID`.
-        references: which images the m references are, in ascending order.
+        tables: distances of each layer, on the host or on devices; infinite to the image itself and to references
+            without a valid patch within the radius; `valid.INVALID` for invalid patches.
+        references: indices of the m reference images, in ascending order.
         options: degrees, grid and precision of the distances.
-        seconds: wall time of the stages that led here.
-        added: the last so many images are no references and take no part in the search for groups.
-        listed: how many of the sources were to be of the set; copies of an image are told by it from added ones.
-        barred: references that must not serve an image, besides itself; None: there are none.
-        roi: what of every photograph is inspected, stretched over each; None: everything, or not the same of all.
-        products: which product each image shows (`consistency.mixed_products`); None: not looked at.
+        seconds: wall time of each stage so far.
+        added: number of added images, the last ones; they are neither references nor members of groups.
+        listed: number of sources that belong to the set; it separates copies of an image in the set from added ones.
+        excluded: references that an image is not compared with, besides itself; None: there are none.
+        products: product that each image shows (`consistency.mixed_products`); None: not determined.
+        roi: inspected region, stretched over each photo; None: everything, or different for some photos.
     """
 
     features: Features
@@ -140,7 +139,7 @@ class Comparison:
     seconds: Mapping[str, float] = field(default_factory=dict)
     added: int = 0
     listed: int = 0
-    barred: Bool[np.ndarray, "n m"] | None = None
+    excluded: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
 
@@ -149,7 +148,7 @@ class Comparison:
 
     @property
     def own(self) -> int:
-        """Images of the set, which come first."""
+        """Number of images of the set, without the added ones after them."""
         return len(self.features.kept) - self.added
 
     @property
@@ -158,6 +157,6 @@ class Comparison:
         return self.tables.shape
 
     def of_degree(self, place: int) -> "Comparison":
-        """The comparison with one of its degrees alone; its tables are on the host."""
+        """The comparison with only one of its degrees and with tables on the host."""
         tables = self.tables.host().of_degree(place)
         return replace(self, tables=tables, options=tables.options)

@@ -1,12 +1,11 @@
-"""Tables of distances that stay on devices: made there, scored there, and made again without what is removed.
+"""Tables of distances that stay on the devices that compute them, and are scored there.
 
-Where the host keeps the tables, it copies the distances of every call, and its cores sort them. Where devices have room
-for them, only scores are copied. Each of several devices keeps the rows of its own images. The ring
-(`codegraph_jax.similarity.ring`) computes distances both ways: those of a device's own images stay there, and those of
-the visiting images are sent back to their device, 4 bytes for each patch and degree. Arrays are padded to few sizes
-(`core.sizes.padded`), so that the categories of a run share their programs.
+Only scores are copied to the host. Each of several devices keeps the rows of its own images: the ring
+(`codegraph_jax.similarity.ring`) computes distances in both directions, and sends those of remote images back to their
+device, 4 bytes for each patch and degree. Arrays are padded to few sizes (`core.sizes.padded`), so that the categories
+of a run share their compiled programs.
 
-Distances are those of the host's tables, bit for bit; scores differ in the order in which they add up (1e-6).
+Distances are bit-identical to those of `HostTables`; scores are summed in a different order (1e-6).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +30,10 @@ from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import reference_columns, schedule_length
 from codegraph_jax.similarity.programs import (
     add,
-    bar,
     divide,
-    mark,
-    pairs_of_a_turn,
+    mark_invalid,
+    mask_references,
+    pairs_per_iteration,
     refill_table,
     table_scores,
 )
@@ -44,19 +43,19 @@ from codegraph_jax.similarity.schedule import PAIRS, RingStep, Shards, shards_of
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, prepare
 
 CALLS = 32
-"""Calls that a table should take, so that the progress bar moves."""
+"""Approximate number of calls that compute a table, so that the progress bar moves."""
 
 CALL_BYTES = 2**26
-"""Distances that one call may return; large tables take more calls."""
+"""Largest size of the distances from one call; large tables take more calls."""
 
 ROWS = P(None, AXIS)
 
 Table = list[Float[Array, "r s t p"]]
-"""Distances of one layer, infinite in the rows and columns that fill it up: of each device those of its images."""
+"""Distances of one layer: for each device an array of its images, infinite in padded rows and columns."""
 
 
 class RowShard(NamedTuple):
-    """The images whose distances are on a device, from the first to before the second number."""
+    """The range of images whose distances are on a device."""
 
     device: jax.Device
     start: int
@@ -64,11 +63,12 @@ class RowShard(NamedTuple):
 
     @property
     def images(self) -> int:
+        """Number of images."""
         return self.stop - self.start
 
 
 class _HostView:
-    """A table on devices as a `comparison.LayerTable`: each degree comes to the host when it is asked for."""
+    """A table on devices as a `comparison.LayerTable`, which copies one degree at a time to the host."""
 
     def __init__(self, table: Table, row_shards: Sequence[RowShard], references: int):
         self._table, self._row_shards, self._references = table, row_shards, references
@@ -91,7 +91,7 @@ class _HostView:
 
 
 class DeviceTables:
-    """Distances of every layer on devices, of as many as there is room for; others are made again when asked for.
+    """Distances on devices, kept for as many layers as fit; those of other layers are computed again when needed.
 
     Attributes:
         shape: (images n, references m, patches p).
@@ -104,24 +104,25 @@ class DeviceTables:
         options: TileOptions,
         mesh: DeviceMesh,
         k: int,
-        judged: Bool[np.ndarray, "n p"] | None = None,
+        valid: Bool[np.ndarray, "n p"] | None = None,
         kept: int | None = None,
         progress: Progress = lambda pairs: None,
         store: StoredLayers | None = None,
         size: tuple[int, int] = (0, 0),
     ):
-        """
+        """Computes or reads all tables, and their scores.
+
         Args:
             layers: normalised patch tokens of each layer [n, p, c].
-            references: indices of the images that serve as references, in ascending order.
+            references: indices of the reference images, in ascending order.
             options: kernel, degrees, grid and precision.
-            mesh: where everything is: one device, or several of this process.
-            k: neighbours that a score averages.
-            judged: patches that are; None: all.
-            kept: tables that stay; None: all.
-            progress: called as pairs are done.
-            store: what an earlier start has of the tables, and where this one keeps them.
-            size: images of a device and references that tables are padded to; what they must be at least, of itself.
+            mesh: one or several devices of this process.
+            k: number of distances that a score averages.
+            valid: which patches are valid; None: all.
+            kept: number of layers whose tables are kept; None: all.
+            progress: called with the number of finished pairs.
+            store: store from which tables are read and to which they are written; None: none.
+            size: number of images of a device, and of references, to which tables are padded at least.
         """
         n, p, _ = layers[0].shape
         self.shape = (n, len(references), p)
@@ -131,20 +132,20 @@ class DeviceTables:
         lengths = [len(layer.rows) for layer in layers if isinstance(layer, DeviceLayer)]
         longest = max(row_shard.images for row_shard in self._row_shards)
         self._images, self._columns = max([padded(longest), size[0], *lengths]), max(padded(len(references)), size[1])
-        self._judged = None if judged is None else self._rows(judged)
+        self._valid = None if valid is None else self._rows(valid)
         self._column = reference_columns(n, references)
         self._kept: dict[int, Table] = {}
-        scores, serves, k_there = [], self._serves(np.ones(self.shape[:2], bool)), self._each(np.int32(k))
+        scores, used, k_there = [], self._padded_columns(np.ones(self.shape[:2], bool)), self._each(np.int32(k))
         total = [filled((self._images, self._columns, p), 0, np.float32, device) for device in mesh.devices]
         for number in range(len(layers)):
             if store and (found := store.find(number)) is not None:
-                table = self._copied(found)
+                table = self._to_devices(found)
                 progress(schedule_length(n, len(references)))
             else:
-                table = self._made(number, progress)
+                table = self._compute(number, progress)
                 if store:
                     store.keep(number, _HostView(table, self._row_shards, len(references)))
-            scores.append(list(map(table_scores, table, k_there, serves)))
+            scores.append(list(map(table_scores, table, k_there, used)))
             total = list(map(add, total, table))
             if kept is None or number < kept:
                 self._kept[number] = table
@@ -154,22 +155,22 @@ class DeviceTables:
             DeviceMean(divide(part, divisor), row_shard.images, len(references))
             for part, divisor, row_shard in zip(total, count, self._row_shards)
         ]
-        self._k, self._first_scores = k, list(map(self._fetched, scores))
+        self._k, self._first_scores = k, list(map(self._to_host, scores))
 
     def __len__(self) -> int:
         return len(self._layers)
 
     def means(self) -> Sequence[DeviceMean]:
-        """Mean over layers and degrees, on each device those of its images."""
+        """Mean over layers and degrees; each device has those of its images."""
         return self._means
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], barred: Bool[np.ndarray, "n m"] | None = None
+        self, k: int, columns: Int[np.ndarray, " c"], excluded: Bool[np.ndarray, "n m"] | None = None
     ) -> list[Float[np.ndarray, "r n p"]]:
         """Mutual scores of every layer, see `HostTables.scores`."""
-        if k == self._k and len(columns) == self.shape[1] and barred is None:
+        if k == self._k and len(columns) == self.shape[1] and excluded is None:
             return [layer.copy() for layer in self._first_scores]
-        pairs = np.zeros(self.shape[:2], bool) if barred is None else barred
+        pairs = np.zeros(self.shape[:2], bool) if excluded is None else excluded
         return self.scores_without(k, columns, pairs, (), np.zeros(self.shape[::2], bool))
 
     def scores_without(
@@ -181,48 +182,48 @@ class DeviceTables:
         removed: Bool[np.ndarray, "n p"],
         scores: Sequence[Float[np.ndarray, "r n p"]] = (),
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores where something must not serve, see `HostTables.scores_without`; all are made anew."""
-        serving = np.zeros(self.shape[:2], bool)
-        serving[:, columns] = ~pairs[:, columns]
-        serves, k_there = self._serves(serving), self._each(np.int32(k))
-        barred = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in masks]
+        """Mutual scores without some references or patches, see `HostTables.scores_without`; computes all scores."""
+        usable = np.zeros(self.shape[:2], bool)
+        usable[:, columns] = ~pairs[:, columns]
+        used, k_there = self._padded_columns(usable), self._each(np.int32(k))
+        excluded = [(self._column_mask(mask.columns), self._rows(mask.patches)) for mask in masks]
         losing = np.intersect1d(np.flatnonzero(removed.any(axis=1)), self._references[columns])
         found = []
         for number in range(len(self)):
-            table = self._kept[number] if number in self._kept else self._made(number)
+            table = self._table(number)
             if len(losing):
                 table = self._without(number, table, removed, losing)
-            for mask, patches in barred:
-                table = list(map(bar, table, mask, patches))
-            found.append(list(map(table_scores, table, k_there, serves)))
+            for mask, patches in excluded:
+                table = list(map(mask_references, table, mask, patches))
+            found.append(list(map(table_scores, table, k_there, used)))
             del table
-        return list(map(self._fetched, found))
+        return list(map(self._to_host, found))
 
     def host(self) -> HostTables:
         """Copies of all tables in the memory of the host."""
-        tables = (self._kept[number] if number in self._kept else self._made(number) for number in range(len(self)))
-        copies = [self._fetched(table)[:, :, : self.shape[1]] for table in tables]
+        copies = [self._to_host(self._table(number))[:, :, : self.shape[1]] for number in range(len(self))]
         return HostTables(copies, self._layers, (self.shape[0],), self._references, self._options)
 
-    def _made(self, number: int, progress: Progress = lambda pairs: None) -> Table:
-        """The table of a layer, computed."""
-        made = _Rows(self._mesh, self._shards, self._column, self._part)
-        # few calls, and what one of them gives, four bytes a distance both ways, is small beside the table
+    def _table(self, number: int) -> Table:
+        """The table of a layer, which is computed if it was not kept."""
+        return self._kept[number] if number in self._kept else self._compute(number)
+
+    def _compute(self, number: int, progress: Progress = lambda pairs: None) -> Table:
+        rows = _RowBuffer(self._mesh, self._shards, self._column, self._part)
+        # distances of one call, 4 bytes each in both directions, are small beside the table
         most = min(self._images**2 // CALLS, CALL_BYTES // (2 * 4 * len(self._options.degrees) * self.shape[2]))
-        rows, pairs = self._images, max(PAIRS, most)
-        how = self._layers[number], self._shards, self._references, made.keep, progress
-        # a device that is full has no room for the table either: the host keeps it then
-        ring_of(self._mesh, self._options).run(*how, rows=rows, pairs=pairs, retry=False)
-        table = made.parts()
-        return table if self._judged is None else list(map(mark, table, self._judged))
+        how = self._layers[number], self._shards, self._references, rows.keep, progress
+        # no retry: a device without memory for a call has none for the table, which is then stored on the host
+        ring_of(self._mesh, self._options).run(*how, rows=self._images, pairs=max(PAIRS, most), retry=False)
+        table = rows.parts()
+        return table if self._valid is None else list(map(mark_invalid, table, self._valid))
 
     @property
     def _part(self) -> tuple[int, int, int, int]:
-        """Shape of what a device has of a table."""
+        """Shape of the part of a table on one device."""
         return len(self._options.degrees), self._images, self._columns, self.shape[2]
 
-    def _copied(self, table: Float[np.ndarray, "r n m p"]) -> Table:
-        """A table of the host on the devices."""
+    def _to_devices(self, table: Float[np.ndarray, "r n m p"]) -> Table:
         parts = []
         for row_shard in self._row_shards:
             part = np.full(self._part, np.inf, np.float32)
@@ -233,8 +234,8 @@ class DeviceTables:
     def _without(
         self, number: int, table: Table, removed: Bool[np.ndarray, "n p"], losing: Int[np.ndarray, " l"]
     ) -> Table:
-        """A copy of a table in which some patches of some references are nobody's nearest."""
-        # of the hand-written kernels only the distances are needed, and those know no patches that do not count
+        """A copy of a table, updated for patches that are removed from references."""
+        # the hand-written kernels cannot mask patches; `direct` gives the same distances
         kernel = "direct" if self._options.kernel.startswith("fused") else self._options.kernel
         options = self._options._replace(kernel=kernel, masked=True)
         layer = self._layers[number]
@@ -243,7 +244,7 @@ class DeviceTables:
             for shard in self._row_shards
         ]
         table = list(map(jnp.copy, table))
-        # all of them are there already, or as many are brought as a device has of its own
+        # a single device has all references already; others get at most as many as they have images
         size = len(losing) if len(self._mesh) == 1 else self._images
         for some in (losing[start : start + size] for start in range(0, len(losing), size)):
             table = self._without_some(number, table, own, removed, some, options)
@@ -258,7 +259,7 @@ class DeviceTables:
         losing: Int[np.ndarray, " l"],
         options: TileOptions,
     ) -> Table:
-        """`_without` for some of the references, in place; `own` as the kernel reads the images of each device."""
+        """Updates a table in place for some references that lose patches; `own` are the prepared images."""
         column = self._column[losing]
         if len(self._mesh) == 1:
             others, places, leaving = own, losing, self._rows(removed)
@@ -269,20 +270,20 @@ class DeviceTables:
             places, leaving = np.arange(len(losing)), self._each(filled_up(removed[losing], size))
         listed = self._each(filled_up(np.stack([places, column], axis=1).astype(np.int32), self._columns))
         waiting: list[Array] = []
-        for start, stop in _spans(max(s.images for s in self._row_shards) * len(losing), pairs_of_a_turn(options)):
+        for start, stop in _spans(max(s.images for s in self._row_shards) * len(losing), pairs_per_iteration(options)):
             done = []
             for d, row_shard in enumerate(self._row_shards):
                 ends = np.minimum([start, stop], row_shard.images * len(losing))
                 numbers = to_device(np.array([*ends, max(row_shard.images, 1)], np.int32), row_shard.device)
-                table[d], turns = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
-                done.append(turns)
-            for turns in waiting:
-                wait(turns)
+                table[d], finished = refill_table(table[d], own[d], others[d], leaving[d], listed[d], numbers, options)
+                done.append(finished)
+            for finished in waiting:
+                wait(finished)
             waiting = done
         return table
 
-    def _serves(self, serving: Bool[np.ndarray, "n m"]) -> list[Bool[Array, "s t"]]:
-        return self._rows(np.pad(serving, ((0, 0), (0, self._columns - serving.shape[1]))))
+    def _padded_columns(self, used: Bool[np.ndarray, "n m"]) -> list[Bool[Array, "s t"]]:
+        return self._rows(np.pad(used, ((0, 0), (0, self._columns - used.shape[1]))))
 
     def _column_mask(self, columns: Int[np.ndarray, " c"]) -> list[Bool[Array, " t"]]:
         mask = np.zeros(self._columns, bool)
@@ -290,40 +291,33 @@ class DeviceTables:
         return self._each(mask)
 
     def _each(self, values: Any) -> list[Array]:
-        """The same on every device."""
+        """The same values on every device."""
         return [to_device(values, device) for device in self._mesh.devices]
 
     def _rows(self, values: Any) -> list[Array]:
-        """On each device the values of its images, and zeros up to the padded number."""
+        """On each device the values of its images, padded with zeros."""
         return [
             to_device(filled_up(np.asarray(values[row_shard.start : row_shard.stop]), self._images), row_shard.device)
             for row_shard in self._row_shards
         ]
 
-    def _fetched(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
-        """What the devices have of their images, on the host."""
+    def _to_host(self, parts: Table) -> Float[np.ndarray, "r n ..."]:
+        """The values of all images on the host, without padding."""
         return np.concatenate([to_host(x)[:, : s.images] for x, s in zip(parts, self._row_shards)], axis=1)
 
 
 def _spans(pairs: int, step: int) -> list[tuple[int, int]]:
-    """`CALLS` stretches of the pairs at most, each of whole steps."""
+    """At most `CALLS` ranges of pairs, each of whole steps."""
     size = -(-pairs // (CALLS * step)) * step
     return [(start, min(start + size, pairs)) for start in range(0, pairs, max(size, 1))]
 
 
-class _Rows:
-    """A table that is being made: on each device the rows of its images. `keep` is a `ring.Keep`."""
+class _RowBuffer:
+    """A table while it is computed, with the rows of its images on each device; `keep` is a `ring.Keep`."""
 
     def __init__(
         self, mesh: DeviceMesh, shards: Shards, column: Int[np.ndarray, " n"], shape: tuple[int, int, int, int]
     ):
-        """
-        Args:
-            mesh: devices of this process.
-            shards: the images of each.
-            column: for each image its place among the references, -1 where it is none.
-            shape: of the part of each device [r, s, t, p].
-        """
         degrees, rows, self._columns, patches = shape
         self._mesh, self._shards, self._column = mesh, shards, column
         parts = [filled(shape, np.inf, np.float32, device) for device in mesh.devices]
@@ -338,18 +332,19 @@ class _Rows:
         rows: Float[Array, "d b r p"],
         columns: Float[Array, "d b r p"],
     ) -> Callable[[], None]:
+        """Sends the distances of one call to the devices of their images."""
         first, second = ring_step.images(mine, theirs)
         start, to = self._shards[:, :1], [ring_step.columns(self._column, images) for images in (second, first)]
-        # a column that does not exist is not written to
+        # writes beyond the last column are dropped
         to = [np.where(columns < 0, self._columns, columns) for columns in to]
-        visitors = second - np.roll(start, -ring_step.step, axis=0)
-        places = np.stack([first - start, to[0], visitors, to[1]], axis=1)
+        remote = second - np.roll(start, -ring_step.step, axis=0)
+        places = np.stack([first - start, to[0], remote, to[1]], axis=1)
         there = self._mesh.place(list(places.astype(np.int32)))
         self._table, done = _write(self._mesh, ring_step.step)(self._table, rows, columns, there)
         return partial(wait, done)
 
     def parts(self) -> list[Float[Array, "r s t p"]]:
-        """Of each device its own, which nothing else holds any more."""
+        """The part of each device; the buffer must not be used afterwards."""
         shards = self._table.addressable_shards
         del self._table
         by_device = {shard.device: shard.data for shard in shards}
@@ -358,9 +353,9 @@ class _Rows:
 
 @lru_cache(maxsize=32)
 def _write(mesh: DeviceMesh, step: int) -> Any:
-    """Writes the distances of a step to the rows of both images."""
+    """A function that writes the distances of a step to the rows of both images of each pair."""
     devices = len(mesh)
-    homewards = [(d, (d + step) % devices) for d in range(devices)]
+    back = [(d, (d + step) % devices) for d in range(devices)]
 
     def put(table: Array, image: Array, column: Array, distances: Array) -> Array:
         return table.at[:, image, column].set(distances.swapaxes(0, 1), mode="drop")
@@ -369,7 +364,7 @@ def _write(mesh: DeviceMesh, step: int) -> Any:
         image, column, _, _ = places[0]
         table = put(table, image, column, rows[0])
         if step:
-            columns, places = (lax.ppermute(x, AXIS, homewards) for x in (columns, places))
+            columns, places = (lax.ppermute(x, AXIS, back) for x in (columns, places))
         _, _, image, column = places[0]
         return put(table, image, column, columns[0]), jnp.max(image)[None]
 

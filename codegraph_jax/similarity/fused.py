@@ -1,16 +1,16 @@
-"""The `direct` route as one hand-written kernel: product and maxima together, so that no tile reaches memory.
+"""The `direct` kernel written by hand in Pallas: product and maxima in one kernel, so that no tile is stored in memory.
 
-A tile of 1369 x 1369 cosines is 7.5 MB that `direct` writes and reads again for 2 x 1369 maxima; on an accelerator that
-costs about as much as the product. Here the grid of the kernel runs over pairs of images, blocks of rows and blocks of
-columns; each block of cosines lives in registers or on-chip memory, and only running maxima leave it: those of the rows
-while the columns pass, those of the columns, kept for the whole pair, while the rows pass.
+A tile of 1369 x 1369 cosines takes 7.5 MB, which `direct` writes and reads again for 2 x 1369 maxima; on an accelerator
+this costs about as much as the product. The grid of this kernel runs over pairs of images, blocks of rows and blocks of
+columns. Each block of cosines stays in registers or on-chip memory; only the running maxima of rows and columns are
+written.
 
-Written in portable Pallas with a prefetched schedule. It lowers for TPU (the tests hold that) and runs anywhere in
-interpret mode, which is how the tests hold its numbers to `direct`; it has not been timed on hardware, so `auto` never
-picks it. GPUs have a form of their own (`codegraph_jax.similarity.fused_gpu`), with the bounds of bfloat16.
+The kernel lowers for TPU and runs on any platform in interpret mode; the tests check both, and compare the numbers with
+`direct`. It has not been timed on hardware, so `auto` never chooses it. For GPUs there is
+`codegraph_jax.similarity.fused_gpu`, with the error bounds of bfloat16.
 
-Bounds on |a - b|^2 of unit vectors, from the rounding of the operands (u per factor gives 2 (2u + u^2)) and of the
-sums: float32 5e-6, TF32 (u = 2^-11) 2e-3, bfloat16 (u = 2^-9) 8e-3.
+Error bounds of |a - b|^2 of unit vectors, from the rounding of the operands (u per factor gives 2 (2u + u^2)) and of
+the sums: float32 5e-6, TF32 (u = 2^-11) 2e-3, bfloat16 (u = 2^-9) 8e-3.
 """
 
 from functools import partial
@@ -23,11 +23,11 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
 BLOCK = 256
-"""Patches of either image in one step: two blocks of 1024 channels and their product fit on-chip many times over."""
+"""Patches of each image in one step; two blocks of 1024 channels and their product are small beside on-chip memory."""
 
 
 def supported(platform: str) -> bool:
-    """Whether the kernel compiles for a platform; elsewhere it can only be interpreted, which is slow."""
+    """Whether the kernel compiles for a platform; on others it can only be emulated, which is slow."""
     return platform == "tpu"
 
 
@@ -44,14 +44,16 @@ def pair_maxima(
     """Greatest cosine of each patch with any patch of the other image, for the pairs (left[first], right[second]).
 
     Args:
-        left, right: unit vectors, float32 or bfloat16; products are summed in float32.
-        first, second: the pairs.
-        precision: of the products.
-        interpret: emulate the kernel, on any platform.
-        block: patches of either image in one step.
+        left: unit vectors, float32 or bfloat16; products are summed in float32.
+        right: unit vectors of the other images.
+        first: index of the left image of each pair.
+        second: index of the right image of each pair.
+        precision: precision of the products.
+        interpret: whether to emulate the kernel, on any platform.
+        block: number of patches of each image in one step.
 
     Returns:
-        (of the patches of the first image, of the patches of the second).
+        The maxima of the patches of the first image, and of the second.
     """
     pairs, (_, p, c) = len(first), left.shape
     steps = -(-p // block)
@@ -66,7 +68,7 @@ def pair_maxima(
             ],
             out_specs=[
                 pl.BlockSpec((1, block, 1), lambda b, i, j, first, second: (b, i, 0)),
-                # one block for the whole pair, since it is visited again by every block of rows
+                # one block for the whole pair, since every block of rows updates it
                 pl.BlockSpec((1, 1, steps * block), lambda b, i, j, first, second: (b, 0, 0)),
             ],
         ),
@@ -95,7 +97,7 @@ def _kernel(first_ref, second_ref, left_ref, right_ref, rows_ref, columns_ref, *
     cosines = lax.dot_general(
         left_ref[0], right_ref[0], (((1,), (1,)), ((), ())), precision=precision, preferred_element_type=jnp.float32
     )
-    # the last blocks reach beyond the image, where memory holds anything
+    # the last blocks extend beyond the image, where memory is undefined
     row = i * block + lax.broadcasted_iota(jnp.int32, cosines.shape, 0)
     column = j * block + lax.broadcasted_iota(jnp.int32, cosines.shape, 1)
     cosines = jnp.where((row < p) & (column < p), cosines, -jnp.inf)

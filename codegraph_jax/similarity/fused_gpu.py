@@ -1,17 +1,16 @@
-"""The `fused` kernel for GPUs, Hopper and newer: bfloat16 products, float32 sums, and no tile of cosines in memory.
+"""The `fused` kernel for GPUs (Hopper and newer): bfloat16 products, float32 sums, no tile of cosines in memory.
 
-One program computes 128 rows by up to 256 columns of one pair of images. One warpgroup loads blocks of both through a
-ring of buffers; two compute 64 rows each and keep their cosines in registers. There each takes the maxima of its rows
-and of its columns, the latter across its warps through a few hundred bytes of shared memory, and writes both; the
-maxima over the tiles of an image, 0.3 MB a pair where the cosines are 7.5 MB, are left to XLA.
+One program computes 128 rows and up to 256 columns of one pair of images. One warpgroup loads blocks of both through a
+ring of buffers; two others compute 64 rows each and keep the cosines in registers. Each computes the maxima of its rows
+and of its columns, the latter across its warps in a few hundred bytes of shared memory, and writes both. XLA computes
+the maxima over the tiles of an image (0.3 MB for a pair, where the cosines are 7.5 MB).
 
-Tiles of 128 rows need not fit the image: the last one begins so that it ends with the image, and repeats rows of the
-one before. A row that counts twice changes no maximum, so nothing is masked; `padded` repeats a patch for the same
-reason.
+If 128 does not divide the number of patches, the last tile ends with the image and repeats rows of the tile before it.
+Repeated rows change no maximum, so nothing is masked; `padded` repeats a patch for the same reason.
 
-The tests run it in Mosaic GPU's interpreter, which also looks for races, and lower it for Hopper; it has not run on
-hardware. Two things the interpreter cannot do are held by the lowering alone: the layout of the buffers and the product
-with a transposed buffer, in whose place the second image is given to it transposed.
+The tests run the kernel in Mosaic GPU's interpreter, which also detects races, and lower it for Hopper; it has not run
+on hardware. The interpreter does not support the layout of the buffers or the product with a transposed buffer: it gets
+the second image transposed, and only the lowering tests these two.
 """
 
 from functools import partial
@@ -32,13 +31,13 @@ MOST_COLUMNS = 256
 """The widest product; 64 x 256 sums take half of a warpgroup's registers."""
 
 DEPTH = 64
-"""Channels of one block: 128 bytes, as wide as a swizzle is."""
+"""Channels of one block: 128 bytes, the width of a swizzle."""
 
 BUFFERS = 4
-"""Chunks of 48 KiB under way at once; shared memory holds four."""
+"""Number of blocks of 48 KiB in flight; shared memory holds four."""
 
 ALIGNMENT = 8
-"""Patches of an image must be a multiple of it, or the hardware cannot copy tiles of it."""
+"""The number of patches of an image must be a multiple of this for the hardware to copy tiles."""
 
 
 def supported(precision: str) -> bool:
@@ -48,14 +47,14 @@ def supported(precision: str) -> bool:
 
 
 def padded(vectors: Float[Array, "n p c"]) -> Float[Array, "n q d"]:
-    """The last patch repeated to a length that the kernel takes, and channels of zeros: neither changes a maximum."""
+    """Pads the patches with copies of the last one, and the channels with zeros; neither changes a maximum."""
     p, c = vectors.shape[1:]
     vectors = jnp.pad(vectors, ((0, 0), (0, max(ROWS - p, -p % ALIGNMENT)), (0, 0)), mode="edge")
     return jnp.pad(vectors, ((0, 0), (0, 0), (0, -c % DEPTH)))
 
 
 def tile_columns(p: int) -> int:
-    """Columns of a tile: few tiles, and little that is computed twice."""
+    """Number of columns of a tile: as few tiles as possible, with little overlap."""
     tiles = -(-p // MOST_COLUMNS)
     return -(-p // (tiles * ALIGNMENT)) * ALIGNMENT
 
@@ -67,16 +66,7 @@ def pair_maxima(
     second: Int[Array, " b"],
     emulate: bool = False,
 ) -> tuple[Float[Array, "b p"], Float[Array, "b p"]]:
-    """Greatest cosine of each patch with any patch of the other image, for the pairs (left[first], right[second]).
-
-    Args:
-        left, right: unit vectors, as `padded` makes them.
-        first, second: the pairs.
-        emulate: run in the interpreter, on any platform; slow.
-
-    Returns:
-        (of the patches of the first image, of the patches of the second).
-    """
+    """`fused.pair_maxima` for unit vectors from `padded`; `emulate` interprets the kernel, slowly but anywhere."""
     plgpu = _mosaic_gpu()
     pairs, (_, p, c) = len(first), left.shape
     columns = tile_columns(p)
@@ -114,7 +104,7 @@ def _kernel(  # type: ignore[no-untyped-def]
     def multiply(_: Any, left_here: Any, right_here: Any, cosines: Any) -> Any:
         mine = left_here.at[pl.ds(group * WARPGROUP_ROWS, WARPGROUP_ROWS)]
         plgpu.wgmma(cosines, mine, right_here if emulate else plgpu.transpose_ref(right_here, (1, 0)))
-        # the buffers of the product before this one are free again; this one runs on
+        # the previous product has finished and its buffers are free; this one is still running
         plgpu.wgmma_wait(1)
         return cosines
 
@@ -144,7 +134,7 @@ def _kernel(  # type: ignore[no-untyped-def]
 
 
 def _inputs(columns: int, emulate: bool) -> list[Any]:
-    """How blocks of the two images come into shared memory."""
+    """Block specifications that copy the two images into shared memory."""
     plgpu = _mosaic_gpu()
     layout = (plgpu.TilingTransform((8, DEPTH)), plgpu.SwizzleTransform(2 * DEPTH))
     left = plgpu.BlockSpec((ROWS, DEPTH), lambda k: (0, k), transforms=layout, delay_release=1)
@@ -154,20 +144,20 @@ def _inputs(columns: int, emulate: bool) -> list[Any]:
 
 
 def _mosaic_gpu() -> Any:
-    # imported where it is used, since this part of JAX changes often and only this kernel should go down with it
+    # imported on use, since this part of JAX changes often and only this kernel should then fail
     from jax.experimental.pallas import mosaic_gpu
 
     return mosaic_gpu
 
 
 def _joined(tiles: Float[Array, "b t s"], p: int) -> Float[Array, "b p"]:
-    """The tiles of an image one after the other; of the last one what the others have not."""
+    """The tiles of an image joined, without the rows of the last one that the tile before it has."""
     rest = p - (tiles.shape[1] - 1) * tiles.shape[2]
     return jnp.concatenate([tiles[:, :-1].reshape(len(tiles), -1), tiles[:, -1, -rest:]], axis=1)
 
 
 def _interpreter() -> Any:
-    # JAX 0.10 has no public name for it
+    # JAX 0.10 does not have a public name for it
     from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
     return InterpretGPUParams(detect_races=True)

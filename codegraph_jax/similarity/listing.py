@@ -1,4 +1,4 @@
-"""Lists of image pairs that are too long to be written down: a row for each first image, any stretch by arithmetic."""
+"""Lists of image pairs in little memory: the pairs at any positions are computed when they are needed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from jaxtyping import Int
 
 @dataclass(frozen=True)
 class PairListing:
-    """Pairs (row, partner), row by row; memory grows with the rows and the sequences, not with the pairs.
+    """Pairs (row, partner), ordered by row; memory grows with the rows and the sequences, not with the pairs.
 
     Attributes:
-        offsets: how many pairs come before each row, and in the end how many there are [rows+1].
-        begin: where each row's partners begin in `partners` [rows].
-        partners: sequences of partners, one behind the other.
+        offsets: number of pairs before each row, then the number of all pairs [rows+1].
+        begin: index in `partners` of the first partner of each row [rows].
+        partners: concatenated sequences of partners.
     """
 
     offsets: Int[np.ndarray, " rows+1"]
@@ -25,70 +25,69 @@ class PairListing:
         return int(self.offsets[-1])
 
     def at(self, positions: Int[np.ndarray, " b"]) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
-        """The pairs (first, second) at some positions of the list."""
+        """The pairs (row, partner) at some positions of the list."""
         row = np.searchsorted(self.offsets, positions, side="right") - 1
         return row, self.partners[self.begin[row] + positions - self.offsets[row]]
 
 
-def list_pairs(
+def _list_pairs(
     sequences: Sequence[Int[np.ndarray, " s"]], chosen: Int[np.ndarray, " rows"], start: Int[np.ndarray, " rows"]
 ) -> PairListing:
-    """The pairs of every row with the partners in one of a few sequences.
-
-    Args:
-        sequences: of partners.
-        chosen: the sequence of each row.
-        start: how many of its partners each row leaves out at the beginning.
-    """
+    """The pairs of every row with the partners in the sequence chosen for it, from position `start`."""
     lengths = np.array([len(sequence) for sequence in sequences])
     first = np.cumsum(lengths) - lengths
     offsets = np.concatenate([[0], np.cumsum(lengths[chosen] - start)])
     return PairListing(offsets, first[chosen] + start, np.concatenate(sequences))
 
 
-def pairs_within(n: int, serves: Int[np.ndarray, " m"]) -> PairListing:
-    """Pairs i < j of n images of which one at least serves as a reference; `serves` ascends."""
+def pairs_within(n: int, references: Int[np.ndarray, " m"]) -> PairListing:
+    """Pairs i < j of n images, at least one of them a reference; `references` are in ascending order."""
     rows = np.arange(n)
-    is_reference = np.isin(rows, serves)
-    start = np.where(is_reference, rows + 1, np.searchsorted(serves, rows, side="right"))
-    return list_pairs([rows, serves], np.where(is_reference, 0, 1), start)
+    is_reference = np.isin(rows, references)
+    start = np.where(is_reference, rows + 1, np.searchsorted(references, rows, side="right"))
+    return _list_pairs([rows, references], np.where(is_reference, 0, 1), start)
 
 
 def pairs_between(
-    n: int, m: int, serves_left: Int[np.ndarray, " a"], serves_right: Int[np.ndarray, " b"], parity: int | None = None
+    n: int, m: int, own: Int[np.ndarray, " a"], others: Int[np.ndarray, " b"], parity: int | None = None
 ) -> PairListing:
-    """Pairs of n images with m others of which one at least serves as a reference.
+    """Pairs of n images with m other images, at least one of them a reference.
 
     Args:
-        n, m: how many images each side has.
-        serves_left, serves_right: which of them serve, in ascending order.
-        parity: of i + j; None takes the odd and the even ones.
+        n: number of images.
+        m: number of other images.
+        own: references among the images, in ascending order.
+        others: references among the other images, in ascending order.
+        parity: i + j mod 2 of the pairs (i, j) to list; None: all pairs.
     """
-    rows, all_right = np.arange(n), np.arange(m)
-    kind = np.where(np.isin(rows, serves_left), 0, 1)
-    sequences = [all_right, serves_right]
+    rows, all_others = np.arange(n), np.arange(m)
+    kind = np.where(np.isin(rows, own), 0, 1)
+    sequences = [all_others, others]
     if parity is not None:
         sequences = [s[s % 2 == odd] for s in sequences for odd in (0, 1)]
         kind = 2 * kind + (rows + parity) % 2
-    return list_pairs(sequences, kind, np.zeros(n, int))
+    return _list_pairs(sequences, kind, np.zeros(n, int))
 
 
 def split(n: int, parts: int) -> Int[np.ndarray, " parts+1"]:
-    """Bounds of `parts` contiguous shards of n images whose sizes differ by one at most."""
+    """Bounds of `parts` contiguous shards of n images; their sizes differ by at most one."""
     return np.arange(parts + 1) * n // parts
 
 
 def pairs_of_shards(
     own: tuple[int, int], other: tuple[int, int], references: Int[np.ndarray, " m"], parity: int | None = None
 ) -> PairListing:
-    """Places (in the one, in the other) of the pairs of two shards, or of one with itself, that have a reference.
+    """Pairs of images of two shards, or of one shard with itself, at least one of them a reference.
 
     Args:
-        own, other: the images that a shard holds, from the first to before the second.
-        references: indices of the images that serve as references.
+        own: range (start, stop) of the images of the first shard; pairs contain indices in their shard.
+        other: range of the images of the second shard.
+        references: indices of the reference images, in ascending order.
         parity: see `pairs_between`.
     """
-    (length, serves), (others, others_serve) = (
+    (n, own_references), (m, other_references) = (
         (stop - start, references[(start <= references) & (references < stop)] - start) for start, stop in (own, other)
     )
-    return pairs_within(length, serves) if own == other else pairs_between(length, others, serves, others_serve, parity)
+    if own == other:
+        return pairs_within(n, own_references)
+    return pairs_between(n, m, own_references, other_references, parity)

@@ -1,9 +1,8 @@
-"""Order statistics on a device: exact, by bisection, and never by sorting.
+"""Exact order statistics on a device, by bisection.
 
-Sorting the distances of every patch to hundreds of references moves them through memory dozens of times and wants
-another place for them. Counting how many are no greater than a limit reads them once; floating-point numbers compare as
-the integers that they are made of, so that 32 counts give the k-th smallest to the last bit, for any k, along any axis
-and without a copy.
+Sorting the distances of every patch to hundreds of references would move them through memory dozens of times and need a
+copy of them. Counting the values up to a limit reads them once. Floating-point numbers are ordered like the integers
+with the same bits, so 32 counts give the k-th smallest value exactly, for any k and along any axis.
 """
 
 import jax.numpy as jnp
@@ -16,16 +15,16 @@ SMALLEST, LARGEST = -(2**31), 2**31 - 1
 def kth_smallest(
     values: Float[Array, "..."], k: Int[Array, "..."], axis: int, counted: Bool[Array, "..."]
 ) -> Float[Array, "..."]:
-    """The k-th smallest of the counted values along an axis, which stays with length 1.
+    """The k-th smallest of the counted values along an axis, which is kept with length 1.
 
     Args:
-        values: float32, none of them NaN.
-        k: from 1; broadcasts to the result.
-        axis: of the values.
-        counted: which of them take part; broadcasts to them.
+        values: float32 without NaN.
+        k: rank from 1; broadcasts to the result.
+        axis: axis of the values.
+        counted: which values are counted; broadcasts to them.
 
     Returns:
-        Infinite where fewer than k are counted.
+        The values; infinite where fewer than k are counted.
     """
     keys = jnp.where(counted, _keys(values), LARGEST)
 
@@ -44,22 +43,22 @@ def kth_smallest(
 def mean_of_smallest(
     values: Float[Array, "..."], k: Int[Array, ""], axis: int, counted: Bool[Array, "..."]
 ) -> Float[Array, "..."]:
-    """Mean of the k smallest finite counted values along an axis; of all where fewer are, infinite where none is.
+    """Mean of the k smallest finite counted values along an axis; of all if fewer are finite, infinite if none is.
 
-    Arguments as for `kth_smallest`; the axis is gone.
+    Arguments as for `kth_smallest`; the axis is removed.
     """
     counted = counted & jnp.isfinite(values)
     count = jnp.minimum(counted.sum(axis=axis, keepdims=True, dtype=jnp.int32), k)
     last = kth_smallest(values, jnp.maximum(count, 1), axis, counted)
     below = counted & (values < last)
     total = jnp.where(below, values, 0.0).sum(axis=axis, keepdims=True)
-    # the last one counts as often as it takes to make k
+    # the k-th value may occur several times: count it as often as is needed for k values
     total += (count - below.sum(axis=axis, keepdims=True, dtype=jnp.int32)) * jnp.where(count > 0, last, 0.0)
     return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.inf).squeeze(axis)
 
 
 def _keys(values: Float[Array, "..."]) -> Int[Array, "..."]:
-    """Integers that are ordered as the numbers are."""
+    """Integers in the same order as the numbers."""
     bits = lax.bitcast_convert_type(values, jnp.int32)
     return jnp.where(bits < 0, bits ^ LARGEST, bits)
 

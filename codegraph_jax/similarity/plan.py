@@ -1,9 +1,9 @@
-"""What a run plans before it computes: memory of the host, and what stays on the devices.
+"""Plans the memory of a run before it computes: on the host, and on the devices if distances stay there.
 
-On one device must fit the features of all layers, one layer as the kernel reads it, its table twice (once without what
-is removed), and the mean of all. Of several devices each has the table of its own images, and of a layer the shards
-that meet there; features stay on the host. What is left holds tables of layers; those that find no room are computed
-again when something is taken out of the references.
+A single device holds the features of all layers, one layer prepared for the kernel, its table twice (once without
+removed patches), and the mean table. Each of several devices holds the tables of its own images and the shards of a
+layer that it compares at once; features stay on the host. The remaining memory keeps the tables of as many layers as
+fit; the other tables are computed again when patches are removed from the references.
 """
 
 import math
@@ -28,14 +28,14 @@ from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """What stays on the device, or on each of several.
+    """The distances that stay on devices.
 
     Attributes:
-        kept: layers whose distances do.
-        layers: that are compared.
-        bytes: that everything takes on a device, about.
-        size: images of a device and references that tables are padded to.
-        devices: how many share the images.
+        kept: number of layers whose distances stay.
+        layers: number of layers that are compared.
+        bytes: estimated memory of everything on one device.
+        size: number of images of a device, and of references, to which tables are padded.
+        devices: number of devices that share the images.
     """
 
     kept: int
@@ -46,20 +46,20 @@ class DevicePlan:
 
     @property
     def rows(self) -> int:
-        """Images that arrays of features on a device are padded to; 0: features stay on the host."""
+        """Number of images to which features on a device are padded; 0: features stay on the host."""
         return self.size[0] if self.devices == 1 else 0
 
     @property
     def scored_alone(self) -> bool:
-        """Whether judging makes no device wait for another: a table that was not kept is made by all of them."""
+        """Whether devices score independently: all devices together compute a table that was not kept."""
         return self.devices == 1 or self.kept == self.layers
 
     def __str__(self) -> str:
         which = "distances" if self.kept == self.layers else f"distances of {self.kept} of {self.layers} layers"
         size = f"{self.bytes / GIB:.1f} GiB"
         if self.devices == 1:
-            return f"estimate of memory: {which} stay on the device, {size} with features and work"
-        return f"estimate of memory: {which} stay on {self.devices} devices, {size} on each with work"
+            return f"estimate of memory: {which} stay on the device, {size} with features and working memory"
+        return f"estimate of memory: {which} stay on {self.devices} devices, {size} on each with working memory"
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class SetPlan:
     """One set of images and how it is compared.
 
     Attributes:
-        images: of the set.
-        added: further images, which are judged by these.
-        inspected: what of each image is inspected, those of `added` last; empty: everything.
-        frame: how images become grids of patches.
-        memory: what they need.
-        device: what stays on the devices; None: distances go to the host.
+        images: images of the set.
+        added: further images, which are scored against the set.
+        inspected: inspected region of each image, of `added` images last; empty: everything.
+        frame: how images are divided into grids of patches.
+        memory: memory on the host.
+        device: distances that stay on devices; None: distances are stored on the host.
     """
 
     images: Sequence[Source]
@@ -90,15 +90,15 @@ class SetPlan:
 
     @property
     def rows(self) -> int:
-        """Images that arrays of features on a device are padded to; 0: features stay on the host."""
+        """See `DevicePlan.rows`."""
         return self.device.rows if self.device else 0
 
     def again(self, config: Config, backbone: Backbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
-        """The plan of the same set beside others on the devices; arguments as for `plan_set`."""
+        """The plan of the same set for another number of sets at once; arguments as for `plan_set`."""
         return plan_set(config, backbone, mesh, self.images, self.frame, self.added, self.inspected, sets, largest)
 
     def check(self, action: str) -> None:
-        """Holds what stays on the host against what it has; arguments and errors as for `MemoryPlan.check`."""
+        """Checks that the data on the host fit its memory; arguments and errors as for `MemoryPlan.check`."""
         memory = self.memory
         if self.device is None:
             memory.check(action)
@@ -117,14 +117,7 @@ def plan_set(
     sets: int = 1,
     largest: int = 0,
 ) -> SetPlan:
-    """Plans the comparison of a set.
-
-    Args:
-        config, backbone, mesh: of the run.
-        images, frame, added, inspected: see `SetPlan`.
-        sets: sets that are on the device at once.
-        largest: images of the largest set of the run, see `plan_device`.
-    """
+    """Plans the comparison of a set; arguments as for `SetPlan` and `plan_device`."""
     count = len(images) + len(added)
     memory = plan_run(config, backbone, count, frame)
     device = plan_device(config, memory, mesh, count, len(backbone.blocks), sets, largest)
@@ -134,16 +127,17 @@ def plan_set(
 def plan_device(
     config: Config, plan: MemoryPlan, mesh: DeviceMesh, images: int, layers: int, sets: int = 1, largest: int = 0
 ) -> DevicePlan | None:
-    """What stays on the device; None where the host keeps and scores the distances.
+    """The distances that stay on devices; None if the host stores and scores them, as with several `pmap` devices.
 
     Args:
-        config: of the run.
-        plan: of the run.
-        mesh: its devices, which `pmap` gives no tables to.
-        images: of the set, added ones included.
-        layers: that are compared.
-        sets: that are on the device at once.
-        largest: images of the largest set of the run: where there is room, all are padded to it and share programs.
+        config: settings of the run.
+        plan: memory plan of the set.
+        mesh: devices of the run.
+        images: number of images in the set, with added ones.
+        layers: number of layers that are compared.
+        sets: number of sets that are on the devices at once.
+        largest: number of images in the largest set of the run; if memory allows, all sets are padded to this size and
+            share their compiled programs.
     """
     devices, where = len(mesh), config.storage.tables
     on_cpu = mesh.devices[0].platform == "cpu"
@@ -151,12 +145,12 @@ def plan_device(
         return None
     if devices > 1 and mesh.backend == "pmap":
         return None
-    # a device that does not tell what it has is taken by request alone
+    # a device that does not report its memory is used only on request
     room = DEVICE_SHARE * device_bytes(mesh.devices) / sets or (math.inf if where == "device" else 0.0)
-    # the work of the plan is a layer, prepared, and the mean, twice where images are added
+    # the working memory of the plan is a prepared layer, and the mean table, twice if images are added
     means, prepared = COPIES * plan.table, plan.working - COPIES * plan.table
     if not (derives_degrees(config.similarity) or config.similarity.radius):
-        # which takes it that one product serves all degrees
+        # the plan assumes that all degrees are derived from one product
         prepared += (len(config.features.degrees) - 1) * plan.features // layers
     shared = plan.features + prepared + means if devices == 1 else shards_at_once(devices) * prepared + means
     for whole in sorted({max(images, largest), images}, reverse=True):

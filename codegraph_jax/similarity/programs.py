@@ -1,4 +1,4 @@
-"""What a device does to tables that stay on it (`similarity.device_tables`): each function is one program."""
+"""Compiled operations on tables of distances that stay on a device (`similarity.device_tables`)."""
 
 from functools import partial
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from codegraph_jax.similarity.distance_update import TIE
 from codegraph_jax.similarity.order import mean_of_smallest
-from codegraph_jax.similarity.rows import TIE
 from codegraph_jax.similarity.schedule import PAIRS, whole_batches
 from codegraph_jax.similarity.tiles import PatchSet, TileOptions, pair_distances
 from codegraph_jax.similarity.valid import INVALID
 
 TOGETHER = 32
-"""Images that are scored at once: a copy of their distances exists meanwhile."""
+"""Images that are scored at once; scoring copies their distances."""
 
 
-def pairs_of_a_turn(options: TileOptions) -> int:
-    """Pairs of one turn of the loop: a GPU asks the host before each whether there is another."""
+def pairs_per_iteration(options: TileOptions) -> int:
+    """Pairs in one iteration of the loop of `refill_table`; before each, a GPU waits for the host."""
     return whole_batches(PAIRS, 1 if options.radius else options.batch)
 
 
@@ -32,18 +32,20 @@ def refill_table(
     numbers: Int[Array, "3"],
     options: TileOptions,
 ) -> tuple[Float[Array, "r s t p"], Int[Array, ""]]:
-    """Distances of images to references that lose patches, written where they have grown.
+    """Updates the distances of images to references that lose patches.
 
     Args:
-        own: the images.
-        others: images of which some are the references.
+        table: distances with all patches; its memory is reused.
+        own: patches of the images.
+        others: patches of images that include the references.
         removed: patches that these lose.
-        losing: the references: which of the others, and their columns.
-        numbers: the stretch of pairs (reference, image), image by image of each reference; and how many images there
-            are.
+        losing: index among the others, and column in the table, of each reference.
+        numbers: first pair and end of the pairs to compute, where pair i * images + j is the i-th reference with image
+            j; and the number of images.
+        options: options of the kernel.
 
     Returns:
-        The table, and how many turns it took, which can be waited for.
+        The table, and the number of iterations, a small result to wait for.
     """
     right = others._replace(penalty=jnp.where(removed[None], -jnp.inf, others.penalty))
 
@@ -51,34 +53,35 @@ def refill_table(
         (reference, column), image = losing[places // numbers[2]].T, places % numbers[2]
         distances = pair_distances(own, right, image, reference, options)[0].swapaxes(0, 1)
         old = table[:, image, column]
-        # equal but for rounding: the nearest was not removed
+        # a difference within rounding means that the nearest patch was not removed
         grown = (jnp.square(distances) > jnp.square(old) + TIE) & jnp.isfinite(old) & (old >= 0)
         return table.at[:, image, column].set(jnp.where(grown, distances, old), mode="drop")
 
-    step = pairs_of_a_turn(options)
-    turns = (numbers[1] - numbers[0] + step - 1) // step
+    step = pairs_per_iteration(options)
+    iterations = (numbers[1] - numbers[0] + step - 1) // step
 
-    def turn(number: Array, table: Array) -> Array:
-        # the last turn repeats a place to be full
+    def iterate(number: Array, table: Array) -> Array:
+        # the last iteration repeats its last pair, so that all have the same size
         return write(jnp.minimum(numbers[0] + number * step + jnp.arange(step), numbers[1] - 1), table)
 
-    return lax.fori_loop(0, turns, turn, table), turns
+    return lax.fori_loop(0, iterations, iterate, table), iterations
 
 
 @jax.jit
-def table_scores(
-    table: Float[Array, "r s t p"], k: Int[Array, ""], serves: Bool[Array, "s t"]
-) -> Float[Array, "r s p"]:
-    def of_image(given: tuple[Array, Array]) -> Array:
-        distances, serving = given
-        return mean_of_smallest(distances, k, 0, serving[:, None])
+def table_scores(table: Float[Array, "r s t p"], k: Int[Array, ""], used: Bool[Array, "s t"]) -> Float[Array, "r s p"]:
+    """Mutual scores: the mean of the k smallest distances of each patch to the references used for its image."""
 
-    # one degree after the other: what is made of a part of it is small
-    return lax.map(lambda degree: lax.map(of_image, (degree, serves), batch_size=TOGETHER), table)
+    def of_image(given: tuple[Array, Array]) -> Array:
+        distances, references = given
+        return mean_of_smallest(distances, k, 0, references[:, None])
+
+    # some images of one degree at once, so that intermediate arrays are small
+    return lax.map(lambda degree: lax.map(of_image, (degree, used), batch_size=TOGETHER), table)
 
 
 @partial(jax.jit, donate_argnums=0)
 def add(total: Float[Array, "s t p"], table: Float[Array, "r s t p"]) -> Float[Array, "s t p"]:
+    """Adds the distances of all degrees to `total`, whose memory is reused."""
     for degree in table:
         total = total + degree
     return total
@@ -86,14 +89,17 @@ def add(total: Float[Array, "s t p"], table: Float[Array, "r s t p"]) -> Float[A
 
 @partial(jax.jit, donate_argnums=0)
 def divide(total: Float[Array, "s t p"], count: Float[Array, ""]) -> Float[Array, "s t p"]:
+    """Divides the sum of distances by their number; the memory of `total` is reused."""
     return total / count
 
 
 @jax.jit
-def bar(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], patches: Bool[Array, "s p"]) -> Array:
+def mask_references(table: Float[Array, "r s t p"], columns: Bool[Array, " t"], patches: Bool[Array, "s p"]) -> Array:
+    """A copy of the table with infinite distances of some patches to some references."""
     return jnp.where(columns[:, None] & patches[:, None, :], jnp.inf, table)
 
 
 @partial(jax.jit, donate_argnums=0)
-def mark(table: Float[Array, "r s t p"], judged: Bool[Array, "s p"]) -> Array:
-    return jnp.where(judged[:, None, :], table, INVALID)
+def mark_invalid(table: Float[Array, "r s t p"], valid: Bool[Array, "s p"]) -> Array:
+    """Sets the distances of invalid patches to `INVALID`; the memory of `table` is reused."""
+    return jnp.where(valid[:, None, :], table, INVALID)

@@ -1,6 +1,6 @@
 """Distances of one new image to reference images, with and without some of their patches.
 
-The same numbers as `codegraph_jax.similarity.tiles` gives, in one direction.
+The distances are those of `codegraph_jax.similarity.tiles`, in one direction.
 """
 
 from functools import partial
@@ -14,17 +14,17 @@ from codegraph_jax.similarity.tiles import PatchSet, TileOptions, cosine_to_dist
 
 
 def query_options(options: TileOptions) -> TileOptions:
-    """`reuse` stays; every other kernel becomes `direct`, which gives its numbers."""
+    """Replaces every kernel except `reuse` by `direct`, which gives the same distances."""
     return options if options.kernel == "reuse" else options._replace(kernel="direct")
 
 
 def prepare_references(
     normalised: Float[Array, "R p c"], removed: Bool[Array, "R p"], options: TileOptions
 ) -> PatchSet:
-    """Brings one layer of the references into the form that `distances_to_references` reads: with two penalties."""
+    """Prepares one layer of the references, with two penalties: with all patches, and without removed ones."""
     patches = prepare(jnp.asarray(normalised), options)
-    everything = patches.penalty[0] if options.masked else jnp.zeros_like(patches.penalty[0])
-    return patches._replace(penalty=jnp.stack([everything, jnp.where(removed, -jnp.inf, everything)]))
+    valid = patches.penalty[0] if options.masked else jnp.zeros_like(patches.penalty[0])
+    return patches._replace(penalty=jnp.stack([valid, jnp.where(removed, -jnp.inf, valid)]))
 
 
 @partial(jax.jit, static_argnames="options")
@@ -34,12 +34,12 @@ def distances_to_references(
     """Distance of every patch of an image to every reference, for each degree.
 
     Args:
-        normalised: patch tokens of one layer, see `features.normalise`.
-        references: of the same layer, from `prepare_references`.
+        normalised: patch tokens of one layer, see `aggregation.normalise`.
+        references: result of `prepare_references` for the same layer.
         options: as for `prepare_references`.
 
     Returns:
-        (to all patches, to those that were not removed); infinite where a reference has none left.
+        Distances to all patches, and to patches that were not removed; infinite if a reference has none left.
     """
     query = prepare(normalised[None], options).of(jnp.asarray(0))
 

@@ -1,11 +1,10 @@
-"""Distances when some patches leave the references: exact, and only where something can change that matters.
+"""Exact distances after some patches are removed from the references, computed only where scores can change.
 
-Removing patches from reference image j changes d(x, j) only for those x whose nearest patch of j was one of them. The
-removed patches are few, so finding those x costs a product with them alone; only then are distances computed again.
-Most are found to be too far by their distances to a few centres of the removed patches (triangle inequality). And
-distances only grow: a score that averages the k smallest needs no more than those which are among them, and, where
-one has grown, those which take its place. Images pass in parts, so that the unit vectors of a whole layer never exist
-at once.
+Removing patches from reference image j changes d(x, j) only for those x whose nearest patch of j was removed. The
+removed patches are few, so finding those x takes a product with these alone, and most x are ruled out by their
+distances to a few centres of the removed patches (triangle inequality). Distances only grow: a score that averages the
+k smallest needs only these, and those that replace the ones that have grown. Images are processed in blocks, so that
+the unit vectors of a whole layer never exist at once.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,18 +21,18 @@ from jaxtyping import Array, Bool, Float, Int
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.distributed import processes
 from codegraph_jax.features.aggregation import aggregate
-from codegraph_jax.similarity.rows import Centres, Reach, Reference, Rows
+from codegraph_jax.similarity.distance_update import Centres, DistanceUpdate, Reach, Reference
 from codegraph_jax.similarity.tiles import TileOptions
 
 SPARE = 2
-"""Distances beyond the k smallest that are looked at with them: it saves rounds."""
+"""Number of distances beyond the k smallest that are updated with them, to save rounds."""
 
 
 class ReferenceMask(NamedTuple):
-    """References that must not serve some patches.
+    """References that are not used for some patches.
 
     Attributes:
-        columns: of the references [c].
+        columns: columns of the references [c].
         patches: the patches [n, p].
     """
 
@@ -42,13 +41,13 @@ class ReferenceMask(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Barred:
-    """Which of c references must not serve which patches of n images.
+class ExcludedReferences:
+    """Which of c references are not used for which patches of n images.
 
     Attributes:
-        images: references that must not serve an image [n, c].
-        masks: those that must not serve some of its patches; their columns count among the c.
-        patches: of an image.
+        images: references that are not used for an image [n, c].
+        masks: references that are not used for some patches; their columns are among the c.
+        patches: number of patches of an image.
     """
 
     images: Bool[np.ndarray, "n c"]
@@ -62,40 +61,35 @@ class Barred:
         masks: Sequence[ReferenceMask],
         columns: Int[np.ndarray, " c"],
         patches: int,
-    ) -> "Barred":
-        """Of some of the m references of a table.
-
-        Args:
-            pairs: references that must not serve an image.
-            masks: those that must not serve some patches.
-            columns: the references that serve, in ascending order.
-            patches: of an image.
-        """
+    ) -> "ExcludedReferences":
+        """The exclusions among some of the m references of a table, given by their columns in ascending order."""
         among = [np.searchsorted(columns, np.intersect1d(mask.columns, columns)) for mask in masks]
         return cls(pairs[:, columns], [ReferenceMask(c, mask.patches) for c, mask in zip(among, masks)], patches)
 
-    def touches(self, i: int) -> Bool[np.ndarray, " p"]:
-        """Patches of an image that some reference must not serve."""
-        touched = np.full(self.patches, self.images[i].any())
+    def affected(self, i: int) -> Bool[np.ndarray, " p"]:
+        """Patches of image i for which some reference is not used."""
+        affected = np.full(self.patches, self.images[i].any())
         for mask in self.masks:
-            touched |= mask.patches[i]
-        return touched
+            affected |= mask.patches[i]
+        return affected
 
-    def bar(
+    def apply(
         self, i: int, distances: Float[np.ndarray, "c q"], patches: Int[np.ndarray, " q"] | slice = slice(None)
     ) -> None:
-        """Makes distances of some patches of an image infinite where a reference must not serve them, in place."""
+        """Makes distances of some patches of image i to excluded references infinite, in place."""
         distances[self.images[i]] = np.inf
         for columns, chosen in self.masks:
             distances[np.ix_(columns, np.flatnonzero(chosen[i, patches]))] = np.inf
 
 
 class Changes(NamedTuple):
-    """Distances of one layer and degree that become others when patches leave the references, e of them.
+    """The e distances of one layer and degree that change when patches are removed from the references.
 
     Attributes:
-        image, column, patch: their places in the table of distances [n, m, p].
-        distance: what they become; infinite where a reference image has no patch left.
+        image: their first index in the table of distances [n, m, p].
+        column: their second index.
+        patch: their third index.
+        distance: their new values; infinite if a reference image has no patch left.
     """
 
     image: Int[np.ndarray, " e"]
@@ -104,23 +98,23 @@ class Changes(NamedTuple):
     distance: Float[np.ndarray, " e"]
 
     def apply(self, table: Float[np.ndarray, "n m p"]) -> None:
-        """Writes them to their places, in place."""
+        """Writes the new values into the table, in place."""
         table[self.image, self.column, self.patch] = self.distance
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which distances a score depends on.
+    """The distances that a score depends on.
 
     Attributes:
-        columns: the references that serve [c].
-        k: the score averages this many of the smallest distances to them.
-        bar: makes distances [c, p] of an image (its index, the array) infinite, in place, where they must not serve.
+        columns: columns of the references to use [c].
+        k: number of smallest distances that the score averages.
+        exclude: called with the index of an image and its distances [c, p]; makes excluded ones infinite, in place.
     """
 
     columns: Int[np.ndarray, " c"]
     k: int
-    bar: Callable[[int, Float[np.ndarray, "c p"]], None]
+    exclude: Callable[[int, Float[np.ndarray, "c p"]], None]
 
 
 def changes_by_removal(
@@ -132,25 +126,25 @@ def changes_by_removal(
     neighbours: Neighbours | None = None,
     counts: tuple[int, ...] = (),
 ) -> list[Changes]:
-    """How distances differ from those that they would be if the `removed` patches were in no reference image.
+    """The changes of a table of distances when patches are removed from the reference images.
 
     Args:
-        table: distances of one layer, with all patches among the references.
+        table: distances of one layer to all patches of the references.
         normalised: patch tokens of that layer of the images of this process, see `aggregation.normalise`.
-        removed: patches that leave the references; they are still scored.
-        references: image of each column.
-        options: as the distances were computed.
-        neighbours: which distances matter, others may be left out; None: all do.
-        counts: images of each process, which follow one another; where there are several.
+        removed: patches that are removed from the references; they are still scored.
+        references: index of the image of each column.
+        options: options with which the distances were computed.
+        neighbours: the distances that scores depend on, others may be left out; None: all distances.
+        counts: number of images of each process if there are several; the images of a process are consecutive.
 
     Returns:
-        The changes of each degree, in every process the same: each computes those of its own images.
+        The changes of each degree, the same in every process; each process computes those of its own images.
     """
     columns = np.flatnonzero(removed[references].any(axis=1))
     losing, rank = references[columns], jax.process_index()
     if len(counts) < 2:
         return _changes(table, normalised, normalised[losing], removed[losing], columns, options, neighbours, 0)
-    # the reference images that lose patches are few: they travel to every process
+    # few reference images lose patches, so these are sent to every process
     start = sum(counts[:rank])
     held, mine = np.asarray(normalised), np.arange(start, start + counts[rank])
     tokens = processes.gather_rows(held[losing[np.isin(losing, mine)] - start])
@@ -169,31 +163,21 @@ def _changes(
     neighbours: Neighbours | None,
     first: int,
 ) -> list[Changes]:
-    """`changes_by_removal` of some images.
-
-    Args:
-        table: their distances of one layer.
-        normalised: their patch tokens.
-        losing: patch tokens of the reference images that lose any patch.
-        removed: patches that leave these; some of each.
-        columns: of these in the table.
-        options, neighbours: see `changes_by_removal`.
-        first: number of the first of the images.
-    """
+    """`changes_by_removal` for the images from `first`, and references that lose patches given by their tokens."""
     if not len(columns):
         return [_joined([])] * len(table)
     n, p, c = normalised.shape
     size = at_once(4 * p * max(c, table.shape[2]))
-    counts = np.ones_like(removed)
+    valid = np.ones_like(removed)
     if options.masked:
-        counts = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
+        valid = np.stack([np.asarray((tokens != 0).any(axis=-1)) for tokens in losing])
     reach = Reach(options.grid, options.radius)
     changes = []
     for distances, degree in zip(table, options.degrees):
         unit = partial(_unit_vectors, degree=degree, options=options)
         makers = [partial(_first, unit, tokens) for tokens in losing]
-        references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, counts)]
-        centres = Centres.of([np.asarray(r.leaving, np.float32)[: r.leavers] for r in references])
+        references = [Reference.of(maker, *patches) for maker, *patches in zip(makers, removed, valid)]
+        centres = Centres.of([np.asarray(r.removed, np.float32)[: r.size] for r in references])
         parts = []
         starts = range(0, n, size)
         following = iter([*starts[1:], None])
@@ -201,63 +185,63 @@ def _changes(
         for start in starts:
             flat, after = upcoming, next(following)
             if after is not None:
-                # the device works on these while the host looks at the others
+                # the device computes these while the host updates the others
                 upcoming = unit(normalised[after : after + size]).reshape(-1, c)
             some = distances[start : start + size]
-            rows = Rows(flat, some[:, columns], references, centres, _precision(options), reach)
+            to_losing = DistanceUpdate(flat, some[:, columns], references, centres, _precision(options), reach)
             if neighbours:
-                _look_at_neighbours(rows, some, columns, neighbours, first + start)
+                _update_neighbours(to_losing, some, columns, neighbours, first + start)
             else:
-                rows.look_at(np.isfinite(rows.old) & (rows.old >= 0))
-            image, place, patch = np.nonzero(rows.now != rows.old)
-            parts.append(Changes(image + first + start, columns[place], patch, rows.now[image, place, patch]))
+                to_losing.update(np.isfinite(to_losing.old) & (to_losing.old >= 0))
+            image, place, patch = np.nonzero(to_losing.new != to_losing.old)
+            parts.append(Changes(image + first + start, columns[place], patch, to_losing.new[image, place, patch]))
         changes.append(_joined(parts))
     return changes
 
 
-def _look_at_neighbours(
-    rows: Rows,
+def _update_neighbours(
+    to_losing: DistanceUpdate,
     distances: Float[np.ndarray, "b m p"],
     columns: Int[np.ndarray, " a"],
     neighbours: Neighbours,
     first: int,
 ) -> None:
-    """Looks at the distances that scores depend on, until what has grown lets no further ones come in."""
+    """Updates the distances that scores depend on, until no further ones get among the smallest."""
     place = np.full(distances.shape[1], -1)
     place[neighbours.columns] = np.arange(len(neighbours.columns))
     inside = place[columns] >= 0
     bounds = np.stack([to_references[neighbours.columns] for to_references in distances])
     for i, to_references in enumerate(bounds):
-        neighbours.bar(first + i, to_references)
-    seen = np.zeros(rows.old.shape, bool)
-    # a few more than the k smallest: what grows makes room for the next ones
+        neighbours.exclude(first + i, to_references)
+    updated = np.zeros(to_losing.old.shape, bool)
+    # when one of the k smallest grows, others take its place
     last = min(neighbours.k + SPARE, bounds.shape[1]) - 1
-    # of each image the patches of which a distance has grown since
-    open_patches = np.ones(rows.old.shape[::2], bool)
+    # patches with a distance that has grown in the last round
+    open_patches = np.ones(to_losing.old.shape[::2], bool)
 
     def among_the_smallest(i: int) -> Bool[np.ndarray, "a p"]:
         patches = np.flatnonzero(open_patches[i])
         some = bounds[i][:, patches]
         limit = np.partition(some, last, axis=0)[last]
         own = some[place[columns[inside]]]
-        asked = np.zeros(rows.old.shape[1:], bool)
-        asked[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
-        return asked
+        found = np.zeros(to_losing.old.shape[1:], bool)
+        found[np.ix_(np.flatnonzero(inside), patches)] = (own <= limit) & np.isfinite(own) & (own >= 0)
+        return found
 
     while open_patches.any():
         with ThreadPoolExecutor(CPU_THREADS) as pool:
-            needed = np.stack(list(pool.map(among_the_smallest, range(len(bounds))))) & ~seen
-        before = rows.now.copy()
-        rows.look_at(needed)
-        seen |= needed
-        grown = rows.now != before
+            needed = np.stack(list(pool.map(among_the_smallest, range(len(bounds))))) & ~updated
+        before = to_losing.new.copy()
+        to_losing.update(needed)
+        updated |= needed
+        grown = to_losing.new != before
         open_patches = grown.any(axis=1)
         image, column, patch = np.nonzero(grown)
-        bounds[image, place[columns[column]], patch] = rows.now[image, column, patch]
+        bounds[image, place[columns[column]], patch] = to_losing.new[image, column, patch]
 
 
 def _joined(parts: Sequence[Changes]) -> Changes:
-    """In as few bytes as serve: there may be millions."""
+    """All changes, with 32-bit indices, since there may be millions."""
     nothing = Changes(*(np.zeros(0, np.int32),) * 3, np.zeros(0, np.float32))
     columns = zip(nothing, *parts)
     return Changes(*(np.concatenate(column).astype(column[0].dtype) for column in columns))
@@ -266,7 +250,7 @@ def _joined(parts: Sequence[Changes]) -> Changes:
 def _unit_vectors(
     normalised: Float[Array | np.ndarray, "b p c"], degree: int, options: TileOptions
 ) -> Float[Array, "b p c"]:
-    """As the kernel has rounded them: `reuse` rounds tokens, the others round unit vectors."""
+    """Unit vectors rounded as in the kernel: `reuse` rounds tokens, the others round unit vectors."""
     narrow = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
     if options.kernel == "reuse":
         return aggregate(jnp.asarray(normalised), degree, options.grid, rounded=narrow)
@@ -274,7 +258,7 @@ def _unit_vectors(
 
 
 def _precision(options: TileOptions) -> str:
-    """Of the products here: those of rounded tokens were exact, as those of rounded unit vectors would not be."""
+    """Precision of the products: `reuse` multiplied rounded tokens exactly, which takes float32 for unit vectors."""
     return "float32" if options.kernel == "reuse" and options.precision == "bfloat16" else options.precision
 
 

@@ -1,4 +1,4 @@
-"""Which pairs of images every device compares, and when: the schedule of the ring (`codegraph_jax.similarity.ring`)."""
+"""Schedule of the ring (`codegraph_jax.similarity.ring`): the pairs of images that each device compares in a call."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.similarity.listing import PairListing, pairs_of_shards, split
 
 PAIRS = 96
-"""Pairs of a device in one call: enough to hide its 0.4 ms, few enough for the progress bar to move."""
+"""Pairs of a device in one call: enough to hide its overhead of 0.4 ms, few enough for the progress bar to move."""
 
 Shards = Int[np.ndarray, "d 2"]
-"""The images that each device holds, from the first to before the second; they follow one another."""
+"""Consecutive ranges (start, stop) of the images that each device holds."""
 
 
 @dataclass(frozen=True)
 class RingStep:
-    """What every device does in one call: pairs of one of its own images with one of the shard that visits it.
+    """The pairs of one call: on each device, pairs of an image of its own shard with an image of the remote shard.
 
     Attributes:
-        step: how many places the visiting shard has come.
-        own, remote: places of the images in the two shards [d, b]; where there is nothing to do, the first pair again.
-        valid: which of them count [d, b].
+        step: number of places that the remote shards have moved around the ring.
+        own: index of the first image of each pair in the own shard; 0 for padding [d, b].
+        remote: index of the second image in the remote shard; 0 for padding [d, b].
+        valid: which pairs are not padding [d, b].
     """
 
     step: int
@@ -32,17 +33,12 @@ class RingStep:
     valid: Int[np.ndarray, "d b"]
 
     def images(self, mine: Shards, theirs: Shards) -> tuple[Int[np.ndarray, "d b"], Int[np.ndarray, "d b"]]:
-        """Which images of the set are compared: those of the device, and those of its visitor."""
+        """Indices in the set of the own and of the remote images."""
         return mine[:, :1] + self.own, np.roll(theirs[:, :1], -self.step, axis=0) + self.remote
 
     def columns(self, column: Int[np.ndarray, " n"], images: Int[np.ndarray, "d b"]) -> Int[np.ndarray, "d b"]:
-        """Columns of a table that distances to these images belong to; -1 for what is no reference and for padding.
-
-        Args:
-            column: for each image its place among the references, -1 where it is none.
-            images: one of the two that `images` returns.
-        """
-        # padding of an empty shard may lie behind the last image
+        """Table columns of own or remote images, by `reference_columns`; -1 for padding and if not a reference."""
+        # padding of an empty shard may have an index beyond the last image
         return np.where(self.valid, column.take(images, mode="clip"), -1)
 
 
@@ -54,22 +50,22 @@ def ring_steps(
     pairs: int = PAIRS,
     same_size: bool = False,
 ) -> Iterator[RingStep]:
-    """The schedule: each pair of images of which one is a reference, once, on one device.
+    """Yields the calls; together they have each pair of images with at least one reference once, on one device.
 
     Args:
-        mine: shards that stay.
-        theirs: shards that travel, the same or others.
-        references: indices of the images that serve as references.
-        batch: pairs in one product.
-        pairs: of a device in one call, at most.
-        same_size: all calls have exactly so many, whatever the set; else as many as leave the least to fill up.
+        mine: shards that stay on their devices.
+        theirs: shards that move around the ring, the same or others.
+        references: indices of the reference images.
+        batch: number of pairs in one product.
+        pairs: largest number of pairs of a device in one call.
+        same_size: whether all calls have this size; otherwise the size with the least padding is chosen.
     """
     devices = len(mine)
     steps = [[_pairs(mine, theirs, references, d, step) for d in range(devices)] for step in turn(mine, theirs)]
     longest = [max(len(listing) for listing in listings) for listings in steps]
     size = whole_batches(pairs, batch) if same_size else _call_size(longest, batch, pairs)
     for step, (listings, length) in enumerate(zip(steps, longest)):
-        # a step without work still passes the shards on
+        # a step without pairs still moves the shards
         for start in range(0, max(length, 1), size):
             own, remote, valid = (np.zeros((devices, size), t) for t in (np.int32, np.int32, bool))
             for d, listing in enumerate(listings):
@@ -80,33 +76,33 @@ def ring_steps(
 
 
 def turn(mine: Shards, theirs: Shards) -> range:
-    """Half a turn of the ring where the shards are the same, else a whole one."""
+    """The steps of half a turn of the ring if both sides have the same shards, else of a whole turn."""
     return range(len(mine) // 2 + 1 if np.array_equal(mine, theirs) else len(mine))
 
 
 def _pairs(mine: Shards, theirs: Shards, references: np.ndarray, d: int, step: int) -> PairListing:
-    """Places (in its own shard, in the remote one) of the pairs that device d computes in a step."""
+    """The pairs that device d computes in a step, as indices in its own shard and in the remote shard."""
     v = (d + step) % len(mine)
-    # two shards that also meet on device v: each device takes every second pair, counted from the lower shard
+    # device v has the same two shards in this step: each device takes every second pair
     twice = np.array_equal(mine, theirs) and step > 0 and 2 * step == len(mine)
     own, remote = ((int(shards[k, 0]), int(shards[k, 1])) for shards, k in ((mine, d), (theirs, v)))
     return pairs_of_shards(own, remote, references, (0 if d < v else 1) if twice else None)
 
 
 def _call_size(lengths: list[int], batch: int, pairs: int) -> int:
-    """One number of pairs a call, about `pairs` at most, that leaves the least to fill up."""
+    """The number of pairs in a call, at most about `pairs`, that needs the least padding."""
     largest = min(max(*lengths, 1), pairs)
     sizes = {whole_batches(size, batch) for size in range(largest, largest // 3, -1)}
     return min(sizes, key=lambda size: (sum(-(-length // size) for length in lengths) * size, -size))
 
 
 def whole_batches(pairs: int, batch: int) -> int:
-    """`pairs`, rounded up so that no product has fewer pairs than the others: it might round its sums otherwise."""
+    """`pairs` rounded up to whole batches, since a smaller product might round its sums differently."""
     return -(-pairs // batch) * batch
 
 
 def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
-    """Which images each device holds: those of its process, evenly."""
+    """The shards of all devices; each process divides its images evenly among its devices."""
     first_image = np.concatenate([[0], np.cumsum(counts)])
     bounds = [0]
     for process, count in enumerate(counts):
@@ -116,6 +112,6 @@ def shards_of(mesh: DeviceMesh, counts: tuple[int, ...]) -> Shards:
 
 
 def part_of(shards: Shards, parts: int, part: int) -> Shards:
-    """One of so many parts of every shard."""
+    """Part number `part` of every shard, of `parts` equal parts."""
     length = shards[:, 1] - shards[:, 0]
     return shards[:, :1] + np.stack([part * length // parts, (part + 1) * length // parts], axis=1)

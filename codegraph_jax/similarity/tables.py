@@ -1,11 +1,14 @@
-"""The distances of a run, layer by layer: on the devices that compute them, or on the host."""
+"""Computes the distances of a set, and stores them on the devices that compute them or on the host."""
 
 import logging
 from collections.abc import Callable
 
 import jax
+import numpy as np
+from jaxtyping import Int
 
 from codegraph_jax.config import Config
+from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.progress import Progress, bar
 from codegraph_jax.data.roi import shared_roi
 from codegraph_jax.distributed.chunks import is_out_of_memory
@@ -17,6 +20,7 @@ from codegraph_jax.similarity.host_tables import HostTables
 from codegraph_jax.similarity.pairwise import choose_references, schedule_length, tile_options
 from codegraph_jax.similarity.plan import DevicePlan, SetPlan
 from codegraph_jax.similarity.ring import pairwise_distances
+from codegraph_jax.similarity.tiles import TileOptions
 from codegraph_jax.similarity.valid import mark_invalid
 
 logger = logging.getLogger(__name__)
@@ -31,27 +35,26 @@ def compare_images(
     earlier: ResumeStore | None = None,
     progress: bool = False,
 ) -> Comparison:
-    """The distances of all patches to all references.
+    """Compares all images with all references.
 
     Args:
-        features: of all images, two of the set at least.
-        plan: of the set.
-        config, mesh: of the run.
-        neighbours: how many of so many references a score averages.
-        earlier: what an earlier start has of the tables, and where this one keeps them.
-        progress: show a bar on standard error.
+        features: features of all images, at least two of them in the set.
+        plan: plan of the set.
+        config: settings of the run.
+        mesh: devices of the run.
+        neighbours: returns how many distances a score averages for a number of references.
+        earlier: store from which tables are read and to which they are written; None: none.
+        progress: whether to show a progress bar on standard error.
     """
     own = int((features.kept < len(plan.images)).sum())
-    masked = features.placement.inspected is not None
-    options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked)
+    valid = features.placement.inspected
+    options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
     references = choose_references(features.keys[:own], config.similarity.references)
     allocate = plan.memory.allocate_tables
     store = StoredLayers(earlier, features.keys, references, allocate) if earlier else None
-    judged, counts = features.placement.inspected, features.counts
-    pairs = schedule_length(len(features.kept), len(references))
 
     def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:
-        """The tables where they are computed; None where a device turns out to have too little memory."""
+        """Tables on devices; None if a device runs out of memory."""
         done = 0
 
         def counted(pairs: int) -> None:
@@ -59,7 +62,7 @@ def compare_images(
             done += pairs
             advance(pairs)
 
-        how = options, mesh, neighbours(len(references)), judged, device.kept, counted, store, device.size
+        how = options, mesh, neighbours(len(references)), valid, device.kept, counted, store, device.size
         try:
             return DeviceTables(features.layers, references, *how)
         except jax.errors.JaxRuntimeError as error:
@@ -70,24 +73,35 @@ def compare_images(
         plan.memory.check(config.storage.check)
         return None
 
-    def on_host(advance: Progress) -> HostTables:
-        tables = []
-        for number, layer in enumerate(features.layers):
-            table = store.find(number) if store else None
-            if table is not None:
-                advance(pairs)
-            else:
-                table = pairwise_distances(layer, options, references, advance, allocate, mesh, counts)
-                if judged is not None:
-                    mark_invalid(table, judged)
-                if store:
-                    store.keep(number, table)
-            tables.append(table)
-        return HostTables(tables, features.layers, counts, references, options)
-
-    with bar(pairs * len(features.layers), "distances", "pair", progress) as advance:
+    pairs = schedule_length(len(features.kept), len(references)) * len(features.layers)
+    with bar(pairs, "distances", "pair", progress) as advance:
         tables: Tables | None = on_devices(plan.device, advance) if plan.device else None
         if tables is None:
-            tables = on_host(advance)
+            tables = _on_host(features, references, options, mesh, allocate, store, advance)
     roi, added = shared_roi(plan.inspected, features.placement), len(features.kept) - own
     return Comparison(features, tables, references, options, added=added, listed=len(plan.images), roi=roi)
+
+
+def _on_host(
+    features: Features,
+    references: Int[np.ndarray, " m"],
+    options: TileOptions,
+    mesh: DeviceMesh,
+    allocate: Allocate,
+    store: StoredLayers | None,
+    advance: Progress,
+) -> HostTables:
+    """Tables on the host, read from the store or computed."""
+    valid, tables = features.placement.inspected, []
+    for number, layer in enumerate(features.layers):
+        table = store.find(number) if store else None
+        if table is not None:
+            advance(schedule_length(len(features.kept), len(references)))
+        else:
+            table = pairwise_distances(layer, options, references, advance, allocate, mesh, features.counts)
+            if valid is not None:
+                mark_invalid(table, valid)
+            if store:
+                store.keep(number, table)
+        tables.append(table)
+    return HostTables(tables, features.layers, features.counts, references, options)

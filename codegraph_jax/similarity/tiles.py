@@ -1,16 +1,14 @@
-"""Tiles: the distances between the patches of two images, both ways from one product (docs/method.md section 2).
+"""Distances between the patches of two images, in both directions from one product (docs/method.md section 2).
 
 d[r](x, j) = min over patches y of image j of |F_r(x) - F_r(y)| = sqrt(2 - 2 max_y <F_r(x), F_r(y)>) for unit vectors.
-A tile of inner products serves image i against j by its row maxima and j against i by its column maxima.
+The tile of inner products of images i and j gives the distances of i by its row maxima and those of j by its column
+maxima. There are two ways to compute it, with the same results:
 
-Two exact routes to the same numbers:
-
-* `reuse`: before they get unit length, the features of degree r are box sums of those of degree 1, so their inner
-  products are box sums, over both grids, of one tile. One product serves every degree; it wins where the product
-  dominates (CPU).
-* `direct`: one product a degree; it wins where products are cheap and memory traffic is not (GPU, TPU).
-  `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs. Within a radius it
-  is the route everywhere (`codegraph_jax.similarity.windows`).
+* `reuse`: before normalisation, the features of degree r are box sums of those of degree 1, so their inner products are
+  box sums, over both grids, of one tile. One product gives all degrees; faster if products are slow (CPU).
+* `direct`: one product per degree; faster if products are fast and memory traffic is slow (GPU, TPU).
+  `fused` is its hand-written form (`codegraph_jax.similarity.fused`), `fused_gpu` that for GPUs. Comparison within a
+  radius always uses it (`codegraph_jax.similarity.windows`).
 """
 
 from functools import partial
@@ -28,15 +26,14 @@ from codegraph_jax.similarity.windows import window_maxima
 
 
 class PatchSet(NamedTuple):
-    """The patches of one layer, as a kernel wants them.
+    """The patches of one layer, prepared for a kernel.
 
     Attributes:
-        vectors: `reuse`: normalised tokens [n, p, c], in bfloat16 where they are rounded to it, and nothing besides;
-            else: unit vectors of each degree [n, p, c], which `fused_gpu` wants padded. Both in bfloat16 as
-            `features.as_bits` gives it, but for the fused kernels.
-        scales: `reuse`: inverse norms of every degree [r, n, p]; else: empty [0, n, p].
-        penalty: 0, or minus infinity where a patch does not count [q, n, p]; of references of which it is asked how
-            near they are with and without some patches, q = 2, else 1.
+        vectors: for `reuse`, the normalised tokens [n, p, c]; otherwise the unit vectors of each degree [n, p, c],
+            padded for `fused_gpu`. In bfloat16 they are stored by `aggregation.as_bits`, except for the fused kernels.
+        scales: for `reuse`, the inverse norms of every degree [r, n, p]; otherwise empty [0, n, p].
+        penalty: 0, or minus infinity for patches that are not used as references [q, n, p]; q = 2 to get distances with
+            and without some patches, otherwise 1.
     """
 
     vectors: tuple[Shaped[Array, "n p c"], ...]
@@ -44,39 +41,39 @@ class PatchSet(NamedTuple):
     penalty: Float[Array, "q n p"]
 
     def of(self, image: Int[Array, ""]) -> "PatchSet":
-        """Those of one image: vectors [p, c] as numbers, scales [r, p], penalty [q, p]."""
+        """The patches of one image: vectors [p, c] as numbers, scales [r, p], penalty [q, p]."""
         return PatchSet(
             tuple(from_bits(vectors[image]) for vectors in self.vectors), self.scales[:, image], self.penalty[:, image]
         )
 
 
 class TileOptions(NamedTuple):
-    """What is fixed when a kernel is compiled."""
+    """The options for which a kernel is compiled."""
 
     kernel: str
     degrees: tuple[int, ...]
     grid: tuple[int, int]
     precision: str
     batch: int = 1
-    """Pairs in one product (with a radius: blocks); GPUs want several, on CPU they only cost memory."""
+    """Pairs (with a radius: blocks) in one product; several are faster on GPUs and only cost memory on CPUs."""
     radius: int = 0
-    """Patches are compared with those at most so many cells away; 0: with all (`codegraph_jax.similarity.windows`)."""
+    """Largest distance in cells of the patches that are compared; 0: all (`codegraph_jax.similarity.windows`)."""
     masked: bool = False
-    """Whether some patches do not count; these are the ones whose tokens are all 0."""
+    """Whether some patches are invalid; the tokens of these are 0."""
 
     @property
     def at_once(self) -> int | None:
-        """Pairs of images in one product; None: one, or its blocks."""
+        """Pairs of images in one product; None: one pair, or blocks of one pair."""
         return None if self.radius or self.batch == 1 else self.batch
 
 
 def prepare(normalised: Float[Array, "n p c"], options: TileOptions) -> PatchSet:
-    """Brings the output of `features.normalise` into the form that the kernel reads."""
+    """Prepares the output of `aggregation.normalise` for the kernel."""
     dtype = jnp.bfloat16 if options.precision == "bfloat16" else jnp.float32
     penalty = _penalty(normalised)
     if options.kernel == "reuse":
         scales = inverse_norms(normalised, options.degrees, options.grid)
-        # float32 holds the product of two bfloat16 numbers exactly: rounded tokens need no wider copy
+        # the product of two bfloat16 numbers is exact in float32, so rounded tokens can stay in bfloat16
         narrow = jnp.bfloat16 in (dtype, normalised.dtype)
         return PatchSet((_one_degree(normalised, jnp.bfloat16 if narrow else jnp.float32),), scales, penalty)
     vectors = tuple(_unit_vectors(normalised, r, options.grid, dtype, options.kernel) for r in options.degrees)
@@ -95,7 +92,7 @@ def _no_scales(normalised: Float[Array, "n p c"]) -> Float[Array, "0 n p"]:
 
 @partial(jax.jit, static_argnames="dtype")
 def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, "n p c"]:
-    """In one program, so that a layer is copied once."""
+    """The tokens for `reuse`; one program, so that a layer is copied only once."""
     return as_bits(normalised.astype(dtype))
 
 
@@ -103,7 +100,7 @@ def _one_degree(normalised: Float[Array, "n p c"], dtype: Any) -> Shaped[Array, 
 def _unit_vectors(
     normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int], dtype: Any, kernel: str
 ) -> Shaped[Array, "n q d"]:
-    """In one program too: with all degrees this is the largest thing in memory."""
+    """The unit vectors of one degree; one program, since those of all degrees are the largest arrays in memory."""
     vectors = aggregate(normalised, degree, grid, dtype)
     if kernel == "fused_gpu":
         return fused_gpu.padded(vectors)
@@ -111,9 +108,9 @@ def _unit_vectors(
 
 
 def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[Float[Array, "h w h w"]]:
-    """Sums of a tile over degree x degree patches of both images, for each degree; zeros beyond the edges."""
+    """Sums of a tile over degree x degree patches of both images, for each degree, with zeros beyond the edges."""
     down = {degree: box_sum(grids, degree, axes=(0,)) for degree in {3, *degrees} - {5}}
-    # five rows of a tile do not fit into a core's cache; two sums of three rows, less the row they share, do
+    # five rows of a tile do not fit into a core's cache: add two sums of three rows and subtract the row in both
     above = jnp.concatenate([grids[:1], down[3][:-1]])
     below = jnp.concatenate([down[3][1:], grids[-1:]])
     down[5] = above + below - grids
@@ -123,14 +120,15 @@ def box_sums(grids: Float[Array, "h w h w"], degrees: tuple[int, ...]) -> list[F
 def tile_maxima(
     left: PatchSet, right: PatchSet, options: TileOptions
 ) -> tuple[Float[Array, "r q p"], Float[Array, "r p"]]:
-    """Greatest cosine of each patch of one image with any patch of the other that counts.
+    """Greatest cosine of each patch of an image with any valid patch of another image, in both directions.
 
     Args:
-        left, right: the patch sets of one image each, see `PatchSet.of`.
-        options: of the kernel; not `fused`.
+        left: patches of one image, see `PatchSet.of`.
+        right: patches of the other image.
+        options: options of the kernel, which is not `fused`.
 
     Returns:
-        (of the left patches, by each penalty of the right ones; of the right patches).
+        The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.
     """
     rows, columns = [], []
 
@@ -161,7 +159,7 @@ def tile_maxima(
 
 
 def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
-    """|a - b| of unit vectors from their inner product; rounding beyond 1 counts as 0; infinite from minus infinity."""
+    """|a - b| of unit vectors from their inner product: 0 for products above 1, infinite for minus infinity."""
     return jnp.sqrt(jnp.maximum(2.0 - 2.0 * cosine, 0.0))
 
 
@@ -169,10 +167,10 @@ def cosine_to_distance(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
 def pair_distances(
     left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
-    """Distances of the image pairs (left[first], right[second]), both ways; memory for `options.batch` tiles at a time.
+    """Distances of the image pairs (left[first], right[second]) in both directions, `options.batch` tiles at a time.
 
     Returns:
-        (each patch of the first image to the second image, each patch of the second image to the first image).
+        Distances of the patches of the first image to the second, and of those of the second image to the first.
     """
     if options.kernel.startswith("fused"):
         return _fused_distances(left, right, first, second, options)
@@ -189,7 +187,7 @@ def _fused_distances(
     left: PatchSet, right: PatchSet, first: Int[Array, " b"], second: Int[Array, " b"], options: TileOptions
 ) -> tuple[Float[Array, "b r p"], Float[Array, "b r p"]]:
     platform = jax.default_backend()
-    # TPUs have no TF32, and Mosaic no product of three bfloat16 passes
+    # TPUs do not have TF32, and Mosaic does not have products of three bfloat16 passes
     precision = product_precision("float32" if options.precision == "tf32" else options.precision)
     p = options.grid[0] * options.grid[1]
 

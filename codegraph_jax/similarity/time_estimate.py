@@ -1,7 +1,6 @@
-"""How long a run will take: the products that it needs, and how fast this machine computes products.
+"""Estimates the time of a run before it starts, from the matrix products that it needs and their speed on this machine.
 
-A rough figure, for a person to decide by before hours go into a run: what is beside the products is a share of them
-that was measured once (benchmarks/log/speed.md, "Estimates").
+The estimate is rough: all other work is a measured share of the products (benchmarks/log/speed.md, "Estimates").
 """
 
 import logging
@@ -20,21 +19,22 @@ from codegraph_jax.similarity.windows import products_of_a_pair
 logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
-"""Shares of the speed of plain products that the three kinds of work reach, about."""
+"""Approximate speed of the three kinds of work relative to plain products."""
 HOUR = 3600.0
 LITTLE = 1e12
-"""Floating-point operations that take less than a minute anywhere: for these the machine is not measured."""
+"""Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
 AFFORDABLE, ON_ACCELERATORS = {"cpu": 5e14}, 5e17
-"""Floating-point operations that whoever has chosen nothing waits for: an hour or so of two cores, or of one GPU."""
+"""Floating-point operations that are acceptable by default: about an hour on two cores, or on one GPU."""
 
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Estimated seconds of one category.
+    """Estimated time of one category.
 
     Attributes:
-        features, distances: of the two slow stages.
-        references: images that each image is compared with.
+        features: seconds for the features.
+        distances: seconds for the distances.
+        references: number of images that each image is compared with.
     """
 
     features: float
@@ -43,31 +43,32 @@ class TimeEstimate:
 
     @property
     def seconds(self) -> float:
+        """Seconds of both stages."""
         return self.features + self.distances
 
     def check(self, hours: float, radius: int) -> str:
-        """What is wrong with a run that takes longer than that, and what would help; empty where nothing is.
+        """An error message with settings that help, if the run takes too long; otherwise empty.
 
         Args:
-            hours: that it may take; 0: any time.
-            radius: of the run.
+            hours: limit; 0: none.
+            radius: `config.similarity.radius` of the run.
         """
         if not hours or self.seconds <= hours * HOUR:
             return ""
         spare = hours * HOUR - self.features
-        # pairs grow with the references nearly in proportion
+        # the number of pairs is nearly proportional to the number of references
         fewer = int(self.references * spare / self.distances) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.references else []
         if not radius:
-            advice.append("--config.similarity.radius=8, if the parts lie alike in all photographs,")
+            advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
             f"config.storage.hours: the run would take {format_duration(self.seconds)} on this machine, and {hours:g} "
-            f"hours are allowed; {' or '.join(advice)} may do, or --config.storage.hours=0"
+            f"hours are allowed; try {' or '.join(advice)}; --config.storage.hours=0 removes the limit"
         )
 
     def require(self, config: Config) -> None:
-        """Refuses a run that takes too long by the settings.
+        """Refuses a run that takes too long, or warns about it, as set by `config.storage.check`.
 
         Raises:
             ConfigError: `config.storage.hours` is exceeded, and `config.storage.check` is `refuse`.
@@ -85,14 +86,14 @@ class TimeEstimate:
 
 
 def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
-    """The time_estimate of a detection of so many images.
+    """Estimates the time of a detection run.
 
     Args:
-        config: of the run.
-        backbone: of the run.
-        images: how many.
-        frame: how they become grids of patches.
-        devices: that share the work.
+        config: settings of the run.
+        backbone: network that computes the features.
+        images: number of images.
+        frame: how images are divided into grids of patches.
+        devices: number of devices that share the work.
     """
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
@@ -106,15 +107,15 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
 
 
 def is_affordable(config: Config, backbone: Backbone, images: int, frame: Frame) -> bool:
-    """Whether a detection takes an hour or so at most on a usual machine of this kind.
+    """Whether a detection run takes at most about an hour on a typical machine of this kind.
 
-    The machine is not measured: what is chosen by this must be the same at every start.
+    The speed is not measured, since choices that depend on the result must be the same at every start.
     """
     return sum(_work(config, backbone, images, frame)) <= AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
 
 
 def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tuple[float, float]:
-    """Floating-point operations of the two slow stages, as many plain products as take the same time."""
+    """Floating-point operations of features and distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
     if similarity.radius:
         radius = min(similarity.radius, max(frame.grid))
@@ -129,7 +130,7 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
 
 
 def format_duration(seconds: float) -> str:
-    """A time as people say it: `about 3 minutes`."""
+    """A rounded duration: `about 3 minutes`."""
     for size, unit in ((HOUR, "hours"), (60.0, "minutes")):
         if seconds >= 2 * size:
             return f"about {seconds / size:.0f} {unit}"

@@ -1,7 +1,6 @@
-"""Patches that are not scored, and their value in tables of distances.
+"""Invalid patches: those outside a photo or outside the inspected region.
 
-Patches outside a photo or outside the inspected region are neither scored nor used as references. The kernels drop them
-as references; all distances of such a patch itself, and all scores of it, are `INVALID`, which no distance can be.
+They are neither scored nor used as references; their distances and scores are `INVALID`, which no distance can be.
 """
 
 import numpy as np
@@ -17,11 +16,11 @@ def mark_invalid(table: Float[np.ndarray, "r n m p"], valid: Bool[np.ndarray, "n
 
 
 def valid_patches(distances: Float[np.ndarray, "... m p"]) -> Bool[np.ndarray, "... p"]:
-    """The patches that are scored; distances may be infinite where a reference is excluded."""
+    """Which patches are valid; distances may be infinite where a reference is excluded."""
     valid: Bool[np.ndarray, "... p"] = distances.min(axis=-2) >= 0
     return valid
 
 
 def usual(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, " v"]:
-    """The finite scores or distances of valid patches."""
+    """The finite scores or distances of valid patches, in one row."""
     return values[(values >= 0) & np.isfinite(values)]

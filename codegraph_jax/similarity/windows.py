@@ -1,10 +1,9 @@
-"""Patches compared with those that lie near them: exact within a radius, and nothing beyond it is computed.
+"""Compares patches only with those within a radius, for parts that are in the same position in all photos.
 
-Parts that lie alike need no comparison of every patch with every other: a patch of one image meets those of the other
-image that lie at most `radius` cells away along either axis. A grid is cut into blocks of its cells; the patches of a
-block meet the window of the other grid that reaches `radius` cells beyond the block on every side, in one product, of
-which a fixed mask leaves the pairs within the radius. Each such pair belongs to one block, so that one product serves
-both directions, as a whole tile does.
+A patch of one image is compared with patches of the other image at most `radius` cells away along either axis. A grid
+is cut into blocks of cells. One product compares the patches of a block with the window of the other grid that extends
+`radius` cells beyond the block on every side, and a fixed mask excludes pairs beyond the radius. Each pair belongs to
+one block, so that one product gives both directions.
 """
 
 from functools import lru_cache
@@ -18,21 +17,12 @@ from jaxtyping import Array, Float, Int
 from codegraph_jax.core.matmul import inner_products
 
 COPY = 80
-"""Products of two patches that take as long as copying one patch of a window to where the products read it, measured on
-two cores of a server for 384 channels."""
+"""Cost of copying one patch of a window, in products of two patches; measured on two cores for 384 channels."""
 LARGEST_BLOCK = 32
 
 
 class Axis(NamedTuple):
-    """How one axis of the grid is cut.
-
-    Attributes:
-        cells: of the grid.
-        block: cells of a block.
-        blocks: how many there are.
-        window: cells of the window that a block meets.
-        before: cells by which its window begins before a block.
-    """
+    """Blocks and windows along one axis of the grid, in cells; windows begin `before` cells before their blocks."""
 
     cells: int
     block: int
@@ -42,24 +32,25 @@ class Axis(NamedTuple):
 
     @classmethod
     def of(cls, cells: int, block: int, radius: int) -> "Axis":
+        """Blocks of a given size; a single one if they are as large as the grid."""
         if block >= cells:
             return cls(cells, cells, 1, cells, 0)
         return cls(cells, block, -(-cells // block), block + 2 * radius, radius)
 
     @property
     def beyond(self) -> int:
-        """Cells by which the last block reaches beyond the grid."""
+        """Number of cells by which the last block extends beyond the grid."""
         return self.blocks * self.block - self.cells
 
     @property
     def strips(self) -> int:
-        """Blocks that a window touches at most."""
+        """Largest number of blocks that a window overlaps."""
         return -(-self.window // self.block)
 
 
 @lru_cache(maxsize=64)
 def cut(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
-    """Blocks of the size that costs the least."""
+    """Both axes of the grid, with the block size of the lowest cost."""
 
     def cost(block: int) -> float:
         rows, columns = (Axis.of(cells, block, radius) for cells in grid)
@@ -72,13 +63,13 @@ def cut(grid: tuple[int, int], radius: int) -> tuple[Axis, Axis]:
 
 
 def products_of_a_pair(grid: tuple[int, int], radius: int) -> int:
-    """Inner products of patches that are computed for two images."""
+    """Number of inner products of patches that are computed for two images."""
     rows, columns = cut(grid, radius)
     return rows.blocks * columns.blocks * rows.block * columns.block * rows.window * columns.window
 
 
 def near(first: Int[np.ndarray, "2 ..."], second: Int[np.ndarray, "2 ..."], radius: int) -> Float[np.ndarray, "a b"]:
-    """0 where two cells, given by their rows and columns, lie within the radius, else minus infinity."""
+    """0 where two cells, given by row and column, are within the radius, else minus infinity."""
     apart = np.abs(first.reshape(2, -1, 1) - second.reshape(2, 1, -1)).max(axis=0)
     return np.where(apart <= radius, 0.0, -np.inf).astype(np.float32)
 
@@ -96,16 +87,17 @@ def window_maxima(
     """Greatest cosine of each patch with any patch of the other image within the radius; minus infinity without any.
 
     Args:
-        left, right: unit vectors of one image each, p = h * w row by row.
-        left_penalty: 0, or minus infinity where a patch must not serve the right image.
-        right_penalties: the same of the right image, of q kinds.
-        grid: (h, w).
-        radius: cells along either axis.
-        precision: of the products.
-        batch: blocks in one product.
+        left: unit vectors of one image, p = h * w, row by row.
+        right: unit vectors of the other image.
+        left_penalty: 0, or minus infinity for patches that are not compared with the right image.
+        right_penalties: q penalties of the patches of the right image.
+        grid: (h, w) patches.
+        radius: number of cells along either axis.
+        precision: precision of the products.
+        batch: number of blocks in one product.
 
     Returns:
-        (of the left patches, for each kind of penalty; of the right patches).
+        The maxima of the left patches for each penalty of the right ones, and the maxima of the right patches.
     """
     rows, columns = axes = cut(grid, radius)
     behind = [(0, axis.beyond) for axis in axes]
@@ -121,13 +113,13 @@ def window_maxima(
     def one_block(block: tuple[Array, Array]) -> tuple[Array, Array]:
         top, start = block[0] * rows.block, block[1] * columns.block
         own = lax.dynamic_slice(left_grid, (top, start, 0), (rows.block, columns.block, channels))
-        met = lax.dynamic_slice(right_grid, (top, start, 0), (rows.window, columns.window, channels))
+        window = lax.dynamic_slice(right_grid, (top, start, 0), (rows.window, columns.window, channels))
         own_penalty = lax.dynamic_slice(left_grid_penalty, (top, start), (rows.block, columns.block))
-        met_penalties = lax.dynamic_slice(
+        window_penalties = lax.dynamic_slice(
             right_grid_penalties, (0, top, start), (kinds, rows.window, columns.window)
         ).reshape(kinds, -1)
-        cosines = inner_products(own.reshape(-1, channels), met.reshape(-1, channels), precision) + mask
-        of_rows = jnp.stack([(cosines + met_penalties[q]).max(axis=1) for q in range(kinds)])
+        cosines = inner_products(own.reshape(-1, channels), window.reshape(-1, channels), precision) + mask
+        of_rows = jnp.stack([(cosines + window_penalties[q]).max(axis=1) for q in range(kinds)])
         return of_rows, (cosines + own_penalty.reshape(-1, 1)).max(axis=0)
 
     blocks = jnp.indices((rows.blocks, columns.blocks)).reshape(2, -1)
@@ -136,7 +128,7 @@ def window_maxima(
 
 
 def _joined(of_rows: Float[Array, "b q u"], axes: tuple[Axis, Axis]) -> Float[Array, "q p"]:
-    """What the blocks say of their own patches, as a grid."""
+    """The maxima of all blocks, joined to a grid."""
     rows, columns = axes
     kinds = of_rows.shape[1]
     values = of_rows.reshape(rows.blocks, columns.blocks, kinds, rows.block, columns.block).transpose(2, 0, 3, 1, 4)
@@ -145,10 +137,10 @@ def _joined(of_rows: Float[Array, "b q u"], axes: tuple[Axis, Axis]) -> Float[Ar
 
 
 def _overlaid(of_columns: Float[Array, "b v"], axes: tuple[Axis, Axis]) -> Float[Array, "h w"]:
-    """The greatest of what the windows, which overlap, say of a patch."""
+    """The maxima of all windows, which overlap, joined to a grid."""
     rows, columns = axes
     windows = of_columns.reshape(rows.blocks, columns.blocks, rows.window, columns.window)
-    # cut into strips as long as a block, those of one number lie side by side
+    # cut every window into strips as long as a block: strips with the same number do not overlap
     fill = [(0, axis.strips * axis.block - axis.window) for axis in axes]
     windows = jnp.pad(windows, ((0, 0), (0, 0), *fill), constant_values=-np.inf)
     size = [(axis.blocks + axis.strips - 1) * axis.block for axis in axes]

@@ -34,6 +34,7 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.comparison import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
+from codegraph_jax.tasks.fallback import with_backbone
 from codegraph_jax.tasks.sets import read_categories
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
@@ -113,7 +114,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         print(f"{counts} images; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
         trials, scores = [], []
         for name, weights in candidates:
-            trial, found = _try(_with_backbone(config, name, weights), categories)
+            trial, found = _try(with_backbone(config, name, weights), categories)
             print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s an image'}", flush=True)
             trials.append(trial)
             scores.append(found)
@@ -152,16 +153,6 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
             f"name others to download: --config.choose.names={name},{other}"
         )
     return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
-
-
-def _with_backbone(config: Config, name: str, weights: str) -> Config:
-    """The settings with another backbone, its default blocks, and the image size rounded down to whole patches."""
-    preset = PRESETS[name]
-    size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
-    backbone = replace(
-        config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
-    )
-    return replace(config, backbone=backbone)
 
 
 def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:
@@ -246,7 +237,7 @@ def _table(trials: Sequence[Trial]) -> str:
 
 
 def _advice(trials: Sequence[Trial]) -> Iterator[str]:
-    """The best backbones, or that there are no labels to tell."""
+    """Yields lines about the best backbones; without labels, what agreement means."""
     ran = [trial for trial in trials if not trial.problem]
     for key, heading in SHOWN.items():
         values = {trial.name: value for trial in ran if (value := trial.metrics.get(key)) is not None}

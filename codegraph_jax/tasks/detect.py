@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from codegraph_jax.config import Config, MetricsConfig
-from codegraph_jax.consistency.review import Review, find_review
+from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.environment import usable_cores
@@ -21,9 +21,7 @@ from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
-from codegraph_jax.data.roi import Roi, where_data
-from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.search import skipped_below
+from codegraph_jax.data.roi import where_data
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.evaluation.evaluate import evaluate, where_measured
@@ -40,11 +38,9 @@ from codegraph_jax.resume.state import RunState
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.time_estimate import TimeEstimate, estimate
-from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.categories import in_two_halves, on_each_device, one_for_each_device
-from codegraph_jax.tasks.fallback import load_detector
-from codegraph_jax.tasks.products import by_product
-from codegraph_jax.tasks.sets import drawn_by, read_added, read_categories, require_one_product, tell_excluded
+from codegraph_jax.tasks.inputs import Inputs, read_inputs
+from codegraph_jax.tasks.sets import drawn_by, print_excluded, warn_skipped
 
 logger = logging.getLogger(__name__)
 
@@ -76,91 +72,23 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 def _run_in(workdir: Path, config: Config) -> list[Outcome]:
     """Runs in a workdir that is locked."""
     clock = Clock()
+    inputs = read_inputs(workdir, config, clock)
+    config, detector = inputs.config, inputs.detector
+    by_category = config.parallel.split == "categories" and len(inputs.categories) > 1
+    detectors = one_for_each_device(detector, len(inputs.categories)) if by_category else [detector]
     with clock("data"), processes.together():
-        categories = read_categories(config, workdir)
-        left_out = skipped_below([config.data.root, *config.data.add])
-    with clock("weights"), processes.together():
-        review_path = find_review(config.review) if config.review else ""
-        review = Review.load(review_path) if review_path else None
-        if review and review_path != config.review and processes.is_first():
-            print(f"review: {review_path}", flush=True)
-        roi = Roi.load(config.data.roi) if config.data.roi else None
-        detector = load_detector(config, processes.is_first())
-        config = detector.config
-        if review:
-            review.check(detector.features, review_path)
-    if config.data.split == "auto":
-        with clock("backbone"):
-            categories = by_product(detector, categories, processes.is_first())
-    with clock("data"), processes.together():
-        require_one_product(config, categories)
-        further = {category: read_added(config.data, category) for category in categories}
-        everything = {category: [*samples, *further[category]] for category, samples in categories.items()}
-    if processes.is_first():
-        for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
-            print(line, flush=True)
-    check_agreement(config, everything, detector.backbone.weights, review)
-    if processes.is_first():
-        print(f"weights: {detector.backbone.weights}", flush=True)
-        if detector.choice:
-            print(detector.choice, flush=True)
-
-    by_category = config.parallel.split == "categories" and len(categories) > 1
-    detectors = one_for_each_device(detector, len(categories)) if by_category else [detector]
-    with clock("data"), processes.together():
-        sets, ahead = _planned(detectors[0], len(detector.mesh), categories, further, roi, by_category)
+        sets, ahead = _planned(detectors[0], len(detector.mesh), inputs, by_category)
         # check all categories before the first one, which may take hours
         for one in sets.values():
             one.plan.check(config.storage.check)
             one.time_estimate.require(config)
-
-    state = None if by_category else _state(workdir, config, detector, everything, review, roi)
+    state = None if by_category else _state(workdir, inputs)
     if config.keep and not state and processes.is_first():
         logger.warning("config.keep: has no effect on a run with several processes, or with one category per device")
-
-    def measured(category: str, result: DetectionResult) -> Outcome:
-        kept = [everything[category][i] for i in result.kept]
-        with clock("metrics"):
-            metrics = evaluate(result, kept, config.metrics)
-        law = result.consistency.spacing_law
-        diagnostics = (spacing_diagnostic(law),) if law else ()
-        inspected = [sets[category].plan.inspected[i] for i in result.kept] if roi else []
-        if result.value_range and result.placement.inspected is not None:
-            inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
-        return Outcome(category, kept, result, metrics, diagnostics, inspected)
-
-    # categories are measured while the next ones are detected
-    with ThreadPoolExecutor(_measured_at_once(detector), thread_name_prefix="metrics") as behind:
-        waiting: list[Future[Outcome]] = []
-        for (category, samples), result in zip(everything.items(), _results(detectors, sets, ahead, state, review)):
-            if processes.is_first():
-                _say(category, result, config, review)
-            _warn_skipped(category, samples, result)
-            clock.add(result.seconds)
-            waiting.append(behind.submit(measured, category, result))
-            for future in waiting:
-                # raise an error at once, not at the end of the run
-                if future.done():
-                    future.result()
-        outcomes = [future.result() for future in waiting]
-
+    results = _results(detectors, sets, ahead, state, inputs.review)
+    outcomes = _outcomes(inputs, sets, results, clock)
     if processes.is_first():
-        with written_to(workdir):
-            drawn = drawn_by(config.data, workdir)
-            photos = photos_identity(((s.name, s.path) for one in everything.values() for s in one), not drawn)
-            if line := keep_earlier(workdir, photos, drawn):
-                print(line)
-            write_results(
-                workdir, config, outcomes, clock, left_out=left_out, drawn=drawn, photos=photos, review=review
-            )
-        if bank := outcomes[0].result.bank:
-            with written_to(config.bank.save):
-                bank.save(config.bank.save, config.bank.dtype)
-            print(f"reference bank: {config.bank.save}")
-        if review:
-            kept = workdir / REVIEW
-            _with_marks(outcomes, review).save(str(kept))
-            print(f"your answers are saved; to apply them to the next batch: --review={kept}")
+        _write(workdir, inputs, outcomes, clock)
         if state:
             state.remove()
         print(_closing_table(outcomes, config.metrics))
@@ -169,6 +97,59 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
         print(closing_line(workdir, config, outcomes))
     processes.wait("results written")
     return outcomes
+
+
+def _outcomes(
+    inputs: Inputs, sets: "Mapping[str, _Set]", results: Iterable[DetectionResult], clock: Clock
+) -> list[Outcome]:
+    """Measures each category while the next ones are detected."""
+    config = inputs.config
+
+    def measured(category: str, result: DetectionResult) -> Outcome:
+        kept = [inputs.everything[category][i] for i in result.kept]
+        with clock("metrics"):
+            metrics = evaluate(result, kept, config.metrics)
+        law = result.consistency.spacing_law
+        diagnostics = (spacing_diagnostic(law),) if law else ()
+        inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
+        if result.value_range and result.placement.inspected is not None:
+            inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
+        return Outcome(category, kept, result, metrics, diagnostics, inspected)
+
+    with ThreadPoolExecutor(_measured_at_once(inputs.detector), thread_name_prefix="metrics") as pool:
+        waiting: list[Future[Outcome]] = []
+        for (category, samples), result in zip(inputs.everything.items(), results):
+            if processes.is_first():
+                _print_notes(category, result, config, inputs.review)
+            warn_skipped(category, len(samples), result.skipped)
+            clock.add(result.seconds)
+            waiting.append(pool.submit(measured, category, result))
+            for future in waiting:
+                # raise an error at once, not at the end of the run
+                if future.done():
+                    future.result()
+        return [future.result() for future in waiting]
+
+
+def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Clock) -> None:
+    """Writes the results, the reference bank and the review."""
+    config, review = inputs.config, inputs.review
+    with written_to(workdir):
+        drawn = drawn_by(config.data, workdir)
+        photos = photos_identity(((s.name, s.path) for one in inputs.everything.values() for s in one), not drawn)
+        if line := keep_earlier(workdir, photos, drawn):
+            print(line)
+        write_results(
+            workdir, config, outcomes, clock, left_out=inputs.skipped, drawn=drawn, photos=photos, review=review
+        )
+    if bank := outcomes[0].result.bank:
+        with written_to(config.bank.save):
+            bank.save(config.bank.save, config.bank.dtype)
+        print(f"reference bank: {config.bank.save}")
+    if review:
+        kept = workdir / REVIEW
+        _with_marks(outcomes, review).save(str(kept))
+        print(f"your answers are saved; to apply them to the next batch: --review={kept}")
 
 
 def _with_marks(outcomes: Sequence[Outcome], review: Review) -> Review:
@@ -195,14 +176,7 @@ class _Set:
     time_estimate: TimeEstimate
 
 
-def _planned(
-    detector: CoDeGraph,
-    devices: int,
-    categories: Mapping[str, Sequence[Sample]],
-    further: Mapping[str, Sequence[Sample]],
-    roi: Roi | None,
-    by_category: bool,
-) -> tuple[dict[str, _Set], bool]:
+def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: bool) -> tuple[dict[str, _Set], bool]:
     """The plans of all sets, and whether the next set is compared while the current one is scored.
 
     Two sets are processed at once if a single accelerator compares and scores them and has memory for both.
@@ -210,22 +184,22 @@ def _planned(
     Args:
         detector: the detector of the run, or of one device if each device takes a category.
         devices: number of devices in the run.
-        categories, further: photos of each set, and photos that are added to it.
-        roi: the region that is inspected.
+        inputs: photos and settings of the run.
         by_category: whether each device takes a category.
     """
     how = detector.config, detector.backbone
-    largest = max(len(samples) + len(further[category]) for category, samples in categories.items())
+    largest = max(map(len, inputs.everything.values()))
     sets = {}
-    for category, samples in categories.items():
+    for category, samples in inputs.categories.items():
 
-        def say(text: str, category: str = category) -> None:
+        def report(text: str, category: str = category) -> None:
             if processes.is_first():
                 print(f"{shown(category)}: {text}", flush=True)
 
-        images, added = ([source_of(sample) for sample in part] for part in (samples, further[category]))
-        frame = detector.frame_of(images, say)
-        inspected = roi.each([sample.name for sample in (*samples, *further[category])]) if roi else []
+        images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.further[category]))
+        frame = detector.frame_of(images, report)
+        names = [sample.name for sample in inputs.everything[category]]
+        inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
         sets[category] = _Set(plan, estimate(*how, len(plan), frame, devices))
     accelerated = detector.config.storage.tables != "host" and _accelerated(detector)
@@ -236,18 +210,11 @@ def _planned(
     return (two, True) if fit else (sets, False)
 
 
-def _state(
-    workdir: Path,
-    config: Config,
-    detector: CoDeGraph,
-    everything: Mapping[str, list[Sample]],
-    review: Review | None,
-    roi: Roi | None,
-) -> RunState | None:
-    """The saved state of the run; None if the run cannot be resumed."""
-    # the state of several processes would be spread over their hosts, and one state cannot serve several threads
-    if jax.process_count() == 1 and (config.resume or config.keep):
-        return RunState(workdir, config, detector.backbone, everything, review, roi)
+def _state(workdir: Path, inputs: Inputs) -> RunState | None:
+    """The saved state of the run; None if the run cannot be resumed, as with several processes."""
+    if jax.process_count() == 1 and (inputs.config.resume or inputs.config.keep):
+        backbone = inputs.detector.backbone
+        return RunState(workdir, inputs.config, backbone, inputs.everything, inputs.review, inputs.roi)
     return None
 
 
@@ -276,7 +243,7 @@ def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
 
-def _tell_found(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:
+def _print_resumed(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:
     images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
         print(
@@ -308,18 +275,18 @@ def _results(
         partial_run = state.partial_run(category, plan.frame) if state else None
         return _Compared(own.compare_set(plan, progress, partial_run), partial_run)
 
-    def judge(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
+    def score(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
         result = own.judge(made.comparison, bank_references=bank_references, review=review, category=item[0])
         if state and made.partial_run:
-            _tell_found(made.partial_run, result, len(own.backbone.blocks))
+            _print_resumed(made.partial_run, result, len(own.backbone.blocks))
             state.finish(item[0], result)
         return result
 
     def detect(own: CoDeGraph, item: tuple[str, _Set], progress: bool = False) -> DetectionResult:
-        return judge(own, item, compare(own, item, progress))
+        return score(own, item, compare(own, item, progress))
 
     items = list(sets.items())
     if len(detectors) > 1:
@@ -328,12 +295,12 @@ def _results(
             return on_each_device(detectors, detect, items, advance)
     (detector,) = detectors
     if ahead:
-        slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: judge(detector, item, made))
+        slow, quick = (lambda item: compare(detector, item, first)), (lambda item, made: score(detector, item, made))
         return in_two_halves(slow, quick, items)
     return (detect(detector, item, first) for item in items)
 
 
-def _say(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
+def _print_notes(category: str, result: DetectionResult, config: Config, review: Review | None) -> None:
     """Prints how the photos of a category were read, and which answers of the review apply."""
     if config.data.cache:
         print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
@@ -341,7 +308,7 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
         print(f"{shown(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
     if config.data.roi:
-        tell_excluded(category, config.data.roi, result.placement)
+        print_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
         print(line, flush=True)
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
@@ -358,15 +325,6 @@ def _say(category: str, result: DetectionResult, config: Config, review: Review 
             )
     if review and review.patterns and not result.consistency.matches:
         print(f"{config.review}: none of its patterns belongs to the product in {shown(category)}", flush=True)
-
-
-def _warn_skipped(category: str, samples: Sequence[Sample], result: DetectionResult) -> None:
-    if result.skipped:
-        index, reason = result.skipped[0]
-        logger.warning(
-            "%s: %d of %d images cannot be read and were skipped; the first: %s",
-            category, len(result.skipped), len(samples), reason,
-        )  # fmt: skip
 
 
 def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:

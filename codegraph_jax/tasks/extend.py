@@ -1,6 +1,7 @@
 """The task `extend`: adds approved parts to a bank, or returns the bank to an earlier revision."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.data.images import allow_megapixels
 from codegraph_jax.data.search import find_images
-from codegraph_jax.line.ledger import FILE, Ledger
+from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.report.outcome import Outcome
-from codegraph_jax.tasks.places import require_bank
+from codegraph_jax.tasks.places import require_bank, require_line
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
@@ -59,10 +60,7 @@ def _approved(config: ExtendConfig) -> dict[str, str]:
         raise ConfigError("config.line: is empty; give the workdir of the line that inspected config.parts")
     found = find_images(config.data.root) if config.data.root else {}
     if config.line:
-        if not (Path(config.line) / FILE).is_file():
-            raise ConfigError(f"config.line: {config.line!r} holds no {FILE}; give the workdir of a line")
-        ledger = Ledger(Path(config.line) / FILE)
-        try:
+        with closing(Ledger(require_line(config.line))) as ledger:
             for number in config.parts:
                 part = ledger.get(number)
                 if part is None or part.status == "failed":
@@ -70,8 +68,6 @@ def _approved(config: ExtendConfig) -> dict[str, str]:
                 if not Path(part.path).is_file():
                     raise ConfigError(f"config.parts: the photo of part {number} no longer exists ({part.path!r})")
                 found[f"{number}: {part.name}"] = part.path
-        finally:
-            ledger.close()
     if config.data.root and not found:
         raise ConfigError(f"config.data.root: {config.data.root!r} contains no photos")
     return found

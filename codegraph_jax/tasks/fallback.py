@@ -1,4 +1,4 @@
-"""Falls back to an installed, smaller network if the requested weights are not available."""
+"""Runs a detection with another backbone, such as an installed one if the requested weights are missing."""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
         if not fallback or not isinstance(missing, NoWeightsError):
             raise
         try:
-            detector = CoDeGraph(substitute(config))
+            detector = CoDeGraph(with_backbone(config, fallback, config.backbone.weights))
         except ConfigError as other:
             if isinstance(other.__cause__, NoWeightsError):
                 raise error from None
@@ -47,13 +47,11 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
     return detector
 
 
-def substitute(config: Config) -> Config:
-    """The settings with the fallback preset; the image size is rounded down to whole patches."""
-    preset = PRESETS[config.backbone.fallback]
-    size = config.backbone.image_size
-    if size:
-        size = max(size // preset.patch_size, 1) * preset.patch_size
+def with_backbone(config: Config, name: str, weights: str) -> Config:
+    """The settings with another preset and its default blocks; the image size is rounded down to whole patches."""
+    preset = PRESETS[name]
+    size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
     backbone = replace(
-        config.backbone, name=preset.name, fallback="", blocks=(), image_size=size, activation="checkpoint",
-    )  # fmt: skip
+        config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
+    )
     return replace(config, backbone=backbone)

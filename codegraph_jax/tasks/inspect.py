@@ -1,7 +1,7 @@
 """The task `inspect`: scores new images against a saved reference bank and writes the results to the workdir."""
 
-import logging
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,7 @@ from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.tables import photos_table
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.tasks.places import require_bank, require_there
-from codegraph_jax.tasks.sets import read_files, tell_excluded
-
-logger = logging.getLogger(__name__)
+from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
 
 OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"
 
@@ -86,17 +84,13 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         print(f"{shown(category)}: {len(samples)} images against {bank.active_references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
-        if inspection.skipped:
-            logger.warning(
-                "%s: %d of %d images cannot be read and were skipped; the first: %s",
-                category, len(inspection.skipped), len(samples), inspection.skipped[0][1],
-            )  # fmt: skip
+        warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
         if inspection.foreign:
             print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
         if config.data.roi:
-            tell_excluded(category, config.data.roi, inspection.placement)
+            print_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)
         kept = [samples[i] for i in inspection.kept]
         unread += [(samples[i], reason) for i, reason in inspection.skipped]
@@ -129,14 +123,11 @@ def _write_parts(
     def name(of: Record | Sample) -> str:
         return of.name if len(categories) == 1 else f"{of.category}/{of.name}"
 
-    ledger = Ledger(workdir / FILE)
-    try:
+    with closing(Ledger(workdir / FILE)) as ledger:
         ledger.record_all(
             [inspected_part(bank, record, picture, name(record)) for record, picture in written]
             + [unreadable_part(sample.path, name(sample), reason) for sample, reason in unread]
         )
-    finally:
-        ledger.close()
 
 
 def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.line.ledger import FILE
 
 SUFFIX = ".safetensors"
 SHOWN = 3
@@ -42,6 +43,18 @@ def require_there(field: str, place: str, otherwise: str = "") -> None:
     if not path.exists() and not path.is_symlink():
         hint = nearest_path(path) or otherwise
         raise ConfigError(f"{field}: {place!r} does not exist{f'; {hint}' if hint else ''}")
+
+
+def require_line(workdir: str) -> Path:
+    """The ledger of a line.
+
+    Raises:
+        ConfigError: there is none in the workdir.
+    """
+    path = Path(workdir) / FILE
+    if not path.is_file():
+        raise ConfigError(f"config.line: {workdir!r} holds no {FILE}; give the workdir of a line")
+    return path
 
 
 def require_bank(path: str) -> None:

@@ -47,7 +47,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         )
     if config.watch.root:
         require_folder(config.watch)
-    place = listening(config.serve)
+    place = bound_socket(config.serve)
     with place, opened_line(config, Path(workdir)) as inspector:
         app = create_app(inspector, config.serve, token)
         options = uvicorn.Config(
@@ -116,7 +116,7 @@ def read_token(settings: WebSettings) -> str:
     return token
 
 
-def listening(settings: WebSettings) -> socket.socket:
+def bound_socket(settings: WebSettings) -> socket.socket:
     """The bound socket.
 
     Raises:

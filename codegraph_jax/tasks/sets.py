@@ -1,7 +1,7 @@
 """The images of a detection run: categories that are read or drawn, and images that are added to a category."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig
@@ -16,7 +16,7 @@ from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.places import require_there
@@ -68,7 +68,7 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
     return {name: samples for name, samples in left.items() if samples}
 
 
-def tell_excluded(category: str, roi: str, placement: Placement) -> None:
+def print_excluded(category: str, roi: str, placement: Placement) -> None:
     """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes nothing."""
     if share := excluded_share(placement):
         print(f"{shown(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
@@ -80,7 +80,21 @@ def tell_excluded(category: str, roi: str, placement: Placement) -> None:
     )  # fmt: skip
 
 
+def warn_skipped(category: str, images: int, skipped: Sequence[tuple[int, str]]) -> None:
+    """Warns about images that cannot be read, given by their index and the reason."""
+    if skipped:
+        logger.warning(
+            "%s: %d of %d images cannot be read and were skipped; the first: %s",
+            category, len(skipped), images, skipped[0][1],
+        )  # fmt: skip
+
+
 def require_one_product(config: Config, categories: Mapping[str, list[Sample]]) -> None:
+    """Checks that there is a single category if a setting needs one.
+
+    Raises:
+        ConfigError: there are several categories.
+    """
     for field, value in (("data.add", config.data.add), ("bank.save", config.bank.save)):
         if value and len(categories) > 1:
             raise ConfigError(
@@ -111,7 +125,18 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
     """Draws the demo set and reads it back like any other data set."""
-    if processes.is_first() and draw.part == "plate":
+    if processes.is_first():
+        drawn = _drawn(draw)
+        with written_to(root):
+            write_set(drawn, str(root / "drawn"))
+            note_written(root.parent, drawn_files(root.parent))
+    processes.wait("set drawn")
+    return read_layout("mvtec", str(root), ("drawn",))
+
+
+def _drawn(draw: DrawConfig) -> DrawnSet | Iterable[Drawn]:
+    """The demo set; prints what is drawn."""
+    if draw.part == "plate":
         width = draw.width or draw.size
         if len(draw.defect) != 2:
             raise ConfigError(f"config.data.draw.defect: expected the least and the greatest size, got {draw.defect}")
@@ -120,23 +145,15 @@ def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:
             f"defect of {draw.defect[0]:.0f} to {draw.defect[1]:.0f} px.",
             flush=True,
         )
-        plates = draw_plates(draw.count, width, draw.size, draw.seed, draw.one_off, (draw.defect[0], draw.defect[1]))
-        with written_to(root):
-            write_set(plates, str(root / "drawn"))
-            note_written(root.parent, drawn_files(root.parent))
-    elif processes.is_first():
-        groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
-        print(
-            f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a one-off defect, "
-            f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
-            "were found; report.html shows where they are.",
-            flush=True,
-        )
-        with written_to(root):
-            write_set(draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring), str(root / "drawn"))
-            note_written(root.parent, drawn_files(root.parent))
-    processes.wait("set drawn")
-    return read_layout("mvtec", str(root), ("drawn",))
+        return draw_plates(draw.count, width, draw.size, draw.seed, draw.one_off, (draw.defect[0], draw.defect[1]))
+    groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
+    print(
+        f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a one-off defect, "
+        f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
+        "were found; report.html shows where they are.",
+        flush=True,
+    )
+    return draw_set(draw.count, draw.size, draw.seed, draw.one_off, draw.recurring)
 
 
 def drawn_by(data: DataConfig, workdir: Path) -> list[str]:

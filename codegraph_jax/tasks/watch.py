@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -69,23 +69,18 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     if jax.process_count() > 1:
         raise ConfigError(f"config.task: {config.task} runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
-    with locked(workdir):
-        ledger = Ledger(workdir / FILE)
-        try:
-            clock = Clock()
-            with clock("ready"):
-                bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
-                allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
-                inspector = Inspector(
-                    bank, ledger, workdir, config.monitor.mean_run, config.threshold.given, config.bank.path
-                )
-                inspector.warm_up()
-            print(f"weights: {bank.weights}", flush=True)
-            print(f"{bank.active_references}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
-                f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
-            yield inspector
-        finally:
-            ledger.close()
+    with locked(workdir), closing(Ledger(workdir / FILE)) as ledger:
+        clock = Clock()
+        with clock("ready"):
+            bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+            allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
+            monitor = config.monitor.mean_run
+            inspector = Inspector(bank, ledger, workdir, monitor, config.threshold.given, config.bank.path)
+            inspector.warm_up()
+        print(f"weights: {bank.weights}", flush=True)
+        print(f"{bank.active_references}, flagged from {inspector.bank.calibration.threshold:.4f}; ready after "
+            f"{clock.seconds['ready']:.1f} s", flush=True)  # fmt: skip
+        yield inspector
 
 
 def most_megapixels(bank: ReferenceBank) -> float:
@@ -98,10 +93,10 @@ def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
     """The watcher of a folder, which prints a line for each part."""
     # the ledger stores absolute paths, so that it can be read from any directory
     settings = replace(settings, root=os.path.abspath(settings.root))  # noqa: PTH100
-    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, say_part)
+    return Watcher(Folder(settings, inspector.ledger, inspector.workdir), inspector, print_part)
 
 
-def say_part(part: Part) -> None:
+def print_part(part: Part) -> None:
     """One line for a part, and one for each alarm that it raised."""
     if part.status == "failed":
         print(f"{part.id} {shown(part.name)}: failed, {shown(part.reason)}", flush=True)

@@ -141,7 +141,7 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--false-alarms=90%"], "--false-alarms (config.threshold.rule): 0.9 is above 0.5"),
         (
             ["--config.threshold.rule=5"],
-            "config.threshold.rule: '5' is no rule; write rate:1%, score:0.45 or share:10%",
+            "config.threshold.rule: '5' is not a rule; write rate:1%, score:0.45 or share:10%",
         ),
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),

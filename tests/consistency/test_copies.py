@@ -84,9 +84,9 @@ def test_copies_of_one_image_have_each_other(photographs):
 
 
 def test_a_single_reference_is_refused(photographs):
-    with pytest.raises(ConfigError, match="config.similarity.references: one reference cannot judge itself"):
+    with pytest.raises(ConfigError, match="config.similarity.references: a reference cannot be scored against itself"):
         detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
-    with pytest.raises(ConfigError, match="config.bank.references: one reference cannot judge itself"):
+    with pytest.raises(ConfigError, match="config.bank.references: a reference cannot be scored against itself"):
         detector().detect(photographs[:4], bank_references=1)
 
 

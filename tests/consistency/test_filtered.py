@@ -33,9 +33,9 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
     tokens = planted.draw(N, group=5, one_off=2, seed=seed)
     comparison = planted.compare(tokens)
     if seed % 2:
-        barred = np.zeros((N, N), bool)
-        barred[2, 3] = True
-        comparison = dataclasses.replace(comparison, barred=barred)
+        excluded = np.zeros((N, N), bool)
+        excluded[2, 3] = True
+        comparison = dataclasses.replace(comparison, excluded=excluded)
     taken_out, subset = draw_filter(seed), ReferenceSubset(columns, 3)
     before = [table.copy() for table in comparison.tables]
 
@@ -47,8 +47,8 @@ def test_filtered_scores_are_those_of_filtered_tables(seed, columns):
     for degree, change in zip(table, changes):
         change.apply(degree)
         degree[taken_out.pairs] = np.inf
-        if comparison.barred is not None:
-            degree[comparison.barred] = np.inf
+        if comparison.excluded is not None:
+            degree[comparison.excluded] = np.inf
         for references, patches in taken_out.masks:
             for i, patch in zip(*np.nonzero(patches)):
                 degree[i, references, patch] = np.inf

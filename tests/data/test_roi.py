@@ -11,7 +11,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Roi, inspected_patches, shared_roi
-from codegraph_jax.tasks.sets import tell_excluded
+from codegraph_jax.tasks.sets import print_excluded
 
 LEFT = np.zeros((40, 60), np.uint8)
 LEFT[:, :30] = 255
@@ -130,7 +130,7 @@ def test_what_is_excluded_is_said_and_nothing_is_a_warning(black, excluded, tmp_
     place = saved(tmp_path / "roi.png", np.where(LEFT, 255, black).astype(np.uint8))
     placement = Placement(Frame("squeeze", (4, 6), 14), np.array([(60, 40)]))
     with caplog.at_level(logging.WARNING):
-        tell_excluded("parts", place, placement.within(inspected_patches(placement, Roi.load(place).each(["a"]), "a")))
+        print_excluded("parts", place, placement.within(inspected_patches(placement, Roi.load(place).each(["a"]), "a")))
     if excluded:
         assert capsys.readouterr().out == f"parts: {place}: 50.0% of the photos' area is not inspected\n"
     else:

@@ -9,7 +9,7 @@ import uvicorn
 
 from codegraph_jax.line.connections import bounded_protocol
 from codegraph_jax.line.settings import WebSettings
-from codegraph_jax.tasks.serve import listening
+from codegraph_jax.tasks.serve import bound_socket
 from tests.support.waiting import wait_until
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -38,7 +38,7 @@ async def answer(send):
 
 @contextmanager
 def served(seconds: float = 0.3, most: int = 8, app: App | None = None):
-    place = listening(WebSettings(port=0))
+    place = bound_socket(WebSettings(port=0))
     place.listen(64)
     app = app or App()
     config = uvicorn.Config(app, http=bounded_protocol(seconds, most), ws="none", lifespan="off", log_level="error")

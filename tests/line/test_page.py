@@ -12,7 +12,7 @@ from codegraph_jax.line.app import create_app
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
-from codegraph_jax.tasks.serve import listening
+from codegraph_jax.tasks.serve import bound_socket
 from tests.line.conftest import spoil
 from tests.report.browser import Browser, find_browser
 from tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ def browser():
 def served(inspector, token: str = ""):
     """The address of a running server."""
     settings = WebSettings(port=0)
-    place = listening(settings)
+    place = bound_socket(settings)
     server = uvicorn.Server(uvicorn.Config(create_app(inspector, settings, token), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
     thread.start()

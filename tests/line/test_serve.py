@@ -110,8 +110,8 @@ def test_the_bank_says_how_large_its_photos_were(bank, tmp_path):
 def test_printing_of_a_part_survives_any_name(inspector, photographs, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
     steady_output()
-    watch.say_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photographs[0])))
-    watch.say_part(inspector.fail("f", "Ω.png", "", "größer"))
+    watch.print_part(inspector.inspect("k", "Ω\udcff\u202e.png", str(photographs[0])))
+    watch.print_part(inspector.fail("f", "Ω.png", "", "größer"))
 
 
 def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photographs, tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
 
     monkeypatch.setattr(inspector, "_read_and_score", held_back)
     settings = WebSettings(port=0)
-    place = serve.listening(settings)
+    place = serve.bound_socket(settings)
     place.listen(serve.BACKLOG)
     config = uvicorn.Config(create_app(inspector, settings), http=bounded_protocol(5), ws="none", log_level="error")
     server = uvicorn.Server(config)

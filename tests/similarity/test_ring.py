@@ -137,8 +137,8 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
     """A device alone sends nothing away: it holds two shards, its own and a visiting one; several hold three."""
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1,), GRID, "float32")
     want, sizes = pairwise_distances(normalised, options, np.arange(13)), []
-    watched = ring.Ring._placed
-    monkeypatch.setattr(ring.Ring, "_placed", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    watched = ring.Ring._place
+    monkeypatch.setattr(ring.Ring, "_place", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     room = (ring.shards_at_once(devices) * most + 0.5) * image_bytes(normalised[0].size, 4, options) / DEVICE_SHARE
     monkeypatch.setattr(ring, "device_bytes", lambda devices: int(room))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
@@ -146,11 +146,11 @@ def test_what_devices_hold_follows_from_their_memory(devices, most, monkeypatch)
     assert 0 < max(sizes) <= most
 
 
-def test_a_small_category_teaches_nothing_of_a_large_one(monkeypatch):
+def test_a_small_category_does_not_change_the_limits_for_a_large_one(monkeypatch):
     """Where a device's memory is known, all of four images and then of eleven are on it at once."""
-    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._placed
+    options, sizes, watched = TileOptions("reuse", (1,), GRID, "float32"), [], ring.Ring._place
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 10**9)
-    monkeypatch.setattr(ring.Ring, "_placed", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
+    monkeypatch.setattr(ring.Ring, "_place", lambda self, *given: sizes.append(given[2]) or watched(self, *given))
     for n in (4, 11):
         pairwise_distances(draw(n), options, np.arange(n))
     assert sizes == [4, 11]
@@ -162,10 +162,10 @@ def test_parts_follow_from_the_memory_of_the_device(monkeypatch):
     monkeypatch.setattr(ring, "device_bytes", lambda devices: 80 * 10**9)
     image = image_bytes(1369 * 1024, 2, options)
     one = ring_of(mesh_of(1), options)
-    assert one._fitting(1000, image) == 1000, "all are there at once"
-    assert 1500 < (most := one._fitting(10_000, image)) < 1700
+    assert one._fitting_images(1000, image) == 1000, "all are there at once"
+    assert 1500 < (most := one._fitting_images(10_000, image)) < 1700
     assert 2 * most * 1369 * 1024 * (2 + 4 + 6) <= 0.7 * 80e9
-    assert one._fitting(1000, image) == 1000 and one.images == 0, "a large set changes nothing of a smaller one"
+    assert one._fitting_images(1000, image) == 1000 and one.images == 0, "a large set changes nothing of a smaller one"
 
 
 @pytest.mark.parametrize("devices,batch,most", [(1, 1, 20), (1, 1, 1), (3, 1, 2), (1, 8, 3), (2, 8, 1)])
@@ -189,7 +189,7 @@ def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, c
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
-    monkeypatch.setattr(ring.Ring, "_placed", limited(ring.Ring._placed, rows, most, calls))
+    monkeypatch.setattr(ring.Ring, "_place", limited(ring.Ring._place, rows, most, calls))
     got = pairwise_distances(np.asarray(normalised), options, np.arange(13), mesh=mesh_of(devices))
     np.testing.assert_array_equal(got, want)
     assert calls[0] == -(-13 // devices) and calls[-1] <= most
@@ -198,7 +198,7 @@ def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, c
 
 def test_what_never_fits_is_a_clear_error(monkeypatch):
     options = TileOptions("reuse", (1,), GRID, "float32")
-    for name, length in (("_placed", lambda self, tokens, first, rows, shards: 1), ("_meet", lambda *_: 1)):
+    for name, length in (("_place", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
             patched.setattr(ring.Ring, name, limited(None, length, 0, []))
             pairwise_distances(draw(4), options, np.arange(4))
@@ -224,6 +224,6 @@ def test_other_failures_are_not_retried(monkeypatch):
     def fail(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    monkeypatch.setattr(ring.Ring, "_placed", fail)
+    monkeypatch.setattr(ring.Ring, "_place", fail)
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
         pairwise_distances(draw(4), TileOptions("reuse", (1,), GRID, "float32"), np.arange(4))

@@ -1,0 +1,93 @@
+"""Reads everything that a detection run needs before its slow work: photos, review, region and weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from codegraph_jax.config import Config
+from codegraph_jax.consistency.review import Review, find_review
+from codegraph_jax.core.progress import Clock
+from codegraph_jax.data.roi import Roi
+from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.search import SkippedFiles, skipped_below
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.distributed import processes
+from codegraph_jax.tasks.agreement import check_agreement
+from codegraph_jax.tasks.fallback import load_detector
+from codegraph_jax.tasks.products import by_product
+from codegraph_jax.tasks.sets import read_added, read_categories, require_one_product
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Photos, settings and weights of a detection run.
+
+    Attributes:
+        config: settings of the run, with the backbone that is used.
+        detector: detector of the run.
+        categories: photos of each set.
+        further: photos that are added to each set.
+        skipped: files that are not read.
+        review: a person's answers; None: none.
+        roi: region that is inspected; None: everything.
+    """
+
+    config: Config
+    detector: CoDeGraph
+    categories: Mapping[str, list[Sample]]
+    further: Mapping[str, list[Sample]]
+    skipped: SkippedFiles
+    review: Review | None
+    roi: Roi | None
+
+    @cached_property
+    def everything(self) -> dict[str, list[Sample]]:
+        """Photos of each set, then those that are added to it."""
+        return {category: [*samples, *self.further[category]] for category, samples in self.categories.items()}
+
+
+def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
+    """Reads the inputs, prints which are used, and compares them between processes.
+
+    Raises:
+        UserError: an input is missing or invalid, or differs between processes.
+    """
+    first = processes.is_first()
+    with clock("data"), processes.together():
+        categories = read_categories(config, workdir)
+        skipped = skipped_below([config.data.root, *config.data.add])
+    with clock("weights"), processes.together():
+        review, review_path = _read_review(config.review)
+        roi = Roi.load(config.data.roi) if config.data.roi else None
+        detector = load_detector(config, first)
+        config = detector.config
+        if review:
+            review.check(detector.features, review_path)
+    if config.data.split == "auto":
+        with clock("backbone"):
+            categories = by_product(detector, categories, first)
+    with clock("data"), processes.together():
+        require_one_product(config, categories)
+        further = {category: read_added(config.data, category) for category in categories}
+    inputs = Inputs(config, detector, categories, further, skipped, review, roi)
+    if first:
+        for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
+            print(line, flush=True)
+    check_agreement(config, inputs.everything, detector.backbone.weights, review)
+    if first:
+        print(f"weights: {detector.backbone.weights}", flush=True)
+        if detector.choice:
+            print(detector.choice, flush=True)
+    return inputs
+
+
+def _read_review(place: str) -> tuple[Review | None, str]:
+    """The review in a file or a directory, and its path; None without a place."""
+    if not place:
+        return None, ""
+    path = find_review(place)
+    review = Review.load(path)
+    if path != place and processes.is_first():
+        print(f"review: {path}", flush=True)
+    return review, path
