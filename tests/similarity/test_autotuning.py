@@ -63,7 +63,9 @@ def test_bfloat16_is_taken_where_it_is_clearly_faster(monkeypatch, gain, taken) 
     _pretend(monkeypatch, gain)
     found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
     assert found == dataclasses.replace(AUTO, precision=taken)
-    assert said == f"distances: reuse in {taken} (products in bfloat16 are {gain:.1f} times as fast as in float32)"
+    assert said == (
+        "distances: reuse in bfloat16 (bfloat16 is 2.5 times as fast as float32 on this machine)" if gain == 2.5 else ""
+    )
 
 
 @pytest.mark.parametrize(("reuse", "taken"), [(0.5, "reuse"), (0.95, "direct"), (2.0, "direct")])
@@ -87,7 +89,7 @@ def test_several_processes_do_not_measure(monkeypatch) -> None:
     monkeypatch.setattr(autotuning.jax, "process_count", lambda: 2)
     found, said = autotune(AUTO, DEGREES, GRID, CHANNELS)
     assert found.precision == "float32"
-    assert "several processes" in said
+    assert said == ""
     assert not asked
 
 
@@ -134,7 +136,7 @@ def test_a_run_says_and_keeps_what_it_chose() -> None:
     taken = detector.config.similarity.precision
     assert taken in ("float32", "bfloat16")
     assert detector.config.backbone.dtype == taken == np.dtype(detector.backbone.model.dtype).name
-    assert f"in {taken}" in detector.choice
+    assert (f"in {taken}" in detector.choice) == (taken == "bfloat16")
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
     given = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(precision=taken)))
