@@ -7,7 +7,7 @@ from typing import Any
 
 from codegraph_jax.commands.launch import task_settings
 from codegraph_jax.commands.shipped import load_config
-from codegraph_jax.commands.words import OUT, OUT_HELP, SHORT
+from codegraph_jax.commands.words import OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
@@ -24,19 +24,20 @@ def flags_text(config: str) -> str:
     rows = [(f"--{OUT} DIR", OUT_HELP)]
     for name, short in SHORT.items():
         if path := next((path for path in short.fields if path in settings), ""):
-            rows.append((f"--{name} {short.value}", f"{short.help}{_default(values, path, short.rule)}"))
+            rows.append((f"--{name} {short.value}", f"{short.help}{_default(values, path, short)}"))
     if task in ("detect", "inspect"):
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max(len(flag) for flag, _ in rows)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 
 
-def _default(values: Any, path: str, rule: str) -> str:
+def _default(values: Any, path: str, short: ShortFlag) -> str:
     """The value in a config, in brackets; empty if there is none, or if the threshold follows another rule."""
     value = _value(values, path)
-    if rule:
+    if short.rule:
         kind, _, value = value.partition(":")
-        value = value if kind == rule else ""
+        value = value if kind == short.rule else ""
+    value = next((word for word, meaning in short.words.items() if meaning == value), value)
     return f" ({value})" if value else ""
 
 

@@ -40,9 +40,9 @@ class ShortFlag:
 RULE = "threshold.rule"
 SHORT = {
     "sensitivity": ShortFlag(
-        (RULE,), "low|normal|high", "0.1%, 1% or 5% of good parts flagged by mistake", SENSITIVITIES, "rate"
+        (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
     ),
-    "false-alarms": ShortFlag((RULE,), "5%", "any other share of good parts flagged by mistake", rule="rate"),
+    "false-alarms": ShortFlag((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
     "threshold": ShortFlag((RULE,), "0.45", "flag every photo with at least this score", rule="score"),
     "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),
     "size": ShortFlag(("backbone.image_size",), "448", "side in pixels of the square that the network sees"),
