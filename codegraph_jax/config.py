@@ -279,7 +279,7 @@ class BankConfig:
     """Type of the patch tokens in the file."""
     kind: str = field(default="exact", metadata=choice("exact", "compact"))
     """`exact` stores whole images, and scores new images as in a set; `compact` stores some patches of the whole set,
-    each with its own score, and takes a tenth of the time or less (measured in docs/line.md)."""
+    each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
     patches: int = field(default=1024, metadata=at_least(1))
     """Number of patches in a compact bank; inspection time and file size are proportional."""
 

@@ -1,4 +1,4 @@
-"""Measures how well the patches of a set obey the law behind the burnout test (docs/method.md section 4.8).
+"""Measures how well the patches of a set obey the law behind the burnout test (docs/method.md section 4.10).
 
 [paper] For a normal patch tau(i) = ln(d(i+1) / d(i)) is exponential with mean 1 / (alpha i), where alpha is the tail
 index of the patch. [ours] The measurements.
