@@ -633,7 +633,8 @@
       ["how unusual", rarityOf(current).text],
       ["label", image.label === null ? null : image.label ? "defective" : "good"],
       ["recurring", image.shares],
-      ["size", `${image.width} × ${image.height}`],
+      ["largest region", image.largest && `${image.largest.join(" × ")} px`],
+      ["photo", `${image.width} × ${image.height} px`],
       ["file", image.path],
     ];
     const list = $("#facts");

@@ -385,6 +385,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_shares(region.box, picture) for region in picture.regions],
+        "largest": max(([round(r.length), round(r.width)] for r in picture.regions), default=None),
         "shared": [_edges(box) for box in record.shared],
         "heatmap": relative_url(record.heatmap) if record.heatmap else None,
         "mask": relative_url(record.mask) if record.mask else None,

@@ -271,6 +271,8 @@ def test_links_lead_to_files_that_exist(browser, page):
             "return i.decode().then(() => i.naturalWidth)}))"
         )
         assert loaded[0] == 80 and len(loaded) == (2 if number < 4 else 1)
+        facts = text(browser, "#facts")
+        assert bool(re.search(r"largest region\d+ × \d+ px", facts)) == (number < 4)
     assert browser.problems == []
 
 
