@@ -16,6 +16,7 @@ from codegraph_jax.config import (
     Config,
     ConsistencyConfig,
     DataConfig,
+    ParallelConfig,
     ScoringConfig,
     SimilarityConfig,
 )
@@ -26,6 +27,7 @@ from codegraph_jax.detector import CoDeGraph, TooFewImagesError
 from codegraph_jax.features.extraction import Extractor, NotFiniteError
 from tests.backbones.tiny import GOLDEN, TINY, tiny_backbone
 from tests.support.photographs import drawn_parts
+from tests.support.programs import compiled_programs
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
 ALONE = ConsistencyConfig(enabled=False)
@@ -66,6 +68,22 @@ def test_the_batch_size_changes_nothing(batch_size):
     one = CoDeGraph(config).detect(images)
     config = dataclasses.replace(config, backbone=dataclasses.replace(config.backbone, batch_size=batch_size))
     np.testing.assert_allclose(CoDeGraph(config).detect(images).patch_scores, one.patch_scores, atol=2e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_second_detector_compiles_nothing(devices):
+    images, config = drawn_parts(12), tiny(parallel=ParallelConfig(devices=devices))
+    first = CoDeGraph(config).detect(images)
+    with compiled_programs() as programs:
+        second = CoDeGraph(config).detect(images)
+    assert programs == []
+    np.testing.assert_array_equal(second.patch_scores, first.patch_scores)
+    # parameters are arguments of the shared program
+    loaded = load_backbone(config.backbone)
+    loaded = dataclasses.replace(loaded, params=jax.tree.map(lambda values: 2 * values, loaded.params))
+    settings = Config(backbone=BackboneConfig(image_size=20), parallel=config.parallel)
+    other = CoDeGraph(settings, backbone=loaded).detect(images)
+    assert not np.allclose(other.patch_scores, first.patch_scores)
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
