@@ -47,6 +47,7 @@ def test_every_part_gives_records_that_land_in_the_workdir(measured):
     assert machine["copy_bytes_per_s"] > 0
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_precision(tmp_path):
     records = measure(tmp_path, "kernel")
     assert len((tmp_path / "benchmark.jsonl").read_text().splitlines()) == len(records)

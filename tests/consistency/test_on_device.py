@@ -73,8 +73,8 @@ def assert_same(here, there):
     "change,devices",
     [
         ({}, 1),
-        ({"kernel": "reuse", "degrees": (1, 3)}, 1),
-        ({"precision": "bfloat16", "batch": 4}, 1),
+        pytest.param({"kernel": "reuse", "degrees": (1, 3)}, 1, marks=pytest.mark.slow),
+        pytest.param({"precision": "bfloat16", "batch": 4}, 1, marks=pytest.mark.slow),
         ({"radius": 5}, 1),
         ({"precision": "bfloat16", "batch": 4}, 2),
     ],
@@ -115,8 +115,8 @@ def test_tables_without_room_are_made_again():
         np.testing.assert_array_equal(mine, theirs)
 
 
-# one device is a part of what two do, and runs with the slow ones
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
 def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
     """But for the calls that make a table, at most `CALLS` of them; implicit copies to the device are refused, but for
     features of a few images where these are on the host."""

@@ -87,6 +87,7 @@ def test_the_other_modes(mode):
     assert_same(take_steps(config, 1), take_steps(config, 4), 1e-9)
 
 
+@pytest.mark.slow
 def test_streamed_images_and_several_steps_in_a_call():
     streamed = dataclasses.replace(
         CONFIG,

@@ -93,6 +93,7 @@ def check(tmp_path: Path, kills: int, warm: bool) -> None:
     assert hidden == {".lock", ".written.json"}, "neither state nor half files stay"
 
 
+@pytest.mark.slow
 def test_two_kills_of_a_detection(tmp_path):
     check(tmp_path, kills=2, warm=False)
 

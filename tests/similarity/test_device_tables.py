@@ -22,7 +22,9 @@ def tables_on(layers, references, devices, **more):
     return DeviceTables([np.asarray(layer) for layer in layers], references, OPTIONS, mesh, 2, **more)
 
 
-@pytest.mark.parametrize("n,devices,references,kept", [(2, 3, [0, 1], None), (13, 2, [0, 2, 6, 12], 0)])
+@pytest.mark.parametrize(
+    "n,devices,references,kept", [pytest.param(2, 3, [0, 1], None, marks=pytest.mark.slow), (13, 2, [0, 2, 6, 12], 0)]
+)
 def test_tables_and_scores_are_those_of_one_device(n, devices, references, kept):
     layer, references = normalise(jnp.asarray(draw(n, c=16))), np.array(references)
     done = []
