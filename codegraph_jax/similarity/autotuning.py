@@ -7,8 +7,11 @@ choice is the same at every start. A candidate that fails or gives different dis
 """
 
 import dataclasses
+import math
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from codegraph_jax.config import SimilarityConfig
+from codegraph_jax.core.files import user_cache, whole_file
 from codegraph_jax.core.matmul import speed
+from codegraph_jax.core.programs import machine
 from codegraph_jax.core.timing import Timing, interleaved
 from codegraph_jax.features.aggregation import normalise
 from codegraph_jax.similarity.pairwise import tile_options
@@ -47,10 +52,12 @@ def autotune(
     alone, reasons = jax.process_count() == 1, []
     if config.precision == "auto":
         # all processes must make the same choice, and their timings may differ
-        gain = speed("bfloat16") / speed("float32") if alone else 0.0
+        gain = bfloat16_speedup() if alone else 0.0
         config = dataclasses.replace(config, precision="bfloat16" if gain >= MIN_SPEEDUP else "float32")
         if gain >= MIN_SPEEDUP:
-            reasons.append(f"bfloat16 is {gain:.1f} times as fast as float32 on this machine")
+            reasons.append(f"{gain:.1f} times as fast as float32 on this machine")
+        elif not alone:
+            reasons.append(NOT_TIMED)
     if config.kernel == "auto" and not config.radius and jax.default_backend() != "cpu":
         # on CPUs `reuse` is the fastest at every size
         kernels = [dataclasses.replace(config, kernel=kernel) for kernel in ("direct", "reuse")]
@@ -59,7 +66,37 @@ def autotune(
     if not reasons:
         return config, ""
     kernel = tile_options(config, degrees, grid).kernel
-    return config, f"distances: {kernel} in {config.precision} ({'; '.join(reasons)})"
+    return config, f"distances: {kernel} in {config.precision} ({'; '.join(dict.fromkeys(reasons))})"
+
+
+@lru_cache(maxsize=1)
+def bfloat16_speedup() -> float:
+    """Speed of products in bfloat16 relative to float32; 0 if they fail or are wrong.
+
+    Measured once per machine and kept in the user's cache: another choice at a later start would make a run discard the
+    features and distances that it has stored.
+    """
+    device = re.sub(r"\W+", "-", jax.devices()[0].device_kind)
+    place = user_cache() / "bfloat16" / f"{device}-{machine()}-jax-{jax.__version__}"
+    try:
+        gain = float(place.read_text(encoding="ascii"))
+        if math.isfinite(gain):
+            return gain
+    except (OSError, ValueError):
+        # not measured yet, or damaged
+        pass
+    try:
+        gain = speed("bfloat16") / speed("float32")
+    except (jax.errors.JaxRuntimeError, FloatingPointError):
+        gain = 0.0
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(place) as name:
+            Path(name).write_text(f"{gain:.3f}\n", encoding="ascii")
+    except OSError:
+        # a cache that cannot be written costs a second at every start
+        pass
+    return gain
 
 
 def _fastest(
