@@ -78,6 +78,9 @@ def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, A
         "activation": config.activation,
         "position_offset": backbone.model.position_offset,
     }
+    if not backbone.preset.discriminative:
+        # the image feature, by which products are told apart, is that of the last block that runs
+        identity |= {"depth": backbone.model.architecture.depth}
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):

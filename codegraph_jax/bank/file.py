@@ -29,7 +29,7 @@ from codegraph_jax.scoring.variants import STANDARD, variant
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 6
+FORMAT = 7
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
