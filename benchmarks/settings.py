@@ -20,7 +20,7 @@ class BenchmarkConfig:
     repeats: int = field(default=5, metadata=at_least(1))
     """The number of timed rounds after the first call; the median is reported."""
     torch: bool = True
-    """Whether the PyTorch baseline is measured too, if torch is installed."""
+    """Also measures the PyTorch baseline, if torch is installed."""
     trace: bool = False
     """Whether a `jax.profiler` trace of the timed rounds is written to the workdir."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))

@@ -130,7 +130,7 @@ def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tup
 
 
 def _lacks_class_position(target: Target, targets: Mapping[str, Target | None]) -> bool:
-    """Whether positions may lack the class token: timm's models with registers add its position to the token."""
+    """True for timm's models with registers: they add the position of the class token to the token itself."""
     return target.path == "positions" and any(strip_wrappers(key) == "reg_token" for key in targets)
 
 

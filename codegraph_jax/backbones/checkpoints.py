@@ -98,7 +98,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
 
 
 def at_hand(preset: Preset) -> bool:
-    """Whether the weights of a preset are installed, or in the hub's cache at the preset's revision."""
+    """True if a preset's weights are installed, or in the hub's cache at the preset's revision."""
     return any(
         is_cached(source) if isinstance(source, HubSource) else _package_file(source) is not None
         for source in preset.sources
@@ -106,7 +106,7 @@ def at_hand(preset: Preset) -> bool:
 
 
 def is_cached(source: HubSource) -> bool:
-    """Whether the hub's cache holds a file, or the index of a sharded file; without network access."""
+    """True if the hub's cache holds a file, or the index of a sharded file; needs no network."""
     return _in_cache(source, source.file) or _in_cache(source, f"{source.file}.index.json")
 
 

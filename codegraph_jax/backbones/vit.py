@@ -40,10 +40,10 @@ class Architecture:
     rotary: float = 0.0
     """Base period of rotary positions (DINOv3), which rotate queries and keys; 0: positions are learned and added."""
     key_bias: bool = True
-    """Whether keys have a bias; in DINOv3 it is zero."""
+    """False for DINOv3, whose keys have no bias."""
     patch_bias: bool = True
     pre_norm: bool = False
-    """Whether a LayerNorm precedes the first block (CLIP)."""
+    """True for CLIP, which has a LayerNorm before the first block."""
     layer_scale: bool = True
     projection: int = 0
     """Width of the projection of the class token (CLIP); 0: none."""
