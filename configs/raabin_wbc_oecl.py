@@ -1,6 +1,6 @@
 """OECL on Raabin-WBC, white blood cells at 224 px: one kind of cell against the others.
 
-    codegraph train --config=raabin_wbc_oecl --out=runs/wbc_0 --config.data.target=Neutrophil
+    codegraph train --config=raabin_wbc_oecl --out=runs/wbc_0 --target=Neutrophil
 
 data/raabin_wbc holds the cropped, double-labelled cells, unpacked (Kouzehkanan et al. 2022,
 doi:10.1038/s41598-021-04426-x; raabindata.com): the folders Train and TestA, each with the folders Basophil,

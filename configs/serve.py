@@ -7,9 +7,9 @@
 requests, /metrics is for Prometheus. By default, the server accepts requests from this computer only. Other addresses
 need a token:
 
-    codegraph serve parts.safetensors --out=runs/line --host=0.0.0.0 --config.serve.token_file=token.txt
+    codegraph serve parts.safetensors --out=runs/line --host=0.0.0.0 --token-file=token.txt
 
-With --config.watch.root=DIR it also watches a folder, as `codegraph watch` does. Verdicts are stored in line.sqlite in
+With --watch=DIR it also watches a folder, as `codegraph watch` does. Verdicts are stored in line.sqlite in
 the workdir, and photos that were sent in pictures/ (docs/line.md).
 """
 

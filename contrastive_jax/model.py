@@ -106,7 +106,7 @@ class OECL:
             what = "needs outliers" if objective.needs_oe else "takes no outliers"
             raise ProtocolError(f"fit: the mode {self.config.train.mode} {what}")
         images = listed_images(images) if not isinstance(images, np.ndarray) else images
-        if not self.config.data.range and (measured := measured_range(list(images), decoding_threads(0))):
+        if not self.config.data.range and (measured := measured_range(list(images), decoding_threads())):
             data = dataclasses.replace(self.config.data, range=measured.stated)
             self.config = dataclasses.replace(self.config, data=data)
         normal = self._stored(images)

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 def config_of(fit="pad", image_size=SIZE, scale=0.0, radius=0, **changes):
     backbone = tiny_backbone(image_size=image_size, fit=fit, scale=scale)
-    changes.setdefault("data", DataConfig(workers=1))
     changes.setdefault("parallel", ParallelConfig(devices=1))
     return Config(backbone=backbone, similarity=SimilarityConfig(radius=radius), **changes)
 
@@ -80,7 +79,7 @@ def test_batch_and_devices_change_nothing(fit, radius, backend):
 def test_the_cache_changes_nothing_and_saves_the_backbone(tmp_path, monkeypatch, fit):
     images, config = mixed(), config_of(fit, scale=0.6)
     want = CoDeGraph(config).detect(images)
-    cached = dataclasses.replace(config, data=DataConfig(workers=1, cache=str(tmp_path)))
+    cached = dataclasses.replace(config, data=DataConfig(cache=str(tmp_path)))
     assert_same(CoDeGraph(cached).detect(images), want)
     monkeypatch.setattr(Extractor, "forward", None)
     again = CoDeGraph(cached).detect(images)

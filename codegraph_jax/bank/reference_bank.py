@@ -28,7 +28,7 @@ from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
 from codegraph_jax.bank.peak_patches import APART, PeakPatches
 from codegraph_jax.bank.pool import Pool
-from codegraph_jax.config import DataConfig, DevicesConfig, ThresholdConfig
+from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.community import PatternMatch
 from codegraph_jax.consistency.filtered import clip_to_median
 from codegraph_jax.consistency.marks import mark_signature, strongest
@@ -118,7 +118,7 @@ class ReferenceBank(StoredBank):
     def inspect(
         self,
         images: Sequence[Source],
-        data: DataConfig | None = None,
+        data: PhotosConfig | None = None,
         progress: Progress = lambda images: None,
         peaks_from: float | None = None,
     ) -> Inspection:
@@ -126,7 +126,7 @@ class ReferenceBank(StoredBank):
 
         Args:
             images: as for `CoDeGraph.detect`.
-            data: number of decoding threads, and the handling of unreadable images (default: skipped).
+            data: the inspected region, and the handling of unreadable images (default: skipped).
             progress: called with the number of images just done.
             peaks_from: the least score of a peak patch; None: peak patches are not computed.
 
@@ -135,10 +135,10 @@ class ReferenceBank(StoredBank):
                 is `error`.
             BankError: a score is not a finite number.
         """
-        data, images = data or DataConfig(), checked_images(images)
+        data, images = data or PhotosConfig(), checked_images(images)
         inspected = self._inspected(images, data.roi)
         placements = [Placement(self.frame, np.zeros((0, 2), int))]
-        extractor = self.extractor(data.workers, data.unreadable)
+        extractor = self.extractor(0, data.unreadable)
         grid = self.frame.grid
         patches = grid[0] * grid[1]
         kept, skipped, scores = [np.zeros(0, int)], [], [np.zeros((0, patches), np.float32)]
@@ -215,7 +215,7 @@ class ReferenceBank(StoredBank):
         Raises:
             UnreadableImageError: an image cannot be decoded.
         """
-        return self.inspect(images, DataConfig(unreadable="error")).scores
+        return self.inspect(images, PhotosConfig(unreadable="error")).scores
 
     def maps(self, images: Sequence[Source], size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
         """Anomaly maps of whole photos [n, a, b]; errors as for `score_samples`.
@@ -224,12 +224,12 @@ class ReferenceBank(StoredBank):
             images: as for `inspect`.
             size: side in pixels, or (height, width); default: the size of the backbone's input.
         """
-        inspection = self.inspect(images, DataConfig(unreadable="error"))
+        inspection = self.inspect(images, PhotosConfig(unreadable="error"))
         return content_maps(inspection.patch_scores, size or self.frame.size, inspection.placement.contents())
 
     def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
         """Whether each image is flagged; errors as for `score_samples`."""
-        return self.inspect(images, DataConfig(unreadable="error")).flagged
+        return self.inspect(images, PhotosConfig(unreadable="error")).flagged
 
     @classmethod
     def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":

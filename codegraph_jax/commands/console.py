@@ -72,7 +72,7 @@ COMMANDS = {
     "train": Command(
         "trains a network for out-of-distribution detection (OECL)",
         "folder_oecl",
-        ("oecl", "oecl_study"),
+        ("oecl",),
         (("NORMAL", "data.train"), ("OTHER", "oe.source")),
     ),
     "score": Command(
@@ -84,6 +84,9 @@ COMMANDS = {
     "recurring": Command("measures the gain from detecting recurring defects", "recurring", ("recurring",)),
     "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
     "looks": Command("measures the gain from a few answers about photos", "looks", ("looks",)),
+    "oecl-studies": Command(
+        "compares OECL's losses over classes and numbers of OE images", "oecl_studies", ("oecl_study",)
+    ),
     "benchmark": Command("measures the speed of this machine", "benchmark", ("benchmark",)),
     "settings": Command("lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
     "doctor": Command("checks this computer, and prints what is missing and how to fix it"),
@@ -93,7 +96,7 @@ AREAS = {
     "Photos in a folder": ("demo", "detect", "inspect", "choose"),
     "A production line": ("watch", "serve", "parts", "extend", "export"),
     "Networks for out-of-distribution detection": ("train", "score"),
-    "Measurements": ("recurring", "thresholds", "looks", "benchmark"),
+    "Measurements": ("recurring", "thresholds", "looks", "oecl-studies", "benchmark"),
     "Help": ("settings", "doctor"),
 }
 """Commands in the order of `codegraph --help`."""
@@ -112,8 +115,8 @@ def main() -> NoReturn:
     if name == "--version":
         print(f"codegraph-jax {codegraph_jax.__version__}")
         sys.exit(0)
-    if name not in COMMANDS and name in CLONE_ONLY:
-        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
+    if name not in COMMANDS and (config := name.replace("-", "_")) in CLONE_ONLY:
+        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(config)}")
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
         _refuse(f"{name!r} is not a command of codegraph; {hint}")
@@ -173,7 +176,8 @@ def usage_of(name: str) -> str:
     if command.tasks:
         from codegraph_jax.commands.listing import flags_text
 
-        lines += ["", flags_text(command.config), ""]
+        flags = flags_text(command.config, [path for _, path in command.arguments])
+        lines += ["", *([flags, ""] if flags else [])]
         lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. Other configs: --config=NAME.")
     return "\n".join(lines)
 

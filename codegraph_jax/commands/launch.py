@@ -61,6 +61,8 @@ FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root",
 """The setting with the photos of a task; the default workdir is named after their folder."""
 FLAGGING = ("detect", "inspect")
 """Tasks that flag images."""
+WITHOUT_WORKDIR = ("extend", "export")
+"""Tasks that write no workdir; they write the file of a setting."""
 RESUMABLE = ("oecl", "oecl_study", "watch", "serve")
 """Tasks that resume with any settings."""
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
@@ -161,6 +163,8 @@ def main(arguments: list[str], line: CommandLine) -> int:
     try:
         if EXIT_CODE.value and config.task not in FLAGGING:
             raise UserError(f"--exit-code: can be used with {' and '.join(FLAGGING)}; {config.task} flags no images")
+        if WORKDIR.value and config.task in WITHOUT_WORKDIR:
+            raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
             outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config))

@@ -1,11 +1,11 @@
 """Settings as text: the short flags of a command, and the list of all settings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
-from codegraph_jax.commands.launch import task_settings
+from codegraph_jax.commands.launch import WITHOUT_WORKDIR, task_settings
 from codegraph_jax.commands.shipped import load_config
 from codegraph_jax.commands.words import OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.core.errors import UserError
@@ -16,18 +16,19 @@ FIRST = ("detect", "inspect", "watch", "serve", "parts", "extend", "export")
 """Commands whose settings are listed first."""
 
 
-def flags_text(config: str) -> str:
-    """The help of the short flags of a config, one per line."""
+def flags_text(config: str, places: Sequence[str] = ()) -> str:
+    """The help of the short flags of a config, one per line, without those of its positional arguments."""
     values = load_config(config)
     task = str(values.task)
     settings = task_settings(task)
-    rows = [(f"--{OUT} DIR", OUT_HELP)]
+    rows = [] if task in WITHOUT_WORKDIR else [(f"--{OUT} DIR", OUT_HELP)]
     for name, short in SHORT.items():
-        if path := next((path for path in short.fields if path in settings), ""):
-            rows.append((f"--{name} {short.value}", f"{short.help}{_default(values, path, short)}"))
+        path = next((path for path in short.fields if path in settings), "")
+        if path and path not in places:
+            rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, path, short)}"))
     if task in ("detect", "inspect"):
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
-    width = max(len(flag) for flag, _ in rows)
+    width = max((len(flag) for flag, _ in rows), default=0)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
 
 
@@ -38,7 +39,7 @@ def _default(values: Any, path: str, short: ShortFlag) -> str:
         kind, _, value = value.partition(":")
         value = value if kind == short.rule else ""
     value = next((word for word, meaning in short.words.items() if meaning == value), value)
-    return f" ({value})" if value else ""
+    return f" ({value})" if value and value != -1 else ""
 
 
 def _value(values: Any, path: str) -> Any:

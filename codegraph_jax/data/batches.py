@@ -16,7 +16,7 @@ from codegraph_jax.data.images import Source, UnreadableImageError, full_size, l
 from codegraph_jax.data.value_range import ValueRange
 
 MOST_THREADS = 8
-"""Upper limit of the default number of threads; each thread may hold a whole photo."""
+"""Upper limit of the number of decoding threads; each thread may hold a whole photo."""
 
 Batch = tuple[Int[np.ndarray, " v"], Float[np.ndarray, "b h w 3"], int]
 
@@ -120,6 +120,6 @@ def image_key(image: Float[np.ndarray, "h w 3"]) -> bytes:
     return blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
-def decoding_threads(workers: int) -> int:
-    """The number of decoding threads: `workers`, or for 0 one per core and at most `MOST_THREADS`."""
-    return workers or min(usable_cores(), MOST_THREADS)
+def decoding_threads() -> int:
+    """The number of decoding threads: one per core, and at most `MOST_THREADS`."""
+    return min(usable_cores(), MOST_THREADS)

@@ -65,7 +65,7 @@ def decoded(
         CatalogError: an image cannot be decoded, or sizes differ without `size`.
     """
     rows = np.arange(len(names)) if choose is None else choose(len(names), labels, class_names)
-    measured = measured_range(list(dict.fromkeys(files[row] for row in rows.tolist())), decoding_threads(0))
+    measured = measured_range(list(dict.fromkeys(files[row] for row in rows.tolist())), decoding_threads())
     if measured:
         value_range = value_range or measured
 
@@ -74,7 +74,7 @@ def decoded(
         return np.asarray(image) if size is None else square(image, size)
 
     images: np.ndarray | None = None
-    with ThreadPoolExecutor(decoding_threads(0)) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         try:
             for i, image in enumerate(pool.map(read, rows.tolist())):
                 if images is None:

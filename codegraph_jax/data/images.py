@@ -56,6 +56,9 @@ share."""
 LARGEST_WHOLE = 178_956_970
 """Images with more pixels are reduced while they are decoded, if the format allows it; Pillow's own limit."""
 
+MOST_MEGAPIXELS = 179.0
+"""Default limit for the size of a photo, in millions of pixels, that of Pillow."""
+
 MOST_HALVINGS = 3
 """JPEG can be decoded at 1/2, 1/4 and 1/8 of its size."""
 
@@ -128,13 +131,13 @@ def load_image(source: Source, value_range: ValueRange | None = None) -> Image.I
     return rgb
 
 
-def allow_megapixels(most: float) -> None:
-    """Sets the size limit of images in this process, in millions of pixels; Pillow's default is 179.
+def allow_megapixels(most: float = 0.0) -> None:
+    """Sets the size limit of images in this process, in millions of pixels; 0: 179, Pillow's default.
 
     JPEG and JPEG 2000 images above Pillow's limit are reduced while they are decoded.
     """
     # Pillow warns at this value, and refuses at twice the value
-    Image.MAX_IMAGE_PIXELS = int(most * 1e6 / 2)
+    Image.MAX_IMAGE_PIXELS = int((most or MOST_MEGAPIXELS) * 1e6 / 2)
 
 
 def full_size(image: Image.Image) -> tuple[int, int]:

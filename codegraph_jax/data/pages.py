@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Size = tuple[int, int]
 
 
-def with_pages(category: str, samples: Sequence[Sample], pages: str, workers: int = 0) -> list[Sample]:
+def with_pages(category: str, samples: Sequence[Sample], pages: str) -> list[Sample]:
     """The samples of a category, with the selected pages of their files.
 
     Page k of `tray.tif` is `tray.tif#k`, counted from 1. A warning counts the pages that are not inspected.
@@ -28,9 +28,8 @@ def with_pages(category: str, samples: Sequence[Sample], pages: str, workers: in
         samples: one for each file.
         pages: `first`: the first page of each file; `each`: every page as a separate sample; `largest`: the page with
             the most pixels.
-        workers: threads that open the files; 0: see `data.batches.decoding_threads`.
     """
-    with ThreadPoolExecutor(decoding_threads(workers), "pages") as pool:
+    with ThreadPoolExecutor(decoding_threads(), "pages") as pool:
         sizes = list(pool.map(_page_sizes, samples))
     several = [own for own in sizes if len(own) > 1]
     if not several:

@@ -58,7 +58,7 @@ class Extractor:
         mesh: the devices; batches are split over those of this process.
         frame: conversion of the photos to grids of patches.
         batch_size: images per device and batch; 0: `default_batch_size`.
-        workers: decoding threads; 0: see `data.batches.decoding_threads`.
+        workers: decoding threads; 0: `data.batches.decoding_threads`.
         unreadable: handling of images that cannot be decoded: `skip` or `error`.
         dtype: type to which the normalised patch tokens are rounded.
     """
@@ -78,7 +78,7 @@ class Extractor:
         frame = Frame.squeezed(config.backbone.image_size, backbone.preset.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         data = config.data
-        return cls(backbone, mesh, frame, config.backbone.batch_size, data.workers, data.unreadable, dtype)
+        return cls(backbone, mesh, frame, config.backbone.batch_size, 0, data.unreadable, dtype)
 
     def with_frame(self, frame: Frame) -> "Extractor":
         """The extractor for another frame; for the same frame the extractor itself, with its compiled program."""
@@ -119,7 +119,7 @@ class Extractor:
             sources[mine],
             partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
             (self.batch_size or default_batch_size()) * len(self.mesh.local),
-            decoding_threads(self.workers),
+            self.workers or decoding_threads(),
             self.unreadable,
             value_range,
         )

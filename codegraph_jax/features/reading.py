@@ -41,7 +41,7 @@ def frame_for(
     settings = config.backbone
     if settings.fit == "squeeze":
         return Frame.squeezed(settings.image_size, patch)
-    with ThreadPoolExecutor(decoding_threads(config.data.workers)) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         found = gather(list(pool.map(size_of, images[share(len(images))])))
     sizes = [(width, height) for part in found for width, height in filter(None, part)]
     options = settings.image_size, patch, settings.scale, OVERLAP
@@ -58,7 +58,7 @@ def measure_range(
     """Measures the value range of a set, and finds photos with pixels that have no data.
 
     Args:
-        config: threads, and the range if one is given.
+        config: the range, if one is given.
         images: images of the set.
         added: further images, which do not change the range.
 
@@ -68,7 +68,7 @@ def measure_range(
     sources = [*images, *added]
     mine = share(len(sources))
     with together():
-        own = summaries(sources[mine], decoding_threads(config.workers))
+        own = summaries(sources[mine], decoding_threads())
     parts = gather([[i + mine.start, *astuple(summary)] for i, summary in own.items()])
     found = {i: Summary(*values) for part in parts for i, *values in part}
     measured = range_of([summary for i, summary in found.items() if i < len(images)])
@@ -95,7 +95,7 @@ def read_features(
 
     Args:
         extractor: extractor with the frame of the set.
-        config: threads, cache and range.
+        config: cache and range.
         images: images of the set.
         added: further images.
         inspected: inspected region of each image, those of `added` last; empty: everything.

@@ -16,7 +16,7 @@ from PIL import Image
 from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.peak_patches import PeakPatches
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import DataConfig, ThresholdConfig
+from codegraph_jax.config import PhotosConfig, ThresholdConfig
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
@@ -187,7 +187,7 @@ class Inspector:
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
         least = 0.0 if always else self._unusual
-        inspection = bank.inspect([picture], DataConfig(unreadable="error"), peaks_from=max(least, 1e-9))
+        inspection = bank.inspect([picture], PhotosConfig(unreadable="error"), peaks_from=max(least, 1e-9))
         width, height = full_size(picture)
         calibration, placement = bank.calibration, inspection.placement
         content = placement.content(0)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.config import BankThresholdConfig, SavedBackboneConfig, SavedBankConfig
+from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig
 from codegraph_jax.core.files import CSV_FORMS
 from codegraph_jax.core.settings import at_least, choice, path_like, within
 
@@ -30,15 +30,6 @@ class MonitorSettings:
 
     mean_run: float = field(default=10_000.0, metadata=at_least(100))
     """Average number of parts between two false alarms of drift."""
-
-
-@dataclass(frozen=True)
-class ImageSettings:
-    """Limits for photos."""
-
-    max_megapixels: float = field(default=0.0, metadata=at_least(0))
-    """The largest photo that is decoded, in millions of pixels; larger photos fail. 0 means four times the largest
-    photo of the bank's set. Decoding takes 5 to 42 bytes per pixel, most for WebP."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +66,7 @@ class WatchConfig:
     threshold: BankThresholdConfig = field(default_factory=BankThresholdConfig)
     watch: FolderSettings = field(default_factory=FolderSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
-    data: ImageSettings = field(default_factory=ImageSettings)
+    data: LimitsConfig = field(default_factory=LimitsConfig)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def write_results(
         scores = [result.placement.inspected_scores(result.patch_scores) for result in results]
         scale = scale or run_scale(scores, [result.calibration.threshold for result in results])
         with bar(len(records), "report", "image") as advance:
-            pictures = make_pictures(records, workdir, scale, decoding_threads(config.data.workers), advance)
+            pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or SkippedFiles())

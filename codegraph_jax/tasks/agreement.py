@@ -24,7 +24,6 @@ OWN = {
     "config.data.add",
     "config.data.cache",
     "config.data.roi",
-    "config.data.workers",
     "config.backbone.weights",
 }
 """Settings that may differ between hosts, where the same files may have other paths; so may all of `config.storage`."""

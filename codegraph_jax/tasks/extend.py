@@ -1,4 +1,4 @@
-"""The task `extend`: adds approved parts to a bank, or returns the bank to an earlier revision."""
+"""The task `extend`: adds good or defective parts to a bank, or returns the bank to an earlier revision."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -12,7 +12,7 @@ from codegraph_jax.core.names import shown
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
-from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
 from codegraph_jax.data.search import find_images
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.report.outcome import Outcome
@@ -31,14 +31,14 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     """
     config = read_config(ExtendConfig, values)
     require_bank(config.bank.path)
-    images = _approved(config)
+    images = _parts_to_add(config)
     if images and config.back_to >= 0:
-        raise ConfigError("config.back_to: cannot be combined with approved parts; go back first, then extend")
+        raise ConfigError("config.back_to: cannot be combined with photos or parts to add; go back first, then extend")
     target = config.save or config.bank.path
     if reason := obstacle(Path(target)):
         raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
-    allow_megapixels(config.data.max_megapixels)
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
     if images:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         bank = bank.extend(list(images.values()), list(images), when, config.defective)
@@ -54,7 +54,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     return []
 
 
-def _approved(config: ExtendConfig) -> dict[str, str]:
+def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
     """{name: file} of the parts to add."""
     if config.parts and not config.line:
         raise ConfigError("config.line: is empty; give the workdir of the line that inspected config.parts")

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from codegraph_jax.backbones.checkpoints import NoWeightsError
-from codegraph_jax.backbones.presets import PRESETS
-from codegraph_jax.config import Config
+from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.config import Config, InputConfig
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.detector import CoDeGraph
@@ -50,8 +50,13 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
 def with_backbone(config: Config, name: str, weights: str) -> Config:
     """The settings with another preset and its default blocks; the image size is rounded down to whole patches."""
     preset = PRESETS[name]
-    size = max((config.backbone.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size
+    size = input_size(config.backbone, preset)
     backbone = replace(
         config.backbone, name=name, weights=weights, fallback="", image_size=size, blocks=(), activation="checkpoint"
     )
     return replace(config, backbone=backbone)
+
+
+def input_size(settings: InputConfig, preset: Preset) -> int:
+    """The side of the network's input in pixels, rounded down to whole patches of the preset."""
+    return max((settings.image_size or preset.image_size) // preset.patch_size, 1) * preset.patch_size

@@ -8,6 +8,7 @@ from pathlib import Path
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review, find_review
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import SkippedFiles, skipped_below
@@ -55,7 +56,11 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
     """
     first = processes.is_first()
     with clock("data"), processes.together():
-        categories = read_categories(config, workdir)
+        if config.bank.save and not config.bank.save.endswith(".safetensors"):
+            raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
+        categories = read_categories(config.data, workdir)
+        if config.data.split == "none":
+            require_one_product(config, categories)
         skipped = skipped_below([config.data.root, *config.data.add])
     with clock("weights"), processes.together():
         review, review_path = _read_review(config.review)

@@ -33,7 +33,7 @@ from codegraph_jax.report.recurrence import recurrence_lines
 from codegraph_jax.report.results import closing_line, notices, write_results
 from codegraph_jax.report.tables import photos_table
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.tasks.places import require_bank, require_there
+from codegraph_jax.tasks.places import require_bank
 from codegraph_jax.tasks.sets import print_excluded, read_files, warn_skipped
 
 OTHER_PRODUCT = "these photos look like another product than the bank's photos; the verdicts are unreliable"
@@ -53,14 +53,6 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     if jax.process_count() > 1:
         raise ConfigError("config.task: inspect runs in one process; leave --coordinator out")
     require_bank(config.bank.path)
-    if not config.data.root:
-        raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-    if config.data.layout != "tfds":
-        require_there("config.data.root", config.data.root)
-    if config.data.add:
-        raise ConfigError("config.data.add: is a setting of detection; put the images into config.data.root")
-    if config.data.range:
-        raise ConfigError("config.data.range: is a setting of detection; inspection uses the range stored in the bank")
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)
         return _run_in(Path(workdir), config)
@@ -70,8 +62,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     """Inspects in a workdir that is locked."""
     clock = Clock()
     with clock("data"):
-        left_out = skipped_below([config.data.root])
         categories = read_files(config.data)
+        left_out = skipped_below([config.data.root])
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights).with_threshold(config.threshold.given)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from codegraph_jax.config import Config, DataConfig, DrawConfig
+from codegraph_jax.config import Config, DataConfig, DrawConfig, PhotosConfig
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
@@ -24,34 +24,42 @@ from codegraph_jax.tasks.places import require_there
 logger = logging.getLogger(__name__)
 
 
-def read_categories(config: Config, workdir: Path) -> dict[str, list[Sample]]:
-    """The samples of each category, checked before any slow work."""
-    data = config.data
+def read_categories(data: DataConfig, workdir: Path) -> dict[str, list[Sample]]:
+    """The samples of each category, at least two; the layout `drawn` draws them into the workdir."""
     if data.layout == "drawn":
         categories = _draw(data.draw, workdir / "images")
     else:
-        if not data.root:
-            raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
-        if data.layout != "tfds":
-            require_there("config.data.root", data.root)
         categories = read_files(data)
-    if config.data.split == "none":
-        require_one_product(config, categories)
-    if config.bank.save and not config.bank.save.endswith(".safetensors"):
-        raise ConfigError(f"config.bank.save: {config.bank.save!r} does not end in .safetensors")
+    require_two(data, categories)
+    return categories
+
+
+def require_two(data: PhotosConfig, categories: Mapping[str, list[Sample]]) -> None:
+    """Checks that there are at least two images of each category.
+
+    Raises:
+        TooFewImagesError: there are fewer.
+    """
     for category, samples in categories.items():
         if len(samples) < 2:
             raise TooFewImagesError(
                 f"category {category!r} in {data.root!r} has one image; each image is compared with the others, so at "
                 "least two are needed"
             )
-    return categories
 
 
-def read_files(data: DataConfig) -> dict[str, list[Sample]]:
-    """The samples on disk, one for each page that is inspected."""
+def read_files(data: PhotosConfig) -> dict[str, list[Sample]]:
+    """The samples on disk, one for each page that is inspected.
+
+    Raises:
+        ConfigError: `data.root` is empty or does not exist.
+    """
+    if not data.root:
+        raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
+    if data.layout != "tfds":
+        require_there("config.data.root", data.root)
     categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
-    return {name: with_pages(name, samples, data.pages, data.workers) for name, samples in categories.items()}
+    return {name: with_pages(name, samples, data.pages) for name, samples in categories.items()}
 
 
 def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, list[Sample]]:
@@ -120,7 +128,7 @@ def read_added(data: DataConfig, category: str) -> list[Sample]:
         for name, path in images.items():
             unique = f"added/{name}" if f"added/{name}" not in samples else f"added/{number}/{name}"
             samples[unique] = Sample(path, unique, category)
-    return with_pages(category, list(samples.values()), data.pages, data.workers)
+    return with_pages(category, list(samples.values()), data.pages)
 
 
 def _draw(draw: DrawConfig, root: Path) -> dict[str, list[Sample]]:

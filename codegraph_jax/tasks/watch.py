@@ -28,7 +28,7 @@ from codegraph_jax.tasks.places import require_bank
 
 LARGER = 4
 """A photo may have this many times the pixels of the largest photo in the bank's set."""
-LEAST_MEGAPIXELS, MOST_MEGAPIXELS = 8.0, 179.0
+LEAST_MEGAPIXELS = 8.0
 """Bounds of the size limit; a larger photo in the bank's set raises the upper bound."""
 
 

@@ -92,7 +92,7 @@ def test_settings_are_checked_before_the_hub_is_asked(network):
         with pytest.raises(ConfigError, match=r"config\.backbone\.(blocks|image_size|activation)"):
             load_backbone(BackboneConfig(**{"name": "dinov2-base", **fields}))
     with pytest.raises(ConfigError, match=r"config\.similarity\.references: .* cannot be scored against itself"):
-        CoDeGraph(Config(backbone=BackboneConfig("dinov2-base"), similarity=SimilarityConfig(references=1)))
+        CoDeGraph(Config(backbone=BackboneConfig(name="dinov2-base"), similarity=SimilarityConfig(references=1)))
     assert not session.asked
 
 

@@ -135,7 +135,7 @@ def several(program, *lines, env, cwd):
 
 def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    benchmark, study = ["settings", "benchmark"], ["train", "--config=oecl_studies", "--config.metric=x"]
+    benchmark, study = ["settings", "benchmark"], ["oecl-studies", "--config=oecl_studies", "--config.metric=x"]
     settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
     assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
     assert refused[0] == 2 and "config.metric: 'x' is not one of auroc" in refused[2]

@@ -191,7 +191,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
     for setting in task_settings("detect").values():
         assert setting.path == "task" or f"--config.{setting.path}" in text
     assert "--sensitivity" in settings_text("sensitivity")
-    assert "--config.data.max_megapixels = 179.0" in settings_text("MEGAPIXELS")
+    assert "--config.data.max_megapixels = 0.0" in settings_text("MEGAPIXELS")
     assert "--config.serve.token_file" in settings_text("token")
     with pytest.raises(UserError, match="no setting contains 'xyzzy'"):
         settings_text("xyzzy")

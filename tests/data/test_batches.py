@@ -105,7 +105,6 @@ def test_keys_are_those_of_the_batches_and_made_by_the_threads(monkeypatch):
 
 
 def test_as_many_threads_as_cores_unless_said_otherwise(monkeypatch):
-    assert decoding_threads(3) == 3
     for cores, threads in ((2, 2), (64, 8)):
         monkeypatch.setattr(batches_module, "usable_cores", lambda cores=cores: cores)
-        assert decoding_threads(0) == threads
+        assert decoding_threads() == threads

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("tiny_preset")
 
 def detector(devices=1, batch_size=4):
     backbone = tiny_backbone(batch_size=batch_size)
-    return CoDeGraph(Config(data=DataConfig(workers=1), backbone=backbone, parallel=ParallelConfig(devices=devices)))
+    return CoDeGraph(Config(data=DataConfig(), backbone=backbone, parallel=ParallelConfig(devices=devices)))
 
 
 def tables(working):

@@ -95,13 +95,13 @@ def remaining(comparison):
 def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision, dtype, tokens):
     images = list(draw_set(12, 70, 0, 0.1, (0.3,)).images)
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
-    config = Config(data=DataConfig(workers=1), backbone=backbone)
+    config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
     config = dataclasses.replace(
         config, features=FeatureConfig(dtype=dtype), similarity=SimilarityConfig(precision=precision)
     )
     mapped = dataclasses.replace(config, storage=StorageConfig(1e-9, str(tmp_path)))
-    cached = dataclasses.replace(mapped, data=DataConfig(workers=1, cache=str(tmp_path / "cache")))
+    cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)
     want = CoDeGraph(config).judge(in_one_piece)
     without = remaining(in_one_piece)

@@ -27,7 +27,7 @@ def write_photographs(root: Path) -> None:
 
 def small_config(root: Path, **changes) -> Config:
     """The photographs, judged by the tiny network on one device."""
-    data = DataConfig(layout="mvtec", root=str(root), workers=1)
+    data = DataConfig(layout="mvtec", root=str(root))
     return Config(data=data, backbone=tiny_backbone(), parallel=ParallelConfig(devices=1), **changes)
 
 

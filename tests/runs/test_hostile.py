@@ -143,7 +143,7 @@ def run(tiny_preset, tmp_path):
 
     def start(layout="folder", root="set", work="work", **fields):
         backbone = tiny_backbone(batch_size=fields.pop("batch", 0))
-        data = DataConfig(layout=layout, root=str(tmp_path / root), workers=1, **fields.pop("data", {}))
+        data = DataConfig(layout=layout, root=str(tmp_path / root), **fields.pop("data", {}))
         config = Config(data=data, backbone=backbone, **fields)
         return job.run(to_config_dict(config), str(tmp_path / work)), tmp_path / work
 

@@ -16,6 +16,7 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
+    PhotosConfig,
     ReportConfig,
     SavedBackboneConfig,
     SavedBankConfig,
@@ -141,7 +142,7 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     run(config(tmp_path / "photos", bank=BankConfig(save=bank)), tmp_path / "night")
     settings = InspectConfig(
         bank=SavedBankConfig(bank),
-        data=DataConfig(root=str(tmp_path / "photos" / "part 1.png")),
+        data=PhotosConfig(root=str(tmp_path / "photos" / "part 1.png")),
         backbone=SavedBackboneConfig("random"),
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, InspectConfig, SavedBankConfig
+from codegraph_jax.config import (
+    BackboneConfig,
+    BankConfig,
+    Config,
+    DataConfig,
+    InspectConfig,
+    PhotosConfig,
+    SavedBankConfig,
+)
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.data.synthetic import draw_set
@@ -59,7 +67,7 @@ def test_added_images_stand_in_the_results(night):
 def test_the_inspector_agrees_with_the_run(night, capsys):
     config = InspectConfig(
         bank=SavedBankConfig(str(night / "bank.safetensors")),
-        data=DataConfig(root=str(night / "day"), cache=str(night / "cache")),
+        data=PhotosConfig(root=str(night / "day")),
     )
     inspection.run(to_config_dict(config), str(night / "inspected"))
     was, now = rows(night / "run" / "scores.csv"), rows(night / "inspected" / "scores.csv")
@@ -103,7 +111,7 @@ def test_settings_that_cannot_work(photographs, tmp_path, data, bank, message):
     "path,message", [("", "is empty"), ("absent.safetensors", "--save-bank=FILE.safetensors makes")]
 )
 def test_an_inspection_without_a_bank(photographs, tmp_path, path, message):
-    config = InspectConfig(bank=SavedBankConfig(path), data=DataConfig(root=str(photographs / "day")))
+    config = InspectConfig(bank=SavedBankConfig(path), data=PhotosConfig(root=str(photographs / "day")))
     with pytest.raises(ConfigError, match=message):
         inspection.run(to_config_dict(config), str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
@@ -113,7 +121,7 @@ def test_an_inspection_of_nothing_readable(night, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.png").write_bytes(b"no image")
     config = InspectConfig(
-        bank=SavedBankConfig(str(night / "bank.safetensors")), data=DataConfig(root=str(tmp_path / "images"))
+        bank=SavedBankConfig(str(night / "bank.safetensors")), data=PhotosConfig(root=str(tmp_path / "images"))
     )
     with pytest.raises(UserError, match="no image can be read"):
         inspection.run(to_config_dict(config), str(tmp_path / "run"))

@@ -15,6 +15,7 @@ from codegraph_jax.config import (
     Config,
     DataConfig,
     InspectConfig,
+    PhotosConfig,
     ReportConfig,
     SavedBackboneConfig,
     SavedBankConfig,
@@ -118,7 +119,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
     run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), 8)), tmp_path / "work")
     judged = InspectConfig(
-        bank=SavedBankConfig(str(bank)), data=DataConfig(layout="mvtec", root=str(plates)),
+        bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
         backbone=SavedBackboneConfig("random"),
     )  # fmt: skip
     run(judged, tmp_path / "inspected", inspection)

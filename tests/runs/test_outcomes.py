@@ -10,7 +10,7 @@ import pytest
 from codegraph_jax import detector
 from codegraph_jax.backbones import load_backbone
 from codegraph_jax.commands.launch import SOMETHING_FLAGGED, TOO_FEW, status_of
-from codegraph_jax.config import BankConfig, DataConfig, InspectConfig, SavedBankConfig
+from codegraph_jax.config import BankConfig, InspectConfig, PhotosConfig, SavedBankConfig
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.core.workdir import WorkdirError, locked
 from codegraph_jax.features.extraction import Extractor
@@ -56,7 +56,7 @@ def inspect_config(config, tmp_path_factory):
     """Of a bank and a folder that are there; nothing of them is read."""
     bank = tmp_path_factory.mktemp("bank") / "bank.safetensors"
     bank.touch()
-    return InspectConfig(bank=SavedBankConfig(str(bank)), data=DataConfig(root=config.data.root))
+    return InspectConfig(bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=config.data.root))
 
 
 def test_two_runs_in_one_workdir_are_told_apart(config, inspect_config, tmp_path, no_work):

@@ -16,6 +16,7 @@ from codegraph_jax.config import (
     DataConfig,
     InspectConfig,
     ParallelConfig,
+    PhotosConfig,
     SavedBankConfig,
     ScoringConfig,
 )
@@ -216,7 +217,7 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     (pattern,) = ReferenceBank.load(str(bank)).patterns
     assert (pattern.name, pattern.verdict, pattern.images) == ("imprint", "variant", 20)
     capsys.readouterr()
-    data = DataConfig(layout="mvtec", root=str(photographs))
+    data = PhotosConfig(layout="mvtec", root=str(photographs))
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches

