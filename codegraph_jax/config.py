@@ -146,9 +146,10 @@ class SimilarityConfig:
     references: int = field(default=0, metadata=at_least(0))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; 0: all images."""
-    radius: int = field(default=0, metadata=at_least(0))
+    radius: int = field(default=0, metadata=at_least(-1))
     """For parts in the same position in all photos: a patch is compared only with patches of the other image that are
-    at most this many patches away along either axis, which saves most of the work of large grids; 0: with all."""
+    at most this many patches away along either axis, which saves most of the work of large grids; 0: with all; -1: the
+    program compares fewer patches or fewer photos if that takes much less time and gives the same ranking."""
 
 
 @dataclass(frozen=True)

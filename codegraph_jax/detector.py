@@ -45,6 +45,7 @@ from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.plan import SetPlan, plan_set
+from codegraph_jax.similarity.reach import choose_reach
 from codegraph_jax.similarity.tables import compare_images
 from codegraph_jax.similarity.time_estimate import is_affordable
 
@@ -144,13 +145,20 @@ class CoDeGraph:
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
         return self.compare_set(plan, progress)
 
-    def compare_set(self, plan: SetPlan, progress: bool = False, earlier: ResumeStore | None = None) -> Comparison:
+    def compare_set(
+        self,
+        plan: SetPlan,
+        progress: bool = False,
+        earlier: ResumeStore | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> Comparison:
         """`compare` for a plan.
 
         Args:
             plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
             earlier: store of features and distances from an earlier start of the run.
+            say: called with the choice of what is compared, in words, before the comparison.
         """
         config, clock = self.config, Clock()
         with together():
@@ -166,6 +174,11 @@ class CoDeGraph:
                 "against the others"
             )
         with clock("distances"):
+            reach = choose_reach(features, config, self.backbone, plan.frame.grid, own)
+            if reach.reason:
+                say(reach.reason)
+            similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
+            config = replace(config, similarity=similarity)
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
             comparison = compare_images(features, plan, config, self.mesh, neighbours, earlier, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))

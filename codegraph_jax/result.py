@@ -52,6 +52,7 @@ class DetectionResult:
         variant: variant of the score in `patch_scores` and `scores_raw` (`scoring.variants`).
         variant_scores: image scores by variant, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
+        compared: number of `references`, and `radius` within which patches were compared, 0 for all.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -74,6 +75,7 @@ class DetectionResult:
     variant: str = STANDARD.name
     variant_scores: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
+    compared: Mapping[str, int] = field(default_factory=dict)
 
     def calibrator(self) -> ActiveCalibrator:
         """A calibrator that chooses threshold and score from answers, starting with the answers of this result.
@@ -233,6 +235,7 @@ class DetectionResult:
             variant=decided.variant,
             variant_scores=decided.before,
             answers=decided.answers,
+            compared={"references": len(comparison.references), "radius": comparison.options.radius},
             **about,
         )
         return result.with_copies(features.copies, comparison.listed)

@@ -12,7 +12,8 @@ Products are in bfloat16 if a timing of one second finds them clearly faster tha
 `--config.similarity.precision=float32 --config.backbone.dtype=float32`.
 
 Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
-(`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md).
+(`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md). Where comparing all patches would take
+long, fewer are compared if the ranking stays the same (`--config.similarity.radius=0` compares all).
 
 Features and distances are kept in the workdir (`--config.keep=False` removes them at the end; the run first prints
 their size). The same command can then decide again within seconds, with another threshold or with your answers in
@@ -35,6 +36,6 @@ def get_config(variant: str = "hub") -> ConfigDict:
     if variant not in backbones:
         raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    bank, similarity = BankConfig(kind="compact"), SimilarityConfig(precision="auto")
+    bank, similarity = BankConfig(kind="compact"), SimilarityConfig(precision="auto", radius=-1)
     backbone = backbones[variant]
     return to_config_dict(Config(data=data, bank=bank, backbone=backbone, similarity=similarity, keep=True))

@@ -64,7 +64,7 @@ def check_bank(config: Config, references: int) -> None:
         ConfigError: names the invalid setting.
     """
     require_several("bank.references", references)
-    if config.similarity.radius and config.bank.kind == "compact":
+    if config.similarity.radius > 0 and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
             "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
@@ -206,7 +206,9 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~taken_out.removed[:own] & ordinary
     allowed &= ~inputs.found.proven(own)[:, None]
-    candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
+    # a compact bank has no positions; a radius that the program chose gives the same ranking without them
+    options = query_options(comparison.options)._replace(radius=0)
+    candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
     return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:own])
 

@@ -214,6 +214,7 @@ def _manifest(
         },
         "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
+        "compared": {outcome.category: dict(outcome.result.compared) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},
         "heatmap_scale": asdict(scale),
     }

@@ -66,6 +66,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "variant": result.variant,
         "variants": list(result.variant_scores),
         "answers": result.answers.as_json(),
+        "compared": dict(result.compared),
     }
     write_tensors(path, {name: np.asarray(array) for name, array in arrays.items()}, _plain(about))
 
@@ -125,6 +126,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         variant=about["variant"],
         variant_scores={name: arrays[VARIANT + name] for name in about["variants"]},
         answers=Answers.from_json(about["answers"]),
+        compared=about["compared"],
     )
 
 

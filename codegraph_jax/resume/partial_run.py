@@ -80,7 +80,7 @@ class PartialRun:
                 self._features.keep(places, keys, features)
 
     def find_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
         """The saved distances of one layer; None unless the layer is complete.
 
@@ -88,9 +88,10 @@ class PartialRun:
             layer: number of the layer.
             keys: digests of the pixels of all images, in order.
             references: indices of the reference images.
+            radius: `config.similarity.radius`, as chosen for the set.
             allocate: allocates the table.
         """
-        table = self._read_table(layer, _identity(keys, references), allocate) if self._resumed else None
+        table = self._read_table(layer, _identity(keys, references, radius), allocate) if self._resumed else None
         self.found_layers += table is not None
         return table
 
@@ -99,6 +100,7 @@ class PartialRun:
         layer: int,
         keys: Sequence[bytes],
         references: Int[np.ndarray, " m"],
+        radius: int,
         table: LayerTable,
     ) -> None:
         """Saves the distances of one layer if the budget allows it; arguments as for `find_table`."""
@@ -106,7 +108,7 @@ class PartialRun:
             with self._budget.spend("table"):
                 # one file per degree, since writing copies the content of a file in memory
                 for degree, part in enumerate(table):
-                    about = _about(_identity(keys, references), layer, degree, len(table))
+                    about = _about(_identity(keys, references, radius), layer, degree, len(table))
                     write_tensors(self._file(layer, degree), {"distances": part}, about)
 
     def _file(self, layer: int, degree: int) -> Path:
@@ -138,5 +140,6 @@ def _about(identity: str, layer: int, degree: int, degrees: int) -> dict[str, st
     return {"images": identity, "layer": layer, "degree": degree, "degrees": degrees}
 
 
-def _identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"]) -> str:
-    return blake2b(b"".join([*keys, references.astype(np.int64).tobytes()]), digest_size=16).hexdigest()
+def _identity(keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int) -> str:
+    compared = np.array([radius, *references], np.int64)
+    return blake2b(b"".join([*keys, compared.tobytes()]), digest_size=16).hexdigest()

@@ -30,17 +30,17 @@ class LayerTable(Protocol):
 class TableStore(Protocol):
     """A store for the distances of layers.
 
-    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`) and the
-    references.
+    A table is identified by the number of the layer, the keys of all images (`data.batches.image_key`), the references
+    and the radius.
     """
 
     def find_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], allocate: Allocate
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, allocate: Allocate
     ) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer, in an array that `allocate` makes; None if they are missing or incomplete."""
 
     def keep_table(
-        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], table: LayerTable
+        self, layer: int, keys: Sequence[bytes], references: Int[np.ndarray, " m"], radius: int, table: LayerTable
     ) -> None:
         """Stores the distances of a layer."""
 
@@ -56,15 +56,16 @@ class StoredLayers:
     store: TableStore
     keys: Sequence[bytes]
     references: Int[np.ndarray, " m"]
+    radius: int
     allocate: Allocate
 
     def find(self, layer: int) -> Float[np.ndarray, "r n m p"] | None:
         """The distances of a layer; None if they are not stored."""
-        return self.store.find_table(layer, self.keys, self.references, self.allocate)
+        return self.store.find_table(layer, self.keys, self.references, self.radius, self.allocate)
 
     def keep(self, layer: int, table: LayerTable) -> None:
         """Stores the distances of a layer."""
-        self.store.keep_table(layer, self.keys, self.references, table)
+        self.store.keep_table(layer, self.keys, self.references, self.radius, table)
 
 
 class DeviceMean(NamedTuple):

@@ -51,7 +51,7 @@ def compare_images(
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
     references = choose_references(features.keys[:own], config.similarity.references)
     allocate = plan.memory.allocate_tables
-    store = StoredLayers(earlier, features.keys, references, allocate) if earlier else None
+    store = StoredLayers(earlier, features.keys, references, options.radius, allocate) if earlier else None
 
     def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:
         """Tables on devices; None if a device runs out of memory."""

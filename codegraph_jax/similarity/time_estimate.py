@@ -4,7 +4,7 @@ The estimate is rough: all other work is a measured share of the products (bench
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 
@@ -20,11 +20,13 @@ logger = logging.getLogger(__name__)
 
 BACKBONE, TILES, WINDOWS = 0.5, 0.5, 0.35
 """Approximate speed of the three kinds of work relative to plain products."""
+USUAL_RADIUS = 4
+"""Radius that the estimate assumes where the program chooses what is compared."""
 HOUR = 3600.0
 LITTLE = 1e12
 """Floating-point operations that take less than a minute anywhere; the speed is not measured for fewer."""
-AFFORDABLE, ON_ACCELERATORS = {"cpu": 5e14}, 5e17
-"""Floating-point operations that are acceptable by default: about an hour on two cores, or on one GPU."""
+AFFORDABLE, ON_ACCELERATORS = {"cpu": 2e14}, 2e17
+"""Floating-point operations that are acceptable by default: about 25 minutes on two cores, or on one GPU."""
 
 
 @dataclass(frozen=True)
@@ -107,26 +109,38 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
 
 
 def is_affordable(config: Config, backbone: Backbone, images: int, frame: Frame) -> bool:
-    """Whether a detection run takes at most about an hour on a typical machine of this kind.
+    """Whether a detection run takes at most about 25 minutes on a typical machine of this kind.
 
     The speed is not measured, since choices that depend on the result must be the same at every start.
     """
-    return sum(_work(config, backbone, images, frame)) <= AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
+    return sum(_work(config, backbone, images, frame)) <= affordable_work()
+
+
+def affordable_work() -> float:
+    """Floating-point operations that are acceptable by default on this platform."""
+    return AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
 
 
 def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tuple[float, float]:
     """Floating-point operations of features and distances, in plain products that take the same time."""
-    degrees, similarity = len(config.features.degrees), config.similarity
-    if similarity.radius:
-        radius = min(similarity.radius, max(frame.grid))
-        products, share = float(degrees * products_of_a_pair(frame.grid, radius)), WINDOWS
-    else:
-        patches = frame.grid[0] * frame.grid[1]
-        products, share = float((1 if derives_degrees(similarity) else degrees) * patches**2), TILES
-    pairs = schedule_length(images, min(config.similarity.references or images, images)) * len(backbone.blocks)
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
-    return features / BACKBONE, 2.0 * backbone.preset.width * products * pairs / share
+    if config.similarity.radius < 0:
+        # the choice needs the features; it never takes much more than the acceptable work (`similarity.reach`)
+        config = replace(config, similarity=replace(config.similarity, radius=USUAL_RADIUS))
+    return features / BACKBONE, comparison_work(config, backbone, images, frame.grid)
+
+
+def comparison_work(config: Config, backbone: Backbone, images: int, grid: tuple[int, int]) -> float:
+    """Floating-point operations of the distances, in plain products that take the same time."""
+    degrees, similarity = len(config.features.degrees), config.similarity
+    if similarity.radius:
+        radius = min(similarity.radius, max(grid))
+        products, share = float(degrees * products_of_a_pair(grid, radius)), WINDOWS
+    else:
+        products, share = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2), TILES
+    pairs = schedule_length(images, min(similarity.references or images, images)) * len(backbone.blocks)
+    return 2.0 * backbone.preset.width * products * pairs / share
 
 
 def format_duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,8 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
     largest = max(map(len, inputs.everything.values()))
     sets = {}
     for category, samples in inputs.categories.items():
-
-        def report(text: str, category: str = category) -> None:
-            if processes.is_first():
-                print(f"{shown(category)}: {text}", flush=True)
-
         images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.further[category]))
-        frame = detector.frame_of(images, report)
+        frame = detector.frame_of(images, partial(_print_about, category))
         names = [sample.name for sample in inputs.everything[category]]
         inspected = inputs.roi.each(names) if inputs.roi else []
         plan = plan_set(*how, detector.mesh, images, frame, added, inspected, largest=largest)
@@ -243,6 +239,11 @@ def _accelerated(detector: CoDeGraph) -> bool:
     return detector.mesh.devices[0].platform != "cpu"
 
 
+def _print_about(category: str, text: str) -> None:
+    if processes.is_first():
+        print(f"{shown(category)}: {text}", flush=True)
+
+
 def _print_resumed(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:
     images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
@@ -273,7 +274,7 @@ def _results(
             print(f"{shown(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
-        return _Compared(own.compare_set(plan, progress, partial_run), partial_run)
+        return _Compared(own.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run)
 
     def score(own: CoDeGraph, item: tuple[str, _Set], made: DetectionResult | _Compared) -> DetectionResult:
         if isinstance(made, DetectionResult):

@@ -1,0 +1,172 @@
+"""Chooses which patches are compared where comparing all of them would take long [ours].
+
+In large grids nearly all the time goes into distances that change no score. If the parts lie alike in all photos, the
+nearest patch of another photo is near the same position; if they do not, a part of the photos ranks the patches as all
+photos do. Which of these holds is measured: a sample of patches is compared in full, and the cheapest comparison is
+chosen that ranks the sample alike (benchmarks/log/accuracy.md, "Comparing less").
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy import stats
+
+from codegraph_jax.backbones import Backbone
+from codegraph_jax.config import Config
+from codegraph_jax.features.aggregation import aggregate
+from codegraph_jax.features.features import Features
+from codegraph_jax.scoring.mutual import neighbour_count
+from codegraph_jax.similarity.pairwise import choose_references
+from codegraph_jax.similarity.tiles import cosine_to_distance
+from codegraph_jax.similarity.time_estimate import affordable_work, comparison_work
+
+AUTO = -1
+"""Value of `config.similarity.radius` that leaves the choice to the program."""
+QUICK = 0.05
+"""Share of the acceptable work below which a comparison is always made in full: about a minute."""
+RADII = (4, 8, 16)
+REFERENCES = (12, 16, 24, 32, 48, 64, 96, 128)
+AGREEMENT = 0.98
+"""Rank correlation with the full comparison, in both halves of the sample, from which on a choice is as good."""
+IMAGES, PATCHES = 16, 32
+"""Number of images in the sample, and of patches of each."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which patches are compared.
+
+    Attributes:
+        radius: see `config.similarity.radius`; 0: patches anywhere.
+        references: number of reference images; 0: all.
+        reason: one line for the user; empty if nothing was chosen.
+    """
+
+    radius: int
+    references: int
+    reason: str = ""
+
+
+def choose_reach(features: Features, config: Config, backbone: Backbone, grid: tuple[int, int], own: int) -> Reach:
+    """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
+
+    Args:
+        features: features of all images.
+        config: settings of the run; a radius or a number of references that the user chose is kept.
+        backbone: network that computed the features.
+        grid: (h, w) patches.
+        own: number of images of the set, without added ones after them.
+    """
+    similarity = config.similarity
+    full = Reach(max(similarity.radius, 0), similarity.references)
+    if similarity.radius != AUTO:
+        return full
+
+    def work(reach: Reach) -> float:
+        chosen = replace(similarity, radius=reach.radius, references=reach.references)
+        return comparison_work(replace(config, similarity=chosen), backbone, len(features.kept), grid)
+
+    if work(full) <= QUICK * affordable_work():
+        return full
+    if jax.process_count() > 1:
+        return replace(full, reason="all patches are compared: several processes do not choose a radius")
+    references = choose_references(features.keys[:own], similarity.references)
+    distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
+    k = partial(neighbour_count, fraction=config.scoring.fraction)
+    expected = _mean_of_smallest(distances[-1], k(len(references)))
+    candidates = {Reach(radius, full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)}
+    if not similarity.references:
+        for count in REFERENCES:
+            if count < len(references):
+                columns = np.searchsorted(references, choose_references(features.keys[:own], count))
+                candidates[Reach(0, count)] = distances[-1][..., columns]
+    agreements = {reach: _agreement(expected, _mean_of_smallest(d, k(d.shape[-1]))) for reach, d in candidates.items()}
+    agreements[full] = 1.0
+    # every choice that takes little enough time, or the quickest one
+    possible = [reach for reach in agreements if work(reach) <= affordable_work()] or [min(agreements, key=work)]
+    best = max(possible, key=lambda reach: agreements[reach])
+    close = [reach for reach in possible if agreements[reach] >= min(AGREEMENT, agreements[best])]
+    chosen = min(close, key=work)
+    if chosen == full:
+        return replace(full, reason="all patches are compared, since comparing fewer would change the ranking")
+    return replace(chosen, reason=_reason(chosen, agreements[chosen], work(full) / work(chosen)))
+
+
+def _reason(reach: Reach, agreement: float, gain: float) -> str:
+    what = (
+        f"the parts lie alike, so patches at most {reach.radius} cells apart are compared"
+        if reach.radius
+        else f"each photo is compared with {reach.references} others"
+    )
+    setting = f"similarity.radius={reach.radius}" if reach.radius else f"similarity.references={reach.references}"
+    return (
+        f"{what}, {gain:.1f} times less work; on a sample, the ranking of patches has a correlation of {agreement:.3f} "
+        f"with that of all comparisons (--config.{setting}; all: --config.similarity.radius=0)"
+    )
+
+
+def _sampled(
+    features: Features, references: Int[np.ndarray, " m"], grid: tuple[int, int], degree: int
+) -> Float[np.ndarray, "r s q m"]:
+    """Distances of sampled patches to every reference, for each of `RADII` and without a radius; infinite to itself.
+
+    The patches of a sampled image are spread evenly over its inspected area.
+    """
+    order = sorted(references, key=lambda i: features.keys[i])
+    images = [order[i] for i in np.linspace(0, len(order) - 1, min(IMAGES, len(order))).astype(int)]
+    inspected = features.placement.inspected
+    patches = grid[0] * grid[1]
+    places = []
+    for image in images:
+        possible = np.flatnonzero(inspected[image]) if inspected is not None else np.arange(patches)
+        places.append(possible[np.linspace(0, len(possible) - 1, PATCHES).astype(int)])
+    cells = np.indices(grid).reshape(2, -1)
+    apart = np.abs(cells[:, np.concatenate(places)][:, :, None] - cells[:, None]).max(axis=0).astype(np.int32)
+    distances = np.zeros((len(RADII) + 1, len(images), PATCHES, len(references)), np.float32)
+    for layer in features.layers:
+        vectors = [_vectors(layer, i, degree, grid)[place] for i, place in zip(images, places)]
+        queries = jnp.concatenate(vectors)
+        for column, reference in enumerate(references):
+            valid = np.ones(patches, bool) if inspected is None else inspected[reference]
+            greatest = _greatest(queries, _vectors(layer, reference, degree, grid), apart, valid)
+            found = np.asarray(cosine_to_distance(greatest)).reshape(len(RADII) + 1, len(images), PATCHES)
+            distances[..., column] += found / len(features.layers)
+    for number, image in enumerate(images):
+        distances[:, number, :, np.searchsorted(references, image)] = np.inf
+    return distances
+
+
+def _vectors(layer: Float[np.ndarray, "n p c"], image: int, degree: int, grid: tuple[int, int]) -> Float[Array, "p c"]:
+    """Unit vectors of one image."""
+    return aggregate(jnp.asarray(layer[int(image)])[None], degree, grid)[0]
+
+
+@jax.jit
+def _greatest(
+    queries: Float[Array, "q c"],
+    tokens: Float[Array, "p c"],
+    apart: Int[Array, "q p"],
+    valid: Bool[Array, " p"],
+) -> Float[Array, "r q"]:
+    """Greatest cosine of each query with a valid patch within each of `RADII`, and anywhere; `apart` is in cells."""
+    cosines = jnp.where(valid, queries @ tokens.T, -jnp.inf)
+    near = [jnp.where(apart <= radius, cosines, -jnp.inf).max(axis=1) for radius in RADII]
+    return jnp.stack([*near, cosines.max(axis=1)])
+
+
+def _mean_of_smallest(distances: Float[np.ndarray, "s q m"], k: int) -> Float[np.ndarray, "s q"]:
+    return np.sort(distances, axis=-1)[..., :k].mean(axis=-1)
+
+
+def _agreement(expected: Float[np.ndarray, "s q"], found: Float[np.ndarray, "s q"]) -> float:
+    """The lower rank correlation of two halves of the images; 0 if a patch has no score."""
+    if not np.isfinite(found).all():
+        return 0.0
+    halves = (slice(0, None, 2), slice(1, None, 2))
+    ranks = [[stats.rankdata(scores[half]) for scores in (expected, found)] for half in halves]
+    correlations = [np.corrcoef(*pair)[0, 1] if all(np.ptp(r) for r in pair) else 0.0 for pair in ranks]
+    return float(min(correlations))

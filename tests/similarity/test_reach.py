@@ -1,0 +1,117 @@
+"""The choice of what is compared: everything where that costs little, elsewhere what ranks the patches alike."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from codegraph_jax import CoDeGraph
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.data.plates import draw_plates
+from codegraph_jax.similarity import reach, time_estimate
+from codegraph_jax.similarity.plan import plan_set
+from codegraph_jax.similarity.reach import AUTO, RADII, Reach, choose_reach
+
+GRID, CHANNELS, IMAGES = (40, 56), 24, 40
+CONFIG = Config(similarity=SimilarityConfig(radius=AUTO))
+BACKBONE = SimpleNamespace(preset=SimpleNamespace(width=CHANNELS), blocks=(0, 1))
+
+
+def features(shift, **other):
+    """Two layers of tokens of a smooth pattern, which lies up to `shift` cells away from its place in each image.
+
+    Some areas of the pattern vary more between images than others.
+    """
+    rng = np.random.default_rng(0)
+    pattern = gaussian_filter(rng.normal(size=(*GRID, CHANNELS)), (1, 1, 0), mode="wrap")
+    variation = 0.3 * np.exp(10 * gaussian_filter(rng.normal(size=(*GRID, 1)), (4, 4, 0), mode="wrap"))
+    moves = rng.integers(-shift, shift + 1, (IMAGES, 2)) if shift else np.zeros((IMAGES, 2), int)
+    images = [pattern + variation * gaussian_filter(rng.normal(size=pattern.shape), (1, 1, 0)) for _ in moves]
+    layer = np.stack([np.roll(image, move, (0, 1)) for image, move in zip(images, moves)])
+    layer = (layer / layer.std()).astype(np.float32).reshape(IMAGES, -1, CHANNELS)
+    given = {"layers": [layer, -layer], "keys": [i.to_bytes(4) for i in range(IMAGES)], "kept": np.arange(IMAGES)}
+    return SimpleNamespace(**given | {"placement": SimpleNamespace(inspected=None)} | other)
+
+
+def choose(given, config=CONFIG):
+    return choose_reach(given, config, BACKBONE, GRID, IMAGES)
+
+
+@pytest.fixture
+def costly(monkeypatch):
+    """Everything takes long enough for a choice, and little enough to be made."""
+    monkeypatch.setattr(reach, "QUICK", 0.0)
+
+
+def test_a_cheap_comparison_is_made_in_full():
+    assert choose(features(0)) == Reach(0, 0)
+
+
+@pytest.mark.parametrize("radius", [0, 3])
+def test_the_user_decides(costly, radius):
+    config = replace(CONFIG, similarity=SimilarityConfig(radius=radius, references=20))
+    assert choose(features(0), config) == Reach(radius, 20)
+
+
+def test_parts_that_lie_alike_are_compared_within_a_radius(costly):
+    chosen = choose(features(0))
+    assert chosen.radius in RADII and chosen.references == 0
+    assert f"similarity.radius={chosen.radius}" in chosen.reason
+
+
+def test_the_number_of_references_of_the_user_is_kept(costly):
+    chosen = choose(features(0), replace(CONFIG, similarity=SimilarityConfig(radius=AUTO, references=20)))
+    assert chosen.radius in RADII and chosen.references == 20
+
+
+def test_parts_that_lie_differently_are_compared_with_fewer_photos(costly):
+    chosen = choose(features(25))
+    assert chosen.radius == 0 and 0 < chosen.references < IMAGES
+    assert f"{chosen.references} others" in chosen.reason
+
+
+def test_everything_is_compared_where_less_changes_the_ranking(costly, monkeypatch):
+    monkeypatch.setattr(reach, "AGREEMENT", 1.0)
+    chosen = choose(features(25))
+    assert (chosen.radius, chosen.references) == (0, 0) and "all patches" in chosen.reason
+
+
+def test_the_time_limits_the_choice_and_the_reason_tells_the_agreement(costly, monkeypatch):
+    monkeypatch.setattr(reach, "AGREEMENT", 1.0)
+    monkeypatch.setattr(reach, "affordable_work", lambda: 0.0)
+    assert "correlation of 0." in choose(features(25)).reason
+
+
+def test_excluded_areas_are_not_sampled(costly):
+    """Patches that are not inspected are no references, whatever they look like."""
+    given, inspected = features(0), np.zeros((IMAGES, *GRID), bool)
+    inspected[:, 8:32] = True
+    inspected = inspected.reshape(IMAGES, -1)
+    other = [np.where(inspected[..., None], layer, 0) for layer in given.layers]
+    masked = features(0, layers=other, placement=SimpleNamespace(inspected=inspected))
+    assert choose(masked).radius in RADII
+
+
+def test_the_choice_is_that_of_the_setting(costly, shallow, monkeypatch):
+    """A run with the choice is the run with the radius set by hand, and the user sees the choice before it."""
+    monkeypatch.setattr(time_estimate, "WINDOWS", 1e3)
+    monkeypatch.setattr(reach, "AGREEMENT", 0.0)
+    backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=112, blocks=(1, 3))
+    images = [photo for _, photo, _ in draw_plates(6, 112, 112, sizes=(8, 16))]
+
+    def compared(radius):
+        texts, config = [], Config(backbone=backbone, similarity=SimilarityConfig(radius=radius))
+        detector = CoDeGraph(config)
+        plan = plan_set(detector.config, detector.backbone, detector.mesh, images, detector.frame_of(images))
+        return detector, detector.compare_set(plan, say=texts.append), texts
+
+    detector, chosen, (text,) = compared(AUTO)
+    radius = chosen.options.radius
+    assert radius in RADII and f"radius={radius}" in text
+    assert detector.judge(chosen).compared == {"references": 6, "radius": radius}
+    _, by_hand, texts = compared(radius)
+    assert not texts
+    for found, expected in zip(chosen.tables.means(), by_hand.tables.means(), strict=True):
+        np.testing.assert_array_equal(found, expected)
