@@ -239,7 +239,7 @@ def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, n
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
             result = detector.judge(comparison)
-            alone = detector.judge(comparison, ConsistencyConfig(enabled=False))
+            alone = detector.judge(comparison, ConsistencyConfig(filter="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
 

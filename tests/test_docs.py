@@ -128,7 +128,7 @@ def test_every_task_and_every_config_has_a_command():
         "--config=configs/absent.py",
         "--config=configs/folder.py:absent",
         "--config=configs/folder.py --config.data.rooot=x",
-        "--config=configs/folder.py --config.backbone.dtype=float8",
+        "--config=configs/folder.py --config.precision=float8",
         "--config=configs/folder.py --config.threshold.rule=rate:200%",
         "--config=configs/folder.py --no_such_flag=1",
     ),

@@ -65,9 +65,7 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
             "config.backbone.weights",
         ),
         (["--config=configs/folder.py", "--config.data.rooot=x"], "rooot"),
-        (["--config=configs/folder.py", "--config.features.degrees=(2,)", "--config.data.root={many}"], "degrees"),
-        (["--config=configs/folder.py", "--config.features.degrees=()", "--config.data.root={many}"], "is empty"),
-        (["--config=configs/oecl_demo.py", "--config.data.residence=moon"], "is not one of auto, device, host"),
+        (["--config=configs/oecl_demo.py", "--config.model.dtype=moon"], "is not one of float32, tf32, bfloat16"),
         (["--config=configs/folder.py", "stray"], "unexpected argument 'stray'"),
     ],
     ids=(

@@ -63,7 +63,7 @@ def check_bank(config: Config, references: int) -> None:
     Raises:
         ConfigError: names the invalid setting.
     """
-    require_several("bank.references", references)
+    require_several("bank.size", references)
     if config.similarity.radius and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "

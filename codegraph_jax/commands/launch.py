@@ -238,7 +238,7 @@ def _check_task(task: str, config: str, tasks: Iterable[str]) -> None:
 
 def _how_to_resume(config: Any) -> str:
     """Advice after an interruption."""
-    if config.task in RESUMABLE or config.get("resume", False):
+    if config.task in RESUMABLE or config.get("state", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

@@ -52,7 +52,7 @@ SHORT = {
     "roi": ShortFlag(("data.roi",), "FILE", "an image that is black where nothing is inspected"),
     "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
-    "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
+    "csv": ShortFlag(("csv",), "excel", "tables with semicolons and decimal commas"),
     "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
     "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
     "token-file": ShortFlag(("serve.token_file",), "FILE", "a file with the token that other computers must send"),
@@ -202,8 +202,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         path = next((path for path in short.fields if path in settings), "")
         if not path:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
-        bare = settings[path].hint is bool
-        return _Flag(dashed, f"config.{path}", path, settings[path], bare, short=short)
+        return _Flag(dashed, f"config.{path}", path, settings[path], settings[path].hint is bool, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":

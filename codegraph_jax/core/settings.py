@@ -51,6 +51,11 @@ def switch() -> dict[str, Any]:
     return choice("auto", "on", "off") | {"switch": True}
 
 
+def no_flag() -> dict[str, Any]:
+    """Field metadata: the field (or group) is set in config files and code only; it has no flag and is not listed."""
+    return {"no_flag": True}
+
+
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
@@ -89,10 +94,12 @@ class Setting:
 
 
 def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
-    """All settings of a dataclass and its nested dataclasses, in the order of the fields."""
+    """All settings that have a flag, of a dataclass and its nested dataclasses, in the order of the fields."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         path, hint = f"{above}{field.name}", hints[field.name]
+        if field.metadata.get("no_flag"):
+            continue
         if dataclasses.is_dataclass(hint):
             yield from settings_of(typing.cast(type, hint), f"{path}.")
         else:

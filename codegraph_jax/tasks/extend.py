@@ -34,9 +34,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     images = _parts_to_add(config)
     if images and config.back_to >= 0:
         raise ConfigError("config.back_to: cannot be combined with photos or parts to add; go back first, then extend")
-    target = config.save or config.bank.path
+    target = config.bank.path
     if reason := obstacle(Path(target)):
-        raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
+        raise ConfigError(f"config.bank.path: {target!r} cannot be written ({reason})")
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
     allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
     if images:

@@ -33,7 +33,7 @@ OPTIONS = TileOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:
-    bank = BankConfig(kind="compact", patches=patches)
+    bank = BankConfig(kind="compact", size=patches)
     return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), bank=bank, **fields)
 
 
