@@ -426,7 +426,7 @@ class ExtendConfig:
     data: AnsweredConfig = field(default_factory=AnsweredConfig)
     line: str = field(default="", metadata=path_like())
     """Workdir of the line that inspected the parts to add."""
-    parts: tuple[int, ...] = field(default=(), metadata=at_least(1))
+    part_numbers: tuple[int, ...] = field(default=(), metadata=at_least(1))
     """Numbers of the parts to add, in that line."""
     defective: bool = False
     """The parts are defective: flag them, and parts with the same defect, from now on."""

@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import note_written
@@ -69,7 +69,7 @@ class StudyConfig:
     """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
     """Further numbers of references, which are chosen as by `similarity.references`."""
-    repeats: int = field(default=1, metadata=at_least(1))
+    repeats: int = field(default=1, metadata=no_flag() | at_least(1))
     """The number of sets drawn for each share, with consecutive seeds."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, the same for all sets."""

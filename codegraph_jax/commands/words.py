@@ -59,7 +59,7 @@ SHORT = {
     "watch": ShortFlag(("watch.root",), "FOLDER", "also inspect photos that arrive in a folder"),
     "defective": ShortFlag(("defective",), "", "the photos are of defective parts"),
     "line": ShortFlag(("line",), "DIR", "the directory of a line, whose parts are added by number"),
-    "parts": ShortFlag(("parts",), "12,15", "numbers of the parts of that line"),
+    "parts": ShortFlag(("part_numbers",), "12,15", "numbers of the parts of that line"),
     "back-to": ShortFlag(("back_to",), "0", "restore a revision of the bank; 0: the set alone"),
     "mode": ShortFlag(("train.mode",), "simclr", "the loss and the score"),
     "target": ShortFlag(("data.target",), "NAME", "the class that is normal"),

@@ -103,7 +103,8 @@ def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
         if dataclasses.is_dataclass(hint):
             yield from settings_of(typing.cast(type, hint), f"{path}.")
         else:
-            yield Setting(path, hint, field.metadata, cls)
+            owner = next(base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {}))
+            yield Setting(path, hint, field.metadata, owner)
 
 
 @functools.cache
