@@ -28,6 +28,7 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
@@ -84,6 +85,8 @@ class CoDeGraph:
         given = backbone if isinstance(backbone, Backbone) else None
         preset = given.preset if given else preset_of(settings.backbone)
         cells = settings.backbone.image_size // preset.patch_size
+        if settings.similarity.precision not in ("float32", settings.precision):
+            raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
         asked = replace(settings.similarity, precision=settings.precision)
         similarity, self.choice = autotune(asked, settings.features.degrees, (cells, cells), preset.width)
         own = replace(settings.backbone, dtype=feature_type(settings.backbone.dtype, similarity.precision).name)

