@@ -42,8 +42,8 @@ def test_short_flags_set_what_they_are_short_for(joined):
 
 
 @pytest.mark.parametrize("word,rate", [("low", 0.001), ("normal", 0.01), ("high", 0.05)])
-def test_sensitivity_is_a_rate_of_false_alarms(word, rate):
-    assert read(["/photos", "--sensitivity", word]).threshold.chosen == ("rate", rate)
+def test_false_alarms_have_words(word, rate):
+    assert read(["/photos", "--false-alarms", word]).threshold.chosen == ("rate", rate)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_files_of_the_report_are_a_list():
 
 def test_fields_of_config_files_have_no_flag():
     for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "storage.hours=1"):
-        with pytest.raises(UserError, match="no such setting"):
+        with pytest.raises(UserError, match="has no flag; set it in a config file"):
             read(["/photos", f"--config.{field}"])
 
 
@@ -161,8 +161,8 @@ def test_fields_of_config_files_have_no_flag():
         ),
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
-        (["--sensitivity=max"], "--sensitivity: 'max' is not one of low, normal, high"),
-        (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both set the threshold"),
+        (["--false-alarms=max"], "--false-alarms: 'max' is not one of low, normal, high, and no share"),
+        (["--false-alarms=low", "--threshold=1"], "--false-alarms and --threshold both set the threshold"),
         (["--config.metrics.inverted=maybe"], "--config.metrics.inverted: 'maybe' is neither true nor false"),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: cannot be used with this command"),
@@ -206,7 +206,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
     text = settings_text("detect")
     for setting in task_settings("detect").values():
         assert setting.path == "task" or f"--config.{setting.path}" in text
-    assert "--sensitivity" in settings_text("sensitivity")
+    assert "--token-file" in settings_text("TOKEN-file")
     assert "--config.data.max_megapixels = 0.0" in settings_text("MEGAPIXELS")
     assert "--config.serve.token_file" in settings_text("token")
     with pytest.raises(UserError, match="no setting contains 'xyzzy'"):
@@ -216,7 +216,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
 def test_the_help_of_a_command_fits_on_a_screen():
     text = usage_of("detect")
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
-    for flag in ("--false-alarms", "--threshold", "--size", "--out", "--sensitivity", "--review", "--exit-code"):
+    for flag in ("--false-alarms", "--threshold", "--size", "--out", "--review", "--exit-code"):
         assert flag in text
 
 

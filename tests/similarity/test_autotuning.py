@@ -156,12 +156,8 @@ def test_a_run_says_and_keeps_what_it_chose() -> None:
     detector = CoDeGraph(Config(backbone=backbone, precision="auto"))
     taken = detector.config.similarity.precision
     assert taken in ("float32", "bfloat16")
-    assert (
-        detector.config.precision
-        == detector.config.backbone.dtype
-        == taken
-        == np.dtype(detector.backbone.model.dtype).name
-    )
+    assert detector.config.precision == detector.config.backbone.dtype == taken
+    assert np.dtype(detector.backbone.model.dtype).name == taken
     assert (f"in {taken}" in detector.choice) == (taken == "bfloat16")
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
