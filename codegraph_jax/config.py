@@ -104,7 +104,7 @@ class InputConfig:
 class BackboneConfig(InputConfig):
     """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
 
-    name: str = "clip-vit-l14-336"
+    name: str = "dinov2-base"
     """The preset: architecture, preprocessing and sources of the weights."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""

@@ -35,7 +35,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """The settings of the run."""
     data = DataConfig(layout="mvtec")
     if variant == "paper":
-        return to_config_dict(Config(data=data))
+        return to_config_dict(Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336")))
     if variant == "reference":
         return to_config_dict(
             Config(
