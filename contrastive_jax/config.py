@@ -39,7 +39,7 @@ class DataConfig:
     normal training images. Test images and images that are scored later use the same values."""
     least_side: int = field(default=0, metadata=no_flag() | at_least(0))
     """The least side in pixels of the boxes that are used from `voc:` sources."""
-    stored_size: int = field(default=32, metadata=no_flag() | at_least(1))
+    stored_size: int = field(default=32, metadata=at_least(1))
     """The side in pixels of the images in memory; augmentation crops from these."""
     image_size: int = field(default=32, metadata=at_least(8))
     """The side in pixels of the network's input."""
