@@ -77,8 +77,6 @@ def test_the_exit_status_of_bad_input_is_2_and_the_message_is_one_line(tmp_path)
         "size",
         "weights",
         "field",
-        "even",
-        "no degree",
         "choice",
         "stray",
     ),
