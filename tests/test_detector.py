@@ -145,9 +145,9 @@ def no_work(monkeypatch):
 
 @pytest.mark.parametrize("references", [1, True, -3, 2.5, "all"])
 def test_a_bank_is_refused_before_any_work(no_work, references):
-    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
         CoDeGraph(tiny()).detect(drawn_parts(4), bank_references=references)
-    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
         CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", size=references)))
 
 

@@ -51,7 +51,7 @@ def test_the_estimate_counts_what_the_arrays_take():
         (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; config\.similarity\.references=100,"),
         (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller config\.backbone\.image_size"),
         (8, 16, 1000, None),
-        (8, 16, 20, r"config\.storage\.directory: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
+        (8, 16, 20, r"TMPDIR: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],
 )
 def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):

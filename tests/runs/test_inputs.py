@@ -147,11 +147,11 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    with pytest.raises(ConfigError, match="config.data.range: is a setting of detection"):
-        inspection.run(
-            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, range=(0.0, 4095.0)))),
-            str(tmp_path / "x"),
-        )
+    for field, value in (("range", (0.0, 4095.0)), ("split", "auto"), ("cache", "x")):
+        values = to_config_dict(settings).to_dict()
+        values["data"][field] = value
+        with pytest.raises(ConfigError, match=f"config.data.{field}: unknown field"):
+            inspection.run(values, str(tmp_path / "x"))
 
 
 @pytest.fixture
