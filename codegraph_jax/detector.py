@@ -28,6 +28,7 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
@@ -85,9 +86,13 @@ class CoDeGraph:
         given = backbone if isinstance(backbone, Backbone) else None
         preset = given.preset if given else preset_of(settings.backbone)
         cells = settings.backbone.image_size // preset.patch_size
-        similarity, self.choice = autotune(settings.similarity, settings.features.degrees, (cells, cells), preset.width)
+        if settings.similarity.precision not in ("float32", settings.precision):
+            raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
+        asked = replace(settings.similarity, precision=settings.precision)
+        similarity, self.choice = autotune(asked, settings.features.degrees, (cells, cells), preset.width)
         own = replace(settings.backbone, dtype=feature_type(settings.backbone.dtype, similarity.precision).name)
-        self._set_up(replace(settings, similarity=similarity, backbone=own), mesh, given or load_backbone(own))
+        settings = replace(settings, precision=similarity.precision, similarity=similarity, backbone=own)
+        self._set_up(settings, mesh, given or load_backbone(own))
 
     def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
@@ -212,11 +217,11 @@ class CoDeGraph:
         recurring, taken_out = Consistency(), Filter.nothing(comparison)
         with clock("scoring"):
             layer_scores = subset_scores(comparison, whole)
-        if consistency.enabled:
+        if consistency.filter != "off":
             with clock("consistency"):
                 recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns, constants)
         with clock("scoring"):
-            filtered = taken_out if consistency.enabled else None
+            filtered = taken_out if consistency.filter != "off" else None
             patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
             decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers)
             scores = decided.scores

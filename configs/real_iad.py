@@ -10,9 +10,12 @@ thousand images. Without `data.categories`, all 30 objects run one after the oth
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, SimilarityConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(Config(data=DataConfig(layout="real_iad"), similarity=SimilarityConfig(references=64)))
+    backbone = BackboneConfig(name="clip-vit-l14-336")
+    return to_config_dict(
+        Config(data=DataConfig(layout="real_iad"), backbone=backbone, similarity=SimilarityConfig(references=64))
+    )

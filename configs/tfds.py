@@ -18,6 +18,4 @@ from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_d
 
 def get_config() -> ConfigDict:
     """The settings of the run."""
-    return to_config_dict(
-        Config(data=DataConfig(layout="tfds"), backbone=BackboneConfig(name="dinov2-base", image_size=518))
-    )
+    return to_config_dict(Config(data=DataConfig(layout="tfds"), backbone=BackboneConfig(image_size=518)))

@@ -12,7 +12,7 @@ images take 2.6 GB of memory.
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import Config, DataConfig, MetricsConfig, ScoringConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, MetricsConfig, ScoringConfig, to_config_dict
 
 
 def get_config() -> ConfigDict:
@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     return to_config_dict(
         Config(
             data=DataConfig(layout="visa"),
+            backbone=BackboneConfig(name="clip-vit-l14-336"),
             scoring=ScoringConfig(rescore_k=(1, 8, 9)),
             metrics=MetricsConfig(masks="any"),
         )

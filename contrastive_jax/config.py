@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegraph_jax.core.settings import ConfigError, at_least, choice, path_like, read_config, within
+from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, path_like, read_config, within
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
@@ -37,15 +37,15 @@ class DataConfig:
     range: tuple[float, ...] = ()
     """The values of black and white for samples of 16 bits, 32 bits or floats (`0,4095`); empty measures them on the
     normal training images. Test images and images that are scored later use the same values."""
-    least_side: int = field(default=0, metadata=at_least(0))
+    least_side: int = field(default=0, metadata=no_flag() | at_least(0))
     """The least side in pixels of the boxes that are used from `voc:` sources."""
     stored_size: int = field(default=32, metadata=at_least(1))
     """The side in pixels of the images in memory; augmentation crops from these."""
     image_size: int = field(default=32, metadata=at_least(8))
     """The side in pixels of the network's input."""
-    clean_view: str = field(default="whole", metadata=choice("whole", "center_crop"))
+    clean_view: str = field(default="whole", metadata=no_flag() | choice("whole", "center_crop"))
     """The view without augmentation: `whole` resizes the stored image, `center_crop` cuts out its centre."""
-    residence: str = field(default="auto", metadata=choice("auto", "device", "host"))
+    residence: str = field(default="auto", metadata=no_flag() | choice("auto", "device", "host"))
     """The memory that holds the training images; `auto` uses the device if they fit into a quarter of its memory (2 GiB
     if that is not known), and otherwise streams them from the host."""
 
@@ -62,11 +62,11 @@ class ExposureConfig:
     """The classes of `source` that are used, by name or number; empty uses all."""
     without: tuple[str, ...] = ()
     """The classes of `source` that are not used, such as those that also occur in the test."""
-    class_count: int = field(default=0, metadata=at_least(0))
+    class_count: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of these classes that are used, drawn by the seed; 0 uses all."""
     few_shot: int = field(default=0, metadata=at_least(0))
     """The number of OE images that are used, sampled with replacement; 0 uses all."""
-    resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
+    resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
     alpha: float = field(default=1.0, metadata=at_least(0))
     """The weight of the OE norm term."""
@@ -80,9 +80,9 @@ class AugmentConfig:
 
     crop_scale: tuple[float, ...] = field(default=(0.08, 1.0), metadata=within(0, 1))
     """The range of the share of the area that RandomResizedCrop keeps."""
-    mean: tuple[float, ...] = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+    mean: tuple[float, ...] = field(default=(125.3 / 255, 123.0 / 255, 113.9 / 255), metadata=no_flag())
     """The means of the channels in [0, 1], which are subtracted after the augmentation."""
-    std: tuple[float, ...] = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+    std: tuple[float, ...] = field(default=(63.0 / 255, 62.1 / 255, 66.7 / 255), metadata=no_flag())
     """The standard deviations of the channels in [0, 1], by which the result is divided."""
 
 
@@ -90,11 +90,11 @@ class AugmentConfig:
 class ModelConfig:
     """ResNet-18 and its head."""
 
-    stem: str = field(default="cifar", metadata=choice("cifar", "imagenet"))
+    stem: str = field(default="cifar", metadata=no_flag() | choice("cifar", "imagenet"))
     """The first layers: a 3x3 convolution (`cifar`), or 7x7 with stride 2 and a max-pool (`imagenet`)."""
     width: int = field(default=64, metadata=at_least(1))
     """The number of channels of the first stage; the published network has 64."""
-    head_dim: int = field(default=128, metadata=at_least(1))
+    head_dim: int = field(default=128, metadata=no_flag() | at_least(1))
     """The width of the head's output; the mode `bce` always has 1 logit."""
     dtype: str = field(default="float32", metadata=choice("float32", "tf32", "bfloat16"))
     """The type of activations and products; with `tf32` they are float32, and GPUs round the factors of products.
@@ -111,15 +111,15 @@ class TrainConfig:
     """The number of passes over the normal images; the last incomplete batch of each is dropped."""
     batch_size: int = field(default=256, metadata=at_least(2))
     """The number of normal images per step over all devices; modes with OE add the same number of OE images."""
-    temperature: float = field(default=0.5, metadata=at_least(1e-3))
+    temperature: float = field(default=0.5, metadata=no_flag() | at_least(1e-3))
     """The temperature of NT-Xent."""
     learning_rate: float = field(default=0.1, metadata=at_least(0))
     """The learning rate of the first step; it falls to 0 along a cosine."""
-    weight_decay: float = field(default=5e-4, metadata=at_least(0))
+    weight_decay: float = field(default=5e-4, metadata=no_flag() | at_least(0))
     """The weight decay, which is added to the gradient of every parameter."""
-    steps_per_call: int = field(default=0, metadata=at_least(0))
+    steps_per_call: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of steps in one call of the device, at most an epoch; 0 chooses by platform."""
-    checkpoint_every: int = field(default=0, metadata=at_least(0))
+    checkpoint_every: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of epochs between checkpoints; 0 saves about twenty in the run. The last epoch is always saved."""
 
 
@@ -129,7 +129,7 @@ class EvaluationConfig:
 
     views: int = field(default=32, metadata=at_least(0))
     """The number of augmented views in addition to the clean one."""
-    batch_size: int = field(default=256, metadata=at_least(1))
+    batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
     """The number of images per call over all devices."""
     images: int = field(default=0, metadata=at_least(0))
     """The number of test images that are used, half of them normal; 0 uses all."""
@@ -147,8 +147,6 @@ class OeclConfig:
     """The task that this config is for."""
     seed: int = field(default=0, metadata=at_least(0))
     """The seed of the initial parameters, of the order of images and of the augmentation."""
-    resume: bool = True
-    """Whether a run resumes from the newest checkpoint of the workdir; otherwise a workdir with a run is refused."""
     data: DataConfig = field(default_factory=DataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -169,9 +167,9 @@ class ScoreConfig:
     """The folder of images, including its subfolders."""
     views: int = field(default=32, metadata=at_least(0))
     """The number of augmented views in addition to the clean one."""
-    batch_size: int = field(default=256, metadata=at_least(1))
+    batch_size: int = field(default=256, metadata=no_flag() | at_least(1))
     """The number of images per call over all devices."""
-    unreadable: str = field(default="skip", metadata=choice("skip", "error"))
+    unreadable: str = field(default="skip", metadata=no_flag() | choice("skip", "error"))
     """The treatment of an image that cannot be decoded: `skip` with a warning, or `error`, which ends the run."""
 
 

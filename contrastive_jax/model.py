@@ -197,7 +197,7 @@ class OECL:
 
     def _trained(self, data: RunData, home: Path, progress: bool) -> TrainState:
         home.mkdir(parents=True, exist_ok=True)
-        settings = dataclasses.asdict(dataclasses.replace(self.config, resume=True))
+        settings = dataclasses.asdict(self.config)
         identity = {"config": settings, "data": fingerprint(data.normal, data.oe, None)}
         require_same_run(home, identity)
         write_json(home / "manifest.json", finite_or_none({**identity, **environment()}))

@@ -87,7 +87,7 @@ def train(config: OeclConfig, workdir: str | Path) -> dict[str, Any]:
 def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     """Trains and tests in a locked workdir."""
     started = time.monotonic()
-    settings = dataclasses.asdict(dataclasses.replace(config, resume=True))
+    settings = dataclasses.asdict(config)
     identity = {
         "config": settings,
         "data": fingerprint(data.normal, data.oe, None if data.test is None else data.test.images),
@@ -97,7 +97,7 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     finished: dict[str, Any] | None = None
     with together():
         if is_first():
-            finished = _start_or_finished(home, config, identity, manifest)
+            finished = _start_or_finished(home, identity, manifest)
     finished = gather(finished)[0]
     with together():
         _require_shared(home)
@@ -121,16 +121,12 @@ def _run_in(home: Path, config: OeclConfig, data: RunData) -> dict[str, Any]:
     return results
 
 
-def _start_or_finished(
-    home: Path, config: OeclConfig, identity: dict[str, Any], manifest: dict[str, Any]
-) -> dict[str, Any] | None:
+def _start_or_finished(home: Path, identity: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any] | None:
     """Writes the manifest; returns the results if the run is finished already.
 
     Raises:
-        WorkdirError: the workdir holds another run, or this run and `config.resume` is off.
+        WorkdirError: the workdir holds another run.
     """
-    if not config.resume and (home / "manifest.json").exists():
-        raise WorkdirError(f"{home}: holds a run, and config.resume is off; choose another --workdir")
     require_same_run(home, identity)
     if (home / "results.json").exists():
         results: dict[str, Any] = json.loads((home / "results.json").read_text(encoding="utf-8"))

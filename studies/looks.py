@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.config import Config, ConsistencyConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
@@ -40,15 +40,15 @@ class LooksStudyConfig:
     """The task that this config is for."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    threshold_looks: int = field(default=8, metadata=at_least(1))
+    threshold_looks: int = field(default=8, metadata=no_flag() | at_least(1))
     """The number of answers after which the threshold of the standard score is measured."""
-    score_looks: int = field(default=12, metadata=at_least(1))
+    score_looks: int = field(default=12, metadata=no_flag() | at_least(1))
     """The number of answers after which the choice of a score is measured, and F1 after two more."""
-    resampled: int = field(default=10, metadata=at_least(0))
+    resampled: int = field(default=10, metadata=no_flag() | at_least(0))
     """The number of times that each set is resampled."""
     shares: tuple[float, ...] = field(default=(0.0, 0.01, 0.05), metadata=within(0.0, 0.9))
     """The shares of defective photos in the reduced sets."""
-    seed: int = field(default=0, metadata=at_least(0))
+    seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """The seed of all random draws."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, such as the backbone."""
@@ -239,7 +239,7 @@ def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, n
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
             result = detector.judge(comparison)
-            alone = detector.judge(comparison, ConsistencyConfig(enabled=False))
+            alone = detector.judge(comparison, ConsistencyConfig(filter="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
 

@@ -18,7 +18,7 @@ from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.core.written import note_written
@@ -69,7 +69,7 @@ class StudyConfig:
     """The link statistics to compare."""
     references: tuple[int, ...] = field(default=(), metadata=at_least(2))
     """Further numbers of references, which are chosen as by `similarity.references`."""
-    repeats: int = field(default=1, metadata=at_least(1))
+    repeats: int = field(default=1, metadata=no_flag() | at_least(1))
     """The number of sets drawn for each share, with consecutive seeds."""
     detect: Config = field(default_factory=Config)
     """The settings of detection, the same for all sets."""
@@ -121,7 +121,7 @@ def _results(
     detector: CoDeGraph, comparison: Comparison, samples: Sequence[Sample], config: StudyConfig
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
-    off = dataclasses.replace(config.detect.consistency, enabled=False)
+    off = dataclasses.replace(config.detect.consistency, filter="off")
     yield "mutual scoring", detector.judge(comparison, off)
     # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])

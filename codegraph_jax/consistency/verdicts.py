@@ -119,4 +119,4 @@ def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
         return "undecided"
     anomalous = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
     compact = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
-    return "defect" if config.undecided == "filter" or (anomalous and compact) else "undecided"
+    return "defect" if config.filter == "all" or (anomalous and compact) else "undecided"

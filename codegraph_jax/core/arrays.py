@@ -75,7 +75,7 @@ def mapped(shape: tuple[int, ...], dtype: DTypeLike = np.float32, directory: str
             return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise ConfigError(
-            f"config.storage.directory: {size / GIB:.1f} GiB cannot be written to "
+            f"TMPDIR: {size / GIB:.1f} GiB cannot be written to "
             f"{directory or tempfile.gettempdir()!r}: {error.strerror or error}"
         ) from None
 

@@ -51,6 +51,11 @@ def switch() -> dict[str, Any]:
     return choice("auto", "on", "off") | {"switch": True}
 
 
+def no_flag() -> dict[str, Any]:
+    """Field metadata: the field (or group) is set in config files and code only; it has no flag and is not listed."""
+    return {"no_flag": True}
+
+
 def path_like() -> dict[str, Any]:
     """Field metadata: the text (or every text of a tuple) may be a path, in which `~` is expanded."""
     return {"path": True}
@@ -88,15 +93,24 @@ class Setting:
         return typing.get_origin(self.hint) is tuple
 
 
-def settings_of(cls: type, above: str = "") -> Iterator[Setting]:
-    """All settings of a dataclass and its nested dataclasses, in the order of the fields."""
+def settings_of(cls: type, above: str = "", without_flag: bool = False) -> Iterator[Setting]:
+    """The settings of a dataclass and its nested dataclasses, in the order of the fields.
+
+    Args:
+        cls: the dataclass.
+        above: prefix of the paths.
+        without_flag: include fields that have no flag.
+    """
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         path, hint = f"{above}{field.name}", hints[field.name]
+        if field.metadata.get("no_flag") and not without_flag:
+            continue
         if dataclasses.is_dataclass(hint):
-            yield from settings_of(typing.cast(type, hint), f"{path}.")
+            yield from settings_of(typing.cast(type, hint), f"{path}.", without_flag)
         else:
-            yield Setting(path, hint, field.metadata, cls)
+            owner = next(base for base in cls.__mro__ if field.name in vars(base).get("__annotations__", {}))
+            yield Setting(path, hint, field.metadata, owner)
 
 
 @functools.cache

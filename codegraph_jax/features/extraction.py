@@ -29,7 +29,7 @@ from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
 from codegraph_jax.features.tokens import image_tokens
 
-ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.backbone.dtype=bfloat16"
+ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.precision=bfloat16"
 
 
 class NotFiniteError(UserError):

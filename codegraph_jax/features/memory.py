@@ -128,8 +128,8 @@ class MemoryPlan:
             return ""  # creating the first file reports the problem
         if on_disk > free:
             return (
-                f"config.storage.directory: the run needs {on_disk / GIB:.1f} GiB of files and {place!r} has "
-                f"{free / GIB:.1f} GiB free; choose a directory on a larger disk, or lower config.similarity.references"
+                f"TMPDIR: the run needs {on_disk / GIB:.1f} GiB of files and {place!r} has {free / GIB:.1f} GiB free; "
+                "set TMPDIR to a directory on a larger disk, or lower config.similarity.references"
             )
         return ""
 

@@ -89,12 +89,13 @@ class _LedgerCounters:
             yield alarms
 
 
-def create_app(inspector: Inspector, settings: WebSettings, token: str = "") -> FastAPI:
+def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv: str = "plain") -> FastAPI:
     """The application of a line.
 
     Args:
         inspector: scores and records the parts.
         settings: limits of the server.
+        csv: form of /parts.csv, see `TablesConfig.csv`.
         token: the token that requests must carry as `Authorization: Bearer TOKEN`; empty: none is needed.
     """
     line = Reception(inspector, settings)
@@ -208,7 +209,7 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry)
     @app.get("/parts.csv", responses=REFUSALS | {200: {"content": {"text/csv": {}}}}, response_class=StreamingResponse)
     def table() -> Response:
         """All parts as CSV."""
-        return StreamingResponse(ledger.csv(line.settings.csv), media_type="text/csv; charset=utf-8")
+        return StreamingResponse(ledger.csv(csv), media_type="text/csv; charset=utf-8")
 
 
 def _add_single_part_routes(app: FastAPI, line: Reception) -> None:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig
-from codegraph_jax.core.files import CSV_FORMS
-from codegraph_jax.core.settings import at_least, choice, path_like, within
+from codegraph_jax.config import BankThresholdConfig, LimitsConfig, SavedBackboneConfig, SavedBankConfig, TablesConfig
+from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, within
 
 
 @dataclass(frozen=True)
@@ -15,12 +14,12 @@ class FolderSettings:
     """The folder, including its subfolders; photos that are already there are inspected first."""
     events: str = field(default="auto", metadata=choice("auto", "poll"))
     """`auto` uses the file events of the operating system, and scans the folder every 30 seconds; `poll` scans it every
-    `interval` seconds, as network shares need, which send no events."""
-    interval: float = field(default=1.0, metadata=within(0.05, 3600))
+    second, as network shares need, which send no events."""
+    interval: float = field(default=1.0, metadata=no_flag() | within(0.05, 3600))
     """Seconds between two scans with `poll`."""
-    settle: float = field(default=0.5, metadata=within(0.0, 3600))
+    settle: float = field(default=0.5, metadata=no_flag() | within(0.0, 3600))
     """Seconds without a change after which a file counts as complete."""
-    patience: float = field(default=10.0, metadata=within(0.0, 3600))
+    patience: float = field(default=10.0, metadata=no_flag() | within(0.0, 3600))
     """Seconds during which a file that cannot be decoded is tried again, since it may still be incomplete."""
 
 
@@ -44,15 +43,13 @@ class WebSettings:
     """The file whose first line is the token that requests must carry; empty means that no token is needed."""
     max_megabytes: float = field(default=50.0, metadata=at_least(0.001))
     """The largest photo that is accepted, as a file."""
-    queue: int = field(default=64, metadata=at_least(1))
+    queue: int = field(default=64, metadata=no_flag() | at_least(1))
     """Number of photos that may wait; further photos are refused with status 503 and must be sent again."""
-    timeout: float = field(default=30.0, metadata=at_least(0.1))
+    timeout: float = field(default=30.0, metadata=no_flag() | at_least(0.1))
     """Seconds within which the headers of a request must arrive, and then its body."""
-    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
-    """The form of /parts.csv; see `ReportConfig.csv`."""
     keep: str = field(default="all", metadata=choice("all", "flagged"))
-    """Which of the photos that were sent stay on disk; `flagged` also keeps the tenth of normal parts with the highest
-    scores, which a contact sheet of a recurring defect may show."""
+    """Photos that were sent: keep `all` on disk, or only the `flagged` ones and the 10 % of passed ones with the
+    highest scores, which contact sheets use."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,7 @@ class WatchConfig:
 
 
 @dataclass(frozen=True)
-class ServeConfig(WatchConfig):
+class ServeConfig(WatchConfig, TablesConfig):
     """An HTTP server, which may also watch a folder."""
 
     task: str = field(default="serve", metadata=choice("serve"))
@@ -79,12 +76,10 @@ class ServeConfig(WatchConfig):
 
 
 @dataclass(frozen=True)
-class PartsConfig:
+class PartsConfig(TablesConfig):
     """The table of a line's parts."""
 
     task: str = field(default="parts", metadata=choice("parts"))
     """The task that this config is for."""
     line: str = field(default="", metadata=path_like())
     """The workdir of the line."""
-    csv: str = field(default="plain", metadata=choice(*CSV_FORMS))
-    """The form of parts.csv; see `ReportConfig.csv`."""

@@ -10,6 +10,7 @@ from codegraph_jax.consistency.community import Consistency, PatchBox
 from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.verdicts import Verdict
@@ -107,6 +108,10 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
         for box in shared_patches(result.consistency, number):
             shared.setdefault(box.image, []).append(shared_box(box, result.placement))
     records = []
+
+    def path_in(folder: str, sample: Sample) -> Path | None:
+        return output_path(Path(folder), sample.category, sample.name) if folder in config.files else None
+
     for i, (sample, verdict) in enumerate(zip(outcome.samples, result.verdicts)):
         flagged = bool(calibration.flagged[i])
         records.append(
@@ -124,8 +129,8 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 flagged=flagged,
                 verdict=verdict,
                 community=groups.get(i),
-                heatmap=output_path(Path("heatmaps"), sample.category, sample.name) if config.heatmaps else None,
-                mask=output_path(Path("masks"), sample.category, sample.name) if config.masks and flagged else None,
+                heatmap=path_in("heatmaps", sample),
+                mask=path_in("masks", sample) if flagged else None,
                 shared=shared.get(i, []),
             )
         )

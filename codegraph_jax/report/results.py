@@ -74,7 +74,7 @@ def write_results(
     with clock("results"):
         records, found = make_records(outcomes, config.report), recurrences(outcomes)
         replace_written(workdir, {*_planned(config, outcomes, records, found), *drawn})
-        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.report.csv)
+        write_csv(workdir / "scores.csv", (record.cells() for record in records), COLUMNS, config.csv)
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
@@ -85,7 +85,7 @@ def write_results(
         measured = asdict(config.metrics)
         scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
         write_json(workdir / "metrics.json", scored)
-        if config.report.maps:
+        if "maps" in config.report.files:
             # half precision resolves 0.001 up to the greatest distance, 2
             write_arrays(workdir / "maps.npz", (_maps(outcome) for outcome in outcomes))
         results = [outcome.result for outcome in outcomes]
@@ -97,7 +97,7 @@ def write_results(
         write_recurrences(workdir, outcomes, found, records, pictures)
         manifest = _manifest(config, outcomes, scale, left_out or SkippedFiles())
         about = {"date": now(), "command": command_line()}
-        if config.report.page:
+        if "page" in config.report.files:
             measured_at = where_measured(config.metrics)
             reviewable = isinstance(config, Config)
             write_page(
@@ -123,8 +123,8 @@ def _write_regions(
         for record, picture, size in zip(records, pictures, sizes)
         for row in rows_of(record.path, record.category, size, picture.regions)
     ]
-    write_regions(workdir, rows, config.report.csv)
-    if config.report.coco:
+    write_regions(workdir, rows, config.csv)
+    if "coco" in config.report.files:
         images = ((r.path, size, picture.regions) for r, picture, size in zip(records, pictures, sizes))
         write_json(workdir / COCO, coco(images))
 
@@ -169,7 +169,7 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     if normal or anomalous:
         false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
         known += f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
-    place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
+    place = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} images flagged{known}; {place}"
 
 
@@ -185,8 +185,9 @@ def _planned(
     config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
-    switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps, COCO: not config.report.coco}
-    yield from (name for name in RESULTS if not switched_off.get(name))
+    files = config.report.files
+    left_out = {file for file, name in ((REPORT, "page"), ("maps.npz", "maps"), (COCO, "coco")) if name not in files}
+    yield from (name for name in RESULTS if name not in left_out)
     for record in records:
         yield from (path.as_posix() for path in (record.heatmap, record.mask) if path)
     yield from (recurrence.sheet.as_posix() for recurrence in found)

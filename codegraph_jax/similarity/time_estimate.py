@@ -52,10 +52,10 @@ class TimeEstimate:
         """An error message with settings that help, if the run takes too long; otherwise empty.
 
         Args:
-            hours: limit; 0: none.
+            hours: limit.
             radius: `config.similarity.radius` of the run.
         """
-        if not hours or self.seconds <= hours * HOUR:
+        if self.seconds <= hours * HOUR:
             return ""
         spare = hours * HOUR - self.features
         # the number of pairs is nearly proportional to the number of references
@@ -65,15 +65,15 @@ class TimeEstimate:
             advice.append("--config.similarity.radius=8 (if the parts are in the same position in all photos)")
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
-            f"config.storage.hours: the run would take {format_duration(self.seconds)} on this machine, and {hours:g} "
-            f"hours are allowed; try {' or '.join(advice)}; --config.storage.hours=0 removes the limit"
+            f"config.storage: the run would take {format_duration(self.seconds)} on this machine, more than {hours:g} "
+            f"hours; try {' or '.join(advice)}; to start it anyway: --config.storage.check=warn"
         )
 
     def require(self, config: Config) -> None:
         """Refuses a run that takes too long, or warns about it, as set by `config.storage.check`.
 
         Raises:
-            ConfigError: `config.storage.hours` is exceeded, and `config.storage.check` is `refuse`.
+            ConfigError: it takes longer than `config.storage.hours`, and `config.storage.check` is `refuse`.
         """
         problem = self.check(config.storage.hours, config.similarity.radius)
         if problem and config.storage.check == "refuse":

@@ -26,7 +26,6 @@ from codegraph_jax.config import (
     InputConfig,
     MetricsConfig,
     PhotosConfig,
-    SimilarityConfig,
 )
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_summary, peak_memory
@@ -74,9 +73,8 @@ class ChooseConfig:
                 **asdict(replace(self.backbone, image_size=input_size(self.backbone, PRESETS[name]))),
                 name=name,
                 weights=weights,
-                dtype="auto",
             ),
-            similarity=SimilarityConfig(precision="auto"),
+            precision="auto",
             metrics=self.metrics,
         )
 

@@ -84,8 +84,8 @@ def _run_in(workdir: Path, config: Config) -> list[Outcome]:
             one.plan.check(config.storage.check)
             one.time_estimate.require(config)
     state = None if by_category else _state(workdir, inputs)
-    if config.keep and not state and processes.is_first():
-        logger.warning("config.keep: has no effect on a run with several processes, or with one category per device")
+    if config.state == "keep" and not state and processes.is_first():
+        logger.warning("config.state: keep has no effect with several processes, or with one category per device")
     results = _results(detectors, sets, ahead, state, inputs.review)
     outcomes = _outcomes(inputs, sets, results, clock)
     if processes.is_first():
@@ -208,7 +208,7 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
 
 def _state(workdir: Path, inputs: Inputs) -> RunState | None:
     """The saved state of the run; None if the run cannot be resumed, as with several processes."""
-    if jax.process_count() == 1 and (inputs.config.resume or inputs.config.keep):
+    if jax.process_count() == 1 and inputs.config.state != "off":
         backbone = inputs.detector.backbone
         return RunState(workdir, inputs.config, backbone, inputs.everything, inputs.review, inputs.roi)
     return None
@@ -268,7 +268,7 @@ def _results(
         category, one = item
         plan = one.plan
         if first:
-            kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.keep else ""
+            kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
             print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{shown(category)}: was finished before the interruption", flush=True)

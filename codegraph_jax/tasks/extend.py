@@ -34,9 +34,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     images = _parts_to_add(config)
     if images and config.back_to >= 0:
         raise ConfigError("config.back_to: cannot be combined with photos or parts to add; go back first, then extend")
-    target = config.save or config.bank.path
+    target = config.bank.path
     if reason := obstacle(Path(target)):
-        raise ConfigError(f"config.save: {target!r} cannot be written ({reason})")
+        raise ConfigError(f"config.bank.path: {target!r} cannot be written ({reason})")
     bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
     allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
     if images:
@@ -56,17 +56,19 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
 
 def _parts_to_add(config: ExtendConfig) -> dict[str, str]:
     """{name: file} of the parts to add."""
-    if config.parts and not config.line:
-        raise ConfigError("config.line: is empty; give the workdir of the line that inspected config.parts")
+    if config.part_numbers and not config.line:
+        raise ConfigError("config.line: is empty; give the workdir of the line that inspected the parts")
     found = find_images(config.data.root) if config.data.root else {}
     if config.line:
         with closing(Ledger(require_line(config.line))) as ledger:
-            for number in config.parts:
+            for number in config.part_numbers:
                 part = ledger.get(number)
                 if part is None or part.status == "failed":
-                    raise ConfigError(f"config.parts: the line has inspected no part {number}")
+                    raise ConfigError(f"config.part_numbers: the line has inspected no part {number}")
                 if not Path(part.path).is_file():
-                    raise ConfigError(f"config.parts: the photo of part {number} no longer exists ({part.path!r})")
+                    raise ConfigError(
+                        f"config.part_numbers: the photo of part {number} no longer exists ({part.path!r})"
+                    )
                 found[f"{number}: {part.name}"] = part.path
     if config.data.root and not found:
         raise ConfigError(f"config.data.root: {config.data.root!r} contains no photos")

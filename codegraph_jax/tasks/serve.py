@@ -49,7 +49,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         require_folder(config.watch)
     place = bound_socket(config.serve)
     with place, opened_line(config, Path(workdir)) as inspector:
-        app = create_app(inspector, config.serve, token)
+        app = create_app(inspector, config.serve, token, config.csv)
         options = uvicorn.Config(
             app, http=bounded_protocol(config.serve.timeout), ws="none", log_level="warning", timeout_keep_alive=15,
             timeout_graceful_shutdown=30, server_header=False,

@@ -33,7 +33,7 @@ OPTIONS = TileOptions("direct", (1, 3), (4, 4), "float32")
 
 
 def configured(patches: int = 64, **fields) -> Config:
-    bank = BankConfig(kind="compact", patches=patches)
+    bank = BankConfig(kind="compact", size=patches)
     return Config(backbone=BACKBONE, parallel=ParallelConfig(devices=1), bank=bank, **fields)
 
 
@@ -212,8 +212,8 @@ def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
 
 
 def test_products_in_bfloat16_come_close(images):
-    near = CoDeGraph(configured(similarity=SimilarityConfig(precision="bfloat16")))
-    exact = CoDeGraph(dataclasses.replace(near.config, similarity=SimilarityConfig()))
+    near = CoDeGraph(configured(precision="bfloat16"))
+    exact = CoDeGraph(configured())
     banks = [detector.detect(images[:6], bank_references=2).bank for detector in (near, exact)]
     first, second = (bank.score_samples(images[OWN:]) for bank in banks)
     np.testing.assert_allclose(first, second, rtol=0.05)

@@ -42,8 +42,8 @@ def test_short_flags_set_what_they_are_short_for(joined):
 
 
 @pytest.mark.parametrize("word,rate", [("low", 0.001), ("normal", 0.01), ("high", 0.05)])
-def test_sensitivity_is_a_rate_of_false_alarms(word, rate):
-    assert read(["/photos", "--sensitivity", word]).threshold.chosen == ("rate", rate)
+def test_false_alarms_have_words(word, rate):
+    assert read(["/photos", "--false-alarms", word]).threshold.chosen == ("rate", rate)
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,34 @@ def test_a_comma_in_a_path_divides_nothing():
 
 
 def test_numbers_stay_numbers():
-    config = read(["/p", "--config.features.degrees=3,5", "--config.data.draw.recurring=(0.5,)", "--size", "336"])
-    assert config.features.degrees == (3, 5)
-    assert config.data.draw.recurring == (0.5,)
+    config = read(["/p", "--config.backbone.blocks=3,5", "--config.data.range=(0.5,9)", "--size", "336"])
+    assert config.backbone.blocks == (3, 5)
+    assert config.data.range == (0.5, 9)
     assert read(["/p", "--config.backbone.blocks", "5"]).backbone.blocks == (5,)
     assert read(["b", "--config.back_to", "-1"], "extend").back_to == -1
 
 
-@pytest.mark.parametrize("flag", ["--config.report.coco", "--config.report.coco=yes", "--noconfig.report.page"])
+@pytest.mark.parametrize(
+    "flag", ["--config.metrics.inverted", "--config.metrics.inverted=yes", "--noconfig.metrics.inverted"]
+)
 def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
-    report = read([flag, "--config.report.maps", "false", "/photos"]).report
-    assert not report.maps
-    assert report.coco is (flag != "--noconfig.report.page") and report.page is (flag != "--noconfig.report.page")
+    config = read([flag, "/photos"])
+    assert config.data.root == "/photos"
+    assert config.metrics.inverted is not flag.startswith("--no")
+    assert read(["bank", "/photos", "--defective"], "extend").defective
+
+
+def test_files_of_the_report_are_a_list():
+    assert read(["/photos", "--config.report.files=page,coco"]).report.files == ("page", "coco")
+    assert read(["/photos", "--config.report.files="]).report.files == ()
+    with pytest.raises(UserError, match="config.report.files: 'cocoa' is not one of"):
+        read(["/photos", "--config.report.files=page,cocoa"])
+
+
+def test_fields_of_config_files_have_no_flag():
+    for field in ("similarity.kernel=direct", "features.degrees=3", "data.draw.seed=1", "storage.hours=1"):
+        with pytest.raises(UserError, match="has no flag; set it in a config file"):
+            read(["/photos", f"--config.{field}"])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +148,7 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.image_size=1"], "did you mean --config.backbone.image_size?"),
         (["--config.data.rooot=x"], "--config.data.rooot: no such setting; did you mean --config.data.root?"),
-        (["--config.features=1"], "set one of --config.features.degrees, --config.features.dtype"),
+        (["--config.metrics=1"], "set one of --config.metrics.size, --config.metrics.inverted"),
         (["--size"], "--size: needs a value, such as --size=448"),
         (["--size", "--exit-code"], "--size: needs a value"),
         (["--size=big"], "--size: 'big' is not a whole number"),
@@ -145,9 +161,9 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         ),
         (["--config.threshold.rule=share:200%"], "config.threshold.rule: 2 is above 1"),
         (["--config.threshold.share=0.1"], "--config.threshold.share: no such setting"),
-        (["--sensitivity=max"], "--sensitivity: 'max' is not one of low, normal, high"),
-        (["--sensitivity=low", "--threshold=1"], "--sensitivity and --threshold both set the threshold"),
-        (["--config.report.coco=maybe"], "--config.report.coco: 'maybe' is neither true nor false"),
+        (["--false-alarms=max"], "--false-alarms: 'max' is not one of low, normal, high, and no share"),
+        (["--false-alarms=low", "--threshold=1"], "--false-alarms and --threshold both set the threshold"),
+        (["--config.metrics.inverted=maybe"], "--config.metrics.inverted: 'maybe' is neither true nor false"),
         (["a", "b"], "unexpected argument 'b'"),
         (["--port=1"], "--port: cannot be used with this command"),
         (["--config=folder:ofline"], "the variants are hub and offline, not 'ofline'; did you mean 'offline'?"),
@@ -190,7 +206,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
     text = settings_text("detect")
     for setting in task_settings("detect").values():
         assert setting.path == "task" or f"--config.{setting.path}" in text
-    assert "--sensitivity" in settings_text("sensitivity")
+    assert "--token-file" in settings_text("TOKEN-file")
     assert "--config.data.max_megapixels = 0.0" in settings_text("MEGAPIXELS")
     assert "--config.serve.token_file" in settings_text("token")
     with pytest.raises(UserError, match="no setting contains 'xyzzy'"):
@@ -200,7 +216,7 @@ def test_all_settings_are_listed_and_found_by_any_word():
 def test_the_help_of_a_command_fits_on_a_screen():
     text = usage_of("detect")
     assert len(text.splitlines()) <= 24 and max(map(len, text.splitlines())) <= 100
-    for flag in ("--false-alarms", "--threshold", "--size", "--out", "--sensitivity", "--review", "--exit-code"):
+    for flag in ("--false-alarms", "--threshold", "--size", "--out", "--review", "--exit-code"):
         assert flag in text
 
 

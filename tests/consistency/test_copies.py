@@ -64,7 +64,7 @@ def test_copies_change_nothing_of_the_others_and_have_what_their_original_has(ph
 def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(photographs):
     bad = photographs[0].copy()
     bad[10:40, 10:40] = 255 - bad[10:40, 10:40]
-    result = detector(consistency=ConsistencyConfig(enabled=False)).detect([*photographs[1:], *[bad] * 7])
+    result = detector(consistency=ConsistencyConfig(filter="off")).detect([*photographs[1:], *[bad] * 7])
     assert not result.calibration.flagged[:12].any()
     assert (result.calibration.p_values > 0).all()
     assert result.scores_raw[12:].min() == result.scores_raw.max()
@@ -86,7 +86,7 @@ def test_copies_of_one_image_have_each_other(photographs):
 def test_a_single_reference_is_refused(photographs):
     with pytest.raises(ConfigError, match="config.similarity.references: a reference cannot be scored against itself"):
         detector(similarity=SimilarityConfig(references=1)).detect(photographs[:4])
-    with pytest.raises(ConfigError, match="config.bank.references: a reference cannot be scored against itself"):
+    with pytest.raises(ConfigError, match="config.bank.size: a reference cannot be scored against itself"):
         detector().detect(photographs[:4], bank_references=1)
 
 

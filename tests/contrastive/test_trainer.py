@@ -80,8 +80,6 @@ def test_another_run_in_the_same_workdir_is_refused(finished):
     other = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, learning_rate=0.01))
     with pytest.raises(WorkdirError, match=r"config.train.learning_rate was 0.05, is 0.01"):
         trainer.train(other, finished)
-    with pytest.raises(WorkdirError, match="resume is off"):
-        trainer.train(dataclasses.replace(CONFIG, resume=False), finished)
     with locked(finished), pytest.raises(WorkdirError, match="another run is using it"):
         trainer.train(CONFIG, finished)
 

@@ -26,7 +26,7 @@ def refuse_to_reserve(monkeypatch, code):
 
 def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_path):
     refuse_to_reserve(monkeypatch, errno.ENOSPC)
-    with pytest.raises(ConfigError, match="config.storage.directory: .* cannot be written to .*: No space left"):
+    with pytest.raises(ConfigError, match="TMPDIR: .* cannot be written to .*: No space left"):
         mapped((2, 2, 4), directory=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
@@ -53,5 +53,5 @@ def test_the_room_of_a_mapped_array_is_taken(monkeypatch, tmp_path):
 
 
 def test_a_directory_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="config.storage.directory: .*absent"):
+    with pytest.raises(ConfigError, match="TMPDIR: .*absent"):
         mapped((2, 2, 4), directory=str(tmp_path / "absent"))

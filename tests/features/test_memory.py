@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, SimilarityConfig, StorageConfig
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, FeatureConfig, StorageConfig
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
@@ -51,7 +51,7 @@ def test_the_estimate_counts_what_the_arrays_take():
         (8, 5, 1000, r"about 6\.5 GiB of memory and 5\.0 GiB are free; config\.similarity\.references=100,"),
         (8, 3, 1000, r"about 6\.5 GiB of memory and 3\.0 GiB are free; a smaller config\.backbone\.image_size"),
         (8, 16, 1000, None),
-        (8, 16, 20, r"config\.storage\.directory: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
+        (8, 16, 20, r"TMPDIR: the run needs 22\.0 GiB of files and '.*' has 20\.0 GiB free"),
     ],
 )
 def test_a_run_that_cannot_fit_is_refused_with_advice(monkeypatch, caplog, tmp_path, gib, free, disk, complaint):
@@ -97,9 +97,7 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=70, blocks=(1, 3))
     config = Config(backbone=backbone)
     config = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, devices=devices))
-    config = dataclasses.replace(
-        config, features=FeatureConfig(dtype=dtype), similarity=SimilarityConfig(precision=precision)
-    )
+    config = dataclasses.replace(config, features=FeatureConfig(dtype=dtype), precision=precision)
     mapped = dataclasses.replace(config, storage=StorageConfig(1e-9, str(tmp_path)))
     cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)

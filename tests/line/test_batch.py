@@ -117,23 +117,24 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
     before = ReferenceBank.load(str(saved))
 
     def run(**groups) -> str:
-        extend.run(values(ExtendConfig, bank__path=str(saved), **groups), str(tmp_path / "unused"))
+        extend.run(values(ExtendConfig, **{"bank__path": str(saved)} | groups), str(tmp_path / "unused"))
         return capsys.readouterr().out
 
-    assert "2 called good: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), parts=(1, 3))
+    assert "2 called good: 1: 00.png, 3: 02.png" in run(line=str(tmp_path), part_numbers=(1, 3))
     (folder / "text.png").unlink()
     assert ReferenceBank.load(str(saved)).history[-1].last == 2
-    run(data__root=str(folder), save=str(tmp_path / "other.safetensors"))
-    assert ReferenceBank.load(str(saved)).history[-1].last == 2
+    other = str(shutil.copy(saved, tmp_path / "other.safetensors"))
+    run(bank__path=other, data__root=str(folder))
+    assert ReferenceBank.load(other).history[-1].last > 2
     assert "made from a set" in run(back_to=0)
     assert ReferenceBank.load(str(saved)).name == before.name
     for number, reason in ((4, "inspected no part 4"), (9, "inspected no part 9")):
         with pytest.raises(ConfigError, match=reason):
-            run(line=str(tmp_path), parts=(number,))
+            run(line=str(tmp_path), part_numbers=(number,))
     with pytest.raises(ConfigError, match="config.line"):
         run(parts=(1,))
     with pytest.raises(ConfigError, match="back_to"):
-        run(line=str(tmp_path), parts=(1,), back_to=0)
+        run(line=str(tmp_path), part_numbers=(1,), back_to=0)
     assert not (tmp_path / "unused").exists()
 
 

@@ -722,7 +722,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     object.__setattr__(result, "calibrator", lambda: ActiveCalibrator(ways, threshold=result.calibration.threshold))
     samples = [dataclasses.replace(small.samples[k], name=f"{i}.png") for i, k in enumerate(place)]
     outcome = dataclasses.replace(small, samples=samples, result=result)
-    config = ReportConfig(heatmaps=False, masks=False)
+    config = ReportConfig(("page", "maps"))
     (picture, *_) = make_pictures(
         make_records([small], config), root, Scale(0.0, 1.0), workers=1, advance=lambda _: None
     )

@@ -156,7 +156,7 @@ def test_coco_is_read_by_its_own_library_pixel_for_pixel(tmp_path, calibration):
 def workdir(tmp_path_factory):
     home = tmp_path_factory.mktemp("run")
     outcomes = [make_outcome(home / "photographs" / name, NAMES, name, labelled=True) for name in ("drawn", "second")]
-    write_results(home / "out", Config(report=ReportConfig(coco=True, page=False)), outcomes, Clock())
+    write_results(home / "out", Config(report=ReportConfig(("heatmaps", "masks", "maps", "coco"))), outcomes, Clock())
     return home / "out"
 
 

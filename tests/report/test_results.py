@@ -171,7 +171,7 @@ def test_closing_line_counts_the_flagged(run):
     line = closing_line(workdir, Config(), outcomes)
     found = "(0 of 10 normal, 4 of 4 anomalous by label)"
     assert line == f"8 of 26 images flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
-    assert closing_line(workdir, Config(report=ReportConfig(page=False)), outcomes[1:]) == (
+    assert closing_line(workdir, Config(report=ReportConfig(("heatmaps", "masks", "maps"))), outcomes[1:]) == (
         f"4 of 12 images flagged, 5 to look at; results: {workdir}"
     )
 
@@ -217,7 +217,7 @@ def test_metrics_say_how_the_threshold_did(run):
 
 def test_parts_can_be_switched_off(tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    config = Config(report=ReportConfig(page=False, heatmaps=False, masks=False, maps=False))
+    config = Config(report=ReportConfig(()))
     write_results(tmp_path / "out", config, [outcome], Clock())
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
         "communities", "communities.json", "duplicates.json", "graphs", "manifest.json", "metrics.json",

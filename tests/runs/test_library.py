@@ -78,7 +78,7 @@ def test_what_cannot_work_says_why(detector, images):
 
 
 def test_two_images_are_enough(images):
-    config = Config(consistency=ConsistencyConfig(enabled=True))
+    config = Config(consistency=ConsistencyConfig())
     pair = CoDeGraph(config, backbone="dinov2-small", weights="random", image_size=56, blocks=(1, 3)).detect(images[:2])
     assert np.isfinite(pair.patch_scores).all()
 

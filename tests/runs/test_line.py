@@ -32,7 +32,7 @@ def bank(tmp_path_factory) -> Path:
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(0, 1)),
         features=FeatureConfig(degrees=(1,)),
         parallel=ParallelConfig(devices=1),
-        bank=BankConfig(kind="compact", patches=32),
+        bank=BankConfig(kind="compact", size=32),
     )
     made = CoDeGraph(config).detect(list(draw_set(12, 56, 3, 0.2, ()).images), bank_references=2).bank
     assert made
@@ -138,10 +138,12 @@ def test_two_thousand_parts_come_into_a_folder(bank, pictures, tmp_path):
             (place / names[number]).write_bytes(content(number, pictures))
             time.sleep(pause)
 
-    line = Line(
-        tmp_path / "line", "--config=configs/watch.py", f"--config.bank.path={bank}", f"--config.watch.root={place}",
-        "--config.watch.patience=0.2",
-    )  # fmt: skip
+    settings = tmp_path / "impatient.py"
+    settings.write_text(
+        "from configs.watch import get_config as watch\n"
+        "def get_config():\n    config = watch()\n    config.watch.patience = 0.2\n    return config\n"
+    )
+    line = Line(tmp_path / "line", f"--config={settings}", f"--config.bank.path={bank}", f"--config.watch.root={place}")
     half = PARTS // 2
     writer = threading.Thread(target=fill, args=(0, half, 0.01))
     writer.start()

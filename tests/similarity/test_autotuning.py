@@ -153,13 +153,14 @@ def test_a_precision_that_fails_or_gives_other_products_is_not_taken(monkeypatch
 
 def test_a_run_says_and_keeps_what_it_chose() -> None:
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1,), dtype="auto")
-    detector = CoDeGraph(Config(backbone=backbone, similarity=AUTO))
+    detector = CoDeGraph(Config(backbone=backbone, precision="auto"))
     taken = detector.config.similarity.precision
     assert taken in ("float32", "bfloat16")
-    assert detector.config.backbone.dtype == taken == np.dtype(detector.backbone.model.dtype).name
+    assert detector.config.precision == detector.config.backbone.dtype == taken
+    assert np.dtype(detector.backbone.model.dtype).name == taken
     assert (f"in {taken}" in detector.choice) == (taken == "bfloat16")
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
-    given = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig(precision=taken)))
+    given = CoDeGraph(Config(backbone=backbone, precision=taken))
     np.testing.assert_array_equal(detector.detect(photographs).scores, given.detect(photographs).scores)
     assert given.choice == ""
