@@ -30,7 +30,7 @@ from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
-ALARMS, PICTURES = OWN = ("alarms", "pictures")
+ALARMS, PHOTOS = OWN = ("alarms", "photos")
 """Directories below the workdir for contact sheets and for photos that were sent."""
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
@@ -130,13 +130,13 @@ class Inspector:
         """
         with self._lock:
             if known := self.ledger.find(key):
-                if known.status == "judged" or known.content == content:
+                if known.status == "inspected" or known.content == content:
                     return known
                 replaces = known.id
             part, picture = replace(_blank(key, name, path), content=content, stamp=stamp), content or key
             if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                failed = replace(part, judged=now(), status="failed", reason=TOO_MANY_ATTEMPTS)
+                failed = replace(part, inspected_at=now(), status="failed", failure=TOO_MANY_ATTEMPTS)
                 return self.ledger.record(failed, replaces=replaces)
             self._begun.add(picture)
             recorded = None
@@ -166,7 +166,7 @@ class Inspector:
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, stamp=stamp)
+            failed = replace(_blank(key, name, path), inspected_at=now(), status="failed", failure=reason, stamp=stamp)
             return self.ledger.record(failed)
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
@@ -177,12 +177,14 @@ class Inspector:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
         except UnreadableImageError as error:
-            return _Scored(replace(part, judged=now(), status="failed", reason=error.reason))
+            return _Scored(replace(part, inspected_at=now(), status="failed", failure=error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", part.name)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            return _Scored(replace(part, judged=now(), status="failed", reason=reason))
-        return replace(scored, part=replace(scored.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
+            return _Scored(replace(part, inspected_at=now(), status="failed", failure=reason))
+        return replace(
+            scored, part=replace(scored.part, inspected_at=now(), seconds=round(time.perf_counter() - began, 4))
+        )
 
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
@@ -205,7 +207,7 @@ class Inspector:
         part = replace(
             scored_part(part, bank, verdict, (width, height), scores, patterns, regions),
             statistics={"score": score, **picture_statistics(picture)},
-            layer=layer_png(Scale(*bank.scale).strength(scores)),
+            heatmap=layer_png(Scale(*bank.scale).strength(scores)),
         )
         defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
         # peak patches similar to those of unflagged parts of the set are normal
@@ -328,14 +330,14 @@ class Inspector:
         """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"); its cause raises no further alarm.
 
         Returns:
-            The alarm with its reason; None if there is no alarm of this number.
+            The alarm with its acknowledgement; None if there is no alarm of this number.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing has changed.
         """
         with self._lock:
             alarm = self.ledger.alarm(number)
-            if alarm is None or alarm.reason:
+            if alarm is None or alarm.acknowledgement:
                 return alarm
             drift, recurrence = self._restored()
             try:
@@ -348,7 +350,7 @@ class Inspector:
             except BaseException:
                 self._monitors = None  # they may differ from the ledger: read them again
                 raise
-            return replace(alarm, reason=reason)
+            return replace(alarm, acknowledgement=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
         """The contact sheet of a recurrence alarm, drawn if it is missing; None for other alarms."""
@@ -387,4 +389,4 @@ def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> R
 
 def _blank(key: str, name: str, path: str) -> Part:
     moment = now()
-    return Part(key=key, name=name, path=path, received=moment, judged=moment, status="judged")
+    return Part(key=key, name=name, path=path, received_at=moment, inspected_at=moment, status="inspected")

@@ -32,8 +32,8 @@ def boxes_of(part: Part) -> list[Box]:
     if part.regions and part.width and part.height:
         edges = [region["box"] for region in part.regions]
         return [Box(a / part.width, b / part.height, c / part.width, d / part.height) for a, b, c, d in edges]
-    if part.peak:
-        x, y = part.peak
+    if part.peak_position:
+        x, y = part.peak_position
         return [Box(max(x - AROUND, 0), max(y - AROUND, 0), min(x + AROUND, 1), min(y + AROUND, 1))]
     return []
 

@@ -33,6 +33,6 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
             note_written(out, [TABLE])
             ledger.export(out / TABLE, config.csv)
         counts = ledger.count()
-    print(f"{counts['judged'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
+    print(f"{counts['inspected'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
           f"{out / TABLE}")  # fmt: skip
     return []

@@ -52,7 +52,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         with stopped_by_signals(watcher.stop):
             watcher.run()
         counts = inspector.ledger.count()
-        print(f"{counts['judged']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
+        print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
             f"ledger: {shown(str(inspector.ledger.path))}", flush=True)  # fmt: skip
     return []
 
@@ -99,11 +99,11 @@ def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
 def print_part(part: Part) -> None:
     """One line for a part, and one for each alarm that it raised."""
     if part.status == "failed":
-        print(f"{part.id} {shown(part.name)}: failed, {shown(part.reason)}", flush=True)
+        print(f"{part.id} {shown(part.name)}: failed, {shown(part.failure)}", flush=True)
     else:
         verdict = "FLAGGED" if part.flagged else part.verdict
-        shows = f", {', '.join(part.shows)}" if part.shows else ""
-        print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{shows}, "
+        patterns = f", {', '.join(part.patterns)}" if part.patterns else ""
+        print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{patterns}, "
             f"{part.seconds:.2f} s", flush=True)  # fmt: skip
     for alarm in part.alarms:
         print(f"ALARM {alarm.id}: {alarm.message}", flush=True)

@@ -148,4 +148,4 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     http.close()
     running.join(20)
     place.close()
-    assert answers == [200] * 30 and ledger.count()["judged"] == 30 and not ledger.inbox()
+    assert answers == [200] * 30 and ledger.count()["inspected"] == 30 and not ledger.inbox()
