@@ -34,22 +34,22 @@ class DetectionResult:
         skipped: (index, reason) of the images that could not be read.
         patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 for patches that are
             not inspected [n, h, w].
-        scores_raw: greatest value of each image's anomaly map [n].
-        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` without re-scoring [n].
+        scores: greatest value of each image's anomaly map, which is compared with the threshold [n].
+        scores_rescored: image scores after re-scoring, in [0, 1] over the set; equal to `scores` without it [n].
         calibration: p-values, thresholds and flags, from the set's own scores.
         placement: position and inspected patches of each photo in its grid.
         weights: identity of the backbone weights.
         features: weights and settings behind the features (`backbones.features_identity`).
         seconds: wall time of each stage.
         consistency: recurring patterns, near-duplicates and the image graph.
-        added: number of images at the end that are not references for the others; their `scores` may exceed 1.
+        added: number of images at the end that are not references for the others; their `scores_rescored` may exceed 1.
         from_cache: number of images whose features came from the cache.
         value_range: conversion of samples without 8 bits; None if there were none.
         products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
             not determined.
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
-        variant: variant of the score in `patch_scores` and `scores_raw` (`scoring.variants`).
+        variant: variant of the score in `patch_scores` and `scores` (`scoring.variants`).
         variant_scores: image scores by variant, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
     """
@@ -57,8 +57,8 @@ class DetectionResult:
     kept: Int[np.ndarray, " n"]
     skipped: list[tuple[int, str]]
     patch_scores: Float[np.ndarray, "n h w"]
-    scores_raw: Float[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
+    scores_rescored: Float[np.ndarray, " n"]
     calibration: Calibration
     placement: Placement
     weights: str
@@ -83,9 +83,9 @@ class DetectionResult:
             calibrator.label(photo, defective=ask(photo))
         review = result.review(photos=calibrator.labels)
         """
-        scores = self.variant_scores or {STANDARD.name: self.scores_raw}
-        own, proven = len(self.scores_raw) - self.added, self.consistency.proven(len(self.scores_raw))
-        keys = self.keys or tuple(map(str, range(len(self.scores_raw))))
+        scores = self.variant_scores or {STANDARD.name: self.scores}
+        own, proven = len(self.scores) - self.added, self.consistency.proven(len(self.scores))
+        keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
@@ -95,9 +95,9 @@ class DetectionResult:
         calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
         return verdicts_of(
             self.calibration.flagged,
-            self.scores_raw,
+            self.scores,
             self.calibration.p_values,
-            good=np.array([labels.get(i) is False for i in range(len(self.scores_raw))], bool),
+            good=np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defective if calibrator.decided else None,
             enough=self.enough,
         )
@@ -105,7 +105,7 @@ class DetectionResult:
     @property
     def enough(self) -> bool:
         """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
-        return max(self.calibration.images, len(self.scores_raw)) >= FEWEST
+        return max(self.calibration.images, len(self.scores)) >= FEWEST
 
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
@@ -187,8 +187,8 @@ class DetectionResult:
             self,
             kept=kept,
             patch_scores=self.patch_scores[place],
-            scores_raw=self.scores_raw[place],
             scores=self.scores[place],
+            scores_rescored=self.scores_rescored[place],
             placement=self.placement.of(place),
             calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
             consistency=with_copies(self.consistency, place),
@@ -204,7 +204,7 @@ class DetectionResult:
         comparison: Comparison,
         consistency: Consistency,
         decided: PhotoDecisions,
-        scores: Float[np.ndarray, " n"],
+        scores_rescored: Float[np.ndarray, " n"],
         **about: Any,
     ) -> "DetectionResult":
         """The result of a comparison, including identical copies of images.
@@ -213,7 +213,7 @@ class DetectionResult:
             comparison: comparison of all images.
             consistency: see the attributes.
             decided: score, threshold and flags.
-            scores: see the attributes.
+            scores_rescored: see the attributes.
             **about: further attributes.
         """
         features = comparison.features
@@ -221,8 +221,8 @@ class DetectionResult:
             kept=features.kept,
             skipped=features.skipped,
             patch_scores=decided.patch_scores,
-            scores_raw=decided.scores,
-            scores=scores,
+            scores=decided.scores,
+            scores_rescored=scores_rescored,
             calibration=decided.calibration,
             placement=features.placement,
             consistency=consistency,
@@ -239,7 +239,7 @@ class DetectionResult:
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:
-        """Rank of each image, 1 for the most anomalous; ties keep the order of the images."""
+        """Rank of each image by `scores`, 1 for the most anomalous; ties keep the order of the images."""
         ranks = np.empty(len(self.scores), int)
         ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
         return ranks

@@ -45,8 +45,8 @@ def test_the_chain_equals_float64_numpy():
     result = CoDeGraph(tiny(consistency=ALONE)).detect(list(golden["images"]))
     np.testing.assert_allclose(result.patch_scores, golden["patch_scores"], atol=2e-5)
     np.testing.assert_allclose(result.maps(), golden["maps"], atol=2e-5)
-    np.testing.assert_allclose(result.scores_raw, golden["raw"], atol=2e-5)
-    np.testing.assert_allclose(result.scores, golden["rescored"], atol=2e-3)
+    np.testing.assert_allclose(result.scores, golden["raw"], atol=2e-5)
+    np.testing.assert_allclose(result.scores_rescored, golden["rescored"], atol=2e-3)
     np.testing.assert_array_equal(result.ranks[np.argsort(-result.scores)], np.arange(1, 10))
 
 
@@ -55,7 +55,7 @@ def test_the_order_of_the_images_changes_nothing():
     detector = CoDeGraph(tiny())
     straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
-    np.testing.assert_allclose(shuffled.scores, straight.scores[order], atol=1e-5)
+    np.testing.assert_allclose(shuffled.scores_rescored, straight.scores_rescored[order], atol=1e-5)
     np.testing.assert_array_equal(shuffled.consistency.flagged, straight.consistency.flagged[order])
     back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.communities]
     assert back == [c.members for c in straight.consistency.communities]
@@ -90,7 +90,7 @@ def test_a_second_detector_compiles_nothing(devices):
 def test_small_sets_give_finite_scores(n):
     result = CoDeGraph(tiny()).detect(drawn_parts(24)[:n])
     assert result.patch_scores.shape == (n, 5, 5)
-    assert np.isfinite(result.scores).all() and np.isfinite(result.maps()).all()
+    assert np.isfinite(result.scores_rescored).all() and np.isfinite(result.maps()).all()
     assert sorted(result.ranks) == list(range(1, n + 1))
 
 
@@ -102,13 +102,13 @@ def test_one_image_is_too_few():
 def test_identical_images_have_no_anomaly():
     result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
     # the root magnifies the rounding of a product near 1
-    assert result.scores_raw.max() < 2e-3
+    assert result.scores.max() < 2e-3
     assert result.consistency.communities == ()
 
 
 def test_constant_images_are_scored():
     images = [np.full((32, 32, 3), value, np.uint8) for value in (0, 0, 128, 255)]
-    assert np.isfinite(CoDeGraph(tiny()).detect(images).scores).all()
+    assert np.isfinite(CoDeGraph(tiny()).detect(images).scores_rescored).all()
 
 
 def test_unreadable_images_are_left_out_or_fatal(tmp_path):

@@ -51,7 +51,7 @@ def photographs(n=24, seed=0):
 
 def assert_same(there, here):
     np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
-    np.testing.assert_allclose(there.scores, here.scores, atol=1e-4)
+    np.testing.assert_allclose(there.scores_rescored, here.scores_rescored, atol=1e-4)
     np.testing.assert_array_equal(there.consistency.pattern_ids, here.consistency.pattern_ids)
     assert [c.members for c in there.consistency.communities] == [c.members for c in here.consistency.communities]
     np.testing.assert_array_equal(there.kept, here.kept)

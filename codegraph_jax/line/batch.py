@@ -20,7 +20,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
     return scored_part(
         part,
         bank,
-        (record.score_raw, record.p_value, record.flagged),
+        (record.score, record.p_value, record.flagged),
         (picture.image_width, picture.image_height),
         content.cut(result.patch_scores[record.index]),
         patterns,

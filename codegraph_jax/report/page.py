@@ -153,7 +153,7 @@ def write_page(
             "fewest": verdicts.FEWEST_TO_LOOK_AT,
         },
     }
-    rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
+    rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
     style, scripts = _package_text("page.css"), [_package_text(name) for name in ("looks.js", "page.js")]
     counts = Counter(row.record.verdict for row in rows)
     template = _environment().from_string(_package_text("page.html.j2"))
@@ -206,7 +206,7 @@ def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: S
 
 
 def _rescored(row: Row) -> bool:
-    return round(row.record.score, 6) != round(row.record.score_raw, 6)
+    return round(row.record.score_rescored, 6) != round(row.record.score, 6)
 
 
 def _command(manifest: dict[str, Any]) -> str:
@@ -378,7 +378,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "path": shown(record.path),
         "label": record.label,
         "rank": record.rank,
-        "rescored": round(record.score, 6) if _rescored(row) else None,
+        "rescored": round(record.score_rescored, 6) if _rescored(row) else None,
         "rarity": rarity(record.p_value),
         "community": record.community,
         "shares": shown(row.shares) if row.shares else None,

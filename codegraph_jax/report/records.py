@@ -14,7 +14,7 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.verdicts import Verdict
 
-COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "verdict", "community")
+COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "community")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Record:
         outcome: its category.
         index: index among the images of the category.
         path, name, category, label: from the sample.
-        score_raw, score, rank: from the result.
+        score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
         flagged: whether the score reaches the threshold, or the image was called defective.
         verdict: flagged, look, passed or not judged.
@@ -40,8 +40,8 @@ class Record:
     name: str
     category: str
     label: int | None
-    score_raw: float
     score: float
+    score_rescored: float
     rank: int
     p_value: float
     flagged: bool
@@ -57,8 +57,8 @@ class Record:
             "path": self.path,
             "category": self.category,
             "label": self.label,
-            "score_raw": round(self.score_raw, 6),
             "score": round(self.score, 6),
+            "score_rescored": round(self.score_rescored, 6),
             "rank": self.rank,
             "p_value": float(f"{self.p_value:.4g}"),
             "flagged": self.flagged,
@@ -68,7 +68,8 @@ class Record:
 
     def cells(self) -> dict[str, Any]:
         """The columns of scores.csv."""
-        scores = {"score_raw": Rounded(f"{self.score_raw:.6f}"), "score": Rounded(f"{self.score:.6f}")}
+        names = ("score", "score_rescored")
+        scores = {name: Rounded(f"{getattr(self, name):.6f}") for name in names}
         return self.values() | scores | {"flagged": int(self.flagged)}
 
 
@@ -117,8 +118,8 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 name=sample.name,
                 category=sample.category,
                 label=sample.label,
-                score_raw=float(result.scores_raw[i]),
                 score=float(result.scores[i]),
+                score_rescored=float(result.scores_rescored[i]),
                 rank=int(ranks[i]),
                 p_value=float(calibration.p_values[i]),
                 flagged=flagged,

@@ -134,7 +134,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     lines = []
     for outcome in outcomes:
         result, name = outcome.result, shown(outcome.category)
-        count = max(result.calibration.images, len(result.scores_raw))
+        count = max(result.calibration.images, len(result.scores))
         if not result.enough:
             lines.append(
                 f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or inspect "

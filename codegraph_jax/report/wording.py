@@ -57,7 +57,7 @@ def how_unusual(result: DetectionResult) -> list[str]:
     if not calibrator.decided:
         return [rarity(p) for p in result.calibration.p_values]
     calibration, labels = result.calibration, calibrator.labels
-    marked = calibration.flagged & (result.scores_raw < calibration.threshold)
+    marked = calibration.flagged & (result.scores < calibration.threshold)
     texts = []
     for place, likely in enumerate(calibrator.defective):
         if (label := labels.get(place)) is not None:

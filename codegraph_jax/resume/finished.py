@@ -33,8 +33,8 @@ def write_result(path: Path, result: DetectionResult) -> None:
     arrays = {
         "kept": result.kept,
         "patch_scores": result.patch_scores,
-        "scores_raw": result.scores_raw,
         "scores": result.scores,
+        "scores_rescored": result.scores_rescored,
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
         "shows": consistency.pattern_ids,
@@ -94,8 +94,8 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         kept=arrays["kept"],
         skipped=[(index, reason) for index, reason in about["skipped"]],
         patch_scores=arrays["patch_scores"],
-        scores_raw=arrays["scores_raw"],
         scores=arrays["scores"],
+        scores_rescored=arrays["scores_rescored"],
         calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
         placement=Placement(
             Frame.from_json(about["frame"]), arrays["sizes"], arrays["judged"] if len(arrays["judged"]) else None

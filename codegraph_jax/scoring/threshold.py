@@ -82,15 +82,15 @@ class Calibration:
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
-    def apply(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
+    def apply(self, scores: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
         """The same thresholds applied to other scores.
 
         Args:
-            scores_raw: greatest value of each anomaly map.
+            scores: greatest value of each anomaly map.
             proven: members of a recurring defect; flagged unless the rule is `given` or `share`.
         """
-        p_values = self.normal_scores.p_values(np.asarray(scores_raw, np.float64))
-        flagged = scores_raw >= self.threshold
+        p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
+        flagged = scores >= self.threshold
         if proven is not None and self.rule in ("rate", "looks"):
             flagged = flagged | proven
         return replace(self, p_values=p_values, flagged=flagged)
@@ -136,19 +136,19 @@ class Calibration:
 
 
 def calibrate(
-    scores_raw: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
+    image_scores: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
 ) -> Calibration:
     """Chooses the thresholds of a set from its own scores.
 
     Args:
-        scores_raw: greatest value of each anomaly map, before re-scoring.
+        image_scores: greatest value of each anomaly map, before re-scoring.
         config: the rule, and the largest share of defective images.
         proven: members of a recurring defect, which are left out of the fit unless all images are members.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.
     """
-    scores = np.asarray(scores_raw, np.float64)
+    scores = np.asarray(image_scores, np.float64)
     fitted = scores if proven is None or proven.all() else scores[~proven]
     fit = fit_scores(fitted, config.at_most)
     law = fit.law
@@ -174,7 +174,7 @@ def calibrate(
     )
     if rule == "rate" and not calibration.rough:
         calibration = replace(calibration, doubt=_doubt(fit, fitted >= threshold, config.at_most))
-    return calibration.apply(scores_raw, proven)
+    return calibration.apply(image_scores, proven)
 
 
 def _doubt(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:

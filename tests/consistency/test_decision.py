@@ -47,7 +47,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     calibrator = result.calibrator()
     assert calibrator.threshold == result.calibration.threshold
     # nothing is learnt from good photos that pass
-    low = np.argsort(result.scores_raw)[: OWN // 2]
+    low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
         calibrator.label(int(photo), False)
     after = detector.judge(comparison, review=result.review(photos=calibrator.labels))
@@ -63,16 +63,16 @@ def test_good_and_defective_marks(made):
     """With a random network, which recognises little but the photo itself."""
     detector, images, _, both = made
     base = detector.judge(both)
-    keys, threshold = base.keys, float(np.sort(base.scores_raw[:OWN])[-4])
+    keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
     given = {"any": ManualThreshold(STANDARD.name, threshold)}
-    photo = int(base.scores_raw[:OWN].argmax())
+    photo = int(base.scores[:OWN].argmax())
     good = {keys[photo]: PhotoReview(keys[photo], verdict="good")}
     result = detector.judge(both, review=Review(base.features, photos=good, decisions=given))
     mark = result.answers.photos[keys[photo]].mark
     assert mark.verdict == "variant" and mark.single
-    assert result.scores_raw[photo] < base.scores_raw[photo] and not result.calibration.flagged[photo]
+    assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
     others = np.arange(OWN) != photo
-    assert (result.scores_raw[:OWN][others] <= base.scores_raw[:OWN][others]).all()
+    assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
 
     _, bad = answered(detector, both, {2: True, 11: False})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
@@ -106,7 +106,7 @@ def test_answers_travel_in_the_bank(made, kind):
     config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, references=OWN, patches=64))
     own = CoDeGraph(config)
     first = own.judge(comparison)
-    high, low = int(first.scores_raw.argmax()), int(first.scores_raw.argmin())
+    high, low = int(first.scores.argmax()), int(first.scores.argmin())
     result = own.judge(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
@@ -186,6 +186,6 @@ def test_marks_are_recognised_on_drawn_parts():
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
     # a person who calls the same mark harmless gets quiet photos
     answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
-    below = {"x": ManualThreshold(STANDARD.name, float(first.scores_raw[marked].min()))}
+    below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
     quiet = detector.judge(comparison, review=Review(result.features, photos=answers, decisions=below))
-    assert (quiet.scores_raw[marked] < first.scores_raw[marked]).all()
+    assert (quiet.scores[marked] < first.scores[marked]).all()

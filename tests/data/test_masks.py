@@ -23,7 +23,7 @@ def result_of(n):
     """As much of a result as metrics read."""
     scores = np.arange(n) / n
     maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
-    return SimpleNamespace(scores=scores, scores_raw=scores, **maps)
+    return SimpleNamespace(scores=scores, scores_rescored=scores, **maps)
 
 
 def photograph(path, seed=0):

@@ -113,5 +113,5 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
         got = CoDeGraph(elsewhere).judge(comparison)
         np.testing.assert_array_equal(remaining(comparison), without)
         np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
-        np.testing.assert_array_equal(got.scores, want.scores)
+        np.testing.assert_array_equal(got.scores_rescored, want.scores_rescored)
     assert comparison.features.found == len(images)

@@ -63,7 +63,7 @@ def test_an_inspection_writes_the_rows_of_a_line(saved, folder, tmp_path):
     assert rows["text.png"].status == "failed" and rows["text.png"].failure
     for name in ("00.png", "01.png", "02.png"):
         part, row = rows[name], scores[str(folder / name)]
-        assert (part.score, part.p_value, part.flagged) == (row["score_raw"], row["p_value"], row["flagged"])
+        assert (part.score, part.p_value, part.flagged) == (row["score"], row["p_value"], row["flagged"])
         assert len(part.regions) == sum(region["path"] == part.path for region in regions)
     assert rows["02.png"].flagged and rows["02.png"].regions
     ledger.close()

@@ -42,8 +42,8 @@ class FakeResult:
 
     kept: np.ndarray
     patch_scores: np.ndarray
-    scores_raw: np.ndarray
     scores: np.ndarray
+    scores_rescored: np.ndarray
     calibration: Calibration
     consistency: Consistency
     placement: Placement
@@ -60,11 +60,9 @@ class FakeResult:
 
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
-        scores = {"standard": self.scores_raw, "contrast": -self.scores_raw}
-        proven = np.zeros(len(self.scores_raw), bool)
-        return calibrator_of(
-            scores, len(self.scores_raw), self.keys, proven, (), self.calibration.threshold, self.answers
-        )
+        scores = {"standard": self.scores, "contrast": -self.scores}
+        proven = np.zeros(len(self.scores), bool)
+        return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
 
     verdicts, enough = DetectionResult.verdicts, DetectionResult.enough
 
@@ -108,7 +106,7 @@ def make_outcome(
             patch_scores[i, 2:4, 5:7] = 0.8 - 0.01 * i
         label = int(i < anomalous) if labelled else None
         samples.append(Sample(str(path), name, category, label))
-    scores_raw = np.asarray(anomaly_maps(patch_scores, SIZE)).max(axis=(1, 2))
+    scores = np.asarray(anomaly_maps(patch_scores, SIZE)).max(axis=(1, 2))
     graph = nx.Graph()
     graph.add_nodes_from(range(n))
     members = tuple(range(recurring))
@@ -124,9 +122,9 @@ def make_outcome(
     result = FakeResult(
         kept=np.arange(n),
         patch_scores=patch_scores,
-        scores_raw=scores_raw,
-        scores=scores_raw / scores_raw.max(),
-        calibration=calibrate(scores_raw, ThresholdConfig()),
+        scores=scores,
+        scores_rescored=scores / scores.max(),
+        calibration=calibrate(scores, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),

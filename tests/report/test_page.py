@@ -399,7 +399,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{'bad' if i >= 30 else 'good'} {i}.png" for i in range(60)]
     outcome = make_outcome(root / "data", names, "part", anomalous=0, recurring=0, image_size=(16, 12))
     scores = np.linspace(0.2, 0.5, 60)
-    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
                                  calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
     write_results(root / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     return root / "out" / "report.html"
@@ -630,7 +630,7 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
     names = [f"{'bad' if i < 10 else 'good'} {i}.png" for i in range(20)]
     outcome = make_outcome(tmp_path / "data", names, anomalous=0, recurring=0, image_size=(16, 12))
     scores = np.linspace(0.2, 0.5, 20)
-    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
                                  calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     opened(browser, tmp_path / "out" / "report.html")
@@ -712,8 +712,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = dataclasses.replace(
         small.result,
         kept=np.arange(count),
-        scores_raw=scores,
         scores=scores,
+        scores_rescored=scores,
         calibration=calibrate(scores, ThresholdConfig()),
         keys=tuple(f"{i:04x}" for i in range(count)),
         placement=small.result.placement.of(place),

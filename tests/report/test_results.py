@@ -54,13 +54,13 @@ def digests(workdir: Path) -> dict[str, str]:
 def test_scores_csv_has_a_row_for_every_image_in_order(run):
     workdir, outcomes = run
     rows = read_rows(workdir)
-    assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
+    assert list(rows[0])[:6] == ["path", "category", "label", "score", "score_rescored", "rank"]
     assert list(rows[0])[6:] == ["p_value", "flagged", "verdict", "community"]
     assert [row["path"] for row in rows] == [sample.path for outcome in outcomes for sample in outcome.samples]
     assert [row["flagged"] for row in rows[:5]] == ["1", "1", "1", "1", "0"]
     assert [row["community"] for row in rows[:5]] == ["1", "1", "1", "", ""]
     assert [row["label"] for row in rows[12:16]] == ["0", "0", "", ""]
-    np.testing.assert_allclose([float(row["score_raw"]) for row in rows[:14]], outcomes[0].result.scores_raw, atol=1e-6)
+    np.testing.assert_allclose([float(row["score"]) for row in rows[:14]], outcomes[0].result.scores, atol=1e-6)
 
 
 def test_scores_json_says_the_same_as_the_csv(run):
@@ -77,7 +77,7 @@ def test_scores_json_says_the_same_as_the_csv(run):
 def test_p_values_order_images_as_raw_scores_do(run):
     _, outcomes = run
     for outcome in outcomes:
-        order = np.argsort(outcome.result.scores_raw)
+        order = np.argsort(outcome.result.scores)
         assert (np.diff(outcome.result.calibration.p_values[order]) <= 1e-15).all()
 
 
@@ -265,13 +265,13 @@ def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_
     outcome = make_outcome(tmp_path, NAMES, recurring=0)
     result, keys = outcome.result, outcome.result.keys
     assert all(said.endswith("good parts") for said in how_unusual(result))
-    order = np.argsort(result.scores_raw)
+    order = np.argsort(result.scores)
     photos = {keys[i]: PhotoReview(keys[i], verdict=said) for i, said in
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
     # a photo that shows the mark of a defective one is flagged whatever it scores
     calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "looks").apply(
-        result.scores_raw
+        result.scores
     )
     calibration.flagged[order[2]] = True
     said = how_unusual(dataclasses.replace(answered, calibration=calibration))

@@ -62,7 +62,7 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,
-        "scores": result.scores,
+        "scores": result.scores_rescored,
         "kept": result.kept,
         "skipped": np.array([i for i, _ in result.skipped]),
     }
