@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.backbones import Backbone, features_identity, load_backbone, settings_of
+from codegraph_jax.backbones import Backbone, feature_identity, load_backbone, settings_of
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
@@ -211,7 +211,11 @@ class CoDeGraph:
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, taken_out, decided)
         made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
-        about = {"weights": self.backbone.weights, "features": self.features, "seconds": dict(clock.seconds)}
+        about = {
+            "weights": self.backbone.weights,
+            "feature_identity": self.feature_identity,
+            "seconds": dict(clock.seconds),
+        }
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
@@ -220,12 +224,12 @@ class CoDeGraph:
         if bank_references:
             check_bank(self.config, bank_references)
         if review is not None:
-            review.check(self.features)
+            review.check(self.feature_identity)
 
     @property
-    def features(self) -> dict[str, Any]:
+    def feature_identity(self) -> dict[str, Any]:
         """Weights and settings behind the features; a review is valid for equal ones."""
-        return features_identity(self.backbone, self.config.backbone)
+        return feature_identity(self.backbone, self.config.backbone)
 
     def products(self, images: Sequence[Source], progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.

@@ -39,7 +39,7 @@ class DetectionResult:
         calibration: p-values, thresholds and flags, from the set's own scores.
         placement: position and inspected patches of each photo in its grid.
         weights: identity of the backbone weights.
-        features: weights and settings behind the features (`backbones.features_identity`).
+        feature_identity: weights and settings behind the features (`backbones.feature_identity`).
         seconds: wall time of each stage.
         consistency: recurring patterns, near-duplicates and the image graph.
         added: number of images at the end that are not references for the others; their `scores_rescored` may exceed 1.
@@ -62,7 +62,7 @@ class DetectionResult:
     calibration: Calibration
     placement: Placement
     weights: str
-    features: Mapping[str, Any]
+    feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
     consistency: Consistency = field(default_factory=Consistency)
     added: int = 0
@@ -166,8 +166,8 @@ class DetectionResult:
         answers = dict(self.answers.photos)
         for place, defective in (photos or {}).items():
             answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
-            answers[self.keys[place]] = PhotoReview(self.keys[place], verdict=answer)
-        return Review(self.features, tuple(patterns), answers)
+            answers[self.keys[place]] = PhotoReview(self.keys[place], answer=answer)
+        return Review(self.feature_identity, tuple(patterns), answers)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
         """The result with identical copies of images, which get the scores, flags and groups of their originals.

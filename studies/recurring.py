@@ -184,8 +184,16 @@ def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str
             "images": len(community.members),
             "anomalous": anomalous_share(community.members, samples),
             "verdict": community.verdict,
-            "by chance": community.p_value,
-            **{name: values.get(name) for name in ("p_value", "roughness", "contrast", "spread")},
+            "by chance": community.chance_p_value,
+            **{
+                name: values.get(name)
+                for name in (
+                    "score_p_value",
+                    "repeat_distance_ratio",
+                    "outside_distance_ratio",
+                    "distance_inequality_ratio",
+                )
+            },
         }
         for community, values in zip(found, evidence)
     ]

@@ -157,13 +157,13 @@ def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_wor
         CoDeGraph(within).detect(drawn_parts(4), bank_references=4)
     detector = CoDeGraph(tiny())
     with pytest.raises(ReviewError, match="was made with other features"):
-        detector.detect(drawn_parts(4), review=Review({**detector.features, "image_size": 40}, (), {}))
+        detector.detect(drawn_parts(4), review=Review({**detector.feature_identity, "image_size": 40}, (), {}))
 
 
 def test_a_loaded_backbone_can_be_handed_in():
     images, loaded = drawn_parts(6), load_backbone(tiny().backbone)
     got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny())
-    assert got.backbone is loaded and got.features == want.features
+    assert got.backbone is loaded and got.feature_identity == want.feature_identity
     np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
     with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the given backbone has its own"):
         CoDeGraph(backbone=loaded, image_size=20, blocks=(1,))

@@ -2,7 +2,7 @@
 
 from codegraph_jax.backbones.backbone import (
     Backbone,
-    features_identity,
+    feature_identity,
     load_backbone,
     settings_of,
     weights_identity,
@@ -15,7 +15,7 @@ __all__ = [
     "Backbone",
     "CheckpointError",
     "Preset",
-    "features_identity",
+    "feature_identity",
     "load_backbone",
     "settings_of",
     "weights_identity",

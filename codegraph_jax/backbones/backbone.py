@@ -69,7 +69,7 @@ def weights_identity(weights: str) -> str:
     return found.group() if found else weights
 
 
-def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
+def feature_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
     """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
     identity = {
         "weights": weights_identity(backbone.weights),

@@ -52,7 +52,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
     prepared, grid = pool.prepared, bank.frame.grid
     variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
-    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.single]
+    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.source == "photo"]
     contrast = variant(bank.variant).contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:

@@ -131,7 +131,7 @@ def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Ba
     """The first revision, and revisions for the answers to photos of the set."""
     history = [BankRevision("", (), (), 0, calibration, tuple(range(marks)))]
     for defective in (False, True):
-        photos = [p for p in answers.photos.values() if p.verdict is not None and p.defective is defective]
+        photos = [p for p in answers.photos.values() if p.answer is not None and p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
             history.append(BankRevision("", names, keys, 0, calibration, tuple(range(marks)), defective))
@@ -161,13 +161,13 @@ def _calibrated(
     scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
     calibration = calibrate(scores, config.threshold, proven)
     rule = decided.calibration.rule
-    if rule == "looks":
+    if rule == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
         named = {decided.variant: scores}
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, rule)
-    if rule == "given" and decided.answers.threshold is not None:
+    if rule == "score" and decided.answers.threshold is not None:
         above = int((decided.before[decided.variant][: len(scores)] >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):

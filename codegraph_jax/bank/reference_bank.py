@@ -176,7 +176,7 @@ class ReferenceBank(StoredBank):
         patch_scores = self._of_variant(np.concatenate(scores), clipped)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
-        single = np.array([pattern.single for pattern in patterns], bool)
+        single = np.array([pattern.source == "photo" for pattern in patterns], bool)
         marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
         flagged = self.calibration.apply(raw, marked).flagged.copy()
         answered = self.answered
@@ -362,7 +362,7 @@ class ReferenceBank(StoredBank):
             raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
         if kind == "rate":
             value = self.calibration.normal_scores.quantile(value)
-        return replace(self, calibration=self.calibration.with_threshold(value, "given" if kind == "score" else "rate"))
+        return replace(self, calibration=self.calibration.with_threshold(value, "score" if kind == "score" else "rate"))
 
     @property
     def answered(self) -> dict[str, bool]:
@@ -402,7 +402,7 @@ class ReferenceBank(StoredBank):
         if not len(patches):
             return None
         signature = mark_signature(vectors[patches], len(features.layers), active.patch_vectors())
-        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
+        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
 
     def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether the images look like another product than the bank's."""

@@ -34,16 +34,17 @@ class Evidence:
     Each is the median over the members of a community.
 
     Attributes:
-        p_value: share of normal images that score as high as the member, compared with images outside.
-        roughness: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
-        contrast: distance of the pattern to images outside, divided by that to members.
-        spread: inequality of the pattern's distances to members, divided by that of the rest of the part.
+        score_p_value: share of normal images that score as high as the member, compared with images outside.
+        repeat_distance_ratio: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
+        outside_distance_ratio: distance of the pattern to images outside, divided by that to members.
+        distance_inequality_ratio: inequality of the pattern's distances to members, divided by that of the rest of the
+            part.
     """
 
-    p_value: float
-    roughness: float
-    contrast: float
-    spread: float
+    score_p_value: float
+    repeat_distance_ratio: float
+    outside_distance_ratio: float
+    distance_inequality_ratio: float
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Community:
 
     Attributes:
         members: image indices, the most typical first.
-        strength: mean number of selected links between two members.
-        p_value: probability of a community with as many links by chance.
+        mean_links: mean number of selected links between two members.
+        chance_p_value: probability of a community with as many links by chance.
         boxes: regions of the pattern in each member.
         verdict: only defects are filtered.
         evidence: measurements behind the verdict; None if too few images are outside all communities.
@@ -63,8 +64,8 @@ class Community:
     """
 
     members: tuple[int, ...]
-    strength: float
-    p_value: float
+    mean_links: float
+    chance_p_value: float
     boxes: tuple[PatchBox, ...]
     verdict: Verdict = "undecided"
     evidence: Evidence | None = None
@@ -137,14 +138,14 @@ class Consistency:
             number: number of a community or a match.
             images: number of images in the set.
         """
-        shown = len(self.images(number))
+        members = len(self.images(number))
         for match in self.matches:
             if match.number == number:
-                return replace(match.pattern, shown=shown, images=images)
+                return replace(match.pattern, members=members, images=images)
         community = self.communities[number - 1]
         if community.signature is None or self.product is None:
             return None
-        return Pattern(community.name, community.verdict, community.signature, self.product, shown, images)
+        return Pattern(community.name, community.verdict, community.signature, self.product, members, images)
 
     def proven(self, images: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `images` is their number."""

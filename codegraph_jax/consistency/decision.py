@@ -50,7 +50,7 @@ class Answers:
         """The answers of a review to a category; a review of a single category applies to any name."""
         if review is None:
             return cls()
-        decision = review.decisions.get(category) or _only(review.decisions)
+        decision = review.thresholds.get(category) or _only(review.thresholds)
         at_most = review.at_most.get(category) or _only(review.at_most) or 1.0
         if decision is None:
             return cls(review.photos, at_most=at_most)
@@ -61,7 +61,7 @@ class Answers:
         return {
             place: self.photos[key].defective
             for place, key in enumerate(keys)
-            if key in self.photos and self.photos[key].verdict is not None
+            if key in self.photos and self.photos[key].answer is not None
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -174,8 +174,8 @@ def decide_photos(
         return label_free
     if variant != STANDARD.name:
         calibration = calibrate(scores[variant][:own], config, proven[:own])
-    rule = "given" if answers.threshold is not None else "looks" if calibrator.decided else calibration.rule
-    if rule in ("given", "looks"):
+    rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
+    if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)

@@ -87,7 +87,7 @@ def photo_mark(
 
     signature = _signature(own, usual, _limit(measure_images(features, grid, compared, reached).ravel()))
     product = Product.of(features.image_features)
-    return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), single=True)
+    return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), source="photo")
 
 
 def mark_signature(

@@ -12,6 +12,7 @@ from codegraph_jax.consistency.signature import Signature
 
 Verdict = Literal["defect", "variant", "undecided"]
 """Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
+Source = Literal["group", "photo"]
 LONGEST_NAME = 200
 ALIKE, ENOUGH = 0.25, 0.1
 """Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
@@ -65,22 +66,24 @@ class Pattern:
         verdict: the verdict.
         signature: appearance.
         product: product on which it was found.
-        shown: number of images of the last batch that showed it.
+        members: number of images of the last batch that show it.
         images: number of images of the last batch.
-        single: whether it comes from a single answered photo (`consistency.marks`) instead of a group.
+        source: `group`, or `photo` if it comes from a single answered photo (`consistency.marks`).
     """
 
     name: str
     verdict: Verdict
     signature: Signature
     product: Product
-    shown: int
+    members: int
     images: int
-    single: bool = False
+    source: Source = "group"
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(Verdict):
             raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Verdict))}")
+        if self.source not in get_args(Source):
+            raise ValueError(f"source: {self.source!r} is none of {', '.join(get_args(Source))}")
         if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
 
@@ -89,9 +92,9 @@ class Pattern:
         return {
             "name": self.name,
             "verdict": self.verdict,
-            "shown": self.shown,
+            "members": self.members,
             "images": self.images,
-            "single": self.single,
+            "source": self.source,
             "signature": self.signature.as_json(),
             "product": self.product.as_json(),
         }
@@ -104,9 +107,9 @@ class Pattern:
             values["verdict"],
             Signature.from_json(values["signature"]),
             Product.from_json(values["product"]),
-            int(values["shown"]),
+            int(values["members"]),
             int(values["images"]),
-            bool(values.get("single", False)),
+            values["source"],
         )
 
 

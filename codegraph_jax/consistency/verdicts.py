@@ -36,11 +36,11 @@ from codegraph_jax.similarity.valid import usual, valid_patches
 STANDS_OUT = 0.05
 """Greatest p-value of the typical member of a defect, compared with images outside."""
 ROUGH = 1.25
-"""Least `Evidence.roughness` of a defect."""
+"""Least `Evidence.repeat_distance_ratio` of a defect."""
 ALIEN = 2.0
-"""Greatest `Evidence.contrast` of a defect."""
+"""Greatest `Evidence.outside_distance_ratio` of a defect."""
 CONTINUUM = 1.1
-"""Greatest `Evidence.spread` of a defect."""
+"""Greatest `Evidence.distance_inequality_ratio` of a defect."""
 FAR = 0.75
 """Quantile of the distances to members that represents far members."""
 
@@ -87,7 +87,7 @@ def _member_evidence(
     normal: NormalScores,
     k: int,
 ) -> tuple[float, float, float, float] | None:
-    """P-value, roughness, contrast and spread of one member; None if they cannot be measured."""
+    """The four values of `Evidence` for one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
     rest = valid_patches(distances) & ~pattern
     # with a radius, some patches have no reference in reach
@@ -117,6 +117,6 @@ def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
     """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
     if evidence is None:
         return "undecided"
-    anomalous = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
-    compact = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
+    anomalous = evidence.score_p_value <= STANDS_OUT and evidence.repeat_distance_ratio >= ROUGH
+    compact = evidence.outside_distance_ratio <= ALIEN and evidence.distance_inequality_ratio <= CONTINUUM
     return "defect" if config.undecided == "filter" or (anomalous and compact) else "undecided"

@@ -19,7 +19,7 @@ MAX_BYTES = 256 * 2**20
 
 RESULTS = (
     "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "communities.json",
-    "duplicates.json", "maps.npz", "report.html", "manifest.json",
+    "similar.json", "maps.npz", "report.html", "manifest.json",
 )  # fmt: skip
 """Files that a detection or inspection run writes directly into the workdir."""
 

@@ -26,8 +26,9 @@ UNDEFINED: Metrics = dict.fromkeys(
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
     """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
-    Image metrics use `scores_rescored`; if re-scoring changed them, `image_auroc_without_rescoring` uses `scores`. Images
-    without a label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics only.
+    Image metrics use `scores_rescored`; if re-scoring changed them, `image_auroc_without_rescoring` uses `scores`.
+    Images without a label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics
+    only.
 
     Args:
         result: scores of n images.

@@ -69,7 +69,7 @@ class Looks {
 
   // whether there are enough answers to set the threshold
   get decided() {
-    return this.answered.length >= this.constants.fewest;
+    return this.answered.length >= this.constants.min_answers;
   }
 
   // for each score: probabilities of its parameters, of the score itself, and of a defect at each level
@@ -127,7 +127,7 @@ class Looks {
     const gain = this.information();
     let photo = 0;
     for (let i = 1; i < gain.length; i++) if (gain[i] > gain[photo]) photo = i;
-    const enough = this.decided && gain[photo] < this.constants.enough;
+    const enough = this.decided && gain[photo] < this.constants.stop_nats;
     return { photo: gain[photo] < 0 ? null : photo, enough };
   }
 
@@ -151,7 +151,7 @@ class Looks {
 
   get threshold() {
     if (!this.decided) return this.automatic;
-    const { chosen, setSize: count } = this, { open, apart, neighbours } = this.constants, own = this.scores[chosen];
+    const { chosen, setSize: count } = this, { gap_window, gap_ratio, neighbours } = this.constants, own = this.scores[chosen];
     const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
     const { likely } = this.posteriors[chosen];
     const scores = order.map((i) => own[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
@@ -165,8 +165,8 @@ class Looks {
     const gaps = scores.slice(1).map((score, k) => score - scores[k]);
     const widest = (from, to) => gaps.slice(from, to).reduce((a, b) => Math.max(a, b));
     for (let k = neighbours; k < gaps.length - neighbours; k++) {
-      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= open * (1 - level);
-      if (near && gaps[k] > apart * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
+      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= gap_window * (1 - level);
+      if (near && gaps[k] > gap_ratio * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
     }
     return (scores[cut] + scores[cut + 1]) / 2;
   }

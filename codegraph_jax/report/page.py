@@ -188,7 +188,7 @@ def write_page(
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
-        flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
+        label_counts=[(outcome.category, outcome.label_counts()) for outcome in outcomes],
         # date and command are at the top of the page
         manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
     )
@@ -219,8 +219,8 @@ def _command(manifest: dict[str, Any]) -> str:
         place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
     ]
     # without "=", the value of the flag is the next word
-    left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
-    return shlex.join(word for place, word in enumerate(words) if place not in left_out)
+    dropped = {*review, *(place + 1 for place in review if "=" not in words[place])}
+    return shlex.join(word for place, word in enumerate(words) if place not in dropped)
 
 
 def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
@@ -228,7 +228,7 @@ def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> 
     own = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
-        "photo": sum(key in own and photo.verdict is not None for key, photo in photos.items()),
+        "photo": sum(key in own and photo.answer is not None for key, photo in photos.items()),
         "photo of earlier batches": sum(key not in own and photo.mark is not None for key, photo in photos.items()),
         "group": sum(found.reviewed for found in recurrences),
         "threshold set by hand": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
@@ -241,9 +241,9 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
     """Lines on the metrics and diagnostics for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
-        flags = [outcome.flagging() for outcome in outcomes]
-        good, bad = sum(flag.normal for flag in flags), sum(flag.anomalous for flag in flags)
-        false, found = sum(flag.normal_flagged for flag in flags), sum(flag.anomalous_flagged for flag in flags)
+        counts = [outcome.label_counts() for outcome in outcomes]
+        good, bad = sum(c.good for c in counts), sum(c.defective for c in counts)
+        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
         lines.append(
             f"Against the labels: image AUROC {100 * auroc:.1f} %; flagged were {false} of {good} good and {found} of "
             f"{bad} defective photos."
@@ -281,7 +281,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
     """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
     keys = [[shown(outcome.category), *outcome.result.keys] for outcome in outcomes]
-    photos = _digest(json.dumps([draft["features"], draft["photos"], keys], sort_keys=True))
+    photos = _digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
@@ -330,9 +330,9 @@ def _group(place: int, recurrence: Recurrence, first: int) -> Group:
     reasons = describe_evidence(community.evidence) if community and community.evidence else []
     frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
     if match:
-        frequency += f"; in the previous batch {match.pattern.shown} of {match.pattern.images}"
+        frequency += f"; in the previous batch {match.pattern.members} of {match.pattern.images}"
     if community:
-        frequency += f". Unlikely to be a coincidence ({chance(community.p_value)})."
+        frequency += f". Unlikely to be a coincidence ({chance(community.chance_p_value)})."
     else:
         frequency += ". Recognised from an earlier batch."
     return Group(

@@ -105,7 +105,7 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _previous_batch(match: PatternMatch | None) -> str:
-    return f", previous batch {match.pattern.shown} of {match.pattern.images}" if match else ""
+    return f", previous batch {match.pattern.members} of {match.pattern.images}" if match else ""
 
 
 def review_draft(
@@ -118,7 +118,7 @@ def review_draft(
         found: see `recurrences`.
         given: the review that the run has applied.
     """
-    earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
+    earlier = given.as_json() if given else {"photos": [], "thresholds": {}, "at_most": {}}
     # the run has added marks to photos with answers
     photos = {photo["key"]: photo for photo in earlier["photos"]}
     for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
@@ -126,21 +126,21 @@ def review_draft(
             photos[name] = photo.as_json()
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
-    passed: dict[bytes, dict[str, Any]] = {}
+    others: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
         absent = [match.pattern for match in consistency.matches if not match.images]
         for pattern in (*absent, *consistency.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
-                passed.setdefault(key, pattern.as_json())
+                others.setdefault(key, pattern.as_json())
     return {
         "format": FORMAT,
-        "features": dict(outcomes[0].result.features),
-        "passed": list(passed.values()),
+        "feature_identity": dict(outcomes[0].result.feature_identity),
+        "other_patterns": list(others.values()),
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
         "photos": list(photos.values()),
-        "decisions": earlier["decisions"],
+        "thresholds": earlier["thresholds"],
         "at_most": earlier["at_most"],
     }
 
@@ -152,7 +152,7 @@ def write_recurrences(
     records: Sequence[Record],
     pictures: Sequence[Picture],
 ) -> None:
-    """Writes communities.json, duplicates.json, graphs/<category>.graphml and communities/<category>-<number>.png.
+    """Writes communities.json, similar.json, graphs/<category>.graphml and communities/<category>-<number>.png.
 
     Args:
         workdir: directory of the results.
@@ -173,7 +173,7 @@ def write_recurrences(
         with whole_file(workdir / recurrence.sheet) as name:
             contact_sheet(shown(heading), tiles, names).save(name, "PNG")
     write_json(workdir / "communities.json", listing)
-    write_json(workdir / "duplicates.json", {outcome.category: _similar(outcome) for outcome in outcomes})
+    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
         write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, community_numbers(outcome))
@@ -194,10 +194,10 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
         "verdict": recurrence.verdict,
         "reviewed": recurrence.reviewed,
         "members": [samples[image].path for image in recurrence.members],
-        "strength": float(community.strength) if community else None,
-        "p_value": float(community.p_value) if community else None,
+        "mean_links": float(community.mean_links) if community else None,
+        "chance_p_value": float(community.chance_p_value) if community else None,
         "evidence": asdict(community.evidence) if community and community.evidence else None,
-        "last_lot": {"shown": last.shown, "images": last.images} if last else None,
+        "previous_batch": {"members": last.members, "images": last.images} if last else None,
         "patches": [
             {
                 "path": samples[box.image].path,

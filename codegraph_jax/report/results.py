@@ -47,7 +47,7 @@ def write_results(
     outcomes: Sequence[Outcome],
     clock: Clock,
     scale: Scale | None = None,
-    left_out: SkippedFiles | None = None,
+    skipped: SkippedFiles | None = None,
     drawn: Sequence[str] = (),
     photos: str = "",
     review: Review | None = None,
@@ -60,7 +60,7 @@ def write_results(
         outcomes: one or more categories.
         clock: wall times for the manifest; the stage `results` is added.
         scale: scale of the heat maps; None: computed from the run.
-        left_out: files that were skipped, for the manifest.
+        skipped: files that were skipped, for the manifest.
         drawn: POSIX paths below the workdir of images that the run has drawn.
         photos: digest of the photos (`core.earlier.photos_identity`).
         review: answers that the run has applied.
@@ -78,12 +78,12 @@ def write_results(
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
-        flagging = {outcome.category: asdict(outcome.flagging()) for outcome in outcomes}
-        laws = {
+        counts = {outcome.category: asdict(outcome.label_counts()) for outcome in outcomes}
+        fits = {
             o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
         }
         measured = asdict(config.metrics)
-        scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
+        scored = {"categories": metrics, "mean": mean, "measured": measured, "counts": counts, "spacing_fit": fits}
         write_json(workdir / "metrics.json", scored)
         if config.report.maps:
             # half precision resolves 0.001 up to the greatest distance, 2
@@ -95,7 +95,7 @@ def write_results(
             pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
-        manifest = _manifest(config, outcomes, scale, left_out or SkippedFiles())
+        manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": now(), "command": command_line()}
         if config.report.page:
             measured_at = where_measured(config.metrics)
@@ -146,7 +146,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
             )
-        if result.calibration.rule == "looks":
+        if result.calibration.rule == "answers":
             estimate = result.calibrator().estimate
             mistakes = [
                 f"about {count.expected:.0f} of {count.of:.0f} {kind} (at most {count.high})"
@@ -163,12 +163,12 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
     """Numbers of flagged images and of images to look at, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
     flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "not judged"))
-    flags = [outcome.flagging() for outcome in outcomes]
-    normal, anomalous = sum(f.normal for f in flags), sum(f.anomalous for f in flags)
+    counts = [outcome.label_counts() for outcome in outcomes]
+    good, defective = sum(c.good for c in counts), sum(c.defective for c in counts)
     known = f", {look} to look at" * bool(look) + f", {unknown} not judged" * bool(unknown)
-    if normal or anomalous:
-        false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
-        known += f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
+    if good or defective:
+        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
+        known += f" ({false} of {good} good, {found} of {defective} defective by label)"
     place = f"report: {workdir / REPORT}" if config.report.page else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} images flagged{known}; {place}"
 
@@ -194,7 +194,7 @@ def _planned(
 
 
 def _manifest(
-    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: SkippedFiles
+    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, skipped: SkippedFiles
 ) -> dict[str, Any]:
     """Settings, versions and results of the run; the same for equal runs."""
     return {
@@ -203,8 +203,8 @@ def _manifest(
         "weights": outcomes[0].result.weights,
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
-        "left_out": left_out.as_json(),
-        "pages_not_judged": {
+        "skipped_files": skipped.as_json(),
+        "skipped_pages": {
             outcome.category: further
             for outcome in outcomes
             if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
@@ -212,7 +212,7 @@ def _manifest(
         "value_range": {
             outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
         },
-        "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
+        "unreadable": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},
         "heatmap_scale": asdict(scale),

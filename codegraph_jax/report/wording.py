@@ -77,9 +77,9 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
     rate = calibration.expected_rate
     mistakes = f"About {rarity(rate)}" if rate > 0 else "Hardly any good part"
     expected = f"{mistakes} will be flagged by mistake"
-    if calibration.rule == "given":
+    if calibration.rule == "score":
         return f"You gave this threshold. {expected}."
-    if calibration.rule == "looks":
+    if calibration.rule == "answers":
         return f"Your answers set this threshold. {expected}."
     if calibration.rule == "share":
         return f"The threshold flags the share of photos that you asked for. {expected}."
@@ -94,16 +94,15 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
-    stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
-    similar, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
+    stands_out, rough = evidence.score_p_value <= STANDS_OUT, evidence.repeat_distance_ratio >= ROUGH
+    similar, steady = evidence.outside_distance_ratio <= ALIEN, evidence.distance_inequality_ratio <= CONTINUUM
     look = "stand out" if stands_out else "look normal"
-    alone = (
-        f"Compared with the other photos alone, these parts {look} (they score as high as {rarity(evidence.p_value)})."
-    )
+    unusual = rarity(evidence.score_p_value)
+    alone = f"Compared with the other photos alone, these parts {look} (they score as high as {unusual})."
     if rough:
         repeat = (
-            f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; "
-            "a print would repeat exactly."
+            f"Even the two most similar marks differ, {evidence.repeat_distance_ratio:.1f} times as much as the rest "
+            "of the part; a print would repeat exactly."
         )
     else:
         repeat = "The mark repeats as exactly as the rest of the part, as a print would."
@@ -111,8 +110,8 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
         others = "Apart from the mark, these parts look like the others at this place."
     else:
         others = (
-            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark "
-            "as the marks from each other), as another version of the part would."
+            f"The other parts look quite different at this place ({evidence.outside_distance_ratio:.1f} times as far "
+            "from the mark as the marks from each other), as another version of the part would."
         )
     if steady:
         change = "The marks are all about equally similar."
@@ -121,10 +120,10 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     return [(stands_out, alone), (rough, repeat), (similar, others), (steady, change)]
 
 
-def describe_law(law: SpacingLaw) -> str:
+def describe_spacing_fit(fit: SpacingLaw) -> str:
     """How well the search for recurring defects fits a set, in one line."""
     return (
-        f"Search for recurring defects: {100 * law.below['0.01']:.1f} % of the normal patches look suspicious, where "
+        f"Search for recurring defects: {100 * fit.below['0.01']:.1f} % of the normal patches look suspicious, where "
         "1 % are expected."
     )
 

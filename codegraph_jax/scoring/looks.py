@@ -331,9 +331,9 @@ class ActiveCalibrator:
             "grid": {"levels": grid.levels, "axes": grid.axes},
             "at_most": self.at_most,
             "constants": {
-                "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
-                "open": OPEN,
-                "apart": APART,
+                "bonus": DEFAULT_BONUS, "stop_nats": ENOUGH, "min_answers": FEWEST_LOOKS, "interval": LEVEL,
+                "gap_window": OPEN,
+                "gap_ratio": APART,
                 "neighbours": NEIGHBOURS,
             },
         }  # fmt: skip

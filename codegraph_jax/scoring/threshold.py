@@ -47,7 +47,7 @@ class Calibration:
         patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: share of normal images that score as high [n].
         flagged: images that reach the threshold or are members of a recurring defect [n].
-        rule: origin of the threshold: `rate` (of false alarms), `given`, `share` (of images), or `looks` (a person's
+        rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.
         images: number of images in the fit.
@@ -87,11 +87,11 @@ class Calibration:
 
         Args:
             scores: greatest value of each anomaly map.
-            proven: members of a recurring defect; flagged unless the rule is `given` or `share`.
+            proven: members of a recurring defect; flagged unless the rule is `score` or `share`.
         """
         p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
         flagged = scores >= self.threshold
-        if proven is not None and self.rule in ("rate", "looks"):
+        if proven is not None and self.rule in ("rate", "answers"):
             flagged = flagged | proven
         return replace(self, p_values=p_values, flagged=flagged)
 
@@ -155,7 +155,7 @@ def calibrate(
     rule = "rate"
     kind, value = config.chosen
     if kind == "score":
-        threshold, rule = value, "given"
+        threshold, rule = value, "score"
     elif kind == "share":
         count = int(round(value * len(scores)))
         threshold, rule = (float(np.sort(scores)[-count]) if count else np.inf), "share"

@@ -109,8 +109,8 @@ def _outcomes(
         kept = [inputs.everything[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        law = result.consistency.spacing_law
-        diagnostics = (spacing_diagnostic(law),) if law else ()
+        fit = result.consistency.spacing_law
+        diagnostics = (spacing_diagnostic(fit),) if fit else ()
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
@@ -140,7 +140,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
         if line := keep_earlier(workdir, photos, drawn):
             print(line)
         write_results(
-            workdir, config, outcomes, clock, left_out=inputs.skipped, drawn=drawn, photos=photos, review=review
+            workdir, config, outcomes, clock, skipped=inputs.skipped, drawn=drawn, photos=photos, review=review
         )
     if bank := outcomes[0].result.bank:
         with written_to(config.bank.save):

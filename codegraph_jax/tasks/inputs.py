@@ -68,7 +68,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         detector = load_detector(config, first)
         config = detector.config
         if review:
-            review.check(detector.features, review_path)
+            review.check(detector.feature_identity, review_path)
     if config.data.split == "auto":
         with clock("backbone"):
             categories = by_product(detector, categories, first)

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.backbones import features_identity
+from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.community import Consistency
@@ -63,11 +63,11 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     clock = Clock()
     with clock("data"):
         categories = read_files(config.data)
-        left_out = skipped_below([config.data.root])
+        skipped = skipped_below([config.data.root])
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights).with_threshold(config.threshold.given)
-    for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
+    for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
         print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)
 
@@ -94,7 +94,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
         if line := keep_earlier(workdir, photos):
             print(line)
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), skipped, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(photos_table(outcomes))
     for line in (*recurrence_lines(outcomes), *notices(outcomes)):
@@ -133,7 +133,7 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged),
         placement=inspection.placement,
         weights=bank.weights,
-        features=features_identity(bank.backbone, bank.settings),
+        feature_identity=feature_identity(bank.backbone, bank.settings),
         seconds={},
         value_range=bank.value_range,
         consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),

@@ -52,7 +52,7 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
         calibrator.label(int(photo), False)
     after = detector.judge(comparison, review=result.review(photos=calibrator.labels))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
-    assert after.calibration.rule == "looks" and after.calibration.threshold == calibrator.threshold
+    assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
     assert after.variant == calibrator.chosen and after.calibrator().labels == calibrator.labels
     assert after.calibrator().threshold == calibrator.threshold
     for name, scores in result.variant_scores.items():
@@ -66,10 +66,10 @@ def test_good_and_defective_marks(made):
     keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
     given = {"any": ManualThreshold(STANDARD.name, threshold)}
     photo = int(base.scores[:OWN].argmax())
-    good = {keys[photo]: PhotoReview(keys[photo], verdict="good")}
-    result = detector.judge(both, review=Review(base.features, photos=good, decisions=given))
+    good = {keys[photo]: PhotoReview(keys[photo], answer="good")}
+    result = detector.judge(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
-    assert mark.verdict == "variant" and mark.single
+    assert mark.verdict == "variant" and mark.source == "photo"
     assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
     others = np.arange(OWN) != photo
     assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
@@ -78,7 +78,7 @@ def test_good_and_defective_marks(made):
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
     assert bad.calibration.flagged[2] and not bad.calibration.flagged[11]
     # the same photo in another lot, by the file
-    lot = detector.detect([images[2], *images[OWN:]], review=Review(bad.features, photos=bad.answers.photos))
+    lot = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
     assert lot.calibration.flagged[0]
 
 
@@ -87,9 +87,9 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
     plain = detector.judge(both)
     threshold = float(np.median(plain.variant_scores[name]))
-    review = Review(plain.features, decisions={"any": ManualThreshold(name, threshold)})
+    review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
     result = detector.judge(both, review=review)
-    assert result.variant == name and result.calibration.rule == "given"
+    assert result.variant == name and result.calibration.rule == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
     bank = detector.judge(comparison, review=review, bank_references=OWN).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
@@ -116,15 +116,15 @@ def test_answers_travel_in_the_bank(made, kind):
 def test_a_review_survives_its_file(made, tmp_path):
     detector, _, comparison, _ = made
     first, result = answered(detector, comparison, {2: True, 3: None})
-    review = dataclasses.replace(result.review(), decisions={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
+    review = dataclasses.replace(result.review(), thresholds={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
     review.save(str(tmp_path / "review.json"))
     back = Review.load(str(tmp_path / "review.json"))
     assert back.as_json() == review.as_json()
-    assert back.photos[result.keys[3]].verdict == "unsure" and back.photos[result.keys[2]].mark is not None
+    assert back.photos[result.keys[3]].answer == "unsure" and back.photos[result.keys[2]].mark is not None
     answers = Answers.of(back, "x")
     assert (answers.threshold, answers.score, answers.at_most) == (0.4, "few", 0.2)
     assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
-    again = detector.judge(comparison, review=Review(back.features, photos=back.photos))
+    again = detector.judge(comparison, review=Review(back.feature_identity, photos=back.photos))
     np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
     np.testing.assert_array_equal(again.patch_scores, result.patch_scores)
 
@@ -135,14 +135,14 @@ def test_a_review_survives_its_file(made, tmp_path):
         lambda values: values["photos"][0].update(verdict="bad"),
         lambda values: values["photos"][0].update(note=7),
         lambda values: values["photos"][0].pop("key"),
-        lambda values: values.update(decisions={"x": {"score": "few", "threshold": float("nan")}}),
+        lambda values: values.update(thresholds={"x": {"score": "few", "threshold": float("nan")}}),
         lambda values: values.update(at_most={"x": 2}),
         lambda values: values.update(format="codegraph-review-1"),
         lambda values: values.update(photos={"a": 1}),
     ],
 )
 def test_a_damaged_review_is_refused(damage, tmp_path):
-    values = Review({}, photos={"ab": PhotoReview("ab", verdict="good")}).as_json()
+    values = Review({}, photos={"ab": PhotoReview("ab", answer="good")}).as_json()
     damage(values)
     (tmp_path / "review.json").write_text(json.dumps(values))
     with pytest.raises(ReviewError, match="is not a review"):
@@ -164,7 +164,7 @@ def test_a_directory_gives_the_newest_review(tmp_path):
 def test_a_score_that_this_version_does_not_have_is_passed_over(made):
     detector, _, comparison, _ = made
     plain = detector.judge(comparison)
-    review = Review(plain.features, decisions={"any": ManualThreshold("later", 0.1)})
+    review = Review(plain.feature_identity, thresholds={"any": ManualThreshold("later", 0.1)})
     assert detector.judge(comparison, review=review).variant == STANDARD.name
 
 
@@ -187,5 +187,5 @@ def test_marks_are_recognised_on_drawn_parts():
     # a person who calls the same mark harmless gets quiet photos
     answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
     below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
-    quiet = detector.judge(comparison, review=Review(result.features, photos=answers, decisions=below))
+    quiet = detector.judge(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))
     assert (quiet.scores[marked] < first.scores[marked]).all()

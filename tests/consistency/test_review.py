@@ -32,9 +32,9 @@ def saved(tmp_path):
 
 def test_a_review_comes_back(saved):
     review = Review.load(str(saved))
-    assert review.features == FEATURES
+    assert review.feature_identity == FEATURES
     first, second = review.patterns
-    assert (first.name, first.verdict, first.shown, first.images) == ("tool mark", "defect", 9, 150)
+    assert (first.name, first.verdict, first.members, first.images) == ("tool mark", "defect", 9, 150)
     assert second.name == "<b>\udcff\u202e"
     want = make_pattern()
     np.testing.assert_array_equal(first.signature.prototypes, want.signature.prototypes)

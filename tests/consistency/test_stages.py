@@ -31,7 +31,7 @@ def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     (community,) = found.communities
     assert community.verdict == "defect"
     assert sorted(community.members) == list(range(10))
-    assert community.p_value <= 0.01 and community.strength > 1
+    assert community.chance_p_value <= 0.01 and community.mean_links > 1
     flagged = found.flagged.reshape(48, -1)
     assert flagged[:10][:, planted.REGION].mean() > 0.9
     assert flagged.sum() <= 45, "hardly anything else"

@@ -17,7 +17,12 @@ from tests.consistency import planted
 
 EXACT = 0.2
 """How much the repeats of a print differ."""
-DEFECT = Evidence(p_value=STANDS_OUT, roughness=ROUGH, contrast=ALIEN, spread=CONTINUUM)
+DEFECT = Evidence(
+    score_p_value=STANDS_OUT,
+    repeat_distance_ratio=ROUGH,
+    outside_distance_ratio=ALIEN,
+    distance_inequality_ratio=CONTINUUM,
+)
 
 
 def find(tokens, config=None, patterns=()):
@@ -36,13 +41,13 @@ def pattern_of(found, verdict, name=""):
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
     found, _, _ = find(planted.draw())
     assert found.communities[0].verdict == "defect" and found.proven(48).sum() == 10
-    assert found.communities[0].evidence.roughness >= ROUGH
+    assert found.communities[0].evidence.repeat_distance_ratio >= ROUGH
 
     found, mutual, full = find(planted.draw(rough=EXACT))
     (community,) = found.communities
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
-    assert community.evidence.roughness < ROUGH
+    assert community.evidence.repeat_distance_ratio < ROUGH
     assert not found.flagged.any() and not found.proven(48).any()
     np.testing.assert_array_equal(full, mutual)
 
@@ -55,7 +60,14 @@ def test_unsure_groups_can_be_filtered_all_the_same():
 
 
 @pytest.mark.parametrize(
-    "worse", [{"p_value": 0.06}, {"roughness": 1.2}, {"contrast": 2.1}, {"spread": 1.15}], ids=lambda worse: [*worse][0]
+    "worse",
+    [
+        {"score_p_value": 0.06},
+        {"repeat_distance_ratio": 1.2},
+        {"outside_distance_ratio": 2.1},
+        {"distance_inequality_ratio": 1.15},
+    ],
+    ids=lambda worse: [*worse][0],
 )
 def test_everything_has_to_speak_for_a_defect(worse):
     assert decide(DEFECT, ConsistencyConfig()) == "defect"
@@ -101,14 +113,14 @@ def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
     tokens = planted.draw(96, group=20, one_off=10)
     first, _, _ = find(tokens[::2])
     pattern = pattern_of(first, "defect", "scratch")
-    assert (pattern.shown, pattern.images) == (10, 48)
+    assert (pattern.members, pattern.images) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
     (community,), (match,) = lot.communities, lot.matches
     assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
-    assert lot.pattern(1, 48).shown == len(match.images)
+    assert lot.pattern(1, 48).members == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():

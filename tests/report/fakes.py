@@ -114,7 +114,9 @@ def make_outcome(
     if n > recurring + 1:
         graph.add_edge(recurring, recurring + 1, weight=1.0, links=[(0, 1)])
     boxes = tuple(PatchBox(i, top=0.25, left=0.625, bottom=0.5, right=0.875) for i in members)
-    evidence = Evidence(p_value=0.01, roughness=1.5, contrast=1.4, spread=0.9)
+    evidence = Evidence(
+        score_p_value=0.01, repeat_distance_ratio=1.5, outside_distance_ratio=1.4, distance_inequality_ratio=0.9
+    )
     signature = Signature(rng.integers(-127, 127, (3, 2, 4)).astype(np.int8), np.full(3, 0.5, np.float32), 0.6, 2)
     community = Community(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
     communities = (community,) if recurring else ()

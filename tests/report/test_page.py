@@ -327,7 +327,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
             break
         time.sleep(0.05)
     (pattern,) = Review.load(str(saved)).patterns
-    assert (pattern.name, pattern.verdict, pattern.shown, pattern.images) == (name, "variant", 3, len(NAMES))
+    assert (pattern.name, pattern.verdict, pattern.members, pattern.images) == (name, "variant", 3, len(NAMES))
     click(browser, "#copy-review")
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     assert browser.evaluate("document.querySelector('#review-text').value") == saved.read_text(encoding="utf-8")
@@ -436,10 +436,10 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     assert text(browser, "#answer-count") == "So far: 8 photos."
     review = review_of(browser)
     assert review["format"] == "codegraph-review-2" and review["patterns"] == []
-    assert {photo["name"]: photo["verdict"] for photo in review["photos"]} == said
+    assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
-    assert review["decisions"] == review["at_most"] == {}
+    assert review["thresholds"] == review["at_most"] == {}
     command = text(browser, "#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
     assert browser.problems == []
@@ -489,7 +489,7 @@ def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
     click(browser, "[data-answer=good]")
     browser.press("u")
     assert text(browser, "#answer-count") == "So far: 3 photos."
-    assert [photo["verdict"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
+    assert [photo["answer"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
     browser.press("z")
     browser.press("Backspace")
     assert asked(browser) == second
@@ -545,10 +545,10 @@ def test_the_threshold_can_be_set_by_hand(browser, many):
     assert 0 < len(flagged) < 6, "answers hold whatever the threshold is"
     assert re.search(r"about \d+ of \d+ defective parts missed", text(browser, "#effect"))
     slide(browser, 0.4)
-    assert review_of(browser)["decisions"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
+    assert review_of(browser)["thresholds"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
     assert text(browser, "#use-answers") == "use my answers again"
     click(browser, "#use-answers")
-    assert verdicts_of(browser) == by_answers and review_of(browser)["decisions"] == {}
+    assert verdicts_of(browser) == by_answers and review_of(browser)["thresholds"] == {}
 
 
 def test_a_share_is_kept(browser, many):
@@ -577,7 +577,7 @@ def test_the_large_view_takes_the_same_answers_and_notes(browser, many):
     settled(browser)
     assert text(browser, "#answer-count") == "So far: 1 photo, 1 note."
     assert text(browser, "#row-40 .verdict") == "flaggedyou: defective"
-    photos = {photo["name"]: (photo["verdict"], photo["note"]) for photo in review_of(browser)["photos"]}
+    photos = {photo["name"]: (photo["answer"], photo["note"]) for photo in review_of(browser)["photos"]}
     assert len(photos) == 2 and photos["bad 40.png"] == ("defective", "") and (None, "hub") in photos.values()
     click(browser, "#row-40 .frame")
     click(browser, "#answer input[value=none]")
@@ -623,7 +623,7 @@ def test_every_category_is_calibrated_by_itself(browser, page):
     slide(browser, 0.5)
     review = review_of(browser)
     assert [photo["category"] for photo in review["photos"]] == ["part", "<b>other</b>"]
-    assert list(review["decisions"]) == ["<b>other</b>"]
+    assert list(review["thresholds"]) == ["<b>other</b>"]
 
 
 def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(browser, tmp_path):
@@ -653,7 +653,9 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
         PhotoReview("ff", "of an earlier batch", "part", "good"),
     ]
     decisions = {"part": ManualThreshold("standard", 0.3), "else": ManualThreshold("standard", 0.4)}
-    given = Review(outcome.result.features, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5})
+    given = Review(
+        outcome.result.feature_identity, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5}
+    )
     answers = Answers.of(given, "part")
     seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
     # a photo that shows the mark is flagged whatever it scores
@@ -661,7 +663,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     result = dataclasses.replace(
         outcome.result,
         answers=dataclasses.replace(answers, photos=seen),
-        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "given"), flagged=flagged),
+        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "score"), flagged=flagged),
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
@@ -673,7 +675,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     kept = Review.load(str(tmp_path / "review.json"))
     assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
     assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
-    assert (kept.decisions, kept.at_most) == (decisions, {"part": 0.5})
+    assert (kept.thresholds, kept.at_most) == (decisions, {"part": 0.5})
     browser.press("g")
     assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
     click(browser, "#row-9 .frame")

@@ -103,7 +103,7 @@ def test_communities_name_members_and_boxes_in_pixels(run):
     assert list(communities) == ["part", "other"] and communities["other"] == []
     (community,) = communities["part"]
     assert community["members"] == [sample.path for sample in outcomes[0].samples[:3]]
-    assert (community["id"], community["strength"], community["p_value"]) == (1, 7.5, 0.001)
+    assert (community["id"], community["mean_links"], community["chance_p_value"]) == (1, 7.5, 0.001)
     assert community["patches"][2] == {"path": outcomes[0].samples[2].path, "box": [50, 15, 70, 30]}
 
 
@@ -200,8 +200,13 @@ def test_communities_are_told_with_verdict_and_evidence(run):
     workdir, _ = run
     listing = json.loads((workdir / "communities.json").read_text())
     (entry,) = listing["part"]
-    assert (entry["name"], entry["verdict"], entry["reviewed"], entry["last_lot"]) == ("", "defect", False, None)
-    assert entry["evidence"] == {"p_value": 0.01, "roughness": 1.5, "contrast": 1.4, "spread": 0.9}
+    assert (entry["name"], entry["verdict"], entry["reviewed"], entry["previous_batch"]) == ("", "defect", False, None)
+    assert entry["evidence"] == {
+        "score_p_value": 0.01,
+        "repeat_distance_ratio": 1.5,
+        "outside_distance_ratio": 1.4,
+        "distance_inequality_ratio": 0.9,
+    }
     assert listing["other"] == []
 
 
@@ -266,11 +271,11 @@ def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_
     result, keys = outcome.result, outcome.result.keys
     assert all(said.endswith("good parts") for said in how_unusual(result))
     order = np.argsort(result.scores)
-    photos = {keys[i]: PhotoReview(keys[i], verdict=said) for i, said in
+    photos = {keys[i]: PhotoReview(keys[i], answer=said) for i, said in
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
     # a photo that shows the mark of a defective one is flagged whatever it scores
-    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "looks").apply(
+    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "answers").apply(
         result.scores
     )
     calibration.flagged[order[2]] = True

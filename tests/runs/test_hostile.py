@@ -126,7 +126,9 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
     assert {Path(row["path"]).name for row in rows} >= {*(Path(name).name for name in NAMES), "bytes\udcff\udcfe.png"}
     manifest = json.loads((work / "manifest.json").read_text())
     assert len(
-        manifest["skipped"]["<b>photos & more"] if isinstance(manifest["skipped"], dict) else manifest["skipped"]
+        manifest["unreadable"]["<b>photos & more"]
+        if isinstance(manifest["unreadable"], dict)
+        else manifest["unreadable"]
     )
     page = (work / "report.html").read_text(encoding="utf-8")
     assert "<img src=x onerror" not in page and "<script>alert(1)" not in page

@@ -84,7 +84,7 @@ def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
         assert len(outcome.samples) == 6
     assert "images that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
-    assert sum(manifest["left_out"]["written_by_runs"].values()) == 12
+    assert sum(manifest["skipped_files"]["written_by_runs"].values()) == 12
 
 
 def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
@@ -113,7 +113,7 @@ def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
     run(config(tmp_path / "photos"), tmp_path / "work")
     expected = "skipped, not readable as images: 2 .cr2 (convert to tif or png), 1 .txt"
     assert expected in capsys.readouterr().out
-    assert json.loads((tmp_path / "work" / "manifest.json").read_text())["left_out"]["suffixes"] == {
+    assert json.loads((tmp_path / "work" / "manifest.json").read_text())["skipped_files"]["suffixes"] == {
         ".cr2": 2,
         ".txt": 1,
     }
@@ -183,7 +183,7 @@ def test_naming_the_network_that_was_chosen_changes_nothing(size, no_hub):
     without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
     assert without[0] == without[1]
     assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore == "off"
-    assert chosen.features == own.features
+    assert chosen.feature_identity == own.feature_identity
     assert own.config.backbone.image_size == (size or 448)
 
 

@@ -110,7 +110,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
         assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
         assert f"{NAME} (defect): {len(entry['members'])} of 20, previous batch 5 of 20" in printed
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
-        assert entry["last_lot"] == {"shown": 5, "images": 20}
+        assert entry["previous_batch"] == {"members": 5, "images": 20}
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
         assert after.consistency.flagged.any() and (after.patch_scores != before.patch_scores).any()
 
@@ -196,11 +196,11 @@ def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_pa
     review = result.review({1: "variant"})
     pattern = review.patterns[0]
     path = str(tmp_path / "review.json")
-    Review({**review.features, "image_size": 112}, review.patterns).save(path)
+    Review({**review.feature_identity, "image_size": 112}, review.patterns).save(path)
     with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size is 112"):
         run(dataclasses.replace(config, review=path), tmp_path / "run")
     strange = dataclasses.replace(pattern.product, mean=-pattern.product.mean)
-    Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
+    Review(review.feature_identity, (dataclasses.replace(pattern, product=strange),)).save(path)
     capsys.readouterr()
     after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
     assert f"{path}: none of its patterns belongs to the product in part" in capsys.readouterr().out
@@ -221,7 +221,7 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
-    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.shown} of 20"
+    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.members} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
     shown = outcome.result.consistency.pattern_ids == 1

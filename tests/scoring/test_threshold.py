@@ -173,7 +173,7 @@ def test_equal_scores_flag_nothing():
 def test_a_given_threshold_overrides():
     scores = np.linspace(0.1, 0.5, 41)
     found = calibrate(scores, ThresholdConfig("score:0.4"))
-    assert found.rule == "given" and found.threshold == 0.4
+    assert found.rule == "score" and found.threshold == 0.4
     assert (found.flagged == (scores >= 0.4)).all()
     assert found.expected_rate == pytest.approx(float(found.normal_scores.p_values(np.array([0.4]))[0]))
 

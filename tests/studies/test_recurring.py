@@ -66,6 +66,11 @@ def test_groups_are_told_with_their_evidence_and_get_the_verdicts_of_their_label
     )
     result = types.SimpleNamespace(consistency=Consistency(communities))
     first, second, _ = study._groups(result, samples)
-    assert (first["images"], first["anomalous"], first["verdict"], first["roughness"]) == (3, 1.0, "defect", 1.5)
-    assert (second["anomalous"], second["verdict"], second["roughness"]) == (1 / 3, "undecided", None)
+    assert (first["images"], first["anomalous"], first["verdict"], first["repeat_distance_ratio"]) == (
+        3,
+        1.0,
+        "defect",
+        1.5,
+    )
+    assert (second["anomalous"], second["verdict"], second["repeat_distance_ratio"]) == (1 / 3, "undecided", None)
     assert study._right_verdicts(result, samples) == {1: "defect", 2: "variant"}, "the third cannot be known again"
