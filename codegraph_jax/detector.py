@@ -18,10 +18,10 @@ from codegraph_jax.backbones import Backbone, feature_identity, load_backbone, s
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered import Filter, variant_scores
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrator_of
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.data.placement import Placement
@@ -108,7 +108,7 @@ class DetectionResult:
         return max(self.calibration.images, len(self.scores)) >= FEWEST
 
     def __repr__(self) -> str:
-        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
+        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)
         skipped = f", {len(self.skipped)} not read" if self.skipped else ""
         some = f"{groups} group{'s' * (groups != 1)}"
         return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
@@ -142,7 +142,7 @@ class DetectionResult:
         Earlier verdicts stay unless they are replaced.
 
         Args:
-            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a community (from 1)
+            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a group (from 1)
                 or match.
             photos: answers by index: defective (True), good (False) or unsure (None).
 

@@ -163,7 +163,7 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
 def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, Verdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
     found, verdicts = result.consistency, dict[int, Verdict]()
-    for number, community in enumerate(found.communities, 1):
+    for number, community in enumerate(found.groups, 1):
         if community.signature:
             defect = anomalous_share(community.members, samples) >= NEARLY_ALL
             verdicts[number] = "defect" if defect else "variant"
@@ -177,7 +177,7 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     """Verdict and evidence of every group."""
-    found = result.consistency.communities
+    found = result.consistency.groups
     evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
     return [
         {
@@ -212,7 +212,7 @@ def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyCo
             metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
     if "consistency" in seconds:
-        found = [community.members for community in result.consistency.communities]
+        found = [community.members for community in result.consistency.groups]
         row |= community_agreement(found, samples) | _patch_agreement(result, samples)
         row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
     return row

@@ -57,8 +57,8 @@ def test_the_order_of_the_images_changes_nothing():
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
     np.testing.assert_allclose(shuffled.scores_rescored, straight.scores_rescored[order], atol=1e-5)
     np.testing.assert_array_equal(shuffled.consistency.flagged, straight.consistency.flagged[order])
-    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.communities]
-    assert back == [c.members for c in straight.consistency.communities]
+    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.groups]
+    assert back == [c.members for c in straight.consistency.groups]
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
@@ -103,7 +103,7 @@ def test_identical_images_have_no_anomaly():
     result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
     # the root magnifies the rounding of a product near 1
     assert result.scores.max() < 2e-3
-    assert result.consistency.communities == ()
+    assert result.consistency.groups == ()
 
 
 def test_constant_images_are_scored():
@@ -175,7 +175,7 @@ def test_what_a_notebook_shows_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
     result = detector.judge(comparison, bank_references=4)
-    groups = len(result.consistency.communities)
+    groups = len(result.consistency.groups)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
     for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.consistency, comparison):

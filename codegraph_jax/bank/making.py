@@ -16,10 +16,10 @@ from codegraph_jax.bank.peak_patches import PLACES, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
 from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once

@@ -29,8 +29,8 @@ from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
 from codegraph_jax.bank.peak_patches import APART, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
-from codegraph_jax.consistency.community import PatternMatch
 from codegraph_jax.consistency.filtered import clip_to_median
+from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import mark_signature, strongest
 from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
 from codegraph_jax.consistency.recognition import numbered

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.consistency.constants import CONSTANTS
+from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.valid import usual
 

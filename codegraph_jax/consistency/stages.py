@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
@@ -31,6 +30,7 @@ from codegraph_jax.consistency.graph import (
     significant_communities,
     strength,
 )
+from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
@@ -80,7 +80,7 @@ def find_consistent(
     added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
     members = found.pattern_ids.reshape(own, -1)
     pattern_patches = dict(elsewhere)
-    for number in range(1, len(found.communities) + 1):
+    for number in range(1, len(found.groups) + 1):
         further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
         patches = np.concatenate([members == number, further])
         pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
@@ -132,7 +132,7 @@ def find_communities(
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes = community_boxes(shown, typical, grid)
         verdict = decide(measured, config)
-        communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, measured))
+        communities.append(Group(typical, strength(weights, members), p_value, boxes, verdict, measured))
         pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),

@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE

@@ -23,7 +23,7 @@ class RegionOut(BaseModel):
     peak_score: float = Field(description="greatest score in the region")
     mean_score: float = Field(description="mean score in the region")
     p_value: float = Field(description="share of normal parts with such a peak anywhere")
-    community: int | None = Field(description="number of the bank's pattern that covers most of the region")
+    group: int | None = Field(description="number of the bank's pattern that covers most of the region")
 
 
 class AlarmOut(BaseModel):

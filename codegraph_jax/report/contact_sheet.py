@@ -1,4 +1,4 @@
-"""Contact sheets: the images of one community side by side, cropped to the pattern that they share."""
+"""Contact sheets: the images of one group side by side, cropped to the pattern that they share."""
 
 from collections.abc import Sequence
 from functools import cache

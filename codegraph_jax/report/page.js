@@ -7,7 +7,7 @@
   const numbers = [...rows.keys()];
   const collator = new Intl.Collator("en", { numeric: true });
   const search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
-  let community = null;   // { set, number } while the table shows one group
+  let group = null;   // { set, number } while the table shows one group
   let descending = false;
   let visible = numbers;  // in the order of the table
 
@@ -173,7 +173,7 @@
     rescored: (number) => images[number].rescored,
     rarity: (number) => rarityOf(number).value,
     label: (number) => images[number].label,
-    community: (number) => images[number].community,
+    group: (number) => images[number].group,
   };
 
   function compare(first, second) {
@@ -198,7 +198,7 @@
   const TESTS = {
     all: () => true,
     answered: (number) => answers.has(images[number].key),
-    recurring: (number) => images[number].community !== null,
+    recurring: (number) => images[number].group !== null,
     missed: (number) => images[number].label === 1 && verdictOf(number) !== "flagged",
     false: (number) => images[number].label === 0 && verdictOf(number) === "flagged",
   };
@@ -209,11 +209,11 @@
     visible = numbers.filter((number) => {
       const image = images[number], name = image.name.toLowerCase();
       return test(number) && (only === "" || image.set === Number(only)) && typed.every((word) => name.includes(word)) &&
-        (!community || (image.community === community.number && image.set === community.set));
+        (!group || (image.group === group.number && image.set === group.set));
     });
     showRows(limit);
     const all = visible.length === images.length;
-    const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
+    const what = group && visible.length ? ` that share ${images[visible[0]].shares}` : "";
     $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
     $("#reset").hidden = all;
     $("#one-by-one").hidden = !visible.length;
@@ -240,7 +240,7 @@
     search.value = "";
     show.value = "all";
     if (category) category.value = "";
-    community = null;
+    group = null;
     applyFilter();
   }
 
@@ -315,10 +315,10 @@
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-open]");
     if (opener) return openViewer(Number(opener.dataset.open));
-    const chosen = event.target.closest("[data-community]");
+    const chosen = event.target.closest("[data-group]");
     if (chosen) {
       reset();
-      community = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.community) };
+      group = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.group) };
       applyFilter();
       $("#images").scrollIntoView();
     }

@@ -200,7 +200,7 @@ def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: S
     """Rows in the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
     return [
-        Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
+        Row(number, record, picture, labels[id(record.outcome), record.group] if record.group else None)
         for number, (record, picture) in enumerate(zip(records, pictures))
     ]
 
@@ -326,13 +326,13 @@ def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
 
 
 def _group(place: int, recurrence: Recurrence, first: int) -> Group:
-    community, match = recurrence.community, recurrence.match
-    reasons = describe_evidence(community.evidence) if community and community.evidence else []
+    group, match = recurrence.group, recurrence.match
+    reasons = describe_evidence(group.evidence) if group and group.evidence else []
     frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
     if match:
         frequency += f"; in the previous batch {match.pattern.members} of {match.pattern.images}"
-    if community:
-        frequency += f". Unlikely to be a coincidence ({chance(community.chance_p_value)})."
+    if group:
+        frequency += f". Unlikely to be a coincidence ({chance(group.chance_p_value)})."
     else:
         frequency += ". Recognised from an earlier batch."
     return Group(
@@ -380,7 +380,7 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "rank": record.rank,
         "rescored": round(record.score_rescored, 6) if _rescored(row) else None,
         "rarity": rarity(record.p_value),
-        "community": record.community,
+        "group": record.group,
         "shares": shown(row.shares) if row.shares else None,
         "width": picture.image_width,
         "height": picture.image_height,

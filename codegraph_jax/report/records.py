@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
-from codegraph_jax.consistency.community import Consistency, PatchBox
 from codegraph_jax.consistency.filtering import community_boxes
+from codegraph_jax.consistency.groups import Consistency, PatchBox
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.verdicts import Verdict
 
-COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "community")
+COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Record:
         p_value: share of normal images with such a score.
         flagged: whether the score reaches the threshold, or the image was called defective.
         verdict: flagged, look, passed or not judged.
-        community: number of the recurring pattern on the image, from 1 in each category; None if there is none.
+        group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
         shared: boxes around the recurring pattern.
     """
@@ -46,7 +46,7 @@ class Record:
     p_value: float
     flagged: bool
     verdict: Verdict
-    community: int | None
+    group: int | None
     heatmap: Path | None
     mask: Path | None
     shared: list[Box]
@@ -63,7 +63,7 @@ class Record:
             "p_value": float(f"{self.p_value:.4g}"),
             "flagged": self.flagged,
             "verdict": self.verdict,
-            "community": self.community,
+            "group": self.group,
         }
 
     def cells(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def community_numbers(outcome: Outcome) -> dict[int, int]:
+def group_numbers(outcome: Outcome) -> dict[int, int]:
     """{image: number of its recurring pattern}; with several patterns, the first defect or else the first pattern."""
     found = outcome.result.consistency
     defects = found.numbers("defect")
@@ -87,10 +87,10 @@ def community_numbers(outcome: Outcome) -> dict[int, int]:
 
 
 def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
-    """Boxes of a recurring pattern on the members of its community, and on other images where it is recognised."""
-    if number <= len(found.communities):
-        community = found.communities[number - 1]
-        boxes, members = list(community.boxes), set(community.members)
+    """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
+    if number <= len(found.groups):
+        group = found.groups[number - 1]
+        boxes, members = list(group.boxes), set(group.members)
     else:
         boxes, members = [], set()
     others = [image for image in found.images(number) if image not in members]
@@ -102,7 +102,7 @@ def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
-    calibration, ranks, groups = result.calibration, result.ranks, community_numbers(outcome)
+    calibration, ranks, groups = result.calibration, result.ranks, group_numbers(outcome)
     shared: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.highest + 1):
         for box in shared_patches(result.consistency, number):
@@ -124,7 +124,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 p_value=float(calibration.p_values[i]),
                 flagged=flagged,
                 verdict=verdict,
-                community=groups.get(i),
+                group=groups.get(i),
                 heatmap=output_path(Path("heatmaps"), sample.category, sample.name) if config.heatmaps else None,
                 mask=output_path(Path("masks"), sample.category, sample.name) if config.masks and flagged else None,
                 shared=shared.get(i, []),

@@ -1,11 +1,11 @@
-"""Writes recurring patterns: communities.json, the image graph, and a contact sheet for each pattern."""
+"""Writes recurring patterns: groups.json, the image graph, and a contact sheet for each pattern."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.community import Community, PatternMatch
+from codegraph_jax.consistency.groups import Group, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Verdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
@@ -13,7 +13,7 @@ from codegraph_jax.core.names import file_stem, shown
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
-from codegraph_jax.report.records import Record, community_numbers, shared_patches
+from codegraph_jax.report.records import Record, group_numbers, shared_patches
 from codegraph_jax.report.regions import shared_box
 from codegraph_jax.report.serialise import write_graph
 
@@ -25,8 +25,8 @@ class Recurrence:
     Attributes:
         outcome: the category.
         number: number in the category, from 1.
-        members: image indices: members of the community, the most typical first, then others that show the pattern.
-        community: the community; None if the pattern was recognised by its signature only.
+        members: image indices: members of the group, the most typical first, then others that show the pattern.
+        group: the group; None if the pattern was recognised by its signature only.
         match: the known pattern; None for a new pattern.
         pattern: the pattern for recognition in other sets; None if too few patches show it.
         sheet: path of the contact sheet below the workdir.
@@ -35,7 +35,7 @@ class Recurrence:
     outcome: Outcome
     number: int
     members: tuple[int, ...]
-    community: Community | None
+    group: Group | None
     match: PatternMatch | None
     pattern: Pattern | None
     sheet: Path
@@ -43,21 +43,21 @@ class Recurrence:
     @property
     def verdict(self) -> Verdict:
         """The verdict on the pattern."""
-        if self.community:
-            return self.community.verdict
+        if self.group:
+            return self.group.verdict
         return self.match.pattern.verdict if self.match else "undecided"
 
     @property
     def name(self) -> str:
         """The name given by a person; may be empty."""
-        if self.community:
-            return self.community.name
+        if self.group:
+            return self.group.name
         return self.match.pattern.name if self.match else ""
 
     @property
     def reviewed(self) -> bool:
         """Whether a person gave the verdict."""
-        return self.community.reviewed if self.community else self.match is not None
+        return self.group.reviewed if self.group else self.match is not None
 
     @property
     def label(self) -> str:
@@ -75,13 +75,13 @@ def _of_category(outcome: Outcome) -> list[Recurrence]:
     matches = {match.number: match for match in found.matches}
     listed = []
     for number in range(1, found.highest + 1):
-        community = found.communities[number - 1] if number <= len(found.communities) else None
-        typical = community.members if community else ()
+        group = found.groups[number - 1] if number <= len(found.groups) else None
+        typical = group.members if group else ()
         members = (*typical, *(image for image in found.images(number) if image not in typical))
         pattern = found.pattern(number, len(outcome.samples))
-        sheet = Path("communities") / f"{file_stem(outcome.category)}-{number}.png"
+        sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
         if members:
-            listed.append(Recurrence(outcome, number, members, community, matches.get(number), pattern, sheet))
+            listed.append(Recurrence(outcome, number, members, group, matches.get(number), pattern, sheet))
     return listed
 
 
@@ -152,7 +152,7 @@ def write_recurrences(
     records: Sequence[Record],
     pictures: Sequence[Picture],
 ) -> None:
-    """Writes communities.json, similar.json, graphs/<category>.graphml and communities/<category>-<number>.png.
+    """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
     Args:
         workdir: directory of the results.
@@ -172,11 +172,11 @@ def write_recurrences(
         names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:
             contact_sheet(shown(heading), tiles, names).save(name, "PNG")
-    write_json(workdir / "communities.json", listing)
+    write_json(workdir / "groups.json", listing)
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
-        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, community_numbers(outcome))
+        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, group_numbers(outcome))
 
 
 def graph_file(outcome: Outcome) -> Path:
@@ -185,8 +185,8 @@ def graph_file(outcome: Outcome) -> Path:
 
 
 def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:
-    """One pattern in communities.json; boxes are [left, top, right, bottom] in pixels of the image file."""
-    samples, community = recurrence.outcome.samples, recurrence.community
+    """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
+    samples, group = recurrence.outcome.samples, recurrence.group
     last = recurrence.match.pattern if recurrence.match else None
     return {
         "id": recurrence.number,
@@ -194,9 +194,9 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
         "verdict": recurrence.verdict,
         "reviewed": recurrence.reviewed,
         "members": [samples[image].path for image in recurrence.members],
-        "mean_links": float(community.mean_links) if community else None,
-        "chance_p_value": float(community.chance_p_value) if community else None,
-        "evidence": asdict(community.evidence) if community and community.evidence else None,
+        "mean_links": float(group.mean_links) if group else None,
+        "chance_p_value": float(group.chance_p_value) if group else None,
+        "evidence": asdict(group.evidence) if group and group.evidence else None,
         "previous_batch": {"members": last.members, "images": last.images} if last else None,
         "patches": [
             {

@@ -20,7 +20,7 @@ from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
     "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "region_length", "region_width",
-    "peak_score", "mean_score", "p_value", "community",
+    "peak_score", "mean_score", "p_value", "group",
 )  # fmt: skip
 """Columns of regions.csv."""
 
@@ -37,7 +37,7 @@ class Region:
         length, width: longer and shorter side of the smallest rotated rectangle around the region, in pixels.
         peak_score, mean_score: greatest and mean value of the anomaly map in the region.
         p_value: share of normal images with such a peak.
-        community: number of the pattern that most of its pixels show; None if they show none.
+        group: number of the pattern that most of its pixels show; None if they show none.
         run_lengths: COCO run lengths of a region with holes; None for a region without holes.
     """
 
@@ -50,7 +50,7 @@ class Region:
     peak_score: float
     mean_score: float
     p_value: float
-    community: int | None
+    group: int | None
     run_lengths: list[int] | None
 
 
@@ -89,7 +89,7 @@ def describe_regions(
                 peak_score=peak,
                 mean_score=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                community=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
+                group=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
                 run_lengths=counts,
             )
         )
@@ -167,7 +167,7 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
             "peak_score": round(region.peak_score, 6),
             "mean_score": round(region.mean_score, 6),
             "p_value": float(f"{region.p_value:.4g}"),
-            "community": region.community,
+            "group": region.group,
         }
         for number, region in enumerate(regions, 1)
     ]

@@ -37,7 +37,7 @@ from codegraph_jax.scoring.maps import MAPS_AT_ONCE
 from codegraph_jax.scoring.verdicts import FEWEST
 
 REPORT, COCO = "report.html", "coco.json"
-DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
+DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
 """Directories below the workdir that hold only results."""
 
 

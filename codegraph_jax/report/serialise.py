@@ -36,19 +36,19 @@ def write_arrays(
 
 
 def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:
-    """Writes the image graph as GraphML: nodes by row in scores.csv with `path` and `community`, edges with `weight`.
+    """Writes the image graph as GraphML: nodes by row in scores.csv with `path` and `group`, edges with `weight`.
 
     Args:
         path: the file.
         graph: nodes are image indices, edges have `weight`.
         paths: paths of all images.
-        groups: {image: number of its community}; may lack images.
+        groups: {image: number of its group}; may lack images.
     """
     plain = nx.Graph()
     for node in sorted(graph.nodes):
-        community = {"community": groups[node]} if node in groups else {}
+        group = {"group": groups[node]} if node in groups else {}
         # XML allows neither control characters nor bytes outside UTF-8
-        plain.add_node(int(node), path=shown(paths[node]), **community)
+        plain.add_node(int(node), path=shown(paths[node]), **group)
     for first, second, weight in sorted((min(a, b), max(a, b), float(w)) for a, b, w in graph.edges(data="weight")):
         plain.add_edge(int(first), int(second), weight=weight)
     with whole_file(path) as name:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from codegraph_jax.consistency.community import Evidence
+from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT

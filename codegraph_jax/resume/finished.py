@@ -7,8 +7,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, PatternMatch
 from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
@@ -53,7 +53,7 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "from_cache": result.from_cache,
         "value_range": result.value_range.as_json() if result.value_range else None,
         "calibration": calibration.as_json(),
-        "communities": [_plain_community(community) for community in consistency.communities],
+        "groups": [_plain_group(group) for group in consistency.groups],
         "matches": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.matches],
         "others": [pattern.as_json() for pattern in consistency.others],
         "product": consistency.product.as_json() if consistency.product else None,
@@ -104,7 +104,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
         feature_identity=about["feature_identity"],
         seconds=about["seconds"],
         consistency=Consistency(
-            communities=tuple(_community(community) for community in about["communities"]),
+            groups=tuple(_group(group) for group in about["groups"]),
             duplicates=tuple(tuple(group) for group in about["duplicates"]),
             views=tuple(tuple(group) for group in about["views"]),
             graph=graph,
@@ -128,19 +128,19 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
     )
 
 
-def _plain_community(community: Community) -> dict[str, Any]:
-    signature = community.signature.as_json() if community.signature else None
-    return {**asdict(replace(community, signature=None)), "signature": signature}
+def _plain_group(group: Community) -> dict[str, Any]:
+    signature = group.signature.as_json() if group.signature else None
+    return {**asdict(replace(group, signature=None)), "signature": signature}
 
 
-def _community(values: dict[str, Any]) -> Community:
+def _group(values: dict[str, Any]) -> Group:
     built = {
         "members": tuple(values["members"]),
         "boxes": tuple(PatchBox(**box) for box in values["boxes"]),
         "evidence": Evidence(**values["evidence"]) if values["evidence"] else None,
         "signature": Signature.from_json(values["signature"]) if values["signature"] else None,
     }
-    return Community(**{**values, **built})
+    return Group(**{**values, **built})
 
 
 def _plain(tree: Any) -> Any:

@@ -11,7 +11,7 @@ import jax
 from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
-from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import shown

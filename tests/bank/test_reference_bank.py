@@ -10,8 +10,8 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.community import Community
 from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.groups import Group
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError
@@ -59,9 +59,9 @@ def recurring(monkeypatch):
         consistency, _ = find(distances, *arguments)
         pattern_ids = np.zeros_like(consistency.pattern_ids)
         pattern_ids[:4, 0, :2] = 1
-        communities = (Community((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
+        communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
         tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
+        return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
@@ -30,13 +30,13 @@ def photographs():
 def test_what_was_found_is_told_of_all_copies():
     graph = nx.Graph()
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
-    community = Community((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
+    community = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
     found = Consistency(
         (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
     all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
-    assert all_of_them.communities[0].members == (3, 0, 2, 4)
-    assert [box.image for box in all_of_them.communities[0].boxes] == [0, 2, 4]
+    assert all_of_them.groups[0].members == (3, 0, 2, 4)
+    assert [box.image for box in all_of_them.groups[0].boxes] == [0, 2, 4]
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
     assert all_of_them.views == ((0, 1, 2, 4),)
     assert dict(all_of_them.graph.edges[0, 3]) == {"weight": 3.0, "links": [(0, 7, 3)]}

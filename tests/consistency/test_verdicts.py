@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Evidence
 from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT, decide
@@ -40,11 +40,11 @@ def pattern_of(found, verdict, name=""):
 
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
     found, _, _ = find(planted.draw())
-    assert found.communities[0].verdict == "defect" and found.proven(48).sum() == 10
-    assert found.communities[0].evidence.repeat_distance_ratio >= ROUGH
+    assert found.groups[0].verdict == "defect" and found.proven(48).sum() == 10
+    assert found.groups[0].evidence.repeat_distance_ratio >= ROUGH
 
     found, mutual, full = find(planted.draw(rough=EXACT))
-    (community,) = found.communities
+    (community,) = found.groups
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
     assert community.evidence.repeat_distance_ratio < ROUGH
@@ -54,7 +54,7 @@ def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone
 
 def test_unsure_groups_can_be_filtered_all_the_same():
     found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(undecided="filter"))
-    assert found.communities[0].verdict == "defect"
+    assert found.groups[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
 
@@ -78,7 +78,7 @@ def test_without_evidence_nothing_is_decided():
     assert decide(None, ConsistencyConfig()) == "undecided"
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
-    assert all(community.evidence for community in found.communities)
+    assert all(community.evidence for community in found.groups)
     assert decide(None, ConsistencyConfig(undecided="filter")) == "undecided"
 
 
@@ -86,7 +86,7 @@ def test_a_person_can_say_that_it_is_a_defect():
     tokens = planted.draw(rough=EXACT)
     before, mutual, _ = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
-    (community,) = found.communities
+    (community,) = found.groups
     assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
     assert found.proven(48).sum() == 10 and found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
@@ -97,7 +97,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     tokens = planted.draw()
     before, mutual, filtered = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
-    (community,) = found.communities
+    (community,) = found.groups
     assert (community.verdict, community.reviewed) == ("variant", True)
     assert not found.proven(48).any() and not found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
@@ -116,7 +116,7 @@ def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
     assert (pattern.members, pattern.images) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
-    (community,), (match,) = lot.communities, lot.matches
+    (community,), (match,) = lot.groups, lot.matches
     assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
@@ -128,7 +128,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     first, _, _ = find(tokens[::2])
     rare = np.concatenate([tokens[1:4:2], tokens[41:]])
     lot, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
-    assert not lot.communities
+    assert not lot.groups
     (match,) = lot.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
     assert lot.numbers("defect") == [1] and lot.highest == 1
@@ -145,7 +145,7 @@ def test_patterns_of_another_product_are_passed_on_and_not_applied():
     features = dataclasses.replace(comparison.features, image_features=np.ones((48, 1), np.float32))
     comparison = dataclasses.replace(comparison, features=features)
     found, _ = find_consistent(comparison, 14, ConsistencyConfig(), [pattern])
-    assert found.communities[0].verdict == "defect" and not found.communities[0].reviewed
+    assert found.groups[0].verdict == "defect" and not found.groups[0].reviewed
     assert found.matches == () and [p.name for p in found.others] == [pattern.name]
 
 

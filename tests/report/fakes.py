@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
 from codegraph_jax.consistency.decision import Answers, calibrator_of
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox
 from codegraph_jax.consistency.pattern import Product, Verdict
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
@@ -118,7 +118,7 @@ def make_outcome(
         score_p_value=0.01, repeat_distance_ratio=1.5, outside_distance_ratio=1.4, distance_inequality_ratio=0.9
     )
     signature = Signature(rng.integers(-127, 127, (3, 2, 4)).astype(np.int8), np.full(3, 0.5, np.float32), 0.6, 2)
-    community = Community(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
+    community = Group(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
     communities = (community,) if recurring else ()
     product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9) if recurring else None
     result = FakeResult(

@@ -141,8 +141,8 @@ def test_sorts_by_every_column_and_back(browser, page):
     click(browser, "th[data-sort=name] button")
     names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
     assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
-    click(browser, "th[data-sort=community] button")
-    groups = browser.evaluate("[...document.querySelectorAll('td.community')].map(c => c.textContent)")
+    click(browser, "th[data-sort=group] button")
+    groups = browser.evaluate("[...document.querySelectorAll('td.recurring')].map(c => c.textContent)")
     assert groups[:4] == ["defect 1"] * 3 + [""]
 
 
@@ -170,7 +170,7 @@ def test_filters(browser, page):
     assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 photos"
     click(browser, "#reset")
     assert len(shown_names(browser)) == 32
-    click(browser, "button[data-community]")
+    click(browser, "button[data-group]")
     assert sorted(shown_names(browser)) == ["kind_0/0.png", "kind_0/2.png", "kind_1/1.png"]
     click(browser, "#reset")
     choose("#show", "missed")
@@ -646,7 +646,7 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
 
 def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    keys, (community,) = outcome.result.keys, outcome.result.consistency.communities
+    keys, (community,) = outcome.result.keys, outcome.result.consistency.groups
     mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)
     photos = [
         PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.consistency.community import Community, Consistency
+from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
@@ -90,7 +90,7 @@ def test_a_large_graph_is_cut_to_what_can_be_seen():
     nx.set_edge_attributes(graph, 1.0, "weight")
     members = tuple(range(890, 900))
     graph.add_weighted_edges_from((a, b, 9.0) for a in members for b in members if a < b)
-    consistency = Consistency((Community(members, 9.0, 0.001, ()),), graph=graph)
+    consistency = Consistency((Group(members, 9.0, 0.001, ()),), graph=graph)
     drawing = draw_graph(consistency)
     assert len(drawing.nodes) == MOST_NODES and len(drawing.edges) <= MOST_EDGES
     assert {node.image for node in drawing.nodes if node.hue} == set(members)

@@ -48,7 +48,7 @@ def test_a_square_is_what_it_is(calibration):
     pattern_ids = np.zeros((4, 6), int)
     pattern_ids[1, 3:5] = 2
     (region,) = described(mask, calibration, scores, pattern_ids)
-    assert (region.box, region.area, region.community) == ((30, 10, 50, 20), 200, 2)
+    assert (region.box, region.area, region.group) == ((30, 10, 50, 20), 200, 2)
     assert region.share == pytest.approx(200 / 2400)
     assert region.peak_score == pytest.approx(0.9)
     assert region.mean_score == pytest.approx(0.502)
@@ -189,7 +189,7 @@ def test_files_of_every_run_satisfy_the_published_schemas(schema, workdir, whole
 
 def test_there_is_a_schema_for_each_file_that_programs_read():
     assert {path.name for path in SCHEMAS} == {
-        f"{name}.schema.json" for name in ("scores", "regions", "communities", "metrics")
+        f"{name}.schema.json" for name in ("scores", "regions", "groups", "metrics")
     }
 
 

@@ -162,7 +162,7 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
         for name in ("kept", "patch_scores", "scores", "scores_rescored"):
             want, got = getattr(outcome.result, name), getattr(back, name)
             assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
-        assert repr(back.consistency.communities) == repr(outcome.result.consistency.communities)
+        assert repr(back.consistency.groups) == repr(outcome.result.consistency.groups)
         assert back.consistency.spacing_law == outcome.result.consistency.spacing_law
         assert dict(back.consistency.graph.adj) == dict(outcome.result.consistency.graph.adj)
         assert (back.calibration.flagged == outcome.result.calibration.flagged).all()

@@ -21,8 +21,8 @@ from codegraph_jax.config import (
     ScoringConfig,
 )
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.community import Community, Evidence
 from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.groups import Evidence, Group
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -65,16 +65,16 @@ def group(monkeypatch):
         pattern_ids = np.zeros_like(consistency.pattern_ids)
         pattern_ids[: len(MEMBERS), :2, :2] = 1
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
-        communities = (Community(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
+        communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
         tests = dependences(distances, arguments[0], [MEMBERS], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
+        return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 
 
 def run(config, workdir):
     (outcome,) = job.run(to_config_dict(config), str(workdir))
-    return outcome.result, json.loads((workdir / "communities.json").read_text())["part"]
+    return outcome.result, json.loads((workdir / "groups.json").read_text())["part"]
 
 
 def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
@@ -125,7 +125,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
     finally:
         browser.close()
     rows = list(csv.DictReader((tmp_path / "run" / "scores.csv").open()))
-    assert sum(row["community"] == "1" for row in rows) == len(entry["members"])
+    assert sum(row["group"] == "1" for row in rows) == len(entry["members"])
 
 
 def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
@@ -173,7 +173,7 @@ def test_the_library_judges_again(config, photographs):
     comparison = detector.compare(paths)
     result = detector.judge(comparison)
     variant = detector.judge(comparison, review=result.review({1: ("variant", "imprint")}))
-    assert [community.verdict for community in variant.consistency.communities] == ["variant"]
+    assert [community.verdict for community in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.flagged.any()
     # a verdict that is not changed stays, and takes the counts of this lot
