@@ -15,6 +15,8 @@ from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.verdicts import Verdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
+LABELS = {0: "good", 1: "defective", None: None}
+"""Labels in scores.csv and scores.json."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Record:
         return {
             "path": self.path,
             "category": self.category,
-            "label": self.label,
+            "label": LABELS[self.label],
             "score": round(self.score, 6),
             "score_rescored": round(self.score_rescored, 6),
             "rank": self.rank,

@@ -58,7 +58,7 @@ def read_files(data: PhotosConfig) -> dict[str, list[Sample]]:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if data.layout != "tfds":
         require_there("config.data.root", data.root)
-    categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+    categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.good), data.roi)
     return {name: with_pages(name, samples, data.pages) for name, samples in categories.items()}
 
 

@@ -59,7 +59,7 @@ def test_scores_csv_has_a_row_for_every_image_in_order(run):
     assert [row["path"] for row in rows] == [sample.path for outcome in outcomes for sample in outcome.samples]
     assert [row["flagged"] for row in rows[:5]] == ["1", "1", "1", "1", "0"]
     assert [row["group"] for row in rows[:5]] == ["1", "1", "1", "", ""]
-    assert [row["label"] for row in rows[12:16]] == ["0", "0", "", ""]
+    assert [row["label"] for row in rows[12:16]] == ["good", "good", "", ""]
     np.testing.assert_allclose([float(row["score"]) for row in rows[:14]], outcomes[0].result.scores, atol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
 def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
-    found = "(0 of 10 normal, 4 of 4 anomalous by label)"
+    found = "(0 of 10 good, 4 of 4 defective by label)"
     assert line == f"8 of 26 images flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(page=False)), outcomes[1:]) == (
         f"4 of 12 images flagged, 5 to look at; results: {workdir}"
@@ -213,10 +213,10 @@ def test_communities_are_told_with_verdict_and_evidence(run):
 def test_metrics_say_how_the_threshold_did(run):
     workdir, _ = run
     metrics = json.loads((workdir / "metrics.json").read_text())
-    assert metrics["flagging"]["part"] == {
-        "normal": 10, "normal_flagged": 0, "anomalous": 4, "anomalous_flagged": 4,
+    assert metrics["counts"]["part"] == {
+        "good": 10, "false_alarms": 0, "defective": 4, "found": 4,
     }  # fmt: skip
-    assert metrics["flagging"]["other"]["normal"] == 0, "no labels"
+    assert metrics["counts"]["other"]["good"] == 0, "no labels"
     assert set(metrics["categories"]) == {"part", "other"} and "image_auroc" in metrics["mean"]
 
 

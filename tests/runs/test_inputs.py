@@ -122,10 +122,10 @@ def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
 def test_folders_as_labels_make_the_table(tmp_path, capsys):
     photographs(tmp_path / "photos" / "good", n=4)
     photographs(tmp_path / "photos" / "bad", n=2)
-    data = DataConfig(root=str(tmp_path / "photos"), normal=("good",))
+    data = DataConfig(root=str(tmp_path / "photos"), good=("good",))
     (outcome,) = run(config("", data=data), tmp_path / "work")
     assert outcome.metrics["image_auroc"] is not None
-    assert "of 4 normal" in capsys.readouterr().out
+    assert "of 4 good" in capsys.readouterr().out
 
 
 def test_a_table_for_excel_has_its_mark(tmp_path):
