@@ -126,7 +126,7 @@ class CoDeGraph:
         """
         self._check(bank_references, review)
         comparison = self.compare(images, progress, added, roi)
-        return self.judge(comparison, bank_references=bank_references, review=review)
+        return self.score(comparison, bank_references=bank_references, review=review)
 
     def compare(
         self,
@@ -171,7 +171,7 @@ class CoDeGraph:
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))
         return replace(comparison, seconds=dict(clock.seconds))
 
-    def judge(
+    def score(
         self,
         comparison: Comparison,
         consistency: ConsistencyConfig | None = None,
@@ -220,7 +220,7 @@ class CoDeGraph:
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
     def _check(self, bank_references: int, review: Review | None) -> None:
-        """Checks the arguments of `judge` before the slow half."""
+        """Checks the arguments of `score` before the slow half."""
         if bank_references:
             check_bank(self.config, bank_references)
         if review is not None:

@@ -84,7 +84,7 @@ class DetectionResult:
         review = result.review(photos=calibrator.labels)
         """
         scores = self.variant_scores or {STANDARD.name: self.scores}
-        own, proven = len(self.scores) - self.added, self.consistency.proven(len(self.scores))
+        own, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
@@ -99,11 +99,11 @@ class DetectionResult:
             self.calibration.p_values,
             good=np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defective if calibrator.decided else None,
-            enough=self.enough,
+            enough=self.enough_photos,
         )
 
     @property
-    def enough(self) -> bool:
+    def enough_photos(self) -> bool:
         """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
         return max(self.calibration.images, len(self.scores)) >= FEWEST
 
@@ -137,7 +137,7 @@ class DetectionResult:
         """A review with a person's verdicts on patterns and photos, for this set or the next batch.
 
             review = result.review({1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
-            result = detector.judge(comparison, review=review)
+            result = detector.score(comparison, review=review)
 
         Earlier verdicts stay unless they are replaced.
 
@@ -155,8 +155,8 @@ class DetectionResult:
         patterns = list(found.others)
         numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
-            if not 1 <= number <= found.highest:
-                raise KeyError(f"no group {number}: there are {found.highest}")
+            if not 1 <= number <= found.group_count:
+                raise KeyError(f"no group {number}: there are {found.group_count}")
             pattern = found.pattern(number, images)
             if pattern is None:
                 raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
@@ -231,7 +231,7 @@ class DetectionResult:
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
             variant=decided.variant,
-            variant_scores=decided.before,
+            variant_scores=decided.scores_before_marks,
             answers=decided.answers,
             **about,
         )

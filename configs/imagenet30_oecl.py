@@ -22,7 +22,7 @@ take 7.4 GB of the host's memory and are streamed to the device.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, at_224, left_out
+from contrastive_jax.config import DataConfig, ExposureConfig, at_224, leave_one_class_out
 
 CLASSES = {
     "acorn": "n12267677",
@@ -68,5 +68,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         ExposureConfig(source="data/imagenet", split="", without=tuple(CLASSES.values()), few_shot=20_000),
     )
     if variant == "loo":
-        config = left_out(config)
+        config = leave_one_class_out(config)
     return to_config_dict(config)

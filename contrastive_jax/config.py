@@ -200,7 +200,7 @@ def at_224(
     )
 
 
-def left_out(config: OeclConfig) -> OeclConfig:
+def leave_one_class_out(config: OeclConfig) -> OeclConfig:
     """The settings with the protocol `leave_one_class_out` and half the epochs, as in the paper."""
     return dataclasses.replace(
         config,

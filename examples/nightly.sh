@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The day's photographs, each judged by the bank of the week. Ends with 1 when parts are flagged, with 3 when the bank was
-# made from too few photographs to judge by, with another status when the inspection has not run.
+# The day's photos, each scored against the bank of the week. Ends with 1 when parts are flagged, with 3 when the bank was
+# made from too few photos, with another status when the inspection has not run.
 #
 #   examples/nightly.sh PHOTOS [BANK] [RESULTS]
 #

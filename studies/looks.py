@@ -238,8 +238,8 @@ def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, n
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
-            result = detector.judge(comparison)
-            alone = detector.judge(comparison, ConsistencyConfig(enabled=False))
+            result = detector.score(comparison)
+            alone = detector.score(comparison, ConsistencyConfig(enabled=False))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
 

@@ -122,26 +122,26 @@ def _results(
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.consistency, enabled=False)
-    yield "mutual scoring", detector.judge(comparison, off)
+    yield "mutual scoring", detector.score(comparison, off)
     # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
         excluded = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
         for members in groups.values():
             excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
-        yield "oracle", detector.judge(dataclasses.replace(comparison, excluded=excluded), off)
+        yield "oracle", detector.score(dataclasses.replace(comparison, excluded=excluded), off)
     for statistic in config.statistics:
         constants = MethodConstants(statistic=statistic)
-        result = detector.judge(comparison, constants=constants)
+        result = detector.score(comparison, constants=constants)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
             review = result.review(verdicts)
-            yield f"{statistic}, right verdicts", detector.judge(comparison, review=review, constants=constants)
+            yield f"{statistic}, right verdicts", detector.score(comparison, review=review, constants=constants)
     for limit in config.references:
-        yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
+        yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)
         for statistic in config.statistics:
             constants = MethodConstants(statistic=statistic)
-            yield f"{statistic}, R = {limit}", detector.judge(_fewer(comparison, limit), constants=constants)
+            yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), constants=constants)
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:

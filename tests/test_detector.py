@@ -174,7 +174,7 @@ def test_a_loaded_backbone_can_be_handed_in():
 def test_what_a_notebook_shows_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
-    result = detector.judge(comparison, bank_references=4)
+    result = detector.score(comparison, bank_references=4)
     groups = len(result.consistency.groups)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"

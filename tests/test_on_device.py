@@ -91,7 +91,7 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
     def detect(n):
         images = photographs(n, seed=n)
         how = detector.config, detector.backbone, detector.mesh
-        return detector.judge(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
+        return detector.score(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 
     detect(40)
     with compiled_programs() as programs:

@@ -62,12 +62,12 @@ class Candidates:
         folds = np.zeros(images, int)
         # ordered by content, so that results do not depend on the order of the images
         folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
-        judged = self.comparison.features.placement.inspected
+        valid = self.comparison.features.placement.inspected
         own = {}
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
-                own[i] = pool.scores(tokens, None if judged is None else judged[i])
+                own[i] = pool.scores(tokens, None if valid is None else valid[i])
         nothing = np.zeros((0, self.allowed.shape[1]), np.float32)
         return processes.gather_rows(np.stack([own[i] for i in sorted(own)]) if own else nothing)
 

@@ -15,7 +15,7 @@ from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
-from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
@@ -229,7 +229,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             fraction=float(about["fraction"]),
             layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
-            tests=[Dependence.from_json(test) for test in about["tests"]],
+            tests=[PatternTest.from_json(test) for test in about["tests"]],
             parts=parts,
         )
     calibration = Calibration.from_json(

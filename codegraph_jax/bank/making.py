@@ -18,7 +18,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
-from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
+from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, PatternTest, pattern_tests
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
@@ -92,7 +92,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     else:
         references, patch_scores = _images(config, inputs, wanted)
     maps = variant(decided.variant).of_photo(patch_scores).reshape(-1, *grid)
-    proven = inputs.found.proven(own)
+    proven = inputs.found.defect_members(own)
     calibration = _calibrated(maps, placement, proven, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
@@ -168,7 +168,8 @@ def _calibrated(
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, rule)
     if rule == "score" and decided.answers.threshold is not None:
-        above = int((decided.before[decided.variant][: len(scores)] >= decided.calibration.threshold).sum())
+        before_marks = decided.scores_before_marks[decided.variant][: len(scores)]
+        above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
@@ -200,12 +201,12 @@ def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "
     comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
-    mean, judged = mean_over_layers(scores), comparison.features.placement.inspected
-    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.unusual
-    usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
+    mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
+    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
+    usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:own]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~taken_out.removed[:own] & ordinary
-    allowed &= ~inputs.found.proven(own)[:, None]
+    allowed &= ~inputs.found.defect_members(own)[:, None]
     candidates = Candidates(comparison, query_options(comparison.options), scores, allowed if allowed.any() else usable)
     pool = candidates.pool(config.bank.patches)
     return pool, clip_to_median(candidates.held_out_scores(config.bank.patches), taken_out.clipped[:own])
@@ -220,7 +221,7 @@ def _own_scores(
     patches of members, so they must not lower its scores either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
-    columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
+    columns = np.flatnonzero(~found.defect_members(len(taken_out.removed))[comparison.references])
     subsets = [whole]
     if FEWEST_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
@@ -250,19 +251,19 @@ def _tests(
     subset: ReferenceSubset,
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
-) -> list[Dependence]:
+) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
     members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
     distances[duplicates[: comparison.own][:, subset.columns]] = np.inf
-    return dependences(distances, comparison.references[subset.columns], members, subset.k)
+    return pattern_tests(distances, comparison.references[subset.columns], members, subset.k)
 
 
 def _patterns(found: Consistency, images: int) -> list[Pattern]:
     """Recurring patterns that can be recognised, with their frequencies in the set."""
-    patterns = (found.pattern(number, images) for number in range(1, found.highest + 1))
+    patterns = (found.pattern(number, images) for number in range(1, found.group_count + 1))
     return [pattern for pattern in patterns if pattern]
 
 

@@ -131,11 +131,11 @@ class Pool:
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.vectors)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
-    def scores(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
         scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
-        if judged is not None:
-            scores[~judged] = INVALID
+        if valid is not None:
+            scores[~valid] = INVALID
         return scores
 
 

@@ -70,7 +70,7 @@ class Inspection:
         inspected: inspected region of each image; empty: everything.
         matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
-        foreign: whether the images look like another product than the bank's.
+        other_product: whether the images look like another product than the bank's.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -84,7 +84,7 @@ class Inspection:
     matches: tuple[PatternMatch, ...]
     inspected: Sequence[Inspected] = ()
     peak_patches: Sequence[PeakPatches] = ()
-    foreign: bool = False
+    other_product: bool = False
 
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
@@ -157,8 +157,8 @@ class ReferenceBank(StoredBank):
             keys += [key.hex() for key in features.keys]
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
-                judged = None if features.placement.inspected is None else features.placement.inspected[i]
-                scores.append(self.active_references.scores([layer[i] for layer in features.layers], judged)[None])
+                valid = None if features.placement.inspected is None else features.placement.inspected[i]
+                scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid)[None])
                 progress(1)
             progress(len(features.skipped))
             recognised.append(self._recognise(features))
@@ -204,7 +204,7 @@ class ReferenceBank(StoredBank):
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
             peak_patches=found,
-            foreign=self._foreign(np.concatenate(features_of)),
+            other_product=self._is_other_product(np.concatenate(features_of)),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -312,12 +312,12 @@ class ReferenceBank(StoredBank):
                 for place, mark in marks.items()
                 if mark.verdict != opposite or not mark.signature.shown(vectors).any()
             }
-            judged = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_variant(active.scores([layer[0] for layer in own], judged)[None], None)
+            valid = None if features.placement.inspected is None else features.placement.inspected[i]
+            scores = self._of_variant(active.scores([layer[0] for layer in own], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part below the threshold needs no mark
             if defective or raw >= self.calibration.threshold:
-                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
+                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
                 verdict: Verdict = "defect" if defective else "variant"
                 if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, active):
                     marks[len(found)] = mark
@@ -404,7 +404,7 @@ class ReferenceBank(StoredBank):
         signature = mark_signature(vectors[patches], len(features.layers), active.patch_vectors())
         return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
 
-    def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
+    def _is_other_product(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether the images look like another product than the bank's."""
         return len(image_features) > 0 and not self.product.fits(image_features)
 

@@ -89,7 +89,8 @@ class PhotoDecisions:
         variant: name of the chosen score.
         patch_scores: patch scores of this variant, with harmless marks lowered [n, h, w].
         scores: greatest value of each anomaly map [n].
-        before: greatest values before marks were lowered, by variant, to which threshold and answers apply [n].
+        scores_before_marks: greatest values before marks were lowered, by variant, to which threshold and answers
+            apply [n].
         calibration: threshold and flags.
         answers: the answers, with the marks of the photos of this set.
     """
@@ -97,7 +98,7 @@ class PhotoDecisions:
     variant: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
-    before: Mapping[str, Float[np.ndarray, " n"]]
+    scores_before_marks: Mapping[str, Float[np.ndarray, " n"]]
     calibration: Calibration
     answers: Answers
 
@@ -159,7 +160,7 @@ def decide_photos(
     standard = scores[STANDARD.name]
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
-    proven = found.proven(len(standard))
+    proven = found.defect_members(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
     label_free = PhotoDecisions(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
@@ -206,7 +207,7 @@ def _with_marks(
         if label is None or photo.mark or (not label and scores[place] < calibration.threshold):
             continue
         own = patch_scores[place].ravel()
-        stands_out = own >= min(calibration.patch_threshold, calibration.unusual)
+        stands_out = own >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
         mark = photo_mark(place, stands_out, own, features, grid, "defect" if label else "variant", photo.name)
         photos[keys[place]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)

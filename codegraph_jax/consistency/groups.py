@@ -145,14 +145,14 @@ class Consistency:
             return None
         return Pattern(group.name, group.verdict, group.signature, self.product, members, images)
 
-    def proven(self, images: int) -> Bool[np.ndarray, " n"]:
+    def defect_members(self, images: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `images` is their number."""
         members = [image for c in self.groups if c.verdict == "defect" for image in c.members]
         return np.isin(np.arange(images), members)
 
     @property
-    def highest(self) -> int:
-        """The highest number of a group or match; 0 if there is none."""
+    def group_count(self) -> int:
+        """Number of groups and further matches, which is the highest number of one."""
         return max([len(self.groups), *(match.number for match in self.matches)])
 
     @property

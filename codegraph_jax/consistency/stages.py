@@ -15,10 +15,10 @@ from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
     FEWEST_OUTSIDE,
-    Dependence,
+    PatternTest,
     community_boxes,
-    dependences,
     members_patches,
+    pattern_tests,
     recognise,
 )
 from codegraph_jax.consistency.graph import (
@@ -100,7 +100,7 @@ def find_communities(
     grid: tuple[int, int],
     config: ConsistencyConfig,
     constants: MethodConstants = CONSTANTS,
-) -> tuple[Consistency, list[Dependence]]:
+) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.
 
     Args:
@@ -121,7 +121,7 @@ def find_communities(
     found = significant_communities(counts, background_distances(distances, links), references, order, constants)
     found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
-    tests = dependences(distances, references, whole, k)
+    tests = pattern_tests(distances, references, whole, k)
     shown = members_patches(distances, whole, tests, k)
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
@@ -174,7 +174,7 @@ def _without_views(
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
     members = [members for members, _ in found]
-    linked = members_patches(distances, members, dependences(distances, references, members, k), k)
+    linked = members_patches(distances, members, pattern_tests(distances, references, members, k), k)
     linked[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < VIEW]

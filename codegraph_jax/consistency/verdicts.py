@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.scoring.distances import Distances, as_distances
@@ -50,7 +50,7 @@ def measure_evidence(
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     shown: Bool[np.ndarray, "n p"],
-    tests: Sequence[Dependence],
+    tests: Sequence[PatternTest],
     k: int,
 ) -> list[Evidence | None]:
     """The evidence on each community; None if no patch shows its pattern or too few references are members.
@@ -60,7 +60,7 @@ def measure_evidence(
         references: image index of each column.
         communities: image indices of each community.
         shown: patches of members that show the pattern of their community.
-        tests: result of `dependences`.
+        tests: result of `pattern_tests`.
         k: number of nearest references that a score averages.
     """
     table = as_distances(distances)

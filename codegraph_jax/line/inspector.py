@@ -60,7 +60,7 @@ class _Scored:
     part: Part
     peak_patches: PeakPatches = PeakPatches.empty(0)
     defects: tuple[str, ...] = ()
-    foreign: bool = False
+    other_product: bool = False
 
 
 class Inspector:
@@ -90,7 +90,7 @@ class Inspector:
         self._lock = threading.Lock()
         self._begun: set[str] = set()
         self._monitors: tuple[Drift, Recurrence] | None = None
-        self._unusual = bank.calibration.unusual
+        self._unusual = bank.calibration.score_of_1_in_10
         self._known = bank.calibration_set.peak_patches
 
     def warm_up(self) -> None:
@@ -212,7 +212,7 @@ class Inspector:
         defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
-        return _Scored(part, peak_patches, defects, foreign=flagged and inspection.foreign)
+        return _Scored(part, peak_patches, defects, other_product=flagged and inspection.other_product)
 
     def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""
@@ -229,8 +229,8 @@ class Inspector:
                     recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
                     drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
-            foreign = (self.ledger.monitor("product") or 0) + 1 if scored.foreign else 0
-            if foreign == OTHER_PRODUCT:
+            in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
+            if in_a_row == OTHER_PRODUCT:
                 alarms.append(
                     Alarm("product", "product",
                           f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
@@ -239,7 +239,7 @@ class Inspector:
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
                 scored.peak_patches.to_bytes() if len(scored.peak_patches) else None,
-                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": foreign},
+                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": in_a_row},
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
                 ended=picture,

@@ -44,8 +44,8 @@ class Drawing:
 
     nodes: list[Node]
     edges: list[Edge]
-    left_out_nodes: int
-    left_out_edges: int
+    hidden_nodes: int
+    hidden_edges: int
 
 
 def draw_graph(consistency: Consistency) -> Drawing:

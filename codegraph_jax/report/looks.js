@@ -199,7 +199,7 @@ class Looks {
   }
 
   // the number of defective (or good) photos among photos at these levels, with an interval
-  count(weights, counts, defective, of) {
+  count(weights, counts, defective, total) {
     const { curves, ends } = this.tables, most = sum(counts);
     const mean = [], deviation = [];
     for (const curve of curves) {
@@ -223,7 +223,7 @@ class Looks {
     const { interval } = this.constants;
     return {
       expected: sum(weights.map((weight, g) => weight * mean[g])),
-      low: first((1 - interval) / 2), high: first((1 + interval) / 2), of,
+      low: first((1 - interval) / 2), high: first((1 + interval) / 2), total,
     };
   }
 

@@ -441,8 +441,8 @@
       return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
     }
     const { falseAlarms, misses } = set.model.estimate(set.now, set.score);
-    const phrase = ({ expected, high, of }, kind, wrong) => {
-      const number = Math.round(expected), all = Math.max(Math.round(of), number), most = Math.max(high, number);
+    const phrase = ({ expected, high, total }, kind, wrong) => {
+      const number = Math.round(expected), all = Math.max(Math.round(total), number), most = Math.max(high, number);
       if (!all) return `probably no part is ${kind}`;
       const parts = `${all} ${kind} part${all === 1 ? "" : "s"}`;
       if (!most) return `none of ${parts} is ${wrong}`;

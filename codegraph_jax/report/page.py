@@ -270,8 +270,8 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),
-                "enough": outcome.result.enough,
-                "explanation": calibration.doubt or describe_threshold(calibration, count),
+                "enough": outcome.result.enough_photos,
+                "explanation": calibration.warning or describe_threshold(calibration, count),
             }
         )
         first += count

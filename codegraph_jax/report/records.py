@@ -84,7 +84,7 @@ def group_numbers(outcome: Outcome) -> dict[int, int]:
     """{image: number of its recurring pattern}; with several patterns, the first defect or else the first pattern."""
     found = outcome.result.consistency
     defects = found.numbers("defect")
-    ranked = sorted(range(1, found.highest + 1), key=lambda number: (number in defects, -number))
+    ranked = sorted(range(1, found.group_count + 1), key=lambda number: (number in defects, -number))
     return {image: number for number in ranked for image in found.images(number)}
 
 
@@ -106,7 +106,7 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
     calibration, ranks, groups = result.calibration, result.ranks, group_numbers(outcome)
     shared: dict[int, list[Box]] = {}
-    for number in range(1, result.consistency.highest + 1):
+    for number in range(1, result.consistency.group_count + 1):
         for box in shared_patches(result.consistency, number):
             shared.setdefault(box.image, []).append(shared_box(box, result.placement))
     records = []

@@ -74,7 +74,7 @@ def _of_category(outcome: Outcome) -> list[Recurrence]:
     found = outcome.result.consistency
     matches = {match.number: match for match in found.matches}
     listed = []
-    for number in range(1, found.highest + 1):
+    for number in range(1, found.group_count + 1):
         group = found.groups[number - 1] if number <= len(found.groups) else None
         typical = group.members if group else ()
         members = (*typical, *(image for image in found.images(number) if image not in typical))

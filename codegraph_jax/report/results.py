@@ -135,13 +135,13 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     for outcome in outcomes:
         result, name = outcome.result, shown(outcome.category)
         count = max(result.calibration.images, len(result.scores))
-        if not result.enough:
+        if not result.enough_photos:
             lines.append(
                 f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or inspect "
                 "them with a bank: codegraph inspect BANK PHOTOS"
             )
-        elif result.calibration.doubt:
-            lines.append(f"{name}: {result.calibration.doubt}")
+        elif result.calibration.warning:
+            lines.append(f"{name}: {result.calibration.warning}")
         elif result.calibration.rule == "rate" and result.keys:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
@@ -149,7 +149,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
         if result.calibration.rule == "answers":
             estimate = result.calibrator().estimate
             mistakes = [
-                f"about {count.expected:.0f} of {count.of:.0f} {kind} (at most {count.high})"
+                f"about {count.expected:.0f} of {count.total:.0f} {kind} (at most {count.high})"
                 for count, kind in (
                     (estimate.false_alarms, "good photos flagged by mistake"),
                     (estimate.misses, "defective photos missed"),

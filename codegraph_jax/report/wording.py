@@ -83,7 +83,7 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
         return f"Your answers set this threshold. {expected}."
     if calibration.rule == "share":
         return f"The threshold flags the share of photos that you asked for. {expected}."
-    if calibration.rough:
+    if calibration.too_few_photos:
         return f"{calibration.images} photos are too few for a reliable threshold; this one may flag too little."
     count = calibration.normal_scores.share * calibration.images * rate
     number = "fewer than one" if count < 1 else f"about {count:.0f}"

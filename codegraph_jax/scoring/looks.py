@@ -110,13 +110,13 @@ class Count:
     Attributes:
         expected: its mean.
         low, high: interval with probability `LEVEL`.
-        of: expected total, of all good or of all defective photos.
+        total: expected total, of all good or of all defective photos.
     """
 
     expected: float
     low: int
     high: int
-    of: float
+    total: float
 
 
 @dataclass(frozen=True)
@@ -387,7 +387,7 @@ def _count(
     weights: Float[np.ndarray, " g"],
     wrong: Float[np.ndarray, "g levels"],
     counts: Int[np.ndarray, " levels"],
-    of: float,
+    total: float,
 ) -> Count:
     """The number of wrong verdicts; for given parameters a sum of independent events, nearly normal.
 
@@ -401,7 +401,7 @@ def _count(
         return float(weights @ special.expit(1.702 * (k + 0.5 - mean) / deviation))
 
     low, high = (_first(below, most, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Count(float(weights @ mean), low, high, of)
+    return Count(float(weights @ mean), low, high, total)
 
 
 def _first(below: Any, most: int, share: float) -> int:

@@ -21,9 +21,9 @@ FEWEST = 12
 """Least number of scores for a reliable threshold; with fewer, its error exceeds one standard deviation of normal
 scores (benchmarks/log/threshold.md, "Threshold")."""
 MANY = 0.2
-"""Share of flagged images from which `Calibration.doubt` asks whether so many can be defective."""
+"""Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
 MISSED = 0.1
-"""Expected share of defective images that pass from which `Calibration.doubt` says that scores do not decide."""
+"""Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
 FEW = 3
 """Least number of images for these two doubts."""
 SECOND_HALF = 0.45
@@ -31,7 +31,7 @@ SECOND_HALF = 0.45
 ALL = 1.0
 """`threshold.at_most` if the user has set no limit."""
 EVEN = 0.75
-"""Probability of evenly spread scores from which `Calibration.doubt` says that half of the images may be defective."""
+"""Probability of evenly spread scores from which the warning says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
 """A patch stands out if at most 1 normal image in 10 has such a score anywhere."""
 TYPICAL_P_VALUE = 0.5
@@ -53,7 +53,7 @@ class Calibration:
         images: number of images in the fit.
         normal_scores: distribution of the raw scores of normal images.
         at_most: largest possible share of defective images.
-        doubt: why a person should check the verdicts, in one or two sentences; empty without a reason.
+        warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
 
     threshold: float
@@ -65,20 +65,20 @@ class Calibration:
     images: int
     normal_scores: NormalScores
     at_most: float = 1.0
-    doubt: str = ""
+    warning: str = ""
 
     @property
-    def rough(self) -> bool:
+    def too_few_photos(self) -> bool:
         """Whether the threshold was fitted to too few images."""
         return self.rule == "rate" and self.images < FEWEST
 
     @property
-    def unusual(self) -> float:
+    def score_of_1_in_10(self) -> float:
         """The score that 1 in 10 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(UNUSUAL_P_VALUE))
 
     @property
-    def typical(self) -> float:
+    def score_of_1_in_2(self) -> float:
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
@@ -96,15 +96,15 @@ class Calibration:
         return replace(self, p_values=p_values, flagged=flagged)
 
     def with_threshold(self, threshold: float, rule: str) -> "Calibration":
-        """The same distribution with another threshold and rule, and without doubt; `apply` computes the flags."""
+        """The same distribution with another threshold and rule, and without a warning; `apply` computes the flags."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
             threshold=float(threshold),
-            patch_threshold=float(min(self.unusual, threshold)),
+            patch_threshold=float(min(self.score_of_1_in_10, threshold)),
             rule=rule,
             expected_rate=rate,
-            doubt="",
+            warning="",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Calibration:
             "images": self.images,
             "normal_scores": self.normal_scores.as_json(),
             "at_most": self.at_most,
-            "doubt": self.doubt,
+            "warning": self.warning,
         }
 
     @classmethod
@@ -131,8 +131,8 @@ class Calibration:
         )
         rule, rate = str(values["rule"]), float(values["expected_rate"])
         law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
-        at_most, doubt = float(values["at_most"]), str(values["doubt"])
-        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, doubt)
+        at_most, warning = float(values["at_most"]), str(values["warning"])
+        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, warning)
 
 
 def calibrate(
@@ -172,12 +172,12 @@ def calibrate(
         normal_scores=law,
         at_most=config.at_most,
     )
-    if rule == "rate" and not calibration.rough:
-        calibration = replace(calibration, doubt=_doubt(fit, fitted >= threshold, config.at_most))
+    if rule == "rate" and not calibration.too_few_photos:
+        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, config.at_most))
     return calibration.apply(image_scores, proven)
 
 
-def _doubt(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
+def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
     """Why a person should check the flags of the images in the fit, and what to do; empty without a reason."""
     count, some = len(flagged), int(flagged.sum())
     missed = float(fit.anomalous[~flagged].sum())

@@ -279,7 +279,7 @@ def _results(
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
-        result = own.judge(made.comparison, bank_references=bank_references, review=review, category=item[0])
+        result = own.score(made.comparison, bank_references=bank_references, review=review, category=item[0])
         if state and made.partial_run:
             _print_resumed(made.partial_run, result, len(own.backbone.blocks))
             state.finish(item[0], result)

@@ -79,7 +79,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
-        if inspection.foreign:
+        if inspection.other_product:
             print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)

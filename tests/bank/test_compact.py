@@ -91,9 +91,9 @@ def test_company_lowers_a_score():
 
 def test_patches_that_are_not_judged_have_no_score():
     pool, image = drawn_pool(3)
-    judged = np.arange(16) % 3 > 0
-    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], judged)
-    assert (scores[~judged] == INVALID).all() and (scores[judged] >= 0).all()
+    valid = np.arange(16) % 3 > 0
+    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], valid)
+    assert (scores[~valid] == INVALID).all() and (scores[valid] >= 0).all()
 
 
 @settings(max_examples=15, deadline=None)
@@ -162,8 +162,8 @@ def test_new_images_of_the_product_score_as_the_set_has_taught(made):
 def test_recurring_defects_are_no_references(images):
     detector = CoDeGraph(configured(10_000))
     comparison = detector.compare(images[:OWN])
-    result = detector.judge(comparison, bank_references=2)
-    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.unusual
+    result = detector.score(comparison, bank_references=2)
+    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.score_of_1_in_10
     assert standing_out.any()
     assert result.bank.references.own.shape[2] == (~standing_out).sum()
 

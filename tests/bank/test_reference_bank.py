@@ -10,7 +10,7 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.consistency.groups import Group
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
@@ -60,7 +60,7 @@ def recurring(monkeypatch):
         pattern_ids = np.zeros_like(consistency.pattern_ids)
         pattern_ids[:4, 0, :2] = 1
         communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
-        tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
+        tests = pattern_tests(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
         return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)

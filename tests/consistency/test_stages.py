@@ -6,7 +6,7 @@ import pytest
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered import filtered_scores
-from codegraph_jax.consistency.filtering import dependences, members_patches
+from codegraph_jax.consistency.filtering import members_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
@@ -21,7 +21,7 @@ def find(tokens, config=None, references=None):
 
 
 def shown_patches(distances, references, communities, k):
-    tests = dependences(distances, references, communities, k)
+    tests = pattern_tests(distances, references, communities, k)
     return members_patches(distances, communities, tests, k)
 
 

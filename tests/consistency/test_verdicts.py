@@ -40,7 +40,7 @@ def pattern_of(found, verdict, name=""):
 
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
     found, _, _ = find(planted.draw())
-    assert found.groups[0].verdict == "defect" and found.proven(48).sum() == 10
+    assert found.groups[0].verdict == "defect" and found.defect_members(48).sum() == 10
     assert found.groups[0].evidence.repeat_distance_ratio >= ROUGH
 
     found, mutual, full = find(planted.draw(rough=EXACT))
@@ -48,7 +48,7 @@ def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
     assert community.evidence.repeat_distance_ratio < ROUGH
-    assert not found.flagged.any() and not found.proven(48).any()
+    assert not found.flagged.any() and not found.defect_members(48).any()
     np.testing.assert_array_equal(full, mutual)
 
 
@@ -88,7 +88,7 @@ def test_a_person_can_say_that_it_is_a_defect():
     found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
     (community,) = found.groups
     assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
-    assert found.proven(48).sum() == 10 and found.flagged.any()
+    assert found.defect_members(48).sum() == 10 and found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > 1.2 * mutual[region]).all()
 
@@ -99,7 +99,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
     (community,) = found.groups
     assert (community.verdict, community.reviewed) == ("variant", True)
-    assert not found.proven(48).any() and not found.flagged.any()
+    assert not found.defect_members(48).any() and not found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
     shown = found.pattern_ids.reshape(48, -1)[region] == 1
@@ -131,9 +131,9 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     assert not lot.groups
     (match,) = lot.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
-    assert lot.numbers("defect") == [1] and lot.highest == 1
+    assert lot.numbers("defect") == [1] and lot.group_count == 1
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
-    assert not lot.proven(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
+    assert not lot.defect_members(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
 
 
 def test_patterns_of_another_product_are_passed_on_and_not_applied():

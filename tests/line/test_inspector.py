@@ -247,7 +247,7 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(strangers[-1])
     raised = []
 
-    def judge(paths):
+    def score(paths):
         # a new start each time: how many there were in a row is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:

@@ -64,7 +64,7 @@ class FakeResult:
         proven = np.zeros(len(self.scores), bool)
         return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
 
-    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough
+    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough_photos
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))

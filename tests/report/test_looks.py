@@ -12,7 +12,7 @@ from tests.report.browser import Browser, find_browser
 
 SOURCE = files("codegraph_jax.report").joinpath("looks.js").read_text(encoding="utf-8")
 OUTCOME = """
-  const count = (c) => [c.expected, c.low, c.high, c.of];
+  const count = (c) => [c.expected, c.low, c.high, c.total];
   const outcome = (model) => {
     const { falseAlarms, misses } = model.estimate(), { photo, enough } = model.suggest();
     return {
@@ -69,7 +69,7 @@ def same(found: dict, calibrator: ActiveCalibrator) -> None:
     assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
     assert found["flagged"] == calibrator.flagged.tolist()
     for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):
-        np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.of), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.total), rtol=0, atol=1e-9)
     # equal photos tell the same but for the last bit
     suggested = calibrator.suggest()
     if suggested is None:

@@ -21,7 +21,7 @@ from codegraph_jax.config import (
     ScoringConfig,
 )
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.consistency.groups import Evidence, Group
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import to_config_dict
@@ -66,7 +66,7 @@ def group(monkeypatch):
         pattern_ids[: len(MEMBERS), :2, :2] = 1
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
         communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
-        tests = dependences(distances, arguments[0], [MEMBERS], arguments[3])
+        tests = pattern_tests(distances, arguments[0], [MEMBERS], arguments[3])
         return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
@@ -171,15 +171,15 @@ def test_the_library_judges_again(config, photographs):
     detector = job.CoDeGraph(config)
     paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
-    result = detector.judge(comparison)
-    variant = detector.judge(comparison, review=result.review({1: ("variant", "imprint")}))
+    result = detector.score(comparison)
+    variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
     assert [community.verdict for community in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.flagged.any()
     # a verdict that is not changed stays, and takes the counts of this lot
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)
-    undone = detector.judge(comparison, review=variant.review({1: "undecided"}))
+    undone = detector.score(comparison, review=variant.review({1: "undecided"}))
     np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
     for number in (0, 2):
         with pytest.raises(KeyError, match=f"no group {number}: there are 1"):

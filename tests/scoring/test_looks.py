@@ -164,7 +164,7 @@ def test_estimates_hold_the_truth():
         estimate, flagged = calibrator.estimate, calibrator.flagged
         for count, truth in ((estimate.false_alarms, flagged & ~labels), (estimate.misses, ~flagged & labels)):
             held.append(count.low <= truth.sum() <= count.high)
-            assert count.low <= count.high <= 100 and 0 <= count.expected <= count.of + 1e-9
+            assert count.low <= count.high <= 100 and 0 <= count.expected <= count.total + 1e-9
     assert np.mean(held) >= 0.85
 
 
