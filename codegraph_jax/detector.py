@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.backbones import Backbone, feature_identity, load_backbone, settings_of
+from codegraph_jax.backbones import Backbone, backbone_settings, feature_identity, load_backbone
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
@@ -75,7 +75,7 @@ class CoDeGraph:
     """
 
     def __init__(self, config: Config | str | None = None, *, backbone: str | Backbone | None = None, **fields: Any):
-        settings = settings_of(config, backbone, fields)
+        settings = backbone_settings(config, backbone, fields)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
@@ -144,13 +144,13 @@ class CoDeGraph:
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
         return self.compare_set(plan, progress)
 
-    def compare_set(self, plan: SetPlan, progress: bool = False, earlier: ResumeStore | None = None) -> Comparison:
+    def compare_set(self, plan: SetPlan, progress: bool = False, resume_store: ResumeStore | None = None) -> Comparison:
         """`compare` for a plan.
 
         Args:
             plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
-            earlier: store of features and distances from an earlier start of the run.
+            resume_store: store of features and distances from an earlier start of the run.
         """
         config, clock = self.config, Clock()
         with together():
@@ -158,7 +158,7 @@ class CoDeGraph:
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
             given = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
-            features = read_features(self.extractor, config.data, *given, earlier, progress)
+            features = read_features(self.extractor, config.data, *given, resume_store, progress)
         own = int((features.kept < len(plan.images)).sum())
         if own < 2:
             raise TooFewImagesError(
@@ -167,7 +167,7 @@ class CoDeGraph:
             )
         with clock("distances"):
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
-            comparison = compare_images(features, plan, config, self.mesh, neighbours, earlier, progress)
+            comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))
         return replace(comparison, seconds=dict(clock.seconds))
 
@@ -239,10 +239,10 @@ class CoDeGraph:
         """
         return products_of(self.extractor, self.config.data, checked_images(images), progress)
 
-    def frame_of(self, images: Sequence[Source], say: Callable[[str], None] = lambda text: None) -> Frame:
-        """The frame of a set; calls `say` with the choice of `config.backbone.fit=auto` in words."""
+    def frame_of(self, images: Sequence[Source], log: Callable[[str], None] = lambda text: None) -> Frame:
+        """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` in words."""
         affordable = partial(is_affordable, self.config, self.backbone, len(images))
-        return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, say)
+        return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, log)
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""

@@ -19,7 +19,7 @@ from codegraph_jax.scoring.looks import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD
-from codegraph_jax.scoring.verdicts import FEWEST
+from codegraph_jax.scoring.verdicts import MIN_PHOTOS
 from codegraph_jax.scoring.verdicts import Verdict as PhotoVerdict
 from codegraph_jax.scoring.verdicts import verdicts as verdicts_of
 from codegraph_jax.similarity.comparison import Comparison
@@ -105,7 +105,7 @@ class DetectionResult:
     @property
     def enough_photos(self) -> bool:
         """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
-        return max(self.calibration.images, len(self.scores)) >= FEWEST
+        return max(self.calibration.images, len(self.scores)) >= MIN_PHOTOS
 
     def __repr__(self) -> str:
         flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)

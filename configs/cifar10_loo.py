@@ -11,7 +11,7 @@ images as in cifar10_oecl.py.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, ModelConfig, OeclConfig, leave_one_class_out
+from contrastive_jax.config import ExposureConfig, ModelConfig, OeclConfig, OeclDataConfig, leave_one_class_out
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         leave_one_class_out(
             OeclConfig(
-                data=DataConfig(train="tfds:cifar10"),
+                data=OeclDataConfig(train="tfds:cifar10"),
                 oe=ExposureConfig(source="tfds:cifar100"),
                 model=ModelConfig(dtype="bfloat16"),
             )

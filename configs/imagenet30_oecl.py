@@ -22,7 +22,7 @@ take 7.4 GB of the host's memory and are streamed to the device.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, at_224, leave_one_class_out
+from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224, leave_one_class_out
 
 CLASSES = {
     "acorn": "n12267677",
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant not in ("", "loo"):
         raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
-        DataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
+        OeclDataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
         ExposureConfig(source="data/imagenet", split="", without=tuple(CLASSES.values()), few_shot=20_000),
     )
     if variant == "loo":

@@ -16,7 +16,7 @@ at 40 % of its bf16 peak.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import AugmentConfig, DataConfig, ExposureConfig, at_224
+from contrastive_jax.config import AugmentConfig, ExposureConfig, OeclDataConfig, at_224
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     classes = ("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")
     return to_config_dict(
         at_224(
-            DataConfig(
+            OeclDataConfig(
                 train="data/raabin_wbc", train_split="Train", test_split="TestA", target="Neutrophil", classes=classes
             ),
             ExposureConfig(source="data/imagenet", split="", few_shot=20_000, alpha=0.1),

@@ -9,11 +9,11 @@ from codegraph_jax.core.settings import ConfigError, at_least, choice, path_like
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
-"""Which images are normal; see `DataConfig.protocol`."""
+"""Which images are normal; see `OeclDataConfig.protocol`."""
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class OeclDataConfig:
     """Training and test images, and which of them are normal."""
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
@@ -149,7 +149,7 @@ class OeclConfig:
     """The seed of the initial parameters, of the order of images and of the augmentation."""
     resume: bool = True
     """Whether a run resumes from the newest checkpoint of the workdir; otherwise a workdir with a run is refused."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: OeclDataConfig = field(default_factory=OeclDataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -176,7 +176,7 @@ class ScoreConfig:
 
 
 def at_224(
-    data: DataConfig,
+    data: OeclDataConfig,
     oe: ExposureConfig,
     augment: AugmentConfig = AugmentConfig(),
     batch_size: int = TrainConfig.batch_size,

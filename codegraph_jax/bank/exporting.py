@@ -108,7 +108,7 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
 
 
 def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int]) -> Bool[Array, " p"]:
-    """`Signature.shown` in JAX."""
+    """`Signature.match_mask` in JAX."""
     parts = [aggregate(layer[None], DEGREE, grid)[0] for layer in tokens]
     vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
     prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)

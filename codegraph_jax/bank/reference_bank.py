@@ -310,7 +310,7 @@ class ReferenceBank(StoredBank):
             marks = {
                 place: mark
                 for place, mark in marks.items()
-                if mark.verdict != opposite or not mark.signature.shown(vectors).any()
+                if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
             valid = None if features.placement.inspected is None else features.placement.inspected[i]
             scores = self._of_variant(active.scores([layer[0] for layer in own], valid)[None], None)
@@ -431,7 +431,7 @@ class ReferenceBank(StoredBank):
         if not known or not len(features.kept):
             return np.zeros((len(known), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)
-        return np.stack([pattern.signature.shown(vectors) for pattern in known])
+        return np.stack([pattern.signature.match_mask(vectors) for pattern in known])
 
     def _peak_patches(
         self,

@@ -14,7 +14,7 @@ Verdict = Literal["defect", "variant", "undecided"]
 """Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
 Source = Literal["group", "photo"]
 LONGEST_NAME = 200
-ALIKE, ENOUGH = 0.25, 0.1
+LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
 """Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
 nine products, each against all others: no two are confused."""
 
@@ -36,13 +36,13 @@ class Product:
         """The product of n images."""
         mean = _unit(image_features).mean(axis=0)
         found = np.round(mean / max(float(np.abs(mean).max()), 1e-12) * np.iinfo(np.int8).max).astype(np.int8)
-        return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), ALIKE)))
+        return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), LIMIT_QUANTILE)))
 
     def fits(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether n images show this product."""
         if image_features.shape[1] != len(self.mean):
             return False
-        return bool((self._cosines(image_features) >= self.limit).mean() >= ENOUGH)
+        return bool((self._cosines(image_features) >= self.limit).mean() >= MIN_PRODUCT_SHARE)
 
     def _cosines(self, image_features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         return _unit(image_features) @ _unit(self.mean.astype(np.float64)[None])[0]

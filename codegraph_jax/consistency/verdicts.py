@@ -33,15 +33,15 @@ from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import usual, valid_patches
 
-STANDS_OUT = 0.05
+MAX_SCORE_P_VALUE = 0.05
 """Greatest p-value of the typical member of a defect, compared with images outside."""
-ROUGH = 1.25
+MIN_REPEAT_RATIO = 1.25
 """Least `Evidence.repeat_distance_ratio` of a defect."""
-ALIEN = 2.0
+MAX_OUTSIDE_RATIO = 2.0
 """Greatest `Evidence.outside_distance_ratio` of a defect."""
-CONTINUUM = 1.1
+MAX_DISTANCE_INEQUALITY = 1.1
 """Greatest `Evidence.distance_inequality_ratio` of a defect."""
-FAR = 0.75
+FAR_QUANTILE = 0.75
 """Quantile of the distances to members that represents far members."""
 
 
@@ -96,7 +96,7 @@ def _member_evidence(
     if len(near) < 2 or not len(far) or not pattern.any() or not rest.any():
         return None
     near = np.sort(near, axis=0)
-    nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR * len(near)), len(near) - 1)]
+    nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR_QUANTILE * len(near)), len(near) - 1)]
     score = mean_of_smallest(far[:, pattern], k).max()
     to_outside = np.median(far[:, pattern], axis=0)
 
@@ -117,6 +117,9 @@ def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
     """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
     if evidence is None:
         return "undecided"
-    anomalous = evidence.score_p_value <= STANDS_OUT and evidence.repeat_distance_ratio >= ROUGH
-    compact = evidence.outside_distance_ratio <= ALIEN and evidence.distance_inequality_ratio <= CONTINUUM
+    anomalous = evidence.score_p_value <= MAX_SCORE_P_VALUE and evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
+    compact = (
+        evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO
+        and evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY
+    )
     return "defect" if config.undecided == "filter" or (anomalous and compact) else "undecided"

@@ -21,10 +21,10 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
 from codegraph_jax.line import sheets
-from codegraph_jax.line.drift import MOST, Chart, Drift
+from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm, Part, now, scored_part
-from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
+from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
@@ -36,8 +36,8 @@ STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
 OTHER_PRODUCT = 12
 """Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
-unlike the product (`consistency.pattern.ALIKE`), and 23 to 98 of 100 defective parts, depending on the product (nine
-products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
+unlike the product (`consistency.pattern.LIMIT_QUANTILE`), and 23 to 98 of 100 defective parts, depending on the product
+(nine products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
 ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
@@ -89,7 +89,7 @@ class Inspector:
         self.bank = bank.with_threshold(threshold)
         self._lock = threading.Lock()
         self._begun: set[str] = set()
-        self._monitors: tuple[Drift, Recurrence] | None = None
+        self._monitors: tuple[Drift, RecurrenceMonitor] | None = None
         self._unusual = bank.calibration.score_of_1_in_10
         self._known = bank.calibration_set.peak_patches
 
@@ -226,7 +226,7 @@ class Inspector:
                 alarms += drift.update(number, part.statistics)
                 if alarms:
                     after = min(drift.changed_after(alarm.subject) for alarm in alarms)
-                    recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
+                    recent = [*self.ledger.passed(after, MAX_STORED), (number, part.statistics)]
                     drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
             in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
@@ -257,7 +257,7 @@ class Inspector:
                 self.sheet(alarm)
         return recorded
 
-    def _restored(self) -> tuple[Drift, Recurrence]:
+    def _restored(self) -> tuple[Drift, RecurrenceMonitor]:
         """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
             ledger, known_set = self.ledger, self.bank.calibration_set
@@ -268,7 +268,7 @@ class Inspector:
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
             starts = [Chart.from_state(chart).start for chart in state.values()]
-            passed = ledger.passed(min(starts, default=0), MOST)
+            passed = ledger.passed(min(starts, default=0), MAX_STORED)
             drift = Drift(STATISTICS, self.mean_run, {"score": scores}, state, passed)
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
@@ -277,7 +277,7 @@ class Inspector:
             kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]
             # patch vectors of another backbone are not comparable
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
-            self._monitors = drift, Recurrence(known, kept)
+            self._monitors = drift, RecurrenceMonitor(known, kept)
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:
@@ -342,7 +342,7 @@ class Inspector:
             drift, recurrence = self._restored()
             try:
                 if alarm.kind == "drift":
-                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MOST))
+                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MAX_STORED))
                 elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}

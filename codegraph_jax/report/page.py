@@ -30,7 +30,7 @@ from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurrence import Recurrence, review_draft
+from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.wording import (
     CHOICES,
@@ -117,7 +117,7 @@ def write_page(
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
     pictures: Sequence[Picture],
-    recurrences: Sequence[Recurrence],
+    recurrences: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
     measured_at: str,
@@ -150,7 +150,7 @@ def write_page(
         "limits": {
             "p_value": verdicts.LOOK_P_VALUE,
             "probability": verdicts.LOOK_PROBABILITY,
-            "fewest": verdicts.FEWEST_TO_LOOK_AT,
+            "fewest": verdicts.PHOTOS_TO_LOOK_AT,
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
@@ -196,7 +196,7 @@ def write_page(
         Path(name).write_bytes(html.encode("utf-8"))
 
 
-def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
+def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[RecurringPattern]) -> list[Row]:
     """Rows in the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
     return [
@@ -223,7 +223,7 @@ def _command(manifest: dict[str, Any]) -> str:
     return shlex.join(word for place, word in enumerate(words) if place not in dropped)
 
 
-def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
+def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> str:
     """A sentence with the numbers of applied answers; photos of earlier batches count if they have a mark."""
     own = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
@@ -310,7 +310,7 @@ def data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[CategorySection]:
+def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> list[CategorySection]:
     sections, first = [], 0
     for number, outcome in enumerate(outcomes):
         groups = [
@@ -325,7 +325,7 @@ def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
     return sections
 
 
-def _group(place: int, recurrence: Recurrence, first: int) -> Group:
+def _group(place: int, recurrence: RecurringPattern, first: int) -> Group:
     group, match = recurrence.group, recurrence.match
     reasons = describe_evidence(group.evidence) if group and group.evidence else []
     frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"

@@ -19,7 +19,7 @@ from codegraph_jax.report.serialise import write_graph
 
 
 @dataclass(frozen=True)
-class Recurrence:
+class RecurringPattern:
     """A recurring pattern of a category.
 
     Attributes:
@@ -65,12 +65,12 @@ class Recurrence:
         return self.name or f"{'group' if self.verdict == 'undecided' else self.verdict} {self.number}"
 
 
-def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
+def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
     """Recurring patterns of all categories, the strongest of each first; without patterns that are on no image."""
     return [recurrence for outcome in outcomes for recurrence in _of_category(outcome)]
 
 
-def _of_category(outcome: Outcome) -> list[Recurrence]:
+def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     found = outcome.result.consistency
     matches = {match.number: match for match in found.matches}
     listed = []
@@ -81,7 +81,7 @@ def _of_category(outcome: Outcome) -> list[Recurrence]:
         pattern = found.pattern(number, len(outcome.samples))
         sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
         if members:
-            listed.append(Recurrence(outcome, number, members, group, matches.get(number), pattern, sheet))
+            listed.append(RecurringPattern(outcome, number, members, group, matches.get(number), pattern, sheet))
     return listed
 
 
@@ -109,7 +109,7 @@ def _previous_batch(match: PatternMatch | None) -> str:
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], found: Sequence[Recurrence], given: Review | None = None
+    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], given: Review | None = None
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
@@ -148,7 +148,7 @@ def review_draft(
 def write_recurrences(
     workdir: Path,
     outcomes: Sequence[Outcome],
-    found: Sequence[Recurrence],
+    found: Sequence[RecurringPattern],
     records: Sequence[Record],
     pictures: Sequence[Picture],
 ) -> None:
@@ -184,7 +184,7 @@ def graph_file(outcome: Outcome) -> Path:
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
-def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:
+def _entry(recurrence: RecurringPattern, pictures: Mapping[int, Picture]) -> dict[str, Any]:
     """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
     samples, group = recurrence.outcome.samples, recurrence.group
     last = recurrence.match.pattern if recurrence.match else None

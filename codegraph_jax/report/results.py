@@ -14,11 +14,11 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.earlier import now
 from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.report_archive import now
 from codegraph_jax.core.workdir import sweep
 from codegraph_jax.core.written import RESULTS, replace_written
 from codegraph_jax.data.batches import decoding_threads
@@ -30,11 +30,11 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import Picture, make_pictures
 from codegraph_jax.report.records import COLUMNS, Record, make_records
-from codegraph_jax.report.recurrence import Recurrence, graph_file, recurrences, write_recurrences
+from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
-from codegraph_jax.scoring.verdicts import FEWEST
+from codegraph_jax.scoring.verdicts import MIN_PHOTOS
 
 REPORT, COCO = "report.html", "coco.json"
 DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
@@ -62,7 +62,7 @@ def write_results(
         scale: scale of the heat maps; None: computed from the run.
         skipped: files that were skipped, for the manifest.
         drawn: POSIX paths below the workdir of images that the run has drawn.
-        photos: digest of the photos (`core.earlier.photos_identity`).
+        photos: digest of the photos (`core.report_archive.photos_identity`).
         review: answers that the run has applied.
 
     Returns:
@@ -137,8 +137,8 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
         count = max(result.calibration.images, len(result.scores))
         if not result.enough_photos:
             lines.append(
-                f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or inspect "
-                "them with a bank: codegraph inspect BANK PHOTOS"
+                f"{name}: {count} photos are too few to say that none is defective; use at least {MIN_PHOTOS}, or "
+                "inspect them with a bank: codegraph inspect BANK PHOTOS"
             )
         elif result.calibration.warning:
             lines.append(f"{name}: {result.calibration.warning}")
@@ -182,7 +182,10 @@ def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]
 
 
 def _planned(
-    config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
+    config: Config | InspectConfig,
+    outcomes: Sequence[Outcome],
+    records: Sequence[Record],
+    found: Sequence[RecurringPattern],
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     switched_off = {REPORT: not config.report.page, "maps.npz": not config.report.maps, COCO: not config.report.coco}

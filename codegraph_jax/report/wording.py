@@ -7,7 +7,12 @@ import numpy as np
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Verdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
+from codegraph_jax.consistency.verdicts import (
+    MAX_DISTANCE_INEQUALITY,
+    MAX_OUTSIDE_RATIO,
+    MAX_SCORE_P_VALUE,
+    MIN_REPEAT_RATIO,
+)
 from codegraph_jax.core.names import shown
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring import verdicts
@@ -94,8 +99,11 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
-    stands_out, rough = evidence.score_p_value <= STANDS_OUT, evidence.repeat_distance_ratio >= ROUGH
-    similar, steady = evidence.outside_distance_ratio <= ALIEN, evidence.distance_inequality_ratio <= CONTINUUM
+    stands_out, rough = evidence.score_p_value <= MAX_SCORE_P_VALUE, evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
+    similar, steady = (
+        evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO,
+        evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY,
+    )
     look = "stand out" if stands_out else "look normal"
     unusual = rarity(evidence.score_p_value)
     alone = f"Compared with the other photos alone, these parts {look} (they score as high as {unusual})."

@@ -17,20 +17,20 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
-FEWEST = 12
+MIN_PHOTOS = 12
 """Least number of scores for a reliable threshold; with fewer, its error exceeds one standard deviation of normal
 scores (benchmarks/log/threshold.md, "Threshold")."""
-MANY = 0.2
+MANY_FLAGGED = 0.2
 """Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
-MISSED = 0.1
+MANY_MISSED = 0.1
 """Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
-FEW = 3
+FEW_DEFECTIVE = 3
 """Least number of images for these two doubts."""
-SECOND_HALF = 0.45
+MIN_AT_MOST_FOR_EVEN = 0.45
 """If `at_most` is smaller, evenly spread scores are taken for those of good images."""
-ALL = 1.0
+NO_LIMIT = 1.0
 """`threshold.at_most` if the user has set no limit."""
-EVEN = 0.75
+MIN_EVEN_PROBABILITY = 0.75
 """Probability of evenly spread scores from which the warning says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
 """A patch stands out if at most 1 normal image in 10 has such a score anywhere."""
@@ -70,7 +70,7 @@ class Calibration:
     @property
     def too_few_photos(self) -> bool:
         """Whether the threshold was fitted to too few images."""
-        return self.rule == "rate" and self.images < FEWEST
+        return self.rule == "rate" and self.images < MIN_PHOTOS
 
     @property
     def score_of_1_in_10(self) -> float:
@@ -181,14 +181,14 @@ def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> 
     """Why a person should check the flags of the images in the fit, and what to do; empty without a reason."""
     count, some = len(flagged), int(flagged.sum())
     missed = float(fit.anomalous[~flagged].sum())
-    if missed >= max(MISSED * count, FEW):
+    if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
         reason = (
             f"The scores do not separate good from defective photos: {some} of {count} are flagged, and about "
             f"{round(missed)} of the others may be defective."
         )
-    elif fit.even >= EVEN and at_most >= SECOND_HALF:
+    elif fit.even >= MIN_EVEN_PROBABILITY and at_most >= MIN_AT_MOST_FOR_EVEN:
         reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
-    elif some >= max(MANY * count, FEW) and at_most >= ALL:
+    elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and at_most >= NO_LIMIT:
         reason = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
     else:
         return ""

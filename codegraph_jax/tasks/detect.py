@@ -13,10 +13,10 @@ import jax
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
-from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
 from codegraph_jax.core.written import RESULTS, require_own
@@ -56,7 +56,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, CheckpointError: with no result written.
+        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, WeightsError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)

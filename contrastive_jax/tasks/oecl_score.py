@@ -17,7 +17,7 @@ from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
-from contrastive_jax.config import DataConfig, ScoreConfig
+from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.model import OECL
@@ -95,7 +95,7 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 
 
-def _read(files: list[tuple[str, str]], data: DataConfig, unreadable: str) -> tuple[list[str], Images]:
+def _read(files: list[tuple[str, str]], data: OeclDataConfig, unreadable: str) -> tuple[list[str], Images]:
     """The images that can be decoded, with their names."""
     names, images, size, value_range = [], [], data.stored_size, given_range(data.range)
     for name, path in files:

@@ -10,7 +10,13 @@ from codegraph_jax.consistency.filtered import filtered_scores
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT, decide
+from codegraph_jax.consistency.verdicts import (
+    MAX_DISTANCE_INEQUALITY,
+    MAX_OUTSIDE_RATIO,
+    MAX_SCORE_P_VALUE,
+    MIN_REPEAT_RATIO,
+    decide,
+)
 from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from tests.consistency import planted
@@ -18,10 +24,10 @@ from tests.consistency import planted
 EXACT = 0.2
 """How much the repeats of a print differ."""
 DEFECT = Evidence(
-    score_p_value=STANDS_OUT,
-    repeat_distance_ratio=ROUGH,
-    outside_distance_ratio=ALIEN,
-    distance_inequality_ratio=CONTINUUM,
+    score_p_value=MAX_SCORE_P_VALUE,
+    repeat_distance_ratio=MIN_REPEAT_RATIO,
+    outside_distance_ratio=MAX_OUTSIDE_RATIO,
+    distance_inequality_ratio=MAX_DISTANCE_INEQUALITY,
 )
 
 
@@ -41,13 +47,13 @@ def pattern_of(found, verdict, name=""):
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
     found, _, _ = find(planted.draw())
     assert found.groups[0].verdict == "defect" and found.defect_members(48).sum() == 10
-    assert found.groups[0].evidence.repeat_distance_ratio >= ROUGH
+    assert found.groups[0].evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
 
     found, mutual, full = find(planted.draw(rough=EXACT))
     (community,) = found.groups
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
-    assert community.evidence.repeat_distance_ratio < ROUGH
+    assert community.evidence.repeat_distance_ratio < MIN_REPEAT_RATIO
     assert not found.flagged.any() and not found.defect_members(48).any()
     np.testing.assert_array_equal(full, mutual)
 

@@ -121,7 +121,7 @@ def test_no_outlier_takes_the_contents_from_a_set(kind):
     """At least half of the grey levels are left for what the photos show."""
     samples = spoilt(kind)
     found = range_of([Summary.of(own) for own in samples])
-    shown = np.stack([found.shown(own) for own in samples])[:, 20:, 8:].astype(float)
+    shown = np.stack([found.to_uint8(own) for own in samples])[:, 20:, 8:].astype(float)
     assert np.ptp(shown.reshape(len(shown), -1), axis=1).min() > 100
     assert np.corrcoef(shown.ravel(), PHOTOS[:, 20:, 8:].ravel())[0, 1] > 0.99
     fills = ("float -9999", "float nan", "float inf", "float -3.4", "float 1e20", "float -32768", "float -1", "int")
@@ -132,7 +132,7 @@ def test_a_defect_beyond_the_others_is_brighter_than_they_are():
     samples = (1000 + PHOTOS * 1000).astype(np.uint16)
     samples[3, 10:15, 10:15] = 60_000
     found = range_of([Summary.of(own) for own in samples])
-    assert found.shown(samples[3]).max() == 255 and found.shown(samples[2]).max() < 200
+    assert found.to_uint8(samples[3]).max() == 255 and found.to_uint8(samples[2]).max() < 200
     assert "a few samples are outside, up to 60,000" in str(found)
 
 

@@ -131,7 +131,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
         scores = np.round(rng.normal(0, 1, n), 1)
         flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
         p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
-        enough = n >= rules.FEWEST
+        enough = n >= rules.MIN_PHOTOS
         expected.append(
             rules.verdicts(flagged, scores, p_values, good=good, defective=defective, enough=enough)
         )  # fmt: skip
@@ -139,7 +139,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
             {"flagged": flagged.tolist(), "scores": scores.tolist(), "p_values": p_values.tolist(),
              "good": good.tolist(), "defective": None if defective is None else defective.tolist(), "enough": enough}
         )  # fmt: skip
-    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.FEWEST_TO_LOOK_AT}
+    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.PHOTOS_TO_LOOK_AT}
     found = in_browser(browser, "return cases.map((set) => Looks.verdicts(set, limits))", cases=cases, limits=limits)
     assert found == expected
     assert {verdict for listed in expected for verdict in listed} == set(rules.VERDICTS)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
-from codegraph_jax.scoring.looks import FEWEST_LOOKS, Grid
+from codegraph_jax.scoring.looks import MIN_ANSWERS, Grid
 from studies.looks import answer, balanced_accuracy, best_balanced
 
 
@@ -199,7 +199,7 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         np.testing.assert_array_equal(
             calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
         )
-    if calibrator.answers < FEWEST_LOOKS and len(calibrator.labels) < photos:
+    if calibrator.answers < MIN_ANSWERS and len(calibrator.labels) < photos:
         assert photo is not None
 
 
