@@ -41,9 +41,9 @@ STOP_NATS = 0.03
 MIN_ANSWERS = 3
 """Least number of answers for a threshold: one answer alone would flag half of a set."""
 GAP_WINDOW, MIN_GAP_RATIO, NEIGHBOURS = 0.5, 4.0, 5
-"""The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `NEIGHBOURS` gaps on either
-side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the level that
-flags a photo at most `GAP_WINDOW` of the way to certainty."""
+"""The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `NEIGHBOURS` gaps on
+either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the
+level that flags a photo at most `GAP_WINDOW` of the way to certainty."""
 INTERVAL = 0.9
 """Probability of the intervals of an estimate."""
 
