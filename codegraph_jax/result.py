@@ -11,17 +11,16 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrator_of
 from codegraph_jax.consistency.groups import Consistency
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
+from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS, PhotoVerdict
+from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD
-from codegraph_jax.scoring.verdicts import MIN_PHOTOS
-from codegraph_jax.scoring.verdicts import Verdict as PhotoVerdict
-from codegraph_jax.scoring.verdicts import verdicts as verdicts_of
 from codegraph_jax.similarity.comparison import Comparison
 
 
@@ -91,7 +90,7 @@ class DetectionResult:
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
-        """The verdict on each image: flagged, look, passed or not judged (`scoring.verdicts`) [n]."""
+        """The verdict on each image: flagged, look, passed or not judged (`scoring.photo_verdicts`) [n]."""
         calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
         return verdicts_of(
             self.calibration.flagged,
@@ -131,7 +130,7 @@ class DetectionResult:
 
     def review(
         self,
-        verdicts: Mapping[int, Verdict | tuple[Verdict, str]] | None = None,
+        verdicts: Mapping[int, PatternVerdict | tuple[PatternVerdict, str]] | None = None,
         photos: Mapping[int, bool | None] | None = None,
     ) -> Review:
         """A review with a person's verdicts on patterns and photos, for this set or the next batch.

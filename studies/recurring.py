@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.constants import MethodConstants
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
@@ -160,9 +160,9 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
 
 
-def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, Verdict]:
+def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
-    found, verdicts = result.consistency, dict[int, Verdict]()
+    found, verdicts = result.consistency, dict[int, PatternVerdict]()
     for number, community in enumerate(found.groups, 1):
         if community.signature:
             defect = anomalous_share(community.members, samples) >= NEARLY_ALL
@@ -176,7 +176,7 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Verdict and evidence of every group."""
+    """PatternVerdict and evidence of every group."""
     found = result.consistency.groups
     evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
     return [

@@ -32,7 +32,7 @@ from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
 from codegraph_jax.consistency.filtered import clip_to_median
 from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import mark_signature, strongest
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
@@ -318,7 +318,7 @@ class ReferenceBank(StoredBank):
             # a good part below the threshold needs no mark
             if defective or raw >= self.calibration.threshold:
                 stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
-                verdict: Verdict = "defect" if defective else "variant"
+                verdict: PatternVerdict = "defect" if defective else "variant"
                 if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, active):
                     marks[len(found)] = mark
                     found.append(mark)
@@ -393,7 +393,7 @@ class ReferenceBank(StoredBank):
         scores: Float[np.ndarray, " p"],
         features: Features,
         image: int,
-        verdict: Verdict,
+        verdict: PatternVerdict,
         name: str,
         active: ReferenceImages | Pool,
     ) -> Pattern | None:

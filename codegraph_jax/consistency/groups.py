@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.pattern import Pattern, Product, Verdict
+from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 
@@ -29,7 +29,7 @@ class PatchBox:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements that distinguish a recurring defect from a harmless variant (`consistency.verdicts`).
+    """Measurements that distinguish a recurring defect from a harmless variant (`consistency.defect_or_variant`).
 
     Each is the median over the members of a group.
 
@@ -67,7 +67,7 @@ class Group:
     mean_links: float
     chance_p_value: float
     boxes: tuple[PatchBox, ...]
-    verdict: Verdict = "undecided"
+    verdict: PatternVerdict = "undecided"
     evidence: Evidence | None = None
     name: str = ""
     reviewed: bool = False
@@ -119,7 +119,7 @@ class Consistency:
         sizes = ", ".join(str(len(group.members)) for group in self.groups)
         return f"Consistency({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
 
-    def numbers(self, verdict: Verdict) -> list[int]:
+    def numbers(self, verdict: PatternVerdict) -> list[int]:
         """Numbers of the patterns with this verdict: groups, then other matches."""
         found = [number for number, group in enumerate(self.groups, 1) if group.verdict == verdict]
         return found + [s.number for s in self.matches if s.number > len(self.groups) and s.pattern.verdict == verdict]

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Product, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import (
     MOST_OUTSIDE,
     SMALLEST,
@@ -51,7 +51,7 @@ def photo_mark(
     scores: Float[np.ndarray, " p"],
     features: Features,
     grid: tuple[int, int],
-    verdict: Verdict,
+    verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
     """The mark of a photo; None if no patch stands out or there is no other photo.

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int8
 
 from codegraph_jax.consistency.signature import Signature
 
-Verdict = Literal["defect", "variant", "undecided"]
-"""Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
+PatternVerdict = Literal["defect", "variant", "undecided"]
+"""PatternVerdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
 Source = Literal["group", "photo"]
 LONGEST_NAME = 200
 LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
@@ -72,7 +72,7 @@ class Pattern:
     """
 
     name: str
-    verdict: Verdict
+    verdict: PatternVerdict
     signature: Signature
     product: Product
     members: int
@@ -80,8 +80,8 @@ class Pattern:
     source: Source = "group"
 
     def __post_init__(self) -> None:
-        if self.verdict not in get_args(Verdict):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Verdict))}")
+        if self.verdict not in get_args(PatternVerdict):
+            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PatternVerdict))}")
         if self.source not in get_args(Source):
             raise ValueError(f"source: {self.source!r} is none of {', '.join(get_args(Source))}")
         if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
@@ -36,7 +37,6 @@ from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
-from codegraph_jax.consistency.verdicts import decide, measure_evidence
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, rows_of
-from codegraph_jax.scoring.verdicts import LOOK_P_VALUE
+from codegraph_jax.scoring.photo_verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
 """Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
@@ -98,7 +98,7 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """The verdict for people: failed, flagged, look or passed (`scoring.verdicts`)."""
+        """The verdict for people: failed, flagged, look or passed (`scoring.photo_verdicts`)."""
         if self.status == "failed":
             return "failed"
         if self.flagged:

@@ -65,7 +65,7 @@
     for (const set of sets) {
       set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.given;
       if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
-      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.looks.at_most;
+      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.state.at_most;
       set.model.atMost = set.atMost;
     }
     for (const [place, verdict, name] of rest.groups ?? []) {
@@ -95,7 +95,7 @@
   // ---- verdicts: those of the run until there is an answer ----
 
   for (const set of sets) {
-    const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
+    const model = new ActiveCalibrator(set.state), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of earlier answers decide on some photos, whatever their score
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
@@ -110,7 +110,7 @@
     const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
     set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.likely = model.decided ? model.defective(set.score) : null;
-    set.verdicts = Looks.verdicts({
+    set.verdicts = ActiveCalibrator.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
       good: set.now.map((_, i) => model.labels.get(i) === false), defective: set.likely,
     }, limits);

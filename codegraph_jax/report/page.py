@@ -21,7 +21,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, PatternVerdict
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
 from codegraph_jax.core.names import relative_url, shown
@@ -81,7 +81,7 @@ class Group:
     hue: int
     label: str
     name: str
-    verdict: Verdict
+    verdict: PatternVerdict
     reviewed: bool
     members: list[int]
     reasons: list[tuple[bool, str]]
@@ -154,7 +154,7 @@ def write_page(
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
-    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("looks.js", "page.js")]
+    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("active_calibration.js", "page.js")]
     counts = Counter(row.record.verdict for row in rows)
     template = _environment().from_string(_package_text("page.html.j2"))
     html = template.render(
@@ -256,17 +256,17 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     sets, first = [], 0
     for outcome in outcomes:
         calibration, count = outcome.result.calibration, len(outcome.samples)
-        hand, looks = outcome.result.answers, outcome.result.calibrator().as_json()
+        hand, model = outcome.result.answers, outcome.result.calibrator().as_json()
         sets.append(
             {
                 "category": shown(outcome.category),
                 "first": first,
-                "looks": looks,
+                "state": model,
                 "flagged": calibration.flagged.tolist(),
                 # a bank has a single score
                 "score": outcome.result.variant
-                if outcome.result.variant in looks["scores"]
-                else next(iter(looks["scores"])),
+                if outcome.result.variant in model["scores"]
+                else next(iter(model["scores"])),
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),

@@ -12,7 +12,7 @@ from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
-from codegraph_jax.scoring.verdicts import Verdict
+from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
 LABELS = {0: "good", 1: "defective", None: None}
@@ -47,7 +47,7 @@ class Record:
     rank: int
     p_value: float
     flagged: bool
-    verdict: Verdict
+    verdict: PhotoVerdict
     group: int | None
     heatmap: Path | None
     mask: Path | None

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.consistency.groups import Group, PatternMatch
-from codegraph_jax.consistency.pattern import Pattern, Verdict
+from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
 from codegraph_jax.core.names import file_stem, shown
@@ -41,7 +41,7 @@ class RecurringPattern:
     sheet: Path
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PatternVerdict:
         """The verdict on the pattern."""
         if self.group:
             return self.group.verdict

@@ -4,32 +4,35 @@ import math
 
 import numpy as np
 
-from codegraph_jax.consistency.groups import Evidence
-from codegraph_jax.consistency.pattern import Verdict
-from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.consistency.verdicts import (
+from codegraph_jax.consistency.defect_or_variant import (
     MAX_DISTANCE_INEQUALITY,
     MAX_OUTSIDE_RATIO,
     MAX_SCORE_P_VALUE,
     MIN_REPEAT_RATIO,
 )
+from codegraph_jax.consistency.groups import Evidence
+from codegraph_jax.consistency.pattern import PatternVerdict
+from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.names import shown
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring import verdicts
 from codegraph_jax.scoring.threshold import Calibration
 
-VERDICTS: dict[verdicts.Verdict, str] = {
+VERDICTS: dict[photo_verdicts.PhotoVerdict, str] = {
     "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
 }  # fmt: skip
 """Words for the verdict on a photo."""
-TILES: tuple[tuple[verdicts.Verdict, str, str], ...] = (
+TILES: tuple[tuple[photo_verdicts.PhotoVerdict, str, str], ...] = (
     ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
     ("not judged", "not judged: too few photos", "warn"),
 )  # fmt: skip
 """Counts of verdicts at the top of the page: verdict, heading and colour."""
-GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant", "undecided": "defect or variant?"}
+GROUPS: dict[PatternVerdict, str] = {
+    "defect": "defect",
+    "variant": "harmless variant",
+    "undecided": "defect or variant?",
+}
 """Words for the verdict on a group."""
-CHOICES: tuple[tuple[Verdict, str], ...] = (
+CHOICES: tuple[tuple[PatternVerdict, str], ...] = (
     ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
 )  # fmt: skip
 RAREST = 1_000_000
@@ -98,7 +101,7 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
-    """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
+    """The four observations on a group (`consistency.defect_or_variant`): (whether it indicates a defect, sentence)."""
     stands_out, rough = evidence.score_p_value <= MAX_SCORE_P_VALUE, evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
     similar, steady = (
         evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO,

@@ -22,7 +22,7 @@ from codegraph_jax.report.page import embedded_json, write_page
 from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
 from tests.report.browser import Browser, find_browser
 from tests.report.fakes import HOSTILE, colour, make_outcome

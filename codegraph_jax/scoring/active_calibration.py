@@ -11,8 +11,8 @@ its own posterior, and its evidence, the probability of the answers, gives the p
 one. The next photo to ask about has the greatest mutual information between its answer and the score and parameters
 (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
 
-report/looks.js computes the same in the browser; a test compares the two. For reasons see docs/method.md, section 5.1;
-the study `looks` measures the method on labelled sets.
+report/active_calibration.js computes the same in the browser; a test compares the two. For reasons see docs/method.md,
+section 5.1; the study `answers` measures the method on labelled sets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -324,7 +324,7 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The state from which report/looks.js continues; the grid is not yet restricted by `at_most`."""
+        """The state from which report/active_calibration.js continues; the grid is not yet restricted by `at_most`."""
         grid = Grid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},

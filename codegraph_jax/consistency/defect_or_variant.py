@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.groups import Evidence
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
@@ -113,7 +113,7 @@ def _member_evidence(
     )
 
 
-def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
+def decide(evidence: Evidence | None, config: ConsistencyConfig) -> PatternVerdict:
     """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
     if evidence is None:
         return "undecided"

@@ -1,7 +1,7 @@
 "use strict";
-// The model of scoring/looks.py, which explains it: answers set the threshold and choose the score. All constants are
+// The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All constants are
 // in the JSON of `ActiveCalibrator.as_json`. A test compares the two implementations.
-class Looks {
+class ActiveCalibrator {
   constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
     Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });
     this.names = Object.keys(scores);
@@ -227,7 +227,7 @@ class Looks {
     };
   }
 
-  // verdicts as in scoring/verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
+  // verdicts as in scoring/photo_verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
   static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
     const open = flagged.map((flag, i) => !flag && !good[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);

@@ -1,7 +1,8 @@
 """Verdicts on photos: flagged, look, passed, or not judged [ours].
 
 A threshold alone would pass a photo just below it. So a person should also look at the photos just below the threshold,
-and no photo passes in a set that is too small. report/looks.js does the same in the browser; a test compares the two.
+and no photo passes in a set that is too small. report/active_calibration.js does the same in the browser; a test
+compares the two.
 """
 
 from typing import Literal, get_args
@@ -9,8 +10,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-Verdict = Literal["flagged", "look", "passed", "not judged"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+PhotoVerdict = Literal["flagged", "look", "passed", "not judged"]
+VERDICTS: tuple[PhotoVerdict, ...] = get_args(PhotoVerdict)
 LOOK_P_VALUE = 0.05
 """A photo is worth a look if fewer good parts than this share score as high."""
 LOOK_PROBABILITY = 0.2
@@ -29,7 +30,7 @@ def verdicts(
     good: Bool[np.ndarray, " n"] | None = None,
     defective: Float[np.ndarray, " n"] | None = None,
     enough: bool = True,
-) -> list[Verdict]:
+) -> list[PhotoVerdict]:
     """The verdict on each of n photos.
 
     A photo that is not flagged is worth a look if its p-value is below `LOOK_P_VALUE` (with answers: if its probability
@@ -53,7 +54,7 @@ def verdicts(
     look = suspicious.copy()
     look[order[open_[order]][:PHOTOS_TO_LOOK_AT]] = True
 
-    def verdict(i: int) -> Verdict:
+    def verdict(i: int) -> PhotoVerdict:
         if flagged[i]:
             return "flagged"
         if not open_[i]:

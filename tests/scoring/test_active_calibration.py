@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
-from codegraph_jax.scoring.looks import MIN_ANSWERS, Grid
-from studies.looks import answer, balanced_accuracy, best_balanced
+from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, Grid
+from studies.answers import answer, balanced_accuracy, best_balanced
 
 
 def drawn(photos: int, share: float, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.filtered import filtered_scores
-from codegraph_jax.consistency.groups import Evidence
-from codegraph_jax.consistency.pattern import Pattern, Product
-from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.consistency.verdicts import (
+from codegraph_jax.consistency.defect_or_variant import (
     MAX_DISTANCE_INEQUALITY,
     MAX_OUTSIDE_RATIO,
     MAX_SCORE_P_VALUE,
     MIN_REPEAT_RATIO,
     decide,
 )
+from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.groups import Evidence
+from codegraph_jax.consistency.pattern import Pattern, Product
+from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from tests.consistency import planted
