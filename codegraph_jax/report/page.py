@@ -44,7 +44,7 @@ from codegraph_jax.report.wording import (
     rarity,
     several_products,
 )
-from codegraph_jax.scoring import verdicts
+from codegraph_jax.scoring import photo_verdicts
 from codegraph_jax.scoring.variants import VARIANTS
 
 MOST_MEMBERS = 60
@@ -148,9 +148,9 @@ def write_page(
         "review": draft and draft | {"store": _store(outcomes, draft)},
         "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in VARIANTS}},
         "limits": {
-            "p_value": verdicts.LOOK_P_VALUE,
-            "probability": verdicts.LOOK_PROBABILITY,
-            "fewest": verdicts.PHOTOS_TO_LOOK_AT,
+            "p_value": photo_verdicts.LOOK_P_VALUE,
+            "probability": photo_verdicts.LOOK_PROBABILITY,
+            "fewest": photo_verdicts.PHOTOS_TO_LOOK_AT,
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
