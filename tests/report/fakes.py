@@ -11,7 +11,7 @@ from PIL import Image
 from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.consistency.decision import Answers, calibrator_of
 from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox
-from codegraph_jax.consistency.pattern import Product, Verdict
+from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -87,7 +87,7 @@ def make_outcome(
     labelled: bool = False,
     seed: int = 0,
     image_size: tuple[int, int] = (80, 60),
-    verdict: Verdict = "defect",
+    verdict: PatternVerdict = "defect",
 ) -> Outcome:
     """Writes images below `root` and makes their outcome.
 
