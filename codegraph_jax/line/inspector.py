@@ -30,7 +30,7 @@ from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
-ALARMS, PHOTOS = OWN = ("alarms", "photos")
+ALARMS, RECEIVED = OWN = ("alarms", "received")
 """Directories below the workdir for contact sheets and for photos that were sent."""
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""

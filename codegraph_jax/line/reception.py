@@ -20,7 +20,7 @@ from starlette.types import Message
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import load_image
-from codegraph_jax.line.inspector import PHOTOS, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import LedgerUnavailableError
 from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
@@ -110,7 +110,7 @@ class Reception:
     def keep(self, data: bytes, kind: str) -> Path:
         """Writes a photo that was sent, and synchronises it to disk."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        path = self.inspector.workdir.absolute() / PHOTOS / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
+        path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
         with whole_file(path) as name, Path(name).open("wb") as stream:
             stream.write(data)
             stream.flush()

@@ -199,13 +199,13 @@ def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
     result.bank.save(str(path))
     tensors, about = read_tensors(path)
     if change == "own":
-        tensors["own"] = tensors["own"][:, :1]
+        tensors["own_scores"] = tensors["own_scores"][:, :1]
     elif change == "layer":
         tensors["layer1"] = tensors["layer1"][:, :5]
     elif change == "scores":
-        tensors["own"] = tensors["own"] * np.nan
+        tensors["own_scores"] = tensors["own_scores"] * np.nan
     else:
-        del tensors["own"]
+        del tensors["own_scores"]
     write_tensors(path, tensors, about)
     with pytest.raises(BankError, match="not a reference bank"):
         ReferenceBank.load(str(path), backbone=detector.backbone)

@@ -16,7 +16,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.inspector import PHOTOS, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
@@ -68,7 +68,7 @@ def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, insp
     assert client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json() == first
     without = [client.post("/parts", content=photographs[0].read_bytes()).json()["id"] for _ in range(2)]
     assert without == [2, 3]
-    assert len(list((inspector.workdir / PHOTOS).rglob("*.*"))) == 3
+    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 3
     assert inspector.ledger.inbox() == []
 
 
@@ -85,7 +85,7 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector
     for thread in threads:
         thread.join()
     assert answers == [1] * 6
-    assert len(list((inspector.workdir / PHOTOS).rglob("*.*"))) == 1
+    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 1
     assert inspector.ledger.inbox() == []
 
 
@@ -126,7 +126,7 @@ def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, pho
 def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
     with client_of(inspector, keep="flagged") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
-    kept = {str(path) for path in (inspector.workdir / PHOTOS).rglob("*.*")}
+    kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 

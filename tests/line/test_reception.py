@@ -15,7 +15,7 @@ from starlette.requests import Request
 from codegraph_jax.line import inspector as inspector_module
 from codegraph_jax.line import reception as module
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.inspector import PHOTOS, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.settings import WebSettings
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def client(inspector):
 
 
 def kept(inspector) -> list[str]:
-    return sorted(str(path) for path in (inspector.workdir / PHOTOS).rglob("*.*"))
+    return sorted(str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*"))
 
 
 def test_a_key_belongs_to_one_picture(client, inspector, photographs):
