@@ -28,8 +28,8 @@ from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh

@@ -17,11 +17,11 @@ from jaxtyping import Bool
 from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.constants import MethodConstants
 from codegraph_jax.consistency.pattern import PatternVerdict
+from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import note_written
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask

@@ -13,9 +13,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from benchmarks.settings import BenchmarkConfig
+from codegraph_jax.commands.config_files import shipped_config
 from codegraph_jax.commands.console import COMMANDS
 from codegraph_jax.commands.launch import TASKS, parse_command_line
-from codegraph_jax.commands.shipped import shipped_config
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig

@@ -37,8 +37,8 @@ from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement

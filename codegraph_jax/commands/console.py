@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import NoReturn
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
+from codegraph_jax.commands.config_files import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
 

@@ -12,8 +12,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import clone_root, load_config, shipped_config
-from codegraph_jax.commands.words import CommandLine, config_of, parsed_line
+from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
+from codegraph_jax.commands.config_files import clone_root, load_config, shipped_config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output

@@ -13,8 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from codegraph_jax.core.file_ownership import MAX_BYTES, move_written, remove_written, written_files
 from codegraph_jax.core.names import shown
-from codegraph_jax.core.written import MAX_BYTES, move_written, remove_written, written_files
 
 EARLIER = "earlier"
 MOST = 10

@@ -11,7 +11,7 @@ from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError, natural_key, skipped_below
-from codegraph_jax.data.stored import read_tfds
+from codegraph_jax.data.tfds_layout import read_tfds
 
 __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
 

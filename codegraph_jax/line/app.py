@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.line.access_control import HEADERS, LOOPBACK, refusal
 from codegraph_jax.line.answers import (
     AlarmOut,
     DecisionOut,
@@ -26,12 +27,11 @@ from codegraph_jax.line.answers import (
     decision_out,
     part_out,
 )
-from codegraph_jax.line.guard import HEADERS, LOOPBACK, refusal
 from codegraph_jax.line.inspector import AnswerError, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Part
-from codegraph_jax.line.reception import HOW_TO_SEND, Reception, RequestError
 from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
 
 LAST_NUMBER = 2**63 - 1
 """Largest integer in SQLite."""

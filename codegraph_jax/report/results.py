@@ -15,12 +15,12 @@ import numpy as np
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
+from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import now
 from codegraph_jax.core.workdir import sweep
-from codegraph_jax.core.written import RESULTS, replace_written
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.evaluate import where_measured

@@ -14,12 +14,12 @@ from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.environment import usable_cores
+from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
-from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import where_data
 from codegraph_jax.detector import CoDeGraph

@@ -16,8 +16,8 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
-from codegraph_jax.tasks.products import by_product
 from codegraph_jax.tasks.sets import read_added, read_categories, require_one_product
+from codegraph_jax.tasks.split_products import by_product
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below

@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from codegraph_jax.core.file_ownership import note_written, require_own
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import note_written, require_own
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
 from codegraph_jax.report.outcome import Outcome

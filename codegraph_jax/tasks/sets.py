@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, PhotosConfig
+from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.names import shown
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.core.written import note_written
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.placement import Placement

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.search import find_images

@@ -83,7 +83,7 @@ def places(tmp_path_factory):
 
 
 def documented():
-    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_stored.py."""
+    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_tfds_layout.py."""
     others = ("tfds", "recurring", "thresholds", "answers", "benchmark", "oecl", "cifar10")
     found = {}
     for page in [*PAGES, *CONFIGS]:

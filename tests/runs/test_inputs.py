@@ -22,8 +22,8 @@ from codegraph_jax.config import (
     SavedBankConfig,
     ThresholdConfig,
 )
+from codegraph_jax.core.file_ownership import ForeignFileError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
-from codegraph_jax.core.written import ForeignFileError
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from codegraph_jax.line import inspector as inspector_module
-from codegraph_jax.line import reception as module
+from codegraph_jax.line import uploads as module
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
