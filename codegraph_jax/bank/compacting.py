@@ -106,8 +106,8 @@ class Candidates:
     def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
         """(image, patch tokens in each layer) of the given images that this process holds."""
         features = self.comparison.features
-        for i in (i for i in images.tolist() if i in features.own):
-            yield i, [jnp.asarray(layer[i - features.own.start]) for layer in features.layers]
+        for i in (i for i in images.tolist() if i in features.local):
+            yield i, [jnp.asarray(layer[i - features.local.start]) for layer in features.layers]
 
     def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
         """(image, vectors) of the given images that this process holds."""

@@ -98,7 +98,7 @@ class StoredBank:
         references = self.references
         of_kind: dict[str, Any]
         if isinstance(references, Pool):
-            layers, tensors = references.vectors, {"own_scores": references.own}
+            layers, tensors = references.vectors, {"own_scores": references.own_scores}
             of_kind = {"kind": "compact"}
         else:
             layers, tensors = references.layers, {"removed": references.removed}

@@ -84,7 +84,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
         wanted: number of references of an exact bank, chosen by their content.
     """
     config, inputs = _as_decided(config, inputs)
-    comparison, own, decided = inputs.comparison, inputs.comparison.own, inputs.decided
+    comparison, own, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
     placement, grid = comparison.features.placement.of(slice(own)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
@@ -183,8 +183,10 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
     comparison, taken_out = inputs.comparison, inputs.taken_out
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
     references, features = comparison.references[subset.columns], comparison.features
-    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[: comparison.own]
-    mine = np.array([i for i in references.tolist() if i in features.own], int) - features.own.start
+    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[
+        : comparison.set_size
+    ]
+    mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
     images = ReferenceImages(
         options=query_options(comparison.options),
         fraction=config.scoring.fraction,
@@ -198,7 +200,7 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
-    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
+    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.set_size
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
     mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
@@ -238,8 +240,8 @@ def _peak_patches(
     chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
-    for i in (i for i in sorted(chosen) if i in features.own):
-        own = patch_vectors([np.asarray(layer[i - features.own.start])[None] for layer in features.layers], grid)[0]
+    for i in (i for i in sorted(chosen) if i in features.local):
+        own = patch_vectors([np.asarray(layer[i - features.local.start])[None] for layer in features.layers], grid)[0]
         found = PeakPatches.of(own, maps[i])
         vectors.append(found.vectors)
         scores.append(found.scores)
@@ -253,11 +255,11 @@ def _tests(
     duplicates: Bool[np.ndarray, "n m"],
 ) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
+    members = [[i for i in found.images(number) if i < comparison.set_size] for number in found.numbers("defect")]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
-    distances[duplicates[: comparison.own][:, subset.columns]] = np.inf
+    distances[duplicates[: comparison.set_size][:, subset.columns]] = np.inf
     return pattern_tests(distances, comparison.references[subset.columns], members, subset.k)
 
 
@@ -271,5 +273,7 @@ def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator
     """Mean distances, for a few images of the set at a time to limit memory."""
     tables = comparison.tables.host()
     size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
-    for start in range(0, comparison.own, size):
-        yield mean_distances([table[:, start : min(start + size, comparison.own), subset.columns] for table in tables])
+    for start in range(0, comparison.set_size, size):
+        yield mean_distances(
+            [table[:, start : min(start + size, comparison.set_size), subset.columns] for table in tables]
+        )

@@ -153,7 +153,7 @@ def decide_photos(
         config: the label-free rule.
         answers: a person's answers; without any, the label-free rule decides.
     """
-    features, own, placement = comparison.features, comparison.own, comparison.features.placement
+    features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, contents = placement.frame.size, placement.contents()
     scores = {name: image_scores(maps, size, contents) for name, maps in every_map.items()}

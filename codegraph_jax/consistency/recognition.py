@@ -20,10 +20,10 @@ def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
     if not found.groups:
         return found
     members = [community.members for community in found.groups]
-    shown = found.pattern_ids.reshape(comparison.own, -1) > 0
+    shown = found.pattern_ids.reshape(comparison.set_size, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
     communities = (replace(c, signature=signature) for c, signature in zip(found.groups, signatures))
-    product = Product.of(comparison.features.image_features[: comparison.own])
+    product = Product.of(comparison.features.image_features[: comparison.set_size])
     return replace(found, groups=tuple(communities), product=product)
 
 
@@ -41,7 +41,7 @@ def with_verdicts(
         The result with verdicts and matches; and for the number of each match the patches of images outside its
         communities that show the pattern.
     """
-    own = comparison.features.image_features[: comparison.own]
+    own = comparison.features.image_features[: comparison.set_size]
     known: list[Pattern] = []
     others: list[Pattern] = []
     for pattern in patterns:

@@ -275,11 +275,11 @@ def _in_chunks(
     features: Features, grid: tuple[int, int], images: Sequence[int]
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
-    own = [i for i in images if i in features.own]
+    own = [i for i in images if i in features.local]
     for place in range(0, len(own), CHUNK):
         chunk = own[place : place + CHUNK]
         # devices return padded batches
-        tokens = [tokens_of(layer, np.array(chunk) - features.own.start) for layer in features.layers]
+        tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 

@@ -64,7 +64,7 @@ def find_consistent(
         patterns: known patterns.
         constants: constants of the search.
     """
-    references, own, grid = comparison.references, comparison.own, comparison.options.grid
+    references, own, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
     if comparison.excluded is not None:
         distances = distances.without(comparison.excluded)
