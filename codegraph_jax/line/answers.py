@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.line.part import Alarm, Part
 
 KEY = "identifies the part: a photo that is sent again with this key is the same part"
@@ -136,9 +136,9 @@ def part_out(part: Part) -> PartOut:
             "decision": _decision(part),
             "verdict": part.verdict,
             # file names need not be Unicode
-            "key": shown(part.key),
-            "name": shown(part.name),
-            "path": shown(part.path),
+            "key": printable(part.key),
+            "name": printable(part.name),
+            "path": printable(part.path),
             "score": part.score,
             "peak_position": list(part.peak_position),
             "patterns": list(part.patterns),
@@ -152,8 +152,8 @@ def decision_out(part: Part) -> DecisionOut:
     """The response for a controller."""
     return DecisionOut(
         id=part.id,
-        key=shown(part.key),
-        name=shown(part.name),
+        key=printable(part.key),
+        name=printable(part.name),
         status="inspected" if part.status == "inspected" else "failed",
         failure=part.failure,
         decision=_decision(part),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
@@ -24,7 +24,7 @@ def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRang
         value_range: see `load_image`.
     """
     tiles = [_tile(part, value_range) for part in parts]
-    return contact_sheet(alarm.message, tiles, [f"{part.id}: {shown(part.name)}" for part in parts])
+    return contact_sheet(alarm.message, tiles, [f"{part.id}: {printable(part.name)}" for part in parts])
 
 
 def boxes_of(part: Part) -> list[Box]:

@@ -24,7 +24,7 @@ from markupsafe import Markup
 from codegraph_jax.consistency.pattern import LONGEST_NAME, PatternVerdict
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
-from codegraph_jax.core.names import relative_url, shown
+from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Diagnostic, Outcome
@@ -163,7 +163,7 @@ def write_page(
         policy=content_policy(style, *scripts),
         sections=_sections(outcomes, recurrences),
         reviewable=reviewable,
-        folder=shown(manifest["config"]["data"]["root"]),
+        folder=printable(manifest["config"]["data"]["root"]),
         date=manifest.get("date", "")[:16].replace("T", " "),
         command=manifest.get("command"),
         again=_command(manifest),
@@ -211,7 +211,9 @@ def _rescored(row: Row) -> bool:
 
 def _command(manifest: dict[str, Any]) -> str:
     """The command of the run without its review."""
-    command = manifest.get("command") or f"codegraph detect {shlex.quote(shown(manifest['config']['data']['root']))}"
+    command = (
+        manifest.get("command") or f"codegraph detect {shlex.quote(printable(manifest['config']['data']['root']))}"
+    )
     if "review" not in command:
         return command
     words = shlex.split(command)
@@ -259,7 +261,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         hand, model = outcome.result.answers, outcome.result.calibrator().as_json()
         sets.append(
             {
-                "category": shown(outcome.category),
+                "category": printable(outcome.category),
                 "first": first,
                 "state": model,
                 "flagged": calibration.flagged.tolist(),
@@ -280,7 +282,7 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
     """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
-    keys = [[shown(outcome.category), *outcome.result.keys] for outcome in outcomes]
+    keys = [[printable(outcome.category), *outcome.result.keys] for outcome in outcomes]
     photos = _digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
 
@@ -374,14 +376,14 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "set": next(place for place, outcome in enumerate(outcomes) if outcome is record.outcome),
         "key": keys[record.index] if keys else None,
-        "name": shown(record.name),
-        "path": shown(record.path),
+        "name": printable(record.name),
+        "path": printable(record.path),
         "label": record.label,
         "rank": record.rank,
         "rescored": round(record.score_rescored, 6) if _rescored(row) else None,
         "rarity": rarity(record.p_value),
         "group": record.group,
-        "shares": shown(row.shares) if row.shares else None,
+        "shares": printable(row.shares) if row.shares else None,
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_shares(region.box, picture) for region in picture.regions],
@@ -430,7 +432,7 @@ def _environment() -> jinja2.Environment:
         "LONGEST_NOTE": LONGEST_NOTE,
         "MOST_MEMBERS": MOST_MEMBERS,
     }
-    environment.filters |= {"shown": shown, "figure_url": _figure_url, "rarity": rarity}
+    environment.filters |= {"printable": printable, "figure_url": _figure_url, "rarity": rarity}
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)
     return environment

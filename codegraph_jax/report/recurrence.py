@@ -9,7 +9,7 @@ from codegraph_jax.consistency.groups import Group, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
-from codegraph_jax.core.names import file_stem, shown
+from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
@@ -90,17 +90,19 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     several = len(outcomes) > 1
     lines = []
     for outcome in outcomes:
-        prefix, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
+        prefix, images = f"{printable(outcome.category)}: " if several else "", len(outcome.samples)
         for recurrence in _of_category(outcome):
             doubt = recurrence.verdict == "undecided"
             # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {images}{_previous_batch(recurrence.match)}"
-            lines.append(f"{prefix}{shown(recurrence.label)}{verdict}: {count}")
+            lines.append(f"{prefix}{printable(recurrence.label)}{verdict}: {count}")
         for match in outcome.result.consistency.matches:
             if not match.images:
                 name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
-                lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}")
+                lines.append(
+                    f"{prefix}{printable(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}"
+                )
     return lines
 
 
@@ -171,7 +173,7 @@ def write_recurrences(
         tiles = [tile for image in members if (tile := of_image[image].tile)]
         names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:
-            contact_sheet(shown(heading), tiles, names).save(name, "PNG")
+            contact_sheet(printable(heading), tiles, names).save(name, "PNG")
     write_json(workdir / "groups.json", listing)
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:

@@ -17,7 +17,7 @@ from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
 from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import now
 from codegraph_jax.core.workdir import sweep
@@ -133,7 +133,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     """Lines for the terminal on the reliability of the verdicts, and what to do if it is low."""
     lines = []
     for outcome in outcomes:
-        result, name = outcome.result, shown(outcome.category)
+        result, name = outcome.result, printable(outcome.category)
         count = max(result.calibration.images, len(result.scores))
         if not result.enough_photos:
             lines.append(

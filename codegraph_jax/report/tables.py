@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.wording import VERDICTS, how_unusual
@@ -58,11 +58,11 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
     """The photos of each category with the highest scores, flagged ones first, and the number of further photos."""
     several, rows, more = len(outcomes) > 1, [], 0
     for outcome in outcomes:
-        result, category = outcome.result, [shown(outcome.category)] if several else []
+        result, category = outcome.result, [printable(outcome.category)] if several else []
         verdicts, rarities = result.verdicts, how_unusual(result)
         order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
-            name = shown(outcome.samples[i].name)
+            name = printable(outcome.samples[i].name)
             rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
         more += len(order[TOP:])
     table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)

@@ -13,7 +13,7 @@ from codegraph_jax.consistency.defect_or_variant import (
 from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
@@ -145,6 +145,6 @@ def several_products(category: str, result: DetectionResult) -> str:
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
-        f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer one "
-        "is flagged. To inspect each separately, add --config.data.split=auto"
+        f"{printable(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer "
+        "one is flagged. To inspect each separately, add --config.data.split=auto"
     )

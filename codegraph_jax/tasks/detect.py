@@ -15,7 +15,7 @@ from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.file_ownership import RESULTS, require_own
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
@@ -194,7 +194,7 @@ def _planned(detector: CoDeGraph, devices: int, inputs: Inputs, by_category: boo
 
         def report(text: str, category: str = category) -> None:
             if processes.is_first():
-                print(f"{shown(category)}: {text}", flush=True)
+                print(f"{printable(category)}: {text}", flush=True)
 
         images, added = ([source_of(sample) for sample in part] for part in (samples, inputs.further[category]))
         frame = detector.frame_of(images, report)
@@ -268,9 +268,9 @@ def _results(
         plan = one.plan
         if first:
             kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.keep else ""
-            print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
+            print(f"{printable(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
-            print(f"{shown(category)}: was finished before the interruption", flush=True)
+            print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
         return _Compared(own.compare_set(plan, progress, partial_run), partial_run)
@@ -306,7 +306,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
         print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
     if result.value_range:
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
-        print(f"{shown(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
+        print(f"{printable(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
     if config.data.roi:
         print_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
@@ -314,7 +314,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
     if review and review.photos:
         print(
-            f"{shown(category)}: {here} of the {len(review.photos)} photos with an answer are in this set",
+            f"{printable(category)}: {here} of the {len(review.photos)} photos with an answer are in this set",
             flush=True,
         )
         if not here and not any(photo.mark for photo in review.photos.values()):
@@ -324,7 +324,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
                 flush=True,
             )
     if review and review.patterns and not result.consistency.matches:
-        print(f"{config.review}: none of its patterns belongs to the product in {shown(category)}", flush=True)
+        print(f"{config.review}: none of its patterns belongs to the product in {printable(category)}", flush=True)
 
 
 def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:

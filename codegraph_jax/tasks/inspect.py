@@ -14,7 +14,7 @@ from codegraph_jax.config import InspectConfig
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import RESULTS, require_own
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
@@ -73,14 +73,14 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
     outcomes, unread = [], []
     for category, samples in categories.items():
-        print(f"{shown(category)}: {len(samples)} images against {bank.active_references}", flush=True)
+        print(f"{printable(category)}: {len(samples)} images against {bank.active_references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
         if inspection.other_product:
-            print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
+            print(f"{printable(category)}: {OTHER_PRODUCT}", flush=True)
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)

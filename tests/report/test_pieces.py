@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from codegraph_jax.consistency.groups import Consistency, Group
-from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
+from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, printable, relative_url, trimmed
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
@@ -17,10 +17,10 @@ ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_si
 
 @given(st.text(st.characters()))
 def test_shown_text_is_one_line_of_valid_unicode(name):
-    text = shown(name)
+    text = printable(name)
     assert len(text) == len(name)
     text.encode("utf-8")
-    assert len(text.splitlines()) <= 1 and shown(text) == text
+    assert len(text.splitlines()) <= 1 and printable(text) == text
 
 
 @given(st.text(), st.integers(3, 40))
