@@ -90,7 +90,7 @@ class DetectionResult:
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
-        """The verdict on each image: flagged, look, passed or not judged (`scoring.photo_verdicts`) [n]."""
+        """The verdict on each image: flagged, look, passed or undecided (`scoring.photo_verdicts`) [n]."""
         calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
         return verdicts_of(
             self.calibration.flagged,

@@ -17,7 +17,7 @@ status=$?
 case $status in
   0) echo "nothing flagged" ;;
   1) echo "flagged parts: $results/report.html" ;;
-  3) echo "not judged: the bank has too few photographs, see $results/report.html" ;;
+  3) echo "undecided: the bank has too few photographs, see $results/report.html" ;;
   *) echo "the inspection has not run (status $status)" >&2 ;;
 esac
 exit $status

@@ -179,7 +179,7 @@ def main(arguments: list[str], line: CommandLine) -> int:
 def status_of(outcomes: Sequence[Any]) -> int:
     """The exit status: a photo is flagged, there are too few photos for a threshold, or nothing is flagged."""
     verdicts = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "not judged" in verdicts else FINE
+    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "undecided" in verdicts else FINE
 
 
 def workdir(config: Any) -> str:

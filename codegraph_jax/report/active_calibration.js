@@ -227,7 +227,7 @@ class ActiveCalibrator {
     };
   }
 
-  // verdicts as in scoring/photo_verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
+  // verdicts as in scoring/photo_verdicts.py: "flagged", "look", "passed" or "undecided" for each photo
   static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
     const open = flagged.map((flag, i) => !flag && !good[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
@@ -235,7 +235,7 @@ class ActiveCalibrator {
     return flagged.map((flag, i) => {
       if (flag) return "flagged";
       if (!open[i]) return "passed";
-      if (!enough) return "not judged";
+      if (!enough) return "undecided";
       const suspicious = defective ? defective[i] >= probability : p_values[i] < p_value;
       return suspicious || next.has(i) ? "look" : "passed";
     });

@@ -124,7 +124,7 @@
     if (painted.get(number) === state) return;
     painted.set(number, state);
     const row = rows.get(number);
-    row.className = verdict.split(" ")[0];
+    row.className = verdict;
     $(".badge", row).textContent = words.verdicts[verdict];
     $(".own", row).textContent = [answer.answer && `you: ${answer.answer}`, answer.note && "note"].filter(Boolean).join(", ");
     $("[data-label=score]", row).textContent = score;
@@ -464,7 +464,7 @@
     const margin = 0.03 * (high - low) || 0.01;
     [low, high] = [low - margin, high + margin];
     const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MOST_BINS)), width = WIDTH / bins;
-    const kinds = ["passed", "not judged", "look", "flagged"];
+    const kinds = ["passed", "undecided", "look", "flagged"];
     const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
     scores.forEach((score, i) => {
       const bin = Math.min(Math.floor((score - low) / (high - low) * bins), bins - 1);
@@ -487,7 +487,7 @@
         if (!count) return "";
         const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands stays visible
         y -= height;
-        return `<rect class="${kinds[kind].split(" ")[0]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
+        return `<rect class="${kinds[kind]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
       });
       const edges = [k, k + 1].map((edge) => (low + edge / bins * (high - low)).toFixed(3));
       const text = kinds.map((kind, i) => bin[i] && `${bin[i]} ${words.verdicts[kind]}`).filter(Boolean).join(", ");
@@ -507,7 +507,7 @@
     const legend = [...kinds].reverse().map((kind) => [kind, set.verdicts.filter((verdict) => verdict === kind).length]);
     $("#legend").replaceChildren(...legend.filter(([, count]) => count).map(([kind, count]) => {
       const item = document.createElement("span");
-      item.className = kind.split(" ")[0];
+      item.className = kind;
       item.textContent = `${count} ${kind === "look" ? "to look at" : words.verdicts[kind]}`;
       return item;
     }));

@@ -30,7 +30,7 @@ class Record:
         score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
         flagged: whether the score reaches the threshold, or the image was called defective.
-        verdict: flagged, look, passed or not judged.
+        verdict: flagged, look, passed or undecided.
         group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
         shared: boxes around the recurring pattern.

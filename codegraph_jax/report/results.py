@@ -162,10 +162,10 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
     """Numbers of flagged images and of images to look at, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
-    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "not judged"))
+    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "undecided"))
     counts = [outcome.label_counts() for outcome in outcomes]
     good, defective = sum(c.good for c in counts), sum(c.defective for c in counts)
-    known = f", {look} to look at" * bool(look) + f", {unknown} not judged" * bool(unknown)
+    known = f", {look} to look at" * bool(look) + f", {unknown} undecided" * bool(unknown)
     if good or defective:
         false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
         known += f" ({false} of {good} good, {found} of {defective} defective by label)"

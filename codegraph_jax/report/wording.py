@@ -18,12 +18,12 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.threshold import Calibration
 
 VERDICTS: dict[photo_verdicts.PhotoVerdict, str] = {
-    "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
+    "flagged": "flagged", "look": "look at this", "passed": "passed", "undecided": "undecided"
 }  # fmt: skip
 """Words for the verdict on a photo."""
 TILES: tuple[tuple[photo_verdicts.PhotoVerdict, str, str], ...] = (
     ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
-    ("not judged", "not judged: too few photos", "warn"),
+    ("undecided", "undecided: too few photos", "warn"),
 )  # fmt: skip
 """Counts of verdicts at the top of the page: verdict, heading and colour."""
 GROUPS: dict[PatternVerdict, str] = {

@@ -1,4 +1,4 @@
-"""Verdicts on photos: flagged, look, passed, or not judged [ours].
+"""Verdicts on photos: flagged, look, passed, or undecided [ours].
 
 A threshold alone would pass a photo just below it. So a person should also look at the photos just below the threshold,
 and no photo passes in a set that is too small. report/active_calibration.js does the same in the browser; a test
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-PhotoVerdict = Literal["flagged", "look", "passed", "not judged"]
+PhotoVerdict = Literal["flagged", "look", "passed", "undecided"]
 VERDICTS: tuple[PhotoVerdict, ...] = get_args(PhotoVerdict)
 LOOK_P_VALUE = 0.05
 """A photo is worth a look if fewer good parts than this share score as high."""
@@ -35,7 +35,7 @@ def verdicts(
 
     A photo that is not flagged is worth a look if its p-value is below `LOOK_P_VALUE` (with answers: if its probability
     of a defect is at least `LOOK_PROBABILITY`), or if it is one of the `PHOTOS_TO_LOOK_AT` highest of them. All others
-    pass, or are not judged if there are too few photos.
+    pass, or are undecided if there are too few photos.
 
     Args:
         flagged: photos that reach the threshold, or that a person called defective.
@@ -60,7 +60,7 @@ def verdicts(
         if not open_[i]:
             return "passed"
         if not enough:
-            return "not judged"
+            return "undecided"
         return "look" if look[i] else "passed"
 
     return [verdict(i) for i in range(len(open_))]

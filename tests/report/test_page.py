@@ -688,7 +688,7 @@ def test_few_photos_are_not_judged(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES[:9], anomalous=1, recurring=0)
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     opened(browser, tmp_path / "out" / "report.html")
-    assert set(verdicts_of(browser).values()) <= {"flagged", "not judged"}
+    assert set(verdicts_of(browser).values()) <= {"flagged", "undecided"}
     browser.press("g")
     assert "passed" in verdicts_of(browser).values(), "a person has said so"
 
