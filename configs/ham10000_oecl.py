@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
                 target="nv",
                 classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
             ),
-            ExposureConfig(source="data/imagenet", split="", few_shot=20_000, alpha=0.1),
+            ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1),
             batch_size=64,
         )
     )

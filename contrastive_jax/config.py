@@ -60,11 +60,11 @@ class ExposureConfig:
     """The split of `source`, where the source has splits."""
     classes: tuple[str, ...] = ()
     """The classes of `source` that are used, by name or number; empty uses all."""
-    without: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     """The classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int = field(default=0, metadata=at_least(0))
     """The number of these classes that are used, drawn by the seed; 0 uses all."""
-    few_shot: int = field(default=0, metadata=at_least(0))
+    images: int = field(default=0, metadata=at_least(0))
     """The number of OE images that are used, sampled with replacement; 0 uses all."""
     resample: str = field(default="fresh", metadata=choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""

@@ -51,7 +51,7 @@ class StudyConfig:
     metric: str = field(default="auroc", metadata=choice(*METRICS))
     """The metric in the table."""
     vary: str = ""
-    """The field of `run` that is varied, such as `oe.few_shot`; empty varies none."""
+    """The field of `run` that is varied, such as `oe.images`; empty varies none."""
     values: tuple[str, ...] = ()
     """The values of that field, with one run for each."""
     run: OeclConfig = field(default_factory=OeclConfig)

@@ -237,7 +237,7 @@ class Drift:
 
     Args:
         statistics: names of the statistics.
-        mean_run: average number of parts between two false alarms of all charts together.
+        parts_per_false_alarm: average number of parts between two false alarms of all charts together.
         set_values: values of the bank's set, by statistic; other statistics start with the first parts of the line.
         state: result of `state` from an earlier start.
         passed: statistics of the parts that have passed since.
@@ -246,14 +246,14 @@ class Drift:
     def __init__(
         self,
         statistics: Iterable[str],
-        mean_run: float,
+        parts_per_false_alarm: float,
         set_values: Mapping[str, Iterable[float]],
         state: Mapping[str, Any] | None = None,
         passed: Passed = (),
     ):
         self._set_values = {name: [float(value) for value in values] for name, values in set_values.items()}
         self.charts = {name: Chart.from_state((state or {}).get(name, {})) for name in statistics}
-        self._chance = 1 / (SAFETY * mean_run * max(len(self.charts), 1))
+        self._chance = 1 / (SAFETY * parts_per_false_alarm * max(len(self.charts), 1))
         for name, chart in self.charts.items():
             if chart.uses_set:
                 before, chart.seen = chart.seen, 0

@@ -70,7 +70,7 @@ class Inspector:
         bank: the reference bank.
         ledger: records the verdicts.
         workdir: directory of the contact sheets.
-        mean_run: average number of parts between two false alarms of drift.
+        parts_per_false_alarm: average number of parts between two false alarms of drift.
         threshold: replaces the threshold of the bank.
         path: file to which `answer` saves the bank; empty: the bank is not saved.
     """
@@ -80,11 +80,11 @@ class Inspector:
         bank: ReferenceBank,
         ledger: Ledger,
         workdir: Path,
-        mean_run: float = 10_000,
+        parts_per_false_alarm: float = 10_000,
         threshold: ThresholdConfig | None = None,
         path: str = "",
     ):
-        self.ledger, self.workdir, self.mean_run = ledger, workdir, mean_run
+        self.ledger, self.workdir, self.parts_per_false_alarm = ledger, workdir, parts_per_false_alarm
         self._stored, self._threshold, self._path = bank, threshold, path
         self.bank = bank.with_threshold(threshold)
         self._lock = threading.Lock()
@@ -269,7 +269,7 @@ class Inspector:
                 state["score"] = Chart(starts=[last]).state()
             starts = [Chart.from_state(chart).start for chart in state.values()]
             passed = ledger.passed(min(starts, default=0), MAX_STORED)
-            drift = Drift(STATISTICS, self.mean_run, {"score": scores}, state, passed)
+            drift = Drift(STATISTICS, self.parts_per_false_alarm, {"score": scores}, state, passed)
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
             known = ledger.monitor("recurrence")

@@ -74,7 +74,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
         with clock("ready"):
             bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
             allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
-            monitor = config.monitor.mean_run
+            monitor = config.monitor.parts_per_false_alarm
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold.given, config.bank.path)
             inspector.warm_up()
         print(f"weights: {bank.weights}", flush=True)

@@ -102,7 +102,7 @@ def test_a_short_flag_works_where_its_setting_is(name, words):
 def test_a_name_is_a_name_whatever_it_looks_like(text, names):
     assert read(["/photos", f"--config.data.good={text}"]).data.good == names
     assert read(["/photos", f"--config.data.categories={text}"]).data.categories == names
-    assert read(["/normal", "/other", f"--config.oe.without={text}"], "train").oe.without == names
+    assert read(["/normal", "/other", f"--config.oe.exclude={text}"], "train").oe.exclude == names
 
 
 def test_a_comma_in_a_path_divides_nothing():
