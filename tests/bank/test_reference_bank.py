@@ -204,7 +204,7 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
         ("degrees", [2]),
         ("degrees", [99]),
         ("precision", "float8"),
-        ("tests", [{"outside": [99], "dependency": 1.0, "standout": 1.0}]),
+        ("tests", [{"outside": [99], "min_ratio": 1.0, "min_outside_score": 1.0}]),
     ],
 )
 def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, value):
