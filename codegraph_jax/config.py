@@ -233,7 +233,7 @@ class ThresholdConfig:
 
     rule: str = field(default="rate:1%", metadata={"reads": read_rule})
     """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
-    flagged; `share:10%`: the tenth of the images with the highest raw scores is flagged."""
+    flagged; `share:10%`: the tenth of the images with the highest scores is flagged."""
     at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
     """The largest share of the images that can be defective; 1: unknown. The scores alone cannot always tell good parts
     that vary a lot from a set in which some parts are defective."""

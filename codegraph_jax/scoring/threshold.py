@@ -43,7 +43,7 @@ class Calibration:
     """Thresholds, p-values and flags of n images.
 
     Attributes:
-        threshold: raw image scores from it on are flagged; infinite if no image can be flagged.
+        threshold: image scores from it on are flagged; infinite if no image can be flagged.
         patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: share of normal images that score as high [n].
         flagged: images that reach the threshold or are members of a recurring defect [n].
@@ -51,7 +51,7 @@ class Calibration:
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.
         images: number of images in the fit.
-        normal_scores: distribution of the raw scores of normal images.
+        normal_scores: distribution of the scores of normal images.
         at_most: largest possible share of defective images.
         warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
