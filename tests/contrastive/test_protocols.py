@@ -75,7 +75,7 @@ def test_sets_that_are_out_of_distribution_are_classes_of_the_test():
     data = protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:2], "textures": IMAGES[:3]})
     assert data.class_names == ("in distribution", "svhn", "textures")
     assert data.labels.tolist() == [0] * 6 + [1] * 2 + [2] * 3
-    assert data.good.sum() == 6 and len(data.images) == 11
+    assert data.normal.sum() == 6 and len(data.images) == 11
     with pytest.raises(ProtocolError, match="config.evaluation.ood: svhn holds no images"):
         protocols.ood_test_set(IMAGES, {"svhn": IMAGES[:0]})
 
@@ -175,7 +175,7 @@ def test_run_data_of_files(tmp_path):
         train=TrainConfig(batch_size=16),
     )
     data = read_run_data(config)
-    np.testing.assert_array_equal(data.good, images[1::2])
+    np.testing.assert_array_equal(data.normal, images[1::2])
     assert data.oe is not None and len(data.oe) == 10
     assert data.test is not None and data.test.normal.sum() == 20
 

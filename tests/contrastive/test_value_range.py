@@ -47,7 +47,7 @@ def test_training_and_test_images_are_shown_alike(root, monkeypatch, tmp_path):
 
 def test_a_model_keeps_the_range_that_it_was_fitted_with(root, monkeypatch):
     given = []
-    monkeypatch.setattr(OECL, "_trained", lambda model, data, home, progress: given.append(data.good))
+    monkeypatch.setattr(OECL, "_trained", lambda model, data, home, progress: given.append(data.normal))
     model = OECL(CONFIG).fit(sorted((root / "train" / "a").iterdir()))
     assert model.config.data.range == (0, 4095) and given[0].max() > 250
     assert model._stored([root / "test" / "b" / "0.png"]).max() < 40
