@@ -18,7 +18,7 @@ from codegraph_jax.core.environment import device_summary, package_versions
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.tasks import detect
-from contrastive_jax.config import DataConfig, ModelConfig, TrainConfig
+from contrastive_jax.config import ModelConfig, OeclDataConfig, TrainConfig
 
 MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
     "kernel": kernel.measure,
@@ -35,10 +35,10 @@ MEASURES: dict[str, Callable[[BenchmarkConfig, Sizes], list[Measurement]]] = {
 def measure_training(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
     """Measures training steps of OECL."""
     if config.published:
-        model, data, batch = ModelConfig(), DataConfig(), TrainConfig().batch_size
+        model, data, batch = ModelConfig(), OeclDataConfig(), TrainConfig().batch_size
     else:
         model, batch = ModelConfig(width=sizes.width), sizes.batch_size
-        data = DataConfig(stored_size=sizes.stored_size, image_size=sizes.view_size)
+        data = OeclDataConfig(stored_size=sizes.stored_size, image_size=sizes.view_size)
     found = training.measure(model, data, batch, config.precisions, config.repeats, config.torch)
     baseline = next((work.timing for work in found if work.name == "network, torch float32"), None)
     records = []

@@ -50,7 +50,7 @@ def measure(config: BenchmarkConfig, sizes: Sizes) -> list[Measurement]:
                     )
                 )
                 comparison = comparison or detector.compare(drawn[: sizes.bank_images])
-                bank = detector.judge(comparison, bank_references=sizes.bank_references).bank
+                bank = detector.score(comparison, bank_references=sizes.bank_references).bank
                 assert bank
                 name = f"{kind}, {precision}, {bank.active_references}"
                 found.append(_measure_bank(name, bank, files, Path(place) / f"{kind}-{precision}"))

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from codegraph_jax.core.timing import Timing, interleaved
-from contrastive_jax.config import DataConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 from contrastive_jax.data.feeding import Feeder
 from contrastive_jax.network.resnet import build_network, forward_flops
 from contrastive_jax.training.state import TrainState, build_optimizer, initial_state
@@ -47,7 +47,7 @@ class Work:
 
 
 def measure(
-    model: ModelConfig, data: DataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
+    model: ModelConfig, data: OeclDataConfig, batch_size: int, dtypes: tuple[str, ...], repeats: int, torch: bool
 ) -> list[Work]:
     """Times training on drawn images with each type, and the same network in PyTorch if torch is installed.
 

@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from codegraph_jax.config import Config
     from codegraph_jax.detector import CoDeGraph
     from codegraph_jax.result import DetectionResult
-    from codegraph_jax.scoring.looks import ActiveCalibrator
+    from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 
 __all__ = ["ActiveCalibrator", "CoDeGraph", "Config", "DetectionResult", "ReferenceBank"]
 __version__ = "0.2.0"
 
 _HOMES = {
-    "ActiveCalibrator": "scoring.looks",
+    "ActiveCalibrator": "scoring.active_calibration",
     "CoDeGraph": "detector",
     "Config": "config",
     "DetectionResult": "result",

@@ -54,7 +54,7 @@ class PhotosConfig(LimitsConfig):
     """Directory of the images or the categories; with the layout `tfds` also `tfds:NAME`."""
     categories: tuple[str, ...] = ()
     """The categories to run, in this order; empty: all categories below the root."""
-    normal: tuple[str, ...] = ()
+    good: tuple[str, ...] = ()
     """The types of good parts (with the layout `tfds`: classes), for the metrics; in a plain folder, the names of the
     folders with good parts. Empty: as the layout defines them."""
     pages: str = field(default="first", metadata=choice("first", "each", "largest"))
@@ -231,8 +231,8 @@ class ThresholdConfig:
     """The threshold above which images are flagged; see `codegraph_jax.scoring.threshold`."""
 
     rule: str = field(default="rate:1%", metadata={"reads": read_rule})
-    """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: raw image scores of 0.45 or more are
-    flagged; `share:10%`: the tenth of the images with the highest raw scores is flagged."""
+    """`rate:1%`: about 1 good part in 100 is flagged by mistake; `score:0.45`: scores of 0.45 or more are
+    flagged; `share:10%`: the tenth of the images with the highest scores is flagged."""
     at_most: float = field(default=1.0, metadata=within(0.0, 1.0))
     """Upper limit for the share of defective photos, if you know it (0.1: at most one in ten; 1: unknown). Helps when
     good parts vary a lot."""

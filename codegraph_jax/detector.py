@@ -14,14 +14,14 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.backbones import Backbone, features_identity, load_backbone, settings_of
+from codegraph_jax.backbones import Backbone, backbone_settings, feature_identity, load_backbone
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.decision import Answers, decide_photos
 from codegraph_jax.consistency.filtered import Filter, variant_scores
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.mixed_products import find_products, products_of
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.consistency.stages import find_consistent
@@ -29,8 +29,8 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Roi
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
@@ -77,7 +77,7 @@ class CoDeGraph:
     """
 
     def __init__(self, config: Config | str | None = None, *, backbone: str | Backbone | None = None, **fields: Any):
-        settings = settings_of(config, backbone, fields)
+        settings = backbone_settings(config, backbone, fields)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
@@ -132,7 +132,7 @@ class CoDeGraph:
         """
         self._check(bank_references, review)
         comparison = self.compare(images, progress, added, roi)
-        return self.judge(comparison, bank_references=bank_references, review=review)
+        return self.score(comparison, bank_references=bank_references, review=review)
 
     def compare(
         self,
@@ -154,7 +154,7 @@ class CoDeGraph:
         self,
         plan: SetPlan,
         progress: bool = False,
-        earlier: ResumeStore | None = None,
+        resume_store: ResumeStore | None = None,
         say: Callable[[str], None] = lambda text: None,
     ) -> Comparison:
         """`compare` for a plan.
@@ -162,7 +162,7 @@ class CoDeGraph:
         Args:
             plan: result of `plan_set` with the settings, backbone and devices of this detector.
             progress: see `detect`.
-            earlier: store of features and distances from an earlier start of the run.
+            resume_store: store of features and distances from an earlier start of the run.
             say: called with the choice of what is compared, in words, before the comparison.
         """
         config, clock = self.config, Clock()
@@ -171,7 +171,7 @@ class CoDeGraph:
         with clock("backbone"):
             self.extractor = self.extractor.with_frame(plan.frame)
             given = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
-            features = read_features(self.extractor, config.data, *given, earlier, progress)
+            features = read_features(self.extractor, config.data, *given, resume_store, progress)
         own = int((features.kept < len(plan.images)).sum())
         if own < 2:
             raise TooFewImagesError(
@@ -185,11 +185,11 @@ class CoDeGraph:
             similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
             config = replace(config, similarity=similarity)
             neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
-            comparison = compare_images(features, plan, config, self.mesh, neighbours, earlier, progress)
+            comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))
         return replace(comparison, seconds=dict(clock.seconds))
 
-    def judge(
+    def score(
         self,
         comparison: Comparison,
         consistency: ConsistencyConfig | None = None,
@@ -229,21 +229,25 @@ class CoDeGraph:
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, taken_out, decided)
         made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
-        about = {"weights": self.backbone.weights, "features": self.features, "seconds": dict(clock.seconds)}
+        about = {
+            "weights": self.backbone.weights,
+            "feature_identity": self.feature_identity,
+            "seconds": dict(clock.seconds),
+        }
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
     def _check(self, bank_references: int, review: Review | None) -> None:
-        """Checks the arguments of `judge` before the slow half."""
+        """Checks the arguments of `score` before the slow half."""
         if bank_references:
             check_bank(self.config, bank_references)
         if review is not None:
-            review.check(self.features)
+            review.check(self.feature_identity)
 
     @property
-    def features(self) -> dict[str, Any]:
+    def feature_identity(self) -> dict[str, Any]:
         """Weights and settings behind the features; a review is valid for equal ones."""
-        return features_identity(self.backbone, self.config.backbone)
+        return feature_identity(self.backbone, self.config.backbone)
 
     def products(self, images: Sequence[Source], progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
@@ -253,10 +257,10 @@ class CoDeGraph:
         """
         return products_of(self.extractor, self.config.data, checked_images(images), progress)
 
-    def frame_of(self, images: Sequence[Source], say: Callable[[str], None] = lambda text: None) -> Frame:
-        """The frame of a set; calls `say` with the choice of `config.backbone.fit=auto` in words."""
+    def frame_of(self, images: Sequence[Source], log: Callable[[str], None] = lambda text: None) -> Frame:
+        """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` in words."""
         affordable = partial(is_affordable, self.config, self.backbone, len(images))
-        return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, say)
+        return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, log)
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""

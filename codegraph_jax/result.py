@@ -8,20 +8,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.copies import with_copies
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrator_of
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import content_maps
+from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS, PhotoVerdict
+from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD
-from codegraph_jax.scoring.verdicts import FEWEST
-from codegraph_jax.scoring.verdicts import Verdict as PhotoVerdict
-from codegraph_jax.scoring.verdicts import verdicts as verdicts_of
 from codegraph_jax.similarity.comparison import Comparison
 
 
@@ -34,22 +33,22 @@ class DetectionResult:
         skipped: (index, reason) of the images that could not be read.
         patch_scores: mean over layers and degrees of the mutual scores, a distance in [0, 2]; 0 for patches that are
             not inspected [n, h, w].
-        scores_raw: greatest value of each image's anomaly map [n].
-        scores: image scores after re-scoring, in [0, 1] over the set; equal to `scores_raw` without re-scoring [n].
+        scores: greatest value of each image's anomaly map, which is compared with the threshold [n].
+        scores_rescored: image scores after re-scoring, in [0, 1] over the set; equal to `scores` without it [n].
         calibration: p-values, thresholds and flags, from the set's own scores.
         placement: position and inspected patches of each photo in its grid.
         weights: identity of the backbone weights.
-        features: weights and settings behind the features (`backbones.features_identity`).
+        feature_identity: weights and settings behind the features (`backbones.feature_identity`).
         seconds: wall time of each stage.
         consistency: recurring patterns, near-duplicates and the image graph.
-        added: number of images at the end that are not references for the others; their `scores` may exceed 1.
+        added: number of images at the end that are not references for the others; their `scores_rescored` may exceed 1.
         from_cache: number of images whose features came from the cache.
         value_range: conversion of samples without 8 bits; None if there were none.
         products: product of each image, 0 for the most frequent one (`consistency.mixed_products`) [n]; None if it was
             not determined.
         bank: the reference bank, if `detect` was asked for one.
         keys: digest of each image, in hexadecimal [n].
-        variant: variant of the score in `patch_scores` and `scores_raw` (`scoring.variants`).
+        variant: variant of the score in `patch_scores` and `scores` (`scoring.variants`).
         variant_scores: image scores by variant, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
         compared: number of `references`, and `radius` within which patches were compared, 0 for all.
@@ -58,12 +57,12 @@ class DetectionResult:
     kept: Int[np.ndarray, " n"]
     skipped: list[tuple[int, str]]
     patch_scores: Float[np.ndarray, "n h w"]
-    scores_raw: Float[np.ndarray, " n"]
     scores: Float[np.ndarray, " n"]
+    scores_rescored: Float[np.ndarray, " n"]
     calibration: Calibration
     placement: Placement
     weights: str
-    features: Mapping[str, Any]
+    feature_identity: Mapping[str, Any]
     seconds: dict[str, float]
     consistency: Consistency = field(default_factory=Consistency)
     added: int = 0
@@ -85,32 +84,32 @@ class DetectionResult:
             calibrator.label(photo, defective=ask(photo))
         review = result.review(photos=calibrator.labels)
         """
-        scores = self.variant_scores or {STANDARD.name: self.scores_raw}
-        own, proven = len(self.scores_raw) - self.added, self.consistency.proven(len(self.scores_raw))
-        keys = self.keys or tuple(map(str, range(len(self.scores_raw))))
+        scores = self.variant_scores or {STANDARD.name: self.scores}
+        own, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
+        keys = self.keys or tuple(map(str, range(len(self.scores))))
         label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
     @property
     def verdicts(self) -> list[PhotoVerdict]:
-        """The verdict on each image: flagged, look, passed or not judged (`scoring.verdicts`) [n]."""
+        """The verdict on each image: flagged, look, passed or undecided (`scoring.photo_verdicts`) [n]."""
         calibrator, labels = self.calibrator(), self.answers.labels(self.keys)
         return verdicts_of(
             self.calibration.flagged,
-            self.scores_raw,
+            self.scores,
             self.calibration.p_values,
-            good=np.array([labels.get(i) is False for i in range(len(self.scores_raw))], bool),
+            good=np.array([labels.get(i) is False for i in range(len(self.scores))], bool),
             defective=calibrator.defective if calibrator.decided else None,
-            enough=self.enough,
+            enough=self.enough_photos,
         )
 
     @property
-    def enough(self) -> bool:
+    def enough_photos(self) -> bool:
         """Whether the threshold rests on enough photos, of the set or of a bank, for any photo to pass."""
-        return max(self.calibration.images, len(self.scores_raw)) >= FEWEST
+        return max(self.calibration.images, len(self.scores)) >= MIN_PHOTOS
 
     def __repr__(self) -> str:
-        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.communities)
+        flagged, groups = int(self.calibration.flagged.sum()), len(self.consistency.groups)
         skipped = f", {len(self.skipped)} not read" if self.skipped else ""
         some = f"{groups} group{'s' * (groups != 1)}"
         return f"DetectionResult({len(self.scores)} images, {flagged} flagged, {some}{skipped})"
@@ -133,18 +132,18 @@ class DetectionResult:
 
     def review(
         self,
-        verdicts: Mapping[int, Verdict | tuple[Verdict, str]] | None = None,
+        verdicts: Mapping[int, PatternVerdict | tuple[PatternVerdict, str]] | None = None,
         photos: Mapping[int, bool | None] | None = None,
     ) -> Review:
         """A review with a person's verdicts on patterns and photos, for this set or the next batch.
 
             review = result.review({1: ("variant", "imprint"), 2: "defect"}, photos={17: True, 3: False})
-            result = detector.judge(comparison, review=review)
+            result = detector.score(comparison, review=review)
 
         Earlier verdicts stay unless they are replaced.
 
         Args:
-            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a community (from 1)
+            verdicts: `defect`, `variant` or `undecided`, optionally with a name, by the number of a group (from 1)
                 or match.
             photos: answers by index: defective (True), good (False) or unsure (None).
 
@@ -157,8 +156,8 @@ class DetectionResult:
         patterns = list(found.others)
         numbers = {match.number for match in found.matches} | set(verdicts)
         for number in sorted(numbers):
-            if not 1 <= number <= found.highest:
-                raise KeyError(f"no group {number}: there are {found.highest}")
+            if not 1 <= number <= found.group_count:
+                raise KeyError(f"no group {number}: there are {found.group_count}")
             pattern = found.pattern(number, images)
             if pattern is None:
                 raise ValueError(f"group {number}: too few patches show the mark to recognise it again")
@@ -168,8 +167,8 @@ class DetectionResult:
         answers = dict(self.answers.photos)
         for place, defective in (photos or {}).items():
             answer: Answer = "unsure" if defective is None else "defective" if defective else "good"
-            answers[self.keys[place]] = PhotoReview(self.keys[place], verdict=answer)
-        return Review(self.features, tuple(patterns), answers)
+            answers[self.keys[place]] = PhotoReview(self.keys[place], answer=answer)
+        return Review(self.feature_identity, tuple(patterns), answers)
 
     def with_copies(self, copies: Sequence[tuple[int, int]], listed: int) -> "DetectionResult":
         """The result with identical copies of images, which get the scores, flags and groups of their originals.
@@ -189,8 +188,8 @@ class DetectionResult:
             self,
             kept=kept,
             patch_scores=self.patch_scores[place],
-            scores_raw=self.scores_raw[place],
             scores=self.scores[place],
+            scores_rescored=self.scores_rescored[place],
             placement=self.placement.of(place),
             calibration=replace(calibration, p_values=calibration.p_values[place], flagged=calibration.flagged[place]),
             consistency=with_copies(self.consistency, place),
@@ -206,7 +205,7 @@ class DetectionResult:
         comparison: Comparison,
         consistency: Consistency,
         decided: PhotoDecisions,
-        scores: Float[np.ndarray, " n"],
+        scores_rescored: Float[np.ndarray, " n"],
         **about: Any,
     ) -> "DetectionResult":
         """The result of a comparison, including identical copies of images.
@@ -215,7 +214,7 @@ class DetectionResult:
             comparison: comparison of all images.
             consistency: see the attributes.
             decided: score, threshold and flags.
-            scores: see the attributes.
+            scores_rescored: see the attributes.
             **about: further attributes.
         """
         features = comparison.features
@@ -223,8 +222,8 @@ class DetectionResult:
             kept=features.kept,
             skipped=features.skipped,
             patch_scores=decided.patch_scores,
-            scores_raw=decided.scores,
-            scores=scores,
+            scores=decided.scores,
+            scores_rescored=scores_rescored,
             calibration=decided.calibration,
             placement=features.placement,
             consistency=consistency,
@@ -233,7 +232,7 @@ class DetectionResult:
             products=comparison.products,
             keys=tuple(key.hex() for key in features.keys),
             variant=decided.variant,
-            variant_scores=decided.before,
+            variant_scores=decided.scores_before_marks,
             answers=decided.answers,
             compared={"references": len(comparison.references), "radius": comparison.options.radius},
             **about,
@@ -242,7 +241,7 @@ class DetectionResult:
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:
-        """Rank of each image, 1 for the most anomalous; ties keep the order of the images."""
+        """Rank of each image by `scores`, 1 for the most anomalous; ties keep the order of the images."""
         ranks = np.empty(len(self.scores), int)
         ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
         return ranks

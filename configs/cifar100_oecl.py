@@ -17,14 +17,14 @@ given.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, ModelConfig, OeclConfig
+from contrastive_jax.config import ExposureConfig, ModelConfig, OeclConfig, OeclDataConfig
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     return to_config_dict(
         OeclConfig(
-            data=DataConfig(train="tfds:cifar100#coarse_label"),
+            data=OeclDataConfig(train="tfds:cifar100#coarse_label"),
             oe=ExposureConfig(source="tfds:cifar10"),
             model=ModelConfig(dtype="bfloat16"),
         )

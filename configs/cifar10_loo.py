@@ -11,15 +11,15 @@ images as in cifar10_oecl.py.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, ModelConfig, OeclConfig, left_out
+from contrastive_jax.config import ExposureConfig, ModelConfig, OeclConfig, OeclDataConfig, leave_one_class_out
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     return to_config_dict(
-        left_out(
+        leave_one_class_out(
             OeclConfig(
-                data=DataConfig(train="tfds:cifar10"),
+                data=OeclDataConfig(train="tfds:cifar10"),
                 oe=ExposureConfig(source="tfds:cifar100"),
                 model=ModelConfig(dtype="bfloat16"),
             )

@@ -19,7 +19,14 @@ available, so no result is given. 50,000 images for 500 epochs: 333 PFLOP; by co
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, EvaluationConfig, ExposureConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import (
+    EvaluationConfig,
+    ExposureConfig,
+    ModelConfig,
+    OeclConfig,
+    OeclDataConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -33,8 +40,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     return to_config_dict(
         OeclConfig(
-            data=DataConfig(train="tfds:cifar10", protocol="multimodal"),
-            oe=ExposureConfig(source="tfds:imagenet_resized/32x32", few_shot=300_000),
+            data=OeclDataConfig(train="tfds:cifar10", protocol="multimodal"),
+            oe=ExposureConfig(source="tfds:imagenet_resized/32x32", images=300_000),
             model=ModelConfig(dtype="bfloat16"),
             train=TrainConfig(epochs=500),
             evaluation=EvaluationConfig(ood=sets),

@@ -25,11 +25,11 @@ import ml_collections
 from codegraph_jax.config import to_config_dict
 from contrastive_jax.config import (
     AugmentConfig,
-    DataConfig,
     EvaluationConfig,
     ExposureConfig,
     ModelConfig,
     OeclConfig,
+    OeclDataConfig,
     TrainConfig,
 )
 
@@ -39,7 +39,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
     if variant == "laptop":
         return to_config_dict(
             OeclConfig(
-                data=DataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
+                data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
                 oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
                 augment=AugmentConfig(crop_scale=(0.3, 1.0)),
                 model=ModelConfig(width=16),
@@ -50,7 +50,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
     if variant == "small":
         return to_config_dict(
             OeclConfig(
-                data=DataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
+                data=OeclDataConfig(train="tfds:cifar10", stored_size=32, image_size=16),
                 oe=ExposureConfig(source="tfds:cifar100", warmup=0.3),
                 model=ModelConfig(width=16),
                 train=TrainConfig(epochs=4, batch_size=64),
@@ -61,7 +61,7 @@ def get_config(variant: str = "published") -> ml_collections.ConfigDict:
         raise ValueError(f"no variant {variant!r}; there are published, laptop and small")
     return to_config_dict(
         OeclConfig(
-            data=DataConfig(train="tfds:cifar10"),
+            data=OeclDataConfig(train="tfds:cifar10"),
             oe=ExposureConfig(source="tfds:cifar100"),
             model=ModelConfig(dtype="bfloat16"),
         )

@@ -10,14 +10,14 @@ that count 5.5 minutes on an H100 or H200 at 40 % of its bf16 peak. Sources of t
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import ModelConfig, OeclConfig, OeclDataConfig, TrainConfig
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     return to_config_dict(
         OeclConfig(
-            data=DataConfig(train="tfds:cifar10"),
+            data=OeclDataConfig(train="tfds:cifar10"),
             model=ModelConfig(dtype="bfloat16"),
             train=TrainConfig(mode="self_oecl"),
         )

@@ -17,7 +17,7 @@ batch needs a smaller one, such as `--config.train.batch_size=64`. Without OE: `
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224
 
 CLASSES = (
     "ship",
@@ -44,7 +44,7 @@ CLASSES = (
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
-    objects = DataConfig(
+    objects = OeclDataConfig(
         train="voc:data/dior", train_split="train+val", target="airport", classes=CLASSES, least_side=120
     )
-    return to_config_dict(at_224(objects, ExposureConfig(source="data/imagenet", split="", few_shot=20_000, alpha=0.1)))
+    return to_config_dict(at_224(objects, ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1)))

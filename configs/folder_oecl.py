@@ -17,7 +17,7 @@ count: 1.4 minutes on an H100 or H200 at 40 % of its bf16 peak, days on a CPU.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, ScoreConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclDataConfig, ScoreConfig, at_224
 
 
 def get_config(variant: str = "train") -> ml_collections.ConfigDict:
@@ -28,7 +28,7 @@ def get_config(variant: str = "train") -> ml_collections.ConfigDict:
         raise ValueError(f"no variant {variant!r}; there are train and score")
     return to_config_dict(
         at_224(
-            DataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),
+            OeclDataConfig(train="", train_split="", test="none", test_split="", protocol="unlabelled", target="good"),
             ExposureConfig(source="", split=""),
         )
     )

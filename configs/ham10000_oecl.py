@@ -19,14 +19,14 @@ diagnosis as normal:
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, at_224
+from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The settings of the run."""
     return to_config_dict(
         at_224(
-            DataConfig(
+            OeclDataConfig(
                 train="csv:data/ham10000/HAM10000_metadata.csv",
                 train_split="",
                 test="csv:data/ham10000_test/ISIC2018_Task3_Test_GroundTruth.csv",
@@ -34,7 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
                 target="nv",
                 classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
             ),
-            ExposureConfig(source="data/imagenet", split="", few_shot=20_000, alpha=0.1),
+            ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1),
             batch_size=64,
         )
     )

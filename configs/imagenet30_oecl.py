@@ -8,7 +8,7 @@ holds the training images of ImageNet-1k, in a folder per class with its WordNet
 `--config.data.train=DIR --config.oe.source=DIR`. Missing classes are reported before the images are decoded.
 
 The paper (arXiv:2312.15288) uses ImageNet-22k for OE; its code also offers ImageNet-1k without the thirty classes, as
-here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.few_shot`). Its table was not available, so no
+here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.images`). Its table was not available, so no
 result is given. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at
 40 % of its bf16 peak. All thirty, in a study that resumes after an interruption:
 
@@ -22,7 +22,7 @@ take 7.4 GB of the host's memory and are streamed to the device.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, ExposureConfig, at_224, left_out
+from contrastive_jax.config import ExposureConfig, OeclDataConfig, at_224, leave_one_class_out
 
 CLASSES = {
     "acorn": "n12267677",
@@ -64,9 +64,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant not in ("", "loo"):
         raise ValueError(f"no variant {variant!r}; there is loo")
     config = at_224(
-        DataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
-        ExposureConfig(source="data/imagenet", split="", without=tuple(CLASSES.values()), few_shot=20_000),
+        OeclDataConfig(train="data/imagenet30", target="acorn", classes=tuple(CLASSES)),
+        ExposureConfig(source="data/imagenet", split="", exclude=tuple(CLASSES.values()), images=20_000),
     )
     if variant == "loo":
-        config = left_out(config)
+        config = leave_one_class_out(config)
     return to_config_dict(config)

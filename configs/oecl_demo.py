@@ -10,14 +10,21 @@ with seven other shapes. Expected: the AUROC of the clean view rises from 45 (un
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import DataConfig, EvaluationConfig, ExposureConfig, ModelConfig, OeclConfig, TrainConfig
+from contrastive_jax.config import (
+    EvaluationConfig,
+    ExposureConfig,
+    ModelConfig,
+    OeclConfig,
+    OeclDataConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> ml_collections.ConfigDict:
     """The demo's settings."""
     return to_config_dict(
         OeclConfig(
-            data=DataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
+            data=OeclDataConfig(train="patterns", target="disc", stored_size=16, image_size=16),
             oe=ExposureConfig(source="patterns", split="oe", warmup=0.2),
             model=ModelConfig(width=8),
             train=TrainConfig(epochs=30, batch_size=64),

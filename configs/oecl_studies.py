@@ -25,7 +25,7 @@ from contrastive_jax.config import read_oecl_config
 from studies.oecl_study import StudyConfig
 
 VARIED = {
-    "few_shot": ("oe.few_shot", ("1", "10", "100", "1000", "0")),
+    "few_shot": ("oe.images", ("1", "10", "100", "1000", "0")),
     "diversity": ("oe.class_count", ("1", "5", "20", "0")),
 }
 

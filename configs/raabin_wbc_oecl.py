@@ -16,7 +16,7 @@ at 40 % of its bf16 peak.
 import ml_collections
 
 from codegraph_jax.config import to_config_dict
-from contrastive_jax.config import AugmentConfig, DataConfig, ExposureConfig, at_224
+from contrastive_jax.config import AugmentConfig, ExposureConfig, OeclDataConfig, at_224
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -24,10 +24,10 @@ def get_config() -> ml_collections.ConfigDict:
     classes = ("Basophil", "Eosinophil", "Lymphocyte", "Monocyte", "Neutrophil")
     return to_config_dict(
         at_224(
-            DataConfig(
+            OeclDataConfig(
                 train="data/raabin_wbc", train_split="Train", test_split="TestA", target="Neutrophil", classes=classes
             ),
-            ExposureConfig(source="data/imagenet", split="", few_shot=20_000, alpha=0.1),
+            ExposureConfig(source="data/imagenet", split="", images=20_000, alpha=0.1),
             AugmentConfig(crop_scale=(0.5, 1.0)),
             batch_size=128,
         )

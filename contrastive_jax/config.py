@@ -9,11 +9,11 @@ from codegraph_jax.core.settings import ConfigError, at_least, choice, no_flag, 
 from contrastive_jax.objectives import OBJECTIVES
 
 PROTOCOLS = ("one_vs_rest", "leave_one_class_out", "unlabelled", "multimodal")
-"""Which images are normal; see `DataConfig.protocol`."""
+"""Which images are normal; see `OeclDataConfig.protocol`."""
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class OeclDataConfig:
     """Training and test images, and which of them are normal."""
 
     train: str = field(default="tfds:cifar10", metadata=path_like())
@@ -60,11 +60,11 @@ class ExposureConfig:
     """The split of `source`, where the source has splits."""
     classes: tuple[str, ...] = ()
     """The classes of `source` that are used, by name or number; empty uses all."""
-    without: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     """The classes of `source` that are not used, such as those that also occur in the test."""
     class_count: int = field(default=0, metadata=no_flag() | at_least(0))
     """The number of these classes that are used, drawn by the seed; 0 uses all."""
-    few_shot: int = field(default=0, metadata=at_least(0))
+    images: int = field(default=0, metadata=at_least(0))
     """The number of OE images that are used, sampled with replacement; 0 uses all."""
     resample: str = field(default="fresh", metadata=no_flag() | choice("fresh", "fixed"))
     """`fresh` draws other OE images in each epoch; `fixed` repeats the first draw, as the released code."""
@@ -147,7 +147,7 @@ class OeclConfig:
     """The task that this config is for."""
     seed: int = field(default=0, metadata=at_least(0))
     """The seed of the initial parameters, of the order of images and of the augmentation."""
-    data: DataConfig = field(default_factory=DataConfig)
+    data: OeclDataConfig = field(default_factory=OeclDataConfig)
     oe: ExposureConfig = field(default_factory=ExposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -174,7 +174,7 @@ class ScoreConfig:
 
 
 def at_224(
-    data: DataConfig,
+    data: OeclDataConfig,
     oe: ExposureConfig,
     augment: AugmentConfig = AugmentConfig(),
     batch_size: int = TrainConfig.batch_size,
@@ -198,7 +198,7 @@ def at_224(
     )
 
 
-def left_out(config: OeclConfig) -> OeclConfig:
+def leave_one_class_out(config: OeclConfig) -> OeclConfig:
     """The settings with the protocol `leave_one_class_out` and half the epochs, as in the paper."""
     return dataclasses.replace(
         config,

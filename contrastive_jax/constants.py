@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class MethodConstants:
+class OeclConstants:
     """Constants of augmentation, optimiser and rotations.
 
     Attributes:
@@ -27,5 +27,5 @@ class MethodConstants:
     oe_rotations: tuple[int, ...] = (180, 270)
 
 
-CONSTANTS = MethodConstants()
+CONSTANTS = OeclConstants()
 """The constants of every run."""

@@ -15,8 +15,8 @@ from PIL import Image
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import WorkdirError
+from codegraph_jax.data.arguments import listed_images
 from codegraph_jax.data.batches import decoding_threads
-from codegraph_jax.data.given import listed_images
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
 from codegraph_jax.data.measuring import measured_range

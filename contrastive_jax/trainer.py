@@ -14,10 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.peaks import peak_share
 from codegraph_jax.core.workdir import WorkdirError
-from codegraph_jax.core.written import note_written
 from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
 from contrastive_jax.constants import CONSTANTS

@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         after = detector.detect(known, added=further)
 
     print(f"{after.from_cache} of {len(after.kept)} images came from the cache")
-    print("the set's own scores are the same:", bool((before.scores_raw == after.scores_raw[: len(known)]).all()))
+    print("the set's own scores are the same:", bool((before.scores == after.scores[: len(known)]).all()))
     for i in range(len(known), len(images)):
         mark = "FLAGGED" if after.calibration.flagged[i] else ""
-        print(f"added {i}: {after.scores_raw[i]:.4f}  p {after.calibration.p_values[i]:.1e}  {mark}")
+        print(f"added {i}: {after.scores[i]:.4f}  p {after.calibration.p_values[i]:.1e}  {mark}")
 
 
 if __name__ == "__main__":

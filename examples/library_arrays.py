@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, float | None]:
     print("flagged", np.flatnonzero(result.calibration.flagged), "threshold", round(result.calibration.threshold, 4))
     labels = masks.any(axis=(1, 2)).astype(int)
     # image scores before re-scoring: the class token of this backbone does not tell parts apart
-    metrics = image_metrics(labels, result.scores_raw) | pixel_metrics(masks, result.maps(), "standard")
+    metrics = image_metrics(labels, result.scores) | pixel_metrics(masks, result.maps(), "standard")
     for name, value in metrics.items():
         print(f"{name:14s} {value:.4f}" if value is not None else f"{name:14s} undefined")
     return metrics

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The day's photographs, each judged by the bank of the week. Ends with 1 when parts are flagged, with 3 when the bank was
-# made from too few photographs to judge by, with another status when the inspection has not run.
+# The day's photos, each scored against the bank of the week. Ends with 1 when parts are flagged, with 3 when the bank was
+# made from too few photos, with another status when the inspection has not run.
 #
 #   examples/nightly.sh PHOTOS [BANK] [RESULTS]
 #
@@ -17,7 +17,7 @@ status=$?
 case $status in
   0) echo "nothing flagged" ;;
   1) echo "flagged parts: $results/report.html" ;;
-  3) echo "not judged: the bank has too few photographs, see $results/report.html" ;;
+  3) echo "undecided: the bank has too few photographs, see $results/report.html" ;;
   *) echo "the inspection has not run (status $status)" >&2 ;;
 esac
 exit $status

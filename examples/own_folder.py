@@ -33,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         mark = "FLAGGED" if result.calibration.flagged[i] else ""
         name = Path(paths[result.kept[i]]).name
         print(
-            f"{result.ranks[i]:4d}  {result.scores_raw[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
+            f"{result.ranks[i]:4d}  {result.scores[i]:.4f}  p {result.calibration.p_values[i]:.1e}"
             f"  at ({(column + 0.5) / w:.2f}, {(row + 0.5) / h:.2f})  {name}  {mark}"
         )
-    for number, community in enumerate(result.consistency.communities, 1):
-        members = [Path(paths[result.kept[i]]).name for i in community.members]
-        print(f"group {number} ({community.verdict}): {', '.join(members)}")
+    for number, group in enumerate(result.consistency.groups, 1):
+        members = [Path(paths[result.kept[i]]).name for i in group.members]
+        print(f"group {number} ({group.verdict}): {', '.join(members)}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The week's photographs judged together, with last week's verdicts, and a bank for the days to come.
+# The week's photos scored together, with last week's verdicts, and a bank for the days to come.
 #
 #   examples/weekly.sh PHOTOS [HOME_OF_THE_INSPECTION] [FLAGS...]
 set -euo pipefail

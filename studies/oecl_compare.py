@@ -4,7 +4,7 @@
         --modes=simclr,oecl --classes=0,3,7 --seeds=0,1,2
 
 `--classes=all` runs every class of the training set, `--metric=fpr95` (or aupr_in, aupr_out) prints another metric, and
-`--vary=oe.few_shot --values=1,10,100` runs several values of a field. Every run has its own folder below the workdir;
+`--vary=oe.images --values=1,10,100` runs several values of a field. Every run has its own folder below the workdir;
 finished runs are skipped, so that an interrupted comparison resumes. Any field of the config can be set as for main.py.
 `configs/oecl_studies.py` has such comparisons as configs.
 """
@@ -54,7 +54,7 @@ def define_flags() -> None:
     flags.DEFINE_list("classes", ["0"], "Values of data.target; `all` runs every class of the training set.")
     flags.DEFINE_enum("metric", "auroc", list(METRICS), "The metric in the table.")
     flags.DEFINE_list("seeds", ["0"], "Seeds.")
-    flags.DEFINE_string("vary", "", "A field that is varied, such as oe.few_shot.")
+    flags.DEFINE_string("vary", "", "A field that is varied, such as oe.images.")
     flags.DEFINE_list("values", [], "Its values.")
 
 

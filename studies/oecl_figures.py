@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from contrastive_jax.report.figures import draw_clean, save_figure
 
-COUNTS = ("oe.few_shot", "oe.class_count")
+COUNTS = ("oe.images", "oe.class_count")
 """Settings of which 0 means all."""
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.settings import ConfigError, at_least, choice, read_config
 from codegraph_jax.core.tables import text_table
-from codegraph_jax.core.written import note_written
 from codegraph_jax.distributed.processes import gather, is_first
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.sources import class_names
@@ -51,7 +51,7 @@ class StudyConfig:
     metric: str = field(default="auroc", metadata=choice(*METRICS))
     """The metric in the table."""
     vary: str = ""
-    """The field of `run` that is varied, such as `oe.few_shot`; empty varies none."""
+    """The field of `run` that is varied, such as `oe.images`; empty varies none."""
     values: tuple[str, ...] = ()
     """The values of that field, with one run for each."""
     run: OeclConfig = field(default_factory=OeclConfig)

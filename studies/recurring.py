@@ -16,12 +16,12 @@ from jaxtyping import Bool
 
 from codegraph_jax.config import Config, DrawConfig
 from codegraph_jax.consistency.constants import MethodConstants
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.pattern import PatternVerdict
+from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import write_json
 from codegraph_jax.core.settings import at_least, choice, no_flag, path_like, read_config, within
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import note_written
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.masks import load_mask
@@ -122,26 +122,26 @@ def _results(
 ) -> Iterator[tuple[str, DetectionResult]]:
     """Mutual scoring, the oracle where there are groups, and the full method with each statistic."""
     off = dataclasses.replace(config.detect.consistency, filter="off")
-    yield "mutual scoring", detector.judge(comparison, off)
+    yield "mutual scoring", detector.score(comparison, off)
     # a comparison has each image once, even if it is listed several times
     groups = recurring_groups([samples[i] for i in comparison.features.kept])
     if groups:
         excluded = np.zeros((len(comparison.features.kept), len(comparison.references)), bool)
         for members in groups.values():
             excluded[np.ix_(members, np.flatnonzero(np.isin(comparison.references, members)))] = True
-        yield "oracle", detector.judge(dataclasses.replace(comparison, excluded=excluded), off)
+        yield "oracle", detector.score(dataclasses.replace(comparison, excluded=excluded), off)
     for statistic in config.statistics:
         constants = MethodConstants(statistic=statistic)
-        result = detector.judge(comparison, constants=constants)
+        result = detector.score(comparison, constants=constants)
         yield statistic, result
         if verdicts := _right_verdicts(result, [samples[i] for i in result.kept]):
             review = result.review(verdicts)
-            yield f"{statistic}, right verdicts", detector.judge(comparison, review=review, constants=constants)
+            yield f"{statistic}, right verdicts", detector.score(comparison, review=review, constants=constants)
     for limit in config.references:
-        yield f"mutual scoring, R = {limit}", detector.judge(_fewer(comparison, limit), off)
+        yield f"mutual scoring, R = {limit}", detector.score(_fewer(comparison, limit), off)
         for statistic in config.statistics:
             constants = MethodConstants(statistic=statistic)
-            yield f"{statistic}, R = {limit}", detector.judge(_fewer(comparison, limit), constants=constants)
+            yield f"{statistic}, R = {limit}", detector.score(_fewer(comparison, limit), constants=constants)
 
 
 def _fewer(comparison: Comparison, limit: int) -> Comparison:
@@ -160,10 +160,10 @@ def recurring_groups(samples: Sequence[Sample]) -> dict[str, np.ndarray]:
     return {kind: np.array([i for i, s in enumerate(samples) if s.defect == kind]) for kind in kinds}
 
 
-def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, Verdict]:
+def _right_verdicts(result: DetectionResult, samples: Sequence[Sample]) -> dict[int, PatternVerdict]:
     """Right verdicts by the labels, for the groups that have a signature."""
-    found, verdicts = result.consistency, dict[int, Verdict]()
-    for number, community in enumerate(found.communities, 1):
+    found, verdicts = result.consistency, dict[int, PatternVerdict]()
+    for number, community in enumerate(found.groups, 1):
         if community.signature:
             defect = anomalous_share(community.members, samples) >= NEARLY_ALL
             verdicts[number] = "defect" if defect else "variant"
@@ -176,16 +176,24 @@ def anomalous_share(images: Sequence[int], samples: Sequence[Sample]) -> float:
 
 
 def _groups(result: DetectionResult, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    """Verdict and evidence of every group."""
-    found = result.consistency.communities
+    """PatternVerdict and evidence of every group."""
+    found = result.consistency.groups
     evidence = [dataclasses.asdict(community.evidence) if community.evidence else {} for community in found]
     return [
         {
             "images": len(community.members),
             "anomalous": anomalous_share(community.members, samples),
             "verdict": community.verdict,
-            "by chance": community.p_value,
-            **{name: values.get(name) for name in ("p_value", "roughness", "contrast", "spread")},
+            "by chance": community.chance_p_value,
+            **{
+                name: values.get(name)
+                for name in (
+                    "score_p_value",
+                    "repeat_distance_ratio",
+                    "outside_distance_ratio",
+                    "distance_inequality_ratio",
+                )
+            },
         }
         for community, values in zip(found, evidence)
     ]
@@ -204,7 +212,7 @@ def _measure(result: DetectionResult, samples: Sequence[Sample], config: StudyCo
             metrics = metrics | {name: float(flagged[labels == label].mean())}
     row = dict.fromkeys(COLUMNS) | {key: metrics[key] for key in COLUMNS if key in metrics}
     if "consistency" in seconds:
-        found = [community.members for community in result.consistency.communities]
+        found = [community.members for community in result.consistency.groups]
         row |= community_agreement(found, samples) | _patch_agreement(result, samples)
         row["added_time"] = seconds["consistency"] / (seconds["backbone"] + seconds["distances"] + seconds["scoring"])
     return row

@@ -92,14 +92,14 @@ NO_FILES = {
     "fallback",
     "layout",
     "categories",
-    "normal",
+    "good",
     "name",
     "train_split",
     "test_split",
     "split",
     "target",
     "classes",
-    "without",
+    "exclude",
 }
 """Settings that take any text and never name a file."""
 

@@ -45,8 +45,8 @@ def test_the_chain_equals_float64_numpy():
     result = CoDeGraph(tiny(consistency=ALONE)).detect(list(golden["images"]))
     np.testing.assert_allclose(result.patch_scores, golden["patch_scores"], atol=2e-5)
     np.testing.assert_allclose(result.maps(), golden["maps"], atol=2e-5)
-    np.testing.assert_allclose(result.scores_raw, golden["raw"], atol=2e-5)
-    np.testing.assert_allclose(result.scores, golden["rescored"], atol=2e-3)
+    np.testing.assert_allclose(result.scores, golden["raw"], atol=2e-5)
+    np.testing.assert_allclose(result.scores_rescored, golden["rescored"], atol=2e-3)
     np.testing.assert_array_equal(result.ranks[np.argsort(-result.scores)], np.arange(1, 10))
 
 
@@ -55,10 +55,10 @@ def test_the_order_of_the_images_changes_nothing():
     detector = CoDeGraph(tiny())
     straight, shuffled = detector.detect(images), detector.detect([images[i] for i in order])
     np.testing.assert_allclose(shuffled.patch_scores, straight.patch_scores[order], atol=1e-6)
-    np.testing.assert_allclose(shuffled.scores, straight.scores[order], atol=1e-5)
+    np.testing.assert_allclose(shuffled.scores_rescored, straight.scores_rescored[order], atol=1e-5)
     np.testing.assert_array_equal(shuffled.consistency.flagged, straight.consistency.flagged[order])
-    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.communities]
-    assert back == [c.members for c in straight.consistency.communities]
+    back = [tuple(int(order[i]) for i in c.members) for c in shuffled.consistency.groups]
+    assert back == [c.members for c in straight.consistency.groups]
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 32])
@@ -90,7 +90,7 @@ def test_a_second_detector_compiles_nothing(devices):
 def test_small_sets_give_finite_scores(n):
     result = CoDeGraph(tiny()).detect(drawn_parts(24)[:n])
     assert result.patch_scores.shape == (n, 5, 5)
-    assert np.isfinite(result.scores).all() and np.isfinite(result.maps()).all()
+    assert np.isfinite(result.scores_rescored).all() and np.isfinite(result.maps()).all()
     assert sorted(result.ranks) == list(range(1, n + 1))
 
 
@@ -102,13 +102,13 @@ def test_one_image_is_too_few():
 def test_identical_images_have_no_anomaly():
     result = CoDeGraph(tiny()).detect([drawn_parts(4)[0]] * 6)
     # the root magnifies the rounding of a product near 1
-    assert result.scores_raw.max() < 2e-3
-    assert result.consistency.communities == ()
+    assert result.scores.max() < 2e-3
+    assert result.consistency.groups == ()
 
 
 def test_constant_images_are_scored():
     images = [np.full((32, 32, 3), value, np.uint8) for value in (0, 0, 128, 255)]
-    assert np.isfinite(CoDeGraph(tiny()).detect(images).scores).all()
+    assert np.isfinite(CoDeGraph(tiny()).detect(images).scores_rescored).all()
 
 
 def test_unreadable_images_are_left_out_or_fatal(tmp_path):
@@ -157,13 +157,13 @@ def test_settings_and_reviews_that_do_not_fit_are_refused_before_any_work(no_wor
         CoDeGraph(within).detect(drawn_parts(4), bank_references=4)
     detector = CoDeGraph(tiny())
     with pytest.raises(ReviewError, match="was made with other features"):
-        detector.detect(drawn_parts(4), review=Review({**detector.features, "image_size": 40}, (), {}))
+        detector.detect(drawn_parts(4), review=Review({**detector.feature_identity, "image_size": 40}, (), {}))
 
 
 def test_a_loaded_backbone_can_be_handed_in():
     images, loaded = drawn_parts(6), load_backbone(tiny().backbone)
     got, want = CoDeGraph(backbone=loaded, image_size=20), CoDeGraph(tiny())
-    assert got.backbone is loaded and got.features == want.features
+    assert got.backbone is loaded and got.feature_identity == want.feature_identity
     np.testing.assert_array_equal(got.detect(images).patch_scores, want.detect(images).patch_scores)
     with pytest.raises(ConfigError, match=r"config\.backbone\.blocks: the given backbone has its own"):
         CoDeGraph(backbone=loaded, image_size=20, blocks=(1,))
@@ -174,8 +174,8 @@ def test_a_loaded_backbone_can_be_handed_in():
 def test_what_a_notebook_shows_is_one_line():
     detector = CoDeGraph(tiny())
     comparison = detector.compare(drawn_parts(12))
-    result = detector.judge(comparison, bank_references=4)
-    groups = len(result.consistency.communities)
+    result = detector.score(comparison, bank_references=4)
+    groups = len(result.consistency.groups)
     flagged = int(result.calibration.flagged.sum())
     assert repr(result) == f"DetectionResult(12 images, {flagged} flagged, {groups} group{'s' * (groups != 1)})"
     for shown in (result.bank.inspect(drawn_parts(2)), result.bank, result.consistency, comparison):

@@ -13,15 +13,15 @@ from absl import flags
 from ml_collections import config_flags
 
 from benchmarks.settings import BenchmarkConfig
+from codegraph_jax.commands.config_files import shipped_config
 from codegraph_jax.commands.console import COMMANDS
 from codegraph_jax.commands.launch import TASKS, parse_command_line, task_settings
-from codegraph_jax.commands.shipped import shipped_config
 from codegraph_jax.config import Config, ExportConfig, ExtendConfig, InspectConfig
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.line.settings import PartsConfig, ServeConfig, WatchConfig
 from codegraph_jax.tasks.choose import ChooseConfig
 from contrastive_jax.config import ScoreConfig, read_oecl_config
-from studies.looks import LooksStudyConfig
+from studies.answers import AnswersStudyConfig
 from studies.oecl_study import read_study_config
 from studies.recurring import StudyConfig
 from studies.thresholds import ThresholdStudyConfig
@@ -42,7 +42,7 @@ CHECKS = {
     "choose": lambda values: read_config(ChooseConfig, values),
     "recurring": lambda values: read_config(StudyConfig, values),
     "thresholds": lambda values: read_config(ThresholdStudyConfig, values),
-    "looks": lambda values: read_config(LooksStudyConfig, values),
+    "answers": lambda values: read_config(AnswersStudyConfig, values),
     "benchmark": lambda values: read_config(BenchmarkConfig, values),
     "oecl": read_oecl_config,
     "oecl_score": lambda values: read_config(ScoreConfig, values),

@@ -12,8 +12,8 @@ import nbclient
 import nbformat
 import pytest
 
+from codegraph_jax.commands.config_files import CLONE_ONLY, config_names
 from codegraph_jax.commands.console import COMMANDS
-from codegraph_jax.commands.shipped import CLONE_ONLY, config_names
 from tests.support.photographs import RANDOM, photographs
 from tests.test_docs import check, flags_of
 

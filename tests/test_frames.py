@@ -39,8 +39,8 @@ KINDS = [("pad", 0), ("tile", 3)]
 
 def assert_same(got, want, order=slice(None)):
     np.testing.assert_allclose(got.patch_scores, want.patch_scores[order], atol=3e-6)
-    np.testing.assert_allclose(got.scores_raw, want.scores_raw[order], atol=3e-6)
-    np.testing.assert_allclose(got.scores, want.scores[order], atol=1e-4)
+    np.testing.assert_allclose(got.scores, want.scores[order], atol=3e-6)
+    np.testing.assert_allclose(got.scores_rescored, want.scores_rescored[order], atol=1e-4)
     np.testing.assert_array_equal(got.calibration.flagged, want.calibration.flagged[order])
 
 
@@ -53,7 +53,7 @@ def test_squares_of_the_backbones_size_are_as_if_squeezed(fit):
     got = CoDeGraph(config_of(fit, scale=1.0)).detect(images)
     np.testing.assert_allclose(got.patch_scores, want.patch_scores, atol=1e-5)
     np.testing.assert_allclose(got.maps(), want.maps(), atol=1e-5)
-    np.testing.assert_allclose(got.scores_raw, want.scores_raw, atol=1e-5)
+    np.testing.assert_allclose(got.scores, want.scores, atol=1e-5)
 
 
 @pytest.mark.parametrize("fit,radius", KINDS)
@@ -98,13 +98,13 @@ def test_added_images_change_nothing_and_a_bank_judges_as_they_are(tmp_path, fit
     alone = detector.detect(images, bank_references=14)
     together = detector.detect(images, added=further)
     np.testing.assert_allclose(together.patch_scores[:14], alone.patch_scores, atol=3e-6)
-    assert np.isfinite(together.scores_raw).all()
+    assert np.isfinite(together.scores).all()
     alone.bank.save(str(tmp_path / "bank.safetensors"), "float32")
     bank = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=detector.backbone)
     assert bank.frame == detector.frame_of(images)
     inspection = bank.inspect(further)
     np.testing.assert_allclose(inspection.patch_scores, together.patch_scores[14:], atol=2e-5)
-    np.testing.assert_allclose(inspection.scores, together.scores_raw[14:], atol=2e-5)
+    np.testing.assert_allclose(inspection.scores, together.scores[14:], atol=2e-5)
 
 
 def test_the_border_counts_for_nothing():
@@ -117,7 +117,7 @@ def test_the_border_counts_for_nothing():
         content.cut(outside)[:] = False
         assert (result.patch_scores[i][outside] == 0).all()
         assert result.patch_scores[i][~outside].min() > 0
-        assert result.scores_raw[i] <= content.cut(result.patch_scores[i]).max() + 1e-6
+        assert result.scores[i] <= content.cut(result.patch_scores[i]).max() + 1e-6
         assert not result.consistency.pattern_ids[i][outside].any() if len(result.consistency.pattern_ids) else True
     maps = result.maps(size=(33, 44))
     assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"

@@ -31,7 +31,7 @@ def test_a_folder_of_photographs_is_ranked(tmp_path):
     assert "1 of 6 images cannot be read" in ended.stderr
     rows = list(csv.DictReader((work / "scores.csv").open()))
     assert sorted(int(row["rank"]) for row in rows) == [1, 2, 3, 4, 5]
-    assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
+    assert list(rows[0])[:6] == ["path", "category", "label", "score", "score_rescored", "rank"]
     manifest = json.loads((work / "manifest.json").read_text())
     assert manifest["config"]["backbone"]["image_size"] == 56
     assert manifest["versions"]["jax"] and manifest["seconds"]["backbone"] > 0

@@ -51,9 +51,9 @@ def photographs(n=24, seed=0):
 
 def assert_same(there, here):
     np.testing.assert_allclose(there.patch_scores, here.patch_scores, atol=5e-6)
-    np.testing.assert_allclose(there.scores, here.scores, atol=1e-4)
+    np.testing.assert_allclose(there.scores_rescored, here.scores_rescored, atol=1e-4)
     np.testing.assert_array_equal(there.consistency.pattern_ids, here.consistency.pattern_ids)
-    assert [c.members for c in there.consistency.communities] == [c.members for c in here.consistency.communities]
+    assert [c.members for c in there.consistency.groups] == [c.members for c in here.consistency.groups]
     np.testing.assert_array_equal(there.kept, here.kept)
 
 
@@ -90,7 +90,7 @@ def test_where_the_largest_set_is_known_all_share_what_takes_long_to_compile():
     def detect(n):
         images = photographs(n, seed=n)
         how = detector.config, detector.backbone, detector.mesh
-        return detector.judge(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
+        return detector.score(detector.compare_set(plan_set(*how, images, detector.frame_of(images), largest=40)))
 
     detect(40)
     with compiled_programs() as programs:

@@ -2,21 +2,21 @@
 
 from codegraph_jax.backbones.backbone import (
     Backbone,
-    features_identity,
+    backbone_settings,
+    feature_identity,
     load_backbone,
-    settings_of,
     weights_identity,
 )
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, Preset
 
 __all__ = [
     "PRESETS",
     "Backbone",
-    "CheckpointError",
+    "WeightsError",
     "Preset",
-    "features_identity",
+    "feature_identity",
     "load_backbone",
-    "settings_of",
+    "backbone_settings",
     "weights_identity",
 ]

@@ -13,8 +13,8 @@ import numpy as np
 from flax import traverse_util
 
 from codegraph_jax.backbones.checkpoints import Checkpoint
-from codegraph_jax.backbones.errors import CheckpointError
-from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, Part, Target, strip_wrappers
+from codegraph_jax.backbones.errors import WeightsError
+from codegraph_jax.backbones.naming import KEY, NAMINGS, QUERY, VALUE, Naming, ParameterSlice, Target, strip_wrappers
 from codegraph_jax.backbones.presets import PRESETS, Preset
 from codegraph_jax.backbones.vit import Architecture, VisionTransformer
 
@@ -43,7 +43,7 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
     """The parameter tree of `architecture`, float32 NumPy arrays, from `checkpoint`.
 
     Raises:
-        CheckpointError: a parameter is missing or filled twice, a shape differs, or `preset.ignored` does not name an
+        WeightsError: a parameter is missing or filled twice, a shape differs, or `preset.ignored` does not name an
             unused tensor.
     """
     naming, targets = match_naming(preset, checkpoint)
@@ -64,8 +64,8 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         of = parts[0].part.of if parts else KEY.of if zero else 1
         columns = {tensor.part.number: tensor.values for tensor in parts}
         for place in set(range(of)) - {place for tensor in parts for place in tensor.part.places}:
-            if Part(place, of) in zero:
-                columns[place] = np.zeros(_part_shape(shape, Part(place, of)), np.float32)
+            if ParameterSlice(place, of) in zero:
+                columns[place] = np.zeros(_part_shape(shape, ParameterSlice(place, of)), np.float32)
             else:
                 missing.append(f"{path} (part {place + 1} of {of})" if parts else path)
         if columns:
@@ -80,14 +80,14 @@ def assemble(preset: Preset, architecture: Architecture, checkpoint: Checkpoint)
         problems.append(f"unused tensors: {_list(leftover)}")
     if problems:
         hint = _looks_like(preset, checkpoint, naming)
-        raise CheckpointError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{hint}")
+        raise WeightsError(f"{checkpoint.origin}: does not fit {preset.name}: {'; '.join(problems)}{hint}")
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 class _Tensor(NamedTuple):
     """A tensor of a checkpoint, and the part of a parameter that it fills."""
 
-    part: Part
+    part: ParameterSlice
     key: str
     values: np.ndarray
 
@@ -108,13 +108,13 @@ def _filled(
         parts = filled.setdefault(target.path, [])
         for part, other, _ in parts:
             if part.of != target.part.of or set(part.places) & set(target.part.places):
-                raise CheckpointError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
+                raise WeightsError(f"{checkpoint.origin}: {other!r} and {key!r} fill the same parameter")
         tensor = _oriented(target.path, key, checkpoint.readers[key]())
         shape = _part_shape(shapes[target.path], target.part)
         if _lacks_class_position(target, targets) and tensor.shape == (shape[0] - 1, *shape[1:]):
             tensor = np.concatenate([np.zeros((1, shape[1]), np.float32), tensor])
         if tensor.shape != shape:
-            raise CheckpointError(
+            raise WeightsError(
                 f"{checkpoint.origin}: {key!r} has shape {tensor.shape} (as inputs by outputs), {preset.name} needs "
                 f"{shape}{_looks_like(preset, checkpoint, naming)}"
             )
@@ -122,7 +122,7 @@ def _filled(
     return filled
 
 
-def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tuple[Part, ...]:
+def _may_be_absent(path: str, architecture: Architecture, naming: Naming) -> tuple[ParameterSlice, ...]:
     """The parts of a parameter that are zero if a checkpoint lacks them."""
     if naming.without and re.fullmatch(naming.without, path):
         return QUERY, KEY, VALUE
@@ -138,7 +138,7 @@ def match_naming(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[s
     """The naming convention that matches most keys of a checkpoint, and the parameter of each key.
 
     Raises:
-        CheckpointError: no convention matches any key.
+        WeightsError: no convention matches any key.
     """
     keys = list(checkpoint.readers)
 
@@ -149,7 +149,7 @@ def match_naming(preset: Preset, checkpoint: Checkpoint) -> tuple[Naming, dict[s
     targets = {key: naming.target(strip_wrappers(key)) for key in keys}
     if not any(targets.values()):
         known = ", ".join(n.name for n in NAMINGS)
-        raise CheckpointError(f"{checkpoint.origin}: holds {_list(keys)}; no name belongs to {known}")
+        raise WeightsError(f"{checkpoint.origin}: holds {_list(keys)}; no name belongs to {known}")
     return naming, targets
 
 
@@ -157,7 +157,7 @@ def with_grid_of(preset: Preset, architecture: Architecture, checkpoint: Checkpo
     """The architecture with the grid of the checkpoint's learned positions, which depends on its training image size.
 
     Raises:
-        CheckpointError: no convention matches any key.
+        WeightsError: no convention matches any key.
     """
     naming, targets = match_naming(preset, checkpoint)
     if architecture.rotary or naming.family != preset.family:
@@ -200,7 +200,7 @@ def _oriented(path: str, key: str, tensor: np.ndarray) -> np.ndarray:
     return tensor
 
 
-def _part_shape(shape: tuple[int, ...], part: Part) -> tuple[int, ...]:
+def _part_shape(shape: tuple[int, ...], part: ParameterSlice) -> tuple[int, ...]:
     return (*shape[:-1], shape[-1] // part.of * part.taken)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from codegraph_jax.backbones.assembly import assemble, random_parameters, with_grid_of
 from codegraph_jax.backbones.attention import fastest_route
 from codegraph_jax.backbones.checkpoints import Checkpoint, at_hand, find_checkpoint
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of, with_preset
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
@@ -69,7 +69,7 @@ def weights_identity(weights: str) -> str:
     return found.group() if found else weights
 
 
-def features_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
+def feature_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
     """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
     identity = {
         "weights": weights_identity(backbone.weights),
@@ -120,7 +120,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
             architecture = with_grid_of(preset, _with_activation(preset, config, checkpoint), checkpoint)
             loaded = assemble(preset, architecture, checkpoint)
             weights = checkpoint.origin
-    except CheckpointError as error:
+    except WeightsError as error:
         raise ConfigError(f"config.backbone.weights: {error}") from error
     if not preset.discriminative:
         # the image feature only separates mixed products, which does not justify the blocks after the last layer
@@ -134,7 +134,9 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
     return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
 
 
-def settings_of(config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]) -> Config:
+def backbone_settings(
+    config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
+) -> Config:
     """The settings of a detector, completed from a loaded backbone or from the preset.
 
     Args:
@@ -206,7 +208,7 @@ def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpo
     settings = checkpoint.settings.get("vision_config", checkpoint.settings)
     stated = settings.get("hidden_act", own) if isinstance(settings, dict) else own
     if not isinstance(stated, str) or stated not in ACTIVATIONS:
-        raise CheckpointError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not supported")
+        raise WeightsError(f"{checkpoint.origin}: config.json states activation {stated!r}, which is not supported")
     return dataclasses.replace(preset.architecture, activation=stated)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
 from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
 from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
@@ -47,7 +47,7 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-class UnreachableError(CheckpointError):
+class UnreachableError(WeightsError):
     """A source of weights is not available; the next source of the preset is tried.
 
     Attributes:
@@ -74,7 +74,7 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
 
     Raises:
         NoWeightsError: `weights` is empty, and no source is available.
-        CheckpointError: the weights cannot be read, or `weights` is invalid.
+        WeightsError: the weights cannot be read, or `weights` is invalid.
     """
     if weights:
         path = Path(weights).expanduser()
@@ -83,10 +83,10 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
         if path.name.endswith((".safetensors", ".safetensors.index.json")):
             return open_file(path)
         if path.suffix in PICKLES:
-            raise CheckpointError(f"{weights!r} {CONVERT}")
+            raise WeightsError(f"{weights!r} {CONVERT}")
         if match := HUB_ID.fullmatch(weights):
             return open_hub(HubSource(match["repository"], match["revision"] or "main"))
-        raise CheckpointError(f"{weights!r} is not a directory, a .safetensors file, or a Hugging Face id (owner/name)")
+        raise WeightsError(f"{weights!r} is not a directory, a .safetensors file, or a Hugging Face id (owner/name)")
     failures = []
     for source in preset.sources:
         try:
@@ -119,7 +119,7 @@ def _in_cache(source: HubSource, name: str) -> bool:
 def open_file(path: Path) -> Checkpoint:
     """Opens a .safetensors file, or the shards that a .safetensors.index.json lists."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise WeightsError(f"{path}: no such file")
     files = _shards(path) if path.name.endswith(".json") else [path]
     return Checkpoint(_read_safetensors(files), f"{path} (sha256 {_sha256(files)})", _settings(path.parent))
 
@@ -133,10 +133,10 @@ def open_directory(path: Path) -> Checkpoint:
     if len(found) == 1:
         return open_file(found[0])
     if found:
-        raise CheckpointError(f"{path}: several .safetensors files and no model.safetensors; name one of them")
+        raise WeightsError(f"{path}: several .safetensors files and no model.safetensors; name one of them")
     pickles = sorted(p.name for p in path.iterdir() if p.suffix in PICKLES)
     hint = f" ({', '.join(pickles)} {CONVERT})" if pickles else ""
-    raise CheckpointError(f"{path}: holds no .safetensors file{hint}")
+    raise WeightsError(f"{path}: holds no .safetensors file{hint}")
 
 
 def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
@@ -212,7 +212,7 @@ def open_package(source: PackageSource) -> Checkpoint:
 
     Raises:
         UnreachableError: the package is not installed.
-        CheckpointError: the sha256 of the file differs from the expected one, or the file cannot be read.
+        WeightsError: the sha256 of the file differs from the expected one, or the file cannot be read.
     """
     path = _package_file(source)
     if path is None:
@@ -220,7 +220,7 @@ def open_package(source: PackageSource) -> Checkpoint:
         raise UnreachableError(f"{reason}: {source.command}", reason)
     found = _sha256([path])
     if found != source.sha256:
-        raise CheckpointError(
+        raise WeightsError(
             f"{path}: sha256 is {found}, expected {source.sha256}; "
             + install_command([source.requirement], "--no-deps --force-reinstall")
         )
@@ -259,7 +259,7 @@ def name_onnx_tensors(graph: Graph) -> dict[str, np.ndarray]:
             if add.op == "Add" and len(biases) == 1:
                 named = biases[0].removesuffix("bias") + "weight"
                 if named in tensors:
-                    raise CheckpointError(f"two weights belong to the bias {biases[0]!r}")
+                    raise WeightsError(f"two weights belong to the bias {biases[0]!r}")
                 tensors[named] = tensors.pop(weight).T
                 break
     token = tensors.get("backbone.embeddings.cls_token")
@@ -283,7 +283,7 @@ def _read_safetensors(files: Iterable[Path]) -> dict[str, Callable[[], np.ndarra
             raise _damaged(file, error) from None
         for name in names:
             if name in readers:
-                raise CheckpointError(f"{file}: another shard also has the tensor {name!r}")
+                raise WeightsError(f"{file}: another shard also has the tensor {name!r}")
             readers[name] = partial(_read_tensor, handle, file, name)
     return readers
 
@@ -295,8 +295,8 @@ def _read_tensor(handle: Any, file: Path, name: str) -> np.ndarray:
         raise _damaged(file, error) from None
 
 
-def _damaged(file: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{file}: cannot be read ({error}); it is damaged or incomplete; download it again")
+def _damaged(file: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{file}: cannot be read ({error}); it is damaged or incomplete; download it again")
 
 
 def _read_json(path: Path) -> Any:
@@ -314,12 +314,12 @@ def _shards(index: Path, check: bool = True) -> list[Path]:
     try:
         names = sorted(set(_read_json(index)["weight_map"].values()), key=str)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
-        raise CheckpointError(f"{index}: is not an index of safetensors shards ({error})") from None
+        raise WeightsError(f"{index}: is not an index of safetensors shards ({error})") from None
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
-            raise CheckpointError(f"{index}: shard {name!r} is outside the directory")
+            raise WeightsError(f"{index}: shard {name!r} is outside the directory")
         if check and not (index.parent / name).is_file():
-            raise CheckpointError(f"{index}: shard {name} is missing")
+            raise WeightsError(f"{index}: shard {name} is missing")
     return [index.parent / name for name in names]
 
 
@@ -332,7 +332,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         try:
             settings = _read_json(path)
         except (ValueError, RecursionError, OSError) as error:
-            raise CheckpointError(f"{path}: is not JSON ({error})") from None
+            raise WeightsError(f"{path}: is not JSON ({error})") from None
         if not isinstance(settings, dict):
             return {}
         model = settings.get("model_cfg")

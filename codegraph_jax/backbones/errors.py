@@ -1,5 +1,5 @@
 """The error of weights that cannot be used."""
 
 
-class CheckpointError(ValueError):
+class WeightsError(ValueError):
     """A checkpoint cannot be found or read, or does not match the preset."""

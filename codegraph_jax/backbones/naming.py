@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 
-class Part(NamedTuple):
+class ParameterSlice(NamedTuple):
     """`taken` of `of` equal parts of a parameter's columns, such as query, key and value, or the halves of a SwiGLU."""
 
     number: int = 0
@@ -23,8 +23,15 @@ class Part(NamedTuple):
         return range(self.number, self.number + self.taken)
 
 
-WHOLE, QUERY, KEY, VALUE, GATE, UP = Part(), Part(0, 3), Part(1, 3), Part(2, 3), Part(0, 2), Part(1, 2)
-KEY_VALUE = Part(1, 3, 2)
+WHOLE, QUERY, KEY, VALUE, GATE, UP = (
+    ParameterSlice(),
+    ParameterSlice(0, 3),
+    ParameterSlice(1, 3),
+    ParameterSlice(2, 3),
+    ParameterSlice(0, 2),
+    ParameterSlice(1, 2),
+)
+KEY_VALUE = ParameterSlice(1, 3, 2)
 
 WRAPPERS = re.compile(r"((_orig_mod|module|model|backbone|teacher|dinov2|dinov2_with_registers|dinov3|dinov3_vit)\.)+")
 
@@ -44,7 +51,7 @@ class Target:
     """The path of the parameter that a tensor fills, and the part of it."""
 
     path: str
-    part: Part = WHOLE
+    part: ParameterSlice = WHOLE
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Naming:
 
     name: str
     family: str
-    rules: tuple[tuple[re.Pattern[str], str, Part], ...]
+    rules: tuple[tuple[re.Pattern[str], str, ParameterSlice], ...]
     without: str = ""
 
     def target(self, key: str) -> Target | None:
@@ -71,7 +78,7 @@ class Naming:
         return None
 
 
-Table = dict[str, str | tuple[str, Part]]
+Table = dict[str, str | tuple[str, ParameterSlice]]
 
 
 def _naming(name: str, family: str, prefix: str, top: Table, block: str, inner: Table, without: str = "") -> Naming:
@@ -84,7 +91,7 @@ def _naming(name: str, family: str, prefix: str, top: Table, block: str, inner: 
     return Naming(name, family, tuple((re.compile(k), p, part) for k, p, part in rules), without)
 
 
-def _pair(key: str, path: str, part: Part) -> list[tuple[str, str, Part]]:
+def _pair(key: str, path: str, part: ParameterSlice) -> list[tuple[str, str, ParameterSlice]]:
     star = re.escape(".*")
     if not key.endswith(star):
         return [(key, path, part)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 DTYPES = {1: np.dtype("<f4"), 7: np.dtype("<i8"), 10: np.dtype("<f2"), 11: np.dtype("<f8"), 16: ml_dtypes.bfloat16}
@@ -40,20 +40,20 @@ def read_onnx(path: str | Path) -> Graph:
     """Reads the graph of an ONNX file.
 
     Raises:
-        CheckpointError: the file is truncated or malformed, or a tensor has external data or another type.
+        WeightsError: the file is truncated or malformed, or a tensor has external data or another type.
     """
     data = memoryview(Path(path).read_bytes())
     try:
         return parse_onnx(data)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}; the file is damaged or not an ONNX model; download it again") from None
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}; the file is damaged or not an ONNX model; download it again") from None
 
 
 def parse_onnx(data: memoryview) -> Graph:
     """The graph of an ONNX file in memory; tensors are views of `data`."""
     graphs = [value for number, value in _fields(data) if number == 7 and isinstance(value, memoryview)]
     if len(graphs) != 1:
-        raise CheckpointError(f"expected one graph, found {len(graphs)}")
+        raise WeightsError(f"expected one graph, found {len(graphs)}")
     tensors: dict[str, np.ndarray] = {}
     nodes = []
     for number, value in _fields(graphs[0]):
@@ -62,7 +62,7 @@ def parse_onnx(data: memoryview) -> Graph:
         elif number == 5:
             name, tensor = _tensor(_message(value))
             if name in tensors:
-                raise CheckpointError(f"initialiser {name!r} occurs twice")
+                raise WeightsError(f"initialiser {name!r} occurs twice")
             tensors[name] = tensor
     return Graph(tensors, nodes)
 
@@ -98,22 +98,22 @@ def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
         elif number == 9:
             raw = _message(value)
         elif number == 13 or (number == 14 and value != 0):
-            raise CheckpointError("a tensor has its data in another file")
+            raise WeightsError("a tensor has its data in another file")
     return name, _values(name, kind, dims, raw, floats)
 
 
 def _values(name: str, kind: int, dims: list[int], raw: memoryview | None, floats: list[memoryview]) -> np.ndarray:
     if kind not in DTYPES:
-        raise CheckpointError(f"initialiser {name!r} has element type {kind}, which is not supported")
+        raise WeightsError(f"initialiser {name!r} has element type {kind}, which is not supported")
     if raw is None:
         if kind != 1:
-            raise CheckpointError(f"initialiser {name!r} has no raw data")
+            raise WeightsError(f"initialiser {name!r} has no raw data")
         raw = memoryview(b"".join(floats))
     if len(dims) > MAX_DIMENSIONS:
-        raise CheckpointError(f"initialiser {name!r} has {len(dims)} dimensions")
+        raise WeightsError(f"initialiser {name!r} has {len(dims)} dimensions")
     dtype = np.dtype(DTYPES[kind])
     if math.prod(dims) * dtype.itemsize != len(raw):
-        raise CheckpointError(f"initialiser {name!r} of shape {tuple(dims)} has {len(raw)} bytes")
+        raise WeightsError(f"initialiser {name!r} of shape {tuple(dims)} has {len(raw)} bytes")
     return np.frombuffer(raw, dtype).reshape(dims)
 
 
@@ -124,7 +124,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
         tag, at = _varint(data, at)
         number, wire = tag >> 3, tag & 7
         if number == 0:
-            raise CheckpointError(f"field number 0 at byte {at}")
+            raise WeightsError(f"field number 0 at byte {at}")
         if wire == VARINT:
             value, at = _varint(data, at)
             yield number, value
@@ -134,9 +134,9 @@ def _fields(data: memoryview) -> Iterator[tuple[int, "int | memoryview"]]:
         elif wire in (FIXED64, FIXED32):
             size = 8 if wire == FIXED64 else 4
         else:
-            raise CheckpointError(f"wire type {wire} at byte {at}")
+            raise WeightsError(f"wire type {wire} at byte {at}")
         if size > len(data) - at:
-            raise CheckpointError(f"a field of {size} bytes where {len(data) - at} are left")
+            raise WeightsError(f"a field of {size} bytes where {len(data) - at} are left")
         yield number, data[at : at + size]
         at += size
 
@@ -145,13 +145,13 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
-            raise CheckpointError("ends within a number")
+            raise WeightsError("ends within a number")
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise CheckpointError("a number of more than ten bytes")
+    raise WeightsError("a number of more than ten bytes")
 
 
 def _varints(data: memoryview) -> list[int]:
@@ -164,13 +164,13 @@ def _varints(data: memoryview) -> list[int]:
 
 def _message(value: "int | memoryview") -> memoryview:
     if not isinstance(value, memoryview):
-        raise CheckpointError("a number where bytes were expected")
+        raise WeightsError("a number where bytes were expected")
     return value
 
 
 def _number(value: "int | memoryview") -> int:
     if isinstance(value, memoryview):
-        raise CheckpointError("bytes where a number was expected")
+        raise WeightsError("bytes where a number was expected")
     return value
 
 
@@ -178,4 +178,4 @@ def _text(value: "int | memoryview") -> str:
     try:
         return bytes(_message(value)).decode()
     except UnicodeDecodeError:
-        raise CheckpointError("a name that is not UTF-8") from None
+        raise WeightsError("a name that is not UTF-8") from None

@@ -30,8 +30,8 @@ class CalibrationSet:
         return {
             "set_scores": self.scores,
             "set_proven": self.proven,
-            "set_standouts": self.peak_patches.vectors.astype(np.float16),
-            "set_standout_scores": self.peak_patches.scores,
+            "set_peak_patches": self.peak_patches.vectors.astype(np.float16),
+            "set_peak_patch_scores": self.peak_patches.scores,
         }
 
     @classmethod
@@ -42,8 +42,8 @@ class CalibrationSet:
             ValueError: the shapes do not match, or values are not finite.
         """
         scores, proven = tensors["set_scores"].astype(np.float64), tensors["set_proven"].astype(bool)
-        vectors = tensors["set_standouts"].astype(np.float32)
-        distances = tensors["set_standout_scores"].astype(np.float32)
+        vectors = tensors["set_peak_patches"].astype(np.float32)
+        distances = tensors["set_peak_patch_scores"].astype(np.float32)
         if (
             scores.ndim != 1
             or proven.shape != scores.shape

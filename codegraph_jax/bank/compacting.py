@@ -62,12 +62,12 @@ class Candidates:
         folds = np.zeros(images, int)
         # ordered by content, so that results do not depend on the order of the images
         folds[sorted(range(images), key=lambda i: keys[i])] = np.arange(images) % min(FOLDS, images)
-        judged = self.comparison.features.placement.inspected
+        valid = self.comparison.features.placement.inspected
         own = {}
         for fold in range(int(folds.max()) + 1):
             pool = self.pool(wanted, folds == fold)
             for i, tokens in self._tokens(np.flatnonzero(folds == fold)):
-                own[i] = pool.scores(tokens, None if judged is None else judged[i])
+                own[i] = pool.scores(tokens, None if valid is None else valid[i])
         nothing = np.zeros((0, self.allowed.shape[1]), np.float32)
         return processes.gather_rows(np.stack([own[i] for i in sorted(own)]) if own else nothing)
 
@@ -106,8 +106,8 @@ class Candidates:
     def _tokens(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, list[Float[Array, "p c"]]]]:
         """(image, patch tokens in each layer) of the given images that this process holds."""
         features = self.comparison.features
-        for i in (i for i in images.tolist() if i in features.own):
-            yield i, [jnp.asarray(layer[i - features.own.start]) for layer in features.layers]
+        for i in (i for i in images.tolist() if i in features.local):
+            yield i, [jnp.asarray(layer[i - features.local.start]) for layer in features.layers]
 
     def _of_images(self, images: Int[np.ndarray, " b"]) -> Iterator[tuple[int, Float[np.ndarray, "l r p c"]]]:
         """(image, vectors) of the given images that this process holds."""

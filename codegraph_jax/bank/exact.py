@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.bank.history import BankRevision, in_use
 from codegraph_jax.consistency.duplicates import shown_by
-from codegraph_jax.consistency.filtering import Dependence, recognise
+from codegraph_jax.consistency.filtering import PatternTest, recognise
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.similarity.host_tables import mean_distances, mutual_scores
@@ -38,7 +38,7 @@ class ReferenceImages:
     fraction: float
     layers: list[np.ndarray]
     removed: Bool[np.ndarray, "R p"]
-    tests: list[Dependence]
+    tests: list[PatternTest]
     parts: Int[np.ndarray, " R"]
 
     def __str__(self) -> str:
@@ -105,12 +105,12 @@ class ReferenceImages:
         removed = jnp.asarray(self.removed)
         return [prepare_references(jnp.asarray(layer), removed, self.options) for layer in self.layers]
 
-    def scores(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image.
 
         Args:
             image: its patch tokens [p, c] in each layer.
-            judged: patches to score; None: all. The others get `INVALID`.
+            valid: patches to score; None: all. The others get `INVALID`.
         """
         pending = [
             distances_to_references(jnp.asarray(x), references, self.options)
@@ -118,8 +118,8 @@ class ReferenceImages:
         ]
         full, left = ([np.array(pair[side]) for pair in pending] for side in (0, 1))
         for table in (*full, *left):
-            if judged is not None:
-                table[..., ~judged] = INVALID
+            if valid is not None:
+                table[..., ~valid] = INVALID
         mean = mean_distances(full)[None]
         k = neighbour_count(len(self.removed), self.fraction)
         same = shown_by(mean)[0]

@@ -52,7 +52,7 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
     backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
     prepared, grid = pool.prepared, bank.frame.grid
     variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
-    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.single]
+    defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.source == "photo"]
     contrast = variant(bank.variant).contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
@@ -108,7 +108,7 @@ def export_bank(bank: ReferenceBank, path: str) -> Path:
 
 
 def _shown(signature: Signature, tokens: tuple[Any, ...], grid: tuple[int, int]) -> Bool[Array, " p"]:
-    """`Signature.shown` in JAX."""
+    """`Signature.match_mask` in JAX."""
     parts = [aggregate(layer[None], DEGREE, grid)[0] for layer in tokens]
     vectors = jnp.concatenate(parts, axis=-1) / np.float32(np.sqrt(len(parts)))
     prototypes: Float[np.ndarray, "q d"] = unit_directions(signature.prototypes)

@@ -15,7 +15,7 @@ from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.history import BankRevision
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import BackboneConfig, FeatureConfig, SimilarityConfig
-from codegraph_jax.consistency.filtering import Dependence
+from codegraph_jax.consistency.filtering import PatternTest
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import finite_or_none
@@ -29,7 +29,7 @@ from codegraph_jax.scoring.variants import STANDARD, variant
 from codegraph_jax.similarity.pairwise import tile_options
 from codegraph_jax.similarity.query import query_options
 
-FORMAT = 7
+FORMAT = 8
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32}
 MOST_PATCHES, MOST_PIXELS, MOST_DEGREES, MOST_IMAGES = 2**20, 2**14, 16, 2**12
 """Limits that protect against damaged files: patches per photo, input size of the backbone in pixels, degrees, and
@@ -98,7 +98,7 @@ class StoredBank:
         references = self.references
         of_kind: dict[str, Any]
         if isinstance(references, Pool):
-            layers, tensors = references.vectors, {"own": references.own}
+            layers, tensors = references.vectors, {"own_scores": references.own_scores}
             of_kind = {"kind": "compact"}
         else:
             layers, tensors = references.layers, {"removed": references.removed}
@@ -221,7 +221,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
     parts = tensors["parts"].astype(int)
     references: ReferenceImages | Pool
     if about["kind"] == "compact":
-        own = tensors["own"].astype(np.float32)
+        own = tensors["own_scores"].astype(np.float32)
         references = Pool(options, [layer.astype(np.float32) for layer in layers], own, parts)
     else:
         references = ReferenceImages(
@@ -229,7 +229,7 @@ def _bank(about: dict[str, Any], tensors: dict[str, np.ndarray]) -> StoredBank:
             fraction=float(about["fraction"]),
             layers=[layer.astype(feature_type(tokens, "float32")) for layer in layers],
             removed=tensors["removed"].astype(bool),
-            tests=[Dependence.from_json(test) for test in about["tests"]],
+            tests=[PatternTest.from_json(test) for test in about["tests"]],
             parts=parts,
         )
     calibration = Calibration.from_json(

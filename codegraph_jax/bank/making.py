@@ -16,10 +16,10 @@ from codegraph_jax.bank.peak_patches import PLACES, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import Config
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers, PhotoDecisions, apply_marks, calibrator_of
 from codegraph_jax.consistency.filtered import Filter, clip_to_median, filtered_scores, rescored
-from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, Dependence, dependences
+from codegraph_jax.consistency.filtering import FEWEST_OUTSIDE, PatternTest, pattern_tests
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.arrays import at_once
@@ -63,13 +63,8 @@ def check_bank(config: Config, references: int) -> None:
     Raises:
         ConfigError: names the invalid setting.
     """
-<<<<<<< HEAD
-    require_several("bank.references", references)
-    if config.similarity.radius > 0 and config.bank.kind == "compact":
-=======
     require_several("bank.size", references)
-    if config.similarity.radius and config.bank.kind == "compact":
->>>>>>> 43cbd0ec6d20fa630813d77b5e732b32fab2f586
+    if config.similarity.radius > 0 and config.bank.kind == "compact":
         raise ConfigError(
             "config.bank.kind: a compact bank does not store the positions of its patches, so config.similarity.radius "
             "cannot be used with it; leave the radius out, or save an exact bank with --config.bank.kind=exact"
@@ -89,7 +84,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
         wanted: number of references of an exact bank, chosen by their content.
     """
     config, inputs = _as_decided(config, inputs)
-    comparison, own, decided = inputs.comparison, inputs.comparison.own, inputs.decided
+    comparison, own, decided = inputs.comparison, inputs.comparison.set_size, inputs.decided
     placement, grid = comparison.features.placement.of(slice(own)), comparison.options.grid
     references: ReferenceImages | Pool
     if config.bank.kind == "compact":
@@ -97,7 +92,7 @@ def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: in
     else:
         references, patch_scores = _images(config, inputs, wanted)
     maps = variant(decided.variant).of_photo(patch_scores).reshape(-1, *grid)
-    proven = inputs.found.proven(own)
+    proven = inputs.found.defect_members(own)
     calibration = _calibrated(maps, placement, proven, config, inputs)
     lowered, known = apply_marks(decided.answers.marks, maps, comparison.features, own)
     raw = image_scores(lowered, placement.frame.size, placement.contents())
@@ -136,7 +131,7 @@ def _history(calibration: Calibration, answers: Answers, marks: int) -> tuple[Ba
     """The first revision, and revisions for the answers to photos of the set."""
     history = [BankRevision("", (), (), 0, calibration, tuple(range(marks)))]
     for defective in (False, True):
-        photos = [p for p in answers.photos.values() if p.verdict is not None and p.defective is defective]
+        photos = [p for p in answers.photos.values() if p.answer is not None and p.defective is defective]
         if photos:
             names, keys = tuple(p.name for p in photos), tuple(p.key for p in photos)
             history.append(BankRevision("", names, keys, 0, calibration, tuple(range(marks)), defective))
@@ -166,14 +161,15 @@ def _calibrated(
     scores, decided = image_scores(maps, placement.frame.size, placement.contents()), inputs.decided
     calibration = calibrate(scores, config.threshold, proven)
     rule = decided.calibration.rule
-    if rule == "looks":
+    if rule == "answers":
         keys = [key.hex() for key in inputs.comparison.features.keys[: len(scores)]]
         duplicates = [[i for i in group if i < len(scores)] for group in inputs.found.duplicates]
         named = {decided.variant: scores}
         calibrator = calibrator_of(named, len(scores), keys, proven, duplicates, calibration.threshold, decided.answers)
         return calibration.with_threshold(calibrator.threshold, rule)
-    if rule == "given" and decided.answers.threshold is not None:
-        above = int((decided.before[decided.variant][: len(scores)] >= decided.calibration.threshold).sum())
+    if rule == "score" and decided.answers.threshold is not None:
+        before_marks = decided.scores_before_marks[decided.variant][: len(scores)]
+        above = int((before_marks >= decided.calibration.threshold).sum())
         ordered = np.sort(scores)[::-1]
         if above in (0, len(scores)):
             edge = float(np.nextafter(ordered[0], np.inf)) if above == 0 else float(ordered[-1])
@@ -187,8 +183,10 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
     comparison, taken_out = inputs.comparison, inputs.taken_out
     subset = ReferenceSubset.of(comparison, config.scoring.fraction, wanted)
     references, features = comparison.references[subset.columns], comparison.features
-    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[: comparison.own]
-    mine = np.array([i for i in references.tolist() if i in features.own], int) - features.own.start
+    patch_scores = filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out)[
+        : comparison.set_size
+    ]
+    mine = np.array([i for i in references.tolist() if i in features.local], int) - features.local.start
     images = ReferenceImages(
         options=query_options(comparison.options),
         fraction=config.scoring.fraction,
@@ -202,15 +200,15 @@ def _images(config: Config, inputs: BankInputs, wanted: int) -> tuple[ReferenceI
 
 def _pool(config: Config, inputs: BankInputs) -> tuple[Pool, Float[np.ndarray, "n p"]]:
     """The pool of a compact bank, and the held-out patch scores of the set."""
-    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.own
+    comparison, taken_out, own = inputs.comparison, inputs.taken_out, inputs.comparison.set_size
     layers = _own_scores(comparison, inputs.found, taken_out, config.scoring.fraction)
     scores = [np.stack([clip_to_median(degree, taken_out.clipped) for degree in layer])[:, :own] for layer in layers]
-    mean, judged = mean_over_layers(scores), comparison.features.placement.inspected
-    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.unusual
-    usable = np.isfinite(mean) if judged is None else np.isfinite(mean) & judged[:own]
+    mean, valid = mean_over_layers(scores), comparison.features.placement.inspected
+    ordinary = variant(inputs.decided.variant).of_photo(mean) < inputs.decided.calibration.score_of_1_in_10
+    usable = np.isfinite(mean) if valid is None else np.isfinite(mean) & valid[:own]
     # anomalous patches are not used as references, unless no other patches are left
     allowed = usable & ~taken_out.removed[:own] & ordinary
-    allowed &= ~inputs.found.proven(own)[:, None]
+    allowed &= ~inputs.found.defect_members(own)[:, None]
     # a compact bank has no positions; a radius that the program chose gives the same ranking without them
     options = query_options(comparison.options)._replace(radius=0)
     candidates = Candidates(comparison, options, scores, allowed if allowed.any() else usable)
@@ -227,7 +225,7 @@ def _own_scores(
     patches of members, so they must not lower its scores either.
     """
     whole = ReferenceSubset.of(comparison, fraction)
-    columns = np.flatnonzero(~found.proven(len(taken_out.removed))[comparison.references])
+    columns = np.flatnonzero(~found.defect_members(len(taken_out.removed))[comparison.references])
     subsets = [whole]
     if FEWEST_OUTSIDE <= len(columns) < len(whole.columns):
         subsets.append(ReferenceSubset(columns, neighbour_count(len(columns), fraction)))
@@ -244,8 +242,8 @@ def _peak_patches(
     chosen = sorted(np.flatnonzero(passed).tolist(), key=lambda i: features.keys[i])[: MOST_PEAKS // PLACES]
     width = sum(layer.shape[-1] for layer in features.layers)
     vectors, scores = [np.zeros((0, width), np.float32)], [np.zeros(0, np.float32)]
-    for i in (i for i in sorted(chosen) if i in features.own):
-        own = patch_vectors([np.asarray(layer[i - features.own.start])[None] for layer in features.layers], grid)[0]
+    for i in (i for i in sorted(chosen) if i in features.local):
+        own = patch_vectors([np.asarray(layer[i - features.local.start])[None] for layer in features.layers], grid)[0]
         found = PeakPatches.of(own, maps[i])
         vectors.append(found.vectors)
         scores.append(found.scores)
@@ -257,19 +255,19 @@ def _tests(
     subset: ReferenceSubset,
     found: Consistency,
     duplicates: Bool[np.ndarray, "n m"],
-) -> list[Dependence]:
+) -> list[PatternTest]:
     """Tests that detect the recurring defects with the references of the bank."""
-    members = [[i for i in found.images(number) if i < comparison.own] for number in found.numbers("defect")]
+    members = [[i for i in found.images(number) if i < comparison.set_size] for number in found.numbers("defect")]
     if not members:
         return []
     distances = np.concatenate(list(_mean_distances(comparison, subset)))
-    distances[duplicates[: comparison.own][:, subset.columns]] = np.inf
-    return dependences(distances, comparison.references[subset.columns], members, subset.k)
+    distances[duplicates[: comparison.set_size][:, subset.columns]] = np.inf
+    return pattern_tests(distances, comparison.references[subset.columns], members, subset.k)
 
 
 def _patterns(found: Consistency, images: int) -> list[Pattern]:
     """Recurring patterns that can be recognised, with their frequencies in the set."""
-    patterns = (found.pattern(number, images) for number in range(1, found.highest + 1))
+    patterns = (found.pattern(number, images) for number in range(1, found.group_count + 1))
     return [pattern for pattern in patterns if pattern]
 
 
@@ -277,5 +275,7 @@ def _mean_distances(comparison: Comparison, subset: ReferenceSubset) -> Iterator
     """Mean distances, for a few images of the set at a time to limit memory."""
     tables = comparison.tables.host()
     size = at_once(sum(4 * len(table) * len(subset.columns) * table.shape[3] for table in tables))
-    for start in range(0, comparison.own, size):
-        yield mean_distances([table[:, start : min(start + size, comparison.own), subset.columns] for table in tables])
+    for start in range(0, comparison.set_size, size):
+        yield mean_distances(
+            [table[:, start : min(start + size, comparison.set_size), subset.columns] for table in tables]
+        )

@@ -47,17 +47,17 @@ class Pool:
     Attributes:
         options: degrees, grid and precision of the distances.
         vectors: unit vectors of k patches in each layer and degree; l arrays [r, k, c].
-        own: score of each patch in the set, a distance [l, r, k].
+        own_scores: score of each patch in the set, a distance [l, r, k].
         parts: number of the approved part of each patch; 0 for patches of the set, which come first [k].
     """
 
     options: TileOptions
     vectors: list[np.ndarray]
-    own: Float[np.ndarray, "l r k"]
+    own_scores: Float[np.ndarray, "l r k"]
     parts: Int[np.ndarray, " k"]
 
     def __str__(self) -> str:
-        return f"{self.own.shape[2]:,} patches"
+        return f"{self.own_scores.shape[2]:,} patches"
 
     @property
     def depth(self) -> int:
@@ -78,7 +78,7 @@ class Pool:
         A part adds representative patches among those with a score above the median. They get the median score, since
         the part is good.
         """
-        ordinary = np.median(self.own[:, :, self.parts == 0], axis=2)
+        ordinary = np.median(self.own_scores[:, :, self.parts == 0], axis=2)
         added = []
         for i in range(len(layers[0])):
             tokens = [jnp.asarray(layer[i]) for layer in layers]
@@ -94,13 +94,15 @@ class Pool:
         return Pool(
             self.options,
             list(np.concatenate([np.stack(self.vectors), *added], axis=2)),
-            np.concatenate([self.own, np.repeat(ordinary[:, :, None], sum(counts), axis=2)], axis=2, dtype=np.float32),
+            np.concatenate(
+                [self.own_scores, np.repeat(ordinary[:, :, None], sum(counts), axis=2)], axis=2, dtype=np.float32
+            ),
             np.concatenate([self.parts, np.repeat(np.arange(first, first + len(counts)), counts)]),
         )
 
     def _only(self, chosen: Bool[np.ndarray, " k"]) -> "Pool":
         vectors = [layer[:, chosen] for layer in self.vectors]
-        return Pool(self.options, vectors, self.own[:, :, chosen], self.parts[chosen])
+        return Pool(self.options, vectors, self.own_scores[:, :, chosen], self.parts[chosen])
 
     def patch_vectors(self) -> list[np.ndarray]:
         """Approximate unit vectors of all patches of the set for signatures, in one array [k, d]."""
@@ -110,32 +112,39 @@ class Pool:
 
     def arrays(self) -> list[np.ndarray]:
         """All arrays that scores depend on."""
-        return [*self.vectors, self.own]
+        return [*self.vectors, self.own_scores]
 
     def damage(self) -> str:
         """The first inconsistency of the arrays and settings; empty if there is none."""
-        fitting = self.own.ndim == 3 and self.own.shape[:2] == (len(self.vectors), len(self.options.degrees))
-        if not self.vectors or not self.own.size or not fitting:
+        fitting = self.own_scores.ndim == 3 and self.own_scores.shape[:2] == (
+            len(self.vectors),
+            len(self.options.degrees),
+        )
+        if not self.vectors or not self.own_scores.size or not fitting:
             return "its settings do not fit its tensors"
-        if any(x.ndim != 3 or x.shape != (*self.own.shape[1:], self.vectors[0].shape[-1]) for x in self.vectors):
+        if any(x.ndim != 3 or x.shape != (*self.own_scores.shape[1:], self.vectors[0].shape[-1]) for x in self.vectors):
             return "its tensors do not fit together"
-        if self.parts.shape != self.own.shape[2:] or not (np.diff(self.parts) >= 0).all() or self.parts.min() != 0:
+        if (
+            self.parts.shape != self.own_scores.shape[2:]
+            or not (np.diff(self.parts) >= 0).all()
+            or self.parts.min() != 0
+        ):
             return "its history does not fit its tensors"
-        return "" if np.isfinite(self.own).all() and not self.options.radius else "its scores are not finite"
+        return "" if np.isfinite(self.own_scores).all() and not self.options.radius else "its scores are not finite"
 
     @cached_property
     def prepared(self) -> tuple[tuple[Array, ...], Array, Array]:
         """Arguments of `pool_scores`, on the device."""
-        dtype, squares = _product_type(self.options), np.square(self.own)
+        dtype, squares = _product_type(self.options), np.square(self.own_scores)
         sharpness = SHARPNESS / np.maximum(np.median(squares, axis=2), SMALLEST)
         vectors = tuple(jnp.asarray(layer).astype(dtype) for layer in self.vectors)
         return vectors, jnp.asarray(squares, jnp.float32), jnp.asarray(sharpness, jnp.float32)
 
-    def scores(self, image: Sequence[Any], judged: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
+    def scores(self, image: Sequence[Any], valid: Bool[np.ndarray, " p"] | None) -> Float[np.ndarray, " p"]:
         """Scores of the patches of one image; arguments as for `ReferenceImages.scores`."""
         scores = np.array(pool_scores(tuple(jnp.asarray(x) for x in image), *self.prepared, self.options))
-        if judged is not None:
-            scores[~judged] = INVALID
+        if valid is not None:
+            scores[~valid] = INVALID
         return scores
 
 

@@ -29,16 +29,16 @@ from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
 from codegraph_jax.bank.peak_patches import APART, PeakPatches
 from codegraph_jax.bank.pool import Pool
 from codegraph_jax.config import DevicesConfig, PhotosConfig, ThresholdConfig
-from codegraph_jax.consistency.community import PatternMatch
 from codegraph_jax.consistency.filtered import clip_to_median
+from codegraph_jax.consistency.groups import PatternMatch
 from codegraph_jax.consistency.marks import mark_signature, strongest
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict
 from codegraph_jax.consistency.recognition import numbered
 from codegraph_jax.consistency.signature import patch_vectors
 from codegraph_jax.core.progress import Progress
 from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.data.given import checked_images
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.measuring import may_lack_data
 from codegraph_jax.data.placement import Placement
@@ -70,7 +70,7 @@ class Inspection:
         inspected: inspected region of each image; empty: everything.
         matches: the patterns of the bank, each with the images on which it was found.
         peak_patches: peak patches of each image away from known patterns; empty unless `peaks_from` was given.
-        foreign: whether the images look like another product than the bank's.
+        other_product: whether the images look like another product than the bank's.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -84,7 +84,7 @@ class Inspection:
     matches: tuple[PatternMatch, ...]
     inspected: Sequence[Inspected] = ()
     peak_patches: Sequence[PeakPatches] = ()
-    foreign: bool = False
+    other_product: bool = False
 
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
@@ -157,8 +157,8 @@ class ReferenceBank(StoredBank):
             keys += [key.hex() for key in features.keys]
             skipped += [(i + start, reason) for i, reason in features.skipped]
             for i in range(len(features.kept)):
-                judged = None if features.placement.inspected is None else features.placement.inspected[i]
-                scores.append(self.active_references.scores([layer[i] for layer in features.layers], judged)[None])
+                valid = None if features.placement.inspected is None else features.placement.inspected[i]
+                scores.append(self.active_references.scores([layer[i] for layer in features.layers], valid)[None])
                 progress(1)
             progress(len(features.skipped))
             recognised.append(self._recognise(features))
@@ -176,7 +176,7 @@ class ReferenceBank(StoredBank):
         patch_scores = self._of_variant(np.concatenate(scores), clipped)
         placement = Placement.joined(placements)
         raw = image_scores(patch_scores, placement.frame.size, placement.contents())
-        single = np.array([pattern.single for pattern in patterns], bool)
+        single = np.array([pattern.source == "photo" for pattern in patterns], bool)
         marked = shown[single & (verdicts == "defect")].any(axis=(0, 2))
         flagged = self.calibration.apply(raw, marked).flagged.copy()
         answered = self.answered
@@ -204,7 +204,7 @@ class ReferenceBank(StoredBank):
             ),
             inspected=[inspected[i] for i in np.concatenate(kept)] if inspected else (),
             peak_patches=found,
-            foreign=self._foreign(np.concatenate(features_of)),
+            other_product=self._is_other_product(np.concatenate(features_of)),
         )
 
     def score_samples(self, images: Sequence[Source]) -> Float[np.ndarray, " n"]:
@@ -310,15 +310,15 @@ class ReferenceBank(StoredBank):
             marks = {
                 place: mark
                 for place, mark in marks.items()
-                if mark.verdict != opposite or not mark.signature.shown(vectors).any()
+                if mark.verdict != opposite or not mark.signature.match_mask(vectors).any()
             }
-            judged = None if features.placement.inspected is None else features.placement.inspected[i]
-            scores = self._of_variant(active.scores([layer[0] for layer in own], judged)[None], None)
+            valid = None if features.placement.inspected is None else features.placement.inspected[i]
+            scores = self._of_variant(active.scores([layer[0] for layer in own], valid)[None], None)
             raw = image_scores(scores, self.frame.size, features.placement.of([i]).contents())[0]
             # a good part below the threshold needs no mark
             if defective or raw >= self.calibration.threshold:
-                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.unusual)
-                verdict: Verdict = "defect" if defective else "variant"
+                stands_out = scores.ravel() >= min(self.calibration.patch_threshold, self.calibration.score_of_1_in_10)
+                verdict: PatternVerdict = "defect" if defective else "variant"
                 if mark := self._mark(vectors[0], stands_out, scores.ravel(), features, i, verdict, name, active):
                     marks[len(found)] = mark
                     found.append(mark)
@@ -362,7 +362,7 @@ class ReferenceBank(StoredBank):
             raise ConfigError("config.threshold.rule: a share needs a set of photos; write rate:1% or score:0.45")
         if kind == "rate":
             value = self.calibration.normal_scores.quantile(value)
-        return replace(self, calibration=self.calibration.with_threshold(value, "given" if kind == "score" else "rate"))
+        return replace(self, calibration=self.calibration.with_threshold(value, "score" if kind == "score" else "rate"))
 
     @property
     def answered(self) -> dict[str, bool]:
@@ -393,7 +393,7 @@ class ReferenceBank(StoredBank):
         scores: Float[np.ndarray, " p"],
         features: Features,
         image: int,
-        verdict: Verdict,
+        verdict: PatternVerdict,
         name: str,
         active: ReferenceImages | Pool,
     ) -> Pattern | None:
@@ -402,9 +402,9 @@ class ReferenceBank(StoredBank):
         if not len(patches):
             return None
         signature = mark_signature(vectors[patches], len(features.layers), active.patch_vectors())
-        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, single=True)
+        return Pattern(name[:LONGEST_NAME], verdict, signature, self.product, 1, 1, source="photo")
 
-    def _foreign(self, image_features: Float[np.ndarray, "n d"]) -> bool:
+    def _is_other_product(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether the images look like another product than the bank's."""
         return len(image_features) > 0 and not self.product.fits(image_features)
 
@@ -431,7 +431,7 @@ class ReferenceBank(StoredBank):
         if not known or not len(features.kept):
             return np.zeros((len(known), len(features.kept), self.frame.grid[0] * self.frame.grid[1]), bool)
         vectors = patch_vectors(features.layers, self.frame.grid)
-        return np.stack([pattern.signature.shown(vectors) for pattern in known])
+        return np.stack([pattern.signature.match_mask(vectors) for pattern in known])
 
     def _peak_patches(
         self,

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import NoReturn
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
+from codegraph_jax.commands.config_files import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
 
@@ -83,7 +83,7 @@ COMMANDS = {
     ),
     "recurring": Command("measures the gain from detecting recurring defects", "recurring", ("recurring",)),
     "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
-    "looks": Command("measures the gain from a few answers about photos", "looks", ("looks",)),
+    "answers": Command("measures the gain from a few answers about photos", "answers", ("answers",)),
     "oecl-studies": Command(
         "compares OECL's losses over classes and numbers of OE images", "oecl_studies", ("oecl_study",)
     ),
@@ -96,7 +96,7 @@ AREAS = {
     "Photos in a folder": ("demo", "detect", "inspect", "choose"),
     "A production line": ("watch", "serve", "parts", "extend", "export"),
     "Networks for out-of-distribution detection": ("train", "score"),
-    "Measurements": ("recurring", "thresholds", "looks", "oecl-studies", "benchmark"),
+    "Measurements": ("recurring", "thresholds", "answers", "oecl-studies", "benchmark"),
     "Help": ("settings", "doctor"),
 }
 """Commands in the order of `codegraph --help`."""

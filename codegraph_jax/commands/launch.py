@@ -12,8 +12,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 import codegraph_jax
-from codegraph_jax.commands.shipped import clone_root, load_config, shipped_config
-from codegraph_jax.commands.words import CommandLine, config_of, parsed_line
+from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
+from codegraph_jax.commands.config_files import clone_root, load_config, shipped_config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
@@ -30,7 +30,7 @@ TASKS = {
     "choose": "codegraph_jax.tasks.choose",
     "recurring": "studies.recurring",
     "thresholds": "studies.thresholds",
-    "looks": "studies.looks",
+    "answers": "studies.answers",
     "benchmark": "benchmarks.benchmark",
     "oecl": "contrastive_jax.tasks.oecl",
     "oecl_score": "contrastive_jax.tasks.oecl_score",
@@ -50,7 +50,7 @@ SETTINGS = {
     "choose": "codegraph_jax.tasks.choose:ChooseConfig",
     "recurring": "studies.recurring:StudyConfig",
     "thresholds": "studies.thresholds:ThresholdStudyConfig",
-    "looks": "studies.looks:LooksStudyConfig",
+    "answers": "studies.answers:AnswersStudyConfig",
     "benchmark": "benchmarks.settings:BenchmarkConfig",
     "oecl": "contrastive_jax.config:OeclConfig",
     "oecl_score": "contrastive_jax.config:ScoreConfig",
@@ -184,7 +184,7 @@ def main(arguments: list[str], line: CommandLine) -> int:
 def status_of(outcomes: Sequence[Any]) -> int:
     """The exit status: a photo is flagged, there are too few photos for a threshold, or nothing is flagged."""
     verdicts = {verdict for outcome in outcomes for verdict in outcome.result.verdicts}
-    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "not judged" in verdicts else FINE
+    return SOMETHING_FLAGGED if "flagged" in verdicts else TOO_FEW if "undecided" in verdicts else FINE
 
 
 def workdir(config: Any) -> str:

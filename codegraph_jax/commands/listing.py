@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from textwrap import fill
 from typing import Any
 
+from codegraph_jax.commands.command_line import OUT, OUT_HELP, SHORT, ShortFlag
+from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.commands.launch import WITHOUT_WORKDIR, task_settings
-from codegraph_jax.commands.shipped import load_config
-from codegraph_jax.commands.words import OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 

@@ -10,7 +10,7 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.groups import Consistency
 
 
 def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
@@ -27,13 +27,13 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
     def with_own_copies(images: Iterable[int]) -> tuple[int, ...]:
         return tuple(image for distinct in images for image in listed[distinct])
 
-    communities = tuple(
+    groups = tuple(
         replace(
-            community,
-            members=with_own_copies(community.members),
-            boxes=tuple(replace(box, image=image) for box in community.boxes for image in listed[box.image]),
+            group,
+            members=with_own_copies(group.members),
+            boxes=tuple(replace(box, image=image) for box in group.boxes for image in listed[box.image]),
         )
-        for community in found.communities
+        for group in found.groups
     )
     matches = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.matches)
     graph = nx.Graph()
@@ -43,7 +43,7 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
         graph.add_edge(listed[first][0], listed[second][0], weight=data["weight"], links=links)
     return replace(
         found,
-        communities=communities,
+        groups=groups,
         matches=matches,
         duplicates=_groups(found.duplicates, listed),
         views=tuple(tuple(sorted(with_own_copies(view))) for view in found.views),

@@ -13,14 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.filtered import clip_to_median
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.marks import photo_mark
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.review import PhotoReview, Review
 from codegraph_jax.consistency.signature import recognise_all
 from codegraph_jax.features.features import Features
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
 from codegraph_jax.scoring.variants import STANDARD
@@ -50,7 +50,7 @@ class Answers:
         """The answers of a review to a category; a review of a single category applies to any name."""
         if review is None:
             return cls()
-        decision = review.decisions.get(category) or _only(review.decisions)
+        decision = review.thresholds.get(category) or _only(review.thresholds)
         at_most = review.at_most.get(category) or _only(review.at_most) or 1.0
         if decision is None:
             return cls(review.photos, at_most=at_most)
@@ -61,7 +61,7 @@ class Answers:
         return {
             place: self.photos[key].defective
             for place, key in enumerate(keys)
-            if key in self.photos and self.photos[key].verdict is not None
+            if key in self.photos and self.photos[key].answer is not None
         }
 
     def as_json(self) -> dict[str, Any]:
@@ -89,7 +89,8 @@ class PhotoDecisions:
         variant: name of the chosen score.
         patch_scores: patch scores of this variant, with harmless marks lowered [n, h, w].
         scores: greatest value of each anomaly map [n].
-        before: greatest values before marks were lowered, by variant, to which threshold and answers apply [n].
+        scores_before_marks: greatest values before marks were lowered, by variant, to which threshold and answers
+            apply [n].
         calibration: threshold and flags.
         answers: the answers, with the marks of the photos of this set.
     """
@@ -97,7 +98,7 @@ class PhotoDecisions:
     variant: str
     patch_scores: Float[np.ndarray, "n h w"]
     scores: Float[np.ndarray, " n"]
-    before: Mapping[str, Float[np.ndarray, " n"]]
+    scores_before_marks: Mapping[str, Float[np.ndarray, " n"]]
     calibration: Calibration
     answers: Answers
 
@@ -152,14 +153,14 @@ def decide_photos(
         config: the label-free rule.
         answers: a person's answers; without any, the label-free rule decides.
     """
-    features, own, placement = comparison.features, comparison.own, comparison.features.placement
+    features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, contents = placement.frame.size, placement.contents()
     scores = {name: image_scores(maps, size, contents) for name, maps in every_map.items()}
     standard = scores[STANDARD.name]
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
-    proven = found.proven(len(standard))
+    proven = found.defect_members(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
     label_free = PhotoDecisions(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
@@ -174,8 +175,8 @@ def decide_photos(
         return label_free
     if variant != STANDARD.name:
         calibration = calibrate(scores[variant][:own], config, proven[:own])
-    rule = "given" if answers.threshold is not None else "looks" if calibrator.decided else calibration.rule
-    if rule in ("given", "looks"):
+    rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
+    if rule in ("score", "answers"):
         calibration = calibration.with_threshold(threshold, rule)
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)
@@ -206,7 +207,7 @@ def _with_marks(
         if label is None or photo.mark or (not label and scores[place] < calibration.threshold):
             continue
         own = patch_scores[place].ravel()
-        stands_out = own >= min(calibration.patch_threshold, calibration.unusual)
+        stands_out = own >= min(calibration.patch_threshold, calibration.score_of_1_in_10)
         mark = photo_mark(place, stands_out, own, features, grid, "defect" if label else "variant", photo.name)
         photos[keys[place]] = replace(photo, mark=mark)
     return replace(answers, photos=photos)

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
-from codegraph_jax.consistency.community import PatchBox
 from codegraph_jax.consistency.constants import CONSTANTS
+from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.similarity.valid import usual
 
@@ -23,7 +23,7 @@ FEWEST_OUTSIDE = 5
 
 
 @dataclass(frozen=True)
-class Dependence:
+class PatternTest:
     """Limits that a patch must exceed to show the pattern of a community.
 
     Its score must grow without the community (the dependency s(x | outside) / s(x) is high compared with patches of
@@ -32,30 +32,31 @@ class Dependence:
 
     Attributes:
         outside: columns of the references that do not belong to the community [o].
-        dependency: limit of s(x | outside) / s(x).
-        standout: limit of s(x | outside).
+        min_ratio: limit of s(x | outside) / s(x).
+        min_outside_score: limit of s(x | outside).
     """
 
     outside: Int[np.ndarray, " o"]
-    dependency: float
-    standout: float
+    min_ratio: float
+    min_outside_score: float
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
-        return {"outside": self.outside.tolist(), "dependency": self.dependency, "standout": self.standout}
+        limits = {"min_ratio": self.min_ratio, "min_outside_score": self.min_outside_score}
+        return {"outside": self.outside.tolist()} | limits
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Dependence":
+    def from_json(cls, values: Mapping[str, Any]) -> "PatternTest":
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
-        return cls(np.array(values["outside"], int), float(values["dependency"]), float(values["standout"]))
+        return cls(np.array(values["outside"], int), float(values["min_ratio"]), float(values["min_outside_score"]))
 
 
-def dependences(
+def pattern_tests(
     distances: Distances | Float[np.ndarray, "n m p"],
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     k: int,
-) -> list[Dependence]:
+) -> list[PatternTest]:
     """The limits of each community, measured on the images outside all communities; empty if these are too few.
 
     Args:
@@ -74,48 +75,48 @@ def dependences(
     for community in communities:
         rest = np.flatnonzero(~np.isin(references, community))
         if len(rest) < FEWEST_OUTSIDE:
-            tests.append(Dependence(rest, 0.0, standout))
+            tests.append(PatternTest(rest, 0.0, standout))
             continue
         without = table.scores(min(k, len(rest)), rest, outside)
         limit = np.quantile(usual(without / np.maximum(scores, 1e-12)), DEPENDENCY)
-        tests.append(Dependence(rest, float(limit), standout))
+        tests.append(PatternTest(rest, float(limit), standout))
     return tests
 
 
-def depends(distances: Distances, images: Sequence[int], test: Dependence, k: int) -> Bool[np.ndarray, "b p"]:
-    """Which patches of some images show the pattern of a community; arguments as for `dependences`."""
+def shows_pattern(distances: Distances, images: Sequence[int], test: PatternTest, k: int) -> Bool[np.ndarray, "b p"]:
+    """Which patches of some images show the pattern of a community; arguments as for `pattern_tests`."""
     if len(test.outside) < FEWEST_OUTSIDE:
         return np.zeros((len(images), distances.shape[2]), bool)
     scores = distances.scores(k, images=images)
     without = distances.scores(min(k, len(test.outside)), test.outside, images)
-    depending = without / np.maximum(scores, 1e-12) > test.dependency
-    return depending & (without > test.standout) & np.isfinite(without)
+    dependent = without / np.maximum(scores, 1e-12) > test.min_ratio
+    return dependent & (without > test.min_outside_score) & np.isfinite(without)
 
 
 def members_patches(
     distances: Distances | Float[np.ndarray, "n m p"],
     communities: Sequence[Sequence[int]],
-    tests: Sequence[Dependence],
+    tests: Sequence[PatternTest],
     k: int,
 ) -> Bool[np.ndarray, "n p"]:
     """Patches of members that show the pattern of their community, by its test; False for all other images.
 
-    Arguments as for `dependences`, whose result are the tests.
+    Arguments as for `pattern_tests`, whose result are the tests.
     """
     table = as_distances(distances)
     shown = np.zeros(table.shape[::2], bool)
     for community, test in zip(communities, tests):
         members = list(community)
-        shown[members] = depends(table, members, test, k)
+        shown[members] = shows_pattern(table, members, test, k)
     return shown
 
 
 def recognise(
-    distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[Dependence], k: int
+    distances: Distances | Float[np.ndarray, "b m p"], tests: Sequence[PatternTest], k: int
 ) -> list[Bool[np.ndarray, "b p"]]:
     """For each community, the patches of images outside the set that show its pattern, by its test."""
     table = as_distances(distances)
-    return [depends(table, range(len(table)), test, k) for test in tests]
+    return [shows_pattern(table, range(len(table)), test, k) for test in tests]
 
 
 def community_boxes(

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, Product, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import (
     MOST_OUTSIDE,
     SMALLEST,
@@ -51,7 +51,7 @@ def photo_mark(
     scores: Float[np.ndarray, " p"],
     features: Features,
     grid: tuple[int, int],
-    verdict: Verdict,
+    verdict: PatternVerdict,
     name: str,
 ) -> Pattern | None:
     """The mark of a photo; None if no patch stands out or there is no other photo.
@@ -87,7 +87,7 @@ def photo_mark(
 
     signature = _signature(own, usual, _limit(measure_images(features, grid, compared, reached).ravel()))
     product = Product.of(features.image_features)
-    return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), single=True)
+    return Pattern(name[:LONGEST_NAME], verdict, signature, product, 1, len(features.kept), source="photo")
 
 
 def mark_signature(

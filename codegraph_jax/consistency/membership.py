@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
-from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.filtering import pattern_tests
 from codegraph_jax.scoring.distances import Distances, as_distances
 
 NEARER = 0.8
@@ -74,7 +74,7 @@ def with_missed_members(
     """
     grown = [list(members) for members in communities]
     table = as_distances(distances)
-    tests = dependences(table, references, communities, k)
+    tests = pattern_tests(table, references, communities, k)
     taken = np.isin(references, [i for members in communities for i in members])
     outside = np.flatnonzero(~taken)
     others = np.setdiff1d(np.arange(len(table)), [i for members in communities for i in members])
@@ -82,7 +82,7 @@ def with_missed_members(
     for c, (members, test) in enumerate(zip(communities, tests)):
         inside = np.flatnonzero(np.isin(references, members))
         own, values = (
-            affinities(table, images, inside, outside, test.standout) for images in (members, others.tolist())
+            affinities(table, images, inside, outside, test.min_outside_score) for images in (members, others.tolist())
         )
         limit = min(NEARER, _prediction_bound(own[np.isfinite(own)], constants.significance))
         found[c] = np.where(values < limit, values, np.inf)

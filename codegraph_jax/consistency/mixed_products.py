@@ -53,7 +53,7 @@ def find_products(features: Features, grid: tuple[int, int], own: int) -> Int[np
         grid: (h, w) with h * w patches.
         own: number of images in the set, which come first; only these form groups.
     """
-    mine, sample = features.own, choose_references(features.keys[:own], SAMPLE)
+    mine, sample = features.local, choose_references(features.keys[:own], SAMPLE)
     held = np.array([i for i in sample.tolist() if i in mine], int) - mine.start
     parts = processes.gather_rows(coarse_parts(features, grid, held))
     groups = separate(part_distances(parts, parts))
@@ -94,7 +94,7 @@ def coarse_parts(
     features: Features, grid: tuple[int, int], images: Int[np.ndarray, " k"]
 ) -> Float[np.ndarray, "k l q c"]:
     """Patch tokens of some images of this process, averaged over q = 4 x 4 cells, of unit length in each layer."""
-    weights, inspected, start = _part_weights(grid), features.placement.inspected, features.own.start
+    weights, inspected, start = _part_weights(grid), features.placement.inspected, features.local.start
     given = [weights if inspected is None else _part_weights(grid, inspected[start + i].reshape(grid)) for i in images]
     of_image = np.array(given).reshape(-1, *weights.shape)
     parts = np.stack([weighted_tokens(layer, images, of_image) for layer in features.layers], axis=1)

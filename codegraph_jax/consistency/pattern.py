@@ -10,10 +10,11 @@ from jaxtyping import Float, Int8
 
 from codegraph_jax.consistency.signature import Signature
 
-Verdict = Literal["defect", "variant", "undecided"]
-"""Verdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
+PatternVerdict = Literal["defect", "variant", "undecided"]
+"""PatternVerdict on a pattern: a defect, a harmless variant of good parts, or undecided."""
+Source = Literal["group", "photo"]
 LONGEST_NAME = 200
-ALIKE, ENOUGH = 0.25, 0.1
+LIMIT_QUANTILE, MIN_PRODUCT_SHARE = 0.25, 0.1
 """Images show a product if a tenth of them are as similar to its mean as three quarters of its own images. Measured on
 nine products, each against all others: no two are confused."""
 
@@ -35,13 +36,13 @@ class Product:
         """The product of n images."""
         mean = _unit(image_features).mean(axis=0)
         found = np.round(mean / max(float(np.abs(mean).max()), 1e-12) * np.iinfo(np.int8).max).astype(np.int8)
-        return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), ALIKE)))
+        return cls(found, float(np.quantile(cls(found, 0.0)._cosines(image_features), LIMIT_QUANTILE)))
 
     def fits(self, image_features: Float[np.ndarray, "n d"]) -> bool:
         """Whether n images show this product."""
         if image_features.shape[1] != len(self.mean):
             return False
-        return bool((self._cosines(image_features) >= self.limit).mean() >= ENOUGH)
+        return bool((self._cosines(image_features) >= self.limit).mean() >= MIN_PRODUCT_SHARE)
 
     def _cosines(self, image_features: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         return _unit(image_features) @ _unit(self.mean.astype(np.float64)[None])[0]
@@ -65,22 +66,24 @@ class Pattern:
         verdict: the verdict.
         signature: appearance.
         product: product on which it was found.
-        shown: number of images of the last batch that showed it.
+        members: number of images of the last batch that show it.
         images: number of images of the last batch.
-        single: whether it comes from a single answered photo (`consistency.marks`) instead of a group.
+        source: `group`, or `photo` if it comes from a single answered photo (`consistency.marks`).
     """
 
     name: str
-    verdict: Verdict
+    verdict: PatternVerdict
     signature: Signature
     product: Product
-    shown: int
+    members: int
     images: int
-    single: bool = False
+    source: Source = "group"
 
     def __post_init__(self) -> None:
-        if self.verdict not in get_args(Verdict):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Verdict))}")
+        if self.verdict not in get_args(PatternVerdict):
+            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(PatternVerdict))}")
+        if self.source not in get_args(Source):
+            raise ValueError(f"source: {self.source!r} is none of {', '.join(get_args(Source))}")
         if not isinstance(self.name, str) or len(self.name) > LONGEST_NAME:
             raise ValueError(f"name: is not a text of at most {LONGEST_NAME} characters")
 
@@ -89,9 +92,9 @@ class Pattern:
         return {
             "name": self.name,
             "verdict": self.verdict,
-            "shown": self.shown,
+            "members": self.members,
             "images": self.images,
-            "single": self.single,
+            "source": self.source,
             "signature": self.signature.as_json(),
             "product": self.product.as_json(),
         }
@@ -104,9 +107,9 @@ class Pattern:
             values["verdict"],
             Signature.from_json(values["signature"]),
             Product.from_json(values["product"]),
-            int(values["shown"]),
+            int(values["members"]),
             int(values["images"]),
-            bool(values.get("single", False)),
+            values["source"],
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.community import Consistency, PatternMatch
+from codegraph_jax.consistency.groups import Consistency, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import make_signatures, recognise_all
 from codegraph_jax.similarity.comparison import Comparison
@@ -17,14 +17,14 @@ MOST_OF = 0.5
 
 def with_signatures(found: Consistency, comparison: Comparison) -> Consistency:
     """Adds signatures to the communities, and the product."""
-    if not found.communities:
+    if not found.groups:
         return found
-    members = [community.members for community in found.communities]
-    shown = found.pattern_ids.reshape(comparison.own, -1) > 0
+    members = [community.members for community in found.groups]
+    shown = found.pattern_ids.reshape(comparison.set_size, -1) > 0
     signatures = make_signatures(comparison.features, comparison.options.grid, members, shown)
-    communities = (replace(c, signature=signature) for c, signature in zip(found.communities, signatures))
-    product = Product.of(comparison.features.image_features[: comparison.own])
-    return replace(found, communities=tuple(communities), product=product)
+    communities = (replace(c, signature=signature) for c, signature in zip(found.groups, signatures))
+    product = Product.of(comparison.features.image_features[: comparison.set_size])
+    return replace(found, groups=tuple(communities), product=product)
 
 
 def with_verdicts(
@@ -41,7 +41,7 @@ def with_verdicts(
         The result with verdicts and matches; and for the number of each match the patches of images outside its
         communities that show the pattern.
     """
-    own = comparison.features.image_features[: comparison.own]
+    own = comparison.features.image_features[: comparison.set_size]
     known: list[Pattern] = []
     others: list[Pattern] = []
     for pattern in patterns:
@@ -51,7 +51,7 @@ def with_verdicts(
         return found, {}
     signatures = [pattern.signature for pattern in known]
     recognised = recognise_all(signatures, comparison.features, comparison.options.grid)
-    communities = list(found.communities)
+    communities = list(found.groups)
     numbers: dict[int, list[int]] = {}
     for place, community in enumerate(communities):
         shares = recognised[:, list(community.members)].any(axis=2).mean(axis=1)
@@ -73,7 +73,7 @@ def with_verdicts(
             number = last = last + 1
         matches.append(PatternMatch(pattern, number, tuple(images)))
         elsewhere[number] = recognised[k]
-    return replace(found, communities=tuple(communities), matches=tuple(matches)), elsewhere
+    return replace(found, groups=tuple(communities), matches=tuple(matches)), elsewhere
 
 
 def numbered(

@@ -15,7 +15,7 @@ from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import write_json
 
-FORMAT = "codegraph-review-2"
+FORMAT = "codegraph-review-3"
 FILES = "review*.json"
 """Names that browsers give to the file: review.json, review (1).json, ..."""
 LONGEST_NOTE = 2000
@@ -37,7 +37,7 @@ class PhotoReview:
         key: digest of its content (`data.batches.image_key`), in hexadecimal.
         name: name of its file, for people.
         category: its category.
-        verdict: the answer; None if there is only a note.
+        answer: the answer; None if there is only a note.
         note: free text.
         mark: pattern of the patches that stand out, added by a run: a harmless variant on a good photo, a defect on a
             defective one.
@@ -46,13 +46,13 @@ class PhotoReview:
     key: str
     name: str = ""
     category: str = ""
-    verdict: Answer | None = None
+    answer: Answer | None = None
     note: str = ""
     mark: Pattern | None = None
 
     def __post_init__(self) -> None:
-        if self.verdict is not None and self.verdict not in get_args(Answer):
-            raise ValueError(f"verdict: {self.verdict!r} is none of {', '.join(get_args(Answer))}")
+        if self.answer is not None and self.answer not in get_args(Answer):
+            raise ValueError(f"answer: {self.answer!r} is none of {', '.join(get_args(Answer))}")
         texts = self.key, self.name, self.category, self.note
         if not all(isinstance(text, str) and len(text) <= LONGEST_NOTE for text in texts):
             raise ValueError(f"a photo has texts of at most {LONGEST_NOTE} characters")
@@ -60,11 +60,11 @@ class PhotoReview:
     @property
     def defective(self) -> bool | None:
         """The answer for `ActiveCalibrator.label`; None if the person is unsure."""
-        return None if self.verdict == "unsure" else self.verdict == "defective"
+        return None if self.answer == "unsure" else self.answer == "defective"
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
-        values = {name: getattr(self, name) for name in ("key", "name", "category", "verdict", "note")}
+        values = {name: getattr(self, name) for name in ("key", "name", "category", "answer", "note")}
         return values | ({"mark": self.mark.as_json()} if self.mark else {})
 
     @classmethod
@@ -72,7 +72,7 @@ class PhotoReview:
         """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
         mark = Pattern.from_json(values["mark"]) if values.get("mark") else None
         texts = {name: values.get(name, "") for name in ("name", "category", "note")}
-        return cls(str(values["key"]), verdict=values["verdict"], mark=mark, **texts)
+        return cls(str(values["key"]), answer=values["answer"], mark=mark, **texts)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ManualThreshold:
 
     def __post_init__(self) -> None:
         if not isinstance(self.score, str) or not abs(self.threshold) < float("inf"):
-            raise ValueError("decisions: give the name of a score and a finite threshold")
+            raise ValueError("thresholds: give the name of a score and a finite threshold")
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,18 @@ class Review:
     """Verdicts on patterns and on photos.
 
     Attributes:
-        features: weights and settings behind the features (`backbones.features_identity`), without which signatures
-            cannot be used.
+        feature_identity: weights and settings behind the features (`backbones.feature_identity`), without which
+            signatures cannot be used.
         patterns: patterns with a person's verdict.
         photos: answers by the digest of the photo.
-        decisions: thresholds set by hand, by category.
+        thresholds: thresholds set by hand, by category.
         at_most: the greatest share of the photos that may be defective, by category.
     """
 
-    features: Mapping[str, Any]
+    feature_identity: Mapping[str, Any]
     patterns: tuple[Pattern, ...] = ()
     photos: Mapping[str, PhotoReview] = field(default_factory=dict)
-    decisions: Mapping[str, ManualThreshold] = field(default_factory=dict)
+    thresholds: Mapping[str, ManualThreshold] = field(default_factory=dict)
     at_most: Mapping[str, float] = field(default_factory=dict)
 
     def save(self, path: str) -> None:
@@ -118,10 +118,10 @@ class Review:
         """Values for JSON; `load` reads them."""
         return {
             "format": FORMAT,
-            "features": dict(self.features),
+            "feature_identity": dict(self.feature_identity),
             "patterns": [pattern.as_json() for pattern in self.patterns],
             "photos": [photo.as_json() for photo in self.photos.values()],
-            "decisions": {category: vars(decision) for category, decision in self.decisions.items()},
+            "thresholds": {category: vars(threshold) for category, threshold in self.thresholds.items()},
             "at_most": dict(self.at_most),
         }
 
@@ -149,12 +149,12 @@ class Review:
             if not all(0 < share <= 1 for share in at_most.values()):
                 raise ValueError("at_most: a share must be above 0 and at most 1")
             return cls(
-                dict(values["features"]),
+                dict(values["feature_identity"]),
                 tuple(Pattern.from_json(pattern) for pattern in values["patterns"]),
                 {photo.key: photo for photo in photos},
                 {
-                    str(category): ManualThreshold(decision["score"], float(decision["threshold"]))
-                    for category, decision in values.get("decisions", {}).items()
+                    str(category): ManualThreshold(threshold["score"], float(threshold["threshold"]))
+                    for category, threshold in values.get("thresholds", {}).items()
                 },
                 at_most,
             )
@@ -162,18 +162,18 @@ class Review:
             problem = f"{type(error).__name__}: {error}"
             raise ReviewError(f"{path}: is not a review ({problem}); save one from the report") from None
 
-    def check(self, features: Mapping[str, Any], path: str = "review") -> None:
+    def check(self, feature_identity: Mapping[str, Any], path: str = "review") -> None:
         """Checks that the signatures belong to the features of a run.
 
         Raises:
             ReviewError: names the setting that differs.
         """
-        differing = [name for name in features if self.features.get(name) != features[name]]
+        differing = [name for name in feature_identity if self.feature_identity.get(name) != feature_identity[name]]
         if differing:
             name = differing[0]
             raise ReviewError(
-                f"{path}: was made with other features ({name} is {self.features.get(name)!r}, in this run "
-                f"{features[name]!r}); use the same weights and settings of the backbone, or make a new review"
+                f"{path}: was made with other features ({name} is {self.feature_identity.get(name)!r}, in this run "
+                f"{feature_identity[name]!r}); use the same weights and settings of the backbone, or make a new review"
             )
 
 

@@ -65,7 +65,7 @@ class Signature:
         """Distance of patches (`patch_vectors`, d = l * c) to the nearest prototype, as a share of the usual one."""
         return (prototype_distances(vectors, unit_directions(self.prototypes)) / self.usual).min(axis=-1)
 
-    def shown(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
+    def match_mask(self, vectors: Float[np.ndarray, "b p d"]) -> Bool[np.ndarray, "b p"]:
         """Which patches of b images show the pattern; none in images with too few of them."""
         near = self.nearness(vectors) <= self.limit
         return near & (near.sum(axis=1, keepdims=True) >= self.patches)
@@ -116,7 +116,7 @@ def recognise_all(
 ) -> Bool[np.ndarray, "s n p"]:
     """Which patches of all images show each pattern; the same in every process."""
     own = [
-        np.stack([signature.shown(vectors) for signature in signatures], axis=1)
+        np.stack([signature.match_mask(vectors) for signature in signatures], axis=1)
         for _, vectors in _in_chunks(features, grid, range(len(features.kept)))
     ]
     nothing = np.zeros((0, len(signatures), grid[0] * grid[1]), bool)
@@ -275,11 +275,11 @@ def _in_chunks(
     features: Features, grid: tuple[int, int], images: Sequence[int]
 ) -> Iterator[tuple[list[int], Float[np.ndarray, "b p d"]]]:
     """Yields (images, their vectors), a few at a time, for the images whose features this process holds."""
-    own = [i for i in images if i in features.own]
+    own = [i for i in images if i in features.local]
     for place in range(0, len(own), CHUNK):
         chunk = own[place : place + CHUNK]
         # devices return padded batches
-        tokens = [tokens_of(layer, np.array(chunk) - features.own.start) for layer in features.layers]
+        tokens = [tokens_of(layer, np.array(chunk) - features.local.start) for layer in features.layers]
         yield chunk, patch_vectors(tokens, grid)[: len(chunk)]
 
 

@@ -10,16 +10,16 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Community, Consistency
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.defect_or_variant import decide, measure_evidence
 from codegraph_jax.consistency.duplicates import groups, same_part
 from codegraph_jax.consistency.filtered import Filter
 from codegraph_jax.consistency.filtering import (
     FEWEST_OUTSIDE,
-    Dependence,
+    PatternTest,
     community_boxes,
-    dependences,
     members_patches,
+    pattern_tests,
     recognise,
 )
 from codegraph_jax.consistency.graph import (
@@ -31,12 +31,12 @@ from codegraph_jax.consistency.graph import (
     significant_communities,
     strength,
 )
+from codegraph_jax.consistency.groups import Consistency, Group
 from codegraph_jax.consistency.links import Links, find_links, select_by_coverage
 from codegraph_jax.consistency.membership import with_missed_members
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.consistency.recognition import numbered, with_signatures, with_verdicts
 from codegraph_jax.consistency.spacing_law import measure_spacing_law
-from codegraph_jax.consistency.verdicts import decide, measure_evidence
 from codegraph_jax.consistency.views import VIEW, agreement_elsewhere
 from codegraph_jax.scoring.distances import Distances, distances_of
 from codegraph_jax.similarity.comparison import Comparison
@@ -64,7 +64,7 @@ def find_consistent(
         patterns: known patterns.
         constants: constants of the search.
     """
-    references, own, grid = comparison.references, comparison.own, comparison.options.grid
+    references, own, grid = comparison.references, comparison.set_size, comparison.options.grid
     distances = distances_of(comparison)
     if comparison.excluded is not None:
         distances = distances.without(comparison.excluded)
@@ -80,7 +80,7 @@ def find_consistent(
     added = recognise(distances.select(slice(own, None)), tests, k) if comparison.added else []
     members = found.pattern_ids.reshape(own, -1)
     pattern_patches = dict(elsewhere)
-    for number in range(1, len(found.communities) + 1):
+    for number in range(1, len(found.groups) + 1):
         further = added[number - 1] if added else np.zeros((comparison.added, distances.shape[2]), bool)
         patches = np.concatenate([members == number, further])
         pattern_patches[number] = patches | pattern_patches[number] if number in pattern_patches else patches
@@ -100,7 +100,7 @@ def find_communities(
     grid: tuple[int, int],
     config: ConsistencyConfig,
     constants: MethodConstants = CONSTANTS,
-) -> tuple[Consistency, list[Dependence]]:
+) -> tuple[Consistency, list[PatternTest]]:
     """The communities of a set with verdicts, and for each the test of dependence.
 
     Args:
@@ -121,7 +121,7 @@ def find_communities(
     found = significant_communities(counts, background_distances(distances, links), references, order, constants)
     found, views = _without_views(found, links, distances, references, k, grid)
     whole = with_missed_members([members for members, _ in found], distances, references, k, constants)
-    tests = dependences(distances, references, whole, k)
+    tests = pattern_tests(distances, references, whole, k)
     shown = members_patches(distances, whole, tests, k)
     evidence = measure_evidence(distances, references, whole, shown, tests, k) if tests else [None] * len(whole)
 
@@ -132,7 +132,7 @@ def find_communities(
         typical = tuple(sorted(members, key=lambda i: (-weights[i, list(members)].sum(), keys[i])))
         boxes = community_boxes(shown, typical, grid)
         verdict = decide(measured, config)
-        communities.append(Community(typical, strength(weights, members), p_value, boxes, verdict, measured))
+        communities.append(Group(typical, strength(weights, members), p_value, boxes, verdict, measured))
         pattern_ids[list(members)] = np.where(shown[list(members)], len(communities), 0)
     consistency = Consistency(
         tuple(communities),
@@ -174,7 +174,7 @@ def _without_views(
 ) -> tuple[list[tuple[Members, float]], tuple[Members, ...]]:
     """Separates communities that share a view from the others."""
     members = [members for members, _ in found]
-    linked = members_patches(distances, members, dependences(distances, references, members, k), k)
+    linked = members_patches(distances, members, pattern_tests(distances, references, members, k), k)
     linked[links.image, links.patch] = True
     agreement = [agreement_elsewhere(distances, references, members, linked, grid) for members, _ in found]
     kept = [item for item, value in zip(found, agreement) if value < VIEW]

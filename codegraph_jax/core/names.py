@@ -16,7 +16,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """`name` as valid Unicode on one line.
 
     Control characters become visible symbols (a newline becomes ␊). The replacement character stands for bytes that
@@ -32,7 +32,7 @@ def composed(name: str) -> str:
 
 def table_cell(text: str) -> str:
     """`text` as valid Unicode on one line, with an apostrophe in front if a spreadsheet would read a formula."""
-    text = shown(text)
+    text = printable(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -63,7 +63,7 @@ def output_path(directory: Path, category: str, name: str, suffix: str = ".png")
 
 def file_stem(text: str) -> str:
     """A short file name that is valid on every file system, made from any text."""
-    plain = _UNSAFE.sub("_", shown(text)).strip("._") or "category"
+    plain = _UNSAFE.sub("_", printable(text)).strip("._") or "category"
     if plain == text and len(text) <= 80:
         return text
     # surrogatepass: the text may contain lone surrogates

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 
 
 def text_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with a header; the first column is left-aligned, the others are right-aligned."""
-    rows = [[shown(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[k]) for row in (headings, *rows)) for k in range(len(headings))]
 
     def line(cells: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ OTHER_NAMES = ("good", "ok", "normal", "pass", "passed", "negative", "clean", "i
 
 def read_mvtec_form(
     root: str,
-    normal: Sequence[str] = (),
+    good: Sequence[str] = (),
     usual: Sequence[str] = ("good",),
     test: str = "test",
     truth: str = "ground_truth",
@@ -33,14 +33,14 @@ def read_mvtec_form(
 
     Args:
         root: directory of the data set.
-        normal: types of good parts; empty: `usual`.
+        good: types of good parts; empty: `usual`.
         usual: types of good parts in the published data set. In a category without any of them, only images with a mask
             have a label.
         test: directory of the test images below the category.
         truth: directory of the masks below the category.
 
     Raises:
-        LayoutError: a type of `normal` exists in no category.
+        LayoutError: a type of `good` exists in no category.
     """
     base = Path(root)
     if (base / test).is_dir():
@@ -48,75 +48,75 @@ def read_mvtec_form(
     else:
         homes = {name: base / name for name in subdirectories(root)}
     homes = {category: home for category, home in homes.items() if (home / test).is_dir()}
-    _require_types(normal, {kind for home in homes.values() for kind in subdirectories(str(home / test))}, root)
+    _require_types(good, {kind for home in homes.values() for kind in subdirectories(str(home / test))}, root)
     return {
         category: partial(
             _samples,
             category,
             str(home / test),
             str(home / truth),
-            frozenset(map(composed, normal or usual)),
-            bool(normal),
+            frozenset(map(composed, good or usual)),
+            bool(good),
         )
         for category, home in homes.items()
     }
 
 
-def read_folder(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_folder(root: str, good: Sequence[str] = ()) -> Categories:
     """Any folder of images, flat or nested, or a single image: one category named after the folder.
 
-    Images have labels only if `normal` names the folders directly below the root that hold good parts; all other
+    Images have labels only if `good` names the folders directly below the root that hold good parts; all other
     folders then hold defective parts. Masks among the photos are recognised.
 
     Raises:
-        LayoutError: a folder of `normal` does not exist.
+        LayoutError: a folder of `good` does not exist.
     """
     if Path(root).is_file():
         category = folder_name(str(Path(root).parent))
         return {category: lambda: [Sample(root, Path(root).name, category)]}
     category = folder_name(root)
-    _require_types(normal, set(subdirectories(root)), root)
-    return {category: partial(_folder_samples, category, root, frozenset(map(composed, normal)))}
+    _require_types(good, set(subdirectories(root)), root)
+    return {category: partial(_folder_samples, category, root, frozenset(map(composed, good)))}
 
 
-def read_auto(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_auto(root: str, good: Sequence[str] = ()) -> Categories:
     """MVTec AD's form if the root or a folder directly below it has a folder `test`, otherwise any folder."""
     homes = [Path(root), *(Path(root) / name for name in (subdirectories(root) if Path(root).is_dir() else ()))]
     in_form = any((home / "test").is_dir() for home in homes)
-    return read_mvtec_form(root, normal) if in_form else read_folder(root, normal)
+    return read_mvtec_form(root, good) if in_form else read_folder(root, good)
 
 
-def _folder_samples(category: str, root: str, normal: frozenset[str]) -> list[Sample]:
+def _folder_samples(category: str, root: str, good: frozenset[str]) -> list[Sample]:
     images, masks = _without_masks(category, find_images(root))
     return [
         Sample(
             path,
             name,
             category,
-            label=int(kind not in normal) if normal and kind is not None else None,
-            mask=masks.get(stem(name)) if kind not in normal else None,
-            defect=kind if normal else None,
+            label=int(kind not in good) if good and kind is not None else None,
+            mask=masks.get(stem(name)) if kind not in good else None,
+            defect=kind if good else None,
         )
         for name, path in images.items()
         for kind in [_kind(name)]
     ]
 
 
-def _samples(category: str, test: str, truth: str, normal: frozenset[str], named: bool) -> list[Sample]:
+def _samples(category: str, test: str, truth: str, good: frozenset[str], named: bool) -> list[Sample]:
     # MVTec AD 2 has its masks inside the test directory
     images = {name: path for name, path in find_images(test).items() if not path.startswith(truth + os.sep)}
     images, beside = _without_masks(category, images)
     masks = beside | mask_index(truth)
     kinds = {kind for name in images if (kind := _kind(name)) is not None}
-    known = bool(kinds & normal) or named
+    known = bool(kinds & good) or named
     if kinds and not known:
-        _warn_no_normal(category, kinds, normal)
+        _warn_no_normal(category, kinds, good)
     samples, missing = [], 0
     for name, path in images.items():
         kind, mask = _kind(name), masks.get(stem(name))
         if kind is None or (not known and mask is None):
             samples.append(Sample(path, name, category, defect=kind))
-        elif kind in normal:
+        elif kind in good:
             samples.append(Sample(path, name, category, 0, None, kind))
         else:
             missing += mask is None
@@ -151,20 +151,20 @@ def _without_masks(category: str, images: dict[str, str]) -> tuple[dict[str, str
     return {name: path for name, path in images.items() if name not in skipped}, found
 
 
-def _require_types(normal: Sequence[str], present: set[str], root: str) -> None:
+def _require_types(good: Sequence[str], present: set[str], root: str) -> None:
     known = set(map(composed, present))
-    if unknown := [name for name in normal if composed(name) not in known]:
+    if unknown := [name for name in good if composed(name) not in known]:
         held = ", ".join(map(repr, sorted(present)[:40])) or "none"
-        raise LayoutError(f"data.normal: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+        raise LayoutError(f"data.good: no folder {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
 
 
-def _warn_no_normal(category: str, kinds: set[str], normal: frozenset[str]) -> None:
+def _warn_no_normal(category: str, kinds: set[str], good: frozenset[str]) -> None:
     likely = [kind for kind in sorted(kinds) if _plain(kind) in OTHER_NAMES]
     example = likely or difflib.get_close_matches("good", sorted(kinds), n=1) or sorted(kinds)[:1]
     logger.warning(
         "%s: there is no folder %s (there are %s), so only images with a mask have a label; name the folders of good "
-        "parts with --config.data.normal=%s",
-        category, " or ".join(sorted(normal)), ", ".join(sorted(kinds)), ",".join(example),
+        "parts with --config.data.good=%s",
+        category, " or ".join(sorted(good)), ", ".join(sorted(kinds)), ",".join(example),
     )  # fmt: skip
 
 

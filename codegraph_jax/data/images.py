@@ -384,7 +384,7 @@ def _shown(
     holds = np.asarray(have_data(samples, no_data).reshape(*samples.shape[:2], -1).all(axis=-1))
     if not holds.any():
         raise UnreadableImageError("image", "no pixel has data")
-    pixels = (value_range or _own_range(image, samples[holds])).shown(samples)
+    pixels = (value_range or _own_range(image, samples[holds])).to_uint8(samples)
     if not holds.all():
         # the mean avoids strong edges around these pixels
         pixels[~holds] = np.rint(pixels[holds].mean(axis=0))

@@ -11,7 +11,7 @@ from codegraph_jax.data.folders import read_auto, read_folder, read_mvtec_form
 from codegraph_jax.data.published import read_btad, read_kolektor, read_mvtec_ad_2, read_real_iad, read_visa
 from codegraph_jax.data.samples import Categories, Sample
 from codegraph_jax.data.search import LayoutError, natural_key, skipped_below
-from codegraph_jax.data.stored import read_tfds
+from codegraph_jax.data.tfds_layout import read_tfds
 
 __all__ = ["LAYOUTS", "LayoutError", "Sample", "read_layout"]
 
@@ -37,7 +37,7 @@ parts."""
 
 
 def read_layout(
-    layout: str, root: str, categories: Sequence[str] = (), normal: Sequence[str] = ()
+    layout: str, root: str, categories: Sequence[str] = (), good: Sequence[str] = ()
 ) -> dict[str, list[Sample]]:
     """The samples of each category below `root`, sorted naturally by name.
 
@@ -46,7 +46,7 @@ def read_layout(
         root: directory of the data set.
         categories: categories to read, in this order; empty or ("all",) for all, in natural order. A category that is
             missing or has no images is skipped with a warning, as long as another remains.
-        normal: types (layout tfds: classes) of good parts; empty: the default of the layout.
+        good: types (layout tfds: classes) of good parts; empty: the default of the layout.
 
     Raises:
         LayoutError: the layout is unknown, the directory or images are missing, or a list file is malformed.
@@ -60,7 +60,7 @@ def read_layout(
     if layout != "tfds" and not (layout in ("auto", "folder") and Path(root).is_file()):
         # gives the same error for every layout
         _require_directory(root)
-    present = LAYOUTS[layout](root, normal)
+    present = LAYOUTS[layout](root, good)
     if not present:
         form = (LAYOUTS[layout].__doc__ or "").strip().splitlines()[0]
         raise LayoutError(f"data.root: {root!r} holds no category of layout {layout!r}. {form}")

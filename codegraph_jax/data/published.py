@@ -20,26 +20,26 @@ from codegraph_jax.data.search import LayoutError, find_images, natural_key
 logger = logging.getLogger(__name__)
 
 
-def read_btad(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_btad(root: str, good: Sequence[str] = ()) -> Categories:
     """BTAD (Mishra et al., 2021): MVTec's form with types `ok` and `ko`; masks have the images' stems."""
-    return read_mvtec_form(root, normal, usual=("ok",))
+    return read_mvtec_form(root, good, usual=("ok",))
 
 
-def read_mvtec_ad_2(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_mvtec_ad_2(root: str, good: Sequence[str] = ()) -> Categories:
     """MVTec AD 2 (Heckler-Kram et al., 2025): `<category>/test_public/{good,bad}` with `ground_truth` inside of it.
 
     The private test images have no labels; read their directories as layout `folder`.
     """
-    return read_mvtec_form(root, normal, test="test_public", truth="test_public/ground_truth")
+    return read_mvtec_form(root, good, test="test_public", truth="test_public/ground_truth")
 
 
-def read_visa(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_visa(root: str, good: Sequence[str] = ()) -> Categories:
     """VisA (Zou et al., ECCV 2022): as published, with split_csv/1cls.csv, or its one-class copy in MVTec's form."""
     table = Path(root) / "split_csv" / "1cls.csv"
     if not table.is_file():
         # MVTec's form, with types good and bad and masks of the images' stems
-        return read_mvtec_form(root, normal)
-    _require_unnamed(normal, "visa")
+        return read_mvtec_form(root, good)
+    _require_unnamed(good, "visa")
     base, absent = Path(root), 0
     samples: dict[str, list[Sample]] = {}
     for line, row in read_csv(table, ("object", "split", "label", "image", "mask")):
@@ -62,9 +62,9 @@ def read_visa(root: str, normal: Sequence[str] = ()) -> Categories:
     return {name: partial(_finished, name, found) for name, found in samples.items()}
 
 
-def read_real_iad(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_real_iad(root: str, good: Sequence[str] = ()) -> Categories:
     """Real-IAD (Wang et al., CVPR 2024): a json for each category, in realiad_jsons/, lists realiad_<size>/."""
-    _require_unnamed(normal, "real_iad")
+    _require_unnamed(good, "real_iad")
     base = Path(root)
     lists = next(
         (
@@ -119,12 +119,12 @@ def _sample(image: Path, home: Path, category: str, mask: Path | None, kind: str
     return Sample(str(image), image.relative_to(home).as_posix(), category, int(anomalous), found, kind)
 
 
-def read_kolektor(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_kolektor(root: str, good: Sequence[str] = ()) -> Categories:
     """KolektorSDD2 (`test/10000.png`, `test/10000_GT.png`), KolektorSDD (`kos01/Part0.jpg`, `kos01/Part0_label.bmp`).
 
     An image is anomalous if its mask is not empty, so every mask is read.
     """
-    _require_unnamed(normal, "kolektor")
+    _require_unnamed(good, "kolektor")
     base = Path(root)
     if any(base.glob("test/*_GT.*")):
         return {"kolektorsdd2": partial(_kolektor_samples, "kolektorsdd2", str(base / "test"), "_GT")}
@@ -155,9 +155,9 @@ def _any_anomalous(mask: str) -> bool | None:
         return None
 
 
-def _require_unnamed(normal: Sequence[str], layout: str) -> None:
-    if normal:
-        raise LayoutError(f"data.normal: cannot be used with layout {layout}, which has a label for each image")
+def _require_unnamed(good: Sequence[str], layout: str) -> None:
+    if good:
+        raise LayoutError(f"data.good: cannot be used with layout {layout}, which has a label for each image")
 
 
 def _finished(category: str, samples: list[Sample]) -> list[Sample]:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.names import shown
-from codegraph_jax.core.written import written_files
+from codegraph_jax.core.file_ownership import written_files
+from codegraph_jax.core.names import printable
 from codegraph_jax.data.formats import PICTURES, is_image_name, listed_suffixes
 
 logger = logging.getLogger(__name__)
@@ -203,4 +203,4 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
 
 def _several(places: Sequence[str]) -> str:
     more = f" and {len(places) - 1} more" if len(places) > 1 else ""
-    return shown(min(places)) + more
+    return printable(min(places)) + more

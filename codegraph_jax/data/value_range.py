@@ -82,7 +82,7 @@ class ValueRange:
         """The values from which `given` makes this range."""
         return self.low, self.high, *self.no_data
 
-    def shown(self, samples: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    def to_uint8(self, samples: Num[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
         """Samples as 8-bit grey values; undefined for samples without data."""
         if samples.dtype == np.uint16:
             return self._scaled(np.arange(2**16, dtype=np.float64))[samples]

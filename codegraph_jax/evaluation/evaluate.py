@@ -26,8 +26,9 @@ UNDEFINED: Metrics = dict.fromkeys(
 def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
     """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
-    Image metrics use `scores`; if the scores were re-scored, `image_auroc_raw` uses `scores_raw`. Images without a
-    label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics only.
+    Image metrics use `scores_rescored`; if re-scoring changed them, `image_auroc_without_rescoring` uses `scores`.
+    Images without a label are ignored. Anomalous images whose mask is missing or unreadable count for the image metrics
+    only.
 
     Args:
         result: scores of n images.
@@ -38,9 +39,9 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:
         labels = np.array([samples[i].label for i in labelled])
-        metrics |= image_metrics(labels, result.scores[labelled])
-        if not np.array_equal(result.scores, result.scores_raw):
-            metrics["image_auroc_raw"] = image_metrics(labels, result.scores_raw[labelled])["image_auroc"]
+        metrics |= image_metrics(labels, result.scores_rescored[labelled])
+        if not np.array_equal(result.scores_rescored, result.scores):
+            metrics["image_auroc_without_rescoring"] = image_metrics(labels, result.scores[labelled])["image_auroc"]
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
     if marked := [mask for i, mask in masks.items() if samples[i].mask]:
         _warn_odd(marked, config)

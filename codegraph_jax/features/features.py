@@ -49,7 +49,7 @@ class Features:
     grey_levels: Mapping[int, int] = field(default_factory=dict)
 
     @property
-    def own(self) -> range:
+    def local(self) -> range:
         """Indices of the images of this process."""
         rank = jax.process_index()
         start = sum(self.counts[:rank])
@@ -70,7 +70,7 @@ class Features:
         placement = self.placement.within(patches)
         if placement.inspected is None:
             return self
-        layers = [zero_outside(layer, placement.inspected[self.own.start : self.own.stop]) for layer in self.layers]
+        layers = [zero_outside(layer, placement.inspected[self.local.start : self.local.stop]) for layer in self.layers]
         return replace(self, layers=layers, placement=placement)
 
 

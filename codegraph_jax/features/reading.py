@@ -88,7 +88,7 @@ def read_features(
     inspected: Sequence[Inspected],
     memory: MemoryPlan,
     rows: int = 0,
-    earlier: FeatureStore | None = None,
+    resume_store: FeatureStore | None = None,
     progress: bool = False,
 ) -> Features:
     """The features of all images without copies.
@@ -101,7 +101,7 @@ def read_features(
         inspected: inspected region of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
         rows: see `Extractor.extract`; ignored if a buffer is needed.
-        earlier: the saved state of the run, which has the features of an interrupted run and stores new ones.
+        resume_store: the saved state of the run, which has the features of an interrupted run and stores new ones.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -114,7 +114,7 @@ def read_features(
     with together():
         if config.cache:
             cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
-    stores: list[FeatureStore] = [store for store in (cache, earlier) if store is not None]
+    stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
 
     def read(once: bool) -> Features:
         buffer = None

@@ -4,12 +4,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.line.part import Alarm, Part
 
 KEY = "identifies the part: a photo that is sent again with this key is the same part"
-REASON = "why the inspection failed"
-VERDICT = "NOK: the part is flagged, or could not be inspected"
+FAILURE = "why the inspection failed"
+DECISION = "NOK: the part is flagged, or could not be inspected"
 
 
 class RegionOut(BaseModel):
@@ -20,10 +20,10 @@ class RegionOut(BaseModel):
     polygon: list[list[list[float]]] = Field(description="outer edges: rings of [x, y]")
     area: int = Field(description="area in pixels")
     share: float = Field(description="area as a share of the photo")
-    peak: float = Field(description="greatest score in the region")
-    mean: float = Field(description="mean score in the region")
+    peak_score: float = Field(description="greatest score in the region")
+    mean_score: float = Field(description="mean score in the region")
     p_value: float = Field(description="share of normal parts with such a peak anywhere")
-    community: int | None = Field(description="number of the bank's pattern that covers most of the region")
+    group: int | None = Field(description="number of the bank's pattern that covers most of the region")
 
 
 class AlarmOut(BaseModel):
@@ -31,27 +31,29 @@ class AlarmOut(BaseModel):
 
     id: int
     part: int = Field(description="number of the part that raised the alarm")
-    raised: str = Field(description="ISO 8601, UTC")
+    raised_at: str = Field(description="ISO 8601, UTC")
     kind: Literal["drift", "recurrence", "product"]
-    reason: str = Field(description="the operator's reason for acknowledging the alarm; empty if not acknowledged")
+    acknowledgement: str = Field(
+        description="the operator's reason for acknowledging the alarm; empty if not acknowledged"
+    )
     subject: str
     message: str
     parts: list[int] = Field(description="numbers of the parts concerned")
     sheet: str | None = Field(description="URL path of the contact sheet")
 
 
-class VerdictOut(BaseModel):
-    """The verdict on a part, for a controller."""
+class DecisionOut(BaseModel):
+    """The decision on a part, for a controller."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: int
     key: str = Field(description=KEY)
     name: str
-    status: Literal["judged", "failed"]
-    reason: str = Field(description=REASON)
-    verdict: Literal["OK", "NOK"] = Field(description=VERDICT)
-    score_raw: float | None
+    status: Literal["inspected", "failed"]
+    failure: str = Field(description=FAILURE)
+    decision: Literal["OK", "NOK"] = Field(description=DECISION)
+    score: float | None
 
 
 class PartOut(BaseModel):
@@ -60,25 +62,25 @@ class PartOut(BaseModel):
     id: int
     key: str = Field(description=KEY)
     name: str
-    verdict: Literal["OK", "NOK"] = Field(description=VERDICT)
+    decision: Literal["OK", "NOK"] = Field(description=DECISION)
     path: str = Field(description="file of the photo on the server")
-    received: str = Field(description="ISO 8601, UTC")
-    judged: str = Field(description="time of the verdict, ISO 8601, UTC")
-    status: Literal["judged", "failed"]
-    reason: str = Field(description=REASON)
-    said: Literal["flagged", "look", "passed", "failed"] = Field(
+    received_at: str = Field(description="ISO 8601, UTC")
+    inspected_at: str = Field(description="time of the verdict, ISO 8601, UTC")
+    status: Literal["inspected", "failed"]
+    failure: str = Field(description=FAILURE)
+    verdict: Literal["flagged", "look", "passed", "failed"] = Field(
         description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score as high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
     bank: str = Field(description="name of the bank that scored the part")
-    score_raw: float | None
+    score: float | None
     p_value: float | None = Field(description="share of normal parts with such a score")
     threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
     flagged: bool | None
     width: int | None
     height: int | None
-    peak: list[float] = Field(description="place of the greatest score, as shares of width and height")
-    shows: list[str] = Field(description="names of the bank's patterns found on the part")
+    peak_position: list[float] = Field(description="position of the greatest score, as shares of width and height")
+    patterns: list[str] = Field(description="names of the bank's patterns found on the part")
     regions: list[RegionOut]
     seconds: float | None = Field(description="time that the inspection took")
     alarms: list[AlarmOut]
@@ -88,7 +90,7 @@ class ScoreOut(BaseModel):
     """A point of a chart."""
 
     id: int
-    score_raw: float | None
+    score: float | None
     threshold: float | None
     flagged: bool | None
 
@@ -102,7 +104,7 @@ class Problem(BaseModel):
 class Summary(BaseModel):
     """Counts of the line."""
 
-    judged: int
+    inspected: int
     flagged: int
     failed: int
     waiting: int = Field(description="photos that wait for inspection")
@@ -114,7 +116,10 @@ def alarm_out(alarm: Alarm) -> AlarmOut:
     """The response for an alarm."""
     sheet = f"/alarms/{alarm.id}/sheet" if alarm.kind == "recurrence" else None
     return AlarmOut.model_validate(
-        {name: getattr(alarm, name) for name in ("id", "part", "raised", "kind", "reason", "subject", "message")}
+        {
+            name: getattr(alarm, name)
+            for name in ("id", "part", "raised_at", "kind", "acknowledgement", "subject", "message")
+        }
         | {"parts": list(alarm.parts), "sheet": sheet}
     )
 
@@ -122,39 +127,39 @@ def alarm_out(alarm: Alarm) -> AlarmOut:
 def part_out(part: Part) -> PartOut:
     """The response for a part."""
     names = (
-        "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "p_value", "threshold",
+        "id", "key", "name", "path", "received_at", "inspected_at", "status", "failure", "bank", "p_value", "threshold",
         "flagged", "width", "height", "seconds", "answer",
     )  # fmt: skip
     return PartOut.model_validate(
         {name: getattr(part, name) for name in names}
         | {
-            "verdict": _verdict(part),
-            "said": part.verdict,
+            "decision": _decision(part),
+            "verdict": part.verdict,
             # file names need not be Unicode
-            "key": shown(part.key),
-            "name": shown(part.name),
-            "path": shown(part.path),
-            "score_raw": part.score,
-            "peak": list(part.peak),
-            "shows": list(part.shows),
+            "key": printable(part.key),
+            "name": printable(part.name),
+            "path": printable(part.path),
+            "score": part.score,
+            "peak_position": list(part.peak_position),
+            "patterns": list(part.patterns),
             "regions": list(part.regions),
             "alarms": [alarm_out(alarm) for alarm in part.alarms],
         }
     )
 
 
-def verdict_out(part: Part) -> VerdictOut:
+def decision_out(part: Part) -> DecisionOut:
     """The response for a controller."""
-    return VerdictOut(
+    return DecisionOut(
         id=part.id,
-        key=shown(part.key),
-        name=shown(part.name),
-        status="judged" if part.status == "judged" else "failed",
-        reason=part.reason,
-        verdict=_verdict(part),
-        score_raw=part.score,
+        key=printable(part.key),
+        name=printable(part.name),
+        status="inspected" if part.status == "inspected" else "failed",
+        failure=part.failure,
+        decision=_decision(part),
+        score=part.score,
     )
 
 
-def _verdict(part: Part) -> Literal["OK", "NOK"]:
-    return "OK" if part.status == "judged" and part.flagged is False else "NOK"
+def _decision(part: Part) -> Literal["OK", "NOK"]:
+    return "OK" if part.status == "inspected" and part.flagged is False else "NOK"

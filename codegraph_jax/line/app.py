@@ -15,34 +15,32 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.line.access_control import HEADERS, LOOPBACK, refusal
 from codegraph_jax.line.answers import (
     AlarmOut,
+    DecisionOut,
     PartOut,
     Problem,
     ScoreOut,
     Summary,
-    VerdictOut,
     alarm_out,
+    decision_out,
     part_out,
-    verdict_out,
 )
-from codegraph_jax.line.guard import HEADERS, LOOPBACK, refusal
 from codegraph_jax.line.inspector import AnswerError, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Part
-from codegraph_jax.line.reception import HOW_TO_SEND, Reception, RequestError
 from codegraph_jax.line.settings import WebSettings
+from codegraph_jax.line.uploads import HOW_TO_SEND, Reception, RequestError
 
 LAST_NUMBER = 2**63 - 1
 """Largest integer in SQLite."""
 BINARY = {"type": "string", "format": "binary"}
-PICTURE_BODY = {
+PHOTO_BODY = {
     "required": True,
     "content": {
         "image/*": {"schema": BINARY},
-        "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"picture": BINARY}, "required": ["picture"]}
-        },
+        "multipart/form-data": {"schema": {"type": "object", "properties": {"photo": BINARY}, "required": ["photo"]}},
     },
 }
 """Body of `POST /parts` in OpenAPI."""
@@ -64,7 +62,7 @@ REFUSALS: Responses = {status: PROBLEMS[status] for status in (400, 401, 503)}
 MISSING: Responses = {404: PROBLEMS[404]}
 Number = Annotated[int, Query(ge=0, le=LAST_NUMBER)]
 Fields = Annotated[
-    Literal["all", "verdict"], Query(description="`verdict` leaves out regions, map and alarms, for a controller")
+    Literal["all", "decision"], Query(description="`decision` leaves out regions, map and alarms, for a controller")
 ]
 
 logger = logging.getLogger(__name__)
@@ -80,7 +78,7 @@ class _LedgerCounters:
         with suppress(LedgerUnavailableError):
             counts = self.ledger.count()
             parts = CounterMetricFamily("codegraph_parts", "Parts by verdict.", labels=["verdict"])
-            parts.add_metric(["passed"], counts["judged"] - counts["flagged"])
+            parts.add_metric(["passed"], counts["inspected"] - counts["flagged"])
             parts.add_metric(["flagged"], counts["flagged"])
             parts.add_metric(["failed"], counts["failed"])
             yield parts
@@ -160,19 +158,19 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry)
 
     @app.post(
         "/parts",
-        response_model=PartOut | VerdictOut,
+        response_model=PartOut | DecisionOut,
         responses=REFUSALS
         | {
             **{status: PROBLEMS[status] for status in (408, 413, 415)},
             422: {
-                "model": PartOut | VerdictOut | Any,
+                "model": PartOut | DecisionOut | Any,
                 "description": "the photo cannot be read, and the part is recorded as failed; or the key was used for "
                 "another photo",
             },
         },
-        openapi_extra={"requestBody": PICTURE_BODY},
+        openapi_extra={"requestBody": PHOTO_BODY},
     )
-    async def judge(
+    async def inspect_part(
         request: Request,
         name: Annotated[str, Query(max_length=500, description="name of the part")] = "",
         fields: Fields = "all",
@@ -190,20 +188,20 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry)
             seconds.observe(part.seconds)
         return _answer(part, fields)
 
-    @app.get("/parts", response_model=list[PartOut | VerdictOut], responses=REFUSALS)
+    @app.get("/parts", response_model=list[PartOut | DecisionOut], responses=REFUSALS)
     def parts(
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         before: Number = 0,
         flagged: bool = False,
         fields: Fields = "all",
-    ) -> list[PartOut | VerdictOut]:
+    ) -> list[PartOut | DecisionOut]:
         """The last parts, newest first."""
         return [_out(part, fields) for part in ledger.latest(limit, before, flagged)]
 
     @app.get("/scores", response_model=list[ScoreOut], responses=REFUSALS)
     def scores(limit: Annotated[int, Query(ge=1, le=5000)] = 300) -> list[ScoreOut]:
         """The scores of the last parts, oldest first, for charts."""
-        names = ("id", "score_raw", "threshold", "flagged")
+        names = ("id", "score", "threshold", "flagged")
         return [ScoreOut.model_validate(dict(zip(names, row))) for row in ledger.scores(limit)]
 
     @app.get("/parts.csv", responses=REFUSALS | {200: {"content": {"text/csv": {}}}}, response_class=StreamingResponse)
@@ -215,17 +213,17 @@ def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry)
 def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
     ledger = line.ledger
 
-    @app.get("/parts/{part}", response_model=PartOut | VerdictOut, responses=REFUSALS | MISSING)
-    def one(part: int, fields: Fields = "all") -> PartOut | VerdictOut:
+    @app.get("/parts/{part}", response_model=PartOut | DecisionOut, responses=REFUSALS | MISSING)
+    def one(part: int, fields: Fields = "all") -> PartOut | DecisionOut:
         """One part."""
         return _out(_part(ledger, part), fields)
 
     @app.get(
-        "/parts/{part}/picture",
+        "/parts/{part}/photo",
         responses=REFUSALS | MISSING | {200: {"content": {"image/jpeg": {}}}},
         response_class=Response,
     )
-    async def picture(part: int) -> Response:
+    async def photo(part: int) -> Response:
         """The photo of a part, reduced in size."""
         found = await run_in_threadpool(_part, ledger, part)
         try:
@@ -235,16 +233,16 @@ def _add_single_part_routes(app: FastAPI, line: Reception) -> None:
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     @app.get(
-        "/parts/{part}/layer",
+        "/parts/{part}/heatmap",
         responses=REFUSALS | MISSING | {200: {"content": {"image/png": {}}}},
         response_class=Response,
     )
-    def layer(part: int) -> Response:
+    def heatmap(part: int) -> Response:
         """The anomaly map of a part, a small transparent PNG to lay over the photo."""
         found = _part(ledger, part)
-        if found.layer is None:
+        if found.heatmap is None:
             raise RequestError(404, f"part {part} has no anomaly map")
-        return Response(found.layer, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+        return Response(found.heatmap, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
 
 def _add_answer_routes(app: FastAPI, inspector: Inspector) -> None:
@@ -262,7 +260,7 @@ def _add_answer_routes(app: FastAPI, inspector: Inspector) -> None:
 def _add_alarm_routes(app: FastAPI, inspector: Inspector) -> None:
     ledger = inspector.ledger
 
-    @app.put("/alarms/{alarm}/reason", response_model=AlarmOut, responses=REFUSALS | MISSING)
+    @app.put("/alarms/{alarm}/acknowledgement", response_model=AlarmOut, responses=REFUSALS | MISSING)
     def acknowledge(
         alarm: int, reason: Annotated[str, Query(min_length=1, max_length=500, description="the operator's reason")]
     ) -> AlarmOut:
@@ -338,12 +336,12 @@ def _unicode(header: str) -> str:
         return header
 
 
-def _out(part: Part, fields: str) -> PartOut | VerdictOut:
-    return verdict_out(part) if fields == "verdict" else part_out(part)
+def _out(part: Part, fields: str) -> PartOut | DecisionOut:
+    return decision_out(part) if fields == "decision" else part_out(part)
 
 
 def _answer(part: Part, fields: str) -> Response:
-    status = 200 if part.status == "judged" else 422
+    status = 200 if part.status == "inspected" else 422
     return Response(_out(part, fields).model_dump_json(), status, media_type="application/json")
 
 

@@ -14,13 +14,13 @@ from codegraph_jax.report.records import Record
 def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: str) -> Part:
     """The row of an image that was scored against the bank."""
     result = record.outcome.result
-    part = replace(_blank(record.path, name), layer=picture.layer)
+    part = replace(_blank(record.path, name), heatmap=picture.layer)
     content = result.placement.content(record.index)
     patterns = [match.pattern for match in result.consistency.matches if record.index in match.images]
     return scored_part(
         part,
         bank,
-        (record.score_raw, record.p_value, record.flagged),
+        (record.score, record.p_value, record.flagged),
         (picture.image_width, picture.image_height),
         content.cut(result.patch_scores[record.index]),
         patterns,
@@ -30,7 +30,7 @@ def inspected_part(bank: ReferenceBank, record: Record, picture: Picture, name: 
 
 def unreadable_part(path: str, name: str, reason: str) -> Part:
     """The row of an image that cannot be read."""
-    return replace(_blank(path, name), status="failed", reason=reason)
+    return replace(_blank(path, name), status="failed", failure=reason)
 
 
 def _place(path: str) -> str:
@@ -46,4 +46,4 @@ def _blank(path: str, name: str) -> Part:
         key, stamp = file_key(name, status, content), stamp_of(status)
     except (OSError, ValueError):  # the image has no file, or the file was removed
         key, content, stamp = name, "", ""
-    return Part(key, name, _place(path), moment, moment, "judged", content=content, stamp=stamp)
+    return Part(key, name, _place(path), moment, moment, "inspected", content=content, stamp=stamp)

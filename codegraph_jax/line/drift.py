@@ -45,14 +45,14 @@ tested from the start; long windows, which a cycle affects, soon follow the line
 LAG = 16
 """Limits are computed every `LAG` parts and used two or three steps later, so that a change cannot raise its own
 limit."""
-DAMPING = 20.0
+CORRELATION_PRIOR_PARTS = 20.0
 """Weight in parts of a zero prior on the correlation, which the first parts alone cannot estimate."""
 SAFETY = 1.5
 """The limits are set for this multiple of the requested mean run, since the t distribution is an approximation."""
-CERTAIN, CERTAIN_PARTS, MARGIN = 2.25, 16, 0.25
-"""A window of at least `CERTAIN_PARTS` parts with a mean z of `CERTAIN` is a change on any line: most of its parts
-exceed all but one in eighty earlier parts. If a larger mean was accepted, the limit is MARGIN above it."""
-MOST = 50_000
+CERTAIN_MEAN, CERTAIN_PARTS, ACCEPTED_MARGIN = 2.25, 16, 0.25
+"""A window of at least `CERTAIN_PARTS` parts with a mean z of `CERTAIN_MEAN` is a change on any line: most of its parts
+exceed all but one in eighty earlier parts. If a larger mean was accepted, the limit is ACCEPTED_MARGIN above it."""
+MAX_STORED = 50_000
 """Values that are stored for the ranks; later values are ranked but not stored."""
 WORDS = {
     "score": ("anomaly score of parts that pass", "risen", "fallen"),
@@ -136,7 +136,7 @@ class Chart:
     def add(self, value: float) -> float:
         """Adds a value; returns the normal score of its rank among the earlier values."""
         z = self.rank(value)
-        if len(self.values) < MOST:
+        if len(self.values) < MAX_STORED:
             bisect.insort(self.values, value)
         self.seen += 1
         return z
@@ -176,7 +176,7 @@ class Chart:
             for kind, value in enumerate(windows.level_and_step(length)):
                 beyond = (abs(value) - self.accepted) / self.limits[0][place][kind]
                 if kind == 0 and length >= CERTAIN_PARTS:
-                    beyond = max(beyond, abs(value) / max(CERTAIN, self.accepted + MARGIN))
+                    beyond = max(beyond, abs(value) / max(CERTAIN_MEAN, self.accepted + ACCEPTED_MARGIN))
                 if beyond > greatest:
                     greatest, self.after, self.rising = beyond, windows.starts[0], value > 0
                 if not self.tested % length:
@@ -186,7 +186,7 @@ class Chart:
 
     def current_limits(self, chance: float) -> list[list[float]]:
         """Limits of level and step for each length; the chance that a normal part exceeds any of them is `chance`."""
-        correlation = min(max(self.products / (self.squares + DAMPING), 0.0), 0.95)
+        correlation = min(max(self.products / (self.squares + CORRELATION_PRIOR_PARTS), 0.0), 0.95)
         limits: list[list[float]] = []
         variances: list[float] = []
         expected_before = [1.0, 1.0]
@@ -237,7 +237,7 @@ class Drift:
 
     Args:
         statistics: names of the statistics.
-        mean_run: average number of parts between two false alarms of all charts together.
+        parts_per_false_alarm: average number of parts between two false alarms of all charts together.
         set_values: values of the bank's set, by statistic; other statistics start with the first parts of the line.
         state: result of `state` from an earlier start.
         passed: statistics of the parts that have passed since.
@@ -246,14 +246,14 @@ class Drift:
     def __init__(
         self,
         statistics: Iterable[str],
-        mean_run: float,
+        parts_per_false_alarm: float,
         set_values: Mapping[str, Iterable[float]],
         state: Mapping[str, Any] | None = None,
         passed: Passed = (),
     ):
         self._set_values = {name: [float(value) for value in values] for name, values in set_values.items()}
         self.charts = {name: Chart.from_state((state or {}).get(name, {})) for name in statistics}
-        self._chance = 1 / (SAFETY * mean_run * max(len(self.charts), 1))
+        self._chance = 1 / (SAFETY * parts_per_false_alarm * max(len(self.charts), 1))
         for name, chart in self.charts.items():
             if chart.uses_set:
                 before, chart.seen = chart.seen, 0
@@ -262,7 +262,7 @@ class Drift:
                 chart.seen = max(before, chart.seen)
         for part, values in passed:
             for name, chart in self.charts.items():
-                if part > chart.start and name in values and len(chart.values) < MOST:
+                if part > chart.start and name in values and len(chart.values) < MAX_STORED:
                     bisect.insort(chart.values, values[name])
 
     def update(self, part: int, values: Mapping[str, float]) -> list[Alarm]:
@@ -302,7 +302,7 @@ class Drift:
         own = [value for _, value in parts]
         if len(starts) == 1:
             own += self._set_values.get(subject, [])
-        new = chart.restarted(own[-MOST:], starts)
+        new = chart.restarted(own[-MAX_STORED:], starts)
         changed = [new.rank(value) for number, value in parts if changes[-1] < number <= part]
         if changed:
             new.accepted = max(new.accepted, abs(float(np.mean(changed))))

@@ -21,23 +21,23 @@ from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import UnreadableImageError, full_size, load_image
 from codegraph_jax.line import sheets
-from codegraph_jax.line.drift import MOST, Chart, Drift
+from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm, Part, now, scored_part
-from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence
+from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
 from codegraph_jax.report.pictures import find_regions
 from codegraph_jax.report.region_data import Region
 
-ALARMS, PICTURES = OWN = ("alarms", "pictures")
+ALARMS, RECEIVED = OWN = ("alarms", "received")
 """Directories below the workdir for contact sheets and for photos that were sent."""
 STATISTICS = ("score", *PICTURE)
 """Statistics that are tested for drift."""
 OTHER_PRODUCT = 12
 """Number of consecutive flagged parts, all unlike the bank's product, that raises an alarm. One good part in four is
-unlike the product (`consistency.pattern.ALIKE`), and 23 to 98 of 100 defective parts, depending on the product (nine
-products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
+unlike the product (`consistency.pattern.LIMIT_QUANTILE`), and 23 to 98 of 100 defective parts, depending on the product
+(nine products, ViT-S, 224 px), so a shorter run can be a run of defective parts."""
 ATTEMPTS = 2
 """A photo fails if the process has ended this many times during its inspection."""
 TOO_MANY_ATTEMPTS = f"the program ended {ATTEMPTS} times while inspecting this photo (out of memory?); not tried again"
@@ -60,7 +60,7 @@ class _Scored:
     part: Part
     peak_patches: PeakPatches = PeakPatches.empty(0)
     defects: tuple[str, ...] = ()
-    foreign: bool = False
+    other_product: bool = False
 
 
 class Inspector:
@@ -70,7 +70,7 @@ class Inspector:
         bank: the reference bank.
         ledger: records the verdicts.
         workdir: directory of the contact sheets.
-        mean_run: average number of parts between two false alarms of drift.
+        parts_per_false_alarm: average number of parts between two false alarms of drift.
         threshold: replaces the threshold of the bank.
         path: file to which `answer` saves the bank; empty: the bank is not saved.
     """
@@ -80,17 +80,17 @@ class Inspector:
         bank: ReferenceBank,
         ledger: Ledger,
         workdir: Path,
-        mean_run: float = 10_000,
+        parts_per_false_alarm: float = 10_000,
         threshold: ThresholdConfig | None = None,
         path: str = "",
     ):
-        self.ledger, self.workdir, self.mean_run = ledger, workdir, mean_run
+        self.ledger, self.workdir, self.parts_per_false_alarm = ledger, workdir, parts_per_false_alarm
         self._stored, self._threshold, self._path = bank, threshold, path
         self.bank = bank.with_threshold(threshold)
         self._lock = threading.Lock()
         self._begun: set[str] = set()
-        self._monitors: tuple[Drift, Recurrence] | None = None
-        self._unusual = bank.calibration.unusual
+        self._monitors: tuple[Drift, RecurrenceMonitor] | None = None
+        self._unusual = bank.calibration.score_of_1_in_10
         self._known = bank.calibration_set.peak_patches
 
     def warm_up(self) -> None:
@@ -130,13 +130,13 @@ class Inspector:
         """
         with self._lock:
             if known := self.ledger.find(key):
-                if known.status == "judged" or known.content == content:
+                if known.status == "inspected" or known.content == content:
                     return known
                 replaces = known.id
             part, picture = replace(_blank(key, name, path), content=content, stamp=stamp), content or key
             if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
-                failed = replace(part, judged=now(), status="failed", reason=TOO_MANY_ATTEMPTS)
+                failed = replace(part, inspected_at=now(), status="failed", failure=TOO_MANY_ATTEMPTS)
                 return self.ledger.record(failed, replaces=replaces)
             self._begun.add(picture)
             recorded = None
@@ -166,7 +166,7 @@ class Inspector:
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            failed = replace(_blank(key, name, path), judged=now(), status="failed", reason=reason, stamp=stamp)
+            failed = replace(_blank(key, name, path), inspected_at=now(), status="failed", failure=reason, stamp=stamp)
             return self.ledger.record(failed)
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
@@ -177,12 +177,14 @@ class Inspector:
                 logger.warning("%s: has %d pages or frames; only the first is inspected", part.name, count)
             scored = self._score(part, picture)
         except UnreadableImageError as error:
-            return _Scored(replace(part, judged=now(), status="failed", reason=error.reason))
+            return _Scored(replace(part, inspected_at=now(), status="failed", failure=error.reason))
         except Exception as error:  # the line continues after any error, and records it as the reason
             logger.exception("%s: cannot be inspected", part.name)
             reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-            return _Scored(replace(part, judged=now(), status="failed", reason=reason))
-        return replace(scored, part=replace(scored.part, judged=now(), seconds=round(time.perf_counter() - began, 4)))
+            return _Scored(replace(part, inspected_at=now(), status="failed", failure=reason))
+        return replace(
+            scored, part=replace(scored.part, inspected_at=now(), seconds=round(time.perf_counter() - began, 4))
+        )
 
     def _score(self, part: Part, picture: Image.Image, always: bool = False) -> _Scored:
         bank = self.bank
@@ -205,12 +207,12 @@ class Inspector:
         part = replace(
             scored_part(part, bank, verdict, (width, height), scores, patterns, regions),
             statistics={"score": score, **picture_statistics(picture)},
-            layer=layer_png(Scale(*bank.scale).strength(scores)),
+            heatmap=layer_png(Scale(*bank.scale).strength(scores)),
         )
         defects = tuple(pattern.name or "a known defect" for pattern in patterns if pattern.verdict == "defect")
         # peak patches similar to those of unflagged parts of the set are normal
         peak_patches = inspection.peak_patches[0].without_similar(self._known, LIMITS[-1])
-        return _Scored(part, peak_patches, defects, foreign=flagged and inspection.foreign)
+        return _Scored(part, peak_patches, defects, other_product=flagged and inspection.other_product)
 
     def _record(self, scored: _Scored, replaces: int, picture: str) -> Part:
         """Updates the monitors and records the part, in one transaction."""
@@ -224,11 +226,11 @@ class Inspector:
                 alarms += drift.update(number, part.statistics)
                 if alarms:
                     after = min(drift.changed_after(alarm.subject) for alarm in alarms)
-                    recent = [*self.ledger.passed(after, MOST), (number, part.statistics)]
+                    recent = [*self.ledger.passed(after, MAX_STORED), (number, part.statistics)]
                     drift.restart([alarm.subject for alarm in alarms], recent)
             alarms += recurrence.update(number, scored.peak_patches, scored.defects)
-            foreign = (self.ledger.monitor("product") or 0) + 1 if scored.foreign else 0
-            if foreign == OTHER_PRODUCT:
+            in_a_row = (self.ledger.monitor("product") or 0) + 1 if scored.other_product else 0
+            if in_a_row == OTHER_PRODUCT:
                 alarms.append(
                     Alarm("product", "product",
                           f"The last {OTHER_PRODUCT} parts are all flagged and look unlike the parts "
@@ -237,7 +239,7 @@ class Inspector:
             recorded = self.ledger.record(
                 replace(part, alarms=tuple(alarms)),
                 scored.peak_patches.to_bytes() if len(scored.peak_patches) else None,
-                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": foreign},
+                {"drift": drift.state(), "recurrence": recurrence.state(), "bank": self.bank.name, "product": in_a_row},
                 forget=max(0, number - WINDOW),
                 replaces=replaces,
                 ended=picture,
@@ -255,7 +257,7 @@ class Inspector:
                 self.sheet(alarm)
         return recorded
 
-    def _restored(self) -> tuple[Drift, Recurrence]:
+    def _restored(self) -> tuple[Drift, RecurrenceMonitor]:
         """The monitors, restored from the ledger if necessary."""
         if self._monitors is None:
             ledger, known_set = self.ledger, self.bank.calibration_set
@@ -266,8 +268,8 @@ class Inspector:
                 last = ledger.next_number() - 1
                 state["score"] = Chart(starts=[last]).state()
             starts = [Chart.from_state(chart).start for chart in state.values()]
-            passed = ledger.passed(min(starts, default=0), MOST)
-            drift = Drift(STATISTICS, self.mean_run, {"score": scores}, state, passed)
+            passed = ledger.passed(min(starts, default=0), MAX_STORED)
+            drift = Drift(STATISTICS, self.parts_per_false_alarm, {"score": scores}, state, passed)
             backbone = self.bank.backbone
             width = len(backbone.blocks) * backbone.preset.width
             known = ledger.monitor("recurrence")
@@ -275,7 +277,7 @@ class Inspector:
             kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]
             # patch vectors of another backbone are not comparable
             kept = [(number, own) for number, own in kept if own.vectors.shape[1] == width]
-            self._monitors = drift, Recurrence(known, kept)
+            self._monitors = drift, RecurrenceMonitor(known, kept)
         return self._monitors
 
     def answer(self, number: int, defective: bool | None) -> Part | None:
@@ -328,19 +330,19 @@ class Inspector:
         """Acknowledges an alarm with a reason ("our daily cycle", "a new batch"); its cause raises no further alarm.
 
         Returns:
-            The alarm with its reason; None if there is no alarm of this number.
+            The alarm with its acknowledgement; None if there is no alarm of this number.
 
         Raises:
             LedgerUnavailableError: the ledger cannot be written now, and nothing has changed.
         """
         with self._lock:
             alarm = self.ledger.alarm(number)
-            if alarm is None or alarm.reason:
+            if alarm is None or alarm.acknowledgement:
                 return alarm
             drift, recurrence = self._restored()
             try:
                 if alarm.kind == "drift":
-                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MOST))
+                    drift.accept(alarm.subject, alarm.part, lambda after: self.ledger.passed(after, MAX_STORED))
                 elif alarm.kind == "recurrence":
                     recurrence.accept(alarm.subject, alarm.parts)
                 states = {"drift": drift.state(), "recurrence": recurrence.state()}
@@ -348,7 +350,7 @@ class Inspector:
             except BaseException:
                 self._monitors = None  # they may differ from the ledger: read them again
                 raise
-            return replace(alarm, reason=reason)
+            return replace(alarm, acknowledgement=reason)
 
     def sheet(self, alarm: Alarm) -> Path | None:
         """The contact sheet of a recurrence alarm, drawn if it is missing; None for other alarms."""
@@ -387,4 +389,4 @@ def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> R
 
 def _blank(key: str, name: str, path: str) -> Part:
     moment = now()
-    return Part(key=key, name=name, path=path, received=moment, judged=moment, status="judged")
+    return Part(key=key, name=name, path=path, received_at=moment, inspected_at=moment, status="inspected")

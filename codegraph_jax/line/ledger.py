@@ -24,7 +24,7 @@ from codegraph_jax.line.part import Alarm, Part, now
 
 FILE = "line.sqlite"
 """Name of a ledger in a workdir."""
-APPLICATION, VERSION = 0x436F4447, 2
+APPLICATION, VERSION = 0x436F4447, 3
 """Application id and version in the header of the file."""
 WAIT_SECONDS = 10.0
 """Seconds that a write waits for the lock of another program before it fails."""
@@ -36,21 +36,21 @@ CREATE TABLE IF NOT EXISTS parts (
     key TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL,
     path TEXT NOT NULL,
-    received TEXT NOT NULL,
-    judged TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('judged', 'failed')),
-    reason TEXT NOT NULL DEFAULT '',
+    received_at TEXT NOT NULL,
+    inspected_at TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('inspected', 'failed')),
+    failure TEXT NOT NULL DEFAULT '',
     bank TEXT NOT NULL DEFAULT '',
     score REAL, p_value REAL, threshold REAL, flagged INTEGER,
     width INTEGER, height INTEGER,
-    peak TEXT NOT NULL DEFAULT '[]',
-    shows TEXT NOT NULL DEFAULT '[]',
+    peak_position TEXT NOT NULL DEFAULT '[]',
+    patterns TEXT NOT NULL DEFAULT '[]',
     regions TEXT NOT NULL DEFAULT '[]',
     statistics TEXT NOT NULL DEFAULT '{}',
     seconds REAL,
-    layer BLOB,
+    heatmap BLOB,
     content TEXT NOT NULL DEFAULT '',
-    look TEXT NOT NULL DEFAULT '',
+    stamp TEXT NOT NULL DEFAULT '',
     answer TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX IF NOT EXISTS contents ON parts (content);
@@ -59,18 +59,18 @@ CREATE INDEX IF NOT EXISTS names ON parts (name);
 CREATE TABLE IF NOT EXISTS alarms (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     part INTEGER NOT NULL REFERENCES parts (id),
-    raised TEXT NOT NULL,
+    raised_at TEXT NOT NULL,
     kind TEXT NOT NULL,
     subject TEXT NOT NULL,
     message TEXT NOT NULL,
     parts TEXT NOT NULL DEFAULT '[]'
 );
-CREATE TABLE IF NOT EXISTS acknowledged (
+CREATE TABLE IF NOT EXISTS acknowledgements (
     alarm INTEGER PRIMARY KEY REFERENCES alarms (id),
-    reason TEXT NOT NULL,
-    moment TEXT NOT NULL
+    acknowledgement TEXT NOT NULL,
+    acknowledged_at TEXT NOT NULL
 );
-CREATE TABLE IF NOT EXISTS standouts (
+CREATE TABLE IF NOT EXISTS peak_patches (
     part INTEGER PRIMARY KEY REFERENCES parts (id),
     vectors BLOB NOT NULL
 );
@@ -78,16 +78,21 @@ CREATE TABLE IF NOT EXISTS inbox (
     key TEXT PRIMARY KEY, name TEXT NOT NULL, path TEXT NOT NULL, content TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE IF NOT EXISTS monitors (name TEXT PRIMARY KEY, state TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS attempts (picture TEXT PRIMARY KEY, count INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS attempts (photo TEXT PRIMARY KEY, count INTEGER NOT NULL);
 """
-ALARMS = "(SELECT alarms.*, coalesce(reason, '') AS reason FROM alarms LEFT JOIN acknowledged ON alarm = alarms.id)"
-"""Alarms with the reasons of their acknowledgements."""
+ALARMS = """
+(
+    SELECT alarms.*, coalesce(acknowledgement, '') AS acknowledgement
+    FROM alarms LEFT JOIN acknowledgements ON alarm = alarms.id
+)
+"""
+"""Alarms with their acknowledgements."""
 COLUMNS = (
-    "id", "key", "name", "path", "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold",
-    "flagged", "width", "height", "shows", "seconds", "answer",
+    "id", "key", "name", "path", "received_at", "inspected_at", "status", "failure", "bank", "score", "p_value",
+    "threshold", "flagged", "width", "height", "patterns", "seconds", "answer",
 )  # fmt: skip
 """Columns of parts.csv."""
-TEXTS, LISTS = ("key", "name", "path"), ("peak", "shows", "regions")
+TEXTS, LISTS = ("key", "name", "path"), ("peak_position", "patterns", "regions")
 """Columns whose texts may not be valid Unicode, and columns of JSON lists."""
 
 
@@ -157,18 +162,18 @@ class Ledger:
 
     def recorded(self, files: Iterable[tuple[str, str]]) -> set[str]:
         """Names of the files that are recorded, given (name, `Part.stamp`) of each file."""
-        query = "SELECT 1 FROM parts WHERE name = ? AND look = ? LIMIT 1"
+        query = "SELECT 1 FROM parts WHERE name = ? AND stamp = ? LIMIT 1"
         with self._connection("read") as connection:
             return {name for name, stamp in files if connection.execute(query, (_stored(name), stamp)).fetchone()}
 
     def of_file(self, name: str) -> Part | None:
         """The last part recorded for a file of this name, or None."""
-        query = "SELECT * FROM parts WHERE name = ? AND look != '' ORDER BY id DESC LIMIT 1"
+        query = "SELECT * FROM parts WHERE name = ? AND stamp != '' ORDER BY id DESC LIMIT 1"
         return next(iter(self._select(query, (_stored(name),))), None)
 
     def same_content(self, content: str, rest: str) -> list[Part]:
         """The last parts from files with this content whose key ends in `rest` after the name."""
-        query = "SELECT * FROM parts WHERE content = ? AND look != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
+        query = "SELECT * FROM parts WHERE content = ? AND stamp != '' AND key = name || ? ORDER BY id DESC LIMIT 10"
         return self._select(query, (content, rest))
 
     def latest(self, count: int, before: int = 0, flagged: bool = False) -> list[Part]:
@@ -183,10 +188,10 @@ class Ledger:
         return self._select(f"SELECT * FROM parts {where} ORDER BY id DESC LIMIT ?", (before, before, count))
 
     def count(self) -> dict[str, int]:
-        """Numbers of parts: `judged`, `failed`, and `flagged` among the judged ones."""
+        """Numbers of parts: `inspected`, `failed`, and `flagged` among the inspected ones."""
         query = "SELECT count(*), coalesce(sum(status = 'failed'), 0), coalesce(sum(flagged), 0) FROM parts"
         (row,) = self._read(query)
-        return {"judged": row[0] - row[1], "failed": row[1], "flagged": row[2]}
+        return {"inspected": row[0] - row[1], "failed": row[1], "flagged": row[2]}
 
     def alarms(self, count: int, before: int = 0) -> list[Alarm]:
         """The last alarms, newest first; arguments as for `latest`."""
@@ -226,7 +231,7 @@ class Ledger:
 
     def peak_patches(self, most: int) -> list[tuple[int, bytes]]:
         """(part, bytes) of the last parts with peak patches, in order."""
-        rows = self._read("SELECT part, vectors FROM standouts ORDER BY part DESC LIMIT ?", (most,))
+        rows = self._read("SELECT part, vectors FROM peak_patches ORDER BY part DESC LIMIT ?", (most,))
         return [(row[0], row[1]) for row in reversed(rows)]
 
     def record(
@@ -255,8 +260,8 @@ class Ledger:
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute("DELETE FROM inbox WHERE key = ?", (_stored(part.key),))
-            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(ended),))
-            for table, column in (("standouts", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
+            cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(ended),))
+            for table, column in (("peak_patches", "part"), ("alarms", "part"), ("parts", "id")) if replaces else ():
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = ?", (replaces,))
             known = cursor.execute("SELECT * FROM parts WHERE key = ?", (_stored(part.key),)).fetchone()
             if known:
@@ -264,15 +269,15 @@ class Ledger:
             number = _insert(cursor, _values(part))
             for alarm in part.alarms:
                 cursor.execute(
-                    "INSERT INTO alarms (part, raised, kind, subject, message, parts) VALUES (?, ?, ?, ?, ?, ?)",
-                    (number, part.judged, alarm.kind, alarm.subject, alarm.message,
+                    "INSERT INTO alarms (part, raised_at, kind, subject, message, parts) VALUES (?, ?, ?, ?, ?, ?)",
+                    (number, part.inspected_at, alarm.kind, alarm.subject, alarm.message,
                      json.dumps([*alarm.parts, number])),
                 )  # fmt: skip
             if peak_patches is not None:
-                cursor.execute("INSERT INTO standouts (part, vectors) VALUES (?, ?)", (number, peak_patches))
+                cursor.execute("INSERT INTO peak_patches (part, vectors) VALUES (?, ?)", (number, peak_patches))
             if forget:
                 cursor.execute(
-                    "DELETE FROM standouts WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
+                    "DELETE FROM peak_patches WHERE part <= ? AND part NOT IN (SELECT value FROM json_each(?))",
                     (forget, json.dumps(list(keep))),
                 )
             for name, state in (monitors or {}).items():
@@ -280,47 +285,47 @@ class Ledger:
             row = cursor.execute("SELECT * FROM parts WHERE id = ?", (number,)).fetchone()
         return self._with_alarms(_part(row))
 
-    def acknowledge(self, alarm: int, reason: str, moment: str, monitors: Mapping[str, Any]) -> None:
+    def acknowledge(self, alarm: int, reason: str, acknowledged_at: str, monitors: Mapping[str, Any]) -> None:
         """Writes the reason for acknowledging an alarm, and the state of the monitors; errors as for `record`.
 
         Args:
             alarm: number of the alarm, whose earlier reason is replaced.
             reason: the operator's reason.
-            moment: ISO 8601 in UTC.
+            acknowledged_at: ISO 8601 in UTC.
             monitors: state by monitor.
         """
         with self._writing, self._transaction() as cursor:
-            cursor.execute("INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?)", (alarm, reason, moment))
+            cursor.execute("INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?)", (alarm, reason, acknowledged_at))
             for name, state in monitors.items():
                 cursor.execute("INSERT OR REPLACE INTO monitors VALUES (?, ?)", (name, json.dumps(state)))
 
-    def begin_attempt(self, picture: str) -> int:
+    def begin_attempt(self, photo: str) -> int:
         """Counts an attempt to inspect a photo; returns the number of attempts since the last `clear_attempts`.
 
         Args:
-            picture: digest of the photo's content, or the key of its part.
+            photo: digest of the photo's content, or the key of its part.
 
         Raises:
             LedgerUnavailableError: as for `record`.
         """
         with self._writing, self._transaction() as cursor:
             cursor.execute(
-                "INSERT INTO attempts VALUES (?, 1) ON CONFLICT (picture) DO UPDATE SET count = count + 1",
-                (_stored(picture),),
+                "INSERT INTO attempts VALUES (?, 1) ON CONFLICT (photo) DO UPDATE SET count = count + 1",
+                (_stored(photo),),
             )
-            row = cursor.execute("SELECT count FROM attempts WHERE picture = ?", (_stored(picture),)).fetchone()
+            row = cursor.execute("SELECT count FROM attempts WHERE photo = ?", (_stored(photo),)).fetchone()
         return int(row[0])
 
-    def clear_attempts(self, picture: str) -> None:
+    def clear_attempts(self, photo: str) -> None:
         """Resets the attempts to inspect a photo; errors as for `record`."""
         with self._writing, self._transaction() as cursor:
-            cursor.execute("DELETE FROM attempts WHERE picture = ?", (_stored(picture),))
+            cursor.execute("DELETE FROM attempts WHERE photo = ?", (_stored(photo),))
 
     def move(self, part: Part) -> None:
         """Updates key, name, path and stamp of a part whose file was renamed or touched."""
         values = (*map(_stored, (part.key, part.name, part.path)), part.stamp, part.id)
         with self._writing, self._transaction() as cursor:
-            cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, look = ? WHERE id = ?", values)
+            cursor.execute("UPDATE OR IGNORE parts SET key = ?, name = ?, path = ?, stamp = ? WHERE id = ?", values)
 
     def answer(self, part: int, answer: str, bank: str) -> None:
         """Writes the operator's answer to a part, and the name of the extended bank; errors as for `record`.
@@ -391,8 +396,8 @@ class Ledger:
         while True:
             rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM parts WHERE id > ? ORDER BY id LIMIT 1000", (last,))
             for row in rows:
-                texts = {name: _text(row[name]) for name in ("key", "name", "path", "reason")}
-                texts["shows"] = "; ".join(_json(row["shows"]))
+                texts = {name: _text(row[name]) for name in ("key", "name", "path", "failure")}
+                texts["patterns"] = "; ".join(_json(row["patterns"]))
                 cells = dict(row) | {name: table_cell(text) for name, text in texts.items()}
                 writer.writerow(with_commas(cells) if form == "excel" else cells)
             yield stream.getvalue()
@@ -531,10 +536,10 @@ def _insert(cursor: sqlite3.Cursor, values: Mapping[str, Any]) -> int:
 def _values(part: Part) -> dict[str, Any]:
     """The columns of a part."""
     plain = (
-        "received", "judged", "status", "reason", "bank", "score", "p_value", "threshold", "width", "height", "seconds",
-        "layer", "content",
+        "received_at", "inspected_at", "status", "failure", "bank", "score", "p_value", "threshold", "width", "height",
+        "seconds", "heatmap", "content", "stamp",
     )  # fmt: skip
-    values = {name: getattr(part, name) for name in plain} | {"look": part.stamp}
+    values = {name: getattr(part, name) for name in plain}
     values |= {name: _stored(getattr(part, name)) for name in TEXTS}
     values |= {name: json.dumps(getattr(part, name)) for name in (*LISTS, "statistics")}
     return values | {"flagged": None if part.flagged is None else int(part.flagged)}
@@ -552,7 +557,7 @@ def _part(row: sqlite3.Row) -> Part:
     values |= {name: _text(values[name]) for name in TEXTS}
     values |= {name: tuple(_json(values[name])) for name in LISTS}
     values["flagged"] = None if values["flagged"] is None else bool(values["flagged"])
-    return Part(**values | {"statistics": _json(values["statistics"]), "stamp": values.pop("look")})
+    return Part(**values | {"statistics": _json(values["statistics"])})
 
 
 def _alarm(row: sqlite3.Row) -> Alarm:

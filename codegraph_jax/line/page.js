@@ -6,7 +6,7 @@ const pictures = new Map();
 
 async function get(path, method = "GET") {
   const headers = token ? {Authorization: "Bearer " + token} : {};
-  const answer = await fetch(path, {method, headers, cache: path.includes("/picture") || path.includes("/layer") ? "default" : "no-store"});
+  const answer = await fetch(path, {method, headers, cache: path.includes("/photo") || path.includes("/heatmap") ? "default" : "no-store"});
   if (answer.status === 401) { ask(token ? "This token is wrong." : ""); throw new Error("a token is needed"); }
   if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || "status " + answer.status);
   return answer;
@@ -44,7 +44,6 @@ async function show(image, path) {
 }
 
 const number = (value, digits = 3) => value === null ? "–" : value.toFixed(digits);
-const verdict = (part) => part.said;
 const WORDS = {look: "look at this"};
 const clock = (text) => new Date(text).toLocaleString();
 
@@ -56,7 +55,7 @@ function element(name, className, text) {
 }
 
 function card(part) {
-  const item = element("li"), button = element("button", verdict(part)), stack = element("span", "stack");
+  const item = element("li"), button = element("button", part.verdict), stack = element("span", "stack");
   stack.style.display = "block";
   button.dataset.part = part.id;
   if (part.status === "failed") stack.append(element("span", "none", "no photo"));
@@ -64,7 +63,7 @@ function card(part) {
     // the frame has the aspect of the photo, so that the map covers it exactly
     const frame = element("span"), aspect = part.width / part.height;
     frame.style.cssText = aspect > 4 / 3 ? `width: 100%; aspect-ratio: ${aspect}` : `height: 100%; aspect-ratio: ${aspect}`;
-    for (const kind of ["picture", "layer"]) {
+    for (const kind of ["photo", "heatmap"]) {
       const image = element("img");
       image.alt = "";
       frame.append(image);
@@ -72,11 +71,11 @@ function card(part) {
     }
     stack.append(frame);
   }
-  const words = element("span", "words"), said = verdict(part);
-  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + said, WORDS[said] || said));
+  const words = element("span", "words"), verdict = part.verdict;
+  words.append(element("b", "", `${part.id}: ${part.name}`), element("span", "verdict " + verdict, WORDS[verdict] || verdict));
   if (part.answer) words.append(element("span", "", ` · you said ${part.answer}`));
-  words.append(` ${part.status === "failed" ? part.reason : number(part.score_raw)}`);
-  if (part.shows.length) words.append(element("span", "", ` · ${part.shows.join(", ")}`));
+  words.append(` ${part.status === "failed" ? part.failure : number(part.score)}`);
+  if (part.patterns.length) words.append(element("span", "", ` · ${part.patterns.join(", ")}`));
   button.append(stack, words);
   button.addEventListener("click", () => open(part));
   item.append(button);
@@ -86,18 +85,18 @@ function card(part) {
 function open(part) {
   opened = part;
   $("large-title").textContent = `${part.id}: ${part.name}`;
-  $("large-picture").alt = `Photo of part ${part.id}`;
-  for (const kind of ["picture", "layer"]) {
+  $("large-photo").alt = `Photo of part ${part.id}`;
+  for (const kind of ["photo", "heatmap"]) {
     $("large-" + kind).removeAttribute("src");
     if (part.status !== "failed") show($("large-" + kind), `/parts/${part.id}/${kind}`);
   }
   const facts = {
-    Verdict: (WORDS[part.said] || part.said) + (part.reason ? `: ${part.reason}` : ""),
-    Score: `${number(part.score_raw, 4)} (flagged from ${number(part.threshold, 4)})`,
+    Verdict: (WORDS[part.verdict] || part.verdict) + (part.failure ? `: ${part.failure}` : ""),
+    Score: `${number(part.score, 4)} (flagged from ${number(part.threshold, 4)})`,
     "Normal parts with such a score": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
-    Shows: part.shows.join(", ") || "no known pattern",
+    Patterns: part.patterns.join(", ") || "no known pattern",
     Regions: part.regions.length,
-    Inspected: clock(part.judged),
+    Inspected: clock(part.inspected_at),
     File: part.path,
   };
   $("facts").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [element("dt", "", name), element("dd", "", value)]));
@@ -131,7 +130,7 @@ $("large").addEventListener("keydown", (event) => {
   const answer = {d: "true", g: "false"}[event.key];
   if (answer && !event.ctrlKey && !event.metaKey && !event.altKey) say(answer);
 });
-$("map").addEventListener("change", () => { $("large-layer").hidden = !$("map").checked; });
+$("map").addEventListener("change", () => { $("large-heatmap").hidden = !$("map").checked; });
 
 // the left and right arrow keys move between parts, in the list and in the large view
 addEventListener("keydown", (event) => {
@@ -148,11 +147,11 @@ addEventListener("keydown", (event) => {
 $("large").addEventListener("close", () => document.querySelector(`#parts button[data-part="${opened.id}"]`)?.focus());
 
 function chart(rows) {
-  const known = rows.filter((row) => row.score_raw !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
+  const known = rows.filter((row) => row.score !== null), svg = $("chart"), width = svg.clientWidth || 1000, height = svg.clientHeight || 190, edge = 12;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.replaceChildren();
   if (!known.length) { $("legend").textContent = "No part has been inspected yet."; return; }
-  const values = known.flatMap((row) => row.threshold === null ? [row.score_raw] : [row.score_raw, row.threshold]);
+  const values = known.flatMap((row) => row.threshold === null ? [row.score] : [row.score, row.threshold]);
   const low = Math.min(...values), high = Math.max(...values), first = known[0].id, end = known[known.length - 1].id;
   const x = (part) => edge + (width - 2 * edge) * (end === first ? 0.5 : (part - first) / (end - first));
   const y = (value) => height - edge - (height - 2 * edge) * (high === low ? 0.5 : (value - low) / (high - low));
@@ -165,24 +164,24 @@ function chart(rows) {
   const limits = known.filter((row) => row.threshold !== null);
   if (limits.length) add("path", {d: limits.map((row, i) => `${i ? "L" : "M"}${x(row.id)} ${y(row.threshold)}`).join("") + (limits.length === 1 ? "h1" : "")});
   for (const row of known) {
-    const dot = add("circle", {cx: x(row.id), cy: y(row.score_raw), r: 4, class: row.flagged ? "flagged" : ""});
+    const dot = add("circle", {cx: x(row.id), cy: y(row.score), r: 4, class: row.flagged ? "flagged" : ""});
     const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = `part ${row.id}: ${number(row.score_raw)}`;
+    title.textContent = `part ${row.id}: ${number(row.score)}`;
     dot.append(title);
   }
   const over = known.filter((row) => row.flagged).length;
-  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row.score_raw)))} to `
-    + `${number(Math.max(...known.map((row) => row.score_raw)))}; ${over} flagged. The dashed line is the threshold.`;
+  $("legend").textContent = `Parts ${first} to ${end}, scores ${number(Math.min(...known.map((row) => row.score)))} to `
+    + `${number(Math.max(...known.map((row) => row.score)))}; ${over} flagged. The dashed line is the threshold.`;
 }
 
 function alarmItem(alarm) {
-  const item = element("li"), time = element("time", "", clock(alarm.raised));
-  time.dateTime = alarm.raised;
+  const item = element("li"), time = element("time", "", clock(alarm.raised_at));
+  time.dateTime = alarm.raised_at;
   item.append(time, alarm.message + " ");
-  if (alarm.reason) item.append(element("span", "none", `Your reason: ${alarm.reason}. `));
+  if (alarm.acknowledgement) item.append(element("span", "none", `Your reason: ${alarm.acknowledgement}. `));
   else for (const reason of ["our daily cycle", "a new batch"]) {
     const button = element("button", "", `That is ${reason}`);
-    button.addEventListener("click", async () => { await get(`/alarms/${alarm.id}/reason?reason=${encodeURIComponent(reason)}`, "PUT"); last = -1; });
+    button.addEventListener("click", async () => { await get(`/alarms/${alarm.id}/acknowledgement?reason=${encodeURIComponent(reason)}`, "PUT"); last = -1; });
     item.append(button, " ");
   }
   if (alarm.sheet) {
@@ -239,7 +238,7 @@ async function tick() {
     const summary = await (await get("/summary")).json();
     $("ask").hidden = true;
     $("main").hidden = false;
-    for (const name of ["judged", "flagged", "failed", "waiting"]) $(name).textContent = summary[name].toLocaleString();
+    for (const name of ["inspected", "flagged", "failed", "waiting"]) $(name).textContent = summary[name].toLocaleString();
     if (summary.last !== last) { await refresh(); last = summary.last; }
     $("state").textContent = last ? `Up to date: the last part is ${last}.` : "Up to date: no parts yet.";
     $("state").className = "";

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.consistency.pattern import Pattern
 from codegraph_jax.report.region_data import Region, rows_of
-from codegraph_jax.scoring.verdicts import LOOK_P_VALUE
+from codegraph_jax.scoring.photo_verdicts import LOOK_P_VALUE
 
 HEAD, PIECE = 64, 2**20
 """Bytes at the beginning of a file, which may hold offsets to later data, and bytes that are read at once."""
@@ -29,8 +29,8 @@ class Alarm:
         subject: the statistic that has changed, the recurring defect, or `product`.
         message: one sentence for the operator.
         parts: numbers of the parts concerned; the ledger adds the part that raised the alarm.
-        id, part, raised: number, part and time of the alarm, set by the ledger.
-        reason: the operator's reason for acknowledging it; empty if it is not acknowledged.
+        id, part, raised_at: number, part and time of the alarm, set by the ledger.
+        acknowledgement: the operator's reason for acknowledging it; empty if it is not acknowledged.
     """
 
     kind: str
@@ -39,8 +39,8 @@ class Alarm:
     parts: tuple[int, ...] = ()
     id: int = 0
     part: int = 0
-    raised: str = ""
-    reason: str = ""
+    raised_at: str = ""
+    acknowledgement: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Part:
         key: identifies the part: name, time, size and content of a file, or the key of a request.
         name: name of the part.
         path: file of the photo.
-        received, judged: times, ISO 8601 in UTC.
-        status: `judged` or `failed`.
-        reason: why the inspection failed.
+        received_at, inspected_at: times, ISO 8601 in UTC.
+        status: `inspected` or `failed`.
+        failure: why the inspection failed.
         bank: name of the bank that scored the part.
         score, p_value, threshold, flagged: as in scores.json; None if the inspection failed.
         width, height: size of the photo in pixels.
-        peak: place of the greatest score, as shares of width and height.
-        shows: names of the bank's patterns found on the part.
+        peak_position: position of the greatest score, as shares of width and height.
+        patterns: names of the bank's patterns found on the part.
         regions: flagged regions, as in regions.json.
         statistics: values for the monitors.
         seconds: time that the inspection took.
-        layer: PNG of the anomaly map with transparency.
+        heatmap: PNG of the anomaly map with transparency.
         content: digest of the photo's bytes, see `content_of`; empty if it is not known.
         stamp: times, size and inode of the file, see `stamp_of`; empty for photos that were sent.
         answer: the operator's answer: `good`, `defective`, or empty.
@@ -73,10 +73,10 @@ class Part:
     key: str
     name: str
     path: str
-    received: str
-    judged: str
+    received_at: str
+    inspected_at: str
     status: str
-    reason: str = ""
+    failure: str = ""
     bank: str = ""
     score: float | None = None
     p_value: float | None = None
@@ -84,12 +84,12 @@ class Part:
     flagged: bool | None = None
     width: int | None = None
     height: int | None = None
-    peak: tuple[float, ...] = ()
-    shows: tuple[str, ...] = ()
+    peak_position: tuple[float, ...] = ()
+    patterns: tuple[str, ...] = ()
     regions: tuple[Mapping[str, Any], ...] = ()
     statistics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
-    layer: bytes | None = None
+    heatmap: bytes | None = None
     content: str = ""
     stamp: str = ""
     answer: str = ""
@@ -98,7 +98,7 @@ class Part:
 
     @property
     def verdict(self) -> str:
-        """The verdict for people: failed, flagged, look or passed (`scoring.verdicts`)."""
+        """The verdict for people: failed, flagged, look or passed (`scoring.photo_verdicts`)."""
         if self.status == "failed":
             return "failed"
         if self.flagged:
@@ -133,7 +133,7 @@ def scored_part(
     rows = [{key: row[key] for key in row if key not in given} for row in rows_of("", "", (0, 0), regions)]
     return replace(
         part,
-        status="judged",
+        status="inspected",
         bank=bank.name,
         score=round(float(score), 6),
         p_value=float(f"{p_value:.4g}"),
@@ -141,8 +141,8 @@ def scored_part(
         flagged=bool(flagged),
         width=size[0],
         height=size[1],
-        peak=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
-        shows=tuple(pattern.name or pattern.verdict for pattern in patterns),
+        peak_position=(round((column + 0.5) / scores.shape[1], 4), round((row + 0.5) / scores.shape[0], 4)),
+        patterns=tuple(pattern.name or pattern.verdict for pattern in patterns),
         regions=tuple(rows),
     )
 

@@ -43,7 +43,7 @@ PRIOR_FURTHER = 100
 """Size of the prior on r: this many pairs of a linked part and another part, linked with probability q."""
 WINDOW = 2000
 """Number of parts that are searched."""
-FEWEST = 3
+MIN_GROUP = 3
 """Least number of parts in a group."""
 
 
@@ -63,7 +63,7 @@ def expected_groups(parts: int, size: int, chance: float, further: float = 0.0) 
     return float(np.exp(ways + (size - 2) * np.log(size) + links))
 
 
-class Recurrence:
+class RecurrenceMonitor:
     """Finds groups of parts with similar peak patches.
 
     Args:
@@ -99,7 +99,7 @@ class Recurrence:
         for name in defects:
             seen = [*(p for p in self._named.get(name, ()) if p > part - WINDOW), part]
             self._named[name] = seen
-            if len(seen) == FEWEST and name not in self._quiet:
+            if len(seen) == MIN_GROUP and name not in self._quiet:
                 alarms.append(
                     Alarm("recurrence", name, f"{name} is back: {len(seen)} of the last {WINDOW:,} parts show it.",
                           tuple(seen[:-1]))
@@ -167,12 +167,12 @@ class Recurrence:
         best: set[int] = set()
         for limit in LIMITS:
             group = self._connected(part, limit)
-            if len(group) < FEWEST or len(group) <= len(best):
+            if len(group) < MIN_GROUP or len(group) <= len(best):
                 continue
             if group & self._announced:
                 best = group
                 continue
-            if len(LIMITS) * self._by_chance(limit, group) <= CHANCE / 2 ** (len(group) - FEWEST + 1):
+            if len(LIMITS) * self._by_chance(limit, group) <= CHANCE / 2 ** (len(group) - MIN_GROUP + 1):
                 best = group
         return best
 
@@ -196,7 +196,7 @@ class Recurrence:
         ]  # fmt: skip
         count, links = len(self._parts), sum(degrees) / 2
         pairs = math.comb(count, 2) - sum(math.comb(len(one), 2) for one in within)
-        if pairs < PRIOR_PAIRS and len(group) <= FEWEST:
+        if pairs < PRIOR_PAIRS and len(group) <= MIN_GROUP:
             return math.inf
         chance = (links + 1) / (pairs + PRIOR_PAIRS)
         # number of pairs of links with a common part

@@ -27,7 +27,7 @@ class FolderSettings:
 class MonitorSettings:
     """Alarms of a line."""
 
-    mean_run: float = field(default=10_000.0, metadata=at_least(100))
+    parts_per_false_alarm: float = field(default=10_000.0, metadata=at_least(100))
     """Average number of parts between two false alarms of drift."""
 
 

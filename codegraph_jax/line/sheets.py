@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.part import Alarm, Part
@@ -24,7 +24,7 @@ def contact_sheet_of(alarm: Alarm, parts: Sequence[Part], value_range: ValueRang
         value_range: see `load_image`.
     """
     tiles = [_tile(part, value_range) for part in parts]
-    return contact_sheet(alarm.message, tiles, [f"{part.id}: {shown(part.name)}" for part in parts])
+    return contact_sheet(alarm.message, tiles, [f"{part.id}: {printable(part.name)}" for part in parts])
 
 
 def boxes_of(part: Part) -> list[Box]:
@@ -32,8 +32,8 @@ def boxes_of(part: Part) -> list[Box]:
     if part.regions and part.width and part.height:
         edges = [region["box"] for region in part.regions]
         return [Box(a / part.width, b / part.height, c / part.width, d / part.height) for a, b, c, d in edges]
-    if part.peak:
-        x, y = part.peak
+    if part.peak_position:
+        x, y = part.peak_position
         return [Box(max(x - AROUND, 0), max(y - AROUND, 0), min(x + AROUND, 1), min(y + AROUND, 1))]
     return []
 

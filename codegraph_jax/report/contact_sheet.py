@@ -1,4 +1,4 @@
-"""Contact sheets: the images of one community side by side, cropped to the pattern that they share."""
+"""Contact sheets: the images of one group side by side, cropped to the pattern that they share."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from codegraph_jax.core.names import shown, trimmed
+from codegraph_jax.core.names import printable, trimmed
 from codegraph_jax.report.regions import Box
 
 TILE = 224
@@ -74,12 +74,12 @@ def contact_sheet(heading: str, tiles: Sequence[Image.Image], captions: Sequence
     draw = ImageDraw.Draw(sheet)
     if more > 0:
         heading = f"{heading} ({more} more are not shown)"
-    draw.text((MARGIN, MARGIN), _fitted(shown(heading), width - 2 * MARGIN, _font(18)), INK, _font(18))
+    draw.text((MARGIN, MARGIN), _fitted(printable(heading), width - 2 * MARGIN, _font(18)), INK, _font(18))
     for place, (tile, caption) in enumerate(zip(tiles, captions)):
         x = MARGIN + place % columns * (TILE + MARGIN)
         y = HEADING + MARGIN // 2 + place // columns * (TILE + CAPTION + MARGIN)
         sheet.paste(tile, (x, y))
-        draw.text((x, y + TILE + 3), _fitted(shown(caption), TILE, _font(12)), FAINT, _font(12))
+        draw.text((x, y + TILE + 3), _fitted(printable(caption), TILE, _font(12)), FAINT, _font(12))
     return sheet
 
 

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.consistency.community import Consistency
+from codegraph_jax.consistency.groups import Consistency
 
 WIDTH, HEIGHT = 640.0, 400.0
 MARGIN = 16.0
 MOST_NODES, MOST_EDGES = 400, 1500
-"""Limits for a legible drawing and a fast layout; members of communities and the strongest edges come first."""
+"""Limits for a legible drawing and a fast layout; members of groups and the strongest edges come first."""
 SEED = 0
 HUES = 8
-"""Number of colours for communities."""
+"""Number of colours for groups."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """An image: its position, and the colour of its community (from 1; 0 without)."""
+    """An image: its position, and the colour of its group (from 1; 0 without)."""
 
     image: int
     x: float
@@ -28,7 +28,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A link between two images: `weight` in (0, 1], and the colour of their common community (0 without)."""
+    """A link between two images: `weight` in (0, 1], and the colour of their common group (0 without)."""
 
     x1: float
     y1: float
@@ -44,13 +44,13 @@ class Drawing:
 
     nodes: list[Node]
     edges: list[Edge]
-    left_out_nodes: int
-    left_out_edges: int
+    hidden_nodes: int
+    hidden_edges: int
 
 
 def draw_graph(consistency: Consistency) -> Drawing:
     """Places the linked images by a force-directed layout with a fixed seed; images without links are left out."""
-    group = {image: number for number, c in enumerate(consistency.communities, 1) for image in c.members}
+    group = {image: number for number, c in enumerate(consistency.groups, 1) for image in c.members}
     weighted = sorted(
         ((float(w), min(a, b), max(a, b)) for a, b, w in consistency.graph.edges(data="weight", default=1.0) if a != b),
         key=lambda edge: (-edge[0], edge[1], edge[2]),
@@ -78,7 +78,7 @@ def draw_graph(consistency: Consistency) -> Drawing:
 
 
 def hue(number: int) -> int:
-    """Colour of a community, from 1 to HUES."""
+    """Colour of a group, from 1 to HUES."""
     return (number - 1) % HUES + 1
 
 

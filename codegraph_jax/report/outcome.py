@@ -26,13 +26,13 @@ class Diagnostic:
 
 
 @dataclass(frozen=True)
-class Flagging:
-    """Numbers of labelled images, and of the flagged ones among them."""
+class LabelCounts:
+    """Numbers of images by label: good ones, flagged ones among them, defective ones, flagged ones among them."""
 
-    normal: int
-    normal_flagged: int
-    anomalous: int
-    anomalous_flagged: int
+    good: int
+    false_alarms: int
+    defective: int
+    found: int
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ class Outcome:
     diagnostics: tuple[Diagnostic, ...] = ()
     inspected: Sequence[Inspected] = ()
 
-    def flagging(self) -> Flagging:
+    def label_counts(self) -> LabelCounts:
         """Counts of flags by label."""
         pairs = [(sample.label, bool(flag)) for sample, flag in zip(self.samples, self.result.calibration.flagged)]
-        return Flagging(
-            normal=sum(label == 0 for label, _ in pairs),
-            normal_flagged=sum(label == 0 and flag for label, flag in pairs),
-            anomalous=sum(label == 1 for label, _ in pairs),
-            anomalous_flagged=sum(label == 1 and flag for label, flag in pairs),
+        return LabelCounts(
+            good=sum(label == 0 for label, _ in pairs),
+            false_alarms=sum(label == 0 and flag for label, flag in pairs),
+            defective=sum(label == 1 for label, _ in pairs),
+            found=sum(label == 1 and flag for label, flag in pairs),
         )

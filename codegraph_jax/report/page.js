@@ -7,7 +7,7 @@
   const numbers = [...rows.keys()];
   const collator = new Intl.Collator("en", { numeric: true });
   const search = $("#search"), category = $("#category"), show = $("#show"), sort = $("#sort");
-  let community = null;   // { set, number } while the table shows one group
+  let group = null;   // { set, number } while the table shows one group
   let descending = false;
   let visible = numbers;  // in the order of the table
 
@@ -18,19 +18,19 @@
 
   // ---- answers, by the digest of the photo; shared by the card and the large view ----
 
-  const answers = new Map();  // { verdict, note } by key
-  const answerOf = (number) => answers.get(images[number].key) ?? { verdict: null, note: "" };
+  const answers = new Map();  // { answer, note } by key
+  const answerOf = (number) => answers.get(images[number].key) ?? { answer: null, note: "" };
   const numbersOf = new Map();
   images.forEach(({ key }, number) => numbersOf.set(key, [...(numbersOf.get(key) ?? []), number]));
 
   // sets the answer of all identical photos; returns their sets
   function setAnswer(key, answer) {
-    if (answer.verdict || answer.note) answers.set(key, answer);
+    if (answer.answer || answer.note) answers.set(key, answer);
     else answers.delete(key);
     const numbers = numbersOf.get(key) ?? [];
     for (const number of numbers) {
       const { model } = setOf(number);
-      if (answer.verdict) model.label(placeOf(number), answer.verdict === "unsure" ? null : answer.verdict === "defective");
+      if (answer.answer) model.label(placeOf(number), answer.answer === "unsure" ? null : answer.answer === "defective");
       else model.unlabel(placeOf(number));
     }
     return new Set(numbers.map(setOf));
@@ -46,12 +46,12 @@
   }
 
   function store() {
-    const decisions = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
+    const thresholds = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
     const atMost = Object.fromEntries(sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]));
     const groups = reviewedForms().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
     try {
       localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost }));
-      localStorage.setItem(review.store.rest, JSON.stringify({ decisions, groups }));
+      localStorage.setItem(review.store.rest, JSON.stringify({ thresholds, groups }));
     } catch {
       // without storage, answers are lost when the page is closed
     }
@@ -59,13 +59,13 @@
 
   function restore() {
     const photos = stored(review.store.photos), rest = stored(review.store.rest);
-    const given = review.photos.map(({ key, verdict, note }) => [key, { verdict, note }]);
+    const given = review.photos.map(({ key, answer, note }) => [key, { answer, note }]);
     for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
     for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
     for (const set of sets) {
-      set.decision = rest.decisions ? rest.decisions[set.category] ?? null : set.given;
+      set.decision = rest.thresholds ? rest.thresholds[set.category] ?? null : set.given;
       if (set.decision && !(set.decision.score in set.model.scores)) set.decision = null;
-      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.looks.at_most;
+      set.atMost = photos.atMost ? photos.atMost[set.category] ?? 1 : set.state.at_most;
       set.model.atMost = set.atMost;
     }
     for (const [place, verdict, name] of rest.groups ?? []) {
@@ -95,7 +95,7 @@
   // ---- verdicts: those of the run until there is an answer ----
 
   for (const set of sets) {
-    const model = new Looks(set.looks), expected = model.flagged(set.score, set.threshold ?? Infinity);
+    const model = new ActiveCalibrator(set.state), expected = model.flagged(set.score, set.threshold ?? Infinity);
     // marks of earlier answers decide on some photos, whatever their score
     const fixed = set.flagged.map((flag, i) => (flag === expected[i] ? null : flag));
     const photos = images.slice(set.first, set.first + set.flagged.length);
@@ -110,7 +110,7 @@
     const found = decision || answered ? model.flagged(set.score, set.threshold) : set.flagged;
     set.now = found.map((flag, i) => (typeof model.labels.get(i) === "boolean" ? flag : set.fixed[i] ?? flag));
     set.likely = model.decided ? model.defective(set.score) : null;
-    set.verdicts = Looks.verdicts({
+    set.verdicts = ActiveCalibrator.verdicts({
       flagged: set.now, scores: model.scores[set.score], p_values: set.p_values, enough: set.enough,
       good: set.now.map((_, i) => model.labels.get(i) === false), defective: set.likely,
     }, limits);
@@ -120,13 +120,13 @@
 
   function paintRow(number) {
     const verdict = verdictOf(number), answer = review ? answerOf(number) : {}, score = scoreOf(number).toFixed(4);
-    const { text } = rarityOf(number), state = `${verdict} ${answer.verdict} ${Boolean(answer.note)} ${score} ${text}`;
+    const { text } = rarityOf(number), state = `${verdict} ${answer.answer} ${Boolean(answer.note)} ${score} ${text}`;
     if (painted.get(number) === state) return;
     painted.set(number, state);
     const row = rows.get(number);
-    row.className = verdict.split(" ")[0];
+    row.className = verdict;
     $(".badge", row).textContent = words.verdicts[verdict];
-    $(".own", row).textContent = [answer.verdict && `you: ${answer.verdict}`, answer.note && "note"].filter(Boolean).join(", ");
+    $(".own", row).textContent = [answer.answer && `you: ${answer.answer}`, answer.note && "note"].filter(Boolean).join(", ");
     $("[data-label=score]", row).textContent = score;
     $("[data-label=rarity]", row).textContent = text;
   }
@@ -173,7 +173,7 @@
     rescored: (number) => images[number].rescored,
     rarity: (number) => rarityOf(number).value,
     label: (number) => images[number].label,
-    community: (number) => images[number].community,
+    group: (number) => images[number].group,
   };
 
   function compare(first, second) {
@@ -198,7 +198,7 @@
   const TESTS = {
     all: () => true,
     answered: (number) => answers.has(images[number].key),
-    recurring: (number) => images[number].community !== null,
+    recurring: (number) => images[number].group !== null,
     missed: (number) => images[number].label === 1 && verdictOf(number) !== "flagged",
     false: (number) => images[number].label === 0 && verdictOf(number) === "flagged",
   };
@@ -209,11 +209,11 @@
     visible = numbers.filter((number) => {
       const image = images[number], name = image.name.toLowerCase();
       return test(number) && (only === "" || image.set === Number(only)) && typed.every((word) => name.includes(word)) &&
-        (!community || (image.community === community.number && image.set === community.set));
+        (!group || (image.group === group.number && image.set === group.set));
     });
     showRows(limit);
     const all = visible.length === images.length;
-    const what = community && visible.length ? ` that share ${images[visible[0]].shares}` : "";
+    const what = group && visible.length ? ` that share ${images[visible[0]].shares}` : "";
     $("#count").textContent = all ? `${images.length} photos` : `${visible.length} of ${images.length} photos${what}`;
     $("#reset").hidden = all;
     $("#one-by-one").hidden = !visible.length;
@@ -240,7 +240,7 @@
     search.value = "";
     show.value = "all";
     if (category) category.value = "";
-    community = null;
+    group = null;
     applyFilter();
   }
 
@@ -315,10 +315,10 @@
   document.addEventListener("click", (event) => {
     const opener = event.target.closest("[data-open]");
     if (opener) return openViewer(Number(opener.dataset.open));
-    const chosen = event.target.closest("[data-community]");
+    const chosen = event.target.closest("[data-group]");
     if (chosen) {
       reset();
-      community = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.community) };
+      group = { set: Number(chosen.dataset.set), number: Number(chosen.dataset.group) };
       applyFilter();
       $("#images").scrollIntoView();
     }
@@ -441,8 +441,8 @@
       return set.decision ? "Answer for a few photos to learn how often this threshold is wrong." : set.explanation;
     }
     const { falseAlarms, misses } = set.model.estimate(set.now, set.score);
-    const phrase = ({ expected, high, of }, kind, wrong) => {
-      const number = Math.round(expected), all = Math.max(Math.round(of), number), most = Math.max(high, number);
+    const phrase = ({ expected, high, total }, kind, wrong) => {
+      const number = Math.round(expected), all = Math.max(Math.round(total), number), most = Math.max(high, number);
       if (!all) return `probably no part is ${kind}`;
       const parts = `${all} ${kind} part${all === 1 ? "" : "s"}`;
       if (!most) return `none of ${parts} is ${wrong}`;
@@ -464,7 +464,7 @@
     const margin = 0.03 * (high - low) || 0.01;
     [low, high] = [low - margin, high + margin];
     const bins = Math.round(Math.min(Math.max(3 * Math.sqrt(scores.length), 12), MOST_BINS)), width = WIDTH / bins;
-    const kinds = ["passed", "not judged", "look", "flagged"];
+    const kinds = ["passed", "undecided", "look", "flagged"];
     const counts = Array.from({ length: bins }, () => [0, 0, 0, 0]);
     scores.forEach((score, i) => {
       const bin = Math.min(Math.floor((score - low) / (high - low) * bins), bins - 1);
@@ -487,7 +487,7 @@
         if (!count) return "";
         const height = Math.max(count / most * HEIGHT, 2);  // one photo among thousands stays visible
         y -= height;
-        return `<rect class="${kinds[kind].split(" ")[0]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
+        return `<rect class="${kinds[kind]}" x="${k * width}" y="${y}" width="${width}" height="${height}"/>`;
       });
       const edges = [k, k + 1].map((edge) => (low + edge / bins * (high - low)).toFixed(3));
       const text = kinds.map((kind, i) => bin[i] && `${bin[i]} ${words.verdicts[kind]}`).filter(Boolean).join(", ");
@@ -507,7 +507,7 @@
     const legend = [...kinds].reverse().map((kind) => [kind, set.verdicts.filter((verdict) => verdict === kind).length]);
     $("#legend").replaceChildren(...legend.filter(([, count]) => count).map(([kind, count]) => {
       const item = document.createElement("span");
-      item.className = kind.split(" ")[0];
+      item.className = kind;
       item.textContent = `${count} ${kind === "look" ? "to look at" : words.verdicts[kind]}`;
       return item;
     }));
@@ -529,27 +529,27 @@
     return found;
   }
 
-  function answer(number, verdict) {
+  function answer(number, word) {
     const set = setOf(number), before = answerOf(number);
     set.undo.push({ number, before });
     set.revised = false;
-    changed(...setAnswer(images[number].key, { ...before, verdict }));
+    changed(...setAnswer(images[number].key, { ...before, answer: word }));
     if (viewer.open) render();
   }
 
   // answers for the photo of the card; if the photo is not visible, scrolls to it instead
-  function answerCard(verdict) {
+  function answerCard(word) {
     const set = chosenSet(), stage = $("#look").getBoundingClientRect();
     if (set.current === null) return;
     if (stage.bottom < stage.height / 2 || stage.top > innerHeight - stage.height / 2) $("#threshold").scrollIntoView();
-    else answer(set.current, verdict);
+    else answer(set.current, word);
   }
 
   function undo() {
     const set = viewer.open ? setOf(current) : chosenSet(), last = set.undo.pop();
     if (!last) return;
     set.current = last.number;
-    set.revised = last.before.verdict !== null;
+    set.revised = last.before.answer !== null;
     changed(...setAnswer(images[last.number].key, { ...last.before, note: answerOf(last.number).note }));
     if (viewer.open) render();
   }
@@ -615,7 +615,7 @@
     $("#previous").disabled = place === 0;
     $("#next").disabled = place === order.length - 1;
     if (answerForm) {
-      answerForm.elements.answer.value = answerOf(current).verdict ?? "none";
+      answerForm.elements.answer.value = answerOf(current).answer ?? "none";
       answerForm.elements.note.value = answerOf(current).note;
     }
     renderFacts(image);
@@ -689,15 +689,15 @@
     End: () => step(order.length - 1 - order.indexOf(current)),
     b: () => boxSwitch.click(),
   };
-  const VERDICT_KEYS = { g: "good", d: "defective", u: "unsure" };
+  const ANSWER_KEYS = { g: "good", d: "defective", u: "unsure" };
 
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.target.matches("textarea:not(:read-only), select, input:is([type=text], [type=search])")) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    const verdict = review && VERDICT_KEYS[key];
+    const word = review && ANSWER_KEYS[key];
     let action = null;
-    if (verdict) action = () => (viewer.open ? answer(current, verdict) : answerCard(verdict));
+    if (word) action = () => (viewer.open ? answer(current, word) : answerCard(word));
     else if (review && (key === "z" || key === "Backspace")) action = undo;
     else if (key === "h" || key === "m") action = () => (viewer.open ? mapSwitch : lookMap)?.click();
     else if (viewer.open) action = VIEWER_KEYS[event.key] ?? VIEWER_KEYS[key];
@@ -723,10 +723,10 @@
       name: form.elements.name.value.trim(),
     }));
     const given = new Map(review.photos.map((photo) => [photo.key, photo]));
-    const photos = [...answers].map(([key, { verdict, note }]) => {
-      const [number] = numbersOf.get(key), { mark, verdict: before } = given.get(key) ?? {};
-      const photo = { key, name: images[number].name, category: setOf(number).category, verdict, note };
-      return mark && before === verdict ? { ...photo, mark } : photo;
+    const photos = [...answers].map(([key, { answer, note }]) => {
+      const [number] = numbersOf.get(key), { mark, answer: before } = given.get(key) ?? {};
+      const photo = { key, name: images[number].name, category: setOf(number).category, answer, note };
+      return mark && before === answer ? { ...photo, mark } : photo;
     });
     // answers for photos of earlier batches stay in the review
     const others = review.photos.filter(({ key }) => !numbersOf.has(key));
@@ -734,22 +734,22 @@
     const merged = (given, ours) => Object.fromEntries([...Object.entries(given).filter(([name]) => !own.has(name)), ...ours]);
     const value = {
       format: review.format,
-      features: review.features,
-      patterns: [...review.passed, ...chosen],
+      feature_identity: review.feature_identity,
+      patterns: [...review.other_patterns, ...chosen],
       photos: [...others, ...photos],
-      decisions: merged(review.decisions, sets.filter((set) => set.decision).map((set) => [set.category, set.decision])),
+      thresholds: merged(review.thresholds, sets.filter((set) => set.decision).map((set) => [set.category, set.decision])),
       at_most: merged(review.at_most, sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost])),
     };
     return `${JSON.stringify(value, null, 2)}\n`;
   }
 
   function countAnswers() {
-    const verdicts = [...answers.values()].filter(({ verdict }) => verdict).length;
+    const answered = [...answers.values()].filter(({ answer }) => answer).length;
     const notes = [...answers.values()].filter(({ note }) => note).length;
     const hand = sets.filter((set) => set.decision).length, shares = sets.filter((set) => set.atMost < 1).length;
     const counted = (count, what) => (count ? `${count} ${what}${count > 1 ? "s" : ""}` : "");
     const parts = [
-      counted(verdicts, "photo"), counted(notes, "note"), counted(reviewedForms().length, "group"),
+      counted(answered, "photo"), counted(notes, "note"), counted(reviewedForms().length, "group"),
       counted(hand, "threshold set by hand").replace("threshold set by hands", "thresholds set by hand"),
     ].filter(Boolean);
     $("#answer-count").textContent = parts.length ? `So far: ${parts.join(", ")}.` : "No answer yet.";

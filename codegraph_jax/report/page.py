@@ -21,16 +21,16 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from codegraph_jax.consistency.pattern import LONGEST_NAME, Verdict
+from codegraph_jax.consistency.pattern import LONGEST_NAME, PatternVerdict
 from codegraph_jax.consistency.review import LONGEST_NOTE, Review
 from codegraph_jax.core.files import finite_or_none, whole_file
-from codegraph_jax.core.names import relative_url, shown
+from codegraph_jax.core.names import printable, relative_url
 from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
 from codegraph_jax.report.records import Record
-from codegraph_jax.report.recurrence import Recurrence, review_draft
+from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
 from codegraph_jax.report.wording import (
     CHOICES,
@@ -44,7 +44,7 @@ from codegraph_jax.report.wording import (
     rarity,
     several_products,
 )
-from codegraph_jax.scoring import verdicts
+from codegraph_jax.scoring import photo_verdicts
 from codegraph_jax.scoring.variants import VARIANTS
 
 MOST_MEMBERS = 60
@@ -81,7 +81,7 @@ class Group:
     hue: int
     label: str
     name: str
-    verdict: Verdict
+    verdict: PatternVerdict
     reviewed: bool
     members: list[int]
     reasons: list[tuple[bool, str]]
@@ -117,7 +117,7 @@ def write_page(
     outcomes: Sequence[Outcome],
     records: Sequence[Record],
     pictures: Sequence[Picture],
-    recurrences: Sequence[Recurrence],
+    recurrences: Sequence[RecurringPattern],
     mean: dict[str, float | None],
     manifest: dict[str, Any],
     measured_at: str,
@@ -148,13 +148,13 @@ def write_page(
         "review": draft and draft | {"store": _store(outcomes, draft)},
         "words": {"verdicts": VERDICTS, "scores": {way.name: way.words for way in VARIANTS}},
         "limits": {
-            "p_value": verdicts.LOOK_P_VALUE,
-            "probability": verdicts.LOOK_PROBABILITY,
-            "fewest": verdicts.FEWEST_TO_LOOK_AT,
+            "p_value": photo_verdicts.LOOK_P_VALUE,
+            "probability": photo_verdicts.LOOK_PROBABILITY,
+            "fewest": photo_verdicts.PHOTOS_TO_LOOK_AT,
         },
     }
-    rows.sort(key=lambda row: (row.record.p_value, -row.record.score_raw))
-    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("looks.js", "page.js")]
+    rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
+    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("active_calibration.js", "page.js")]
     counts = Counter(row.record.verdict for row in rows)
     template = _environment().from_string(_package_text("page.html.j2"))
     html = template.render(
@@ -163,7 +163,7 @@ def write_page(
         policy=content_policy(style, *scripts),
         sections=_sections(outcomes, recurrences),
         reviewable=reviewable,
-        folder=shown(manifest["config"]["data"]["root"]),
+        folder=printable(manifest["config"]["data"]["root"]),
         date=manifest.get("date", "")[:16].replace("T", " "),
         command=manifest.get("command"),
         again=_command(manifest),
@@ -188,7 +188,7 @@ def write_page(
         metrics=metrics_rows({outcome.category: outcome.metrics for outcome in outcomes}, mean),
         measured_at=measured_at,
         measured=any(value is not None for outcome in outcomes for value in outcome.metrics.values()),
-        flagging=[(outcome.category, outcome.flagging()) for outcome in outcomes],
+        label_counts=[(outcome.category, outcome.label_counts()) for outcome in outcomes],
         # date and command are at the top of the page
         manifest=json.dumps({key: manifest[key] for key in manifest if key not in ("date", "command")}, indent=2),
     )
@@ -196,22 +196,24 @@ def write_page(
         Path(name).write_bytes(html.encode("utf-8"))
 
 
-def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[Recurrence]) -> list[Row]:
+def _rows(records: Sequence[Record], pictures: Sequence[Picture], recurrences: Sequence[RecurringPattern]) -> list[Row]:
     """Rows in the order of the records."""
     labels = {(id(found.outcome), found.number): found.label for found in recurrences}
     return [
-        Row(number, record, picture, labels[id(record.outcome), record.community] if record.community else None)
+        Row(number, record, picture, labels[id(record.outcome), record.group] if record.group else None)
         for number, (record, picture) in enumerate(zip(records, pictures))
     ]
 
 
 def _rescored(row: Row) -> bool:
-    return round(row.record.score, 6) != round(row.record.score_raw, 6)
+    return round(row.record.score_rescored, 6) != round(row.record.score, 6)
 
 
 def _command(manifest: dict[str, Any]) -> str:
     """The command of the run without its review."""
-    command = manifest.get("command") or f"codegraph detect {shlex.quote(shown(manifest['config']['data']['root']))}"
+    command = (
+        manifest.get("command") or f"codegraph detect {shlex.quote(printable(manifest['config']['data']['root']))}"
+    )
     if "review" not in command:
         return command
     words = shlex.split(command)
@@ -219,16 +221,16 @@ def _command(manifest: dict[str, Any]) -> str:
         place for place, word in enumerate(words) if word.lstrip("-").split("=")[0] in ("review", "config.review")
     ]
     # without "=", the value of the flag is the next word
-    left_out = {*review, *(place + 1 for place in review if "=" not in words[place])}
-    return shlex.join(word for place, word in enumerate(words) if place not in left_out)
+    dropped = {*review, *(place + 1 for place in review if "=" not in words[place])}
+    return shlex.join(word for place, word in enumerate(words) if place not in dropped)
 
 
-def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> str:
+def _applied(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> str:
     """A sentence with the numbers of applied answers; photos of earlier batches count if they have a mark."""
     own = {key for outcome in outcomes for key in outcome.result.keys}
     photos = {key: photo for outcome in outcomes for key, photo in outcome.result.answers.photos.items()}
     counts = {
-        "photo": sum(key in own and photo.verdict is not None for key, photo in photos.items()),
+        "photo": sum(key in own and photo.answer is not None for key, photo in photos.items()),
         "photo of earlier batches": sum(key not in own and photo.mark is not None for key, photo in photos.items()),
         "group": sum(found.reviewed for found in recurrences),
         "threshold set by hand": sum(outcome.result.answers.threshold is not None for outcome in outcomes),
@@ -241,9 +243,9 @@ def _findings(outcomes: Sequence[Outcome], mean: dict[str, float | None]) -> lis
     """Lines on the metrics and diagnostics for specialists."""
     lines = []
     if (auroc := mean.get("image_auroc")) is not None:
-        flags = [outcome.flagging() for outcome in outcomes]
-        good, bad = sum(flag.normal for flag in flags), sum(flag.anomalous for flag in flags)
-        false, found = sum(flag.normal_flagged for flag in flags), sum(flag.anomalous_flagged for flag in flags)
+        counts = [outcome.label_counts() for outcome in outcomes]
+        good, bad = sum(c.good for c in counts), sum(c.defective for c in counts)
+        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
         lines.append(
             f"Against the labels: image AUROC {100 * auroc:.1f} %; flagged were {false} of {good} good and {found} of "
             f"{bad} defective photos."
@@ -256,22 +258,22 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     sets, first = [], 0
     for outcome in outcomes:
         calibration, count = outcome.result.calibration, len(outcome.samples)
-        hand, looks = outcome.result.answers, outcome.result.calibrator().as_json()
+        hand, model = outcome.result.answers, outcome.result.calibrator().as_json()
         sets.append(
             {
-                "category": shown(outcome.category),
+                "category": printable(outcome.category),
                 "first": first,
-                "looks": looks,
+                "state": model,
                 "flagged": calibration.flagged.tolist(),
                 # a bank has a single score
                 "score": outcome.result.variant
-                if outcome.result.variant in looks["scores"]
-                else next(iter(looks["scores"])),
+                if outcome.result.variant in model["scores"]
+                else next(iter(model["scores"])),
                 "threshold": finite_or_none(calibration.threshold),
                 "given": None if hand.threshold is None else {"score": hand.score, "threshold": hand.threshold},
                 "p_values": calibration.p_values.tolist(),
-                "enough": outcome.result.enough,
-                "explanation": calibration.doubt or describe_threshold(calibration, count),
+                "enough": outcome.result.enough_photos,
+                "explanation": calibration.warning or describe_threshold(calibration, count),
             }
         )
         first += count
@@ -280,8 +282,8 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
     """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
-    keys = [[shown(outcome.category), *outcome.result.keys] for outcome in outcomes]
-    photos = _digest(json.dumps([draft["features"], draft["photos"], keys], sort_keys=True))
+    keys = [[printable(outcome.category), *outcome.result.keys] for outcome in outcomes]
+    photos = _digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
     return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
@@ -310,7 +312,7 @@ def data_url(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) -> list[CategorySection]:
+def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[RecurringPattern]) -> list[CategorySection]:
     sections, first = [], 0
     for number, outcome in enumerate(outcomes):
         groups = [
@@ -325,14 +327,14 @@ def _sections(outcomes: Sequence[Outcome], recurrences: Sequence[Recurrence]) ->
     return sections
 
 
-def _group(place: int, recurrence: Recurrence, first: int) -> Group:
-    community, match = recurrence.community, recurrence.match
-    reasons = describe_evidence(community.evidence) if community and community.evidence else []
+def _group(place: int, recurrence: RecurringPattern, first: int) -> Group:
+    group, match = recurrence.group, recurrence.match
+    reasons = describe_evidence(group.evidence) if group and group.evidence else []
     frequency = f"{len(recurrence.members)} of {len(recurrence.outcome.samples)} photos"
     if match:
-        frequency += f"; in the previous batch {match.pattern.shown} of {match.pattern.images}"
-    if community:
-        frequency += f". Unlikely to be a coincidence ({chance(community.p_value)})."
+        frequency += f"; in the previous batch {match.pattern.members} of {match.pattern.images}"
+    if group:
+        frequency += f". Unlikely to be a coincidence ({chance(group.chance_p_value)})."
     else:
         frequency += ". Recognised from an earlier batch."
     return Group(
@@ -374,14 +376,14 @@ def _image_data(row: Row, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "set": next(place for place, outcome in enumerate(outcomes) if outcome is record.outcome),
         "key": keys[record.index] if keys else None,
-        "name": shown(record.name),
-        "path": shown(record.path),
+        "name": printable(record.name),
+        "path": printable(record.path),
         "label": record.label,
         "rank": record.rank,
-        "rescored": round(record.score, 6) if _rescored(row) else None,
+        "rescored": round(record.score_rescored, 6) if _rescored(row) else None,
         "rarity": rarity(record.p_value),
-        "community": record.community,
-        "shares": shown(row.shares) if row.shares else None,
+        "group": record.group,
+        "shares": printable(row.shares) if row.shares else None,
         "width": picture.image_width,
         "height": picture.image_height,
         "boxes": [_shares(region.box, picture) for region in picture.regions],
@@ -430,7 +432,7 @@ def _environment() -> jinja2.Environment:
         "LONGEST_NOTE": LONGEST_NOTE,
         "MOST_MEMBERS": MOST_MEMBERS,
     }
-    environment.filters |= {"shown": shown, "figure_url": _figure_url, "rarity": rarity}
+    environment.filters |= {"printable": printable, "figure_url": _figure_url, "rarity": rarity}
     environment.filters["jpeg_url"] = lambda content: data_url("image/jpeg", content)
     environment.filters["png_url"] = lambda content: data_url("image/png", content)
     return environment

@@ -84,7 +84,7 @@ def find_regions(
         size: width and height of the photo in pixels.
         inspected: mask of the inspected pixels; None: all.
     """
-    levels = background, calibration.threshold, calibration.typical
+    levels = background, calibration.threshold, calibration.score_of_1_in_2
     mask = flagged_regions(patch_scores, *levels, size, inspected)
     return mask, describe_regions(mask, stretch(patch_scores, *size), calibration, pattern_ids)
 
@@ -150,7 +150,7 @@ def _make_picture(record: Record, workdir: Path, scale: Scale, side: int) -> Pic
         height=height,
         image_width=own_width,
         image_height=own_height,
-        tile=crop(image, record.shared, TILE) if record.community else None,
+        tile=crop(image, record.shared, TILE) if record.group else None,
         regions=regions,
     )
 

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import ReportConfig
-from codegraph_jax.consistency.community import Consistency, PatchBox
 from codegraph_jax.consistency.filtering import community_boxes
+from codegraph_jax.consistency.groups import Consistency, PatchBox
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
-from codegraph_jax.scoring.verdicts import Verdict
+from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
-COLUMNS = ("path", "category", "label", "score_raw", "score", "rank", "p_value", "flagged", "verdict", "community")
+COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
+LABELS = {0: "good", 1: "defective", None: None}
+"""Labels in scores.csv and scores.json."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Record:
         outcome: its category.
         index: index among the images of the category.
         path, name, category, label: from the sample.
-        score_raw, score, rank: from the result.
+        score, score_rescored, rank: from the result.
         p_value: share of normal images with such a score.
         flagged: whether the score reaches the threshold, or the image was called defective.
-        verdict: flagged, look, passed or not judged.
-        community: number of the recurring pattern on the image, from 1 in each category; None if there is none.
+        verdict: flagged, look, passed or undecided.
+        group: number of the recurring pattern on the image, from 1 in each category; None if there is none.
         heatmap, mask: files below the workdir; None if they are not written.
         shared: boxes around the recurring pattern.
     """
@@ -41,13 +43,13 @@ class Record:
     name: str
     category: str
     label: int | None
-    score_raw: float
     score: float
+    score_rescored: float
     rank: int
     p_value: float
     flagged: bool
-    verdict: Verdict
-    community: int | None
+    verdict: PhotoVerdict
+    group: int | None
     heatmap: Path | None
     mask: Path | None
     shared: list[Box]
@@ -57,19 +59,20 @@ class Record:
         return {
             "path": self.path,
             "category": self.category,
-            "label": self.label,
-            "score_raw": round(self.score_raw, 6),
+            "label": LABELS[self.label],
             "score": round(self.score, 6),
+            "score_rescored": round(self.score_rescored, 6),
             "rank": self.rank,
             "p_value": float(f"{self.p_value:.4g}"),
             "flagged": self.flagged,
             "verdict": self.verdict,
-            "community": self.community,
+            "group": self.group,
         }
 
     def cells(self) -> dict[str, Any]:
         """The columns of scores.csv."""
-        scores = {"score_raw": Rounded(f"{self.score_raw:.6f}"), "score": Rounded(f"{self.score:.6f}")}
+        names = ("score", "score_rescored")
+        scores = {name: Rounded(f"{getattr(self, name):.6f}") for name in names}
         return self.values() | scores | {"flagged": int(self.flagged)}
 
 
@@ -78,19 +81,19 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def community_numbers(outcome: Outcome) -> dict[int, int]:
+def group_numbers(outcome: Outcome) -> dict[int, int]:
     """{image: number of its recurring pattern}; with several patterns, the first defect or else the first pattern."""
     found = outcome.result.consistency
     defects = found.numbers("defect")
-    ranked = sorted(range(1, found.highest + 1), key=lambda number: (number in defects, -number))
+    ranked = sorted(range(1, found.group_count + 1), key=lambda number: (number in defects, -number))
     return {image: number for number in ranked for image in found.images(number)}
 
 
 def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
-    """Boxes of a recurring pattern on the members of its community, and on other images where it is recognised."""
-    if number <= len(found.communities):
-        community = found.communities[number - 1]
-        boxes, members = list(community.boxes), set(community.members)
+    """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
+    if number <= len(found.groups):
+        group = found.groups[number - 1]
+        boxes, members = list(group.boxes), set(group.members)
     else:
         boxes, members = [], set()
     others = [image for image in found.images(number) if image not in members]
@@ -102,9 +105,9 @@ def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
-    calibration, ranks, groups = result.calibration, result.ranks, community_numbers(outcome)
+    calibration, ranks, groups = result.calibration, result.ranks, group_numbers(outcome)
     shared: dict[int, list[Box]] = {}
-    for number in range(1, result.consistency.highest + 1):
+    for number in range(1, result.consistency.group_count + 1):
         for box in shared_patches(result.consistency, number):
             shared.setdefault(box.image, []).append(shared_box(box, result.placement))
     records = []
@@ -122,13 +125,13 @@ def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
                 name=sample.name,
                 category=sample.category,
                 label=sample.label,
-                score_raw=float(result.scores_raw[i]),
                 score=float(result.scores[i]),
+                score_rescored=float(result.scores_rescored[i]),
                 rank=int(ranks[i]),
                 p_value=float(calibration.p_values[i]),
                 flagged=flagged,
                 verdict=verdict,
-                community=groups.get(i),
+                group=groups.get(i),
                 heatmap=path_in("heatmaps", sample),
                 mask=path_in("masks", sample) if flagged else None,
                 shared=shared.get(i, []),

@@ -1,32 +1,32 @@
-"""Writes recurring patterns: communities.json, the image graph, and a contact sheet for each pattern."""
+"""Writes recurring patterns: groups.json, the image graph, and a contact sheet for each pattern."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.consistency.community import Community, PatternMatch
-from codegraph_jax.consistency.pattern import Pattern, Verdict
+from codegraph_jax.consistency.groups import Group, PatternMatch
+from codegraph_jax.consistency.pattern import Pattern, PatternVerdict
 from codegraph_jax.consistency.review import FORMAT, Review
 from codegraph_jax.core.files import whole_file, write_json
-from codegraph_jax.core.names import file_stem, shown
+from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
-from codegraph_jax.report.records import Record, community_numbers, shared_patches
+from codegraph_jax.report.records import Record, group_numbers, shared_patches
 from codegraph_jax.report.regions import shared_box
 from codegraph_jax.report.serialise import write_graph
 
 
 @dataclass(frozen=True)
-class Recurrence:
+class RecurringPattern:
     """A recurring pattern of a category.
 
     Attributes:
         outcome: the category.
         number: number in the category, from 1.
-        members: image indices: members of the community, the most typical first, then others that show the pattern.
-        community: the community; None if the pattern was recognised by its signature only.
+        members: image indices: members of the group, the most typical first, then others that show the pattern.
+        group: the group; None if the pattern was recognised by its signature only.
         match: the known pattern; None for a new pattern.
         pattern: the pattern for recognition in other sets; None if too few patches show it.
         sheet: path of the contact sheet below the workdir.
@@ -35,29 +35,29 @@ class Recurrence:
     outcome: Outcome
     number: int
     members: tuple[int, ...]
-    community: Community | None
+    group: Group | None
     match: PatternMatch | None
     pattern: Pattern | None
     sheet: Path
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PatternVerdict:
         """The verdict on the pattern."""
-        if self.community:
-            return self.community.verdict
+        if self.group:
+            return self.group.verdict
         return self.match.pattern.verdict if self.match else "undecided"
 
     @property
     def name(self) -> str:
         """The name given by a person; may be empty."""
-        if self.community:
-            return self.community.name
+        if self.group:
+            return self.group.name
         return self.match.pattern.name if self.match else ""
 
     @property
     def reviewed(self) -> bool:
         """Whether a person gave the verdict."""
-        return self.community.reviewed if self.community else self.match is not None
+        return self.group.reviewed if self.group else self.match is not None
 
     @property
     def label(self) -> str:
@@ -65,23 +65,23 @@ class Recurrence:
         return self.name or f"{'group' if self.verdict == 'undecided' else self.verdict} {self.number}"
 
 
-def recurrences(outcomes: Sequence[Outcome]) -> list[Recurrence]:
+def recurrences(outcomes: Sequence[Outcome]) -> list[RecurringPattern]:
     """Recurring patterns of all categories, the strongest of each first; without patterns that are on no image."""
     return [recurrence for outcome in outcomes for recurrence in _of_category(outcome)]
 
 
-def _of_category(outcome: Outcome) -> list[Recurrence]:
+def _of_category(outcome: Outcome) -> list[RecurringPattern]:
     found = outcome.result.consistency
     matches = {match.number: match for match in found.matches}
     listed = []
-    for number in range(1, found.highest + 1):
-        community = found.communities[number - 1] if number <= len(found.communities) else None
-        typical = community.members if community else ()
+    for number in range(1, found.group_count + 1):
+        group = found.groups[number - 1] if number <= len(found.groups) else None
+        typical = group.members if group else ()
         members = (*typical, *(image for image in found.images(number) if image not in typical))
         pattern = found.pattern(number, len(outcome.samples))
-        sheet = Path("communities") / f"{file_stem(outcome.category)}-{number}.png"
+        sheet = Path("groups") / f"{file_stem(outcome.category)}-{number}.png"
         if members:
-            listed.append(Recurrence(outcome, number, members, community, matches.get(number), pattern, sheet))
+            listed.append(RecurringPattern(outcome, number, members, group, matches.get(number), pattern, sheet))
     return listed
 
 
@@ -90,26 +90,28 @@ def recurrence_lines(outcomes: Sequence[Outcome]) -> list[str]:
     several = len(outcomes) > 1
     lines = []
     for outcome in outcomes:
-        prefix, images = f"{shown(outcome.category)}: " if several else "", len(outcome.samples)
+        prefix, images = f"{printable(outcome.category)}: " if several else "", len(outcome.samples)
         for recurrence in _of_category(outcome):
             doubt = recurrence.verdict == "undecided"
             # the label of a group without a name includes the verdict
             verdict = " (defect or variant?)" if doubt else f" ({recurrence.verdict})" if recurrence.name else ""
             count = f"{len(recurrence.members)} of {images}{_previous_batch(recurrence.match)}"
-            lines.append(f"{prefix}{shown(recurrence.label)}{verdict}: {count}")
+            lines.append(f"{prefix}{printable(recurrence.label)}{verdict}: {count}")
         for match in outcome.result.consistency.matches:
             if not match.images:
                 name = match.pattern.name or f"{match.pattern.verdict} {match.number}"
-                lines.append(f"{prefix}{shown(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}")
+                lines.append(
+                    f"{prefix}{printable(name)} ({match.pattern.verdict}): 0 of {images}{_previous_batch(match)}"
+                )
     return lines
 
 
 def _previous_batch(match: PatternMatch | None) -> str:
-    return f", previous batch {match.pattern.shown} of {match.pattern.images}" if match else ""
+    return f", previous batch {match.pattern.members} of {match.pattern.images}" if match else ""
 
 
 def review_draft(
-    outcomes: Sequence[Outcome], found: Sequence[Recurrence], given: Review | None = None
+    outcomes: Sequence[Outcome], found: Sequence[RecurringPattern], given: Review | None = None
 ) -> dict[str, Any]:
     """The data from which the page makes a review: patterns of this run, other known patterns, and earlier answers.
 
@@ -118,7 +120,7 @@ def review_draft(
         found: see `recurrences`.
         given: the review that the run has applied.
     """
-    earlier = given.as_json() if given else {"photos": [], "decisions": {}, "at_most": {}}
+    earlier = given.as_json() if given else {"photos": [], "thresholds": {}, "at_most": {}}
     # the run has added marks to photos with answers
     photos = {photo["key"]: photo for photo in earlier["photos"]}
     for name, photo in (item for outcome in outcomes for item in outcome.result.answers.photos.items()):
@@ -126,21 +128,21 @@ def review_draft(
             photos[name] = photo.as_json()
     patterns = [recurrence.pattern for recurrence in found]
     known = {pattern.signature.prototypes.tobytes() for pattern in patterns if pattern}
-    passed: dict[bytes, dict[str, Any]] = {}
+    others: dict[bytes, dict[str, Any]] = {}
     for outcome in outcomes:
         consistency = outcome.result.consistency
         absent = [match.pattern for match in consistency.matches if not match.images]
         for pattern in (*absent, *consistency.others):
             key = pattern.signature.prototypes.tobytes()
             if key not in known:
-                passed.setdefault(key, pattern.as_json())
+                others.setdefault(key, pattern.as_json())
     return {
         "format": FORMAT,
-        "features": dict(outcomes[0].result.features),
-        "passed": list(passed.values()),
+        "feature_identity": dict(outcomes[0].result.feature_identity),
+        "other_patterns": list(others.values()),
         "patterns": [pattern.as_json() if pattern else None for pattern in patterns],
         "photos": list(photos.values()),
-        "decisions": earlier["decisions"],
+        "thresholds": earlier["thresholds"],
         "at_most": earlier["at_most"],
     }
 
@@ -148,11 +150,11 @@ def review_draft(
 def write_recurrences(
     workdir: Path,
     outcomes: Sequence[Outcome],
-    found: Sequence[Recurrence],
+    found: Sequence[RecurringPattern],
     records: Sequence[Record],
     pictures: Sequence[Picture],
 ) -> None:
-    """Writes communities.json, duplicates.json, graphs/<category>.graphml and communities/<category>-<number>.png.
+    """Writes groups.json, similar.json, graphs/<category>.graphml and groups/<category>-<number>.png.
 
     Args:
         workdir: directory of the results.
@@ -171,12 +173,12 @@ def write_recurrences(
         tiles = [tile for image in members if (tile := of_image[image].tile)]
         names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:
-            contact_sheet(shown(heading), tiles, names).save(name, "PNG")
-    write_json(workdir / "communities.json", listing)
-    write_json(workdir / "duplicates.json", {outcome.category: _similar(outcome) for outcome in outcomes})
+            contact_sheet(printable(heading), tiles, names).save(name, "PNG")
+    write_json(workdir / "groups.json", listing)
+    write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
-        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, community_numbers(outcome))
+        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, group_numbers(outcome))
 
 
 def graph_file(outcome: Outcome) -> Path:
@@ -184,9 +186,9 @@ def graph_file(outcome: Outcome) -> Path:
     return Path("graphs") / f"{file_stem(outcome.category)}.graphml"
 
 
-def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str, Any]:
-    """One pattern in communities.json; boxes are [left, top, right, bottom] in pixels of the image file."""
-    samples, community = recurrence.outcome.samples, recurrence.community
+def _entry(recurrence: RecurringPattern, pictures: Mapping[int, Picture]) -> dict[str, Any]:
+    """One pattern in groups.json; boxes are [left, top, right, bottom] in pixels of the image file."""
+    samples, group = recurrence.outcome.samples, recurrence.group
     last = recurrence.match.pattern if recurrence.match else None
     return {
         "id": recurrence.number,
@@ -194,10 +196,10 @@ def _entry(recurrence: Recurrence, pictures: Mapping[int, Picture]) -> dict[str,
         "verdict": recurrence.verdict,
         "reviewed": recurrence.reviewed,
         "members": [samples[image].path for image in recurrence.members],
-        "strength": float(community.strength) if community else None,
-        "p_value": float(community.p_value) if community else None,
-        "evidence": asdict(community.evidence) if community and community.evidence else None,
-        "last_lot": {"shown": last.shown, "images": last.images} if last else None,
+        "mean_links": float(group.mean_links) if group else None,
+        "chance_p_value": float(group.chance_p_value) if group else None,
+        "evidence": asdict(group.evidence) if group and group.evidence else None,
+        "previous_batch": {"members": last.members, "images": last.images} if last else None,
         "patches": [
             {
                 "path": samples[box.image].path,

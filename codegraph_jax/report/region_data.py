@@ -20,7 +20,7 @@ from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
     "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "region_length", "region_width",
-    "peak", "mean", "p_value", "community",
+    "peak_score", "mean_score", "p_value", "group",
 )  # fmt: skip
 """Columns of regions.csv."""
 
@@ -35,9 +35,9 @@ class Region:
         area: number of pixels.
         share: share of the image's pixels.
         length, width: longer and shorter side of the smallest rotated rectangle around the region, in pixels.
-        peak, mean: greatest and mean value of the anomaly map in the region.
+        peak_score, mean_score: greatest and mean value of the anomaly map in the region.
         p_value: share of normal images with such a peak.
-        community: number of the pattern that most of its pixels show; None if they show none.
+        group: number of the pattern that most of its pixels show; None if they show none.
         run_lengths: COCO run lengths of a region with holes; None for a region without holes.
     """
 
@@ -47,10 +47,10 @@ class Region:
     share: float
     length: float
     width: float
-    peak: float
-    mean: float
+    peak_score: float
+    mean_score: float
     p_value: float
-    community: int | None
+    group: int | None
     run_lengths: list[int] | None
 
 
@@ -86,14 +86,14 @@ def describe_regions(
                 share=float(inside.sum() / regions.size),
                 length=length,
                 width=width,
-                peak=peak,
-                mean=float(values.mean()),
+                peak_score=peak,
+                mean_score=float(values.mean()),
                 p_value=float(calibration.normal_scores.p_values(np.array([peak]))[0]),
-                community=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
+                group=_shared(inside, rows.start, columns.start, regions.shape, pattern_ids),
                 run_lengths=counts,
             )
         )
-    return sorted(found, key=lambda region: -region.peak)
+    return sorted(found, key=lambda region: -region.peak_score)
 
 
 def outline(mask: Bool[np.ndarray, "a b"], left: int = 0, top: int = 0) -> tuple[list[list[list[float]]], bool]:
@@ -164,10 +164,10 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
             "share": float(f"{region.share:.6g}"),
             "region_length": round(region.length, 1),
             "region_width": round(region.width, 1),
-            "peak": round(region.peak, 6),
-            "mean": round(region.mean, 6),
+            "peak_score": round(region.peak_score, 6),
+            "mean_score": round(region.mean_score, 6),
             "p_value": float(f"{region.p_value:.4g}"),
-            "community": region.community,
+            "group": region.group,
         }
         for number, region in enumerate(regions, 1)
     ]
@@ -204,7 +204,7 @@ def coco(images: Iterable[tuple[str, tuple[int, int], Sequence[Region]]]) -> dic
                     "segmentation": segmentation,
                     "area": region.area,
                     "iscrowd": 0,
-                    "score": round(region.peak, 6),
+                    "score": round(region.peak_score, 6),
                 }
             )
     categories = [{"id": 1, "name": "anomaly"}]

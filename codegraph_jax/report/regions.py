@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from scipy import ndimage
 
-from codegraph_jax.consistency.community import PatchBox
+from codegraph_jax.consistency.groups import PatchBox
 from codegraph_jax.data.placement import Placement
 
 PROMINENCE = 0.5

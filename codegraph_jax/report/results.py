@@ -14,13 +14,13 @@ import numpy as np
 
 from codegraph_jax.config import Config, InspectConfig
 from codegraph_jax.consistency.review import Review
-from codegraph_jax.core.earlier import now
 from codegraph_jax.core.environment import command_line, device_summary, package_versions, peak_memory
+from codegraph_jax.core.file_ownership import RESULTS, replace_written
 from codegraph_jax.core.files import write_csv, write_json
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.report_archive import now
 from codegraph_jax.core.workdir import sweep
-from codegraph_jax.core.written import RESULTS, replace_written
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.search import SkippedFiles
 from codegraph_jax.evaluation.evaluate import where_measured
@@ -30,14 +30,14 @@ from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.page import write_page
 from codegraph_jax.report.pictures import Picture, make_pictures
 from codegraph_jax.report.records import COLUMNS, Record, make_records
-from codegraph_jax.report.recurrence import Recurrence, graph_file, recurrences, write_recurrences
+from codegraph_jax.report.recurrence import RecurringPattern, graph_file, recurrences, write_recurrences
 from codegraph_jax.report.region_data import coco, rows_of, write_regions
 from codegraph_jax.report.serialise import write_arrays
 from codegraph_jax.scoring.maps import MAPS_AT_ONCE
-from codegraph_jax.scoring.verdicts import FEWEST
+from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS
 
 REPORT, COCO = "report.html", "coco.json"
-DIRECTORIES = ("heatmaps", "masks", "communities", "graphs")
+DIRECTORIES = ("heatmaps", "masks", "groups", "graphs")
 """Directories below the workdir that hold only results."""
 
 
@@ -47,7 +47,7 @@ def write_results(
     outcomes: Sequence[Outcome],
     clock: Clock,
     scale: Scale | None = None,
-    left_out: SkippedFiles | None = None,
+    skipped: SkippedFiles | None = None,
     drawn: Sequence[str] = (),
     photos: str = "",
     review: Review | None = None,
@@ -60,9 +60,9 @@ def write_results(
         outcomes: one or more categories.
         clock: wall times for the manifest; the stage `results` is added.
         scale: scale of the heat maps; None: computed from the run.
-        left_out: files that were skipped, for the manifest.
+        skipped: files that were skipped, for the manifest.
         drawn: POSIX paths below the workdir of images that the run has drawn.
-        photos: digest of the photos (`core.earlier.photos_identity`).
+        photos: digest of the photos (`core.report_archive.photos_identity`).
         review: answers that the run has applied.
 
     Returns:
@@ -78,12 +78,12 @@ def write_results(
         write_json(workdir / "scores.json", [record.values() for record in records])
         metrics = {outcome.category: outcome.metrics for outcome in outcomes}
         mean = mean_metrics(list(metrics.values()))
-        flagging = {outcome.category: asdict(outcome.flagging()) for outcome in outcomes}
-        laws = {
+        counts = {outcome.category: asdict(outcome.label_counts()) for outcome in outcomes}
+        fits = {
             o.category: asdict(o.result.consistency.spacing_law) for o in outcomes if o.result.consistency.spacing_law
         }
         measured = asdict(config.metrics)
-        scored = {"categories": metrics, "mean": mean, "measured": measured, "flagging": flagging, "law": laws}
+        scored = {"categories": metrics, "mean": mean, "measured": measured, "counts": counts, "spacing_fit": fits}
         write_json(workdir / "metrics.json", scored)
         if "maps" in config.report.files:
             # half precision resolves 0.001 up to the greatest distance, 2
@@ -95,7 +95,7 @@ def write_results(
             pictures = make_pictures(records, workdir, scale, decoding_threads(), advance)
         _write_regions(workdir, config, records, pictures)
         write_recurrences(workdir, outcomes, found, records, pictures)
-        manifest = _manifest(config, outcomes, scale, left_out or SkippedFiles())
+        manifest = _manifest(config, outcomes, scale, skipped or SkippedFiles())
         about = {"date": now(), "command": command_line()}
         if "page" in config.report.files:
             measured_at = where_measured(config.metrics)
@@ -133,23 +133,23 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
     """Lines for the terminal on the reliability of the verdicts, and what to do if it is low."""
     lines = []
     for outcome in outcomes:
-        result, name = outcome.result, shown(outcome.category)
-        count = max(result.calibration.images, len(result.scores_raw))
-        if not result.enough:
+        result, name = outcome.result, printable(outcome.category)
+        count = max(result.calibration.images, len(result.scores))
+        if not result.enough_photos:
             lines.append(
-                f"{name}: {count} photos are too few to say that none is defective; use at least {FEWEST}, or inspect "
-                "them with a bank: codegraph inspect BANK PHOTOS"
+                f"{name}: {count} photos are too few to say that none is defective; use at least {MIN_PHOTOS}, or "
+                "inspect them with a bank: codegraph inspect BANK PHOTOS"
             )
-        elif result.calibration.doubt:
-            lines.append(f"{name}: {result.calibration.doubt}")
+        elif result.calibration.warning:
+            lines.append(f"{name}: {result.calibration.warning}")
         elif result.calibration.rule == "rate" and result.keys:
             lines.append(
                 f"{name}: provisional: answer for about eight photos in the report before you rely on the verdicts"
             )
-        if result.calibration.rule == "looks":
+        if result.calibration.rule == "answers":
             estimate = result.calibrator().estimate
             mistakes = [
-                f"about {count.expected:.0f} of {count.of:.0f} {kind} (at most {count.high})"
+                f"about {count.expected:.0f} of {count.total:.0f} {kind} (at most {count.high})"
                 for count, kind in (
                     (estimate.false_alarms, "good photos flagged by mistake"),
                     (estimate.misses, "defective photos missed"),
@@ -162,13 +162,13 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
     """Numbers of flagged images and of images to look at, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
-    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "not judged"))
-    flags = [outcome.flagging() for outcome in outcomes]
-    normal, anomalous = sum(f.normal for f in flags), sum(f.anomalous for f in flags)
-    known = f", {look} to look at" * bool(look) + f", {unknown} not judged" * bool(unknown)
-    if normal or anomalous:
-        false, found = sum(f.normal_flagged for f in flags), sum(f.anomalous_flagged for f in flags)
-        known += f" ({false} of {normal} normal, {found} of {anomalous} anomalous by label)"
+    flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "undecided"))
+    counts = [outcome.label_counts() for outcome in outcomes]
+    good, defective = sum(c.good for c in counts), sum(c.defective for c in counts)
+    known = f", {look} to look at" * bool(look) + f", {unknown} undecided" * bool(unknown)
+    if good or defective:
+        false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
+        known += f" ({false} of {good} good, {found} of {defective} defective by label)"
     place = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
     return f"{flagged} of {len(verdicts)} images flagged{known}; {place}"
 
@@ -182,7 +182,10 @@ def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]
 
 
 def _planned(
-    config: Config | InspectConfig, outcomes: Sequence[Outcome], records: Sequence[Record], found: Sequence[Recurrence]
+    config: Config | InspectConfig,
+    outcomes: Sequence[Outcome],
+    records: Sequence[Record],
+    found: Sequence[RecurringPattern],
 ) -> Iterator[str]:
     """POSIX paths below the workdir of all files that `write_results` writes."""
     files = config.report.files
@@ -195,7 +198,7 @@ def _planned(
 
 
 def _manifest(
-    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, left_out: SkippedFiles
+    config: Config | InspectConfig, outcomes: Sequence[Outcome], scale: Scale, skipped: SkippedFiles
 ) -> dict[str, Any]:
     """Settings, versions and results of the run; the same for equal runs."""
     return {
@@ -204,8 +207,8 @@ def _manifest(
         "weights": outcomes[0].result.weights,
         "device": device_summary(),
         "images": {outcome.category: len(outcome.samples) for outcome in outcomes},
-        "left_out": left_out.as_json(),
-        "pages_not_judged": {
+        "skipped_files": skipped.as_json(),
+        "skipped_pages": {
             outcome.category: further
             for outcome in outcomes
             if (further := {sample.name: sample.further for sample in outcome.samples if sample.further})
@@ -213,7 +216,7 @@ def _manifest(
         "value_range": {
             outcome.category: found.as_json() if (found := outcome.result.value_range) else None for outcome in outcomes
         },
-        "skipped": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
+        "unreadable": {outcome.category: [reason for _, reason in outcome.result.skipped] for outcome in outcomes},
         "thresholds": {outcome.category: _threshold(outcome) for outcome in outcomes},
         "compared": {outcome.category: dict(outcome.result.compared) for outcome in outcomes},
         "frames": {outcome.category: outcome.result.placement.frame.as_json() for outcome in outcomes},

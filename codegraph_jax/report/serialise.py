@@ -8,7 +8,7 @@ import networkx as nx
 import numpy as np
 
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Fixed time of the members of zip files, so that equal results give identical files."""
@@ -27,7 +27,7 @@ def write_arrays(
     """
     with whole_file(path) as name, zipfile.ZipFile(name, "w") as archive:
         for key, shape, parts in arrays:
-            member = zipfile.ZipInfo(f"{shown(key)}.npy", EPOCH)
+            member = zipfile.ZipInfo(f"{printable(key)}.npy", EPOCH)
             with archive.open(member, "w", force_zip64=True) as stream:
                 header = {"descr": HALF.str, "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(stream, header)
@@ -36,19 +36,19 @@ def write_arrays(
 
 
 def write_graph(path: str | os.PathLike[str], graph: nx.Graph, paths: Sequence[str], groups: Mapping[int, int]) -> None:
-    """Writes the image graph as GraphML: nodes by row in scores.csv with `path` and `community`, edges with `weight`.
+    """Writes the image graph as GraphML: nodes by row in scores.csv with `path` and `group`, edges with `weight`.
 
     Args:
         path: the file.
         graph: nodes are image indices, edges have `weight`.
         paths: paths of all images.
-        groups: {image: number of its community}; may lack images.
+        groups: {image: number of its group}; may lack images.
     """
     plain = nx.Graph()
     for node in sorted(graph.nodes):
-        community = {"community": groups[node]} if node in groups else {}
+        group = {"group": groups[node]} if node in groups else {}
         # XML allows neither control characters nor bytes outside UTF-8
-        plain.add_node(int(node), path=shown(paths[node]), **community)
+        plain.add_node(int(node), path=printable(paths[node]), **group)
     for first, second, weight in sorted((min(a, b), max(a, b), float(w)) for a, b, w in graph.edges(data="weight")):
         plain.add_edge(int(first), int(second), weight=weight)
     with whole_file(path) as name:

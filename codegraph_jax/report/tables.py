@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.wording import VERDICTS, how_unusual
@@ -21,7 +21,7 @@ HEADINGS = {
 }
 
 
-RAW = {"image_auroc": "image AUROC", "image_auroc_raw": "without re-scoring"}
+RAW = {"image_auroc": "image AUROC", "image_auroc_without_rescoring": "without re-scoring"}
 """The first columns if re-scoring changes the image AUROC."""
 SAME = 5e-5
 """Smaller differences of metrics are not visible in a table."""
@@ -31,7 +31,7 @@ Categories = Mapping[str, Mapping[str, float | None]]
 
 def metrics_headings(categories: Categories) -> dict[str, str]:
     """The headings of a table by metric; with both image AUROCs if they differ."""
-    both = [(m.get("image_auroc"), m.get("image_auroc_raw")) for m in categories.values()]
+    both = [(m.get("image_auroc"), m.get("image_auroc_without_rescoring")) for m in categories.values()]
     differs = any(a is not None and b is not None and abs(a - b) >= SAME for a, b in both)
     return RAW | HEADINGS if differs else HEADINGS
 
@@ -58,12 +58,12 @@ def photos_table(outcomes: Sequence[Outcome]) -> str:
     """The photos of each category with the highest scores, flagged ones first, and the number of further photos."""
     several, rows, more = len(outcomes) > 1, [], 0
     for outcome in outcomes:
-        result, category = outcome.result, [shown(outcome.category)] if several else []
+        result, category = outcome.result, [printable(outcome.category)] if several else []
         verdicts, rarities = result.verdicts, how_unusual(result)
-        order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores_raw[i]))
+        order = sorted(range(len(verdicts)), key=lambda i: (verdicts[i] != "flagged", -result.scores[i]))
         for i in order[:TOP]:
-            name = shown(outcome.samples[i].name)
-            rows.append([name, *category, f"{result.scores_raw[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
+            name = printable(outcome.samples[i].name)
+            rows.append([name, *category, f"{result.scores[i]:.4f}", rarities[i], VERDICTS[verdicts[i]]])
         more += len(order[TOP:])
     table = text_table(["photo", *(["category"] if several else []), "score", "how unusual", "verdict"], rows)
     return f"{table}\nand {more} more in scores.csv" if more else table

@@ -4,27 +4,35 @@ import math
 
 import numpy as np
 
-from codegraph_jax.consistency.community import Evidence
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.defect_or_variant import (
+    MAX_DISTANCE_INEQUALITY,
+    MAX_OUTSIDE_RATIO,
+    MAX_SCORE_P_VALUE,
+    MIN_REPEAT_RATIO,
+)
+from codegraph_jax.consistency.groups import Evidence
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
-from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.result import DetectionResult
-from codegraph_jax.scoring import verdicts
 from codegraph_jax.scoring.threshold import Calibration
 
-VERDICTS: dict[verdicts.Verdict, str] = {
-    "flagged": "flagged", "look": "look at this", "passed": "passed", "not judged": "not judged"
+VERDICTS: dict[photo_verdicts.PhotoVerdict, str] = {
+    "flagged": "flagged", "look": "look at this", "passed": "passed", "undecided": "undecided"
 }  # fmt: skip
 """Words for the verdict on a photo."""
-TILES: tuple[tuple[verdicts.Verdict, str, str], ...] = (
+TILES: tuple[tuple[photo_verdicts.PhotoVerdict, str, str], ...] = (
     ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
-    ("not judged", "not judged: too few photos", "warn"),
+    ("undecided", "undecided: too few photos", "warn"),
 )  # fmt: skip
 """Counts of verdicts at the top of the page: verdict, heading and colour."""
-GROUPS: dict[Verdict, str] = {"defect": "defect", "variant": "harmless variant", "undecided": "defect or variant?"}
+GROUPS: dict[PatternVerdict, str] = {
+    "defect": "defect",
+    "variant": "harmless variant",
+    "undecided": "defect or variant?",
+}
 """Words for the verdict on a group."""
-CHOICES: tuple[tuple[Verdict, str], ...] = (
+CHOICES: tuple[tuple[PatternVerdict, str], ...] = (
     ("defect", "a defect"), ("variant", "a harmless variant"), ("undecided", "undecided")
 )  # fmt: skip
 RAREST = 1_000_000
@@ -57,7 +65,7 @@ def how_unusual(result: DetectionResult) -> list[str]:
     if not calibrator.decided:
         return [rarity(p) for p in result.calibration.p_values]
     calibration, labels = result.calibration, calibrator.labels
-    marked = calibration.flagged & (result.scores_raw < calibration.threshold)
+    marked = calibration.flagged & (result.scores < calibration.threshold)
     texts = []
     for place, likely in enumerate(calibrator.defective):
         if (label := labels.get(place)) is not None:
@@ -77,13 +85,13 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
     rate = calibration.expected_rate
     mistakes = f"About {rarity(rate)}" if rate > 0 else "Hardly any good part"
     expected = f"{mistakes} will be flagged by mistake"
-    if calibration.rule == "given":
+    if calibration.rule == "score":
         return f"You gave this threshold. {expected}."
-    if calibration.rule == "looks":
+    if calibration.rule == "answers":
         return f"Your answers set this threshold. {expected}."
     if calibration.rule == "share":
         return f"The threshold flags the share of photos that you asked for. {expected}."
-    if calibration.rough:
+    if calibration.too_few_photos:
         return f"{calibration.images} photos are too few for a reliable threshold; this one may flag too little."
     count = calibration.normal_scores.share * calibration.images * rate
     number = "fewer than one" if count < 1 else f"about {count:.0f}"
@@ -93,17 +101,19 @@ def describe_threshold(calibration: Calibration, images: int) -> str:
 
 
 def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
-    """The four observations on a group (`consistency.verdicts`): (whether it indicates a defect, sentence)."""
-    stands_out, rough = evidence.p_value <= STANDS_OUT, evidence.roughness >= ROUGH
-    similar, steady = evidence.contrast <= ALIEN, evidence.spread <= CONTINUUM
-    look = "stand out" if stands_out else "look normal"
-    alone = (
-        f"Compared with the other photos alone, these parts {look} (they score as high as {rarity(evidence.p_value)})."
+    """The four observations on a group (`consistency.defect_or_variant`): (whether it indicates a defect, sentence)."""
+    stands_out, rough = evidence.score_p_value <= MAX_SCORE_P_VALUE, evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
+    similar, steady = (
+        evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO,
+        evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY,
     )
+    look = "stand out" if stands_out else "look normal"
+    unusual = rarity(evidence.score_p_value)
+    alone = f"Compared with the other photos alone, these parts {look} (they score as high as {unusual})."
     if rough:
         repeat = (
-            f"Even the two most similar marks differ, {evidence.roughness:.1f} times as much as the rest of the part; "
-            "a print would repeat exactly."
+            f"Even the two most similar marks differ, {evidence.repeat_distance_ratio:.1f} times as much as the rest "
+            "of the part; a print would repeat exactly."
         )
     else:
         repeat = "The mark repeats as exactly as the rest of the part, as a print would."
@@ -111,8 +121,8 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
         others = "Apart from the mark, these parts look like the others at this place."
     else:
         others = (
-            f"The other parts look quite different at this place ({evidence.contrast:.1f} times as far from the mark "
-            "as the marks from each other), as another version of the part would."
+            f"The other parts look quite different at this place ({evidence.outside_distance_ratio:.1f} times as far "
+            "from the mark as the marks from each other), as another version of the part would."
         )
     if steady:
         change = "The marks are all about equally similar."
@@ -121,10 +131,10 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     return [(stands_out, alone), (rough, repeat), (similar, others), (steady, change)]
 
 
-def describe_law(law: SpacingLaw) -> str:
+def describe_spacing_fit(fit: SpacingLaw) -> str:
     """How well the search for recurring defects fits a set, in one line."""
     return (
-        f"Search for recurring defects: {100 * law.below['0.01']:.1f} % of the normal patches look suspicious, where "
+        f"Search for recurring defects: {100 * fit.below['0.01']:.1f} % of the normal patches look suspicious, where "
         "1 % are expected."
     )
 
@@ -135,6 +145,6 @@ def several_products(category: str, result: DetectionResult) -> str:
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
-        f"{shown(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer one "
-        "is flagged. To inspect each separately, add --config.data.split=auto"
+        f"{printable(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer "
+        "one is flagged. To inspect each separately, add --config.data.split=auto"
     )

@@ -7,8 +7,8 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox, PatternMatch
 from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
@@ -33,13 +33,13 @@ def write_result(path: Path, result: DetectionResult) -> None:
     arrays = {
         "kept": result.kept,
         "patch_scores": result.patch_scores,
-        "scores_raw": result.scores_raw,
         "scores": result.scores,
+        "scores_rescored": result.scores_rescored,
         "p_values": calibration.p_values,
         "flagged": calibration.flagged,
-        "shows": consistency.pattern_ids,
+        "pattern_ids": consistency.pattern_ids,
         "sizes": result.placement.sizes,
-        "judged": np.zeros((0, 0), bool) if result.placement.inspected is None else result.placement.inspected,
+        "valid": np.zeros((0, 0), bool) if result.placement.inspected is None else result.placement.inspected,
         "products": np.zeros(0, int) if result.products is None else result.products,
         **{VARIANT + name: scores for name, scores in result.variant_scores.items()},
     }
@@ -47,14 +47,14 @@ def write_result(path: Path, result: DetectionResult) -> None:
         "skipped": result.skipped,
         "frame": result.placement.frame.as_json(),
         "weights": result.weights,
-        "features": dict(result.features),
+        "feature_identity": dict(result.feature_identity),
         "seconds": result.seconds,
         "added": result.added,
         "from_cache": result.from_cache,
         "value_range": result.value_range.as_json() if result.value_range else None,
         "calibration": calibration.as_json(),
-        "communities": [_plain_community(community) for community in consistency.communities],
-        "sightings": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.matches],
+        "groups": [_plain_group(group) for group in consistency.groups],
+        "matches": [{**vars(match), "pattern": match.pattern.as_json()} for match in consistency.matches],
         "others": [pattern.as_json() for pattern in consistency.others],
         "product": consistency.product.as_json() if consistency.product else None,
         "duplicates": consistency.duplicates,
@@ -90,30 +90,30 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
     graph.add_nodes_from(about["nodes"])
     for first, second, data in about["edges"]:
         graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
-    law = about["spacing_law"]
+    fit = about["spacing_law"]
     return DetectionResult(
         kept=arrays["kept"],
         skipped=[(index, reason) for index, reason in about["skipped"]],
         patch_scores=arrays["patch_scores"],
-        scores_raw=arrays["scores_raw"],
         scores=arrays["scores"],
+        scores_rescored=arrays["scores_rescored"],
         calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
         placement=Placement(
-            Frame.from_json(about["frame"]), arrays["sizes"], arrays["judged"] if len(arrays["judged"]) else None
+            Frame.from_json(about["frame"]), arrays["sizes"], arrays["valid"] if len(arrays["valid"]) else None
         ),
         weights=about["weights"],
-        features=about["features"],
+        feature_identity=about["feature_identity"],
         seconds=about["seconds"],
         consistency=Consistency(
-            communities=tuple(_community(community) for community in about["communities"]),
+            groups=tuple(_group(group) for group in about["groups"]),
             duplicates=tuple(tuple(group) for group in about["duplicates"]),
             views=tuple(tuple(group) for group in about["views"]),
             graph=graph,
-            pattern_ids=arrays["shows"],
-            spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+            pattern_ids=arrays["pattern_ids"],
+            spacing_law=SpacingLaw(**{**fit, "tail_index": tuple(fit["tail_index"])}) if fit else None,
             matches=tuple(
                 PatternMatch(Pattern.from_json(match["pattern"]), match["number"], tuple(match["images"]))
-                for match in about["sightings"]
+                for match in about["matches"]
             ),
             others=tuple(Pattern.from_json(pattern) for pattern in about["others"]),
             product=Product.from_json(about["product"]) if about["product"] else None,
@@ -130,19 +130,19 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
     )
 
 
-def _plain_community(community: Community) -> dict[str, Any]:
-    signature = community.signature.as_json() if community.signature else None
-    return {**asdict(replace(community, signature=None)), "signature": signature}
+def _plain_group(group: Community) -> dict[str, Any]:
+    signature = group.signature.as_json() if group.signature else None
+    return {**asdict(replace(group, signature=None)), "signature": signature}
 
 
-def _community(values: dict[str, Any]) -> Community:
+def _group(values: dict[str, Any]) -> Group:
     built = {
         "members": tuple(values["members"]),
         "boxes": tuple(PatchBox(**box) for box in values["boxes"]),
         "evidence": Evidence(**values["evidence"]) if values["evidence"] else None,
         "signature": Signature.from_json(values["signature"]) if values["signature"] else None,
     }
-    return Community(**{**values, **built})
+    return Group(**{**values, **built})
 
 
 def _plain(tree: Any) -> Any:

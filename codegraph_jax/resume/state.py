@@ -36,7 +36,7 @@ from codegraph_jax.resume.finished import read_result, write_result
 from codegraph_jax.resume.partial_run import PartialRun
 
 DIRECTORY, SETTINGS = ".resume", "settings.json"
-FORMAT = 4
+FORMAT = 5
 """Version of the file format."""
 WITHOUT_EFFECT = ("report", "metrics", "storage", "bank", "state", "csv", "data", "review")
 """Settings that results do not depend on. `_settings` adds those of `data` that they do depend on; a review is

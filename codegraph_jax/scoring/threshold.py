@@ -17,21 +17,21 @@ from codegraph_jax.config import ThresholdConfig
 from codegraph_jax.core.files import finite_or_none
 from codegraph_jax.scoring.normal_scores import NormalScores, ScoreFit, fit_scores
 
-FEWEST = 12
+MIN_PHOTOS = 12
 """Least number of scores for a reliable threshold; with fewer, its error exceeds one standard deviation of normal
 scores (benchmarks/log/threshold.md, "Threshold")."""
-MANY = 0.2
-"""Share of flagged images from which `Calibration.doubt` asks whether so many can be defective."""
-MISSED = 0.1
-"""Expected share of defective images that pass from which `Calibration.doubt` says that scores do not decide."""
-FEW = 3
+MANY_FLAGGED = 0.2
+"""Share of flagged images from which `Calibration.warning` asks whether so many can be defective."""
+MANY_MISSED = 0.1
+"""Expected share of defective images that pass from which `Calibration.warning` says that scores do not decide."""
+FEW_DEFECTIVE = 3
 """Least number of images for these two doubts."""
-SECOND_HALF = 0.45
+MIN_AT_MOST_FOR_EVEN = 0.45
 """If `at_most` is smaller, evenly spread scores are taken for those of good images."""
-ALL = 1.0
+NO_LIMIT = 1.0
 """`threshold.at_most` if the user has set no limit."""
-EVEN = 0.75
-"""Probability of evenly spread scores from which `Calibration.doubt` says that half of the images may be defective."""
+MIN_EVEN_PROBABILITY = 0.75
+"""Probability of evenly spread scores from which the warning says that half of the images may be defective."""
 UNUSUAL_P_VALUE = 0.1
 """A patch stands out if at most 1 normal image in 10 has such a score anywhere."""
 TYPICAL_P_VALUE = 0.5
@@ -43,17 +43,17 @@ class Calibration:
     """Thresholds, p-values and flags of n images.
 
     Attributes:
-        threshold: raw image scores from it on are flagged; infinite if no image can be flagged.
+        threshold: image scores from it on are flagged; infinite if no image can be flagged.
         patch_threshold: patches stand out from this score on; at most `threshold`.
         p_values: share of normal images that score as high [n].
         flagged: images that reach the threshold or are members of a recurring defect [n].
-        rule: origin of the threshold: `rate` (of false alarms), `given`, `share` (of images), or `looks` (a person's
+        rule: origin of the threshold: `rate` (of false alarms), `score`, `share` (of images), or `answers` (a person's
             answers to some photos).
         expected_rate: expected share of normal images above the threshold.
         images: number of images in the fit.
-        normal_scores: distribution of the raw scores of normal images.
+        normal_scores: distribution of the scores of normal images.
         at_most: largest possible share of defective images.
-        doubt: why a person should check the verdicts, in one or two sentences; empty without a reason.
+        warning: why a person should check the verdicts, in one or two sentences; empty without a reason.
     """
 
     threshold: float
@@ -65,46 +65,46 @@ class Calibration:
     images: int
     normal_scores: NormalScores
     at_most: float = 1.0
-    doubt: str = ""
+    warning: str = ""
 
     @property
-    def rough(self) -> bool:
+    def too_few_photos(self) -> bool:
         """Whether the threshold was fitted to too few images."""
-        return self.rule == "rate" and self.images < FEWEST
+        return self.rule == "rate" and self.images < MIN_PHOTOS
 
     @property
-    def unusual(self) -> float:
+    def score_of_1_in_10(self) -> float:
         """The score that 1 in 10 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(UNUSUAL_P_VALUE))
 
     @property
-    def typical(self) -> float:
+    def score_of_1_in_2(self) -> float:
         """The score that 1 in 2 normal images reaches anywhere."""
         return float(self.normal_scores.quantile(TYPICAL_P_VALUE))
 
-    def apply(self, scores_raw: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
+    def apply(self, scores: Float[np.ndarray, " k"], proven: Bool[np.ndarray, " k"] | None = None) -> "Calibration":
         """The same thresholds applied to other scores.
 
         Args:
-            scores_raw: greatest value of each anomaly map.
-            proven: members of a recurring defect; flagged unless the rule is `given` or `share`.
+            scores: greatest value of each anomaly map.
+            proven: members of a recurring defect; flagged unless the rule is `score` or `share`.
         """
-        p_values = self.normal_scores.p_values(np.asarray(scores_raw, np.float64))
-        flagged = scores_raw >= self.threshold
-        if proven is not None and self.rule in ("rate", "looks"):
+        p_values = self.normal_scores.p_values(np.asarray(scores, np.float64))
+        flagged = scores >= self.threshold
+        if proven is not None and self.rule in ("rate", "answers"):
             flagged = flagged | proven
         return replace(self, p_values=p_values, flagged=flagged)
 
     def with_threshold(self, threshold: float, rule: str) -> "Calibration":
-        """The same distribution with another threshold and rule, and without doubt; `apply` computes the flags."""
+        """The same distribution with another threshold and rule, and without a warning; `apply` computes the flags."""
         rate = float(self.normal_scores.p_values(np.array([threshold]))[0]) if np.isfinite(threshold) else 0.0
         return replace(
             self,
             threshold=float(threshold),
-            patch_threshold=float(min(self.unusual, threshold)),
+            patch_threshold=float(min(self.score_of_1_in_10, threshold)),
             rule=rule,
             expected_rate=rate,
-            doubt="",
+            warning="",
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class Calibration:
             "images": self.images,
             "normal_scores": self.normal_scores.as_json(),
             "at_most": self.at_most,
-            "doubt": self.doubt,
+            "warning": self.warning,
         }
 
     @classmethod
@@ -131,31 +131,31 @@ class Calibration:
         )
         rule, rate = str(values["rule"]), float(values["expected_rate"])
         law, images = NormalScores.from_json(values["normal_scores"]), int(values["images"])
-        at_most, doubt = float(values["at_most"]), str(values["doubt"])
-        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, doubt)
+        at_most, warning = float(values["at_most"]), str(values["warning"])
+        return cls(threshold, patch_threshold, p_values, flagged, rule, rate, images, law, at_most, warning)
 
 
 def calibrate(
-    scores_raw: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
+    image_scores: Float[np.ndarray, " n"], config: ThresholdConfig, proven: Bool[np.ndarray, " n"] | None = None
 ) -> Calibration:
     """Chooses the thresholds of a set from its own scores.
 
     Args:
-        scores_raw: greatest value of each anomaly map, before re-scoring.
+        image_scores: greatest value of each anomaly map, before re-scoring.
         config: the rule, and the largest share of defective images.
         proven: members of a recurring defect, which are left out of the fit unless all images are members.
 
     Raises:
         NonFiniteScoresError: some scores are infinite or not numbers.
     """
-    scores = np.asarray(scores_raw, np.float64)
+    scores = np.asarray(image_scores, np.float64)
     fitted = scores if proven is None or proven.all() else scores[~proven]
     fit = fit_scores(fitted, config.at_most)
     law = fit.law
     rule = "rate"
     kind, value = config.chosen
     if kind == "score":
-        threshold, rule = value, "given"
+        threshold, rule = value, "score"
     elif kind == "share":
         count = int(round(value * len(scores)))
         threshold, rule = (float(np.sort(scores)[-count]) if count else np.inf), "share"
@@ -172,23 +172,23 @@ def calibrate(
         normal_scores=law,
         at_most=config.at_most,
     )
-    if rule == "rate" and not calibration.rough:
-        calibration = replace(calibration, doubt=_doubt(fit, fitted >= threshold, config.at_most))
-    return calibration.apply(scores_raw, proven)
+    if rule == "rate" and not calibration.too_few_photos:
+        calibration = replace(calibration, warning=_warning(fit, fitted >= threshold, config.at_most))
+    return calibration.apply(image_scores, proven)
 
 
-def _doubt(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
+def _warning(fit: ScoreFit, flagged: Bool[np.ndarray, " n"], at_most: float) -> str:
     """Why a person should check the flags of the images in the fit, and what to do; empty without a reason."""
     count, some = len(flagged), int(flagged.sum())
     missed = float(fit.anomalous[~flagged].sum())
-    if missed >= max(MISSED * count, FEW):
+    if missed >= max(MANY_MISSED * count, FEW_DEFECTIVE):
         reason = (
             f"The scores do not separate good from defective photos: {some} of {count} are flagged, and about "
             f"{round(missed)} of the others may be defective."
         )
-    elif fit.even >= EVEN and at_most >= SECOND_HALF:
+    elif fit.even >= MIN_EVEN_PROBABILITY and at_most >= MIN_AT_MOST_FOR_EVEN:
         reason = f"The scores are spread evenly: all {count} photos may be good, or up to half of them defective."
-    elif some >= max(MANY * count, FEW) and at_most >= ALL:
+    elif some >= max(MANY_FLAGGED * count, FEW_DEFECTIVE) and at_most >= NO_LIMIT:
         reason = f"{some} of {count} photos are flagged; if so many cannot be defective, good ones are among them."
     else:
         return ""

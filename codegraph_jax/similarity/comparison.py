@@ -148,7 +148,7 @@ class Comparison:
         return f"Comparison({len(self.features.kept)} images with {len(self.references)} references)"
 
     @property
-    def own(self) -> int:
+    def set_size(self) -> int:
         """Number of images of the set, without the added ones after them."""
         return len(self.features.kept) - self.added
 

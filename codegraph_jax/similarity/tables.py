@@ -32,7 +32,7 @@ def compare_images(
     config: Config,
     mesh: DeviceMesh,
     neighbours: Callable[[int], int],
-    earlier: ResumeStore | None = None,
+    resume_store: ResumeStore | None = None,
     progress: bool = False,
 ) -> Comparison:
     """Compares all images with all references.
@@ -43,7 +43,7 @@ def compare_images(
         config: settings of the run.
         mesh: devices of the run.
         neighbours: returns how many distances a score averages for a number of references.
-        earlier: store from which tables are read and to which they are written; None: none.
+        resume_store: store from which tables are read and to which they are written; None: none.
         progress: whether to show a progress bar on standard error.
     """
     own = int((features.kept < len(plan.images)).sum())
@@ -51,7 +51,7 @@ def compare_images(
     options = tile_options(config.similarity, config.features.degrees, plan.frame.grid, masked=valid is not None)
     references = choose_references(features.keys[:own], config.similarity.references)
     allocate = plan.memory.allocate_tables
-    store = StoredLayers(earlier, features.keys, references, options.radius, allocate) if earlier else None
+    store = StoredLayers(resume_store, features.keys, references, options.radius, allocate) if resume_store else None
 
     def on_devices(device: DevicePlan, advance: Progress) -> Tables | None:
         """Tables on devices; None if a device runs out of memory."""

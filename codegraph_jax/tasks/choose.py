@@ -208,7 +208,7 @@ def _measured(
         images += len(result.kept)
         kept = [samples[i] for i in result.kept]
         metrics.append(evaluate(result, kept, config.metrics))
-        scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores))
+        scores[category] = ImageScores([s.label for s in kept], np.asarray(result.scores_rescored))
     on_devices = [size for place, size in peak_memory().items() if place != "host"]
     done = replace(
         trial,

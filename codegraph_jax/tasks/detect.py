@@ -14,13 +14,13 @@ import jax
 from codegraph_jax.config import Config, MetricsConfig
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.arrays import CPU_THREADS, GIB
-from codegraph_jax.core.earlier import keep_earlier, photos_identity
 from codegraph_jax.core.environment import usable_cores
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.file_ownership import RESULTS, require_own
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
-from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.roi import where_data
 from codegraph_jax.detector import CoDeGraph
@@ -57,7 +57,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         workdir: directory of the results; made when there is something to write.
 
     Raises:
-        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, CheckpointError: with no result written.
+        ConfigError, LayoutError, TooFewImagesError, UnreadableImageError, WeightsError: with no result written.
         WorkdirError: another run uses the workdir, or it cannot be written.
     """
     config = read_config(Config, values)
@@ -110,8 +110,8 @@ def _outcomes(
         kept = [inputs.everything[category][i] for i in result.kept]
         with clock("metrics"):
             metrics = evaluate(result, kept, config.metrics)
-        law = result.consistency.spacing_law
-        diagnostics = (spacing_diagnostic(law),) if law else ()
+        fit = result.consistency.spacing_law
+        diagnostics = (spacing_diagnostic(fit),) if fit else ()
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
@@ -141,7 +141,7 @@ def _write(workdir: Path, inputs: Inputs, outcomes: Sequence[Outcome], clock: Cl
         if line := keep_earlier(workdir, photos, drawn):
             print(line)
         write_results(
-            workdir, config, outcomes, clock, left_out=inputs.skipped, drawn=drawn, photos=photos, review=review
+            workdir, config, outcomes, clock, skipped=inputs.skipped, drawn=drawn, photos=photos, review=review
         )
     if bank := outcomes[0].result.bank:
         with written_to(config.bank.save):
@@ -269,9 +269,9 @@ def _results(
         plan = one.plan
         if first:
             kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
-            print(f"{shown(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
+            print(f"{printable(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
-            print(f"{shown(category)}: was finished before the interruption", flush=True)
+            print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished
         partial_run = state.partial_run(category, plan.frame) if state else None
         return _Compared(own.compare_set(plan, progress, partial_run, partial(_print_about, category)), partial_run)
@@ -280,7 +280,7 @@ def _results(
         if isinstance(made, DetectionResult):
             return made
         bank_references = config.bank.references if config.bank.save else 0
-        result = own.judge(made.comparison, bank_references=bank_references, review=review, category=item[0])
+        result = own.score(made.comparison, bank_references=bank_references, review=review, category=item[0])
         if state and made.partial_run:
             _print_resumed(made.partial_run, result, len(own.backbone.blocks))
             state.finish(item[0], result)
@@ -307,7 +307,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
         print(f"features: {result.from_cache} of {len(result.kept)} from the cache", flush=True)
     if result.value_range:
         how = f"{result.value_range} (--config.data.range=BLACK,WHITE sets another range)"
-        print(f"{shown(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
+        print(f"{printable(category)}: samples of 16 bits, 32 bits or floats: {how}", flush=True)
     if config.data.roi:
         print_excluded(category, config.data.roi, result.placement)
     if line := several_products(category, result):
@@ -315,7 +315,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
     here = sum(photo.key in result.keys for photo in review.photos.values()) if review else 0
     if review and review.photos:
         print(
-            f"{shown(category)}: {here} of the {len(review.photos)} photos with an answer are in this set",
+            f"{printable(category)}: {here} of the {len(review.photos)} photos with an answer are in this set",
             flush=True,
         )
         if not here and not any(photo.mark for photo in review.photos.values()):
@@ -325,7 +325,7 @@ def _print_notes(category: str, result: DetectionResult, config: Config, review:
                 flush=True,
             )
     if review and review.patterns and not result.consistency.matches:
-        print(f"{config.review}: none of its patterns belongs to the product in {shown(category)}", flush=True)
+        print(f"{config.review}: none of its patterns belongs to the product in {printable(category)}", flush=True)
 
 
 def _closing_table(outcomes: Sequence[Outcome], config: MetricsConfig) -> str:

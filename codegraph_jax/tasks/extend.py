@@ -8,7 +8,7 @@ from typing import Any
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import ExtendConfig
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import obstacle, written_to
@@ -80,7 +80,7 @@ def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:
     inspection = bank.inspect(list(images.values()))
     names, scores = [list(images)[i] for i in inspection.kept], inspection.scores
     rows = [
-        [shown(name), f"{score:.4f}", "flagged" if flag else "passed"]
+        [printable(name), f"{score:.4f}", "flagged" if flag else "passed"]
         for name, score, flag in zip(names, scores, inspection.flagged)
     ]
     return text_table(["scored again", "score", "verdict"], rows)
@@ -89,7 +89,7 @@ def _scored_again(bank: ReferenceBank, images: Mapping[str, str]) -> str:
 def _history(bank: ReferenceBank) -> str:
     rows = []
     for number, revision in enumerate(bank.history):
-        names = ", ".join(map(shown, revision.names[:3])) + (" ..." if len(revision.names) > 3 else "")
+        names = ", ".join(map(printable, revision.names[:3])) + (" ..." if len(revision.names) > 3 else "")
         answer = "called defective" if revision.defective else "called good"
         parts = f"{len(revision.names)} {answer}: {names}" if revision.names else "made from a set"
         rows.append([str(number), revision.when or "-", parts, f"{revision.calibration.threshold:.4f}"])

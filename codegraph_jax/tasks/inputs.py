@@ -16,8 +16,8 @@ from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.agreement import check_agreement
 from codegraph_jax.tasks.fallback import load_detector
-from codegraph_jax.tasks.products import by_product
 from codegraph_jax.tasks.sets import read_added, read_categories, require_one_product
+from codegraph_jax.tasks.split_products import by_product
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def read_inputs(workdir: Path, config: Config, clock: Clock) -> Inputs:
         detector = load_detector(config, first)
         config = detector.config
         if review:
-            review.check(detector.features, review_path)
+            review.check(detector.feature_identity, review_path)
     if config.data.split == "auto":
         with clock("backbone"):
             categories = by_product(detector, categories, first)

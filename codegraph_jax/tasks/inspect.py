@@ -8,17 +8,17 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.backbones import features_identity
+from codegraph_jax.backbones import feature_identity
 from codegraph_jax.bank.reference_bank import Inspection, ReferenceBank
 from codegraph_jax.config import InspectConfig
-from codegraph_jax.consistency.community import Consistency
-from codegraph_jax.core.earlier import keep_earlier, photos_identity
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.file_ownership import RESULTS, require_own
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import RESULTS, require_own
 from codegraph_jax.data.images import allow_megapixels, source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import skipped_below
@@ -63,24 +63,24 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
     clock = Clock()
     with clock("data"):
         categories = read_files(config.data)
-        left_out = skipped_below([config.data.root])
+        skipped = skipped_below([config.data.root])
     allow_megapixels(config.data.max_megapixels)
     with clock("weights"):
         bank = ReferenceBank.load(config.bank.path, config.backbone.weights).with_threshold(config.threshold.given)
-    for line in left_out.lines(all_suffixes=config.data.layout == "folder"):
+    for line in skipped.lines(all_suffixes=config.data.layout == "folder"):
         print(line, flush=True)
     print(f"weights: {bank.weights}", flush=True)
 
     outcomes, unread = [], []
     for category, samples in categories.items():
-        print(f"{shown(category)}: {len(samples)} images against {bank.active_references}", flush=True)
+        print(f"{printable(category)}: {len(samples)} images against {bank.active_references}", flush=True)
         with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):
             raise UserError(f"category {category!r} in {config.data.root!r}: no image can be read")
-        if inspection.foreign:
-            print(f"{shown(category)}: {OTHER_PRODUCT}", flush=True)
+        if inspection.other_product:
+            print(f"{printable(category)}: {OTHER_PRODUCT}", flush=True)
         if config.data.roi:
             print_excluded(category, config.data.roi, inspection.placement)
         result = _as_result(bank, inspection)
@@ -94,7 +94,7 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
         photos = photos_identity((s.name, s.path) for samples in categories.values() for s in samples)
         if line := keep_earlier(workdir, photos):
             print(line)
-        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), left_out, photos=photos)
+        written = write_results(workdir, config, outcomes, clock, Scale(*bank.scale), skipped, photos=photos)
         _write_parts(workdir, bank, written, unread)
     print(photos_table(outcomes))
     for line in (*recurrence_lines(outcomes), *notices(outcomes)):
@@ -128,12 +128,12 @@ def _as_result(bank: ReferenceBank, inspection: Inspection) -> DetectionResult:
         kept=inspection.kept,
         skipped=inspection.skipped,
         patch_scores=inspection.patch_scores,
-        scores_raw=inspection.scores,
         scores=inspection.scores,
+        scores_rescored=inspection.scores,
         calibration=replace(bank.calibration, p_values=inspection.p_values, flagged=inspection.flagged),
         placement=inspection.placement,
         weights=bank.weights,
-        features=features_identity(bank.backbone, bank.settings),
+        feature_identity=feature_identity(bank.backbone, bank.settings),
         seconds={},
         value_range=bank.value_range,
         consistency=Consistency(pattern_ids=inspection.pattern_ids, matches=inspection.matches),

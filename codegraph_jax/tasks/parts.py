@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from codegraph_jax.core.file_ownership import note_written, require_own
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import note_written, require_own
 from codegraph_jax.line.ledger import Ledger
 from codegraph_jax.line.settings import PartsConfig
 from codegraph_jax.report.outcome import Outcome
@@ -33,6 +33,6 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
             note_written(out, [TABLE])
             ledger.export(out / TABLE, config.csv)
         counts = ledger.count()
-    print(f"{counts['judged'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
+    print(f"{counts['inspected'] + counts['failed']} parts, {counts['flagged']} flagged, {counts['failed']} failed: "
           f"{out / TABLE}")  # fmt: skip
     return []

@@ -34,9 +34,9 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         import python_multipart  # noqa: F401  Starlette reads forms by it
         import uvicorn
 
+        from codegraph_jax.line.access_control import LOOPBACK
         from codegraph_jax.line.app import create_app
         from codegraph_jax.line.connections import bounded_protocol
-        from codegraph_jax.line.guard import LOOPBACK
     except ImportError as error:
         raise MissingPackageError("serve", (error.name or "fastapi").partition(".")[0], "line") from None
     token = read_token(config.serve)

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from codegraph_jax.config import Config, DataConfig, DrawConfig, PhotosConfig
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.file_ownership import note_written
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.workdir import written_to
-from codegraph_jax.core.written import note_written
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.placement import Placement
@@ -58,7 +58,7 @@ def read_files(data: PhotosConfig) -> dict[str, list[Sample]]:
         raise ConfigError("config.data.root: is empty; give the directory of the images, --config.data.root=DIR")
     if data.layout != "tfds":
         require_there("config.data.root", data.root)
-    categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.normal), data.roi)
+    categories = _without_roi(read_layout(data.layout, data.root, data.categories, data.good), data.roi)
     return {name: with_pages(name, samples, data.pages) for name, samples in categories.items()}
 
 
@@ -79,7 +79,7 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
 def print_excluded(category: str, roi: str, placement: Placement) -> None:
     """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes nothing."""
     if share := excluded_share(placement):
-        print(f"{shown(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
+        print(f"{printable(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
         return
     lightest_black = darkest(roi)
     logger.warning(

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked
@@ -48,12 +48,12 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     require_folder(config.watch)
     with opened_line(config, Path(workdir)) as inspector:
         watcher = watcher_of(config.watch, inspector)
-        print(f"watching {shown(config.watch.root)}; end with Ctrl+C", flush=True)
+        print(f"watching {printable(config.watch.root)}; end with Ctrl+C", flush=True)
         with stopped_by_signals(watcher.stop):
             watcher.run()
         counts = inspector.ledger.count()
-        print(f"{counts['judged']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
-            f"ledger: {shown(str(inspector.ledger.path))}", flush=True)  # fmt: skip
+        print(f"{counts['inspected']} parts inspected, {counts['flagged']} flagged, {counts['failed']} failed; "
+            f"ledger: {printable(str(inspector.ledger.path))}", flush=True)  # fmt: skip
     return []
 
 
@@ -74,7 +74,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
         with clock("ready"):
             bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
             allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
-            monitor = config.monitor.mean_run
+            monitor = config.monitor.parts_per_false_alarm
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold.given, config.bank.path)
             inspector.warm_up()
         print(f"weights: {bank.weights}", flush=True)
@@ -99,11 +99,11 @@ def watcher_of(settings: FolderSettings, inspector: Inspector) -> Watcher:
 def print_part(part: Part) -> None:
     """One line for a part, and one for each alarm that it raised."""
     if part.status == "failed":
-        print(f"{part.id} {shown(part.name)}: failed, {shown(part.reason)}", flush=True)
+        print(f"{part.id} {printable(part.name)}: failed, {printable(part.failure)}", flush=True)
     else:
         verdict = "FLAGGED" if part.flagged else part.verdict
-        shows = f", {', '.join(part.shows)}" if part.shows else ""
-        print(f"{part.id} {shown(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{shows}, "
+        patterns = f", {', '.join(part.patterns)}" if part.patterns else ""
+        print(f"{part.id} {printable(part.name)}: {verdict}, score {part.score:.4f}, p {part.p_value:.2g}{patterns}, "
             f"{part.seconds:.2f} s", flush=True)  # fmt: skip
     for alarm in part.alarms:
         print(f"ALARM {alarm.id}: {alarm.message}", flush=True)

@@ -178,7 +178,7 @@ def few_shot(count: int, wanted: int, seed: int) -> Int[np.ndarray, "k"]:
         ProtocolError: there are fewer images.
     """
     if wanted > count:
-        raise ProtocolError(f"config.oe.few_shot: asks for {wanted} OE images, there are {count}")
+        raise ProtocolError(f"config.oe.images: asks for {wanted} OE images, there are {count}")
     return np.sort(np.random.default_rng([seed, 2]).permutation(count)[: wanted or count])
 
 

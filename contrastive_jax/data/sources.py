@@ -133,12 +133,12 @@ def _oe_rows(config: OeclConfig, count: int, labels: Labels | None, names: tuple
     """Rows of the OE images that are used."""
     oe = config.oe
     kept = rows_of_classes(oe.classes, count, labels, names, "config.oe.classes")
-    if oe.without:
-        kept &= ~rows_of_classes(oe.without, count, labels, names, "config.oe.without")
+    if oe.exclude:
+        kept &= ~rows_of_classes(oe.exclude, count, labels, names, "config.oe.exclude")
     if oe.class_count:
         kept &= drawn_classes(oe.class_count, labels, kept, config.seed)
     rows = np.flatnonzero(kept)
-    return rows[few_shot(len(rows), oe.few_shot, config.seed)]
+    return rows[few_shot(len(rows), oe.images, config.seed)]
 
 
 def check_overlap(oe: Images, normal: Images, test: TestSet | None) -> None:

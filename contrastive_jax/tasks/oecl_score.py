@@ -8,16 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.core.files import write_csv
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import WorkdirError, locked
-from codegraph_jax.core.written import replace_written
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.data.search import find_images
 from codegraph_jax.data.value_range import given_range
-from contrastive_jax.config import DataConfig, ScoreConfig
+from contrastive_jax.config import OeclDataConfig, ScoreConfig
 from contrastive_jax.data.protocols import Images
 from contrastive_jax.evaluation.scores import SCORES
 from contrastive_jax.model import OECL
@@ -95,7 +95,7 @@ def _write(workdir: Path, names: list[str], scores: dict[str, np.ndarray]) -> No
     print(f"\nall scores in {workdir / 'scores.csv'}", flush=True)
 
 
-def _read(files: list[tuple[str, str]], data: DataConfig, unreadable: str) -> tuple[list[str], Images]:
+def _read(files: list[tuple[str, str]], data: OeclDataConfig, unreadable: str) -> tuple[list[str], Images]:
     """The images that can be decoded, with their names."""
     names, images, size, value_range = [], [], data.stored_size, given_range(data.range)
     for name, path in files:

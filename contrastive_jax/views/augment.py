@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from contrastive_jax.config import AugmentConfig
-from contrastive_jax.constants import CONSTANTS, MethodConstants
+from contrastive_jax.constants import CONSTANTS, OeclConstants
 from contrastive_jax.views.color import random_grayscale, random_jitter
 
 RATIO = (3 / 4, 4 / 3)
@@ -69,7 +69,7 @@ def augment(
     image: UInt8[Array, "h w 3"],
     config: AugmentConfig,
     size: int,
-    constants: MethodConstants = CONSTANTS,
+    constants: OeclConstants = CONSTANTS,
 ) -> Float[Array, "{size} {size} 3"]:
     """One random view of a stored image, in [0, 1]."""
     for_box, for_flip, for_jitter, for_gray = jax.random.split(key, 4)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.backbones.backbone import features_identity
+from codegraph_jax.backbones.backbone import feature_identity
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from tests.backbones.tiny import GOLDEN, PATCH, TINY, drawn_image
@@ -130,7 +130,7 @@ def test_features_of_two_backbones_are_never_held_against_each_other() -> None:
     for name in sorted(set(TINY) - {"clip_gelu"}):
         for weights in ("random", str(GOLDEN / f"{name}.safetensors")):
             config = _config(name, weights=weights)
-            identities.append(json.dumps(features_identity(load_backbone(config), config), sort_keys=True))
+            identities.append(json.dumps(feature_identity(load_backbone(config), config), sort_keys=True))
     assert len(set(identities)) == len(identities)
 
 

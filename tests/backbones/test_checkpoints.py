@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from codegraph_jax.backbones.checkpoints import find_checkpoint, open_directory, open_file
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.presets import PRESETS, HubSource
 from tests.backbones.tiny import GOLDEN
 
@@ -60,7 +60,7 @@ def test_shards_are_read_as_one(tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     index = _shard(tmp_path)
     (tmp_path / "b.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"b\.safetensors is missing"):
+    with pytest.raises(WeightsError, match=r"b\.safetensors is missing"):
         open_file(index)
 
 
@@ -68,7 +68,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_shards_stay_in_their_directory(tmp_path: Path, shard: object) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": shard}}))
-    with pytest.raises(CheckpointError, match="is outside the directory"):
+    with pytest.raises(WeightsError, match="is outside the directory"):
         open_file(index)
 
 
@@ -76,7 +76,7 @@ def test_shards_stay_in_their_directory(tmp_path: Path, shard: object) -> None:
 def test_a_damaged_index_is_an_error(tmp_path: Path, text: str) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(text)
-    with pytest.raises(CheckpointError, match="is not an index of safetensors shards"):
+    with pytest.raises(WeightsError, match="is not an index of safetensors shards"):
         open_file(index)
 
 
@@ -85,20 +85,20 @@ def test_truncated_files_are_errors(tmp_path: Path) -> None:
     for size in (0, 4, 8, 100, 5000, len(whole) // 2, len(whole) - 1):
         cut = tmp_path / "cut.safetensors"
         cut.write_bytes(whole[:size])
-        with pytest.raises(CheckpointError, match=r"cut\.safetensors: cannot be read"):
+        with pytest.raises(WeightsError, match=r"cut\.safetensors: cannot be read"):
             open_file(cut)
 
 
 def test_directories_say_what_they_lack(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"holds no \.safetensors file$"):
+    with pytest.raises(WeightsError, match=r"holds no \.safetensors file$"):
         open_directory(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin may run code"):
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin may run code"):
         open_directory(tmp_path)
     _write(tmp_path / "one.safetensors", x=np.ones(1))
     assert set(open_directory(tmp_path).readers) == {"x"}
     _write(tmp_path / "two.safetensors", y=np.ones(1))
-    with pytest.raises(CheckpointError, match="several"):
+    with pytest.raises(WeightsError, match="several"):
         open_directory(tmp_path)
 
 
@@ -108,17 +108,17 @@ def test_settings_come_from_the_file_beside(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"hidden_act": "gelu"}')
     assert open_file(file).settings == {"hidden_act": "gelu"}
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"config\.json"):
+    with pytest.raises(WeightsError, match=r"config\.json"):
         open_file(file)
 
 
 def test_what_weights_may_be(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="is not a directory, a .safetensors file, or a Hugging Face id"):
+    with pytest.raises(WeightsError, match="is not a directory, a .safetensors file, or a Hugging Face id"):
         find_checkpoint(DINOV2, str(tmp_path / "weights.onnx"))
     for name in ("weights.pth", "weights.pt", "pytorch_model.bin", "last.ckpt"):
-        with pytest.raises(CheckpointError, match=f"{name}' may run code when read: convert to .safetensors first"):
+        with pytest.raises(WeightsError, match=f"{name}' may run code when read: convert to .safetensors first"):
             find_checkpoint(DINOV2, str(tmp_path / name))
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(WeightsError, match="no such file"):
         find_checkpoint(DINOV2, str(tmp_path / "weights.safetensors"))
     assert find_checkpoint(DINOV2, str(GOLDEN / "dinov2.safetensors")).readers
 
@@ -133,7 +133,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_without_the_hub_the_error_tells_the_way_by_hand(offline: Path) -> None:
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(WeightsError) as error:
         find_checkpoint(DINOV2)
     source = DINOV2.sources[0]
     assert isinstance(source, HubSource)
@@ -211,5 +211,5 @@ def test_a_branch_is_recorded_as_the_commit_that_it_was(offline: Path) -> None:
     _write(snapshot / "model.safetensors", x=np.ones(1))
     assert commit in find_checkpoint(DINOV2, "someone/model").origin
     assert commit in find_checkpoint(DINOV2, f"someone/model@{commit}").origin
-    with pytest.raises(CheckpointError, match="someone/model@v2 cannot be fetched"):
+    with pytest.raises(WeightsError, match="someone/model@v2 cannot be fetched"):
         find_checkpoint(DINOV2, "someone/model@v2")

@@ -10,7 +10,7 @@ import pytest
 
 from codegraph_jax.backbones.assembly import assemble, with_grid_of
 from codegraph_jax.backbones.checkpoints import Checkpoint, open_file
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from tests.backbones.tiny import GOLDEN, TIMM, TINY
 
 Tensors = dict[str, np.ndarray]
@@ -198,16 +198,16 @@ def test_towers_of_timm_inside_open_clip(name: str) -> None:
 
 def test_the_bias_of_a_clip_head_must_be_zero() -> None:
     assert not _golden("timm_clip")["head.bias"].any()
-    with pytest.raises(CheckpointError, match=r"unused tensors: 'head\.bias'"):
+    with pytest.raises(WeightsError, match=r"unused tensors: 'head\.bias'"):
         _assemble("timm_clip", _golden("timm_clip") | {"head.bias": np.ones(24)})
 
 
 def test_only_timm_leaves_out_a_bias_that_is_zero() -> None:
     assert not _assemble("timm_dinov3_gated", _golden("timm_dinov3_gated"))["block_1"]["attention"]["qkv"]["bias"].any()
     tensors = {key: t for key, t in _golden("dinov3").items() if not key.endswith("q_proj.bias")}
-    with pytest.raises(CheckpointError, match=r"block_0/attention/qkv/bias \(part 1 of 3\)"):
+    with pytest.raises(WeightsError, match=r"block_0/attention/qkv/bias \(part 1 of 3\)"):
         _assemble("dinov3", tensors)
-    with pytest.raises(CheckpointError, match="no tensor for"):
+    with pytest.raises(WeightsError, match="no tensor for"):
         _assemble("dinov3", {key: t for key, t in tensors.items() if not key.endswith("v_proj.bias")})
 
 
@@ -215,7 +215,7 @@ def test_heads_of_pretraining_may_be_left_over() -> None:
     tensors = {f"teacher.backbone.{key}": tensor for key, tensor in _golden("dinov3").items()}
     tensors |= {"teacher.dino_head.mlp.0.weight": np.ones((3, 3)), "teacher.ibot_head.last_layer.weight": np.ones(3)}
     assert _same(_assemble("dinov3", tensors), _assemble("dinov3", _golden("dinov3")))
-    with pytest.raises(CheckpointError, match=r"student\.backbone\.norm\.bias"):
+    with pytest.raises(WeightsError, match=r"student\.backbone\.norm\.bias"):
         _assemble("dinov3", tensors | {"student.backbone.norm.bias": np.ones(32)})
 
 
@@ -250,7 +250,7 @@ def test_a_file_of_another_family_is_called_by_its_name() -> None:
         ("siglip", "clip_gelu", "its names are those of Hugging Face CLIP"),
         ("clip_gelu", "timm_dinov3", "its names are those of timm DINOv3"),
     ):
-        with pytest.raises(CheckpointError, match=called):
+        with pytest.raises(WeightsError, match=called):
             _assemble(name, _golden(other))
 
 
@@ -266,44 +266,44 @@ def test_every_parameter_is_needed() -> None:
     for key in tensors:
         if key == "embeddings.mask_token" or re.search(r"layer\.[12]\.", key):
             continue
-        with pytest.raises(CheckpointError, match="no tensor for"):
+        with pytest.raises(WeightsError, match="no tensor for"):
             _assemble("dinov2_registers", {k: t for k, t in tensors.items() if k != key})
 
 
 def test_a_third_of_the_query_key_value_product_that_is_missing_is_named() -> None:
     tensors = _golden("dinov2")
     del tensors["encoder.layer.1.attention.attention.key.weight"]
-    with pytest.raises(CheckpointError, match=r"block_1/attention/qkv/kernel \(part 2 of 3\)"):
+    with pytest.raises(WeightsError, match=r"block_1/attention/qkv/kernel \(part 2 of 3\)"):
         _assemble("dinov2", tensors)
 
 
 @pytest.mark.parametrize("key", ["classifier.weight", "encoder.layer.3.norm1.bias", "text_model.x", "embeddings.extra"])
 def test_leftovers_are_named(key: str) -> None:
-    with pytest.raises(CheckpointError, match=re.escape(key)):
+    with pytest.raises(WeightsError, match=re.escape(key)):
         _assemble("dinov2", _golden("dinov2") | {key: np.ones(32)})
 
 
 def test_a_wrong_shape_is_named() -> None:
     tensors = _golden("dinov2") | {"encoder.layer.2.mlp.fc1.weight": np.ones((60, 32))}
-    with pytest.raises(CheckpointError, match=r"encoder\.layer\.2\.mlp\.fc1\.weight.*\(32, 60\).*needs \(32, 64\)"):
+    with pytest.raises(WeightsError, match=r"encoder\.layer\.2\.mlp\.fc1\.weight.*\(32, 60\).*needs \(32, 64\)"):
         _assemble("dinov2", tensors)
 
 
 def test_two_names_for_one_parameter_are_an_error() -> None:
     tensors = _golden("dinov2")
     tensors["dinov2.layernorm.bias"] = tensors["layernorm.bias"]
-    with pytest.raises(CheckpointError, match=r"layernorm\.bias.*fill the same parameter"):
+    with pytest.raises(WeightsError, match=r"layernorm\.bias.*fill the same parameter"):
         _assemble("dinov2", tensors)
 
 
 def test_another_model_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("codegraph_jax.backbones.assembly.PRESETS", {p.name: p for p in TINY.values()})
-    with pytest.raises(CheckpointError, match="it looks like tiny dinov2-small-registers"):
+    with pytest.raises(WeightsError, match="it looks like tiny dinov2-small-registers"):
         _assemble("dinov2", _golden("dinov2_registers"))
-    with pytest.raises(CheckpointError, match="it looks like tiny dinov2-giant"):
+    with pytest.raises(WeightsError, match="it looks like tiny dinov2-giant"):
         _assemble("clip_gelu", _golden("dinov2_swiglu"))
 
 
 def test_a_file_of_something_else_shows_its_names() -> None:
-    with pytest.raises(CheckpointError, match=r"'conv1\.bias'.*no name belongs to"):
+    with pytest.raises(WeightsError, match=r"'conv1\.bias'.*no name belongs to"):
         _assemble("dinov2", {"conv1.bias": np.ones(3)})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.backbones.checkpoints import UnreachableError, name_onnx_tensors, open_package
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.onnx_reader import Graph, Node, parse_onnx, read_onnx
 from codegraph_jax.backbones.presets import PackageSource
 
@@ -72,7 +72,7 @@ def test_nodes() -> None:
 
 def test_every_truncation_is_an_error() -> None:
     for size in range(len(SMALL)):
-        with pytest.raises(CheckpointError):
+        with pytest.raises(WeightsError):
             parse_onnx(memoryview(SMALL[:size]))
 
 
@@ -93,7 +93,7 @@ def test_every_truncation_is_an_error() -> None:
     ],
 )
 def test_malformed_tensors_are_errors(tensor: bytes) -> None:
-    with pytest.raises(CheckpointError):
+    with pytest.raises(WeightsError):
         parse_onnx(memoryview(_model(tensor)))
 
 
@@ -101,13 +101,13 @@ def test_malformed_tensors_are_errors(tensor: bytes) -> None:
     "data", [b"", SMALL + SMALL, b"\x00\x01", b"\x3b\x01", b"\xff" * 20, b"\x3a" + b"\xff" * 9 + b"\x01"]
 )
 def test_malformed_models_are_errors(data: bytes) -> None:
-    with pytest.raises(CheckpointError):
+    with pytest.raises(WeightsError):
         parse_onnx(memoryview(data))
 
 
 def test_one_name_twice_is_an_error() -> None:
     tensor = _tensor("w", 1, (2, 3), VALUES.tobytes())
-    with pytest.raises(CheckpointError, match="'w' occurs twice"):
+    with pytest.raises(WeightsError, match="'w' occurs twice"):
         parse_onnx(memoryview(_model(tensor, tensor)))
 
 
@@ -116,19 +116,19 @@ def test_damage_never_escapes_as_another_error(data: st.DataObject) -> None:
     damaged = bytearray(SMALL)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(CheckpointError):
+    with contextlib.suppress(WeightsError):
         parse_onnx(memoryview(bytes(damaged)))
 
 
 @given(st.binary(max_size=200))
 def test_noise_never_escapes_as_another_error(data: bytes) -> None:
-    with contextlib.suppress(CheckpointError):
+    with contextlib.suppress(WeightsError):
         parse_onnx(memoryview(data))
 
 
 def test_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(SMALL[:-1])
-    with pytest.raises(CheckpointError, match=r"bad\.onnx: .*download it again"):
+    with pytest.raises(WeightsError, match=r"bad\.onnx: .*download it again"):
         read_onnx(tmp_path / "bad.onnx")
 
 
@@ -163,7 +163,7 @@ def test_a_package_is_read_without_being_imported(tmp_path: Path, monkeypatch: p
 
 
 def test_another_file_in_the_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(CheckpointError, match="sha256 is .* expected"):
+    with pytest.raises(WeightsError, match="sha256 is .* expected"):
         open_package(_package(tmp_path, monkeypatch, SMALL + b"\x08\x07"))
 
 

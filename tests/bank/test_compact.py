@@ -62,7 +62,7 @@ def drawn_pool(seed: int, patches: int = 7) -> tuple[Pool, list[np.ndarray]]:
 def test_scores_are_a_kernel_density_of_squared_distances_and_squared_own_scores():
     pool, image = drawn_pool(0)
     want = np.zeros(16)
-    for tokens, layer, own in zip(image, pool.vectors, pool.own):
+    for tokens, layer, own in zip(image, pool.vectors, pool.own_scores):
         for x, y, s in zip(degree_vectors(jnp.asarray(tokens, jnp.float32), OPTIONS), layer, own):
             squared = np.square(np.asarray(x)[:, None].astype(np.float64) - y[None]).sum(axis=-1)
             b = SHARPNESS / np.median(s**2)
@@ -75,8 +75,8 @@ def test_a_patch_of_the_pool_scores_what_it_scored_in_the_set():
     pool, image = drawn_pool(1)
     tokens = [jnp.asarray(x, jnp.float32) for x in image]
     vectors = [np.stack([np.asarray(x)[[5]] for x in degree_vectors(layer, OPTIONS)]) for layer in tokens]
-    alone = Pool(OPTIONS, vectors, pool.own[:, :, :1], np.zeros(1, int))
-    assert alone.scores(tokens, None)[5] == pytest.approx(pool.own[:, :, 0].mean(), abs=2e-3)
+    alone = Pool(OPTIONS, vectors, pool.own_scores[:, :, :1], np.zeros(1, int))
+    assert alone.scores(tokens, None)[5] == pytest.approx(pool.own_scores[:, :, 0].mean(), abs=2e-3)
 
 
 def test_company_lowers_a_score():
@@ -91,9 +91,9 @@ def test_company_lowers_a_score():
 
 def test_patches_that_are_not_judged_have_no_score():
     pool, image = drawn_pool(3)
-    judged = np.arange(16) % 3 > 0
-    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], judged)
-    assert (scores[~judged] == INVALID).all() and (scores[judged] >= 0).all()
+    valid = np.arange(16) % 3 > 0
+    scores = pool.scores([jnp.asarray(x, jnp.float32) for x in image], valid)
+    assert (scores[~valid] == INVALID).all() and (scores[valid] >= 0).all()
 
 
 @settings(max_examples=15, deadline=None)
@@ -126,10 +126,10 @@ def test_a_set_fills_a_pool_of_the_size_asked_for(made, images):
     result, _ = made
     pool = result.bank.references
     assert str(pool) == "64 patches"
-    assert pool.own.shape == (2, 3, 64) and {layer.shape for layer in pool.vectors} == {(3, 64, 384)}
+    assert pool.own_scores.shape == (2, 3, 64) and {layer.shape for layer in pool.vectors} == {(3, 64, 384)}
     np.testing.assert_allclose(np.linalg.norm(pool.vectors[0], axis=-1), 1, atol=1e-5)
     everything = CoDeGraph(configured(10_000)).detect(images[:OWN], bank_references=2).bank
-    assert everything.references.own.shape[2] < OWN * 16
+    assert everything.references.own_scores.shape[2] < OWN * 16
 
 
 def test_the_order_of_the_images_changes_nothing(made, images):
@@ -162,10 +162,10 @@ def test_new_images_of_the_product_score_as_the_set_has_taught(made):
 def test_recurring_defects_are_no_references(images):
     detector = CoDeGraph(configured(10_000))
     comparison = detector.compare(images[:OWN])
-    result = detector.judge(comparison, bank_references=2)
-    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.unusual
+    result = detector.score(comparison, bank_references=2)
+    standing_out = result.patch_scores.reshape(OWN, -1) >= result.calibration.score_of_1_in_10
     assert standing_out.any()
-    assert result.bank.references.own.shape[2] == (~standing_out).sum()
+    assert result.bank.references.own_scores.shape[2] == (~standing_out).sum()
 
 
 def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
@@ -199,13 +199,13 @@ def test_a_pool_whose_parts_do_not_fit_is_refused(made, tmp_path, change):
     result.bank.save(str(path))
     tensors, about = read_tensors(path)
     if change == "own":
-        tensors["own"] = tensors["own"][:, :1]
+        tensors["own_scores"] = tensors["own_scores"][:, :1]
     elif change == "layer":
         tensors["layer1"] = tensors["layer1"][:, :5]
     elif change == "scores":
-        tensors["own"] = tensors["own"] * np.nan
+        tensors["own_scores"] = tensors["own_scores"] * np.nan
     else:
-        del tensors["own"]
+        del tensors["own_scores"]
     write_tensors(path, tensors, about)
     with pytest.raises(BankError, match="not a reference bank"):
         ReferenceBank.load(str(path), backbone=detector.backbone)

@@ -67,7 +67,7 @@ def test_a_part_that_was_approved_passes_and_moves_nobodys_threshold(made):
 def test_a_part_that_was_called_defective_is_flagged_and_so_is_its_like(made):
     bank, images = made
     # a bank that flags nothing by its scores
-    bank = dataclasses.replace(bank, calibration=bank.calibration.with_threshold(np.inf, "given"))
+    bank = dataclasses.replace(bank, calibration=bank.calibration.with_threshold(np.inf, "score"))
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
     assert not bank.flag(parts).any()
     after = bank.extend([parts[0]], defective=True)

@@ -10,8 +10,8 @@ from codegraph_jax.bank.file import BankError
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, FeatureConfig, ParallelConfig
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.community import Community
-from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.filtering import pattern_tests
+from codegraph_jax.consistency.groups import Group
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.core.tensors import read_tensors, write_tensors
 from codegraph_jax.data.images import UnreadableImageError
@@ -59,9 +59,9 @@ def recurring(monkeypatch):
         consistency, _ = find(distances, *arguments)
         pattern_ids = np.zeros_like(consistency.pattern_ids)
         pattern_ids[:4, 0, :2] = 1
-        communities = (Community((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
-        tests = dependences(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
+        communities = (Group((0, 1, 2, 3), 5.0, 0.01, (), "defect"),)
+        tests = pattern_tests(distances, arguments[0], [(0, 1, 2, 3)], arguments[3])
+        return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 
@@ -70,14 +70,14 @@ def test_added_images_change_nothing_of_the_set(detector, images, saved):
     alone = detector.detect(images[:OWN])
     with_added, _ = saved
     assert with_added.added == NEW
-    for name in ("patch_scores", "scores_raw", "scores"):
+    for name in ("patch_scores", "scores", "scores_rescored"):
         np.testing.assert_array_equal(getattr(alone, name), getattr(with_added, name)[:OWN])
     np.testing.assert_array_equal(alone.calibration.p_values, with_added.calibration.p_values[:OWN])
     np.testing.assert_array_equal(alone.calibration.flagged, with_added.calibration.flagged[:OWN])
     assert alone.calibration.threshold == with_added.calibration.threshold
-    assert len(with_added.calibration.flagged) == len(with_added.scores) == OWN + NEW
+    assert len(with_added.calibration.flagged) == len(with_added.scores_rescored) == OWN + NEW
     np.testing.assert_array_equal(
-        with_added.calibration.flagged[OWN:], with_added.scores_raw[OWN:] >= alone.calibration.threshold
+        with_added.calibration.flagged[OWN:], with_added.scores[OWN:] >= alone.calibration.threshold
     )
 
 
@@ -94,8 +94,8 @@ def test_an_added_copy_scores_as_its_original(images):
     # photographs of one part are no references for each other
     detector = CoDeGraph(configured())
     result = detector.detect(images[:OWN], added=[images[4], images[9]], bank_references=OWN)
-    np.testing.assert_allclose(result.scores_raw[OWN:], result.scores_raw[[4, 9]], atol=SAME)
-    np.testing.assert_allclose(result.bank.score_samples([images[4], images[9]]), result.scores_raw[[4, 9]], atol=SAME)
+    np.testing.assert_allclose(result.scores[OWN:], result.scores[[4, 9]], atol=SAME)
+    np.testing.assert_allclose(result.bank.score_samples([images[4], images[9]]), result.scores[[4, 9]], atol=SAME)
 
 
 def test_an_unreadable_image_of_the_set_is_not_mixed_up_with_an_added_one(detector, images):
@@ -110,7 +110,7 @@ def test_bank_scores_are_those_of_added_images(images, saved):
     bank = ReferenceBank.load(str(path))
     inspection = bank.inspect(images[OWN:])
     np.testing.assert_allclose(inspection.patch_scores, result.patch_scores[OWN:], atol=SAME)
-    np.testing.assert_allclose(inspection.scores, result.scores_raw[OWN:], atol=SAME)
+    np.testing.assert_allclose(inspection.scores, result.scores[OWN:], atol=SAME)
     np.testing.assert_allclose(inspection.p_values, result.calibration.p_values[OWN:], atol=1e-3)
     assert bank.calibration.threshold == pytest.approx(result.calibration.threshold, abs=1e-4)
     np.testing.assert_array_equal(bank.score_samples(images[OWN:]), inspection.scores)
@@ -144,7 +144,7 @@ def test_small_types_move_scores_little(images, saved, tmp_path, dtype):
     result.bank.save(str(tmp_path / "small.safetensors"), dtype)
     small = ReferenceBank.load(str(tmp_path / "small.safetensors"), backbone=result.bank.backbone)
     bound = {"float16": 1e-3, "bfloat16": 1e-2}[dtype]
-    np.testing.assert_allclose(small.score_samples(images[OWN:]), result.scores_raw[OWN:], atol=bound)
+    np.testing.assert_allclose(small.score_samples(images[OWN:]), result.scores[OWN:], atol=bound)
     assert (tmp_path / "small.safetensors").stat().st_size < 0.6 * path.stat().st_size
 
 
@@ -204,7 +204,7 @@ def test_a_bank_without_a_field_is_refused(saved, tmp_path, field):
         ("degrees", [2]),
         ("degrees", [99]),
         ("precision", "float8"),
-        ("tests", [{"outside": [99], "dependency": 1.0, "standout": 1.0}]),
+        ("tests", [{"outside": [99], "min_ratio": 1.0, "min_outside_score": 1.0}]),
     ],
 )
 def test_a_bank_whose_settings_do_not_fit_is_refused(saved, tmp_path, field, value):
@@ -228,7 +228,7 @@ def test_files_that_are_no_bank_are_refused(saved, tmp_path):
         ReferenceBank.load(str(tmp_path / "plain.safetensors"))
     tensors, about = read_tensors(path)
     write_tensors(tmp_path / "old.safetensors", tensors, about | {"format": 5})
-    with pytest.raises(BankError, match="this version reads format 7 only.*; make one with"):
+    with pytest.raises(BankError, match="this version reads format 8 only.*; make one with"):
         ReferenceBank.load(str(tmp_path / "old.safetensors"))
 
 

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 
 import codegraph_jax
 from codegraph_jax.commands import launch
+from codegraph_jax.commands.config_files import CLONE_ONLY, config_names, configs_directory, shipped_config
 from codegraph_jax.commands.console import COMMANDS, usage
 from codegraph_jax.commands.console import main as console_main
 from codegraph_jax.commands.launch import SETTINGS, TASKS, parse_command_line
-from codegraph_jax.commands.shipped import CLONE_ONLY, config_names, configs_directory, shipped_config
 from tests.support import commands
 from tests.support.commands import codegraph
 from tests.support.photographs import RANDOM, photographs

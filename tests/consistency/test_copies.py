@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, ConsistencyConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.community import Community, Consistency, PatchBox
 from codegraph_jax.consistency.copies import with_copies
+from codegraph_jax.consistency.groups import Consistency, Group, PatchBox
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.detector import CoDeGraph, TooFewImagesError
@@ -30,13 +30,13 @@ def photographs():
 def test_what_was_found_is_told_of_all_copies():
     graph = nx.Graph()
     graph.add_edge(0, 2, weight=3.0, links=[(0, 7, 2)])
-    community = Community((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
+    community = Group((2, 0), 3.0, 0.01, (PatchBox(0, 0.0, 0.0, 0.5, 0.5),), "defect")
     found = Consistency(
         (community,), duplicates=((1, 2),), views=((0, 1),), graph=graph, pattern_ids=np.arange(3)[:, None, None]
     )
     all_of_them = with_copies(found, np.array([0, 1, 0, 2, 0]))
-    assert all_of_them.communities[0].members == (3, 0, 2, 4)
-    assert [box.image for box in all_of_them.communities[0].boxes] == [0, 2, 4]
+    assert all_of_them.groups[0].members == (3, 0, 2, 4)
+    assert [box.image for box in all_of_them.groups[0].boxes] == [0, 2, 4]
     assert all_of_them.duplicates == ((0, 2, 4), (1, 3))
     assert all_of_them.views == ((0, 1, 2, 4),)
     assert dict(all_of_them.graph.edges[0, 3]) == {"weight": 3.0, "links": [(0, 7, 3)]}
@@ -51,11 +51,11 @@ def test_copies_change_nothing_of_the_others_and_have_what_their_original_has(ph
     order = [4, 0, 1, 2, 3, *range(5, 13), *[4] * (count - 1)]
     assert many.kept.tolist() == list(range(len(listed)))
     # the order of images changes how sums round, their number nothing
-    np.testing.assert_allclose(many.scores_raw, once.scores_raw[order], rtol=1e-5)
+    np.testing.assert_allclose(many.scores, once.scores[order], rtol=1e-5)
     np.testing.assert_allclose(many.calibration.p_values, once.calibration.p_values[order], rtol=1e-2)
     np.testing.assert_array_equal(many.calibration.flagged, once.calibration.flagged[order])
     assert many.calibration.images == 13
-    for name in ("patch_scores", "scores_raw", "scores"):
+    for name in ("patch_scores", "scores", "scores_rescored"):
         values = getattr(many, name)
         np.testing.assert_array_equal(values[13:], np.stack([values[0]] * (count - 1)))
     assert (0, *range(13, 12 + count)) in many.consistency.duplicates
@@ -67,18 +67,18 @@ def test_seven_copies_of_one_bad_photograph_do_not_make_good_parts_anomalous(pho
     result = detector(consistency=ConsistencyConfig(filter="off")).detect([*photographs[1:], *[bad] * 7])
     assert not result.calibration.flagged[:12].any()
     assert (result.calibration.p_values > 0).all()
-    assert result.scores_raw[12:].min() == result.scores_raw.max()
+    assert result.scores[12:].min() == result.scores.max()
 
 
 def test_an_added_copy_of_an_image_of_the_set_is_still_added(photographs):
     result = detector().detect(photographs[:8], added=[photographs[2], photographs[9], photographs[9]])
     assert result.added == 3 and result.kept.tolist() == list(range(11))
-    assert result.scores_raw[8] == result.scores_raw[2] and result.scores_raw[9] == result.scores_raw[10]
+    assert result.scores[8] == result.scores[2] and result.scores[9] == result.scores[10]
 
 
 def test_copies_of_one_image_have_each_other(photographs):
     result = detector().detect([photographs[0]] * 3)
-    assert result.scores_raw.max() < 2e-3 and not result.calibration.flagged.any()
+    assert result.scores.max() < 2e-3 and not result.calibration.flagged.any()
     with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
         detector().detect([photographs[0], "absent.png"])
 
@@ -94,4 +94,4 @@ def test_the_place_in_the_listing_decides_nothing(photographs):
     config = dataclasses.replace(detector().config, similarity=SimilarityConfig(references=5))
     straight = CoDeGraph(config).detect(photographs)
     backward = CoDeGraph(config).detect(photographs[::-1])
-    np.testing.assert_allclose(backward.scores_raw[::-1], straight.scores_raw, rtol=1e-5)
+    np.testing.assert_allclose(backward.scores[::-1], straight.scores, rtol=1e-5)

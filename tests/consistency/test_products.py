@@ -118,7 +118,7 @@ def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
     assert "shows 2 products or views, each inspected separately: mixed-1 (8 images), mixed-2 (6 images)" in said
     assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
     alone = CoDeGraph(config).detect([sample.path for sample in outcomes[1].samples])
-    np.testing.assert_allclose(outcomes[1].result.scores_raw, alone.scores_raw, atol=1e-6)
+    np.testing.assert_allclose(outcomes[1].result.scores, alone.scores, atol=1e-6)
 
 
 def test_one_product_is_not_split(tmp_path):

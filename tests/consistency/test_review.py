@@ -32,15 +32,15 @@ def saved(tmp_path):
 
 def test_a_review_comes_back(saved):
     review = Review.load(str(saved))
-    assert review.features == FEATURES
+    assert review.feature_identity == FEATURES
     first, second = review.patterns
-    assert (first.name, first.verdict, first.shown, first.images) == ("tool mark", "defect", 9, 150)
+    assert (first.name, first.verdict, first.members, first.images) == ("tool mark", "defect", 9, 150)
     assert second.name == "<b>\udcff\u202e"
     want = make_pattern()
     np.testing.assert_array_equal(first.signature.prototypes, want.signature.prototypes)
     np.testing.assert_array_equal(first.product.mean, want.product.mean)
     vectors = np.random.default_rng(3).normal(size=(2, 4, 16)).astype(np.float32)
-    np.testing.assert_array_equal(first.signature.shown(vectors), want.signature.shown(vectors))
+    np.testing.assert_array_equal(first.signature.match_mask(vectors), want.signature.match_mask(vectors))
 
 
 def test_features_of_another_run_are_refused_by_what_differs(saved):
@@ -90,5 +90,5 @@ def test_damaged_reviews_are_refused_or_harmless(tmp_path_factory, data):
         return
     for pattern in review.patterns:
         width = pattern.signature.prototypes.shape[1] * pattern.signature.prototypes.shape[2]
-        pattern.signature.shown(np.ones((1, 3, width), np.float32))
+        pattern.signature.match_mask(np.ones((1, 3, width), np.float32))
         pattern.product.fits(np.ones((2, len(pattern.product.mean)), np.float32))

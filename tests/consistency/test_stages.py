@@ -6,7 +6,7 @@ import pytest
 from codegraph_jax.config import ConsistencyConfig
 from codegraph_jax.consistency.duplicates import duplicate_pairs
 from codegraph_jax.consistency.filtered import filtered_scores
-from codegraph_jax.consistency.filtering import dependences, members_patches
+from codegraph_jax.consistency.filtering import members_patches, pattern_tests
 from codegraph_jax.consistency.stages import find_consistent
 from codegraph_jax.core.arrays import copying
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
@@ -21,17 +21,17 @@ def find(tokens, config=None, references=None):
 
 
 def shown_patches(distances, references, communities, k):
-    tests = dependences(distances, references, communities, k)
+    tests = pattern_tests(distances, references, communities, k)
     return members_patches(distances, communities, tests, k)
 
 
 def test_the_recurring_defect_is_found_flagged_boxed_and_scored():
     tokens = planted.draw()
     comparison, subset, found, taken_out = find(tokens)
-    (community,) = found.communities
+    (community,) = found.groups
     assert community.verdict == "defect"
     assert sorted(community.members) == list(range(10))
-    assert community.p_value <= 0.01 and community.strength > 1
+    assert community.chance_p_value <= 0.01 and community.mean_links > 1
     flagged = found.flagged.reshape(48, -1)
     assert flagged[:10][:, planted.REGION].mean() > 0.9
     assert flagged.sum() <= 45, "hardly anything else"
@@ -67,7 +67,7 @@ def test_how_many_images_are_copied_at_once_changes_nothing(images):
 def test_nothing_is_found_where_nothing_recurs(seed):
     tokens = planted.draw(group=0, one_off=8, seed=seed)
     _, _, found, _ = find(tokens)
-    assert found.communities == () and found.duplicates == () and found.views == ()
+    assert found.groups == () and found.duplicates == () and found.views == ()
     assert not found.flagged.any()
 
 
@@ -77,15 +77,15 @@ def test_the_order_of_the_images_changes_nothing():
     order = np.random.default_rng(0).permutation(len(tokens))
     _, _, shuffled, _ = find(tokens[order])
     np.testing.assert_array_equal(shuffled.flagged, straight.flagged[order])
-    assert [tuple(order[list(c.members)]) for c in shuffled.communities] == [c.members for c in straight.communities]
-    assert [c.p_value for c in shuffled.communities] == [c.p_value for c in straight.communities]
+    assert [tuple(order[list(c.members)]) for c in shuffled.groups] == [c.members for c in straight.groups]
+    assert [c.chance_p_value for c in shuffled.groups] == [c.chance_p_value for c in straight.groups]
 
 
 def test_few_references_still_find_the_group():
     tokens = planted.draw(80, group=24)
     _, _, found, _ = find(tokens, references=np.arange(0, 80, 2))
-    assert len(found.communities) == 1
-    members = set(found.communities[0].members)
+    assert len(found.groups) == 1
+    members = set(found.groups[0].members)
     assert members <= set(range(24)) and len(members) >= 20
 
 
@@ -95,7 +95,7 @@ def test_photographs_of_one_part_are_duplicates_and_no_community():
     tokens[1:4] = tokens[0] + 0.05 * rng.normal(size=tokens[1:4].shape)
     comparison, _, found, taken_out = find(tokens)
     assert found.duplicates == ((0, 1, 2, 3),)
-    assert found.communities == ()
+    assert found.groups == ()
     assert taken_out.pairs[0].nonzero()[0].tolist() == [1, 2, 3], "they are no longer references for each other"
     assert np.isfinite(comparison.tables[0][0, 0, 1:]).all(), "the comparison stays as it was"
 
@@ -114,7 +114,7 @@ def test_images_that_share_a_view_are_told_from_a_defect():
     view = 1.5 * rng.normal(size=tokens.shape[1:])
     tokens[:10] = view + 0.6 * rng.normal(size=tokens[:10].shape)
     _, _, found, _ = find(tokens)
-    assert found.communities == ()
+    assert found.groups == ()
     assert found.views == (tuple(range(10)),)
     assert not found.flagged.any()
 
@@ -127,7 +127,7 @@ def test_a_defect_in_nearly_all_images_is_normality():
 
 def test_flagged_patches_are_judged_from_outside_their_community():
     _, _, found, taken_out = find(planted.draw())
-    (community,) = found.communities
+    (community,) = found.groups
     ((columns, patches),) = taken_out.masks
     assert sorted(columns.tolist()) == sorted(community.members)
     np.testing.assert_array_equal(patches, found.flagged.reshape(48, -1))

@@ -10,11 +10,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from contrastive_jax.config import (
-    DataConfig,
     EvaluationConfig,
     ExposureConfig,
     ModelConfig,
     OeclConfig,
+    OeclDataConfig,
     TrainConfig,
 )
 from contrastive_jax.network import resnet
@@ -41,7 +41,7 @@ def shallow() -> Iterator[None]:
 def small_config(mode: str = "oecl", batch_size: int = 16, **train: object) -> OeclConfig:
     """A run on drawn patterns that takes seconds."""
     return OeclConfig(
-        data=DataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
+        data=OeclDataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
         oe=ExposureConfig(source="patterns", split="oe", warmup=0.25),
         model=ModelConfig(width=2, head_dim=8),
         train=TrainConfig(mode=mode, batch_size=batch_size, **train),  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
 from contrastive_jax.config import AugmentConfig
-from contrastive_jax.constants import MethodConstants
+from contrastive_jax.constants import OeclConstants
 from contrastive_jax.views import augment, color
 from tests.contrastive.meshes import GOLDEN
 
@@ -78,7 +78,7 @@ def test_frequencies_of_the_random_choices():
     image[:, : size // 2] = (200, 60, 30)
     image[:, size // 2 :] = (20, 90, 180)
     keys = jax.random.split(jax.random.key(1), 2000)
-    whole, plain = AugmentConfig(crop_scale=(1.0, 1.0)), MethodConstants(jitter=(0.0, 0.0, 0.0, 0.0))
+    whole, plain = AugmentConfig(crop_scale=(1.0, 1.0)), OeclConstants(jitter=(0.0, 0.0, 0.0, 0.0))
     view = jax.vmap(lambda key: augment.augment(key, jnp.asarray(image), whole, size, plain))
     views = np.asarray(jax.jit(view)(keys))
     gray = np.ptp(views, axis=-1).max((1, 2)) < 1e-4

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrastive_jax.config import DataConfig, OeclConfig
+from contrastive_jax.config import OeclConfig, OeclDataConfig
 from contrastive_jax.data.protocols import ood_test_set
 from contrastive_jax.data.protocols import test_set as make_test_set
 from contrastive_jax.data.sources import class_names
@@ -39,7 +39,7 @@ def test_classes_stand_alone_against_the_other_side():
 
 
 def test_all_classes_are_those_of_the_training_set():
-    config = OeclConfig(data=DataConfig(train="patterns", stored_size=8))
+    config = OeclConfig(data=OeclDataConfig(train="patterns", stored_size=8))
     names = class_names(config)
     assert "disc" in names and len(names) == len(set(names)) > 4
     few = dataclasses.replace(config, data=dataclasses.replace(config.data, classes=("ring", "0")))

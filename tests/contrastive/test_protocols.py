@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegraph_jax.core.settings import ConfigError
-from contrastive_jax.config import DataConfig, ExposureConfig, OeclConfig, TrainConfig, read_oecl_config
+from contrastive_jax.config import ExposureConfig, OeclConfig, OeclDataConfig, TrainConfig, read_oecl_config
 from contrastive_jax.data import protocols
 from contrastive_jax.data.patterns import CLASSES, EXPOSURE, draw_patterns
 from contrastive_jax.data.protocols import ProtocolError
@@ -55,8 +55,8 @@ def test_classes_are_chosen_by_name():
     assert protocols.rows_of_classes((), 6, None, (), "config.data.classes").all()
     with pytest.raises(ProtocolError, match="config.data.classes: there is no class 'bird'"):
         protocols.rows_of_classes(("bird",), 6, LABELS, NAMES, "config.data.classes")
-    with pytest.raises(ProtocolError, match="config.oe.without: the source has no class labels"):
-        protocols.rows_of_classes(("dog",), 6, None, (), "config.oe.without")
+    with pytest.raises(ProtocolError, match="config.oe.exclude: the source has no class labels"):
+        protocols.rows_of_classes(("dog",), 6, None, (), "config.oe.exclude")
 
 
 def test_more_classes_hold_those_of_fewer():
@@ -129,7 +129,7 @@ def test_few_shot():
     chosen = protocols.few_shot(6, 2, seed=1)
     np.testing.assert_array_equal(chosen, protocols.few_shot(6, 2, seed=1))
     assert len(chosen) == 2 and protocols.few_shot(6, 0, 0).tolist() == [0, 1, 2, 3, 4, 5]
-    with pytest.raises(ProtocolError, match="few_shot.*7 OE images, there are 6"):
+    with pytest.raises(ProtocolError, match="oe.images.*7 OE images, there are 6"):
         protocols.few_shot(6, 7, 0)
 
 
@@ -151,8 +151,8 @@ def test_the_overlap_of_few_shots_is_that_of_the_images_used(tmp_path):
     np.save(tmp_path / "normal.npy", images[:1].repeat(4, 0))
     np.save(tmp_path / "oe.npy", images)
     config = OeclConfig(
-        data=DataConfig(str(tmp_path / "normal.npy"), "", "none", "", "unlabelled", stored_size=8, image_size=8),
-        oe=ExposureConfig(str(tmp_path / "oe.npy"), "", few_shot=1),
+        data=OeclDataConfig(str(tmp_path / "normal.npy"), "", "none", "", "unlabelled", stored_size=8, image_size=8),
+        oe=ExposureConfig(str(tmp_path / "oe.npy"), "", images=1),
         train=TrainConfig(batch_size=2),
     )
     outcomes = set()
@@ -170,7 +170,7 @@ def test_run_data_of_files(tmp_path):
     np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
     np.save(tmp_path / "oe.npy", rng.integers(0, 256, (10, 8, 8, 3), dtype=np.uint8))
     config = OeclConfig(
-        data=DataConfig(train=str(tmp_path / "set.npz"), target="1", stored_size=8, image_size=8),
+        data=OeclDataConfig(train=str(tmp_path / "set.npz"), target="1", stored_size=8, image_size=8),
         oe=ExposureConfig(source=str(tmp_path / "oe.npy"), split=""),
         train=TrainConfig(batch_size=16),
     )
@@ -182,7 +182,7 @@ def test_run_data_of_files(tmp_path):
 
 def test_batch_larger_than_the_set_is_refused():
     config = OeclConfig(
-        data=DataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
+        data=OeclDataConfig(train="patterns", target="disc", stored_size=8, image_size=8),
         oe=ExposureConfig(source="patterns", split="oe"),
         train=TrainConfig(batch_size=1000),
     )

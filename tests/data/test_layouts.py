@@ -204,9 +204,9 @@ def test_a_set_without_a_type_called_good_has_no_labels_and_says_so(tmp_path, ca
     known = {"cut/0.png": 1}
     assert labels(samples) == dict.fromkeys((sample.name for sample in samples), None) | known
     assert "there is no folder good (there are abnormal, cut, normal)" in caplog.text
-    assert caplog.text.strip().endswith("--config.data.normal=normal")
+    assert caplog.text.strip().endswith("--config.data.good=normal")
     caplog.clear()
-    (samples,) = read_layout("mvtec", str(tmp_path), normal=("normal",)).values()
+    (samples,) = read_layout("mvtec", str(tmp_path), good=("normal",)).values()
     assert "no type" not in caplog.text
     assert [sample.label for sample in samples] == [1, 1, 1, 1, 0, 0]
 
@@ -214,23 +214,23 @@ def test_a_set_without_a_type_called_good_has_no_labels_and_says_so(tmp_path, ca
 @pytest.mark.parametrize("layout", ["mvtec", "mpdd", "mvtec_loco", "btad", "visa"])
 def test_types_of_good_parts_can_be_named_in_every_layout_of_types(layout, tmp_path):
     typed(tmp_path, ("fine", "also fine", "cut"))
-    (samples,) = read_layout(layout, str(tmp_path), normal=("fine", "also fine")).values()
+    (samples,) = read_layout(layout, str(tmp_path), good=("fine", "also fine")).values()
     assert sum(sample.label == 0 for sample in samples) == 4
-    with pytest.raises(LayoutError, match=r"data.normal: no folder 'goood' in .*it holds 'also fine', 'cut', 'fine'"):
-        read_layout(layout, str(tmp_path), normal=("goood",))
+    with pytest.raises(LayoutError, match=r"data.good: no folder 'goood' in .*it holds 'also fine', 'cut', 'fine'"):
+        read_layout(layout, str(tmp_path), good=("goood",))
 
 
 def test_folders_of_a_plain_folder_can_be_labels(tmp_path):
     write_images(tmp_path / "photos", ("good/0.png", "good/deep/1.png", "bad/0.png", "loose.png"))
     (samples,) = read_layout("folder", str(tmp_path / "photos")).values()
     assert {sample.label for sample in samples} == {None}
-    (samples,) = read_layout("folder", str(tmp_path / "photos"), normal=("good",)).values()
+    (samples,) = read_layout("folder", str(tmp_path / "photos"), good=("good",)).values()
     assert labels(samples) == {"good/0.png": 0, "good/deep/1.png": 0, "bad/0.png": 1, "loose.png": None}
-    with pytest.raises(LayoutError, match="data.normal: no folder 'ok'"):
-        read_layout("folder", str(tmp_path / "photos"), normal=("ok",))
+    with pytest.raises(LayoutError, match="data.good: no folder 'ok'"):
+        read_layout("folder", str(tmp_path / "photos"), good=("ok",))
 
 
 def test_lists_that_say_what_each_image_is_take_no_names(tmp_path):
     (tmp_path / "kos01").mkdir()
-    with pytest.raises(LayoutError, match="data.normal: cannot be used with layout"):
-        read_layout("kolektor", str(tmp_path), normal=("good",))
+    with pytest.raises(LayoutError, match="data.good: cannot be used with layout"):
+        read_layout("kolektor", str(tmp_path), good=("good",))

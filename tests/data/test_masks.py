@@ -23,7 +23,7 @@ def result_of(n):
     """As much of a result as metrics read."""
     scores = np.arange(n) / n
     maps = {"map_size": (16, 16), "maps": lambda images, size: np.zeros((1, *size))}
-    return SimpleNamespace(scores=scores, scores_raw=scores, **maps)
+    return SimpleNamespace(scores=scores, scores_rescored=scores, **maps)
 
 
 def photograph(path, seed=0):
@@ -201,7 +201,7 @@ def test_both_forms_of_a_label_are_one(tmp_path):
     composed, split = forms("Gehäuse")
     photograph(tmp_path / f"set/{split}/1.png")
     photograph(tmp_path / "set/defekt/2.png", 1)
-    (samples,) = read_layout("folder", str(tmp_path / "set"), normal=(composed,)).values()
+    (samples,) = read_layout("folder", str(tmp_path / "set"), good=(composed,)).values()
     assert {sample.label for sample in samples if sample.name.endswith("1.png")} == {0}
     photograph(tmp_path / f"boxes/{split}/test/good/1.png")
     assert list(read_layout("mvtec", str(tmp_path / "boxes"), (composed,))) == [split]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.core.written import replace_written
+from codegraph_jax.core.file_ownership import replace_written
 from codegraph_jax.data import formats
 from codegraph_jax.data.formats import image_suffixes, is_image_name
 from codegraph_jax.data.images import UnreadableImageError, load_image

@@ -121,7 +121,7 @@ def test_no_outlier_takes_the_contents_from_a_set(kind):
     """At least half of the grey levels are left for what the photos show."""
     samples = spoilt(kind)
     found = range_of([Summary.of(own) for own in samples])
-    shown = np.stack([found.shown(own) for own in samples])[:, 20:, 8:].astype(float)
+    shown = np.stack([found.to_uint8(own) for own in samples])[:, 20:, 8:].astype(float)
     assert np.ptp(shown.reshape(len(shown), -1), axis=1).min() > 100
     assert np.corrcoef(shown.ravel(), PHOTOS[:, 20:, 8:].ravel())[0, 1] > 0.99
     fills = ("float -9999", "float nan", "float inf", "float -3.4", "float 1e20", "float -32768", "float -1", "int")
@@ -132,7 +132,7 @@ def test_a_defect_beyond_the_others_is_brighter_than_they_are():
     samples = (1000 + PHOTOS * 1000).astype(np.uint16)
     samples[3, 10:15, 10:15] = 60_000
     found = range_of([Summary.of(own) for own in samples])
-    assert found.shown(samples[3]).max() == 255 and found.shown(samples[2]).max() < 200
+    assert found.to_uint8(samples[3]).max() == 255 and found.to_uint8(samples[2]).max() < 200
     assert "a few samples are outside, up to 60,000" in str(found)
 
 
@@ -201,7 +201,7 @@ def test_one_range_for_the_set_its_bank_and_added_images(detector, tmp_path):
     shallow = [np.asarray(load_image(file, deep.value_range)) for file in (*files, added)]
     plain = detector.detect(shallow[:5], added=shallow[5:], bank_references=4)
     assert plain.value_range is None
-    np.testing.assert_array_equal(deep.scores_raw, plain.scores_raw)
+    np.testing.assert_array_equal(deep.scores, plain.scores)
     assert shallow[5].max() < 100, "a single dark image must not be brightened by its own range"
 
     deep.bank.save(str(tmp_path / "bank.safetensors"))

@@ -14,12 +14,12 @@ RAW = np.array([0.1, 0.2, 0.3, 0.4])
 
 
 def metrics_of(scores):
-    return evaluate(SimpleNamespace(scores=np.array(scores), scores_raw=RAW), SAMPLES, MetricsConfig())
+    return evaluate(SimpleNamespace(scores_rescored=np.array(scores), scores=RAW), SAMPLES, MetricsConfig())
 
 
 def test_the_table_shows_both_where_they_differ():
     harmed = metrics_of([0.1, 0.35, 0.3, 0.4])
-    assert (harmed["image_auroc"], harmed["image_auroc_raw"]) == (0.75, 1.0)
+    assert (harmed["image_auroc"], harmed["image_auroc_without_rescoring"]) == (0.75, 1.0)
     heading, _, row = metrics_table({"part": harmed}, harmed).splitlines()
     assert heading.index("image AUROC") < heading.index("without re-scoring") < heading.index("F1-max")
     assert row.split()[1:3] == ["75.00", "100.00"]
@@ -29,6 +29,6 @@ def test_the_table_shows_both_where_they_differ():
 
 def test_the_table_shows_one_where_they_agree():
     alike = metrics_of(RAW * 2)
-    assert alike["image_auroc"] == alike["image_auroc_raw"]
+    assert alike["image_auroc"] == alike["image_auroc_without_rescoring"]
     assert "without re-scoring" not in metrics_table({"part": alike}, alike)
-    assert "image_auroc_raw" not in metrics_of(RAW), "nothing was re-scored"
+    assert "image_auroc_without_rescoring" not in metrics_of(RAW), "nothing was re-scored"

@@ -101,15 +101,15 @@ def test_results_do_not_depend_on_where_arrays_live(tmp_path, devices, precision
     mapped = dataclasses.replace(config, storage=StorageConfig(1e-9, str(tmp_path)))
     cached = dataclasses.replace(mapped, data=DataConfig(cache=str(tmp_path / "cache")))
     in_one_piece = CoDeGraph(config).compare(images)
-    want = CoDeGraph(config).judge(in_one_piece)
+    want = CoDeGraph(config).score(in_one_piece)
     without = remaining(in_one_piece)
     for elsewhere in (mapped, cached, cached):
         comparison = CoDeGraph(elsewhere).compare(images)
         assert all(isinstance(table, np.memmap) for table in comparison.tables)
         layers = comparison.features.layers
         assert all(isinstance(layer, np.memmap) and str(layer.dtype) == tokens for layer in layers)
-        got = CoDeGraph(elsewhere).judge(comparison)
+        got = CoDeGraph(elsewhere).score(comparison)
         np.testing.assert_array_equal(remaining(comparison), without)
         np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
-        np.testing.assert_array_equal(got.scores, want.scores)
+        np.testing.assert_array_equal(got.scores_rescored, want.scores_rescored)
     assert comparison.features.found == len(images)

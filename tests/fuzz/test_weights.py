@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.checkpoints import open_directory, open_file
-from codegraph_jax.backbones.errors import CheckpointError
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.onnx_reader import read_onnx
 from tests.backbones.test_onnx_reader import SMALL as MODEL
 from tests.backbones.tiny import GOLDEN, TINY
@@ -34,7 +34,7 @@ def read_all(path):
     try:
         checkpoint = open_file(path)
         return [reader() for reader in checkpoint.readers.values()]
-    except CheckpointError as error:
+    except WeightsError as error:
         assert path.parent.name in str(error)
         return None
 
@@ -46,7 +46,7 @@ def test_damaged_safetensors(folder, edits, keep, small):
     path.write_bytes(damaged(SMALL if small else WHOLE, edits, keep, near=0 if small else 8000))
     read_all(path)
     if not small:
-        with suppress(CheckpointError):
+        with suppress(WeightsError):
             assemble(TINY["dinov2"], TINY["dinov2"].architecture, open_file(path))
 
 
@@ -80,7 +80,7 @@ def test_hostile_indices_and_settings(folder, value, settings, deep):
     (folder / "only" / "config.json").write_text(text)
     try:
         assert isinstance(open_directory(folder / "only").settings, dict)
-    except CheckpointError as error:
+    except WeightsError as error:
         assert "config.json" in str(error)
 
 
@@ -91,5 +91,5 @@ def test_damaged_onnx(folder, edits, keep):
     path.write_bytes(damaged(MODEL, edits, keep))
     try:
         read_onnx(path)
-    except CheckpointError as error:
+    except WeightsError as error:
         assert "a.onnx" in str(error)

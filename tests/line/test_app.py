@@ -16,7 +16,7 @@ from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.inspector import PICTURES, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.part import Alarm
 from codegraph_jax.line.settings import WebSettings
@@ -44,19 +44,19 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
     assert answer.status_code == 200
     part = answer.json()
     inspection = bank.inspect([str(path)])
-    assert part["score_raw"] == pytest.approx(inspection.scores[0], abs=1e-6)
+    assert part["score"] == pytest.approx(inspection.scores[0], abs=1e-6)
     assert part["flagged"] is True is bool(inspection.flagged[0])
-    assert part["name"] == "left side" and part["path"].endswith(".png") and part["status"] == "judged"
+    assert part["name"] == "left side" and part["path"].endswith(".png") and part["status"] == "inspected"
     (region,) = part["regions"]
     left, top, right, bottom = region["box"]
-    assert 0 <= left < right <= 64 and 0 <= top < bottom <= 64 and region["peak"] >= part["threshold"] - 1e-3
+    assert 0 <= left < right <= 64 and 0 <= top < bottom <= 64 and region["peak_score"] >= part["threshold"] - 1e-3
     assert client.get(f"/parts/{part['id']}").json() == part
     assert client.get("/parts").json() == [part]
     assert client.get("/parts?flagged=true&before=1").json() == []
-    assert client.get("/scores").json() == [{name: part[name] for name in ("id", "score_raw", "threshold", "flagged")}]
-    assert client.get(f"/parts/{part['id']}/picture").content.startswith(b"\xff\xd8")
-    assert client.get(f"/parts/{part['id']}/layer").content.startswith(b"\x89PNG")
-    assert client.get("/summary").json() | {"judged": 1, "flagged": 1, "last": 1} == client.get("/summary").json()
+    assert client.get("/scores").json() == [{name: part[name] for name in ("id", "score", "threshold", "flagged")}]
+    assert client.get(f"/parts/{part['id']}/photo").content.startswith(b"\xff\xd8")
+    assert client.get(f"/parts/{part['id']}/heatmap").content.startswith(b"\x89PNG")
+    assert client.get("/summary").json() | {"inspected": 1, "flagged": 1, "last": 1} == client.get("/summary").json()
     assert "left side" in client.get("/parts.csv").text
     assert 'codegraph_parts_total{verdict="flagged"} 1.0' in client.get("/metrics").text
     assert client.get("/health").json() == {"status": "ok"}
@@ -68,7 +68,7 @@ def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, insp
     assert client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json() == first
     without = [client.post("/parts", content=photographs[0].read_bytes()).json()["id"] for _ in range(2)]
     assert without == [2, 3]
-    assert len(list((inspector.workdir / PICTURES).rglob("*.*"))) == 3
+    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 3
     assert inspector.ledger.inbox() == []
 
 
@@ -85,14 +85,14 @@ def test_equal_keys_at_the_same_time_are_one_part(client, photographs, inspector
     for thread in threads:
         thread.join()
     assert answers == [1] * 6
-    assert len(list((inspector.workdir / PICTURES).rglob("*.*"))) == 1
+    assert len(list((inspector.workdir / RECEIVED).rglob("*.*"))) == 1
     assert inspector.ledger.inbox() == []
 
 
 def test_what_is_no_picture_is_recorded_as_failed(client):
     answer = client.post("/parts", content=b"no picture")
-    assert answer.status_code == 422 and answer.json()["status"] == "failed" and answer.json()["reason"]
-    assert client.get("/parts/1/layer").status_code == client.get("/parts/1/picture").status_code == 404
+    assert answer.status_code == 422 and answer.json()["status"] == "failed" and answer.json()["failure"]
+    assert client.get("/parts/1/heatmap").status_code == client.get("/parts/1/photo").status_code == 404
     assert client.post("/parts", content=b"").status_code == 400
     assert client.get("/parts/99").json() == {"detail": "there is no part 99"}
     assert client.get("/alarms/99/sheet").status_code == 404
@@ -126,7 +126,7 @@ def test_a_ledger_that_cannot_be_written_is_said_and_nothing_is_lost(client, pho
 def test_pictures_of_parts_that_pass_need_not_be_kept(inspector, photographs):
     with client_of(inspector, keep="flagged") as client:
         parts = [client.post("/parts", content=path.read_bytes()).json() for path in photographs]
-    kept = {str(path) for path in (inspector.workdir / PICTURES).rglob("*.*")}
+    kept = {str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*")}
     assert kept == {part["path"] for part in parts if part["p_value"] <= 0.1} and len(kept) < len(parts)
 
 
@@ -199,7 +199,7 @@ def test_the_description_is_complete(client):
     described = client.get("/openapi.json").json()
     assert described["openapi"].startswith("3.1")
     fields = described["components"]["schemas"]["PartOut"]["properties"]
-    assert {"score_raw", "p_value", "flagged", "regions", "status", "reason"} <= set(fields)
+    assert {"score", "p_value", "flagged", "regions", "status", "failure"} <= set(fields)
     body = described["paths"]["/parts"]["post"]["requestBody"]["content"]
     assert body["image/*"] == {"schema": {"type": "string", "format": "binary"}} and "multipart/form-data" in body
 
@@ -210,7 +210,7 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
     Image.fromarray(grey).save(tmp_path / "deep.png")
     with client_of(Inspector(replace(bank, value_range=ValueRange(0, 4095)), ledger, tmp_path)) as client:
         part = client.post("/parts", content=(tmp_path / "deep.png").read_bytes()).json()
-        shown = Image.open(io.BytesIO(client.get(f"/parts/{part['id']}/picture").content))
+        shown = Image.open(io.BytesIO(client.get(f"/parts/{part['id']}/photo").content))
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
 
 
@@ -225,7 +225,7 @@ def test_a_click_teaches_the_bank_and_is_taken_back(bank, photographs, tmp_path)
         for name, file in (("marked", path), ("plain", photographs[2])):
             client.post(f"/parts?name={name}", content=file.read_bytes())
         flagged, plain = client.get("/parts/1").json(), client.get("/parts/2").json()
-        assert (flagged["said"], flagged["answer"]) == ("flagged", "") and plain["said"] in ("passed", "look")
+        assert (flagged["verdict"], flagged["answer"]) == ("flagged", "") and plain["verdict"] in ("passed", "look")
         assert client.put("/parts/1/answer?defective=false").json()["answer"] == "good"
         assert client.put("/parts/2/answer?defective=true").json()["answer"] == "defective"
         # the same pictures again, and after a restart with the bank's file
@@ -264,7 +264,7 @@ def test_an_alarm_is_answered_with_a_reason(inspector, photographs):
         alarm = Alarm("drift", "score", "The score has moved.")
         inspector.ledger.record(replace(part, id=0, key="other", alarms=(alarm,)))
         (raised,) = client.get("/alarms").json()
-        assert raised["reason"] == ""
-        said = client.put(f"/alarms/{raised['id']}/reason?reason=a new batch").json()
-        assert said["reason"] == "a new batch" and client.get("/alarms").json() == [said]
-        assert client.put("/alarms/9/reason?reason=x").status_code == 404
+        assert raised["acknowledgement"] == ""
+        said = client.put(f"/alarms/{raised['id']}/acknowledgement?reason=a new batch").json()
+        assert said["acknowledgement"] == "a new batch" and client.get("/alarms").json() == [said]
+        assert client.put("/alarms/9/acknowledgement?reason=x").status_code == 404

@@ -23,39 +23,39 @@ def test_a_verdict_is_that_of_the_bank(inspector, bank, photographs):
     inspection = bank.inspect([str(path) for path in photographs])
     for place, path in enumerate(photographs):
         part = inspector.inspect(path.name, path.name, str(path))
-        assert part.status == "judged" and part.id == place + 1
+        assert part.status == "inspected" and part.id == place + 1
         assert part.score == pytest.approx(inspection.scores[place], abs=1e-6)
         assert part.p_value == pytest.approx(inspection.p_values[place], rel=1e-3)
         assert part.flagged == inspection.flagged[place] and part.threshold == bank.calibration.threshold
         assert (part.width, part.height) == (64, 64) and part.bank == bank.name
-        assert bool(part.regions) == part.flagged and part.layer.startswith(b"\x89PNG")
+        assert bool(part.regions) == part.flagged and part.heatmap.startswith(b"\x89PNG")
         row, column = np.unravel_index(inspection.patch_scores[place].argmax(), bank.frame.grid)
-        assert part.peak == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)
-    assert inspector.ledger.count()["judged"] == len(photographs)
+        assert part.peak_position == pytest.approx(((column + 0.5) / 4, (row + 0.5) / 4), abs=1e-3)
+    assert inspector.ledger.count()["inspected"] == len(photographs)
 
 
 def test_a_key_is_judged_once(inspector, photographs, monkeypatch):
     first = inspector.inspect("k", "a", str(photographs[0]))
-    monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("judged again"))
+    monkeypatch.setattr(module, "load_image", lambda *arguments: pytest.fail("inspected again"))
     assert inspector.inspect("k", "b", str(photographs[1])) == first
 
 
 def test_what_cannot_be_read_is_listed_with_its_reason(inspector, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     failed = inspector.inspect("t", "text.png", str(tmp_path / "text.png"))
-    assert failed.status == "failed" and failed.reason and failed.score is None and failed.flagged is None
+    assert failed.status == "failed" and failed.failure and failed.score is None and failed.flagged is None
     gone = inspector.inspect("g", "gone.png", str(tmp_path / "gone.png"))
-    assert gone.status == "failed" and "gone.png" not in gone.reason
+    assert gone.status == "failed" and "gone.png" not in gone.failure
     assert inspector.inspect("w", "w", str(tmp_path / "text.png"), is_unfinished=lambda failed: failed) is None
-    assert inspector.ledger.count() == {"judged": 0, "failed": 2, "flagged": 0}
+    assert inspector.ledger.count() == {"inspected": 0, "failed": 2, "flagged": 0}
 
 
 def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(module, "picture_statistics", lambda picture: 1 / 0)
         failed = inspector.inspect("a", "a", str(photographs[0]))
-    assert failed.status == "failed" and failed.reason.startswith("ZeroDivisionError")
-    assert inspector.inspect("b", "b", str(photographs[0])).status == "judged"
+    assert failed.status == "failed" and failed.failure.startswith("ZeroDivisionError")
+    assert inspector.inspect("b", "b", str(photographs[0])).status == "inspected"
 
 
 def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
@@ -79,10 +79,10 @@ def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
                 Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
         monkeypatch.undo()
     failed = Inspector(bank, ledger, tmp_path).inspect("k", "a", path, content="c")
-    assert failed.status == "failed" and "ended 2 times" in failed.reason
+    assert failed.status == "failed" and "ended 2 times" in failed.failure
     # and not under another key either
     assert Inspector(bank, ledger, tmp_path).inspect("l", "a", path, content="c").status == "failed"
-    assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "judged"
+    assert Inspector(bank, ledger, tmp_path).inspect("m", "a", path, content="d").status == "inspected"
 
 
 def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch):
@@ -94,7 +94,7 @@ def test_attempts_that_end_count_for_nothing(inspector, photographs, monkeypatch
                 inspector.inspect("k", "a", path)
     for _ in range(5):
         assert inspector.inspect("k", "a", path, lambda failed: True) is None
-    assert inspector.inspect("k", "a", path).status == "judged"
+    assert inspector.inspect("k", "a", path).status == "inspected"
     assert inspector.ledger.begin_attempt("k") == 1
 
 
@@ -119,7 +119,7 @@ def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, t
     """No comparison with it is true, so that the part would pass."""
     broken = replace(bank, references=replace(bank.references, vectors=[x * np.nan for x in bank.references.vectors]))
     part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
-    assert part.status == "failed" and "not a finite number" in part.reason
+    assert part.status == "failed" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
         broken.flag([str(photographs[0])])
 
@@ -133,7 +133,7 @@ def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photograp
     (half,) = (part for part in inspector.ledger.latest(9) if part.name == photographs[1].name)
     whole = inspector.inspect("whole", photographs[1].name, str(photographs[1]), replaces=half.id)
     assert whole.id == 4 and inspector.ledger.get(half.id) is None
-    assert inspector.ledger.count()["judged"] == 3
+    assert inspector.ledger.count()["inspected"] == 3
     other.ledger.close()
 
 
@@ -198,7 +198,7 @@ def test_parts_with_the_same_mark_raise_an_alarm_with_a_sheet(inspector, photogr
         path.write_bytes(photographs[number].read_bytes())
         spoil(path)
         part = inspector.inspect(path.name, path.name, str(path))
-        assert inspector.inspect(photographs[number].name, "good", str(photographs[number])).status == "judged"
+        assert inspector.inspect(photographs[number].name, "good", str(photographs[number])).status == "inspected"
         raised += part.alarms
     recurring = [alarm for alarm in raised if alarm.kind == "recurrence"]
     assert len(recurring) == 1 and len(recurring[0].parts) >= 3
@@ -224,8 +224,8 @@ def test_an_alarm_that_a_person_acknowledges_is_not_raised_again(inspector, bank
         path = marked(number)
         raised += [a for a in inspector.inspect(path.name, path.name, str(path)).alarms if a.kind == "recurrence"]
     ledger, (alarm,) = inspector.ledger, raised
-    assert inspector.acknowledge(alarm.id, "a new batch").reason == "a new batch"
-    assert ledger.alarm(alarm.id).reason == "a new batch" == ledger.alarms(1)[0].reason
+    assert inspector.acknowledge(alarm.id, "a new batch").acknowledgement == "a new batch"
+    assert ledger.alarm(alarm.id).acknowledgement == "a new batch" == ledger.alarms(1)[0].acknowledgement
     assert inspector.acknowledge(10**6, "a new batch") is None
     # as it runs on, and after a restart
     for line in (inspector, Inspector(bank, ledger, tmp_path)):
@@ -247,7 +247,7 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
         Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(strangers[-1])
     raised = []
 
-    def judge(paths):
+    def score(paths):
         # a new start each time: how many there were in a row is in the ledger
         inspector = Inspector(bank, ledger, tmp_path)
         for path in paths:
@@ -259,7 +259,7 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
     assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT - 1) + [1, 0], "said once"
     (alarm,) = raised[OTHER_PRODUCT - 1]
     assert "another product" in alarm.message and not alarm.parts[:-1]
-    assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").reason == "a trial"
+    assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").acknowledgement == "a trial"
     raised.clear()
     judge(photographs)
     assert not any(raised), "the bank's own product"
@@ -286,8 +286,8 @@ def test_a_reason_that_cannot_be_recorded_changes_nothing(inspector, photographs
         patch.setattr(inspector.ledger, "acknowledge", fails)
         with pytest.raises(LedgerUnavailableError):
             inspector.acknowledge(number, "our daily cycle")
-    assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).reason
-    assert inspector.acknowledge(number, "our daily cycle").reason == "our daily cycle"
+    assert inspector.ledger.monitor("drift") == before and not inspector.ledger.alarm(number).acknowledgement
+    assert inspector.acknowledge(number, "our daily cycle").acknowledgement == "our daily cycle"
 
 
 def test_the_first_part_waits_for_nothing_that_is_compiled(bank, ledger, photographs, tmp_path, caplog):
@@ -322,7 +322,7 @@ def test_what_a_person_has_named_is_recognised_and_a_variant_is_quiet(bank, ledg
         spoil(marked[-1])
     inspector = Inspector(known_mark(bank, marked[0], verdict), ledger, tmp_path)
     parts = [inspector.inspect(path.name, path.name, str(path)) for path in marked]
-    assert all(part.shows == ("tool mark",) for part in parts)
+    assert all(part.patterns == ("tool mark",) for part in parts)
     raised = [(part.id, alarm.subject) for part in parts for alarm in part.alarms]
     assert raised == ([(3, "tool mark")] if verdict == "defect" else [])
-    assert inspector.inspect("good", "good", str(photographs[6])).shows == ()
+    assert inspector.inspect("good", "good", str(photographs[6])).patterns == ()

@@ -24,11 +24,11 @@ MOMENT = "2026-01-02T03:04:05.678+00:00"
 
 def part(key: str = "a", **fields) -> Part:
     given = {
-        "score": 0.25, "p_value": 0.5, "threshold": 0.4, "flagged": False, "width": 8, "height": 6, "peak": (0.1, 0.9),
-        "shows": ("imprint",), "regions": ({"region": 1, "box": [1, 2, 3, 4]},), "statistics": {"score": 0.25},
-        "seconds": 0.01, "layer": b"png",
+        "score": 0.25, "p_value": 0.5, "threshold": 0.4, "flagged": False, "width": 8, "height": 6,
+        "peak_position": (0.1, 0.9), "patterns": ("imprint",), "regions": ({"region": 1, "box": [1, 2, 3, 4]},),
+        "statistics": {"score": 0.25}, "seconds": 0.01, "heatmap": b"png",
     }  # fmt: skip
-    return Part(key, f"{key}.png", f"/x/{key}.png", MOMENT, MOMENT, "judged", **given | fields)
+    return Part(key, f"{key}.png", f"/x/{key}.png", MOMENT, MOMENT, "inspected", **given | fields)
 
 
 def test_a_part_comes_back_as_it_was_recorded(ledger):
@@ -37,7 +37,7 @@ def test_a_part_comes_back_as_it_was_recorded(ledger):
     assert recorded.id == 1
     assert replace(recorded, id=0, alarms=()) == part()
     (known,) = recorded.alarms
-    assert (known.kind, known.parts, known.part, known.raised) == ("recurrence", (4, 5, 1), 1, MOMENT)
+    assert (known.kind, known.parts, known.part, known.raised_at) == ("recurrence", (4, 5, 1), 1, MOMENT)
     assert ledger.get(1) == ledger.find("a") == recorded
     assert ledger.monitor("drift") == {"up": 1.5} and ledger.monitor("other") is None
     assert ledger.peak_patches(10) == [(1, b"peaks")]
@@ -49,7 +49,7 @@ def test_a_key_is_one_row_and_equal_pictures_are_two(ledger):
     assert ledger.record(part(score=9.0), monitors={"drift": {}}) == first
     assert ledger.monitor("drift") is None
     assert ledger.record(part("b")).id == 2
-    assert ledger.count() == {"judged": 2, "failed": 0, "flagged": 0}
+    assert ledger.count() == {"inspected": 2, "failed": 0, "flagged": 0}
 
 
 def test_pages_and_scores(ledger):
@@ -98,7 +98,7 @@ def test_the_table_has_a_row_for_each_part(ledger, monkeypatch, tmp_path):
     ledger.export(tmp_path / "parts.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "parts.csv").read_text())))
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert "\n" not in rows[0]["name"] and rows[0]["shows"] == "imprint"
+    assert "\n" not in rows[0]["name"] and rows[0]["patterns"] == "imprint"
     assert tuple(rows[0]) == module.COLUMNS
 
 
@@ -127,7 +127,7 @@ def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
     half.execute(module.SCHEMA[: module.SCHEMA.index(";")])
     half.close()
     ledger = Ledger(tmp_path / "half")
-    assert ledger.count()["judged"] == 0 and not ledger.inbox()
+    assert ledger.count()["inspected"] == 0 and not ledger.inbox()
     ledger.close()
 
 
@@ -153,7 +153,7 @@ def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LedgerUnavailableError, match="full"):
-        ledger.record(part("b", layer=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
+        ledger.record(part("b", heatmap=b"x" * 100_000, alarms=(Alarm("drift", "s", "m"),)), b"y", {"drift": {}})
     assert ledger.find("b") is None and ledger.monitor("drift") is None and ledger.last_alarm() == 0
     assert ledger.record(part("b")).id == 2
 
@@ -169,7 +169,7 @@ def test_several_threads_write_and_read(ledger):
         thread.start()
     for thread in threads:
         thread.join()
-    assert ledger.count()["judged"] == 60
+    assert ledger.count()["inspected"] == 60
     assert ledger.next_number() == 61
 
 
@@ -200,7 +200,7 @@ def test_threads_that_have_ended_leave_no_connection_behind(ledger):
     for first in range(8, 48, 8):
         generation(first)
     assert descriptors() <= before + 2 * module.MOST_IDLE
-    assert ledger.count()["judged"] == 48
+    assert ledger.count()["inspected"] == 48
     ledger.close()
     assert not ledger._idle
 
@@ -244,7 +244,7 @@ def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
 def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     for number in range(40):
-        ledger.record(part(str(number), layer=os.urandom(50_000)))
+        ledger.record(part(str(number), heatmap=os.urandom(50_000)))
     ledger.close()
     ledger = Ledger(tmp_path / "line.sqlite")
     size = ledger.path.stat().st_size
@@ -263,7 +263,7 @@ def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
 def test_a_damaged_page_is_said_at_the_start(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     for number in range(40):
-        ledger.record(part(str(number), layer=os.urandom(50_000)))
+        ledger.record(part(str(number), heatmap=os.urandom(50_000)))
     ledger.close()
     with ledger.path.open("r+b") as stream:
         stream.seek(ledger.path.stat().st_size // 2)
@@ -311,7 +311,7 @@ for _ in sys.stdin:
         print("gone", flush=True)
         continue
     ledger = Ledger(sys.argv[1])
-    number = ledger.count()["judged"]
+    number = ledger.count()["inspected"]
     while True:
         number += 1
         ledger.record(part(str(number), alarms=(Alarm("drift", "s", "m"),)), b"s", {"count": number})
@@ -328,11 +328,11 @@ def test_a_kill_leaves_whole_parts_alone(tmp_path):
         with closing(Ledger(path)) as reader:
             writer.stdin.write("next\n")
             child = int(writer.stdout.readline())
-            wait_until(lambda wanted=done + more, reader=reader: reader.count()["judged"] >= wanted)
+            wait_until(lambda wanted=done + more, reader=reader: reader.count()["inspected"] >= wanted)
         os.kill(child, signal.SIGKILL)
         assert writer.stdout.readline() == "gone\n"
         ledger = Ledger(path)
-        done = ledger.count()["judged"]
+        done = ledger.count()["inspected"]
         assert done == ledger.monitor("count") == ledger.last_alarm() == len(ledger.peak_patches(10**6)) > 0
         assert [p.key for p in ledger.latest(10**6)] == [str(n) for n in range(done, 0, -1)]
         ledger.close()

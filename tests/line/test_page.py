@@ -56,8 +56,8 @@ def text(browser: Browser, selector: str) -> str:
 
 
 @pytest.fixture
-def judged(inspector, photographs, tmp_path):
-    """An inspector that has judged five parts, of which one is flagged and one could not be read."""
+def inspected(inspector, photographs, tmp_path):
+    """An inspector that has inspected five parts, of which one is flagged and one could not be read."""
     for path in photographs[:3]:
         inspector.inspect(path.name, path.name, str(path))
     marked = tmp_path / "<b>marked.png"
@@ -68,25 +68,25 @@ def judged(inspector, photographs, tmp_path):
     return inspector
 
 
-def test_shows_what_has_come_and_what_comes(browser, judged, photographs):
-    with served(judged) as address:
+def test_shows_what_has_come_and_what_comes(browser, inspected, photographs):
+    with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 5")
-        assert [text(browser, f"#{name}") for name in ("judged", "flagged", "failed")] == ["4", "1", "1"]
+        assert [text(browser, f"#{name}") for name in ("inspected", "flagged", "failed")] == ["4", "1", "1"]
         assert browser.evaluate("document.querySelectorAll('#chart circle').length") == 4
         assert browser.evaluate("document.querySelectorAll('#chart circle.flagged').length") == 1
         assert "<b>marked.png" in text(browser, "#parts li:nth-child(2)")
         assert "truncated" in text(browser, "#parts li:nth-child(1)")
         until(browser, "[...document.querySelectorAll('#parts img')].every(i => i.complete && i.naturalWidth)")
-        judged.inspect("new", "new.png", str(photographs[5]))
+        inspected.inspect("new", "new.png", str(photographs[5]))
         until(browser, "document.querySelectorAll('#parts li').length === 6")
         assert "new.png" in text(browser, "#parts li:nth-child(1)")
         assert browser.problems == []
 
 
-def test_works_by_keyboard_in_the_dark_on_a_phone(browser, judged):
-    with served(judged) as address:
+def test_works_by_keyboard_in_the_dark_on_a_phone(browser, inspected):
+    with served(inspected) as address:
         browser.view(400, 800, dark=True, phone=True)
         browser.visit(address)
         until(browser, "document.querySelectorAll('#parts li').length === 5")
@@ -105,20 +105,20 @@ def test_works_by_keyboard_in_the_dark_on_a_phone(browser, judged):
         assert browser.problems == []
 
 
-def test_shows_alarms_and_says_when_the_server_is_gone(browser, judged):
-    part = judged.ledger.get(1)
+def test_shows_alarms_and_says_when_the_server_is_gone(browser, inspected):
+    part = inspected.ledger.get(1)
     alarm = Alarm("drift", "brightness", "The brightness has fallen.")
-    with served(judged) as address:
+    with served(inspected) as address:
         browser.view(1200, 900)
         browser.visit(address)
         until(browser, "!!document.querySelector('#alarms li.none')")
-        judged.ledger.record(replace(part, key="other", alarms=(alarm,)))
+        inspected.ledger.record(replace(part, key="other", alarms=(alarm,)))
         until(browser, "document.querySelector('#alarms').textContent.includes('has fallen')")
     until(browser, "document.querySelector('#state').className === 'lost'")
 
 
-def test_asks_for_the_token_and_keeps_it(browser, judged):
-    with served(judged, TOKEN) as address:
+def test_asks_for_the_token_and_keeps_it(browser, inspected):
+    with served(inspected, TOKEN) as address:
         browser.view(1200, 900)
         browser.visit(address)
         until(browser, "document.querySelector('#ask')?.hidden === false")
@@ -133,7 +133,7 @@ def test_asks_for_the_token_and_keeps_it(browser, judged):
         assert browser.evaluate("document.querySelector('#ask').hidden")
 
 
-def test_a_ledger_is_read_while_a_line_writes_it(judged):
-    other = Ledger(judged.ledger.path)
-    assert other.count() == judged.ledger.count()
+def test_a_ledger_is_read_while_a_line_writes_it(inspected):
+    other = Ledger(inspected.ledger.path)
+    assert other.count() == inspected.ledger.count()
     other.close()

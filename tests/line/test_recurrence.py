@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.bank.peak_patches import PeakPatches, peaks
-from codegraph_jax.line.recurrence import LIMITS, WINDOW, Recurrence, expected_groups
+from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor, expected_groups
 
 WIDTH = 96
 
@@ -30,7 +30,7 @@ class Line:
 
     def run(self, share: float, parts: int, unlike: float = 0.12) -> tuple[int | None, int]:
         """(occurrence by which the planted defect is announced, alarms that are false)."""
-        monitor, seen, found, false = Recurrence(), 0, None, 0
+        monitor, seen, found, false = RecurrenceMonitor(), 0, None, 0
         for part in range(1, parts + 1):
             draw = self.rng.uniform()
             planted = draw < share
@@ -74,37 +74,39 @@ def test_links_of_a_texture_are_not_spread_evenly_and_ask_for_larger_groups():
 
 def test_until_the_line_has_counted_three_parts_are_no_group():
     line = Line(9)
-    assert not announced(Recurrence(), [line.draw(planted=True) for _ in range(3)])
-    assert announced(Recurrence(), [line.draw(planted=True) for _ in range(5)])
+    assert not announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(3)])
+    assert announced(RecurrenceMonitor(), [line.draw(planted=True) for _ in range(5)])
 
 
 def test_what_a_person_calls_usual_is_not_announced_again():
     parts = stream()
-    monitor = Recurrence()
+    monitor = RecurrenceMonitor()
     part, others = announced(monitor, parts)[0]
     monitor.accept(f"group of part {others[0]}", (*others, part))
     assert monitor.usual == {*others, part}
     line = Line(3)  # the same planted mark
     later = [line.draw(planted=part % 2 == 0) for part in range(61, 100)]
-    again = Recurrence(monitor.state(), list(enumerate(parts, 1)))
+    again = RecurrenceMonitor(monitor.state(), list(enumerate(parts, 1)))
     for own in (monitor, again):
         assert not [a for a in announced(own, later, 61) if any(p % 2 == 0 for p in a[1])]
-    unacknowledged = Recurrence()
+    unacknowledged = RecurrenceMonitor()
     announced(unacknowledged, parts[: part - 1])
     assert announced(unacknowledged, later, 61)
 
 
 def test_a_defect_by_name_that_a_person_calls_usual_is_quiet():
-    monitor, nothing = Recurrence(), PeakPatches.empty(WIDTH)
+    monitor, nothing = RecurrenceMonitor(), PeakPatches.empty(WIDTH)
     for part in range(1, 4):
         monitor.update(part, nothing, ["scratch"])
     monitor.accept("scratch", (1, 2, 3))
-    monitor = Recurrence(monitor.state())
+    monitor = RecurrenceMonitor(monitor.state())
     assert not [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["scratch"])]
     assert [a for p in range(5000, 5005) for a in monitor.update(p, nothing, ["dent"])]
 
 
-def announced(monitor: Recurrence, peaks: list[PeakPatches], first: int = 1) -> list[tuple[int, tuple[int, ...]]]:
+def announced(
+    monitor: RecurrenceMonitor, peaks: list[PeakPatches], first: int = 1
+) -> list[tuple[int, tuple[int, ...]]]:
     return [(p, a.parts) for p, own in enumerate(peaks, first) for a in monitor.update(p, own)]
 
 
@@ -115,7 +117,7 @@ def stream(seed: int = 3) -> list[PeakPatches]:
 
 
 def test_a_group_is_announced_once_with_its_parts_and_later_ones_join_quietly():
-    raised = announced(Recurrence(), stream())
+    raised = announced(RecurrenceMonitor(), stream())
     assert len(raised) == 1
     part, others = raised[0]
     assert part % 8 == 0 and part <= 48 and all(other % 8 == 0 for other in others)
@@ -123,22 +125,22 @@ def test_a_group_is_announced_once_with_its_parts_and_later_ones_join_quietly():
 
 def test_a_restart_goes_on_where_it_was():
     parts = stream()
-    whole = announced(Recurrence(), parts)
+    whole = announced(RecurrenceMonitor(), parts)
     for cut in (20, whole[0][0], 55):
-        first = Recurrence()
+        first = RecurrenceMonitor()
         raised = announced(first, parts[:cut])
-        again = Recurrence(first.state(), list(enumerate(parts[:cut], 1)))
+        again = RecurrenceMonitor(first.state(), list(enumerate(parts[:cut], 1)))
         assert raised + announced(again, parts[cut:], cut + 1) == whole
 
 
 def test_parts_leave_after_the_window():
-    line, monitor = Line(4), Recurrence()
+    line, monitor = Line(4), RecurrenceMonitor()
     raised = [a for k in range(4) for a in monitor.update(1 + k * (WINDOW + 1), line.draw(planted=True))]
     assert not raised
 
 
 def test_known_defects_are_called_by_their_names():
-    monitor, nothing = Recurrence(), PeakPatches.empty(WIDTH)
+    monitor, nothing = RecurrenceMonitor(), PeakPatches.empty(WIDTH)
     raised = [(p, a) for p in range(1, 6) for a in monitor.update(p, nothing, ["scratch"])]
     assert [(p, a.subject, a.parts) for p, a in raised] == [(3, "scratch", (1, 2))]
     assert "scratch is back" in raised[0][1].message

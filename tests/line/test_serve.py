@@ -19,8 +19,8 @@ from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.line.app import create_app
 from codegraph_jax.line.connections import bounded_protocol
 from codegraph_jax.line.inspector import Inspector, _Scored
-from codegraph_jax.line.reception import Reception
 from codegraph_jax.line.settings import ServeConfig, WebSettings
+from codegraph_jax.line.uploads import Reception
 from codegraph_jax.tasks import serve, watch
 from codegraph_jax.tasks.watch import most_megapixels, stopped_by_signals
 from tests.support.waiting import wait_until
@@ -148,4 +148,4 @@ def test_requests_in_flight_are_answered_before_the_end(bank, ledger, photograph
     http.close()
     running.join(20)
     place.close()
-    assert answers == [200] * 30 and ledger.count()["judged"] == 30 and not ledger.inbox()
+    assert answers == [200] * 30 and ledger.count()["inspected"] == 30 and not ledger.inbox()

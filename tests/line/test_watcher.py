@@ -33,7 +33,7 @@ class Quick:
         if is_unfinished(not good):
             return None
         self.order.append(name)
-        status, reason = ("judged", "") if good else ("failed", "truncated")
+        status, reason = ("inspected", "") if good else ("failed", "truncated")
         part = Part(key, name, path, "t", "t", status, reason, score=0.1, flagged=False, **identity)
         return self.ledger.record(part, replaces=replaces)
 
@@ -93,7 +93,7 @@ def watching(place: Path, inspector, **fields):
 
 def total(inspector) -> int:
     counts = inspector.ledger.count()
-    return counts["judged"] + counts["failed"]
+    return counts["inspected"] + counts["failed"]
 
 
 @pytest.mark.parametrize("events", ["auto", "poll"])
@@ -123,7 +123,7 @@ def test_a_picture_that_is_still_being_written_is_waited_for(place, quick):
             assert total(quick) == 0
             stream.write(b"END")
         wait_until(lambda: total(quick) == 1)
-    assert quick.ledger.latest(1)[0].status == "judged"
+    assert quick.ledger.latest(1)[0].status == "inspected"
 
 
 def test_a_picture_that_stays_cut_fails_once(place, quick):
@@ -228,7 +228,7 @@ def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
             stream.write(b"END")
             stream.close()
             wait_until(lambda: total(quick) == 1)
-    assert [part.status for part in quick.ledger.latest(9)] == ["judged"]
+    assert [part.status for part in quick.ledger.latest(9)] == ["inspected"]
 
 
 @pytest.mark.parametrize("first", [b"x" * 100, b"x" * 100 + bytes(200)])
@@ -243,7 +243,7 @@ def test_a_verdict_of_a_half_written_file_gives_way(place, quick, monkeypatch, f
             stream.write(b"T" * 8)  # the beginning says where the rest is
             stream.seek(100)
             stream.write(b"y" * 197 + b"END")
-        wait_until(lambda: quick.ledger.latest(1)[0].status == "judged")
+        wait_until(lambda: quick.ledger.latest(1)[0].status == "inspected")
     (part,) = quick.ledger.latest(9)
     assert part.id == 2
 
@@ -314,9 +314,9 @@ def test_links_that_lead_out_of_the_folder_are_refused_and_said(place, quick, tm
         wait_until(lambda: total(quick) == 4)
     parts = {part.name: part for part in quick.ledger.latest(9)}
     for name in ("file.png", "folder/secret.png"):
-        assert parts[name].status == "failed" and "out of the watched folder" in parts[name].reason
+        assert parts[name].status == "failed" and "out of the watched folder" in parts[name].failure
         assert not parts[name].path
-    assert parts["real.png"].status == parts["within.png"].status == "judged"
+    assert parts["real.png"].status == parts["within.png"].status == "inspected"
 
 
 def test_pipes_and_devices_stop_nothing(place, ledger, bank, tmp_path):

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from codegraph_jax.config import ThresholdConfig
-from codegraph_jax.consistency.community import Community, Consistency, Evidence, PatchBox
 from codegraph_jax.consistency.decision import Answers, calibrator_of
-from codegraph_jax.consistency.pattern import Product, Verdict
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox
+from codegraph_jax.consistency.pattern import PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.placement import Placement
@@ -42,8 +42,8 @@ class FakeResult:
 
     kept: np.ndarray
     patch_scores: np.ndarray
-    scores_raw: np.ndarray
     scores: np.ndarray
+    scores_rescored: np.ndarray
     calibration: Calibration
     consistency: Consistency
     placement: Placement
@@ -60,13 +60,11 @@ class FakeResult:
 
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
-        scores = {"standard": self.scores_raw, "contrast": -self.scores_raw}
-        proven = np.zeros(len(self.scores_raw), bool)
-        return calibrator_of(
-            scores, len(self.scores_raw), self.keys, proven, (), self.calibration.threshold, self.answers
-        )
+        scores = {"standard": self.scores, "contrast": -self.scores}
+        proven = np.zeros(len(self.scores), bool)
+        return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
 
-    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough
+    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough_photos
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))
@@ -89,7 +87,7 @@ def make_outcome(
     labelled: bool = False,
     seed: int = 0,
     image_size: tuple[int, int] = (80, 60),
-    verdict: Verdict = "defect",
+    verdict: PatternVerdict = "defect",
 ) -> Outcome:
     """Writes images below `root` and makes their outcome.
 
@@ -108,7 +106,7 @@ def make_outcome(
             patch_scores[i, 2:4, 5:7] = 0.8 - 0.01 * i
         label = int(i < anomalous) if labelled else None
         samples.append(Sample(str(path), name, category, label))
-    scores_raw = np.asarray(anomaly_maps(patch_scores, SIZE)).max(axis=(1, 2))
+    scores = np.asarray(anomaly_maps(patch_scores, SIZE)).max(axis=(1, 2))
     graph = nx.Graph()
     graph.add_nodes_from(range(n))
     members = tuple(range(recurring))
@@ -116,17 +114,19 @@ def make_outcome(
     if n > recurring + 1:
         graph.add_edge(recurring, recurring + 1, weight=1.0, links=[(0, 1)])
     boxes = tuple(PatchBox(i, top=0.25, left=0.625, bottom=0.5, right=0.875) for i in members)
-    evidence = Evidence(p_value=0.01, roughness=1.5, contrast=1.4, spread=0.9)
+    evidence = Evidence(
+        score_p_value=0.01, repeat_distance_ratio=1.5, outside_distance_ratio=1.4, distance_inequality_ratio=0.9
+    )
     signature = Signature(rng.integers(-127, 127, (3, 2, 4)).astype(np.int8), np.full(3, 0.5, np.float32), 0.6, 2)
-    community = Community(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
+    community = Group(members, 7.5, 0.001, boxes, verdict, evidence, signature=signature)
     communities = (community,) if recurring else ()
     product = Product(rng.integers(-127, 127, 5).astype(np.int8), 0.9) if recurring else None
     result = FakeResult(
         kept=np.arange(n),
         patch_scores=patch_scores,
-        scores_raw=scores_raw,
-        scores=scores_raw / scores_raw.max(),
-        calibration=calibrate(scores_raw, ThresholdConfig()),
+        scores=scores,
+        scores_rescored=scores / scores.max(),
+        calibration=calibrate(scores, ThresholdConfig()),
         placement=Placement(Frame.squeezed(SIZE, SIZE // GRID), np.tile(image_size, (n, 1))),
         consistency=Consistency(communities, duplicates=((4, 5),), views=((6, 7, 8),), graph=graph, product=product),
         keys=tuple(hashlib.sha256(f"{category} {name}".encode(errors="surrogateescape")).hexdigest() for name in names),

@@ -22,7 +22,7 @@ from codegraph_jax.report.page import embedded_json, write_page
 from codegraph_jax.report.pictures import PICTURE_BYTES, make_pictures, picture_side
 from codegraph_jax.report.records import make_records
 from codegraph_jax.report.results import write_results
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.threshold import calibrate
 from tests.report.browser import Browser, find_browser
 from tests.report.fakes import HOSTILE, colour, make_outcome
@@ -141,8 +141,8 @@ def test_sorts_by_every_column_and_back(browser, page):
     click(browser, "th[data-sort=name] button")
     names = [name for name in shown_names(browser) if name.startswith("kind_0/")]
     assert names[:4] == ["kind_0/0.png"] * 2 + ["kind_0/2.png"] * 2 and names[-1] == "kind_0/10.png"
-    click(browser, "th[data-sort=community] button")
-    groups = browser.evaluate("[...document.querySelectorAll('td.community')].map(c => c.textContent)")
+    click(browser, "th[data-sort=group] button")
+    groups = browser.evaluate("[...document.querySelectorAll('td.recurring')].map(c => c.textContent)")
     assert groups[:4] == ["defect 1"] * 3 + [""]
 
 
@@ -170,7 +170,7 @@ def test_filters(browser, page):
     assert browser.evaluate("document.querySelector('#count').textContent") == "1 of 32 photos"
     click(browser, "#reset")
     assert len(shown_names(browser)) == 32
-    click(browser, "button[data-community]")
+    click(browser, "button[data-group]")
     assert sorted(shown_names(browser)) == ["kind_0/0.png", "kind_0/2.png", "kind_1/1.png"]
     click(browser, "#reset")
     choose("#show", "missed")
@@ -327,7 +327,7 @@ def test_verdicts_are_saved_as_a_file_and_as_text(browser, page, tmp_path, name)
             break
         time.sleep(0.05)
     (pattern,) = Review.load(str(saved)).patterns
-    assert (pattern.name, pattern.verdict, pattern.shown, pattern.images) == (name, "variant", 3, len(NAMES))
+    assert (pattern.name, pattern.verdict, pattern.members, pattern.images) == (name, "variant", 3, len(NAMES))
     click(browser, "#copy-review")
     browser.evaluate("new Promise(r => setTimeout(r, 50))")
     assert browser.evaluate("document.querySelector('#review-text').value") == saved.read_text(encoding="utf-8")
@@ -399,7 +399,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [f"{'bad' if i >= 30 else 'good'} {i}.png" for i in range(60)]
     outcome = make_outcome(root / "data", names, "part", anomalous=0, recurring=0, image_size=(16, 12))
     scores = np.linspace(0.2, 0.5, 60)
-    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
                                  calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
     write_results(root / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     return root / "out" / "report.html"
@@ -436,10 +436,10 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     assert text(browser, "#answer-count") == "So far: 8 photos."
     review = review_of(browser)
     assert review["format"] == "codegraph-review-2" and review["patterns"] == []
-    assert {photo["name"]: photo["verdict"] for photo in review["photos"]} == said
+    assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
-    assert review["decisions"] == review["at_most"] == {}
+    assert review["thresholds"] == review["at_most"] == {}
     command = text(browser, "#command")
     assert command.startswith("codegraph detect") and command.endswith("--review=~/Downloads")
     assert browser.problems == []
@@ -489,7 +489,7 @@ def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
     click(browser, "[data-answer=good]")
     browser.press("u")
     assert text(browser, "#answer-count") == "So far: 3 photos."
-    assert [photo["verdict"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
+    assert [photo["answer"] for photo in review_of(browser)["photos"]] == ["defective", "good", "unsure"]
     browser.press("z")
     browser.press("Backspace")
     assert asked(browser) == second
@@ -545,10 +545,10 @@ def test_the_threshold_can_be_set_by_hand(browser, many):
     assert 0 < len(flagged) < 6, "answers hold whatever the threshold is"
     assert re.search(r"about \d+ of \d+ defective parts missed", text(browser, "#effect"))
     slide(browser, 0.4)
-    assert review_of(browser)["decisions"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
+    assert review_of(browser)["thresholds"] == {"part": {"score": "standard", "threshold": pytest.approx(0.4)}}
     assert text(browser, "#use-answers") == "use my answers again"
     click(browser, "#use-answers")
-    assert verdicts_of(browser) == by_answers and review_of(browser)["decisions"] == {}
+    assert verdicts_of(browser) == by_answers and review_of(browser)["thresholds"] == {}
 
 
 def test_a_share_is_kept(browser, many):
@@ -577,7 +577,7 @@ def test_the_large_view_takes_the_same_answers_and_notes(browser, many):
     settled(browser)
     assert text(browser, "#answer-count") == "So far: 1 photo, 1 note."
     assert text(browser, "#row-40 .verdict") == "flaggedyou: defective"
-    photos = {photo["name"]: (photo["verdict"], photo["note"]) for photo in review_of(browser)["photos"]}
+    photos = {photo["name"]: (photo["answer"], photo["note"]) for photo in review_of(browser)["photos"]}
     assert len(photos) == 2 and photos["bad 40.png"] == ("defective", "") and (None, "hub") in photos.values()
     click(browser, "#row-40 .frame")
     click(browser, "#answer input[value=none]")
@@ -623,14 +623,14 @@ def test_every_category_is_calibrated_by_itself(browser, page):
     slide(browser, 0.5)
     review = review_of(browser)
     assert [photo["category"] for photo in review["photos"]] == ["part", "<b>other</b>"]
-    assert list(review["decisions"]) == ["<b>other</b>"]
+    assert list(review["thresholds"]) == ["<b>other</b>"]
 
 
 def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(browser, tmp_path):
     names = [f"{'bad' if i < 10 else 'good'} {i}.png" for i in range(20)]
     outcome = make_outcome(tmp_path / "data", names, anomalous=0, recurring=0, image_size=(16, 12))
     scores = np.linspace(0.2, 0.5, 20)
-    result = dataclasses.replace(outcome.result, scores_raw=scores, scores=scores,
+    result = dataclasses.replace(outcome.result, scores=scores, scores_rescored=scores,
                                  calibration=calibrate(scores, ThresholdConfig()))  # fmt: skip
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock())
     opened(browser, tmp_path / "out" / "report.html")
@@ -646,14 +646,16 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
 
 def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
-    keys, (community,) = outcome.result.keys, outcome.result.consistency.communities
+    keys, (community,) = outcome.result.keys, outcome.result.consistency.groups
     mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)
     photos = [
         PhotoReview(keys[9], NAMES[9], "part", "defective", "rim"),
         PhotoReview("ff", "of an earlier batch", "part", "good"),
     ]
     decisions = {"part": ManualThreshold("standard", 0.3), "else": ManualThreshold("standard", 0.4)}
-    given = Review(outcome.result.features, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5})
+    given = Review(
+        outcome.result.feature_identity, (), {photo.key: photo for photo in photos}, decisions, {"part": 0.5}
+    )
     answers = Answers.of(given, "part")
     seen = {**answers.photos, keys[9]: dataclasses.replace(photos[0], mark=mark)}
     # a photo that shows the mark is flagged whatever it scores
@@ -661,7 +663,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     result = dataclasses.replace(
         outcome.result,
         answers=dataclasses.replace(answers, photos=seen),
-        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "given"), flagged=flagged),
+        calibration=dataclasses.replace(outcome.result.calibration.with_threshold(0.3, "score"), flagged=flagged),
     )
     write_results(tmp_path / "out", Config(), [dataclasses.replace(outcome, result=result)], Clock(), review=given)
     opened(browser, tmp_path / "out" / "report.html")
@@ -673,7 +675,7 @@ def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
     kept = Review.load(str(tmp_path / "review.json"))
     assert kept.photos["ff"] == photos[1] and kept.photos[keys[9]].note == "rim"
     assert kept.photos[keys[9]].mark.verdict == "defect", "what stands out in it is passed on"
-    assert (kept.decisions, kept.at_most) == (decisions, {"part": 0.5})
+    assert (kept.thresholds, kept.at_most) == (decisions, {"part": 0.5})
     browser.press("g")
     assert text(browser, "#row-11 .verdict") == "flagged", "further answers do not undo it"
     click(browser, "#row-9 .frame")
@@ -686,7 +688,7 @@ def test_few_photos_are_not_judged(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES[:9], anomalous=1, recurring=0)
     write_results(tmp_path / "out", Config(), [outcome], Clock())
     opened(browser, tmp_path / "out" / "report.html")
-    assert set(verdicts_of(browser).values()) <= {"flagged", "not judged"}
+    assert set(verdicts_of(browser).values()) <= {"flagged", "undecided"}
     browser.press("g")
     assert "passed" in verdicts_of(browser).values(), "a person has said so"
 
@@ -712,8 +714,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = dataclasses.replace(
         small.result,
         kept=np.arange(count),
-        scores_raw=scores,
         scores=scores,
+        scores_rescored=scores,
         calibration=calibrate(scores, ThresholdConfig()),
         keys=tuple(f"{i:04x}" for i in range(count)),
         placement=small.result.placement.of(place),

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from codegraph_jax.consistency.community import Community, Consistency
-from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, relative_url, shown, trimmed
+from codegraph_jax.consistency.groups import Consistency, Group
+from codegraph_jax.core.names import NAME_BYTES, file_stem, output_path, printable, relative_url, trimmed
 from codegraph_jax.report.contact_sheet import TILE, crop
 from codegraph_jax.report.drawing import HEIGHT, MOST_EDGES, MOST_NODES, WIDTH, draw_graph
 from codegraph_jax.report.heatmaps import Scale, overlay, run_scale
@@ -17,10 +17,10 @@ ANY_NAME = st.text(st.characters(blacklist_characters="\0/"), min_size=1, max_si
 
 @given(st.text(st.characters()))
 def test_shown_text_is_one_line_of_valid_unicode(name):
-    text = shown(name)
+    text = printable(name)
     assert len(text) == len(name)
     text.encode("utf-8")
-    assert len(text.splitlines()) <= 1 and shown(text) == text
+    assert len(text.splitlines()) <= 1 and printable(text) == text
 
 
 @given(st.text(), st.integers(3, 40))
@@ -90,7 +90,7 @@ def test_a_large_graph_is_cut_to_what_can_be_seen():
     nx.set_edge_attributes(graph, 1.0, "weight")
     members = tuple(range(890, 900))
     graph.add_weighted_edges_from((a, b, 9.0) for a in members for b in members if a < b)
-    consistency = Consistency((Community(members, 9.0, 0.001, ()),), graph=graph)
+    consistency = Consistency((Group(members, 9.0, 0.001, ()),), graph=graph)
     drawing = draw_graph(consistency)
     assert len(drawing.nodes) == MOST_NODES and len(drawing.edges) <= MOST_EDGES
     assert {node.image for node in drawing.nodes if node.hue} == set(members)

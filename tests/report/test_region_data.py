@@ -48,10 +48,10 @@ def test_a_square_is_what_it_is(calibration):
     pattern_ids = np.zeros((4, 6), int)
     pattern_ids[1, 3:5] = 2
     (region,) = described(mask, calibration, scores, pattern_ids)
-    assert (region.box, region.area, region.community) == ((30, 10, 50, 20), 200, 2)
+    assert (region.box, region.area, region.group) == ((30, 10, 50, 20), 200, 2)
     assert region.share == pytest.approx(200 / 2400)
-    assert region.peak == pytest.approx(0.9)
-    assert region.mean == pytest.approx(0.502)
+    assert region.peak_score == pytest.approx(0.9)
+    assert region.mean_score == pytest.approx(0.502)
     assert (region.length, region.width) == pytest.approx((20, 10))
     assert region.run_lengths is None
     (ring,) = region.polygon
@@ -68,7 +68,7 @@ def test_regions_come_by_their_peaks_and_a_rarer_peak_has_a_smaller_p_value(cali
     scores[21, 21] = 1.5
     first, second = described(mask, calibration, scores)
     assert first.box == (20, 20, 25, 25)
-    assert first.peak > second.peak and first.p_value < second.p_value
+    assert first.peak_score > second.peak_score and first.p_value < second.p_value
 
 
 def test_what_touches_at_a_corner_is_one_region_of_two_rings(calibration):
@@ -189,7 +189,7 @@ def test_files_of_every_run_satisfy_the_published_schemas(schema, workdir, whole
 
 def test_there_is_a_schema_for_each_file_that_programs_read():
     assert {path.name for path in SCHEMAS} == {
-        f"{name}.schema.json" for name in ("scores", "regions", "communities", "metrics")
+        f"{name}.schema.json" for name in ("scores", "regions", "groups", "metrics")
     }
 
 

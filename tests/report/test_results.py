@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.config import Config, ReportConfig
-from codegraph_jax.consistency.community import Consistency
 from codegraph_jax.consistency.decision import Answers
+from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.review import PhotoReview
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.report.recurrence import recurrence_lines
@@ -54,13 +54,13 @@ def digests(workdir: Path) -> dict[str, str]:
 def test_scores_csv_has_a_row_for_every_image_in_order(run):
     workdir, outcomes = run
     rows = read_rows(workdir)
-    assert list(rows[0])[:6] == ["path", "category", "label", "score_raw", "score", "rank"]
-    assert list(rows[0])[6:] == ["p_value", "flagged", "verdict", "community"]
+    assert list(rows[0])[:6] == ["path", "category", "label", "score", "score_rescored", "rank"]
+    assert list(rows[0])[6:] == ["p_value", "flagged", "verdict", "group"]
     assert [row["path"] for row in rows] == [sample.path for outcome in outcomes for sample in outcome.samples]
     assert [row["flagged"] for row in rows[:5]] == ["1", "1", "1", "1", "0"]
-    assert [row["community"] for row in rows[:5]] == ["1", "1", "1", "", ""]
-    assert [row["label"] for row in rows[12:16]] == ["0", "0", "", ""]
-    np.testing.assert_allclose([float(row["score_raw"]) for row in rows[:14]], outcomes[0].result.scores_raw, atol=1e-6)
+    assert [row["group"] for row in rows[:5]] == ["1", "1", "1", "", ""]
+    assert [row["label"] for row in rows[12:16]] == ["good", "good", "", ""]
+    np.testing.assert_allclose([float(row["score"]) for row in rows[:14]], outcomes[0].result.scores, atol=1e-6)
 
 
 def test_scores_json_says_the_same_as_the_csv(run):
@@ -70,14 +70,14 @@ def test_scores_json_says_the_same_as_the_csv(run):
     for record, row in zip(records, rows):
         assert record["path"] == row["path"]
         assert record["flagged"] == (row["flagged"] == "1")
-        assert str(record["community"] or "") == row["community"]
+        assert str(record["group"] or "") == row["group"]
         assert record["p_value"] == pytest.approx(float(row["p_value"]), rel=1e-3)
 
 
 def test_p_values_order_images_as_raw_scores_do(run):
     _, outcomes = run
     for outcome in outcomes:
-        order = np.argsort(outcome.result.scores_raw)
+        order = np.argsort(outcome.result.scores)
         assert (np.diff(outcome.result.calibration.p_values[order]) <= 1e-15).all()
 
 
@@ -99,24 +99,24 @@ def test_heat_maps_have_the_size_of_the_image(run):
 
 def test_communities_name_members_and_boxes_in_pixels(run):
     workdir, outcomes = run
-    communities = json.loads((workdir / "communities.json").read_text())
+    communities = json.loads((workdir / "groups.json").read_text())
     assert list(communities) == ["part", "other"] and communities["other"] == []
     (community,) = communities["part"]
     assert community["members"] == [sample.path for sample in outcomes[0].samples[:3]]
-    assert (community["id"], community["strength"], community["p_value"]) == (1, 7.5, 0.001)
+    assert (community["id"], community["mean_links"], community["chance_p_value"]) == (1, 7.5, 0.001)
     assert community["patches"][2] == {"path": outcomes[0].samples[2].path, "box": [50, 15, 70, 30]}
 
 
 def test_duplicates_and_views_are_listed(run):
     workdir, outcomes = run
-    alike = json.loads((workdir / "duplicates.json").read_text())
+    alike = json.loads((workdir / "similar.json").read_text())
     paths = [sample.path for sample in outcomes[1].samples]
     assert alike["other"] == {"duplicates": [paths[4:6]], "views": [paths[6:9]]}
 
 
 def test_contact_sheet_shows_every_member_with_its_box(run):
     workdir, _ = run
-    sheet = np.asarray(Image.open(workdir / "communities" / "part-1.png").convert("RGB")).astype(int)
+    sheet = np.asarray(Image.open(workdir / "groups" / "part-1.png").convert("RGB")).astype(int)
     frame = (abs(sheet - [0xE5, 0x00, 0x7D]).sum(axis=-1) < 10).sum(axis=0) > 10
     assert (np.diff(frame.astype(int)) == 1).sum() == 2 * 3, "two upright edges for each of three members"
 
@@ -125,8 +125,8 @@ def test_graph_can_be_read_back(run):
     workdir, outcomes = run
     graph = nx.read_graphml(workdir / "graphs" / "part.graphml", node_type=int)
     assert graph.number_of_nodes() == 14
-    assert graph.nodes[1]["path"] == outcomes[0].samples[1].path and graph.nodes[1]["community"] == 1
-    assert "community" not in graph.nodes[5]
+    assert graph.nodes[1]["path"] == outcomes[0].samples[1].path and graph.nodes[1]["group"] == 1
+    assert "group" not in graph.nodes[5]
     assert graph.edges[1, 2]["weight"] == 8.0 and graph.edges[3, 4]["weight"] == 1.0
 
 
@@ -169,7 +169,7 @@ def test_equal_runs_give_equal_bytes(run, tmp_path):
 def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
-    found = "(0 of 10 normal, 4 of 4 anomalous by label)"
+    found = "(0 of 10 good, 4 of 4 defective by label)"
     assert line == f"8 of 26 images flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(("heatmaps", "masks", "maps"))), outcomes[1:]) == (
         f"4 of 12 images flagged, 5 to look at; results: {workdir}"
@@ -198,20 +198,25 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
 
 def test_communities_are_told_with_verdict_and_evidence(run):
     workdir, _ = run
-    listing = json.loads((workdir / "communities.json").read_text())
+    listing = json.loads((workdir / "groups.json").read_text())
     (entry,) = listing["part"]
-    assert (entry["name"], entry["verdict"], entry["reviewed"], entry["last_lot"]) == ("", "defect", False, None)
-    assert entry["evidence"] == {"p_value": 0.01, "roughness": 1.5, "contrast": 1.4, "spread": 0.9}
+    assert (entry["name"], entry["verdict"], entry["reviewed"], entry["previous_batch"]) == ("", "defect", False, None)
+    assert entry["evidence"] == {
+        "score_p_value": 0.01,
+        "repeat_distance_ratio": 1.5,
+        "outside_distance_ratio": 1.4,
+        "distance_inequality_ratio": 0.9,
+    }
     assert listing["other"] == []
 
 
 def test_metrics_say_how_the_threshold_did(run):
     workdir, _ = run
     metrics = json.loads((workdir / "metrics.json").read_text())
-    assert metrics["flagging"]["part"] == {
-        "normal": 10, "normal_flagged": 0, "anomalous": 4, "anomalous_flagged": 4,
+    assert metrics["counts"]["part"] == {
+        "good": 10, "false_alarms": 0, "defective": 4, "found": 4,
     }  # fmt: skip
-    assert metrics["flagging"]["other"]["normal"] == 0, "no labels"
+    assert metrics["counts"]["other"]["good"] == 0, "no labels"
     assert set(metrics["categories"]) == {"part", "other"} and "image_auroc" in metrics["mean"]
 
 
@@ -220,7 +225,7 @@ def test_parts_can_be_switched_off(tmp_path):
     config = Config(report=ReportConfig(()))
     write_results(tmp_path / "out", config, [outcome], Clock())
     assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == [
-        "communities", "communities.json", "duplicates.json", "graphs", "manifest.json", "metrics.json",
+        "groups", "groups.json", "similar.json", "graphs", "manifest.json", "metrics.json",
         "regions.csv",
         "regions.json",
         "scores.csv", "scores.json",
@@ -248,7 +253,7 @@ def test_hostile_names_survive_as_names(tmp_path):
     ]
     assert len(list((workdir / "heatmaps").rglob("*.png"))) == len(names)
     assert nx.read_graphml(next((workdir / "graphs").iterdir())).number_of_nodes() == len(names)
-    (sheet,) = (workdir / "communities").iterdir()
+    (sheet,) = (workdir / "groups").iterdir()
     assert Image.open(io.BytesIO(sheet.read_bytes())).width > 600
 
 
@@ -265,13 +270,13 @@ def test_the_terminal_says_how_unusual_photos_are_by_what_they_were_flagged(tmp_
     outcome = make_outcome(tmp_path, NAMES, recurring=0)
     result, keys = outcome.result, outcome.result.keys
     assert all(said.endswith("good parts") for said in how_unusual(result))
-    order = np.argsort(result.scores_raw)
-    photos = {keys[i]: PhotoReview(keys[i], verdict=said) for i, said in
+    order = np.argsort(result.scores)
+    photos = {keys[i]: PhotoReview(keys[i], answer=said) for i, said in
               ((order[-1], "defective"), (order[0], "good"), (order[1], "good"))}  # fmt: skip
     answered = dataclasses.replace(result, answers=Answers(photos))
     # a photo that shows the mark of a defective one is flagged whatever it scores
-    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "looks").apply(
-        result.scores_raw
+    calibration = result.calibration.with_threshold(float(answered.calibrator().threshold), "answers").apply(
+        result.scores
     )
     calibration.flagged[order[2]] = True
     said = how_unusual(dataclasses.replace(answered, calibration=calibration))

@@ -159,10 +159,10 @@ def test_a_result_comes_back_bit_for_bit(config, tmp_path):
     for outcome in run(config, tmp_path / "run"):
         write_result(tmp_path / "result.safetensors", outcome.result)
         back = read_result(tmp_path / "result.safetensors")
-        for name in ("kept", "patch_scores", "scores_raw", "scores"):
+        for name in ("kept", "patch_scores", "scores", "scores_rescored"):
             want, got = getattr(outcome.result, name), getattr(back, name)
             assert want.dtype == got.dtype and want.tobytes() == got.tobytes()
-        assert repr(back.consistency.communities) == repr(outcome.result.consistency.communities)
+        assert repr(back.consistency.groups) == repr(outcome.result.consistency.groups)
         assert back.consistency.spacing_law == outcome.result.consistency.spacing_law
         assert dict(back.consistency.graph.adj) == dict(outcome.result.consistency.graph.adj)
         assert (back.calibration.flagged == outcome.result.calibration.flagged).all()

@@ -83,8 +83,8 @@ def places(tmp_path_factory):
 
 
 def documented():
-    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_stored.py."""
-    others = ("tfds", "recurring", "thresholds", "looks", "benchmark", "oecl", "cifar10")
+    """Commands of the two tasks, each once; layout tfds is run by tests/data/test_tfds_layout.py."""
+    others = ("tfds", "recurring", "thresholds", "answers", "benchmark", "oecl", "cifar10")
     found = {}
     for page in [*PAGES, *CONFIGS]:
         for arguments in commands(page.read_text(encoding="utf-8")):

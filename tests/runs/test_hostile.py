@@ -122,11 +122,13 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
     with (work / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == readable
-    assert all(0 <= float(row["score_raw"]) <= 2 for row in rows)
+    assert all(0 <= float(row["score"]) <= 2 for row in rows)
     assert {Path(row["path"]).name for row in rows} >= {*(Path(name).name for name in NAMES), "bytes\udcff\udcfe.png"}
     manifest = json.loads((work / "manifest.json").read_text())
     assert len(
-        manifest["skipped"]["<b>photos & more"] if isinstance(manifest["skipped"], dict) else manifest["skipped"]
+        manifest["unreadable"]["<b>photos & more"]
+        if isinstance(manifest["unreadable"], dict)
+        else manifest["unreadable"]
     )
     page = (work / "report.html").read_text(encoding="utf-8")
     assert "<img src=x onerror" not in page and "<script>alert(1)" not in page
@@ -160,7 +162,7 @@ def write_parts(root, indices=range(8)):
 def test_sets_at_the_edge_get_finite_scores_and_a_report(run, tmp_path, n):
     write_parts(tmp_path / "set", range(n))
     (outcome,), work = run()
-    assert np.isfinite(outcome.result.scores).all() and len(outcome.result.scores) == n
+    assert np.isfinite(outcome.result.scores_rescored).all() and len(outcome.result.scores_rescored) == n
     assert (work / "report.html").is_file()
 
 
@@ -229,7 +231,7 @@ def test_masks_that_are_not_as_they_should_be(run, tmp_path, caplog, damage):
 def same(outcome, other, order=slice(None)):
     """Scores of two runs, within the bounds that docs/reliability.md states."""
     np.testing.assert_allclose(outcome.result.patch_scores, other.result.patch_scores[order], atol=2e-6)
-    np.testing.assert_allclose(outcome.result.scores_raw, other.result.scores_raw[order], atol=2e-6)
+    np.testing.assert_allclose(outcome.result.scores, other.result.scores[order], atol=2e-6)
     np.testing.assert_array_equal(outcome.result.calibration.flagged, other.result.calibration.flagged[order])
 
 

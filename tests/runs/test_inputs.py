@@ -22,8 +22,8 @@ from codegraph_jax.config import (
     SavedBankConfig,
     ThresholdConfig,
 )
+from codegraph_jax.core.file_ownership import ForeignFileError
 from codegraph_jax.core.settings import ConfigError, to_config_dict
-from codegraph_jax.core.written import ForeignFileError
 from codegraph_jax.tasks import detect as job
 from codegraph_jax.tasks import inspect as inspection
 from codegraph_jax.tasks.fallback import load_detector
@@ -84,7 +84,7 @@ def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
         assert len(outcome.samples) == 6
     assert "images that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
-    assert sum(manifest["left_out"]["written_by_runs"].values()) == 12
+    assert sum(manifest["skipped_files"]["written_by_runs"].values()) == 12
 
 
 def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
@@ -113,7 +113,7 @@ def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
     run(config(tmp_path / "photos"), tmp_path / "work")
     expected = "skipped, not readable as images: 2 .cr2 (convert to tif or png), 1 .txt"
     assert expected in capsys.readouterr().out
-    assert json.loads((tmp_path / "work" / "manifest.json").read_text())["left_out"]["suffixes"] == {
+    assert json.loads((tmp_path / "work" / "manifest.json").read_text())["skipped_files"]["suffixes"] == {
         ".cr2": 2,
         ".txt": 1,
     }
@@ -122,10 +122,10 @@ def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
 def test_folders_as_labels_make_the_table(tmp_path, capsys):
     photographs(tmp_path / "photos" / "good", n=4)
     photographs(tmp_path / "photos" / "bad", n=2)
-    data = DataConfig(root=str(tmp_path / "photos"), normal=("good",))
+    data = DataConfig(root=str(tmp_path / "photos"), good=("good",))
     (outcome,) = run(config("", data=data), tmp_path / "work")
     assert outcome.metrics["image_auroc"] is not None
-    assert "of 4 normal" in capsys.readouterr().out
+    assert "of 4 good" in capsys.readouterr().out
 
 
 def test_a_table_for_excel_has_its_mark(tmp_path):
@@ -183,7 +183,7 @@ def test_naming_the_network_that_was_chosen_changes_nothing(size, no_hub):
     without = [dataclasses.replace(d.config.backbone, fallback="") for d in (chosen, own)]
     assert without[0] == without[1]
     assert chosen.config.scoring == own.config.scoring and own.config.scoring.rescore == "off"
-    assert chosen.features == own.features
+    assert chosen.feature_identity == own.feature_identity
     assert own.config.backbone.image_size == (size or 448)
 
 

@@ -73,7 +73,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
     was, now = rows(night / "run" / "scores.csv"), rows(night / "inspected" / "scores.csv")
     assert set(now) == {"12.png", "13.png", "14.png"}
     for name, row in now.items():
-        assert float(row["score_raw"]) == pytest.approx(float(was[name]["score_raw"]), abs=5e-5)
+        assert float(row["score"]) == pytest.approx(float(was[name]["score"]), abs=5e-5)
         assert row["flagged"] == was[name]["flagged"]
         assert (night / "inspected" / "heatmaps" / "day" / f"{name}.png").is_file()
     printed = capsys.readouterr().out

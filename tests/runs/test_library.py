@@ -37,12 +37,12 @@ def test_fields_have_the_documented_shapes(result):
     assert result.kept.tolist() == list(range(8))
     assert result.skipped == []
     assert result.patch_scores.shape == (8, 4, 4)
-    assert result.scores.shape == result.scores_raw.shape == result.ranks.shape == (8,)
+    assert result.scores_rescored.shape == result.scores.shape == result.ranks.shape == (8,)
     assert result.calibration.flagged.shape == result.calibration.p_values.shape == (8,)
     assert result.consistency.flagged.shape == (8, 4, 4)
     assert result.maps().shape == (8, 56, 56)
     assert result.maps([2, 5], 30).shape == (2, 30, 30)
-    np.testing.assert_allclose(result.maps().max(axis=(1, 2)), result.scores_raw, atol=1e-6)
+    np.testing.assert_allclose(result.maps().max(axis=(1, 2)), result.scores, atol=1e-6)
     assert sorted(result.ranks) == list(range(1, 9))
     assert "not trained" in result.weights
     assert result.bank is None
@@ -65,7 +65,9 @@ def test_grey_arrays_are_taken(detector):
 
 def test_a_config_says_the_same_as_the_shorthand(images, result):
     backbone = BackboneConfig(name="dinov2-small", weights="random", image_size=56, blocks=(1, 3))
-    np.testing.assert_array_equal(CoDeGraph(Config(backbone=backbone)).detect(images).scores, result.scores)
+    np.testing.assert_array_equal(
+        CoDeGraph(Config(backbone=backbone)).detect(images).scores_rescored, result.scores_rescored
+    )
 
 
 def test_what_cannot_work_says_why(detector, images):

@@ -94,7 +94,7 @@ class Line:
             return 0
         try:
             counts = ledger.count()
-            return counts["judged"] + counts["failed"]
+            return counts["inspected"] + counts["failed"]
         finally:
             ledger.close()
 
@@ -112,7 +112,7 @@ def check(line: Line, names: list[str]) -> None:
     assert sorted(part.name for part in parts) == sorted(names)
     assert len({part.key for part in parts}) == PARTS
     failed = [part for part in parts if part.status == "failed"]
-    assert len(failed) == PARTS // 100 and all(part.reason for part in failed)
+    assert len(failed) == PARTS // 100 and all(part.failure for part in failed)
     assert ledger.inbox() == []
     # the monitors have counted each part that passes once
     passed = sum(part.flagged is False for part in parts)
@@ -184,10 +184,10 @@ def test_two_thousand_parts_are_sent(bank, pictures, tmp_path):
                 if error.code == 422:
                     return
                 assert error.code == 503, error.read()
-            except OSError:  # killed: not there, or gone while it judged
+            except OSError:  # killed: not there, or gone while it inspected
                 pass
             time.sleep(0.1)
-        pytest.fail(f"part {number} was never judged")
+        pytest.fail(f"part {number} was never inspected")
 
     def send_all(first: int, last: int) -> None:
         for number in range(first, last):

@@ -67,7 +67,7 @@ def test_thousands_of_images_through_the_folder_job(tmp_path):
     print("wall s by stage:", ", ".join(f"{stage} {value:.0f}" for stage, value in seconds.items()))
 
     rows = list(csv.DictReader((workdir / "scores.csv").open(newline="")))
-    by_name = {Path(row["path"]).name: float(row["score"]) for row in rows}
+    by_name = {Path(row["path"]).name: float(row["score_rescored"]) for row in rows}
     scores = np.array([by_name[f"{i:05d}.png"] for i in range(IMAGES)])
     assert np.isfinite(scores).all()
     # the share of pairs in which the defective part has the higher score

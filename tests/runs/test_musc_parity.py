@@ -51,8 +51,8 @@ def test_the_reference_config_agrees_with_musc(category, tmp_path):
     order = [names.index(name) for name in golden["paths"].tolist()]
     result = outcome.result
     np.testing.assert_allclose(result.patch_scores[order].reshape(len(order), -1), golden["map_mean"], atol=1e-4)
-    np.testing.assert_allclose(result.scores_raw[order], golden["score_raw"], atol=1e-4)
-    np.testing.assert_allclose(result.scores[order], golden["score_rescored"], atol=1e-4)
+    np.testing.assert_allclose(result.scores[order], golden["score_raw"], atol=1e-4)
+    np.testing.assert_allclose(result.scores_rescored[order], golden["score_rescored"], atol=1e-4)
 
     written = json.loads((tmp_path / "metrics.json").read_text())["categories"][category]
     for name, value in zip(golden["metric_names"].tolist(), golden["metrics"]):

@@ -135,12 +135,12 @@ def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
     few = dataclasses.replace(config.data, layout="folder", root=f"{config.data.root}/plate/test/good", categories=())
     values = to_config_dict(dataclasses.replace(config, threshold=threshold, data=few))
     (outcome,) = job.run(values, str(tmp_path / "run"))
-    assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"not judged"}
+    assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"undecided"}
     printed = capsys.readouterr().out
     assert "photos are too few to say that none is defective; use at least 12" in printed
-    assert f"0 of {len(outcome.samples)} images flagged, {len(outcome.samples)} not judged" in printed
+    assert f"0 of {len(outcome.samples)} images flagged, {len(outcome.samples)} undecided" in printed
     rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
-    assert all(",not judged," in row for row in rows[1:])
+    assert all(",undecided," in row for row in rows[1:])
     assert status_of([outcome]) == TOO_FEW
     flags = np.arange(len(outcome.samples)) == 0
     flagged = dataclasses.replace(outcome.result.calibration, flagged=flags)

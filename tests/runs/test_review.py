@@ -21,8 +21,8 @@ from codegraph_jax.config import (
     ScoringConfig,
 )
 from codegraph_jax.consistency import stages
-from codegraph_jax.consistency.community import Community, Evidence
-from codegraph_jax.consistency.filtering import dependences
+from codegraph_jax.consistency.filtering import pattern_tests
+from codegraph_jax.consistency.groups import Evidence, Group
 from codegraph_jax.consistency.review import Review, ReviewError
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.synthetic import draw_set, write_set
@@ -65,16 +65,16 @@ def group(monkeypatch):
         pattern_ids = np.zeros_like(consistency.pattern_ids)
         pattern_ids[: len(MEMBERS), :2, :2] = 1
         evidence = Evidence(0.3, 1.0, 1.5, 1.0)
-        communities = (Community(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
-        tests = dependences(distances, arguments[0], [MEMBERS], arguments[3])
-        return dataclasses.replace(consistency, communities=communities, pattern_ids=pattern_ids), tests
+        communities = (Group(MEMBERS, 5.0, 0.005, (), "undecided", evidence),)
+        tests = pattern_tests(distances, arguments[0], [MEMBERS], arguments[3])
+        return dataclasses.replace(consistency, groups=communities, pattern_ids=pattern_ids), tests
 
     monkeypatch.setattr(stages, "find_communities", found)
 
 
 def run(config, workdir):
     (outcome,) = job.run(to_config_dict(config), str(workdir))
-    return outcome.result, json.loads((workdir / "communities.json").read_text())["part"]
+    return outcome.result, json.loads((workdir / "groups.json").read_text())["part"]
 
 
 def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
@@ -110,7 +110,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
         assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
         assert f"{NAME} (defect): {len(entry['members'])} of 20, previous batch 5 of 20" in printed
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
-        assert entry["last_lot"] == {"shown": 5, "images": 20}
+        assert entry["previous_batch"] == {"members": 5, "images": 20}
         assert after.calibration.flagged[list(MEMBERS)].all(), "members of a defect are flagged"
         assert after.consistency.flagged.any() and (after.patch_scores != before.patch_scores).any()
 
@@ -125,7 +125,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
     finally:
         browser.close()
     rows = list(csv.DictReader((tmp_path / "run" / "scores.csv").open()))
-    assert sum(row["community"] == "1" for row in rows) == len(entry["members"])
+    assert sum(row["group"] == "1" for row in rows) == len(entry["members"])
 
 
 def test_eight_keys_give_the_verdicts_of_the_next_run(config, tmp_path):
@@ -171,15 +171,15 @@ def test_the_library_judges_again(config, photographs):
     detector = job.CoDeGraph(config)
     paths = sorted(str(path) for path in (photographs / "part" / "test").rglob("*.png"))
     comparison = detector.compare(paths)
-    result = detector.judge(comparison)
-    variant = detector.judge(comparison, review=result.review({1: ("variant", "imprint")}))
-    assert [community.verdict for community in variant.consistency.communities] == ["variant"]
+    result = detector.score(comparison)
+    variant = detector.score(comparison, review=result.review({1: ("variant", "imprint")}))
+    assert [community.verdict for community in variant.consistency.groups] == ["variant"]
     assert (variant.patch_scores <= result.patch_scores).all()
     assert variant.consistency.pattern_ids.any() and not variant.consistency.flagged.any()
     # a verdict that is not changed stays, and takes the counts of this lot
     (kept,) = variant.review({}).patterns
     assert (kept.name, kept.verdict, kept.images) == ("imprint", "variant", 20)
-    undone = detector.judge(comparison, review=variant.review({1: "undecided"}))
+    undone = detector.score(comparison, review=variant.review({1: "undecided"}))
     np.testing.assert_array_equal(undone.patch_scores, result.patch_scores)
     for number in (0, 2):
         with pytest.raises(KeyError, match=f"no group {number}: there are 1"):
@@ -196,11 +196,11 @@ def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_pa
     review = result.review({1: "variant"})
     pattern = review.patterns[0]
     path = str(tmp_path / "review.json")
-    Review({**review.features, "image_size": 112}, review.patterns).save(path)
+    Review({**review.feature_identity, "image_size": 112}, review.patterns).save(path)
     with pytest.raises(ReviewError, match=r"review.json: was made with other features \(image_size is 112"):
         run(dataclasses.replace(config, review=path), tmp_path / "run")
     strange = dataclasses.replace(pattern.product, mean=-pattern.product.mean)
-    Review(review.features, (dataclasses.replace(pattern, product=strange),)).save(path)
+    Review(review.feature_identity, (dataclasses.replace(pattern, product=strange),)).save(path)
     capsys.readouterr()
     after, (entry,) = run(dataclasses.replace(config, review=path), tmp_path / "run")
     assert f"{path}: none of its patterns belongs to the product in part" in capsys.readouterr().out
@@ -221,7 +221,7 @@ def test_the_bank_knows_what_recurred(config, photographs, tmp_path, capsys):
     config = InspectConfig(bank=SavedBankConfig(path=str(bank)), data=data)
     (outcome,) = inspection.run(to_config_dict(config), str(tmp_path / "inspected"))
     (match,) = outcome.result.consistency.matches
-    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.shown} of 20"
+    line = f"imprint (variant): {len(match.images)} of 20, previous batch {pattern.members} of 20"
     assert line in capsys.readouterr().out
     assert len(set(match.images) & set(MEMBERS)) >= 3
     shown = outcome.result.consistency.pattern_ids == 1

@@ -105,12 +105,12 @@ def test_a_law_that_is_asked_for_few_defects_still_finds_them():
 def test_many_flagged_photos_raise_a_question(good, bad, said):
     rng = np.random.default_rng(23)
     scores = np.concatenate([rng.gumbel(0.3, 0.015, good), rng.normal(0.6, 0.02, bad)])
-    doubt = calibrate(scores, ThresholdConfig()).doubt
+    doubt = calibrate(scores, ThresholdConfig()).warning
     assert said in doubt and bool(doubt) == bool(said)
     assert "threshold.at_most" in doubt or not said
     # who has said how many there can be is not asked again, nor who gives the threshold
-    assert not calibrate(scores, ThresholdConfig(at_most=0.5)).doubt
-    assert not calibrate(scores, ThresholdConfig("score:0.5")).doubt
+    assert not calibrate(scores, ThresholdConfig(at_most=0.5)).warning
+    assert not calibrate(scores, ThresholdConfig("score:0.5")).warning
 
 
 def test_scores_that_do_not_separate_are_said_to():
@@ -120,8 +120,8 @@ def test_scores_that_do_not_separate_are_said_to():
         np.concatenate([rng.normal(0, 1, 24), rng.normal(3.9, 1.5, 35)]),  # bottles, mostly defective
     ):
         found = calibrate(0.3 + 0.02 * scores, ThresholdConfig())
-        assert "defective" in found.doubt and found.flagged.mean() < 0.4, found.doubt
-        assert "look at a few photos" in found.doubt.lower()
+        assert "defective" in found.warning and found.flagged.mean() < 0.4, found.warning
+        assert "look at a few photos" in found.warning.lower()
 
 
 def test_members_of_a_recurring_defect_are_flagged_and_teach_nothing():
@@ -148,8 +148,8 @@ def test_where_all_are_members_they_are_what_there_is():
 @pytest.mark.parametrize(("n", "rough"), [(6, True), (11, True), (12, False)])
 def test_few_images_say_that_the_threshold_is_rough(n, rough):
     scores = np.random.default_rng(14).normal(0.3, 0.02, n)
-    assert calibrate(scores, ThresholdConfig()).rough is rough
-    assert not calibrate(scores, ThresholdConfig("score:0.4")).rough
+    assert calibrate(scores, ThresholdConfig()).too_few_photos is rough
+    assert not calibrate(scores, ThresholdConfig("score:0.4")).too_few_photos
 
 
 @given(st.integers(2, 60), st.floats(1e-3, 1.9), st.integers(0, 10**6))
@@ -173,7 +173,7 @@ def test_equal_scores_flag_nothing():
 def test_a_given_threshold_overrides():
     scores = np.linspace(0.1, 0.5, 41)
     found = calibrate(scores, ThresholdConfig("score:0.4"))
-    assert found.rule == "given" and found.threshold == 0.4
+    assert found.rule == "score" and found.threshold == 0.4
     assert (found.flagged == (scores >= 0.4)).all()
     assert found.expected_rate == pytest.approx(float(found.normal_scores.p_values(np.array([0.4]))[0]))
 

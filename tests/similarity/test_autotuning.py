@@ -162,5 +162,7 @@ def test_a_run_says_and_keeps_what_it_chose() -> None:
     photographs = list(draw_set(4, 56, 0, 0.2, ()).images)
     backbone = dataclasses.replace(backbone, dtype=taken)
     given = CoDeGraph(Config(backbone=backbone, precision=taken))
-    np.testing.assert_array_equal(detector.detect(photographs).scores, given.detect(photographs).scores)
+    np.testing.assert_array_equal(
+        detector.detect(photographs).scores_rescored, given.detect(photographs).scores_rescored
+    )
     assert given.choice == ""

@@ -46,12 +46,12 @@ def test_a_study_varies_a_field_and_goes_on(tmp_path, monkeypatch, capsys):
     trained = []
 
     def train(config, home):
-        trained.append((config.oe.few_shot, config.train.mode, config.seed, config.data.target))
-        finish(home, 0.5 + 0.1 * len(str(config.oe.few_shot)) + (config.train.mode == "oecl") * 0.05)
+        trained.append((config.oe.images, config.train.mode, config.seed, config.data.target))
+        finish(home, 0.5 + 0.1 * len(str(config.oe.images)) + (config.train.mode == "oecl") * 0.05)
 
     monkeypatch.setattr(study, "train", train)
-    finish(tmp_path / "oe.few_shot=10_hsc_disc_0", 0.4)
-    varied = settings(modes=("oecl", "hsc"), classes=("disc",), vary="oe.few_shot", values=("1", "10", "0"))
+    finish(tmp_path / "oe.images=10_hsc_disc_0", 0.4)
+    varied = settings(modes=("oecl", "hsc"), classes=("disc",), vary="oe.images", values=("1", "10", "0"))
     rows = run_study(varied, tmp_path)
     assert trained == [
         (1, "oecl", 0, "disc"),
@@ -59,7 +59,7 @@ def test_a_study_varies_a_field_and_goes_on(tmp_path, monkeypatch, capsys):
         (10, "oecl", 0, "disc"),
         (0, "oecl", 0, "disc"),
     ] + [(0, "hsc", 0, "disc")]
-    assert rows[0] == ("oe.few_shot", "mode", "class disc", "mean", "sd of seeds")
+    assert rows[0] == ("oe.images", "mode", "class disc", "mean", "sd of seeds")
     assert [row[:3] for row in rows[1:5]] == [
         ("1", "oecl", "65.0"),
         ("1", "hsc", "60.0"),
@@ -68,7 +68,7 @@ def test_a_study_varies_a_field_and_goes_on(tmp_path, monkeypatch, capsys):
     ]
     assert "AUROC, percent" in capsys.readouterr().out and (tmp_path / "study.png").stat().st_size > 5000
     kept = json.loads((tmp_path / "study.json").read_text())["runs"]
-    assert {"oe.few_shot": "10", "mode": "hsc", "target": "disc", "seed": 0, "score": "clean", "auroc": 40.0} in kept
+    assert {"oe.images": "10", "mode": "hsc", "target": "disc", "seed": 0, "score": "clean", "auroc": 40.0} in kept
     run_study(varied, tmp_path)
     assert len(trained) == 5
     run_study(settings(modes=("simclr",)), tmp_path / "all")
@@ -109,11 +109,11 @@ def test_the_growth_of_norms_is_that_of_all_runs(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"vary": "oe.few_shots", "values": ("1",)}, "config.vary: there is no field 'oe.few_shots'"),
+        ({"vary": "oe.imagess", "values": ("1",)}, "config.vary: there is no field 'oe.imagess'"),
         ({"vary": "oe", "values": ("1",)}, "config.vary: there is no field 'oe'"),
-        ({"vary": "oe.few_shot", "values": ("many",)}, "config.values: 'many' is not a value of oe.few_shot"),
-        ({"vary": "oe.few_shot"}, "config.vary, config.values"),
-        ({"vary": "oe.few_shot", "values": ("-1",)}, "config.oe.few_shot"),
+        ({"vary": "oe.images", "values": ("many",)}, "config.values: 'many' is not a value of oe.images"),
+        ({"vary": "oe.images"}, "config.vary, config.values"),
+        ({"vary": "oe.images", "values": ("-1",)}, "config.oe.images"),
         ({"modes": ()}, "config.modes"),
         ({"modes": ("oce",)}, "config.modes"),
         ({"run": {"train": {"epochs": 0}}}, "config.run.train.epochs"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import BackboneConfig, Config, DrawConfig, ParallelConfig, SimilarityConfig
-from codegraph_jax.consistency.community import Community, Consistency, Evidence
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.data.samples import Sample
@@ -60,12 +60,17 @@ def test_groups_are_told_with_their_evidence_and_get_the_verdicts_of_their_label
     samples = [Sample(f"{i}.png", f"{i}.png", "part", int(i < 4)) for i in range(8)]
     signature = Signature(np.ones((1, 1, 2), np.int8), np.ones(1, np.float32), 0.5, 1)
     communities = (
-        Community((0, 1, 2), 3.0, 0.005, (), "defect", Evidence(0.01, 1.5, 1.4, 0.9), signature=signature),
-        Community((3, 4, 5), 2.0, 0.01, (), "undecided", None, signature=signature),
-        Community((6, 7, 1), 2.0, 0.01, (), "undecided", None),
+        Group((0, 1, 2), 3.0, 0.005, (), "defect", Evidence(0.01, 1.5, 1.4, 0.9), signature=signature),
+        Group((3, 4, 5), 2.0, 0.01, (), "undecided", None, signature=signature),
+        Group((6, 7, 1), 2.0, 0.01, (), "undecided", None),
     )
     result = types.SimpleNamespace(consistency=Consistency(communities))
     first, second, _ = study._groups(result, samples)
-    assert (first["images"], first["anomalous"], first["verdict"], first["roughness"]) == (3, 1.0, "defect", 1.5)
-    assert (second["anomalous"], second["verdict"], second["roughness"]) == (1 / 3, "undecided", None)
+    assert (first["images"], first["anomalous"], first["verdict"], first["repeat_distance_ratio"]) == (
+        3,
+        1.0,
+        "defect",
+        1.5,
+    )
+    assert (second["anomalous"], second["verdict"], second["repeat_distance_ratio"]) == (1 / 3, "undecided", None)
     assert study._right_verdicts(result, samples) == {1: "defect", 2: "variant"}, "the third cannot be known again"

@@ -56,13 +56,13 @@ def stages(working: CoDeGraph) -> dict[str, np.ndarray]:
     subset = ReferenceSubset.of(comparison, 0.3)
     mask = ReferenceMask(np.arange(3), np.random.default_rng(1).uniform(size=removed.shape) < 0.1)
     taken_out = dataclasses.replace(Filter.nothing(comparison), removed=removed, masks=(mask,))
-    result = working.judge(comparison)
+    result = working.score(comparison)
     return {
         "filtered": filtered_scores(comparison, subset, subset_scores(comparison, subset), taken_out),
         "tables": tables,
         "reduced": reduced,
         "patch_scores": result.patch_scores,
-        "scores": result.scores,
+        "scores": result.scores_rescored,
         "kept": result.kept,
         "skipped": np.array([i for i, _ in result.skipped]),
     }

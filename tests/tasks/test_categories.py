@@ -47,7 +47,7 @@ def test_a_run_gives_the_results_of_one_device(root, tmp_path):
     assert [outcome.category for outcome in each] == NAMES
     for want, got in zip(ones, each):
         np.testing.assert_array_equal(got.result.patch_scores, want.result.patch_scores)
-        np.testing.assert_array_equal(got.result.scores, want.result.scores)
+        np.testing.assert_array_equal(got.result.scores_rescored, want.result.scores_rescored)
     assert (tmp_path / "each" / "scores.csv").read_text() == (tmp_path / "one" / "scores.csv").read_text()
 
 

@@ -2,8 +2,8 @@
 
 import json
 
-from codegraph_jax.core.earlier import MOST, keep_earlier, photos_identity
-from codegraph_jax.core.written import note_written, replace_written, written_files
+from codegraph_jax.core.file_ownership import note_written, replace_written, written_files
+from codegraph_jax.core.report_archive import MOST, keep_earlier, photos_identity
 from codegraph_jax.data.search import walk
 
 

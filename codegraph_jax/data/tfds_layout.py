@@ -15,7 +15,7 @@ from codegraph_jax.data.search import LayoutError
 PREFIX = "tfds:"
 
 
-def read_tfds(root: str, normal: Sequence[str] = ()) -> Categories:
+def read_tfds(root: str, good: Sequence[str] = ()) -> Categories:
     """The splits of a prepared set of tensorflow-datasets: `tfds:NAME`, or a directory with dataset_info.json.
 
     TensorFlow is not needed if the set was prepared as array_record or parquet. Images are named
@@ -23,10 +23,10 @@ def read_tfds(root: str, normal: Sequence[str] = ()) -> Categories:
 
     Args:
         root: `tfds:` and a name (below `TFDS_DATA_DIR` or ~/tensorflow_datasets), or the directory of one version.
-        normal: names of the classes that count as normal, the others being anomalous; empty: no labels.
+        good: names of the classes of good parts, the others being defective; empty: no labels.
 
     Raises:
-        LayoutError: the set does not exist, has no images or another file format, or lacks a class of `normal`.
+        LayoutError: the set does not exist, has no images or another file format, or lacks a class of `good`.
     """
     builder = _builder(root)
     features = builder.info.features
@@ -37,10 +37,10 @@ def read_tfds(root: str, normal: Sequence[str] = ()) -> Categories:
     # a FeaturesDict has no get()
     label = features["label"] if "label" in features else None  # noqa: SIM401
     classes = tuple(getattr(label, "names", None) or ())
-    if unknown := [name for name in normal if name not in classes]:
+    if unknown := [name for name in good if name not in classes]:
         held = ", ".join(map(repr, classes[:40])) or "none"
-        raise LayoutError(f"data.normal: no class {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
-    return {split: partial(_samples, builder, split, classes, frozenset(normal)) for split in builder.info.splits}
+        raise LayoutError(f"data.good: no class {', '.join(map(repr, unknown))} in {root!r} (it holds {held})")
+    return {split: partial(_samples, builder, split, classes, frozenset(good)) for split in builder.info.splits}
 
 
 def _builder(root: str) -> Any:
@@ -65,7 +65,7 @@ def _builder(root: str) -> Any:
         raise LayoutError(f"data.root: {root}: {one_line(error)}. {how_to_prepare(name)}") from None
 
 
-def _samples(builder: Any, split: str, classes: tuple[str, ...], normal: frozenset[str]) -> list[Sample]:
+def _samples(builder: Any, split: str, classes: tuple[str, ...], good: frozenset[str]) -> list[Sample]:
     import tensorflow_datasets as tfds  # noqa: PLC0415  see above
 
     try:
@@ -85,7 +85,7 @@ def _samples(builder: Any, split: str, classes: tuple[str, ...], normal: frozens
             path=f"{PREFIX}{builder.info.name}/{split}/{i:06d}",
             name=f"{i:06d}",
             category=split,
-            label=int(kind not in normal) if normal and kind is not None else None,
+            label=int(kind not in good) if good and kind is not None else None,
             defect=kind,
             read=_reader(images, i),
         )

@@ -11,8 +11,8 @@ its own posterior, and its evidence, the probability of the answers, gives the p
 one. The next photo to ask about has the greatest mutual information between its answer and the score and parameters
 (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
 
-report/looks.js computes the same in the browser; a test compares the two. For reasons see docs/method.md, section 5.1;
-the study `looks` measures the method on labelled sets.
+report/active_calibration.js computes the same in the browser; a test compares the two. For reasons see docs/method.md,
+section 5.1; the study `answers` measures the method on labelled sets.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,19 +32,19 @@ FLOORS = ((0.02, 0.1, 0.25), (0.7, 0.2, 0.1))
 CEILINGS = ((0.98,), (1.0,))
 POSITIONS, TAIL = 101, 8
 """Number of values of t, evenly over the ranks, and of further values for sets with few defective photos."""
-NONE, BEYOND = 0.1, 2.0
+PRIOR_NO_DEFECT, POSITION_NO_DEFECT = 0.1, 2.0
 """Prior probability that no photo is defective, and the value of t for it."""
 DEFAULT_BONUS = 4.0
 """Prior log odds (55 to 1) of the first score, so that a few unlucky answers do not change the score."""
-ENOUGH = 0.03
+STOP_NATS = 0.03
 """Expected information (in nats) of the best photo below which more answers would change little."""
-FEWEST_LOOKS = 3
+MIN_ANSWERS = 3
 """Least number of answers for a threshold: one answer alone would flag half of a set."""
-OPEN, APART, NEIGHBOURS = 0.5, 4.0, 5
-"""The threshold moves to a gap that is more than `APART` times as wide as each of its `NEIGHBOURS` gaps on either side
-(1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the level that
-flags a photo at most `OPEN` of the way to certainty."""
-LEVEL = 0.9
+GAP_WINDOW, MIN_GAP_RATIO, NEIGHBOURS = 0.5, 4.0, 5
+"""The threshold moves to a gap that is more than `MIN_GAP_RATIO` times as wide as each of its `NEIGHBOURS` gaps on
+either side (1 in 1,000 gaps of evenly spread scores), if the probability of a defect at the gap is undecided: from the
+level that flags a photo at most `GAP_WINDOW` of the way to certainty."""
+INTERVAL = 0.9
 """Probability of the intervals of an estimate."""
 
 
@@ -74,7 +74,12 @@ class Grid:
         share = np.diff(np.concatenate([[0.0], (positions[1:] + positions[:-1]) / 2, [1.0]]))
         inside = positions >= 1 - at_most
         positions, share = positions[inside], share[inside] / share[inside].sum()
-        axes = (((*positions.tolist(), BEYOND), (*((1 - NONE) * share).tolist(), NONE)), WIDTHS, FLOORS, CEILINGS)
+        axes = (
+            ((*positions.tolist(), POSITION_NO_DEFECT), (*((1 - PRIOR_NO_DEFECT) * share).tolist(), PRIOR_NO_DEFECT)),
+            WIDTHS,
+            FLOORS,
+            CEILINGS,
+        )
         logs = tuple((tuple(values), tuple(np.log(weights).tolist())) for values, weights in axes)
         return cls(min(photos, LEVELS), logs)
 
@@ -109,14 +114,14 @@ class Count:
 
     Attributes:
         expected: its mean.
-        low, high: interval with probability `LEVEL`.
-        of: expected total, of all good or of all defective photos.
+        low, high: interval with probability `INTERVAL`.
+        total: expected total, of all good or of all defective photos.
     """
 
     expected: float
     low: int
     high: int
-    of: float
+    total: float
 
 
 @dataclass(frozen=True)
@@ -219,13 +224,13 @@ class ActiveCalibrator:
     @property
     def decided(self) -> bool:
         """Whether there are enough answers to set the threshold."""
-        return self.answers >= FEWEST_LOOKS
+        return self.answers >= MIN_ANSWERS
 
     def suggest(self) -> int | None:
         """Index of the photo to ask about next; None if more answers would change little or no photo is left."""
         gain = self.information()
         photo = int(gain.argmax())
-        enough = self.decided and gain[photo] < ENOUGH
+        enough = self.decided and gain[photo] < STOP_NATS
         return None if enough or gain[photo] < 0 else photo
 
     def information(self) -> Float[np.ndarray, " n"]:
@@ -288,7 +293,7 @@ class ActiveCalibrator:
         gaps, middle = np.diff(scores), (defective[1:] + defective[:-1]) / 2
         for k in range(NEIGHBOURS, len(gaps) - NEIGHBOURS):
             around = max(gaps[k - NEIGHBOURS : k].max(), gaps[k + 1 : k + 1 + NEIGHBOURS].max())
-            if abs(middle[k] - level) <= OPEN * (1 - level) and gaps[k] > APART * around:
+            if abs(middle[k] - level) <= GAP_WINDOW * (1 - level) and gaps[k] > MIN_GAP_RATIO * around:
                 cut = k
         return float(scores[cut] + scores[cut + 1]) / 2
 
@@ -319,7 +324,7 @@ class ActiveCalibrator:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The state from which report/looks.js continues; the grid is not yet restricted by `at_most`."""
+        """The state from which report/active_calibration.js continues; the grid is not yet restricted by `at_most`."""
         grid = Grid.of(self.set_size)
         return {
             "scores": {name: values.tolist() for name, values in self.scores.items()},
@@ -331,9 +336,9 @@ class ActiveCalibrator:
             "grid": {"levels": grid.levels, "axes": grid.axes},
             "at_most": self.at_most,
             "constants": {
-                "bonus": DEFAULT_BONUS, "enough": ENOUGH, "fewest": FEWEST_LOOKS, "interval": LEVEL,
-                "open": OPEN,
-                "apart": APART,
+                "bonus": DEFAULT_BONUS, "stop_nats": STOP_NATS, "min_answers": MIN_ANSWERS, "interval": INTERVAL,
+                "gap_window": GAP_WINDOW,
+                "gap_ratio": MIN_GAP_RATIO,
                 "neighbours": NEIGHBOURS,
             },
         }  # fmt: skip
@@ -387,7 +392,7 @@ def _count(
     weights: Float[np.ndarray, " g"],
     wrong: Float[np.ndarray, "g levels"],
     counts: Int[np.ndarray, " levels"],
-    of: float,
+    total: float,
 ) -> Count:
     """The number of wrong verdicts; for given parameters a sum of independent events, nearly normal.
 
@@ -400,8 +405,8 @@ def _count(
     def below(k: int) -> float:
         return float(weights @ special.expit(1.702 * (k + 0.5 - mean) / deviation))
 
-    low, high = (_first(below, most, share) for share in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Count(float(weights @ mean), low, high, of)
+    low, high = (_first(below, most, share) for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
+    return Count(float(weights @ mean), low, high, total)
 
 
 def _first(below: Any, most: int, share: float) -> int:

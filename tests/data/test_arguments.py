@@ -7,7 +7,7 @@ from PIL import Image
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.given import checked_images
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import UnreadableImageError
 from contrastive_jax import OECL
 

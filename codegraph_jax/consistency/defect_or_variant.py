@@ -24,24 +24,24 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Evidence
-from codegraph_jax.consistency.filtering import Dependence
-from codegraph_jax.consistency.pattern import Verdict
+from codegraph_jax.consistency.filtering import PatternTest
+from codegraph_jax.consistency.groups import Evidence
+from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.scoring.distances import Distances, as_distances
 from codegraph_jax.scoring.host_block import SMALLEST_DISTANCE
 from codegraph_jax.scoring.normal_scores import NormalScores, fit_normal_scores
 from codegraph_jax.similarity.host_tables import mean_of_smallest
 from codegraph_jax.similarity.valid import usual, valid_patches
 
-STANDS_OUT = 0.05
+MAX_SCORE_P_VALUE = 0.05
 """Greatest p-value of the typical member of a defect, compared with images outside."""
-ROUGH = 1.25
-"""Least `Evidence.roughness` of a defect."""
-ALIEN = 2.0
-"""Greatest `Evidence.contrast` of a defect."""
-CONTINUUM = 1.1
-"""Greatest `Evidence.spread` of a defect."""
-FAR = 0.75
+MIN_REPEAT_RATIO = 1.25
+"""Least `Evidence.repeat_distance_ratio` of a defect."""
+MAX_OUTSIDE_RATIO = 2.0
+"""Greatest `Evidence.outside_distance_ratio` of a defect."""
+MAX_DISTANCE_INEQUALITY = 1.1
+"""Greatest `Evidence.distance_inequality_ratio` of a defect."""
+FAR_QUANTILE = 0.75
 """Quantile of the distances to members that represents far members."""
 
 
@@ -50,7 +50,7 @@ def measure_evidence(
     references: Int[np.ndarray, " m"],
     communities: Sequence[Sequence[int]],
     shown: Bool[np.ndarray, "n p"],
-    tests: Sequence[Dependence],
+    tests: Sequence[PatternTest],
     k: int,
 ) -> list[Evidence | None]:
     """The evidence on each community; None if no patch shows its pattern or too few references are members.
@@ -60,7 +60,7 @@ def measure_evidence(
         references: image index of each column.
         communities: image indices of each community.
         shown: patches of members that show the pattern of their community.
-        tests: result of `dependences`.
+        tests: result of `pattern_tests`.
         k: number of nearest references that a score averages.
     """
     table = as_distances(distances)
@@ -87,7 +87,7 @@ def _member_evidence(
     normal: NormalScores,
     k: int,
 ) -> tuple[float, float, float, float] | None:
-    """P-value, roughness, contrast and spread of one member; None if they cannot be measured."""
+    """The four values of `Evidence` for one member; None if they cannot be measured."""
     near, far = (distances[columns[np.isfinite(distances[columns]).any(axis=1)]] for columns in (inside, outside))
     rest = valid_patches(distances) & ~pattern
     # with a radius, some patches have no reference in reach
@@ -96,7 +96,7 @@ def _member_evidence(
     if len(near) < 2 or not len(far) or not pattern.any() or not rest.any():
         return None
     near = np.sort(near, axis=0)
-    nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR * len(near)), len(near) - 1)]
+    nearest, middle, farther = near[0], near[len(near) // 2], near[min(int(FAR_QUANTILE * len(near)), len(near) - 1)]
     score = mean_of_smallest(far[:, pattern], k).max()
     to_outside = np.median(far[:, pattern], axis=0)
 
@@ -113,10 +113,13 @@ def _member_evidence(
     )
 
 
-def decide(evidence: Evidence | None, config: ConsistencyConfig) -> Verdict:
+def decide(evidence: Evidence | None, config: ConsistencyConfig) -> PatternVerdict:
     """`defect` if all evidence indicates it, otherwise `undecided`; only a person can call a group harmless."""
     if evidence is None:
         return "undecided"
-    anomalous = evidence.p_value <= STANDS_OUT and evidence.roughness >= ROUGH
-    compact = evidence.contrast <= ALIEN and evidence.spread <= CONTINUUM
+    anomalous = evidence.score_p_value <= MAX_SCORE_P_VALUE and evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
+    compact = (
+        evidence.outside_distance_ratio <= MAX_OUTSIDE_RATIO
+        and evidence.distance_inequality_ratio <= MAX_DISTANCE_INEQUALITY
+    )
     return "defect" if config.filter == "all" or (anomalous and compact) else "undecided"

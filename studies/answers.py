@@ -1,4 +1,4 @@
-"""The task `looks`: accuracy of threshold and score after a few answers, which come from the labels of sets.
+"""The task `answers`: accuracy of threshold and score after a few answers, which come from the labels of sets.
 
 Each set is detected once. Its labels then answer the questions of `ActiveCalibrator`, for the standard score alone and
 for all variants. Resampled sets (80 % of the photos, drawn without replacement) measure the variation of the results;
@@ -22,7 +22,7 @@ from codegraph_jax.data.images import source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.detector import CoDeGraph
 from codegraph_jax.evaluation.metrics import image_metrics
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.variants import STANDARD
 
 Scores = Mapping[str, Float[np.ndarray, " n"]]
@@ -33,16 +33,16 @@ PATIENCE = 20
 
 
 @dataclass(frozen=True)
-class LooksStudyConfig:
+class AnswersStudyConfig:
     """Sets and numbers of answers."""
 
-    task: str = field(default="looks", metadata=choice("looks"))
+    task: str = field(default="answers", metadata=choice("answers"))
     """The task that this config is for."""
     roots: tuple[str, ...] = field(default=(), metadata=path_like())
     """Directories in MVTec's form; every category is a set."""
-    threshold_looks: int = field(default=8, metadata=no_flag() | at_least(1))
+    threshold_answers: int = field(default=8, metadata=no_flag() | at_least(1))
     """The number of answers after which the threshold of the standard score is measured."""
-    score_looks: int = field(default=12, metadata=no_flag() | at_least(1))
+    score_answers: int = field(default=12, metadata=no_flag() | at_least(1))
     """The number of answers after which the choice of a score is measured, and F1 after two more."""
     resampled: int = field(default=10, metadata=no_flag() | at_least(0))
     """The number of times that each set is resampled."""
@@ -60,7 +60,7 @@ class Row:
 
     Attributes:
         name, photos, defective: name of the set, and its numbers of photos and of defective photos.
-        balanced: balanced accuracy of the standard score after `threshold_looks` answers.
+        balanced: balanced accuracy of the standard score after `threshold_answers` answers.
         best: balanced accuracy at the best threshold.
         covered: share of the intervals that contain the true number.
         mutual, standard, chosen: image AUROC of mutual scoring, of the full method, and of the chosen score.
@@ -106,7 +106,7 @@ class Thinned:
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Row]:
     """Prints the tables and writes them to study.json."""
-    config = read_config(LooksStudyConfig, values)
+    config = read_config(AnswersStudyConfig, values)
     with locked(Path(workdir)):
         rows: list[Row] = []
         resampled: list[Row] = []
@@ -137,7 +137,11 @@ HEADINGS += ["mutual", "full", "chosen", "score", "F1", "best F1"]
 
 
 def simulate(
-    name: str, mutual: Float[np.ndarray, " n"], scores: Scores, labels: Bool[np.ndarray, " n"], config: LooksStudyConfig
+    name: str,
+    mutual: Float[np.ndarray, " n"],
+    scores: Scores,
+    labels: Bool[np.ndarray, " n"],
+    config: AnswersStudyConfig,
 ) -> Row:
     """Results on one set after the answers of the config.
 
@@ -150,12 +154,12 @@ def simulate(
     """
     standard = scores[STANDARD.name]
     alone = ActiveCalibrator(standard)
-    answer(alone, labels, config.threshold_looks)
+    answer(alone, labels, config.threshold_answers)
     estimate, flagged = alone.estimate, alone.flagged
     true_counts = int((flagged & ~labels).sum()), int((~flagged & labels).sum())
     covered = [c.low <= count <= c.high for c, count in zip((estimate.false_alarms, estimate.misses), true_counts)]
     calibrator = ActiveCalibrator(scores)
-    answer(calibrator, labels, config.score_looks)
+    answer(calibrator, labels, config.score_answers)
     chosen = calibrator.chosen
     answer(calibrator, labels, 2)
     found = calibrator.flagged
@@ -175,9 +179,9 @@ def simulate(
     )
 
 
-def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], looks: int) -> None:
-    """Answers `looks` questions by the labels, even if the calibrator needs no more."""
-    for _ in range(looks):
+def answer(calibrator: ActiveCalibrator, labels: Bool[np.ndarray, " n"], count: int) -> None:
+    """Answers `count` questions by the labels, even if the calibrator needs no more."""
+    for _ in range(count):
         gain = calibrator.information()
         if gain.max() < 0:
             return
@@ -190,7 +194,7 @@ def thin(
     scores: Scores,
     labels: Bool[np.ndarray, " n"],
     share: float,
-    config: LooksStudyConfig,
+    config: AnswersStudyConfig,
     rng: np.random.Generator,
 ) -> Thinned:
     """Results on sets of all good photos and a share of defective ones, answered until the calibrator needs no more."""
@@ -232,14 +236,14 @@ def f1(flagged: Bool[np.ndarray, " n"], labels: Bool[np.ndarray, " n"]) -> float
     return float(2 * (flagged & labels).sum() / max(1, flagged.sum() + labels.sum()))
 
 
-def _sets(config: LooksStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, np.ndarray]]:
+def _sets(config: AnswersStudyConfig) -> Iterator[tuple[str, np.ndarray, Scores, np.ndarray]]:
     """(name, scores of mutual scoring, scores of the full method, labels) of every category."""
     detector = CoDeGraph(config.detect)
     for root in config.roots:
         for name, samples in read_layout("mvtec", root).items():
             comparison = detector.compare([source_of(sample) for sample in samples], progress=True)
-            result = detector.judge(comparison)
-            alone = detector.judge(comparison, ConsistencyConfig(filter="off"))
+            result = detector.score(comparison)
+            alone = detector.score(comparison, ConsistencyConfig(filter="off"))
             labels = np.array([samples[i].label == 1 for i in comparison.features.kept])
             yield name, alone.variant_scores[STANDARD.name], result.variant_scores, labels
 

@@ -6,18 +6,29 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import ConsistencyConfig
-from codegraph_jax.consistency.community import Evidence
+from codegraph_jax.consistency.defect_or_variant import (
+    MAX_DISTANCE_INEQUALITY,
+    MAX_OUTSIDE_RATIO,
+    MAX_SCORE_P_VALUE,
+    MIN_REPEAT_RATIO,
+    decide,
+)
 from codegraph_jax.consistency.filtered import filtered_scores
+from codegraph_jax.consistency.groups import Evidence
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.stages import find_consistent
-from codegraph_jax.consistency.verdicts import ALIEN, CONTINUUM, ROUGH, STANDS_OUT, decide
 from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from tests.consistency import planted
 
 EXACT = 0.2
 """How much the repeats of a print differ."""
-DEFECT = Evidence(p_value=STANDS_OUT, roughness=ROUGH, contrast=ALIEN, spread=CONTINUUM)
+DEFECT = Evidence(
+    score_p_value=MAX_SCORE_P_VALUE,
+    repeat_distance_ratio=MIN_REPEAT_RATIO,
+    outside_distance_ratio=MAX_OUTSIDE_RATIO,
+    distance_inequality_ratio=MAX_DISTANCE_INEQUALITY,
+)
 
 
 def find(tokens, config=None, patterns=()):
@@ -35,27 +46,34 @@ def pattern_of(found, verdict, name=""):
 
 def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
     found, _, _ = find(planted.draw())
-    assert found.communities[0].verdict == "defect" and found.proven(48).sum() == 10
-    assert found.communities[0].evidence.roughness >= ROUGH
+    assert found.groups[0].verdict == "defect" and found.defect_members(48).sum() == 10
+    assert found.groups[0].evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
 
     found, mutual, full = find(planted.draw(rough=EXACT))
-    (community,) = found.communities
+    (community,) = found.groups
     assert sorted(community.members) == list(range(10)), "it is reported"
     assert community.verdict == "undecided" and not community.reviewed
-    assert community.evidence.roughness < ROUGH
-    assert not found.flagged.any() and not found.proven(48).any()
+    assert community.evidence.repeat_distance_ratio < MIN_REPEAT_RATIO
+    assert not found.flagged.any() and not found.defect_members(48).any()
     np.testing.assert_array_equal(full, mutual)
 
 
 def test_unsure_groups_can_be_filtered_all_the_same():
     found, mutual, full = find(planted.draw(rough=EXACT), ConsistencyConfig(filter="all"))
-    assert found.communities[0].verdict == "defect"
+    assert found.groups[0].verdict == "defect"
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > mutual[region]).all()
 
 
 @pytest.mark.parametrize(
-    "worse", [{"p_value": 0.06}, {"roughness": 1.2}, {"contrast": 2.1}, {"spread": 1.15}], ids=lambda worse: [*worse][0]
+    "worse",
+    [
+        {"score_p_value": 0.06},
+        {"repeat_distance_ratio": 1.2},
+        {"outside_distance_ratio": 2.1},
+        {"distance_inequality_ratio": 1.15},
+    ],
+    ids=lambda worse: [*worse][0],
 )
 def test_everything_has_to_speak_for_a_defect(worse):
     assert decide(DEFECT, ConsistencyConfig()) == "defect"
@@ -66,7 +84,7 @@ def test_without_evidence_nothing_is_decided():
     assert decide(None, ConsistencyConfig()) == "undecided"
     # members are all but four: nobody is left to judge by
     found, mutual, full = find(planted.draw(20, group=9, one_off=0))
-    assert all(community.evidence for community in found.communities)
+    assert all(community.evidence for community in found.groups)
     assert decide(None, ConsistencyConfig(filter="all")) == "undecided"
 
 
@@ -74,9 +92,9 @@ def test_a_person_can_say_that_it_is_a_defect():
     tokens = planted.draw(rough=EXACT)
     before, mutual, _ = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "defect", "tool mark")])
-    (community,) = found.communities
+    (community,) = found.groups
     assert (community.verdict, community.name, community.reviewed) == ("defect", "tool mark", True)
-    assert found.proven(48).sum() == 10 and found.flagged.any()
+    assert found.defect_members(48).sum() == 10 and found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
     assert (full[region] > 1.2 * mutual[region]).all()
 
@@ -85,9 +103,9 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     tokens = planted.draw()
     before, mutual, filtered = find(tokens)
     found, _, full = find(tokens, patterns=[pattern_of(before, "variant", "imprint")])
-    (community,) = found.communities
+    (community,) = found.groups
     assert (community.verdict, community.reviewed) == ("variant", True)
-    assert not found.proven(48).any() and not found.flagged.any()
+    assert not found.defect_members(48).any() and not found.flagged.any()
     region = np.ix_(range(10), planted.REGION)
     usual = np.median(mutual[:10], axis=1, keepdims=True)
     shown = found.pattern_ids.reshape(48, -1)[region] == 1
@@ -101,14 +119,14 @@ def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
     tokens = planted.draw(96, group=20, one_off=10)
     first, _, _ = find(tokens[::2])
     pattern = pattern_of(first, "defect", "scratch")
-    assert (pattern.shown, pattern.images) == (10, 48)
+    assert (pattern.members, pattern.images) == (10, 48)
 
     lot, _, _ = find(tokens[1::2], patterns=[pattern])
-    (community,), (match,) = lot.communities, lot.matches
+    (community,), (match,) = lot.groups, lot.matches
     assert (community.verdict, community.name, community.reviewed) == ("defect", "scratch", True)
     assert match.number == 1 and set(range(10)) <= set(match.images)
     assert len(match.images) <= 13, "few others are taken for it"
-    assert lot.pattern(1, 48).shown == len(match.images)
+    assert lot.pattern(1, 48).members == len(match.images)
 
 
 def test_a_pattern_too_rare_for_a_community_is_recognised():
@@ -116,12 +134,12 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     first, _, _ = find(tokens[::2])
     rare = np.concatenate([tokens[1:4:2], tokens[41:]])
     lot, mutual, full = find(rare, patterns=[pattern_of(first, "defect", "scratch")])
-    assert not lot.communities
+    assert not lot.groups
     (match,) = lot.matches
     assert match.number == 1 and {0, 1} <= set(match.images) and len(match.images) <= 5
-    assert lot.numbers("defect") == [1] and lot.highest == 1
+    assert lot.numbers("defect") == [1] and lot.group_count == 1
     assert (full[:2, planted.REGION] >= mutual[:2, planted.REGION]).all()
-    assert not lot.proven(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
+    assert not lot.defect_members(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
 
 
 def test_patterns_of_another_product_are_passed_on_and_not_applied():
@@ -133,7 +151,7 @@ def test_patterns_of_another_product_are_passed_on_and_not_applied():
     features = dataclasses.replace(comparison.features, image_features=np.ones((48, 1), np.float32))
     comparison = dataclasses.replace(comparison, features=features)
     found, _ = find_consistent(comparison, 14, ConsistencyConfig(), [pattern])
-    assert found.communities[0].verdict == "defect" and not found.communities[0].reviewed
+    assert found.groups[0].verdict == "defect" and not found.groups[0].reviewed
     assert found.matches == () and [p.name for p in found.others] == [pattern.name]
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
@@ -29,9 +29,9 @@ def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], firs
         for name, places in groups.items():
             parted[name] = [replace(samples[i], category=name) for i in places]
         if first:
-            listed = ", ".join(f"{shown(name)} ({len(places)} images)" for name, places in groups.items())
+            listed = ", ".join(f"{printable(name)} ({len(places)} images)" for name, places in groups.items())
             print(
-                f"{shown(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
+                f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
                 flush=True,
             )
     return parted

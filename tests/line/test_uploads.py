@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from starlette.requests import Request
 
 from codegraph_jax.line import inspector as inspector_module
-from codegraph_jax.line import reception as module
+from codegraph_jax.line import uploads as module
 from codegraph_jax.line.app import create_app
-from codegraph_jax.line.inspector import PICTURES, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
 from codegraph_jax.line.settings import WebSettings
 from tests.support.waiting import wait_until
@@ -37,7 +37,7 @@ def client(inspector):
 
 
 def kept(inspector) -> list[str]:
-    return sorted(str(path) for path in (inspector.workdir / PICTURES).rglob("*.*"))
+    return sorted(str(path) for path in (inspector.workdir / RECEIVED).rglob("*.*"))
 
 
 def test_a_key_belongs_to_one_picture(client, inspector, photographs):
@@ -48,7 +48,7 @@ def test_a_key_belongs_to_one_picture(client, inspector, photographs):
     refused = client.post("/parts", content=second, headers=headers)
     assert refused.status_code == 422 and "another photo" in refused.json()["detail"]
     assert client.post("/parts", content=first, headers=headers).json() == part
-    assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+    assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
 def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
@@ -63,7 +63,7 @@ def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
     for thread in threads:
         thread.join()
     assert sorted(answers) == [200, 422, 422, 422]
-    assert inspector.ledger.count()["judged"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
+    assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
 def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspector, photographs, tmp_path):
@@ -74,32 +74,32 @@ def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspecto
     copy.write_bytes(photographs[1].read_bytes())
     inspector.ledger.receive("request:k", "b", str(copy), "d")
     assert line.catch_up() == 1
-    assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["judged"] == 1
+    assert not inspector.ledger.inbox() and not copy.exists() and inspector.ledger.count()["inspected"] == 1
     line.close()
 
 
 def test_a_picture_that_cannot_be_decoded_binds_nothing(client, inspector, photographs):
     headers, whole = {"Idempotency-Key": "k"}, photographs[0].read_bytes()
     failed = client.post("/parts", content=whole[: len(whole) // 2], headers=headers)
-    assert failed.status_code == 422 and failed.json()["verdict"] == "NOK"
+    assert failed.status_code == 422 and failed.json()["decision"] == "NOK"
     assert client.post("/parts", content=whole[: len(whole) // 2], headers=headers).json() == failed.json()
-    judged = client.post("/parts", content=whole, headers=headers)
-    assert judged.status_code == 200 and judged.json()["key"] == failed.json()["key"]
-    assert inspector.ledger.count() | {"judged": 1, "failed": 0} == inspector.ledger.count()
+    inspected = client.post("/parts", content=whole, headers=headers)
+    assert inspected.status_code == 200 and inspected.json()["key"] == failed.json()["key"]
+    assert inspector.ledger.count() | {"inspected": 1, "failed": 0} == inspector.ledger.count()
     assert len(kept(inspector)) == 1
     assert client.post("/parts", content=photographs[1].read_bytes(), headers=headers).status_code == 422
 
 
 def test_a_form_is_taken(client, photographs):
     data = photographs[0].read_bytes()
-    part = client.post("/parts", files={"picture": ("left.png", data, "image/png")}).json()
-    assert part["status"] == "judged" and part["name"] == "left.png" and part["path"].endswith(".png")
+    part = client.post("/parts", files={"photo": ("left.png", data, "image/png")}).json()
+    assert part["status"] == "inspected" and part["name"] == "left.png" and part["path"].endswith(".png")
     named = client.post("/parts?name=x", files={"a": ("../../up.png", data)}, data={"note": "y"}).json()
-    assert named["name"] == "x" and named["score_raw"] == part["score_raw"]
+    assert named["name"] == "x" and named["score"] == part["score"]
     assert client.post("/parts", files={"a": ("../../up.png", data)}).json()["name"] == "up.png"
     kind = "multipart/form-data"
     for answer in (
-        client.post("/parts", data={"picture": "no file"}, files={"": ("", b"")}),
+        client.post("/parts", data={"photo": "no file"}, files={"": ("", b"")}),
         client.post("/parts", content=b"--x\r\nno form", headers={"Content-Type": f"{kind}; boundary=x"}),
         client.post("/parts", content=data, headers={"Content-Type": kind}),
         client.post("/parts", files=[("a", ("a", data)), ("b", ("b", data))]),
@@ -123,17 +123,17 @@ def test_what_holds_a_picture_in_another_form_is_told_how_to_send_it(client, ins
     # as curl sends a file without being told what it is
     curl = client.post("/parts", content=data, headers={"Content-Type": "application/x-www-form-urlencoded"})
     assert curl.status_code == 200
-    assert inspector.ledger.count() | {"judged": 1, "failed": 0} == inspector.ledger.count()
+    assert inspector.ledger.count() | {"inspected": 1, "failed": 0} == inspector.ledger.count()
 
 
 def test_a_controller_gets_the_verdict_alone(client, photographs):
-    part = client.post("/parts?fields=verdict", content=photographs[0].read_bytes()).json()
-    assert part["verdict"] in ("OK", "NOK") and "regions" not in part and "alarms" not in part
-    assert client.get(f"/parts/{part['id']}?fields=verdict").json() == part
-    assert client.get("/parts?fields=verdict").json() == [part]
+    part = client.post("/parts?fields=decision", content=photographs[0].read_bytes()).json()
+    assert part["decision"] in ("OK", "NOK") and "regions" not in part and "alarms" not in part
+    assert client.get(f"/parts/{part['id']}?fields=decision").json() == part
+    assert client.get("/parts?fields=decision").json() == [part]
     whole = client.get(f"/parts/{part['id']}").json()
-    assert whole["verdict"] == ("NOK" if whole["flagged"] else "OK") == part["verdict"] and "regions" in whole
-    assert client.post("/parts?fields=verdict", content=b"no picture").json()["verdict"] == "NOK"
+    assert whole["decision"] == ("NOK" if whole["flagged"] else "OK") == part["decision"] and "regions" in whole
+    assert client.post("/parts?fields=decision", content=b"no picture").json()["decision"] == "NOK"
 
 
 def test_heads_listing_and_umlauts(client, photographs):
@@ -199,7 +199,7 @@ def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
 
     part, slow = asyncio.run(requests())
     line.close()
-    assert part.status == "judged"
+    assert part.status == "inspected"
     assert [(type(error), error.status) for error in slow] == [(module.RequestError, 408)] * 64
     line.waiting = 2
     with pytest.raises(module.RequestError, match="503"):
@@ -252,7 +252,7 @@ def test_a_picture_is_drawn_once_and_one_at_a_time(client, photographs, monkeypa
     monkeypatch.setattr(module, "PREVIEWS", 1)
     monkeypatch.setattr(drawing, "submit", lambda *work: (queued.append(work), submit(*work))[1])
     other = client.post("/parts", content=photographs[1].read_bytes()).json()["id"]
-    places = [f"/parts/{number}/picture" for number in (part, part, part, other, other)]
+    places = [f"/parts/{number}/photo" for number in (part, part, part, other, other)]
     threads = [threading.Thread(target=client.get, args=(place,)) for place in places]
     for number, thread in enumerate(threads, 1):
         thread.start()
@@ -283,7 +283,7 @@ def test_two_hundred_at_once(bank, ledger, photographs, tmp_path, monkeypatch):
         for thread in threads:
             thread.join()
     assert answers == [200] * 200
-    assert ledger.count()["judged"] == 200 == len({part.key for part in ledger.latest(500)})
+    assert ledger.count()["inspected"] == 200 == len({part.key for part in ledger.latest(500)})
     assert ledger.inbox() == []
 
 
@@ -293,7 +293,7 @@ def nothing():
 
 def test_what_wanders_through_paths_finds_nothing(client, inspector, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
-    for path in ("/../secret.png", "/page.js/../../secret.png", "/%2e%2e/secret.png", "/parts/..%2fsecret.png/picture",
-                 "/alarms/../secret.png", "//etc/passwd", "/parts/1/picture/../../../secret.png"):  # fmt: skip
+    for path in ("/../secret.png", "/page.js/../../secret.png", "/%2e%2e/secret.png", "/parts/..%2fsecret.png/photo",
+                 "/alarms/../secret.png", "//etc/passwd", "/parts/1/photo/../../../secret.png"):  # fmt: skip
         answer = client.get(path)
         assert answer.status_code in (400, 404, 422) and b"secret" not in answer.content, path

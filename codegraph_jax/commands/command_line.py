@@ -49,7 +49,7 @@ SHORT = {
     "backbones": ShortFlag(("names",), "NAMES", "the networks to compare, which are downloaded if necessary"),
     "fit": ShortFlag(("backbone.fit",), "tile", "tile cuts large photos into tiles, for small defects"),
     "roi": ShortFlag(("data.roi",), "FILE", "mask image: black areas are ignored"),
-    "good": ShortFlag(("data.normal",), "NAMES", "folders of good parts, to measure the accuracy"),
+    "good": ShortFlag(("data.good",), "NAMES", "folders of good parts, to measure the accuracy"),
     "save-bank": ShortFlag(("bank.save",), "FILE", "save a reference bank (.safetensors) for inspect, watch and serve"),
     "csv": ShortFlag(("csv",), "excel", "tables with semicolons and decimal commas"),
     "host": ShortFlag(("serve.host",), "ADDRESS", "the address to listen on"),

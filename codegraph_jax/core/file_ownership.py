@@ -18,8 +18,8 @@ MAX_BYTES = 256 * 2**20
 """Far above the size of the list of any run."""
 
 RESULTS = (
-    "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "communities.json",
-    "duplicates.json", "maps.npz", "report.html", "manifest.json",
+    "scores.csv", "scores.json", "metrics.json", "regions.json", "regions.csv", "coco.json", "groups.json",
+    "similar.json", "maps.npz", "report.html", "manifest.json",
 )  # fmt: skip
 """Files that a detection or inspection run writes directly into the workdir."""
 

@@ -68,7 +68,7 @@ def test_splits_are_categories_with_stable_names(prepared):
 def test_the_classes_that_are_normal_are_a_setting(prepared):
     (samples,) = read_layout("tfds", str(prepared), ("test",), ("fine", "dirty")).values()
     assert all(s.label == (s.defect == "cracked") for s in samples)
-    with pytest.raises(LayoutError, match="data.normal: no class 'good' .*'cracked', 'fine', 'dirty'"):
+    with pytest.raises(LayoutError, match="data.good: no class 'good' .*'cracked', 'fine', 'dirty'"):
         read_layout("tfds", str(prepared), ("test",), ("good",))
 
 
@@ -98,7 +98,7 @@ def test_a_run_needs_no_files(prepared, tmp_path):
 
     config = Config(
         # a range that is given, since photos of one grey level would be refused
-        data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), normal=("fine",), range=(0.0, 255.0)),
+        data=DataConfig(layout="tfds", root=str(prepared), categories=("test",), good=("fine",), range=(0.0, 255.0)),
         backbone=BackboneConfig(name="dinov2-small", weights="random", image_size=28, blocks=(1,)),
     )
     (outcome,) = run(to_config_dict(config), str(tmp_path))

@@ -6,14 +6,14 @@ import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Int
 
-from codegraph_jax.consistency.pattern import Pattern, Product, Verdict
+from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 
 
 @dataclass(frozen=True)
 class PatchBox:
-    """A rectangle of patches of one image that show the pattern of its community.
+    """A rectangle of patches of one image that show the pattern of its group.
 
     Attributes:
         image: index of the image.
@@ -29,44 +29,45 @@ class PatchBox:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Measurements that distinguish a recurring defect from a harmless variant (`consistency.verdicts`).
+    """Measurements that distinguish a recurring defect from a harmless variant (`consistency.defect_or_variant`).
 
-    Each is the median over the members of a community.
+    Each is the median over the members of a group.
 
     Attributes:
-        p_value: share of normal images that score as high as the member, compared with images outside.
-        roughness: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
-        contrast: distance of the pattern to images outside, divided by that to members.
-        spread: inequality of the pattern's distances to members, divided by that of the rest of the part.
+        score_p_value: share of normal images that score as high as the member, compared with images outside.
+        repeat_distance_ratio: distance of the pattern to its nearest repeat, divided by that of the rest of the part.
+        outside_distance_ratio: distance of the pattern to images outside, divided by that to members.
+        distance_inequality_ratio: inequality of the pattern's distances to members, divided by that of the rest of the
+            part.
     """
 
-    p_value: float
-    roughness: float
-    contrast: float
-    spread: float
+    score_p_value: float
+    repeat_distance_ratio: float
+    outside_distance_ratio: float
+    distance_inequality_ratio: float
 
 
 @dataclass(frozen=True)
-class Community:
+class Group:
     """Images that share a pattern which other images lack: a recurring defect, or a harmless variant of good parts.
 
     Attributes:
         members: image indices, the most typical first.
-        strength: mean number of selected links between two members.
-        p_value: probability of a community with as many links by chance.
+        mean_links: mean number of selected links between two members.
+        chance_p_value: probability of a group with as many links by chance.
         boxes: regions of the pattern in each member.
         verdict: only defects are filtered.
-        evidence: measurements behind the verdict; None if too few images are outside all communities.
+        evidence: measurements behind the verdict; None if too few images are outside all groups.
         name: name given by a person; may be empty.
         reviewed: whether a person gave the verdict.
         signature: appearance of the pattern, for recognition in other sets; None if too few patches show it.
     """
 
     members: tuple[int, ...]
-    strength: float
-    p_value: float
+    mean_links: float
+    chance_p_value: float
     boxes: tuple[PatchBox, ...]
-    verdict: Verdict = "undecided"
+    verdict: PatternVerdict = "undecided"
     evidence: Evidence | None = None
     name: str = ""
     reviewed: bool = False
@@ -79,7 +80,7 @@ class PatternMatch:
 
     Attributes:
         pattern: the pattern, with the counts of the previous batch.
-        number: number of the community that shares it, or a new number after those of the communities.
+        number: number of the group that shares it, or a new number after those of the groups.
         images: image indices of members and other images that show it, ascending; may be empty.
     """
 
@@ -93,18 +94,18 @@ class Consistency:
     """Outcome of the consistency stages over n images.
 
     Attributes:
-        communities: recurring patterns, the strongest first.
+        groups: groups of images with a recurring pattern, the strongest first.
         duplicates: groups of photos of the same part.
         views: groups of images of the same view (pose or mould) without a common defect.
         graph: the image graph; nodes are image indices, edges have `weight` and `links`.
-        pattern_ids: number, of a community or match, of the pattern on each patch; 0: none [n, h, w].
+        pattern_ids: number, of a group or match, of the pattern on each patch; 0: none [n, h, w].
         spacing_law: fit of the spacing law, on which the links rest; None if it was not measured.
         matches: known patterns of this product.
         others: known patterns of other products.
-        product: common features of the images; None without communities.
+        product: common features of the images; None without groups.
     """
 
-    communities: tuple[Community, ...] = ()
+    groups: tuple[Group, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
     graph: nx.Graph = field(default_factory=nx.Graph)
@@ -115,46 +116,44 @@ class Consistency:
     product: Product | None = None
 
     def __repr__(self) -> str:
-        sizes = ", ".join(str(len(community.members)) for community in self.communities)
-        return f"Consistency({len(self.communities)} groups{f' of {sizes} images' if sizes else ''})"
+        sizes = ", ".join(str(len(group.members)) for group in self.groups)
+        return f"Consistency({len(self.groups)} groups{f' of {sizes} images' if sizes else ''})"
 
-    def numbers(self, verdict: Verdict) -> list[int]:
-        """Numbers of the patterns with this verdict: communities, then other matches."""
-        found = [number for number, community in enumerate(self.communities, 1) if community.verdict == verdict]
-        return found + [
-            s.number for s in self.matches if s.number > len(self.communities) and s.pattern.verdict == verdict
-        ]
+    def numbers(self, verdict: PatternVerdict) -> list[int]:
+        """Numbers of the patterns with this verdict: groups, then other matches."""
+        found = [number for number, group in enumerate(self.groups, 1) if group.verdict == verdict]
+        return found + [s.number for s in self.matches if s.number > len(self.groups) and s.pattern.verdict == verdict]
 
     def images(self, number: int) -> list[int]:
-        """Images that show a pattern: members of its community and others on which it is recognised."""
-        members = self.communities[number - 1].members if number <= len(self.communities) else ()
+        """Images that show a pattern: members of its group and others on which it is recognised."""
+        members = self.groups[number - 1].members if number <= len(self.groups) else ()
         return sorted({*members, *(i for s in self.matches if s.number == number for i in s.images)})
 
     def pattern(self, number: int, images: int) -> Pattern | None:
         """The pattern with this number, for recognition in other sets; None if too few patches show it.
 
         Args:
-            number: number of a community or a match.
+            number: number of a group or a match.
             images: number of images in the set.
         """
-        shown = len(self.images(number))
+        members = len(self.images(number))
         for match in self.matches:
             if match.number == number:
-                return replace(match.pattern, shown=shown, images=images)
-        community = self.communities[number - 1]
-        if community.signature is None or self.product is None:
+                return replace(match.pattern, members=members, images=images)
+        group = self.groups[number - 1]
+        if group.signature is None or self.product is None:
             return None
-        return Pattern(community.name, community.verdict, community.signature, self.product, shown, images)
+        return Pattern(group.name, group.verdict, group.signature, self.product, members, images)
 
-    def proven(self, images: int) -> Bool[np.ndarray, " n"]:
+    def defect_members(self, images: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `images` is their number."""
-        members = [image for c in self.communities if c.verdict == "defect" for image in c.members]
+        members = [image for c in self.groups if c.verdict == "defect" for image in c.members]
         return np.isin(np.arange(images), members)
 
     @property
-    def highest(self) -> int:
-        """The highest number of a community or match; 0 if there is none."""
-        return max([len(self.communities), *(match.number for match in self.matches)])
+    def group_count(self) -> int:
+        """Number of groups and further matches, which is the highest number of one."""
+        return max([len(self.groups), *(match.number for match in self.matches)])
 
     @property
     def flagged(self) -> Bool[np.ndarray, "n h w"]:

@@ -6,13 +6,13 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from codegraph_jax.scoring import verdicts as rules
-from codegraph_jax.scoring.looks import ActiveCalibrator
+from codegraph_jax.scoring import photo_verdicts as rules
+from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from tests.report.browser import Browser, find_browser
 
-SOURCE = files("codegraph_jax.report").joinpath("looks.js").read_text(encoding="utf-8")
+SOURCE = files("codegraph_jax.report").joinpath("active_calibration.js").read_text(encoding="utf-8")
 OUTCOME = """
-  const count = (c) => [c.expected, c.low, c.high, c.of];
+  const count = (c) => [c.expected, c.low, c.high, c.total];
   const outcome = (model) => {
     const { falseAlarms, misses } = model.estimate(), { photo, enough } = model.suggest();
     return {
@@ -69,7 +69,7 @@ def same(found: dict, calibrator: ActiveCalibrator) -> None:
     assert found["threshold"] == (None if np.isinf(calibrator.threshold) else calibrator.threshold)
     assert found["flagged"] == calibrator.flagged.tolist()
     for mine, count in zip(found["estimate"], (calibrator.estimate.false_alarms, calibrator.estimate.misses)):
-        np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.of), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(mine, (count.expected, count.low, count.high, count.total), rtol=0, atol=1e-9)
     # equal photos tell the same but for the last bit
     suggested = calibrator.suggest()
     if suggested is None:
@@ -86,8 +86,8 @@ def test_the_browser_computes_what_python_does(browser, at_most):
         answer_at_random(calibrator, np.random.default_rng(seed))
         calibrators.append(calibrator)
     given = [calibrator.as_json() for calibrator in calibrators]
-    for found, calibrator in zip(in_browser(browser, "return sets.map((set) => outcome(new Looks(set)))", sets=given),
-                                 calibrators):  # fmt: skip
+    script = "return sets.map((set) => outcome(new ActiveCalibrator(set)))"
+    for found, calibrator in zip(in_browser(browser, script, sets=given), calibrators):
         same(found, calibrator)
 
 
@@ -101,7 +101,7 @@ def test_answers_in_the_browser_do_what_they_do_in_python(browser):
     calibrator.unlabel(0)
     found = in_browser(
         browser,
-        "const model = new Looks(set); for (const [photo, label] of answers) model.label(photo, label);"
+        "const model = new ActiveCalibrator(set); for (const [photo, label] of answers) model.label(photo, label);"
         "model.suggest(); model.unlabel(0); return outcome(model);",
         set=given,
         answers=answers,
@@ -116,7 +116,7 @@ def test_a_share_that_is_chosen_in_the_browser_cuts_the_grid_as_python_does(brow
         calibrator.label(photo, photo == 1)
     found = in_browser(
         browser,
-        "const model = new Looks(set); model.atMost = 0.05; model.label(0, false); model.label(1, true);"
+        "const model = new ActiveCalibrator(set); model.atMost = 0.05; model.label(0, false); model.label(1, true);"
         "model.label(2, false); model.suggest(); model.atMost = 0.2; return outcome(model);",
         set=given,
     )
@@ -131,7 +131,7 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
         scores = np.round(rng.normal(0, 1, n), 1)
         flagged, good = scores > 1, (rng.random(n) < 0.1) & (scores <= 1)
         p_values, defective = rng.random(n) ** 3, rng.random(n) if seed % 2 else None
-        enough = n >= rules.FEWEST
+        enough = n >= rules.MIN_PHOTOS
         expected.append(
             rules.verdicts(flagged, scores, p_values, good=good, defective=defective, enough=enough)
         )  # fmt: skip
@@ -139,8 +139,10 @@ def test_verdicts_in_the_browser_are_those_of_python(browser):
             {"flagged": flagged.tolist(), "scores": scores.tolist(), "p_values": p_values.tolist(),
              "good": good.tolist(), "defective": None if defective is None else defective.tolist(), "enough": enough}
         )  # fmt: skip
-    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.FEWEST_TO_LOOK_AT}
-    found = in_browser(browser, "return cases.map((set) => Looks.verdicts(set, limits))", cases=cases, limits=limits)
+    limits = {"p_value": rules.LOOK_P_VALUE, "probability": rules.LOOK_PROBABILITY, "fewest": rules.PHOTOS_TO_LOOK_AT}
+    found = in_browser(
+        browser, "return cases.map((set) => ActiveCalibrator.verdicts(set, limits))", cases=cases, limits=limits
+    )
     assert found == expected
     assert {verdict for listed in expected for verdict in listed} == set(rules.VERDICTS)
 
@@ -149,7 +151,7 @@ def test_a_large_set_is_answered_fast(browser):
     rng = np.random.default_rng(0)
     bad = rng.random(5000) < 0.3
     given = ActiveCalibrator({f"s{k}": rng.normal(2 * bad, 1) for k in range(6)}).as_json()
-    browser.evaluate(f"{SOURCE}; var model = new Looks({json.dumps(given)}); model.suggest().enough")
+    browser.evaluate(f"{SOURCE}; var model = new ActiveCalibrator({json.dumps(given)}); model.suggest().enough")
     answer = "model.label(model.suggest().photo, {}); model.suggest(); model.flagged(); model.estimate().misses.high"
     times = [browser.busy(answer.format(label)) for label in ("true", "false") * 3]
     assert sorted(times)[3] < 0.1

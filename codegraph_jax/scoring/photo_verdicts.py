@@ -1,7 +1,8 @@
-"""Verdicts on photos: flagged, look, passed, or not judged [ours].
+"""Verdicts on photos: flagged, look, passed, or undecided [ours].
 
 A threshold alone would pass a photo just below it. So a person should also look at the photos just below the threshold,
-and no photo passes in a set that is too small. report/looks.js does the same in the browser; a test compares the two.
+and no photo passes in a set that is too small. report/active_calibration.js does the same in the browser; a test
+compares the two.
 """
 
 from typing import Literal, get_args
@@ -9,15 +10,15 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float
 
-Verdict = Literal["flagged", "look", "passed", "not judged"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+PhotoVerdict = Literal["flagged", "look", "passed", "undecided"]
+VERDICTS: tuple[PhotoVerdict, ...] = get_args(PhotoVerdict)
 LOOK_P_VALUE = 0.05
 """A photo is worth a look if fewer good parts than this share score as high."""
 LOOK_PROBABILITY = 0.2
 """With a person's answers: a photo is worth a look from this probability of a defect."""
-FEWEST_TO_LOOK_AT = 5
+PHOTOS_TO_LOOK_AT = 5
 """Number of highest photos below the threshold that are worth a look whatever their score."""
-FEWEST = 12
+MIN_PHOTOS = 12
 """Least number of photos for any of them to pass."""
 
 
@@ -29,12 +30,12 @@ def verdicts(
     good: Bool[np.ndarray, " n"] | None = None,
     defective: Float[np.ndarray, " n"] | None = None,
     enough: bool = True,
-) -> list[Verdict]:
+) -> list[PhotoVerdict]:
     """The verdict on each of n photos.
 
     A photo that is not flagged is worth a look if its p-value is below `LOOK_P_VALUE` (with answers: if its probability
-    of a defect is at least `LOOK_PROBABILITY`), or if it is one of the `FEWEST_TO_LOOK_AT` highest of them. All others
-    pass, or are not judged if there are too few photos.
+    of a defect is at least `LOOK_PROBABILITY`), or if it is one of the `PHOTOS_TO_LOOK_AT` highest of them. All others
+    pass, or are undecided if there are too few photos.
 
     Args:
         flagged: photos that reach the threshold, or that a person called defective.
@@ -43,7 +44,7 @@ def verdicts(
         good: photos that a person called good, which pass; None: none.
         defective: probability of a defect from a person's answers (`ActiveCalibrator.defective`), used instead of the
             p-values; None: no answers.
-        enough: whether the threshold rests on at least `FEWEST` photos (of the set, or of a bank).
+        enough: whether the threshold rests on at least `MIN_PHOTOS` photos (of the set, or of a bank).
     """
     open_ = ~np.asarray(flagged, bool)
     if good is not None:
@@ -51,15 +52,15 @@ def verdicts(
     suspicious = np.asarray(p_values) < LOOK_P_VALUE if defective is None else np.asarray(defective) >= LOOK_PROBABILITY
     order = np.argsort(-np.asarray(scores, np.float64), kind="stable")
     look = suspicious.copy()
-    look[order[open_[order]][:FEWEST_TO_LOOK_AT]] = True
+    look[order[open_[order]][:PHOTOS_TO_LOOK_AT]] = True
 
-    def verdict(i: int) -> Verdict:
+    def verdict(i: int) -> PhotoVerdict:
         if flagged[i]:
             return "flagged"
         if not open_[i]:
             return "passed"
         if not enough:
-            return "not judged"
+            return "undecided"
         return "look" if look[i] else "passed"
 
     return [verdict(i) for i in range(len(open_))]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegraph_jax import ActiveCalibrator
-from codegraph_jax.scoring.looks import FEWEST_LOOKS, Grid
-from studies.looks import answer, balanced_accuracy, best_balanced
+from codegraph_jax.scoring.active_calibration import MIN_ANSWERS, Grid
+from studies.answers import answer, balanced_accuracy, best_balanced
 
 
 def drawn(photos: int, share: float, apart: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +164,7 @@ def test_estimates_hold_the_truth():
         estimate, flagged = calibrator.estimate, calibrator.flagged
         for count, truth in ((estimate.false_alarms, flagged & ~labels), (estimate.misses, ~flagged & labels)):
             held.append(count.low <= truth.sum() <= count.high)
-            assert count.low <= count.high <= 100 and 0 <= count.expected <= count.of + 1e-9
+            assert count.low <= count.high <= 100 and 0 <= count.expected <= count.total + 1e-9
     assert np.mean(held) >= 0.85
 
 
@@ -199,7 +199,7 @@ def test_any_set_and_any_answers_give_finite_numbers(photos, seed, answers):
         np.testing.assert_array_equal(
             calibrator.flagged[free], calibrator.scores[calibrator.chosen][free] >= calibrator.threshold
         )
-    if calibrator.answers < FEWEST_LOOKS and len(calibrator.labels) < photos:
+    if calibrator.answers < MIN_ANSWERS and len(calibrator.labels) < photos:
         assert photo is not None
 
 

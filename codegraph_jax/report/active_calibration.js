@@ -1,7 +1,7 @@
 "use strict";
-// The model of scoring/looks.py, which explains it: answers set the threshold and choose the score. All constants are
+// The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All constants are
 // in the JSON of `ActiveCalibrator.as_json`. A test compares the two implementations.
-class Looks {
+class ActiveCalibrator {
   constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
     Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });
     this.names = Object.keys(scores);
@@ -69,7 +69,7 @@ class Looks {
 
   // whether there are enough answers to set the threshold
   get decided() {
-    return this.answered.length >= this.constants.fewest;
+    return this.answered.length >= this.constants.min_answers;
   }
 
   // for each score: probabilities of its parameters, of the score itself, and of a defect at each level
@@ -127,7 +127,7 @@ class Looks {
     const gain = this.information();
     let photo = 0;
     for (let i = 1; i < gain.length; i++) if (gain[i] > gain[photo]) photo = i;
-    const enough = this.decided && gain[photo] < this.constants.enough;
+    const enough = this.decided && gain[photo] < this.constants.stop_nats;
     return { photo: gain[photo] < 0 ? null : photo, enough };
   }
 
@@ -151,7 +151,7 @@ class Looks {
 
   get threshold() {
     if (!this.decided) return this.automatic;
-    const { chosen, setSize: count } = this, { open, apart, neighbours } = this.constants, own = this.scores[chosen];
+    const { chosen, setSize: count } = this, { gap_window, gap_ratio, neighbours } = this.constants, own = this.scores[chosen];
     const order = [...Array(count).keys()].sort((a, b) => own[a] - own[b]);
     const { likely } = this.posteriors[chosen];
     const scores = order.map((i) => own[i]), defective = order.map((i) => likely[this.levels[chosen][i]]);
@@ -165,8 +165,8 @@ class Looks {
     const gaps = scores.slice(1).map((score, k) => score - scores[k]);
     const widest = (from, to) => gaps.slice(from, to).reduce((a, b) => Math.max(a, b));
     for (let k = neighbours; k < gaps.length - neighbours; k++) {
-      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= open * (1 - level);
-      if (near && gaps[k] > apart * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
+      const near = Math.abs((defective[k] + defective[k + 1]) / 2 - level) <= gap_window * (1 - level);
+      if (near && gaps[k] > gap_ratio * Math.max(widest(k - neighbours, k), widest(k + 1, k + 1 + neighbours))) cut = k;
     }
     return (scores[cut] + scores[cut + 1]) / 2;
   }
@@ -199,7 +199,7 @@ class Looks {
   }
 
   // the number of defective (or good) photos among photos at these levels, with an interval
-  count(weights, counts, defective, of) {
+  count(weights, counts, defective, total) {
     const { curves, ends } = this.tables, most = sum(counts);
     const mean = [], deviation = [];
     for (const curve of curves) {
@@ -223,11 +223,11 @@ class Looks {
     const { interval } = this.constants;
     return {
       expected: sum(weights.map((weight, g) => weight * mean[g])),
-      low: first((1 - interval) / 2), high: first((1 + interval) / 2), of,
+      low: first((1 - interval) / 2), high: first((1 + interval) / 2), total,
     };
   }
 
-  // verdicts as in scoring/verdicts.py: "flagged", "look", "passed" or "not judged" for each photo
+  // verdicts as in scoring/photo_verdicts.py: "flagged", "look", "passed" or "undecided" for each photo
   static verdicts({ flagged, scores, p_values, good, defective, enough }, { p_value, probability, fewest }) {
     const open = flagged.map((flag, i) => !flag && !good[i]);
     const highest = [...open.keys()].filter((i) => open[i]).sort((a, b) => scores[b] - scores[a] || a - b);
@@ -235,7 +235,7 @@ class Looks {
     return flagged.map((flag, i) => {
       if (flag) return "flagged";
       if (!open[i]) return "passed";
-      if (!enough) return "not judged";
+      if (!enough) return "undecided";
       const suspicious = defective ? defective[i] >= probability : p_values[i] < p_value;
       return suspicious || next.has(i) ? "look" : "passed";
     });

@@ -11,7 +11,7 @@ from typing import Any
 from codegraph_jax.core.errors import UserError, did_you_mean
 
 PACKAGE = Path(__file__).parents[1]
-CLONE_ONLY = ("benchmark", "looks", "oecl_studies", "recurring", "thresholds")
+CLONE_ONLY = ("answers", "benchmark", "oecl_studies", "recurring", "thresholds")
 """Configs of benchmarks and studies, which are not installed."""
 NEEDS_A_CLONE = "benchmarks and studies run from a clone of the repository: python main.py --config=configs/{}.py"
 

