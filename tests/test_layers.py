@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands.launch import TASKS
+from codegraph_jax.commands.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
@@ -90,12 +90,10 @@ def test_what_measures_is_called_by_the_commands_and_calls_none(package):
     assert not [f"{file} imports {module}" for file, module in imports(package) if layer(module) == "commands"]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_a_module_of_its_name(task):
-    module = importlib.import_module(TASKS[task])
-    assert callable(module.run)
-    homes = ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
-    assert TASKS[task] in [f"{home}.{task}" for home in homes]
+@pytest.mark.parametrize("command", TASKS.values(), ids=lambda command: command.task)
+def test_every_task_has_a_module_that_runs_it(command):
+    assert callable(importlib.import_module(command.module).run)
+    assert command.module.rpartition(".")[0] in ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
 
 
 def undefined(file: Path) -> set[str]:
