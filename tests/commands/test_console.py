@@ -234,7 +234,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     assert ended.returncode == 1, "something is flagged"
     assert (tmp_path / "home" / "res" / "report.html").is_file()
     assert not (tmp_path / "~").exists()
-    assert "2 of 5 images flagged" in ended.stdout
+    assert "2 of 5 photos flagged" in ended.stdout
     quiet = codegraph(*arguments, "--exit-code", "--config.threshold.rule=score:1.99")
     assert quiet.returncode == 3, "five photos are too few for any to pass"
 

@@ -104,8 +104,8 @@ def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
     config = Config(data=data, backbone=NETWORK, report=ReportConfig(maps=False))
     (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))
-    assert "mixed: looks like 2 products or views (8 and 6 images)" in capsys.readouterr().out
-    assert "looks like 2 products" in (tmp_path / "one" / "report.html").read_text()
+    assert "mixed: the folder seems to mix 2 products or views (8 and 6 photos)" in capsys.readouterr().out
+    assert "seems to mix 2 products" in (tmp_path / "one" / "report.html").read_text()
     assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
 
     split = Config(data=DataConfig(root=data.root, split="auto"), backbone=NETWORK, report=ReportConfig(maps=False))

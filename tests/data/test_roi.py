@@ -134,4 +134,4 @@ def test_what_is_excluded_is_said_and_nothing_is_a_warning(black, excluded, tmp_
     if excluded:
         assert capsys.readouterr().out == f"parts: {place}: 50.0% of the photos' area is not inspected\n"
     else:
-        assert f"excludes nothing, so that everything is inspected; its darkest value is {black}" in caplog.text
+        assert f"has no black area, so the whole photo is inspected; its darkest value is {black}" in caplog.text
