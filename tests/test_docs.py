@@ -115,7 +115,7 @@ def test_every_config_states_its_command():
         "--config=configs/folder.py --no_such_flag=1",
     ),
 )
-def test_a_wrong_command_would_be_seen(command):
+def test_wrong_commands_are_noticed(command):
     with pytest.raises((ValueError, AttributeError, KeyError, OSError, TypeError, flags.Error)):
         check(command.split())
 

@@ -59,7 +59,7 @@ def layer(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_nothing_lies_loose_but_the_story_its_result_and_its_settings():
+def test_top_level_modules_are_detector_result_and_config():
     here = ROOT / "codegraph_jax"
     assert {path.name for path in here.iterdir() if path.is_file()} == LOOSE
     packages = {path.name for path in here.iterdir() if path.is_dir() and path.name != "__pycache__"}
@@ -79,14 +79,14 @@ def test_imports_run_downwards():
     assert not upwards
 
 
-def test_the_trainer_uses_what_is_shared_and_nothing_else():
+def test_trainer_imports_only_shared_packages():
     used = [(file, module) for file, module in imports("contrastive_jax") if not module.startswith("contrastive_jax")]
     assert not [f"{file} imports {module}" for file, module in used if layer(module) not in SHARED]
     assert used
 
 
 @pytest.mark.parametrize("package", MEASURING)
-def test_what_measures_is_called_by_the_commands_and_calls_none(package):
+def test_benchmarks_and_studies_import_no_commands(package):
     assert not [f"{file} imports {module}" for file, module in imports(package) if layer(module) == "commands"]
 
 
@@ -119,6 +119,6 @@ def test_every_name_is_defined(folder):
     assert not {file: names for file, names in missing.items() if names}
 
 
-def test_a_name_that_nothing_defines_is_seen(tmp_path):
+def test_undefined_names_are_noticed(tmp_path):
     (tmp_path / "m.py").write_text('import os\n\n\ndef f(x: "n p") -> str:\n    return os.sep + misspelt(x)\n')
     assert undefined(tmp_path / "m.py") == {"misspelt"}

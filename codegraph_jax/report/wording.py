@@ -145,6 +145,6 @@ def several_products(category: str, result: DetectionResult) -> str:
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
-        f"{printable(category)}: the folder seems to mix {result.products.max() + 1} products or views ({counts} photos), "
-        "so photos of the rarer one are flagged. To inspect them separately: --config.data.split=auto"
+        f"{printable(category)}: the folder seems to mix {result.products.max() + 1} products or views ({counts} "
+        "photos), so photos of the rarer one are flagged. To inspect them separately: --config.data.split=auto"
     )

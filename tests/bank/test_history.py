@@ -53,7 +53,7 @@ def test_what_was_approved_is_normal(made):
     assert len(bank.history) == 1 and after.history[-1].last == 6
 
 
-def test_a_part_that_was_approved_passes_and_moves_nobodys_threshold(made):
+def test_approved_part_passes_and_keeps_threshold(made):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
     assert bank.flag(parts).any() and not bank.flag(images).all()
@@ -64,7 +64,7 @@ def test_a_part_that_was_approved_passes_and_moves_nobodys_threshold(made):
     np.testing.assert_array_less(after.score_samples(images), bank.score_samples(images) + 0.05)
 
 
-def test_a_part_that_was_called_defective_is_flagged_and_so_is_its_like(made):
+def test_defective_part_and_similar_parts_are_flagged(made):
     bank, images = made
     # a bank that flags nothing by its scores
     bank = dataclasses.replace(bank, calibration=bank.calibration.with_threshold(np.inf, "score"))
@@ -95,7 +95,7 @@ def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made
     assert again.flag([wrong])[0] and not again.back_to(2).flag([wrong])[0]
 
 
-def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
+def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     for place in (module, reference_bank):
         monkeypatch.setattr(place, "MOST_PARTS", 2)
         monkeypatch.setattr(place, "KEPT_PARTS", 4, raising=False)
@@ -113,7 +113,7 @@ def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
         grown.back_to(2)
 
 
-def test_a_bank_goes_back(made):
+def test_bank_is_restored_to_an_earlier_revision(made):
     bank, images = made
     twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
     assert [revision.last for revision in twice.history] == [0, 2, 4]

@@ -98,7 +98,7 @@ def test_a_short_flag_works_where_its_setting_is(name, words):
         ("()", ()),
     ],
 )
-def test_a_name_is_a_name_whatever_it_looks_like(text, names):
+def test_names_stay_text(text, names):
     assert read(["/photos", f"--config.data.good={text}"]).data.good == names
     assert read(["/photos", f"--config.data.categories={text}"]).data.categories == names
     assert read(["/normal", "/other", f"--config.oe.exclude={text}"], "train").oe.exclude == names
@@ -118,7 +118,7 @@ def test_numbers_stay_numbers():
 
 
 @pytest.mark.parametrize("flag", ["--config.report.coco", "--config.report.coco=yes", "--noconfig.report.page"])
-def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
+def test_switch_takes_no_value_from_the_next_word(flag):
     report = read([flag, "--config.report.maps", "false", "/photos"]).report
     assert not report.maps
     assert report.coco is (flag != "--noconfig.report.page") and report.page is (flag != "--noconfig.report.page")
@@ -157,7 +157,7 @@ def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
         (["--fit=tiel"], "did you mean 'tile'?"),
     ],
 )
-def test_what_cannot_be_meant_is_answered_by_what_can(words, said):
+def test_error_about_a_wrong_flag_names_a_valid_one(words, said):
     from codegraph_jax.backbones.presets import preset_of
 
     line = None
@@ -210,7 +210,7 @@ def test_advice_of_the_program_names_settings_that_exist(folder):
     paths = {path for task in TASKS for path in task_settings(task)}
     found = 0
     for file in sorted((ROOT / folder).rglob("*.py")):
-        if file.name in ("words.py", "launch.py", "listing.py"):
+        if file.name in ("command_line.py", "launch.py", "listing.py"):
             continue  # they speak of any setting
         for path, _ in ADVICE.findall(file.read_text(encoding="utf-8")):
             found += 1

@@ -100,7 +100,7 @@ def mixed(tmp_path):
     return str(tmp_path / "mixed")
 
 
-def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
+def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
     config = Config(data=data, backbone=NETWORK, report=ReportConfig(maps=False))
     (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))

@@ -142,7 +142,7 @@ def test_a_token_is_asked_for(inspector):
         assert TOKEN not in client.get("/page.js").text
 
 
-def test_pages_elsewhere_reach_nothing(client):
+def test_requests_from_other_pages_are_refused(client):
     assert client.get("/summary", headers={"Host": "attacker.example"}).status_code == 400
     other = client.post("/parts", content=b"x", headers={"Origin": "http://attacker.example"})
     assert other.status_code == 403
@@ -170,7 +170,7 @@ def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
     assert client.get(told["sheet"]).content.startswith(b"\x89PNG")
 
 
-def test_the_server_does_what_its_description_says(inspector, photographs):
+def test_server_follows_its_openapi_description(inspector, photographs):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
     app = create_app(inspector, WebSettings(max_megabytes=0.01))
     for path in photographs[:2]:
@@ -214,7 +214,7 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
 
 
-def test_a_click_teaches_the_bank_and_is_taken_back(bank, photographs, tmp_path):
+def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
     path = tmp_path / "marked.png"
     path.write_bytes(photographs[0].read_bytes())
     spoil(path)

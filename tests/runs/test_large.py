@@ -170,7 +170,7 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
     run(slow, tmp_path)
 
 
-def test_the_references_that_are_advised_fit(plates, monkeypatch):
+def test_advised_references_fit(plates, monkeypatch):
     found = time_estimate.TimeEstimate(features=600.0, distances=7200.0, references=60)
     problem = found.check(1.0, radius=4)
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))

@@ -59,7 +59,7 @@ def inspect_config(config, tmp_path_factory):
     return InspectConfig(bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=config.data.root))
 
 
-def test_two_runs_in_one_workdir_are_told_apart(config, inspect_config, tmp_path, no_work):
+def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no_work):
     tasks = {
         job: config,
         inspection: inspect_config,
