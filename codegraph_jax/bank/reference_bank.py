@@ -40,7 +40,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
-from codegraph_jax.data.measuring import may_lack_data
+from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh

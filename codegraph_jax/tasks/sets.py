@@ -12,11 +12,10 @@ from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_plates, draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.places import require_there

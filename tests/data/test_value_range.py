@@ -11,7 +11,7 @@ from codegraph_jax import CoDeGraph, ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImageError, load_image
-from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 
