@@ -36,7 +36,8 @@ def checked(config):
 
 NAMES = "|".join(name for name, command in COMMANDS.items() if command.module)
 COMMAND = re.compile(
-    rf"(?:python|python3) main\.py[^\n`#]*|(?:(?<=`)|(?<=\n)|(?<=    )|(?<=n ))codegraph (?:{NAMES})\b[^\n`#]*"
+    r"(?:python|python3) main\.py[^\n`#]*|"
+    rf"(?:(?<=`)|(?<=\n)|(?<=    )|(?<=n )|(?<=DIR )|(?<=-c 0 ))codegraph (?:{NAMES})\b[^\n`#]*"
 )
 
 
