@@ -89,6 +89,14 @@ class Inspection:
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
 
+    def maps(self, size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
+        """Anomaly maps of whole photos [n, a, b].
+
+        Args:
+            size: side in pixels, or (height, width); default: the size of the backbone's input.
+        """
+        return content_maps(self.patch_scores, size or self.placement.frame.size, self.placement.contents())
+
 
 @dataclass(frozen=True)
 class ReferenceBank(StoredBank):
@@ -216,20 +224,6 @@ class ReferenceBank(StoredBank):
             UnreadableImageError: an image cannot be decoded.
         """
         return self.inspect(images, PhotosConfig(unreadable="error")).scores
-
-    def maps(self, images: Sequence[Source], size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
-        """Anomaly maps of whole photos [n, a, b]; errors as for `score_samples`.
-
-        Args:
-            images: as for `inspect`.
-            size: side in pixels, or (height, width); default: the size of the backbone's input.
-        """
-        inspection = self.inspect(images, PhotosConfig(unreadable="error"))
-        return content_maps(inspection.patch_scores, size or self.frame.size, inspection.placement.contents())
-
-    def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
-        """Whether each image is flagged; errors as for `score_samples`."""
-        return self.inspect(images, PhotosConfig(unreadable="error")).flagged
 
     @classmethod
     def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":

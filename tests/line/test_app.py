@@ -233,7 +233,7 @@ def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
         assert [part["flagged"] for part in again] == [False, True]
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
         stored = ReferenceBank.load(str(home), backbone=bank.backbone)
-        assert stored.flag([str(path), str(photographs[2])]).tolist() == [False, True]
+        assert stored.inspect([str(path), str(photographs[2])]).flagged.tolist() == [False, True]
         assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
         assert client.delete("/parts/2/answer").json()["answer"] == ""

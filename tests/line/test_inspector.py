@@ -119,7 +119,7 @@ def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, t
     part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
     assert part.status == "failed" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
-        broken.flag([str(photographs[0])])
+        broken.inspect([str(photographs[0])])
 
 
 def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photographs, tmp_path):
