@@ -202,8 +202,7 @@ def _flag(dashed: str, settings: Mapping[str, Setting], known: Callable[[str], b
         path = next((path for path in short.fields if path in settings), "")
         if not path:
             raise UserError(f"{dashed}: cannot be used with this command, which has no setting {short.fields[0]}")
-        bare = settings[path].hint is bool
-        return _Flag(dashed, f"config.{path}", path, settings[path], bare, short=short)
+        return _Flag(dashed, f"config.{path}", path, settings[path], settings[path].hint is bool, short=short)
     if _canonical(dashed) in (OUT, "workdir"):
         return _Flag(dashed, "workdir")
     if name == "config":
