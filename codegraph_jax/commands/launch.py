@@ -123,7 +123,7 @@ def main(arguments: list[str], line: CommandLine) -> int:
     try:
         if EXIT_CODE.value and not TASKS[config.task].flags_photos:
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
-            raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no images")
+            raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
         if WORKDIR.value and not TASKS[config.task].has_workdir:
             raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):

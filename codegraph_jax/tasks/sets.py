@@ -91,7 +91,7 @@ def warn_skipped(category: str, images: int, skipped: Sequence[tuple[int, str]])
     """Warns about images that cannot be read, given by their index and the reason."""
     if skipped:
         logger.warning(
-            "%s: %d of %d images cannot be read and were skipped; the first: %s",
+            "%s: %d of %d photos cannot be read and were skipped; the first: %s",
             category, len(skipped), images, skipped[0][1],
         )  # fmt: skip
 

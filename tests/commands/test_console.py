@@ -250,7 +250,7 @@ def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard
     )
     for line in run.stdout:
-        if "12 images" in line:
+        if "12 photos" in line:
             break
     time.sleep(1)
     run.send_signal(signal.SIGINT)

@@ -111,7 +111,7 @@ def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     split = Config(data=DataConfig(root=data.root, split="auto"), backbone=NETWORK, report=ReportConfig(maps=False))
     outcomes = job.run(to_config_dict(split), str(tmp_path / "two"))
     said = capsys.readouterr().out
-    assert "shows 2 products or views, each inspected separately: mixed-1 (8 images), mixed-2 (6 images)" in said
+    assert "shows 2 products or views, each inspected separately: mixed-1 (8 photos), mixed-2 (6 photos)" in said
     assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
     alone = CoDeGraph(config).detect([sample.path for sample in outcomes[1].samples])
     np.testing.assert_allclose(outcomes[1].result.scores, alone.scores, atol=1e-6)

@@ -96,7 +96,7 @@ def test_pictures_of_a_run_are_no_photographs(tmp_path):
     (tmp_path / "runs/night/scores.csv").touch()
     assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
     (said,) = skipped_below([str(tmp_path)]).lines(all_suffixes=True)
-    assert said == f"skipped: 2 images that earlier runs have written into {tmp_path}/runs/night"
+    assert said == f"skipped: 2 pictures that earlier runs have written into {tmp_path}/runs/night"
     # the same where the workdir is the folder itself
     replace_written(tmp_path, ["2.png"])
     touch(tmp_path, "2.png")

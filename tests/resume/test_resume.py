@@ -114,7 +114,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
     run(config, half_done)
     printed = capsys.readouterr().out
     assert "gear: was finished before the interruption" in printed
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in printed
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in printed
     assert not backbone_runs
     assert not any(word in caplog.text for word in ("anew", "again", "changed", "saved"))
     assert contents(half_done) == whole
@@ -128,7 +128,7 @@ def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch,
     interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "judge"), after=1)
     capsys.readouterr()
     run(there, tmp_path / "half")
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     assert contents(tmp_path / "half") == contents(tmp_path / "whole")
 
 
@@ -197,7 +197,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig("share:20%")}
     run(dataclasses.replace(keep, **changed), tmp_path / "run")
     assert not backbone_runs
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     run(dataclasses.replace(config, **changed), tmp_path / "fresh")
     again, fresh = (
         {name: content for name, content in contents(tmp_path / place).items() if states.DIRECTORY not in name}
@@ -240,7 +240,7 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
         found = contents(tmp_path / name)
         del found["manifest.json"]["config"]["bank"]["save"]
         files.append(found | {"bank": sorted(bank.read_bytes())})
-    assert "features of 26 of 26 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 26 of 26 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     assert files[0] == files[1]
 
 

@@ -117,7 +117,7 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
     out, errors = (text.decode(errors="replace") for text in (ended.stdout, ended.stderr))
     assert ended.returncode == 0, errors[-3000:]
     assert "Traceback" not in out + errors
-    assert f"{broken} of {readable + broken} images cannot be read and were skipped" in errors
+    assert f"{broken} of {readable + broken} photos cannot be read and were skipped" in errors
     work = tmp_path / "work"
     with (work / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))

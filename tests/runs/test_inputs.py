@@ -82,7 +82,7 @@ def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
     for workdir in ("photos/runs/one", "photos", "photos"):
         (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
         assert len(outcome.samples) == 6
-    assert "images that earlier runs have written into" in capsys.readouterr().out
+    assert "pictures that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
     assert sum(manifest["skipped_files"]["written_by_runs"].values()) == 12
 

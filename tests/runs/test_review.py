@@ -107,7 +107,7 @@ def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeyp
         again = dataclasses.replace(config, review=str(review))
         after, (entry,) = run(again, tmp_path / "run")
         printed = capsys.readouterr().out
-        assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
+        assert "features of 20 of 20 photos, distances of 2 of 2 layers" in printed
         assert f"{NAME} (defect): {len(entry['members'])} of 20, previous batch 5 of 20" in printed
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] == {"members": 5, "images": 20}
