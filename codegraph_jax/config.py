@@ -14,7 +14,7 @@ from codegraph_jax.core.settings import to_config_dict as to_config_dict  # re-e
 
 @dataclass(frozen=True)
 class DrawConfig:
-    """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic` and `data.plates`."""
+    """The demo set of `data.layout = "drawn"`; see `codegraph_jax.data.synthetic`."""
 
     part: str = field(default="flange", metadata=choice("flange", "plate"))
     """The drawn part: a turned flange with one-off and recurring defects, or a drilled plate with small ones."""

@@ -12,8 +12,7 @@ here, of which 20,000 images are drawn (4 GB of memory at 256 px; `oe.images`). 
 result is given. One class is 1,280 images per epoch, 1,000 epochs: 57 PFLOP; by count 2.4 minutes on an H100 or H200 at
 40 % of its bf16 peak. All thirty, in a study that resumes after an interruption:
 
-    python -m studies.oecl_compare --config=configs/imagenet30_oecl.py --workdir=runs/imagenet30 \
-        --modes=oecl,simclr --classes=all
+    codegraph oecl-study --config=oecl_study:imagenet30_oecl --config.modes=oecl,simclr --out=runs/imagenet30
 
 Leaving one class out, `--config=imagenet30_oecl:loo`: 37,700 images for 500 epochs, 840 PFLOP, 36 minutes; the images
 take 7.4 GB of the host's memory and are streamed to the device.

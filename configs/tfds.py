@@ -6,7 +6,7 @@ The root is `tfds:` and a name (in full `tfds:NAME/CONFIG:VERSION`) of a set in 
 ~/tensorflow_datasets, or the directory of a prepared version. Reading needs no TensorFlow; preparing may, and the error
 message for a missing set has the command. Catalogue: https://www.tensorflow.org/datasets/catalog/overview
 
-For metrics, `--config.data.good="('class_a','class_b')"` names the normal classes; the others are anomalous, and the
+For metrics, `--good=class_a,class_b` names the normal classes; the others are anomalous, and the
 method does not use the labels. DINOv2 ViT-B/14 at 518 px, as for your own folder; small images need a smaller
 `--config.backbone.image_size`. No result is given; the method needs a set that shows a single product.
 """

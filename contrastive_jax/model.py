@@ -19,7 +19,7 @@ from codegraph_jax.data.arguments import listed_images
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.image_set import square
 from codegraph_jax.data.images import load_image
-from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import ValueRange, given_range
 from contrastive_jax.config import OeclConfig, read_oecl_config
 from contrastive_jax.data.protocols import Images, ProtocolError

@@ -16,7 +16,6 @@ from jax.sharding import Mesh
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import note_written
 from codegraph_jax.core.files import finite_or_none, write_json
-from codegraph_jax.core.peaks import peak_share
 from codegraph_jax.core.workdir import WorkdirError
 from codegraph_jax.distributed.processes import agree, gather, is_first, locked_workdir, together, wait
 from contrastive_jax.config import OeclConfig
@@ -43,6 +42,8 @@ SHARED_SECONDS = 60
 """Seconds until a file that one process has written to a network disk is visible to the others."""
 NORMS, CURVES = PICTURES = "norms.png", "learning_curve.png"
 """Pictures that a run writes, which are not photos to be scored."""
+PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "TPU v5 lite": 197e12, "TPU v4": 275e12}
+"""Dense bf16 operations per second of an accelerator by its data sheet, by a part of the device kind."""
 
 
 class TrainingDivergedError(UserError):
@@ -270,7 +271,7 @@ class _History:
         passes = self._steps * self._config.train.batch_size * 2 * instances
         # the backward pass costs twice the forward pass
         flops = 3 * passes * forward_flops(model, self._config.data.image_size) / seconds
-        share = peak_share(flops, mesh.devices.flat[0].device_kind, mesh.size)
+        share = _peak_share(flops, mesh)
         return {
             "speed": {
                 "seconds_per_epoch": seconds,
@@ -343,3 +344,10 @@ def _test(
         **sets,
         "clean_score_means": mean_norms(normal, exposed, unseen),
     }
+
+
+def _peak_share(flops_per_second: float, mesh: Mesh) -> float | None:
+    """Share of the devices' bf16 peak; None if the device is not listed."""
+    kind = mesh.devices.flat[0].device_kind
+    peak = next((peak for name, peak in PEAK_BF16.items() if name in kind), None)
+    return flops_per_second / (peak * mesh.size) if peak else None

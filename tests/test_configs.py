@@ -1,7 +1,6 @@
 """Every file in configs/ loads, passes the one check of settings, and states its own command."""
 
 import ast
-import importlib
 import importlib.util
 import inspect
 import re
@@ -11,14 +10,15 @@ import pytest
 
 from benchmarks import settings as benchmark
 from codegraph_jax import config as detection
-from codegraph_jax.commands.launch import SETTINGS, TASKS
+from codegraph_jax.commands.launch import settings_class
+from codegraph_jax.commands.registry import TASKS
 from codegraph_jax.config import Config
 from codegraph_jax.core.settings import read_config
 from codegraph_jax.data.layouts import LAYOUTS
 from contrastive_jax import config as training
 from studies import recurring, thresholds
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("[!_]*.py"))
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("[!_]*.py"))
 
 
 def load(path: Path):
@@ -40,8 +40,7 @@ def test_config_loads_and_documents_itself(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_settings_pass_their_check(path):
     settings = load(path).get_config()
-    module, _, name = SETTINGS[settings.task].partition(":")
-    config = read_config(getattr(importlib.import_module(module), name), settings)
+    config = read_config(settings_class(settings.task), settings)
     if settings.task == "detect":
         assert config.data.layout in {*LAYOUTS, "drawn"}
 

@@ -111,7 +111,7 @@ def test_constant_images_are_scored():
     assert np.isfinite(CoDeGraph(tiny()).detect(images).scores_rescored).all()
 
 
-def test_unreadable_images_are_left_out_or_fatal(tmp_path):
+def test_unreadable_images_are_skipped_or_fatal(tmp_path):
     files = []
     for i, image in enumerate(drawn_parts(4)):
         Image.fromarray(image).save(tmp_path / f"{i}.png")

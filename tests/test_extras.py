@@ -12,8 +12,7 @@ import nbclient
 import nbformat
 import pytest
 
-from codegraph_jax.commands.config_files import CLONE_ONLY, config_names
-from codegraph_jax.commands.console import COMMANDS
+from codegraph_jax.commands.registry import COMMANDS
 from tests.support.photographs import RANDOM, photographs
 from tests.test_docs import check, flags_of
 
@@ -105,7 +104,7 @@ def test_commands_of_codegraph_exist(page):
     found = re.findall(r"(?:^|`)codegraph ([a-z]+)([^\n`]*)", text, re.MULTILINE)
     for name, rest in found:
         command = COMMANDS[name]
-        if command.tasks:
+        if command.module:
             places = ["/somewhere"] * len(command.arguments)
             check(flags_of(name, [*places, *re.findall(r"--config[\w.]*=\S+", rest)]))
     assert found or page in ("examples/README.md", "Dockerfile")
@@ -131,7 +130,7 @@ def test_the_wheel_holds_the_configs_and_leaves_the_top_level_alone(tmp_path):
         "codegraph_jax",
         "contrastive_jax",
     }
-    configs = {"__init__.py", *(f"{name}.py" for name in config_names() if name not in CLONE_ONLY)}
+    configs = {"__init__.py", *(path.name for path in (ROOT / "configs").glob("[!_]*.py"))}
     assert {Path(name).name for name in names if name.startswith("codegraph_jax/configs/")} == configs
     assert "codegraph = codegraph_jax.commands.console:main" in scripts
     for kind in (".css", ".js", ".j2", "py.typed"):

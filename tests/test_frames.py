@@ -45,7 +45,7 @@ def assert_same(got, want, order=slice(None)):
 
 
 @pytest.mark.parametrize("fit", ["pad", "tile"])
-def test_squares_of_the_backbones_size_are_as_if_squeezed(fit):
+def test_squares_of_the_backbone_size_equal_squeezed_ones(fit):
     images = [
         np.asarray(Image.fromarray(image).resize((SIZE, SIZE))) for image in draw_set(12, 64, 0, 0.2, (0.25,)).images
     ]
@@ -92,7 +92,7 @@ def test_the_cache_changes_nothing_and_saves_the_backbone(tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("fit,radius", KINDS)
-def test_added_images_change_nothing_and_a_bank_judges_as_they_are(tmp_path, fit, radius):
+def test_added_images_change_no_score_and_equal_the_bank(tmp_path, fit, radius):
     images, further = mixed(), [*mixed(4, seed=5), np.full((20, 200, 3), 90, np.uint8)]
     detector = CoDeGraph(config_of(fit, scale=0.6, radius=radius))
     alone = detector.detect(images, bank_references=14)
@@ -107,7 +107,7 @@ def test_added_images_change_nothing_and_a_bank_judges_as_they_are(tmp_path, fit
     np.testing.assert_allclose(inspection.scores, together.scores[14:], atol=2e-5)
 
 
-def test_the_border_counts_for_nothing():
+def test_border_is_ignored():
     # the same photographs beside one that makes the grid higher: their scores against each other may not move much,
     # and what lies beside them has none
     images = mixed()
@@ -123,7 +123,7 @@ def test_the_border_counts_for_nothing():
     assert maps.shape == (14, 33, 44) and maps.min() > 0, "a map is of the photograph alone"
 
 
-def test_what_is_not_inspected_neither_judges_nor_is_judged():
+def test_excluded_patches_are_neither_scored_nor_references():
     images = [np.array(image) for image in draw_set(14, 64, 0, 0.2, ()).images]
     inspected = np.zeros((64, 64), bool)
     inspected[:, :32] = True

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codegraph_jax.commands.launch import TASKS
+from codegraph_jax.commands.registry import TASKS
 
 ROOT = Path(__file__).parents[1]
 LAYERS = (
@@ -59,7 +59,7 @@ def layer(module: str) -> str:
     return module.split(".")[1]
 
 
-def test_nothing_lies_loose_but_the_story_its_result_and_its_settings():
+def test_top_level_modules_are_detector_result_and_config():
     here = ROOT / "codegraph_jax"
     assert {path.name for path in here.iterdir() if path.is_file()} == LOOSE
     packages = {path.name for path in here.iterdir() if path.is_dir() and path.name != "__pycache__"}
@@ -79,23 +79,21 @@ def test_imports_run_downwards():
     assert not upwards
 
 
-def test_the_trainer_uses_what_is_shared_and_nothing_else():
+def test_trainer_imports_only_shared_packages():
     used = [(file, module) for file, module in imports("contrastive_jax") if not module.startswith("contrastive_jax")]
     assert not [f"{file} imports {module}" for file, module in used if layer(module) not in SHARED]
     assert used
 
 
 @pytest.mark.parametrize("package", MEASURING)
-def test_what_measures_is_called_by_the_commands_and_calls_none(package):
+def test_benchmarks_and_studies_import_no_commands(package):
     assert not [f"{file} imports {module}" for file, module in imports(package) if layer(module) == "commands"]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_every_task_has_a_module_of_its_name(task):
-    module = importlib.import_module(TASKS[task])
-    assert callable(module.run)
-    homes = ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
-    assert TASKS[task] in [f"{home}.{task}" for home in homes]
+@pytest.mark.parametrize("command", TASKS.values(), ids=lambda command: command.task)
+def test_every_task_has_a_module_that_runs_it(command):
+    assert callable(importlib.import_module(command.module).run)
+    assert command.module.rpartition(".")[0] in ("codegraph_jax.tasks", "contrastive_jax.tasks", *MEASURING)
 
 
 def undefined(file: Path) -> set[str]:
@@ -121,6 +119,6 @@ def test_every_name_is_defined(folder):
     assert not {file: names for file, names in missing.items() if names}
 
 
-def test_a_name_that_nothing_defines_is_seen(tmp_path):
+def test_undefined_names_are_noticed(tmp_path):
     (tmp_path / "m.py").write_text('import os\n\n\ndef f(x: "n p") -> str:\n    return os.sep + misspelt(x)\n')
     assert undefined(tmp_path / "m.py") == {"misspelt"}

@@ -28,7 +28,7 @@ def test_a_folder_of_photographs_is_ranked(tmp_path):
     ended = started("--config=configs/folder.py", f"--workdir={work}", f"--config.data.root={tmp_path}/photos", *RANDOM)
     assert ended.returncode == 0, ended.stderr
     assert "not trained" in ended.stdout, "which weights were used is said"
-    assert "1 of 6 images cannot be read" in ended.stderr
+    assert "1 of 6 photos cannot be read" in ended.stderr
     rows = list(csv.DictReader((work / "scores.csv").open()))
     assert sorted(int(row["rank"]) for row in rows) == [1, 2, 3, 4, 5]
     assert list(rows[0])[:6] == ["path", "category", "label", "score", "score_rescored", "rank"]

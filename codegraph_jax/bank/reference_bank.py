@@ -40,7 +40,7 @@ from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
-from codegraph_jax.data.measuring import may_lack_data
+from codegraph_jax.data.measured_range import may_lack_data
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, Roi, where_data
 from codegraph_jax.distributed.devices import device_mesh
@@ -88,6 +88,14 @@ class Inspection:
 
     def __repr__(self) -> str:
         return f"Inspection({len(self.scores)} images, {int(self.flagged.sum())} flagged)"
+
+    def maps(self, size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
+        """Anomaly maps of whole photos [n, a, b].
+
+        Args:
+            size: side in pixels, or (height, width); default: the size of the backbone's input.
+        """
+        return content_maps(self.patch_scores, size or self.placement.frame.size, self.placement.contents())
 
 
 @dataclass(frozen=True)
@@ -216,20 +224,6 @@ class ReferenceBank(StoredBank):
             UnreadableImageError: an image cannot be decoded.
         """
         return self.inspect(images, PhotosConfig(unreadable="error")).scores
-
-    def maps(self, images: Sequence[Source], size: int | tuple[int, int] | None = None) -> Float[np.ndarray, "n a b"]:
-        """Anomaly maps of whole photos [n, a, b]; errors as for `score_samples`.
-
-        Args:
-            images: as for `inspect`.
-            size: side in pixels, or (height, width); default: the size of the backbone's input.
-        """
-        inspection = self.inspect(images, PhotosConfig(unreadable="error"))
-        return content_maps(inspection.patch_scores, size or self.frame.size, inspection.placement.contents())
-
-    def flag(self, images: Sequence[Source]) -> Bool[np.ndarray, " n"]:
-        """Whether each image is flagged; errors as for `score_samples`."""
-        return self.inspect(images, PhotosConfig(unreadable="error")).flagged
 
     @classmethod
     def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":

@@ -8,12 +8,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from codegraph_jax.commands.registry import CLONE_ONLY, PACKAGE, clone_root
 from codegraph_jax.core.errors import UserError, did_you_mean
 
-PACKAGE = Path(__file__).parents[1]
-CLONE_ONLY = ("answers", "benchmark", "oecl_studies", "recurring", "thresholds")
-"""Configs of benchmarks and studies, which are not installed."""
-NEEDS_A_CLONE = "benchmarks and studies run from a clone of the repository: python main.py --config=configs/{}.py"
+NEEDS_A_CLONE = "benchmarks and studies run only from a clone of the repository: python -m codegraph_jax {}"
 
 
 def configs_directory() -> Path:
@@ -22,15 +20,15 @@ def configs_directory() -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / "configs"
 
 
-def clone_root() -> Path | None:
-    """The root of the repository if the package is imported from a clone, otherwise None."""
-    root = PACKAGE.parent
-    return root if configs_directory().parent == root and (root / "benchmarks").is_dir() else None
+def config_files() -> dict[str, Path]:
+    """The shipped configs by name; those in studies/ exist only in a clone."""
+    home = configs_directory()
+    return {path.stem: path for folder in (home, home / "studies") for path in sorted(folder.glob("[!_]*.py"))}
 
 
 def config_names() -> list[str]:
     """Names of the shipped configs."""
-    return sorted(path.stem for path in configs_directory().glob("[!_]*.py"))
+    return sorted(config_files())
 
 
 def shipped_config(value: str) -> str:
@@ -41,10 +39,11 @@ def shipped_config(value: str) -> str:
     """
     name, colon, variant = value.partition(":")
     path = Path(name)
-    stem = path.stem if path.parent == Path("configs") and path.suffix == ".py" else name
-    if path.is_file() or stem not in config_names():
+    stem = path.stem if path.parent in (Path("configs"), Path("configs/studies")) and path.suffix == ".py" else name
+    files = config_files()
+    if path.is_file() or stem not in files:
         return value
-    return f"{configs_directory() / stem}.py{colon}{variant}"
+    return f"{files[stem]}{colon}{variant}"
 
 
 def load_config(value: str) -> Any:
@@ -59,8 +58,9 @@ def load_config(value: str) -> Any:
     file, colon, variant = shipped_config(value).partition(":")
     path = Path(file)
     if not path.is_file():
-        if path.stem in CLONE_ONLY and not clone_root():
-            raise UserError(f"--config={value}: {NEEDS_A_CLONE.format(path.stem)}")
+        study = next((command for command in CLONE_ONLY.values() if command.config == path.stem), None)
+        if study and not clone_root():
+            raise UserError(f"--config={value}: {NEEDS_A_CLONE.format(study.name)}")
         hint = did_you_mean(path.name.removesuffix(".py"), config_names(), f"configs: {', '.join(config_names())}")
         raise UserError(f"--config={file}: {'is a directory' if path.is_dir() else 'no such file'}; {hint}")
     get_config = _run(path)

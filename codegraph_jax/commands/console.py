@@ -1,108 +1,16 @@
-"""The command `codegraph`: short commands for `main.py --config=...`, with the same configs and overrides."""
+"""The command `codegraph`: dispatch to the commands of the registry, and their help."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import groupby
 from textwrap import fill
 from typing import NoReturn
 
 import codegraph_jax
-from codegraph_jax.commands.config_files import CLONE_ONLY, NEEDS_A_CLONE, clone_root, config_names
+from codegraph_jax.commands.config_files import NEEDS_A_CLONE, config_names
+from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.output import steady_output
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command.
-
-    Attributes:
-        help: one line of help.
-        config: the default config; empty if `--config` is required.
-        tasks: tasks that the command may run; empty if it runs no config.
-        arguments: (name in the usage, setting) of each positional argument.
-    """
-
-    help: str
-    config: str = ""
-    tasks: tuple[str, ...] = ()
-    arguments: tuple[tuple[str, str], ...] = ()
-
-
-COMMANDS = {
-    "demo": Command("draws 48 machined parts and finds their defects", "demo", ("detect",)),
-    "detect": Command(
-        "finds defective photos in a folder, where the defects are, and which ones recur",
-        "folder",
-        ("detect",),
-        (("PHOTOS", "data.root"),),
-    ),
-    "inspect": Command(
-        "inspects new photos with a saved reference bank",
-        "inspect",
-        ("inspect",),
-        (("BANK", "bank.path"), ("PHOTOS", "data.root")),
-    ),
-    "choose": Command("compares networks on your photos", "choose", ("choose",), (("PHOTOS", "data.root"),)),
-    "watch": Command(
-        "inspects photos as they arrive in a folder",
-        "watch",
-        ("watch",),
-        (("BANK", "bank.path"), ("FOLDER", "watch.root")),
-    ),
-    "serve": Command(
-        "inspects photos that are sent over HTTP, and shows them on a web page",
-        "serve",
-        ("serve",),
-        (("BANK", "bank.path"),),
-    ),
-    "parts": Command("exports the inspected parts of a line as a table", "parts", ("parts",), (("LINE", "line"),)),
-    "extend": Command(
-        "adds good or defective photos to a bank, or restores an earlier revision",
-        "extend",
-        ("extend",),
-        (("BANK", "bank.path"), ("PHOTOS", "data.root")),
-    ),
-    "export": Command(
-        "writes a compact bank as a program that runs without this package",
-        "export",
-        ("export",),
-        (("BANK", "bank.path"), ("FILE", "save")),
-    ),
-    "train": Command(
-        "trains a network for out-of-distribution detection (OECL)",
-        "folder_oecl",
-        ("oecl",),
-        (("NORMAL", "data.train"), ("OTHER", "oe.source")),
-    ),
-    "score": Command(
-        "scores photos with a trained network",
-        "folder_oecl:score",
-        ("oecl_score",),
-        (("RUN", "run"), ("PHOTOS", "images")),
-    ),
-    "recurring": Command("measures the gain from detecting recurring defects", "recurring", ("recurring",)),
-    "thresholds": Command("measures the accuracy of the threshold", "thresholds", ("thresholds",)),
-    "answers": Command("measures the gain from a few answers about photos", "answers", ("answers",)),
-    "oecl-studies": Command(
-        "compares OECL's losses over classes and numbers of OE images", "oecl_studies", ("oecl_study",)
-    ),
-    "benchmark": Command("measures the speed of this machine", "benchmark", ("benchmark",)),
-    "settings": Command("lists all settings, or those that contain a word", arguments=(("WORD", ""),)),
-    "doctor": Command("checks this computer, and prints what is missing and how to fix it"),
-}
-"""Commands by name; measurements run only from a clone."""
-AREAS = {
-    "Photos in a folder": ("demo", "detect", "inspect", "choose"),
-    "A production line": ("watch", "serve", "parts", "extend", "export"),
-    "Networks for out-of-distribution detection": ("train", "score"),
-    "Measurements": ("recurring", "thresholds", "answers", "oecl-studies", "benchmark"),
-    "Help": ("settings", "doctor"),
-}
-"""Commands in the order of `codegraph --help`."""
-if not clone_root():
-    for _name in AREAS.pop("Measurements"):
-        del COMMANDS[_name]
 
 
 def main() -> NoReturn:
@@ -124,13 +32,13 @@ def main() -> NoReturn:
     if "--help" in rest or "-h" in rest:
         print(usage_of(name))
         sys.exit(0)
-    if not command.tasks:
+    if not command.module:
         if len(rest) > len(command.arguments):
             _refuse(f"codegraph {name} takes {'one word' if command.arguments else 'no arguments'}")
         sys.exit(_without_config(name, rest))
     from codegraph_jax.commands.launch import launch
 
-    launch([f"codegraph {name}", *rest], command.tasks, command.config, [field for _, field in command.arguments])
+    launch([f"codegraph {name}", *rest], command)
 
 
 def _without_config(name: str, rest: Sequence[str]) -> int:
@@ -151,9 +59,9 @@ def _without_config(name: str, rest: Sequence[str]) -> int:
 def usage() -> str:
     """The help text of all commands."""
     width = max(map(len, COMMANDS))
-    lines = []
-    for area, names in AREAS.items():
-        lines += [f"{area}:", *(f"  {name:<{width}}  {COMMANDS[name].help}" for name in names), ""]
+    lines: list[str] = []
+    for area, commands in groupby(COMMANDS.values(), key=lambda command: command.area):
+        lines += [f"{area}:", *(f"  {command.name:<{width}}  {command.help}" for command in commands), ""]
     return "\n".join(
         [
             "codegraph COMMAND [FLAGS]",
@@ -172,11 +80,11 @@ def usage_of(name: str) -> str:
     """The help text of one command, with its short flags."""
     command = COMMANDS[name]
     arguments = "".join(f" {argument}" for argument, _ in command.arguments)
-    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.tasks else ''}", f"  {command.help}"]
-    if command.tasks:
+    lines = [f"codegraph {name}{arguments}{' [FLAGS]' if command.module else ''}", f"  {command.help}"]
+    if command.module:
         from codegraph_jax.commands.listing import flags_text
 
-        flags = flags_text(command.config, [path for _, path in command.arguments])
+        flags = flags_text(command)
         lines += ["", *([flags, ""] if flags else [])]
         lines.append(f"Defaults in brackets. All settings: codegraph settings {name}. Other configs: --config=NAME.")
     return "\n".join(lines)

@@ -4,7 +4,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,58 +13,13 @@ from ml_collections import config_flags
 
 import codegraph_jax
 from codegraph_jax.commands.command_line import CommandLine, config_of, parsed_line
-from codegraph_jax.commands.config_files import clone_root, load_config, shipped_config
+from codegraph_jax.commands.config_files import load_config, shipped_config
+from codegraph_jax.commands.registry import TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.names import file_stem
 from codegraph_jax.core.output import steady_output
 from codegraph_jax.core.settings import Setting, settings_of
 
-TASKS = {
-    "detect": "codegraph_jax.tasks.detect",
-    "inspect": "codegraph_jax.tasks.inspect",
-    "watch": "codegraph_jax.tasks.watch",
-    "serve": "codegraph_jax.tasks.serve",
-    "parts": "codegraph_jax.tasks.parts",
-    "extend": "codegraph_jax.tasks.extend",
-    "export": "codegraph_jax.tasks.export",
-    "choose": "codegraph_jax.tasks.choose",
-    "recurring": "studies.recurring",
-    "thresholds": "studies.thresholds",
-    "answers": "studies.answers",
-    "benchmark": "benchmarks.benchmark",
-    "oecl": "contrastive_jax.tasks.oecl",
-    "oecl_score": "contrastive_jax.tasks.oecl_score",
-    "oecl_study": "studies.oecl_study",
-}
-"""The module whose `run(config, workdir)` runs a task; benchmarks and studies run only from a clone."""
-if not clone_root():
-    TASKS = {task: module for task, module in TASKS.items() if not module.startswith(("benchmarks.", "studies."))}
-SETTINGS = {
-    "detect": "codegraph_jax.config:Config",
-    "inspect": "codegraph_jax.config:InspectConfig",
-    "watch": "codegraph_jax.line.settings:WatchConfig",
-    "serve": "codegraph_jax.line.settings:ServeConfig",
-    "parts": "codegraph_jax.line.settings:PartsConfig",
-    "extend": "codegraph_jax.config:ExtendConfig",
-    "export": "codegraph_jax.config:ExportConfig",
-    "choose": "codegraph_jax.tasks.choose:ChooseConfig",
-    "recurring": "studies.recurring:StudyConfig",
-    "thresholds": "studies.thresholds:ThresholdStudyConfig",
-    "answers": "studies.answers:AnswersStudyConfig",
-    "benchmark": "benchmarks.settings:BenchmarkConfig",
-    "oecl": "contrastive_jax.config:OeclConfig",
-    "oecl_score": "contrastive_jax.config:ScoreConfig",
-    "oecl_study": "studies.oecl_study:StudyConfig",
-}
-"""The dataclass of the settings of a task."""
-FOLDERS = {"detect": "data.root", "inspect": "data.root", "choose": "data.root", "oecl_score": "images"}
-"""The setting with the photos of a task; the default workdir is named after their folder."""
-FLAGGING = ("detect", "inspect")
-"""Tasks that flag images."""
-WITHOUT_WORKDIR = ("extend", "export")
-"""Tasks that write no workdir; they write the file of a setting."""
-RESUMABLE = ("oecl", "oecl_study", "watch", "serve")
-"""Tasks that resume with any settings."""
 FINE, SOMETHING_FLAGGED, INVALID, TOO_FEW, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit statuses; the second and fourth are used only with `--exit-code`."""
 
@@ -82,18 +37,14 @@ EXIT_CODE = flags.DEFINE_boolean(
 )
 
 
-def launch(
-    arguments: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
-) -> NoReturn:
+def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
     """Runs the config that the flags name and ends the process.
 
     A `UserError` prints one line and exits with status 2; a keyboard interrupt prints one line and exits with 130.
 
     Args:
         arguments: the program name and its arguments, as in `sys.argv`.
-        tasks: tasks that the config may name.
-        config: the default config; empty if `--config` is required.
-        places: the settings of the positional arguments.
+        command: the command, which has a default config; None allows every task and requires `--config`.
     """
     steady_output()
     line = CommandLine([], {})
@@ -107,7 +58,7 @@ def launch(
         from codegraph_jax.core.environment import remember_command
 
         jax.config.config_with_absl()
-        line = parse_command_line(arguments[1:], tasks, config, places)
+        line = parse_command_line(arguments[1:], command)
         program = arguments[0].split(" ") if arguments[0].startswith("codegraph ") else ["python", arguments[0]]
         remember_command([*program, *arguments[1:]])
         # ml_collections reads the overridden fields from sys.argv
@@ -120,17 +71,20 @@ def launch(
         _end_interrupted("before anything was computed")
 
 
-def parse_command_line(
-    words: Sequence[str], tasks: Iterable[str] = TASKS, config: str = "", places: Sequence[str] = ()
-) -> CommandLine:
-    """Parses the command line into flags for absl, `--config` first; arguments and errors as for `launch`."""
+def parse_command_line(words: Sequence[str], command: Command | None = None) -> CommandLine:
+    """Parses the command line into flags for absl, `--config` first; `command` as for `launch`.
+
+    Raises:
+        UserError: an argument is wrong, or `--config` is missing or names a task of another command.
+    """
     if set(words) & {"--help", "--helpfull", "--helpshort", "-h", "--helpxml"}:
         return CommandLine([word for word in words if word.startswith("-")], {})
-    named = config_of(words) or config
+    named = config_of(words) or (command.config if command else "")
     if not named:
         raise UserError("--config: is missing; name a file or a config, such as --config=folder")
     task = str(load_config(named).get("task"))
-    _check_task(task, named, tasks)
+    _check_task(task, named, command)
+    places = [setting for _, setting in command.arguments] if command else []
     settings = task_settings(task)
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
@@ -141,9 +95,15 @@ def parse_command_line(
 
 def task_settings(task: str, without_flag: bool = False) -> dict[str, Setting]:
     """The settings of a task by path; with `without_flag`, also fields that only config files set."""
-    module, _, name = SETTINGS[task].partition(":")
-    cls = getattr(importlib.import_module(module), name)
-    return {setting.path: setting for setting in settings_of(cls, without_flag=without_flag)}
+    found = settings_of(settings_class(task), without_flag=without_flag)
+    return {setting.path: setting for setting in found}
+
+
+def settings_class(task: str) -> type:
+    """The dataclass of the settings of a task."""
+    module, _, name = TASKS[task].settings.partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _takes_no_value(name: str) -> bool | None:
@@ -166,13 +126,14 @@ def main(arguments: list[str], line: CommandLine) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value
     try:
-        if EXIT_CODE.value and config.task not in FLAGGING:
-            raise UserError(f"--exit-code: can be used with {' and '.join(FLAGGING)}; {config.task} flags no images")
-        if WORKDIR.value and config.task in WITHOUT_WORKDIR:
+        if EXIT_CODE.value and not TASKS[config.task].flags_photos:
+            flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
+            raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
+        if WORKDIR.value and not TASKS[config.task].has_workdir:
             raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
-            outcomes = importlib.import_module(TASKS[config.task]).run(config, workdir(config))
+            outcomes = importlib.import_module(TASKS[config.task].module).run(config, workdir(config))
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return INVALID
@@ -205,10 +166,11 @@ def workdir(config: Any) -> str:
 
 def _folder(config: Any) -> str:
     """The name of the photos' folder as a file name; empty if there is none."""
-    if config.task not in FOLDERS:
+    setting = dict(TASKS[config.task].arguments).get("PHOTOS")
+    if not setting:
         return ""
     place: Any = config
-    for name in FOLDERS[config.task].split("."):
+    for name in setting.split("."):
         place = place[name]
     path = str(place).rpartition(":")[2] if str(place).startswith(("csv:", "tfds:", "voc:")) else str(place)
     name = Path(os.path.realpath(Path(path).expanduser())).name if path else ""
@@ -234,16 +196,16 @@ def config_file() -> str:
     return config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]
 
 
-def _check_task(task: str, config: str, tasks: Iterable[str]) -> None:
+def _check_task(task: str, config: str, command: Command | None) -> None:
     if task not in TASKS:
         raise UserError(f"--config={config}: config.task: {task!r} is not one of {', '.join(TASKS)}")
-    if task not in tasks:
-        raise UserError(f"--config={config}: is for the task {task}, but this command is for {', '.join(tasks)}")
+    if command and task != command.task:
+        raise UserError(f"--config={config}: is for another command; use codegraph {TASKS[task].name}")
 
 
 def _how_to_resume(config: Any) -> str:
     """Advice after an interruption."""
-    if config.task in RESUMABLE or config.get("state", "off") != "off":
+    if TASKS[config.task].resumes or config.get("state", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

@@ -1,32 +1,32 @@
 """Settings as text: the short flags of a command, and the list of all settings."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
 from codegraph_jax.commands.command_line import OUT, OUT_HELP, SHORT, ShortFlag
 from codegraph_jax.commands.config_files import load_config
-from codegraph_jax.commands.launch import WITHOUT_WORKDIR, task_settings
+from codegraph_jax.commands.launch import task_settings
+from codegraph_jax.commands.registry import COMMANDS, TASKS, Command
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import Setting
 
 WIDTH = 100
-FIRST = ("detect", "inspect", "watch", "serve", "parts", "extend", "export")
-"""Commands whose settings are listed first."""
+QUICK = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
+"""Settings that are read without loading JAX."""
 
 
-def flags_text(config: str, places: Sequence[str] = ()) -> str:
-    """The help of the short flags of a config, one per line, without those of its positional arguments."""
-    values = load_config(config)
-    task = str(values.task)
-    settings = task_settings(task)
-    rows = [] if task in WITHOUT_WORKDIR else [(f"--{OUT} DIR", OUT_HELP)]
+def flags_text(command: Command) -> str:
+    """The help of the short flags of a command, one per line, without those of its positional arguments."""
+    values = load_config(command.config)
+    settings = task_settings(command.task)
+    rows = [(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []
     for name, short in SHORT.items():
         path = next((path for path in short.fields if path in settings), "")
-        if path and path not in places:
+        if path and path not in dict(command.arguments).values():
             rows.append((f"--{name} {short.value}".rstrip(), f"{short.help}{_default(values, path, short)}"))
-    if task in ("detect", "inspect"):
+    if command.flags_photos:
         rows.append(("--exit-code", "exit status 1 if a photo is flagged, 3 if there are too few photos"))
     width = max((len(flag) for flag, _ in rows), default=0)
     return "\n".join(f"  {flag:<{width}}  {text}" for flag, text in rows)
@@ -57,31 +57,30 @@ def settings_text(word: str) -> str:
     Raises:
         UserError: no setting contains the word.
     """
-    from codegraph_jax.commands.console import COMMANDS
-
-    if word in COMMANDS and COMMANDS[word].tasks:
-        return _block(word, COMMANDS[word].config, "", set())
+    if word in COMMANDS and COMMANDS[word].module:
+        return _block(COMMANDS[word], "", set())
     listed: set[tuple[type, str]] = set()
     blocks: list[str] = []
     # commands that take seconds to load come last, and are skipped if the others contain the word
-    for names in (FIRST, [name for name, command in COMMANDS.items() if command.tasks and name not in FIRST]):
+    for quick in (True, False):
+        commands = [command for command in TASKS.values() if command.settings.startswith(QUICK) == quick]
         if not word or not blocks:
-            blocks += [text for name in names if (text := _block(name, COMMANDS[name].config, word, listed))]
+            blocks += [text for command in commands if (text := _block(command, word, listed))]
     if not blocks:
         raise UserError(f"no setting contains {word!r} in its name or meaning; codegraph settings lists all")
     return "\n\n".join(blocks)
 
 
-def _block(name: str, config: str, word: str, listed: set[tuple[type, str]]) -> str:
+def _block(command: Command, word: str, listed: set[tuple[type, str]]) -> str:
     """The settings of a command that contain a word and are not listed yet."""
-    values = load_config(config)
+    values = load_config(command.config)
     entries = []
     for setting in task_settings(str(values.task)).values():
         known = (setting.owner, setting.path.rpartition(".")[2])
         if known not in listed and setting.path != "task" and _is_about(setting, word):
             entries.append(_entry(setting, values))
         listed.add(known)
-    return "\n".join([f"codegraph {name}", *entries]) if entries else ""
+    return "\n".join([f"codegraph {command.name}", *entries]) if entries else ""
 
 
 def _is_about(setting: Setting, word: str) -> bool:

@@ -101,7 +101,7 @@ class Frame:
             tiles = f"{len(self.tiles())} overlapping tiles of {self.tile * self.patch} px"
             return f"{patches}, the longer side at {self.longest * self.patch} px in {tiles}"
         if self.fit == "pad":
-            return f"{patches}, the aspect kept, the longer side at {self.longest * self.patch} px"
+            return f"{patches}, its aspect ratio kept, the longer side at {self.longest * self.patch} px"
         return f"{patches}, each photo resized to {self.size[0]} x {self.size[0]} px"
 
     @property

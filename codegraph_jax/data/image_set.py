@@ -11,7 +11,7 @@ from PIL import Image
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.images import UnreadableImageError, load_image
-from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import ValueRange
 
 Labels = Int32[np.ndarray, " n"]

@@ -54,7 +54,7 @@ class SkippedFiles:
             lines.append(f"skipped, not readable as images: {listed_suffixes(named)}")
         if self.written:
             count = sum(self.written.values())
-            lines.append(f"skipped: {count} images that earlier runs have written into {_several([*self.written])}")
+            lines.append(f"skipped: {count} pictures that earlier runs have written into {_several([*self.written])}")
         if self.stores:
             lines.append(f"skipped: {_several(self.stores)} (thumbnails or deleted files)")
         return lines

@@ -10,7 +10,7 @@ from codegraph_jax.data.batches import decoding_threads
 from codegraph_jax.data.contents import require_contents
 from codegraph_jax.data.frame import OVERLAP, Frame, choose_frame
 from codegraph_jax.data.images import Source, size_of
-from codegraph_jax.data.measuring import summaries
+from codegraph_jax.data.measured_range import summaries
 from codegraph_jax.data.roi import Inspected, where_data
 from codegraph_jax.data.value_range import Summary, ValueRange, given_range, range_of
 from codegraph_jax.distributed.processes import gather, share, together

@@ -22,7 +22,7 @@ class RegionOut(BaseModel):
     share: float = Field(description="area as a share of the photo")
     peak_score: float = Field(description="greatest score in the region")
     mean_score: float = Field(description="mean score in the region")
-    p_value: float = Field(description="share of normal parts with such a peak anywhere")
+    p_value: float = Field(description="share of good parts with a peak this high anywhere")
     group: int | None = Field(description="number of the bank's pattern that covers most of the region")
 
 
@@ -69,12 +69,12 @@ class PartOut(BaseModel):
     status: Literal["inspected", "failed"]
     failure: str = Field(description=FAILURE)
     verdict: Literal["flagged", "look", "passed", "failed"] = Field(
-        description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score as high"
+        description="the verdict shown to people; look: it passes, but fewer than 1 in 20 good parts score this high"
     )
     answer: Literal["", "good", "defective"] = Field(description="the operator's answer")
     bank: str = Field(description="name of the bank that scored the part")
     score: float | None
-    p_value: float | None = Field(description="share of normal parts with such a score")
+    p_value: float | None = Field(description="share of good parts that score this high")
     threshold: float | None = Field(description="the least score that is flagged; null: no part is flagged")
     flagged: bool | None
     width: int | None

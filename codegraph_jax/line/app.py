@@ -104,7 +104,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv
         line.close()
 
     app = FastAPI(
-        title="Inspection of single parts",
+        title="Line inspection",
         version="1",
         description="Each part is scored against a reference bank, which was made from a set of unlabelled photos.",
         lifespan=lifespan,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codegraph_jax.bank.reference_bank import ReferenceBank
 from codegraph_jax.data.images import page_of
-from codegraph_jax.line.part import Part, content_of_file, file_key, now, scored_part, stamp_of
+from codegraph_jax.line.part import Part, blank_part, content_of_file, file_key, scored_part, stamp_of
 from codegraph_jax.report.pictures import Picture
 from codegraph_jax.report.records import Record
 
@@ -40,10 +40,9 @@ def _place(path: str) -> str:
 
 def _blank(path: str, name: str) -> Part:
     """The row of an image before it is scored."""
-    moment = now()
     try:
         status, content = Path(page_of(path)[0]).stat(), content_of_file(page_of(path)[0])
         key, stamp = file_key(name, status, content), stamp_of(status)
     except (OSError, ValueError):  # the image has no file, or the file was removed
         key, content, stamp = name, "", ""
-    return Part(key, name, _place(path), moment, moment, "inspected", content=content, stamp=stamp)
+    return replace(blank_part(key, name, _place(path)), content=content, stamp=stamp)

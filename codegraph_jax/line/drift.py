@@ -55,13 +55,16 @@ exceed all but one in eighty earlier parts. If a larger mean was accepted, the l
 MAX_STORED = 50_000
 """Values that are stored for the ranks; later values are ranked but not stored."""
 WORDS = {
-    "score": ("anomaly score of parts that pass", "risen", "fallen"),
-    "brightness": ("brightness", "risen: photos are brighter", "fallen: photos are darker"),
-    "sharpness": ("sharpness", "risen", "fallen: the lens may be out of focus or dirty"),
-    "left": ("position", "moved to the right", "moved to the left"),
-    "top": ("position", "moved down", "moved up"),
+    "score": ("Anomaly scores of passed parts have risen{}.", "Anomaly scores of passed parts have fallen{}."),
+    "brightness": ("Photos have been brighter{}.", "Photos have been darker{}."),
+    "sharpness": (
+        "Photos have been sharper{}.",
+        "Photos have been less sharp{}: the lens may be out of focus or dirty.",
+    ),
+    "left": ("The position has moved to the right{}.", "The position has moved to the left{}."),
+    "top": ("The position has moved down{}.", "The position has moved up{}."),
 }
-"""Name of each statistic in alarms, with the words for a rise and a fall."""
+"""The text of an alarm about each statistic, if it has risen and if it has fallen."""
 
 Passed = Iterable[tuple[int, Mapping[str, float]]]
 """(part, statistics) of parts that passed, in order."""
@@ -332,6 +335,5 @@ def _variance_of_mean(length: int, correlation: float) -> float:
 
 
 def _alarm(name: str, chart: Chart) -> Alarm:
-    statistic, risen, fallen = WORDS.get(name, (name, "risen", "fallen"))
-    moved = risen if chart.rising else fallen
-    return Alarm("drift", name, f"The {statistic} has {moved}; it began after part {chart.after}.")
+    risen, fallen = WORDS.get(name, (f"{name} has risen{{}}.", f"{name} has fallen{{}}."))
+    return Alarm("drift", name, (risen if chart.rising else fallen).format(f" since part {chart.after + 1}"))

@@ -23,7 +23,7 @@ from codegraph_jax.data.images import UnreadableImageError, full_size, load_imag
 from codegraph_jax.line import sheets
 from codegraph_jax.line.drift import MAX_STORED, Chart, Drift
 from codegraph_jax.line.ledger import Ledger, LedgerUnavailableError
-from codegraph_jax.line.part import Alarm, Part, now, scored_part
+from codegraph_jax.line.part import Alarm, Part, blank_part, now, scored_part
 from codegraph_jax.line.recurrence import LIMITS, WINDOW, RecurrenceMonitor
 from codegraph_jax.line.statistics import PICTURE, picture_statistics
 from codegraph_jax.report.heatmaps import Scale, layer_png
@@ -97,7 +97,7 @@ class Inspector:
         """Compiles and loads everything, so that the first part is not delayed."""
         width, height = 640, 480
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8))
-        self._score(_blank("", "", ""), picture, always=True)
+        self._score(blank_part("", "", ""), picture, always=True)
         self._restored()
 
     def inspect(
@@ -133,7 +133,7 @@ class Inspector:
                 if known.status == "inspected" or known.content == content:
                     return known
                 replaces = known.id
-            part, picture = replace(_blank(key, name, path), content=content, stamp=stamp), content or key
+            part, picture = replace(blank_part(key, name, path), content=content, stamp=stamp), content or key
             if picture not in self._begun and self.ledger.begin_attempt(picture) > ATTEMPTS:
                 # the attempts stay in the ledger, so that the photo fails under another name too
                 failed = replace(part, inspected_at=now(), status="failed", failure=TOO_MANY_ATTEMPTS)
@@ -166,7 +166,7 @@ class Inspector:
     def fail(self, key: str, name: str, path: str, reason: str, stamp: str = "") -> Part:
         """Records a part that cannot be inspected; errors as for `inspect`."""
         with self._lock:
-            failed = replace(_blank(key, name, path), inspected_at=now(), status="failed", failure=reason, stamp=stamp)
+            failed = replace(blank_part(key, name, path), status="failed", failure=reason, stamp=stamp)
             return self.ledger.record(failed)
 
     def _read_and_score(self, part: Part, source: str) -> _Scored:
@@ -385,8 +385,3 @@ def _enlarged(region: Region, size: tuple[int, int], full: tuple[int, int]) -> R
         width=region.width * (x * y) ** 0.5,
         run_lengths=None,
     )
-
-
-def _blank(key: str, name: str, path: str) -> Part:
-    moment = now()
-    return Part(key=key, name=name, path=path, received_at=moment, inspected_at=moment, status="inspected")

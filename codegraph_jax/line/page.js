@@ -93,7 +93,7 @@ function open(part) {
   const facts = {
     Verdict: (WORDS[part.verdict] || part.verdict) + (part.failure ? `: ${part.failure}` : ""),
     Score: `${number(part.score, 4)} (flagged from ${number(part.threshold, 4)})`,
-    "Normal parts with such a score": part.p_value === null ? "–" : `${(100 * part.p_value).toPrecision(2)} %`,
+    "Good parts that score this high": part.p_value === null ? "–" : `1 in ${Number((1 / part.p_value).toPrecision(2)).toLocaleString("en")}`,
     Patterns: part.patterns.join(", ") || "no known pattern",
     Regions: part.regions.length,
     Inspected: clock(part.inspected_at),

@@ -147,6 +147,12 @@ def scored_part(
     )
 
 
+def blank_part(key: str, name: str, path: str) -> Part:
+    """A part before it is scored, with the current time."""
+    moment = now()
+    return Part(key=key, name=name, path=path, received_at=moment, inspected_at=moment, status="inspected")
+
+
 def now() -> str:
     """The current time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

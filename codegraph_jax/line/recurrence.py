@@ -100,10 +100,9 @@ class RecurrenceMonitor:
             seen = [*(p for p in self._named.get(name, ()) if p > part - WINDOW), part]
             self._named[name] = seen
             if len(seen) == MIN_GROUP and name not in self._quiet:
-                alarms.append(
-                    Alarm("recurrence", name, f"{name} is back: {len(seen)} of the last {WINDOW:,} parts show it.",
-                          tuple(seen[:-1]))
-                )  # fmt: skip
+                numbers = ", ".join(map(str, seen))
+                message = f"{name} is back: found on {len(seen)} parts ({numbers})."
+                alarms.append(Alarm("recurrence", name, message, tuple(seen[:-1])))
         peaks = self._unknown(peaks)
         if not len(peaks.scores):
             return alarms

@@ -1,6 +1,6 @@
 "use strict";
-// The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All constants are
-// in the JSON of `ActiveCalibrator.as_json`. A test compares the two implementations.
+// The model of scoring/active_calibration.py, which explains it: answers set the threshold and choose the score. All
+// constants are in the JSON of `ActiveCalibrator.as_json`. Change both: tests/report/test_active_calibration.py compares them.
 class ActiveCalibrator {
   constructor({ scores, set_size, copies, known, threshold, labels, grid, at_most, constants }) {
     Object.assign(this, { scores, copies, known, grid, constants, setSize: set_size });

@@ -429,7 +429,7 @@
   function progress(set, enough) {
     const count = set.model.answered.length;
     if (set.decision) return "You set the threshold by hand:";
-    if (!count) return "The verdicts are provisional, and the number of missed defects is unknown: answer for about eight photos. The report picks the photos whose answers help most.";
+    if (!count) return "These verdicts are provisional. Answer about eight photos to set a reliable threshold; the report picks those whose answers help most.";
     const soFar = count === 1 ? "1 answer so far" : `${count} answers so far`;
     if (!set.model.decided) return `${soFar}; they apply to their own photos. The threshold changes from the third answer on.`;
     if (enough) return `${soFar}: enough. More would change little.`;

@@ -169,7 +169,7 @@ def write_recurrences(
         outcome, members = recurrence.outcome, recurrence.members
         of_image = {image: picture_of[id(outcome), image] for image in members}
         listing[outcome.category].append(_entry(recurrence, of_image))
-        heading = f"{outcome.category}: {len(members)} images share {recurrence.label}"
+        heading = f"{outcome.category}: {len(members)} photos share {recurrence.label}"
         tiles = [tile for image in members if (tile := of_image[image].tile)]
         names = [outcome.samples[image].name for image in members]
         with whole_file(workdir / recurrence.sheet) as name:

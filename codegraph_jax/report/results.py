@@ -137,8 +137,8 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
         count = max(result.calibration.images, len(result.scores))
         if not result.enough_photos:
             lines.append(
-                f"{name}: {count} photos are too few to say that none is defective; use at least {MIN_PHOTOS}, or "
-                "inspect them with a bank: codegraph inspect BANK PHOTOS"
+                f"{name}: {count} photos are too few for reliable verdicts: use at least {MIN_PHOTOS}, or inspect "
+                "them with a bank: codegraph inspect BANK PHOTOS"
             )
         elif result.calibration.warning:
             lines.append(f"{name}: {result.calibration.warning}")
@@ -160,7 +160,7 @@ def notices(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequence[Outcome]) -> str:
-    """Numbers of flagged images and of images to look at, flags by label, and the path of the report."""
+    """Numbers of flagged photos and of photos to look at, flags by label, and the path of the report."""
     verdicts = [verdict for outcome in outcomes for verdict in outcome.result.verdicts]
     flagged, look, unknown = (verdicts.count(verdict) for verdict in ("flagged", "look", "undecided"))
     counts = [outcome.label_counts() for outcome in outcomes]
@@ -170,7 +170,7 @@ def closing_line(workdir: Path, config: Config | InspectConfig, outcomes: Sequen
         false, found = sum(c.false_alarms for c in counts), sum(c.found for c in counts)
         known += f" ({false} of {good} good, {found} of {defective} defective by label)"
     place = f"report: {workdir / REPORT}" if "page" in config.report.files else f"results: {workdir}"
-    return f"{flagged} of {len(verdicts)} images flagged{known}; {place}"
+    return f"{flagged} of {len(verdicts)} photos flagged{known}; {place}"
 
 
 def _maps(outcome: Outcome) -> tuple[str, tuple[int, ...], Iterator[np.ndarray]]:

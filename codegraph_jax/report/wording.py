@@ -60,7 +60,7 @@ def counted(count: int, what: str) -> str:
 
 
 def how_unusual(result: DetectionResult) -> list[str]:
-    """For each photo [n]: the share of good parts with such a score or, with answers, the probability of a defect."""
+    """How many good parts score as high as each photo [n], or, with answers, the probability of a defect."""
     calibrator = result.calibrator()
     if not calibrator.decided:
         return [rarity(p) for p in result.calibration.p_values]
@@ -109,7 +109,7 @@ def describe_evidence(evidence: Evidence) -> list[tuple[bool, str]]:
     )
     look = "stand out" if stands_out else "look normal"
     unusual = rarity(evidence.score_p_value)
-    alone = f"Compared with the other photos alone, these parts {look} (they score as high as {unusual})."
+    alone = f"Compared with the other photos alone, these parts {look} (about {unusual} score this high)."
     if rough:
         repeat = (
             f"Even the two most similar marks differ, {evidence.repeat_distance_ratio:.1f} times as much as the rest "
@@ -145,6 +145,6 @@ def several_products(category: str, result: DetectionResult) -> str:
         return ""
     counts = " and ".join(str(count) for count in np.bincount(result.products))
     return (
-        f"{printable(category)}: looks like {result.products.max() + 1} products or views ({counts} images); the rarer "
-        "one is flagged. To inspect each separately, add --config.data.split=auto"
+        f"{printable(category)}: the folder seems to mix {result.products.max() + 1} products or views ({counts} "
+        "photos), so photos of the rarer one are flagged. To inspect them separately: --config.data.split=auto"
     )

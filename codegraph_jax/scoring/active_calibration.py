@@ -11,8 +11,8 @@ its own posterior, and its evidence, the probability of the answers, gives the p
 one. The next photo to ask about has the greatest mutual information between its answer and the score and parameters
 (Houlsby et al., arXiv:1112.5745): a photo near the threshold, or one on which the scores disagree.
 
-report/active_calibration.js computes the same in the browser; a test compares the two. For reasons see docs/method.md,
-section 5.1; the study `answers` measures the method on labelled sets.
+report/active_calibration.js computes the same in the browser: change both. tests/report/test_active_calibration.py
+compares them. For reasons see docs/method.md, section 5.1; the study `answers` measures the method on labelled sets.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,8 @@
 """Verdicts on photos: flagged, look, passed, or undecided [ours].
 
 A threshold alone would pass a photo just below it. So a person should also look at the photos just below the threshold,
-and no photo passes in a set that is too small. report/active_calibration.js does the same in the browser; a test
-compares the two.
+and no photo passes in a set that is too small. report/active_calibration.js does the same in the browser:
+change both. tests/report/test_active_calibration.py compares them.
 """
 
 from typing import Literal, get_args

@@ -41,7 +41,7 @@ NOT_TIMED = "nothing is timed with several processes"
 def autotune(
     config: SimilarityConfig, degrees: tuple[int, ...], grid: tuple[int, int], channels: int
 ) -> tuple[SimilarityConfig, str]:
-    """Replaces `auto` by a precision and a kernel; returns the settings and a line on the choice, "" if it is float32.
+    """Replaces `auto` by a precision and a kernel; returns them and a message, empty if nothing was timed.
 
     Args:
         config: settings of the run.

@@ -128,7 +128,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
         categories = read_files(config.data)
         require_two(config.data, categories)
         counts = sum(map(len, categories.values()))
-        print(f"{counts} images; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
+        print(f"{counts} photos; backbones: {', '.join(name for name, _ in candidates)}", flush=True)
         trials, scores = [], []
         for name, weights in candidates:
             trial, found = _try(config.detection(name, weights), categories)

@@ -248,7 +248,7 @@ def _print_resumed(partial_run: PartialRun, result: DetectionResult, layers: int
     images, tables = partial_run.found_images, partial_run.found_layers
     if images or tables:
         print(
-            f"resumed from an interrupted run: features of {images} of {len(result.kept)} images, distances of "
+            f"resumed from an interrupted run: features of {images} of {len(result.kept)} photos, distances of "
             f"{tables} of {layers} layers",
             flush=True,
         )
@@ -269,7 +269,7 @@ def _results(
         plan = one.plan
         if first:
             kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
-            print(f"{printable(category)}: {len(plan.images)} images; {plan}{kept}\n{one.time_estimate}", flush=True)
+            print(f"{printable(category)}: {len(plan.images)} photos; {plan}{kept}\n{one.time_estimate}", flush=True)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished

@@ -41,7 +41,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
         fetch = next((f"\n  to download {asked.name}: {one.command}" for one in asked.sources if one.command), "")
         print(
             f"{asked.name} is not on this computer ({missing.reason}).\n  The smaller network {fallback} is used at "
-            f"{size} px: it is faster and misses more fine defects.{fetch}",
+            f"{size} px: faster, but less accurate on fine defects.{fetch}",
             flush=True,
         )
     return detector

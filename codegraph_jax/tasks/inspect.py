@@ -73,8 +73,8 @@ def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:
 
     outcomes, unread = [], []
     for category, samples in categories.items():
-        print(f"{printable(category)}: {len(samples)} images against {bank.active_references}", flush=True)
-        with clock("inspection"), bar(len(samples), "inspection", "image") as advance:
+        print(f"{printable(category)}: {len(samples)} photos against {bank.active_references}", flush=True)
+        with clock("inspection"), bar(len(samples), "inspection", "photo") as advance:
             inspection = bank.inspect([source_of(sample) for sample in samples], config.data, advance)
         warn_skipped(category, len(samples), inspection.skipped)
         if not len(inspection.kept):

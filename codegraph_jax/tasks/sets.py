@@ -12,11 +12,10 @@ from codegraph_jax.core.workdir import written_to
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.pages import with_pages
 from codegraph_jax.data.placement import Placement
-from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.data.roi import darkest, excluded_share
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.data.search import LayoutError, find_images
-from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_set, drawn_files, write_set
+from codegraph_jax.data.synthetic import Drawn, DrawnSet, draw_plates, draw_set, drawn_files, write_set
 from codegraph_jax.detector import TooFewImagesError
 from codegraph_jax.distributed import processes
 from codegraph_jax.tasks.places import require_there
@@ -77,13 +76,13 @@ def _without_roi(categories: Mapping[str, list[Sample]], roi: str) -> dict[str, 
 
 
 def print_excluded(category: str, roi: str, placement: Placement) -> None:
-    """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes nothing."""
+    """Prints the share of the photos that `config.data.roi` excludes, and warns if it excludes none."""
     if share := excluded_share(placement):
         print(f"{printable(category)}: {roi}: {share:.1%} of the photos' area is not inspected", flush=True)
         return
     lightest_black = darkest(roi)
     logger.warning(
-        "%s: %s excludes nothing, so that everything is inspected%s",
+        "%s: %s has no black area, so the whole photo is inspected%s",
         category, roi, f"; its darkest value is {lightest_black}, and only 0 is excluded" if lightest_black else "",
     )  # fmt: skip
 
@@ -92,7 +91,7 @@ def warn_skipped(category: str, images: int, skipped: Sequence[tuple[int, str]])
     """Warns about images that cannot be read, given by their index and the reason."""
     if skipped:
         logger.warning(
-            "%s: %d of %d images cannot be read and were skipped; the first: %s",
+            "%s: %d of %d photos cannot be read and were skipped; the first: %s",
             category, len(skipped), images, skipped[0][1],
         )  # fmt: skip
 
@@ -149,14 +148,14 @@ def _drawn(draw: DrawConfig) -> DrawnSet | Iterable[Drawn]:
         if len(draw.defect) != 2:
             raise ConfigError(f"config.data.draw.defect: expected the least and the greatest size, got {draw.defect}")
         print(
-            f"Drawing {draw.count} photographs of a drilled plate, {width}x{draw.size} px: {draw.one_off:.0%} with one "
+            f"Drawing {draw.count} photos of a drilled plate, {width}x{draw.size} px: {draw.one_off:.0%} with one "
             f"defect of {draw.defect[0]:.0f} to {draw.defect[1]:.0f} px.",
             flush=True,
         )
         return draw_plates(draw.count, width, draw.size, draw.seed, draw.one_off, (draw.defect[0], draw.defect[1]))
     groups = " and ".join(f"{share:.0%}" for share in draw.recurring) or "none"
     print(
-        f"Drawing {draw.count} photographs of a machined part: {draw.one_off:.0%} with a one-off defect, "
+        f"Drawing {draw.count} photos of a machined part: {draw.one_off:.0%} with a one-off defect, "
         f"{groups} with a recurring defect.\nDetection uses no labels. The table at the end shows how many defects "
         "were found; report.html shows where they are.",
         flush=True,

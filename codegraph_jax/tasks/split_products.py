@@ -29,7 +29,7 @@ def by_product(detector: CoDeGraph, categories: Mapping[str, list[Sample]], firs
         for name, places in groups.items():
             parted[name] = [replace(samples[i], category=name) for i in places]
         if first:
-            listed = ", ".join(f"{printable(name)} ({len(places)} images)" for name, places in groups.items())
+            listed = ", ".join(f"{printable(name)} ({len(places)} photos)" for name, places in groups.items())
             print(
                 f"{printable(category)}: shows {len(groups)} products or views, each inspected separately: {listed}",
                 flush=True,

@@ -17,7 +17,7 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked
-from codegraph_jax.data.images import allow_megapixels
+from codegraph_jax.data.images import MOST_MEGAPIXELS, allow_megapixels
 from codegraph_jax.line.inspector import Inspector
 from codegraph_jax.line.ledger import FILE, Ledger
 from codegraph_jax.line.part import Part
@@ -29,7 +29,7 @@ from codegraph_jax.tasks.places import require_bank
 LARGER = 4
 """A photo may have this many times the pixels of the largest photo in the bank's set."""
 LEAST_MEGAPIXELS = 8.0
-"""Bounds of the size limit; a larger photo in the bank's set raises the upper bound."""
+"""The size limit is at least this; at most `MOST_MEGAPIXELS`, or the largest photo in the bank's set."""
 
 
 def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:

@@ -159,7 +159,7 @@ class _Gate(BaseHTTPRequestHandler):
         pass
 
 
-def test_gated_weights_say_which_licence_to_accept_and_tell_no_token(tmp_path: Path) -> None:
+def test_gated_weights_name_their_licence_and_print_no_token(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Gate)
     Thread(target=server.serve_forever, daemon=True).start()
     code = (

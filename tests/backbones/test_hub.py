@@ -68,7 +68,7 @@ def test_a_damaged_memory_counts_as_none(text, network):
     assert hub.why_unreachable(use_stored=True) is None
 
 
-def test_a_hub_that_is_silent_is_waited_for_so_long_and_no_longer(network, monkeypatch):
+def test_silent_hub_times_out(network, monkeypatch):
     monkeypatch.setattr(hub, "SECONDS", 0.1)
     network(5)
     began = time.monotonic()

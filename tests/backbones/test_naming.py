@@ -243,7 +243,7 @@ def test_the_grid_of_positions_is_the_checkpoints(name: str) -> None:
     assert assemble(preset, architecture, checkpoint)["positions"].shape[0] == 49 + preset.architecture.class_token
 
 
-def test_a_file_of_another_family_is_called_by_its_name() -> None:
+def test_weights_of_another_family_are_named() -> None:
     for name, other, called in (
         ("dinov3", "dinov2", "its names are those of Hugging Face DINOv2"),
         ("dinov2", "timm_siglip", "its names are those of timm SigLIP"),

@@ -53,49 +53,49 @@ def test_what_was_approved_is_normal(made):
     assert len(bank.history) == 1 and after.history[-1].last == 6
 
 
-def test_a_part_that_was_approved_passes_and_moves_nobodys_threshold(made):
+def test_approved_part_passes_and_keeps_threshold(made):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
-    assert bank.flag(parts).any() and not bank.flag(images).all()
+    assert bank.inspect(parts).flagged.any() and not bank.inspect(images).flagged.all()
     flagged = parts[int(bank.score_samples(parts).argmax())]
     after = bank.extend([flagged])
-    assert bank.flag([flagged])[0] and not after.flag([flagged])[0]
+    assert bank.inspect([flagged]).flagged[0] and not after.inspect([flagged]).flagged[0]
     assert after.calibration.threshold == bank.calibration.threshold
     np.testing.assert_array_less(after.score_samples(images), bank.score_samples(images) + 0.05)
 
 
-def test_a_part_that_was_called_defective_is_flagged_and_so_is_its_like(made):
+def test_defective_part_and_similar_parts_are_flagged(made):
     bank, images = made
     # a bank that flags nothing by its scores
     bank = dataclasses.replace(bank, calibration=bank.calibration.with_threshold(np.inf, "score"))
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
-    assert not bank.flag(parts).any()
+    assert not bank.inspect(parts).flagged.any()
     after = bank.extend([parts[0]], defective=True)
-    assert after.flag(parts[:1]).all() and not after.flag(images).any()
+    assert after.inspect(parts[:1]).flagged.all() and not after.inspect(images).flagged.any()
     assert after.history[-1].defective and len(after.active_references.parts) == len(bank.active_references.parts)
     # the latest answer counts
     again = after.extend([parts[0]])
-    assert not again.flag(parts[:1]).any()
-    assert again.back_to(1).flag(parts[:1]).all() and not again.back_to(0).known
+    assert not again.inspect(parts[:1]).flagged.any()
+    assert again.back_to(1).inspect(parts[:1]).flagged.all() and not again.back_to(0).known
 
 
 def test_an_approved_part_that_is_called_defective_is_no_reference_any_more(made, tmp_path):
     bank, images = made
     parts = [variant(image, seed) for seed, image in enumerate(images[:5])]
     wrong = parts[int(bank.score_samples(parts).argmax())]
-    assert bank.flag([wrong])[0]
+    assert bank.inspect([wrong]).flagged[0]
     usual = images[int(bank.score_samples(images).argmin())]
     approved = bank.extend([usual]).extend([wrong])
-    assert not approved.flag([wrong])[0]
+    assert not approved.inspect([wrong]).flagged[0]
     after = approved.extend([wrong], defective=True)
-    assert after.flag([wrong])[0] and [mark.verdict for mark in after.known] == ["defect"]
+    assert after.inspect([wrong]).flagged[0] and [mark.verdict for mark in after.known] == ["defect"]
     np.testing.assert_allclose(after.score_samples([wrong]), bank.extend([usual]).score_samples([wrong]), atol=1e-6)
     after.save(str(tmp_path / "bank.safetensors"))
     again = ReferenceBank.load(str(tmp_path / "bank.safetensors"), backbone=bank.backbone)
-    assert again.flag([wrong])[0] and not again.back_to(2).flag([wrong])[0]
+    assert again.inspect([wrong]).flagged[0] and not again.back_to(2).inspect([wrong]).flagged[0]
 
 
-def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
+def test_oldest_parts_are_dropped_and_the_set_stays(made, monkeypatch):
     for place in (module, reference_bank):
         monkeypatch.setattr(place, "MOST_PARTS", 2)
         monkeypatch.setattr(place, "KEPT_PARTS", 4, raising=False)
@@ -113,7 +113,7 @@ def test_old_parts_leave_and_the_set_stays(made, monkeypatch):
         grown.back_to(2)
 
 
-def test_a_bank_goes_back(made):
+def test_bank_is_restored_to_an_earlier_revision(made):
     bank, images = made
     twice = bank.extend(images[:2], ["a", "b"], "2026-01-01").extend(images[2:4])
     assert [revision.last for revision in twice.history] == [0, 2, 4]

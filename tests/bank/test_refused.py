@@ -50,7 +50,7 @@ def test_a_bank_of_numbers_that_are_none_is_refused(saved, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("field", ["threshold", "patch_threshold", "expected_rate"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e999])
-def test_a_bank_that_would_let_everything_pass_is_refused(saved, tmp_path, monkeypatch, field, value):
+def test_bank_that_passes_everything_is_refused(saved, tmp_path, monkeypatch, field, value):
     about, tensors, _ = saved
     about = copy.deepcopy(about)
     about["calibration"][field] = value

@@ -7,26 +7,26 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from codegraph_jax.commands.console import COMMANDS, usage_of
-from codegraph_jax.commands.launch import SETTINGS, parse_command_line, task_settings
+from codegraph_jax.commands.console import usage_of
+from codegraph_jax.commands.launch import parse_command_line, task_settings
 from codegraph_jax.commands.listing import settings_text
+from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.settings import read_config
-from tests.test_docs import CHECKS
+from tests.test_docs import checked
 
 ROOT = Path(__file__).parents[2]
 
 
 def read(words, name="detect"):
     """The checked settings that a command ends up with."""
-    command = COMMANDS[name]
-    line = parse_command_line(words, command.tasks, command.config, [field for _, field in command.arguments])
+    line = parse_command_line(words, COMMANDS[name])
     values = flags.FlagValues()
     known = [word for word in line.flags if word.startswith("--config")]
     holder = config_flags.DEFINE_config_file("config", None, "", flag_values=values, sys_argv=["codegraph", *known])
     values(["codegraph", *known])
     config = values[holder.name].value
-    return CHECKS[config.task](config)
+    return checked(config)
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -54,7 +54,7 @@ def test_a_threshold_is_set_by_all_its_names(flag):
 
 
 def test_the_place_of_the_results_has_a_short_name():
-    assert parse_command_line(["--out", "x"], config="folder").flags[-1] == "--workdir=x"
+    assert parse_command_line(["--out", "x"], COMMANDS["detect"]).flags[-1] == "--workdir=x"
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,7 @@ def test_the_place_of_the_results_has_a_short_name():
     [("detect", ["/a"]), ("inspect", ["b", "/a"]), ("watch", ["b", "/a"]), ("serve", ["b"])],
 )
 def test_a_short_flag_works_where_its_setting_is(name, words):
-    (task,) = COMMANDS[name].tasks
-    has = "threshold.rule" in task_settings(task)
+    has = "threshold.rule" in task_settings(COMMANDS[name].task)
     if has:
         assert read([*words, "--false-alarms=2%"], name).threshold.rule == "rate:0.02"
     else:
@@ -99,7 +98,7 @@ def test_a_short_flag_works_where_its_setting_is(name, words):
         ("()", ()),
     ],
 )
-def test_a_name_is_a_name_whatever_it_looks_like(text, names):
+def test_names_stay_text(text, names):
     assert read(["/photos", f"--config.data.good={text}"]).data.good == names
     assert read(["/photos", f"--config.data.categories={text}"]).data.categories == names
     assert read(["/normal", "/other", f"--config.oe.exclude={text}"], "train").oe.exclude == names
@@ -121,7 +120,7 @@ def test_numbers_stay_numbers():
 @pytest.mark.parametrize(
     "flag", ["--config.metrics.inverted", "--config.metrics.inverted=yes", "--noconfig.metrics.inverted"]
 )
-def test_a_switch_takes_no_value_from_the_words_behind_it(flag):
+def test_switch_takes_no_value_from_the_next_word(flag):
     config = read([flag, "/photos"])
     assert config.data.root == "/photos"
     assert config.metrics.inverted is not flag.startswith("--no")
@@ -174,13 +173,12 @@ def test_fields_of_config_files_have_no_flag():
         (["--fit=tiel"], "did you mean 'tile'?"),
     ],
 )
-def test_what_cannot_be_meant_is_answered_by_what_can(words, said):
+def test_error_about_a_wrong_flag_names_a_valid_one(words, said):
     from codegraph_jax.backbones.presets import preset_of
 
-    command = COMMANDS["detect"]
     line = None
     with pytest.raises(UserError) as error:
-        line = parse_command_line(words, command.tasks, command.config, ["data.root"])
+        line = parse_command_line(words, COMMANDS["detect"])
         preset_of(read(words).backbone)
     text = line.named(str(error.value)) if line else str(error.value)
     assert said in text
@@ -196,10 +194,10 @@ def test_a_config_file_that_cannot_be_run_is_one_line(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=f"own.py: cannot be loaded .*{said}"):
-            parse_command_line([], config=str(file))
+            parse_command_line([f"--config={file}"])
     file.write_text("def get_config():\n    pass\n")
     with pytest.raises(UserError, match="must return a ConfigDict, not NoneType"):
-        parse_command_line([], config=str(file))
+        parse_command_line([f"--config={file}"])
 
 
 def test_all_settings_are_listed_and_found_by_any_word():
@@ -225,10 +223,10 @@ ADVICE = re.compile(r"--config\.([a-z_]+(?:\.[a-z_0-9]+)*)(?:=([^\s{},;)\"']+|\"
 
 @pytest.mark.parametrize("folder", ["codegraph_jax", "contrastive_jax"])
 def test_advice_of_the_program_names_settings_that_exist(folder):
-    paths = {path for task in SETTINGS for path in task_settings(task)}
+    paths = {path for task in TASKS for path in task_settings(task)}
     found = 0
     for file in sorted((ROOT / folder).rglob("*.py")):
-        if file.name in ("words.py", "launch.py", "listing.py"):
+        if file.name in ("command_line.py", "launch.py", "listing.py"):
             continue  # they speak of any setting
         for path, _ in ADVICE.findall(file.read_text(encoding="utf-8")):
             found += 1

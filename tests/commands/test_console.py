@@ -17,10 +17,11 @@ from ml_collections import ConfigDict
 
 import codegraph_jax
 from codegraph_jax.commands import launch
-from codegraph_jax.commands.config_files import CLONE_ONLY, config_names, configs_directory, shipped_config
-from codegraph_jax.commands.console import COMMANDS, usage
+from codegraph_jax.commands.config_files import config_names, configs_directory, shipped_config
 from codegraph_jax.commands.console import main as console_main
-from codegraph_jax.commands.launch import SETTINGS, TASKS, parse_command_line
+from codegraph_jax.commands.console import usage
+from codegraph_jax.commands.launch import parse_command_line
+from codegraph_jax.commands.registry import CLONE_ONLY, COMMANDS
 from tests.support import commands
 from tests.support.commands import codegraph
 from tests.support.photographs import RANDOM, photographs
@@ -38,8 +39,7 @@ def started(*arguments, **options):
 
 def flags_of(name, words):
     """What absl gets to read of the words after a command."""
-    command = COMMANDS[name]
-    return parse_command_line(words, command.tasks, command.config, [field for _, field in command.arguments]).flags
+    return parse_command_line(words, COMMANDS[name]).flags
 
 
 def test_words_stand_for_flags():
@@ -55,12 +55,9 @@ def test_words_stand_for_flags():
     assert flags_of("detect", ["--config", "mvtec:reference", "--", "--odd"]) == [mvtec, "--config.data.root=--odd"]
 
 
-@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.tasks])
-def test_every_command_is_a_command_of_main(name):
-    command = COMMANDS[name]
-    flags = flags_of(name, [f"/{word}" for word, _ in command.arguments])
-    assert set(command.tasks) <= set(TASKS) == set(SETTINGS)
-    check(flags)
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if command.module])
+def test_every_command_runs_its_default_config(name):
+    assert check(flags_of(name, [f"/{word}" for word, _ in COMMANDS[name].arguments])).task == COMMANDS[name].task
 
 
 def test_the_help_lists_every_command_once():
@@ -74,7 +71,7 @@ def installed(tmp_path_factory):
     home = tmp_path_factory.mktemp("site-packages")
     for package in ("codegraph_jax", "contrastive_jax"):
         shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
-    left_out = shutil.ignore_patterns("__pycache__", *(f"{name}.py" for name in CLONE_ONLY))
+    left_out = shutil.ignore_patterns("__pycache__", "studies")
     shutil.copytree(ROOT / "configs", home / "codegraph_jax" / "configs", ignore=left_out)
     # what other packages sometimes leave at the top level
     (home / "benchmarks").mkdir()
@@ -85,23 +82,25 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
     whole = [line.split()[0] for line in usage().splitlines() if line.startswith("  ")]
     told = started("--help", env=installed, cwd=tmp_path).stdout
     listed = [line.split()[0] for line in told.splitlines() if line.startswith("  ")]
-    assert set(whole) - set(listed) == {name for name in CLONE_ONLY if name in COMMANDS}
-    assert not set(CLONE_ONLY) & set(re.split(r"[\s,]+", told.partition("Configs by name")[2]))
+    assert set(whole) - set(listed) == set(CLONE_ONLY)
+    assert not {command.config for command in CLONE_ONLY.values()} & set(
+        re.split(r"[\s,]+", told.partition("Configs by name")[2])
+    )
 
 
 @pytest.mark.parametrize(
-    "words,config",
+    "words,command",
     [
         (["benchmark"], "benchmark"),
         (["recurring", "--config=recurring:quick"], "recurring"),
-        (["train", "--config=oecl_studies:few_shot"], "oecl_studies"),
+        (["train", "--config=oecl_study:few_shot"], "oecl-study"),
     ],
 )
-def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, config):
+def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, command):
     ended = started(*words, env=installed, cwd=tmp_path)
     assert ended.returncode == 2 and len(ended.stderr.splitlines()) == 1
-    assert "benchmarks and studies run from a clone of the repository" in ended.stderr
-    assert f"python main.py --config=configs/{config}.py" in ended.stderr
+    assert "benchmarks and studies run only from a clone of the repository" in ended.stderr
+    assert ended.stderr.endswith(f"python -m codegraph_jax {command}\n")
 
 
 SEVERAL = f"""
@@ -135,7 +134,7 @@ def several(program, *lines, env, cwd):
 
 def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    benchmark, study = ["settings", "benchmark"], ["oecl-studies", "--config=oecl_studies", "--config.metric=x"]
+    benchmark, study = ["settings", "benchmark"], ["oecl-study", "--config.metric=x"]
     settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
     assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
     assert refused[0] == 2 and "config.metric: 'x' is not one of auroc" in refused[2]
@@ -200,7 +199,7 @@ def test_the_version_is_told(capsys, monkeypatch):
         (["detekt"], "did you mean 'detect'?"),
         (["detect", "a", "b"], "unexpected argument 'b'"),
         (["detect"], "config.data.root: is empty"),
-        (["detect", "--config=inspect"], "is for the task inspect, but this command is for detect"),
+        (["detect", "--config=inspect"], "is for another command; use codegraph inspect"),
         (["train", "a", "b", "--exit-code"], "--exit-code: can be used with detect and inspect"),
         (["detect", "--config=absent", "x"], "absent: no such file"),
         (["detect", "--config=mvtek", "x"], "did you mean 'mvtec'?"),
@@ -235,7 +234,7 @@ def test_from_a_folder_to_the_report_in_one_command(tmp_path, monkeypatch):
     assert ended.returncode == 1, "something is flagged"
     assert (tmp_path / "home" / "res" / "report.html").is_file()
     assert not (tmp_path / "~").exists()
-    assert "2 of 5 images flagged" in ended.stdout
+    assert "2 of 5 photos flagged" in ended.stdout
     quiet = codegraph(*arguments, "--exit-code", "--config.threshold.rule=score:1.99")
     assert quiet.returncode == 3, "five photos are too few for any to pass"
 
@@ -251,7 +250,7 @@ def test_an_interruption_from_the_keyboard_is_one_line(tmp_path):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heard
     )
     for line in run.stdout:
-        if "12 images" in line:
+        if "12 photos" in line:
             break
     time.sleep(1)
     run.send_signal(signal.SIGINT)

@@ -74,7 +74,7 @@ def test_ready_says_what_is_not(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu", "nonsense"])
-def test_a_platform_that_is_not_there_is_one_line(platform, monkeypatch):
+def test_missing_platform_is_one_line(platform, monkeypatch):
     def fail():
         if platform == "cuda":
             raise AssertionError  # as JAX does without its plugin

@@ -44,7 +44,7 @@ def test_what_was_found_is_told_of_all_copies():
 
 
 @pytest.mark.parametrize("count", [2, 7])
-def test_copies_change_nothing_of_the_others_and_have_what_their_original_has(photographs, count):
+def test_copies_change_no_score_and_share_their_originals_score(photographs, count):
     once = detector().detect(photographs)
     listed = [photographs[4], *photographs[:4], *photographs[5:], *[photographs[4].copy() for _ in range(count - 1)]]
     many = detector().detect(listed)

@@ -101,7 +101,7 @@ def test_a_bank_scores_by_the_variant_that_was_chosen(made, name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["exact", "compact"])
-def test_answers_travel_in_the_bank(made, kind):
+def test_bank_stores_answers(made, kind):
     detector, images, comparison, _ = made
     config = dataclasses.replace(detector.config, bank=BankConfig(kind=kind, size=64))
     own = CoDeGraph(config)

@@ -44,7 +44,7 @@ def pattern_of(found, verdict, name=""):
     return dataclasses.replace(found.pattern(1, len(found.pattern_ids)), verdict=verdict, name=name)
 
 
-def test_what_repeats_roughly_is_a_defect_and_what_repeats_exactly_is_left_alone():
+def test_rough_repeats_are_defects_and_exact_ones_are_not():
     found, _, _ = find(planted.draw())
     assert found.groups[0].verdict == "defect" and found.defect_members(48).sum() == 10
     assert found.groups[0].evidence.repeat_distance_ratio >= MIN_REPEAT_RATIO
@@ -75,7 +75,7 @@ def test_unsure_groups_can_be_filtered_all_the_same():
     ],
     ids=lambda worse: [*worse][0],
 )
-def test_everything_has_to_speak_for_a_defect(worse):
+def test_all_four_conditions_are_required(worse):
     assert decide(DEFECT, ConsistencyConfig()) == "defect"
     assert decide(dataclasses.replace(DEFECT, **worse), ConsistencyConfig()) == "undecided"
 
@@ -115,7 +115,7 @@ def test_a_variant_is_neither_filtered_nor_anomalous():
     np.testing.assert_array_equal(outside, mutual[15:])
 
 
-def test_verdicts_hold_for_the_next_lot_by_what_the_patches_look_like():
+def test_decisions_are_recognised_in_the_next_batch():
     tokens = planted.draw(96, group=20, one_off=10)
     first, _, _ = find(tokens[::2])
     pattern = pattern_of(first, "defect", "scratch")
@@ -142,7 +142,7 @@ def test_a_pattern_too_rare_for_a_community_is_recognised():
     assert not lot.defect_members(len(rare)).any(), "seen is not proven: it is flagged where it scores high"
 
 
-def test_patterns_of_another_product_are_passed_on_and_not_applied():
+def test_patterns_of_another_product_are_kept_and_not_applied():
     tokens = planted.draw()
     before, _, _ = find(tokens)
     other = Product(np.array([-127], np.int8), 0.5)

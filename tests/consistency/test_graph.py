@@ -83,7 +83,7 @@ def test_the_planted_group_is_the_only_significant_community():
     assert p_value == pytest.approx(1 / 200)
 
 
-def test_chance_gives_communities_no_more_often_than_promised():
+def test_chance_groups_are_as_rare_as_stated():
     constants = MethodConstants(significance=0.05, permutations=39)
     flagged = 0
     for seed in range(40):
@@ -109,7 +109,7 @@ def counts_by_likeness(n, dimensions, seed):
 
 
 @pytest.mark.parametrize("dimensions", [2, pytest.param(5, marks=pytest.mark.slow)])
-def test_images_that_are_alike_all_over_are_no_communities(dimensions):
+def test_similar_images_form_no_group(dimensions):
     # exchanged over all images, targets give a community in 20 to 38 of 40 such sets
     constants = MethodConstants(permutations=99)
     found = [bool(significant(*counts_by_likeness(40, dimensions, seed), constants=constants)) for seed in range(30)]

@@ -100,12 +100,12 @@ def mixed(tmp_path):
     return str(tmp_path / "mixed")
 
 
-def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
+def test_mixed_products_are_reported_and_split_on_request(tmp_path, capsys):
     data = DataConfig(root=mixed(tmp_path))
     config = Config(data=data, backbone=NETWORK, report=ReportConfig(("page", "heatmaps", "masks")))
     (outcome,) = job.run(to_config_dict(config), str(tmp_path / "one"))
-    assert "mixed: looks like 2 products or views (8 and 6 images)" in capsys.readouterr().out
-    assert "looks like 2 products" in (tmp_path / "one" / "report.html").read_text()
+    assert "mixed: the folder seems to mix 2 products or views (8 and 6 photos)" in capsys.readouterr().out
+    assert "seems to mix 2 products" in (tmp_path / "one" / "report.html").read_text()
     assert outcome.result.products.tolist() == [0] * 8 + [1] * 6
 
     split = Config(
@@ -115,7 +115,7 @@ def test_a_mix_is_noticed_and_split_where_asked(tmp_path, capsys):
     )
     outcomes = job.run(to_config_dict(split), str(tmp_path / "two"))
     said = capsys.readouterr().out
-    assert "shows 2 products or views, each inspected separately: mixed-1 (8 images), mixed-2 (6 images)" in said
+    assert "shows 2 products or views, each inspected separately: mixed-1 (8 photos), mixed-2 (6 photos)" in said
     assert [(o.category, len(o.samples)) for o in outcomes] == [("mixed-1", 8), ("mixed-2", 6)]
     alone = CoDeGraph(config).detect([sample.path for sample in outcomes[1].samples])
     np.testing.assert_allclose(outcomes[1].result.scores, alone.scores, atol=1e-6)

@@ -114,7 +114,7 @@ def test_checkpoint_of_another_network(finished):
     checkpoints.close()
 
 
-def test_a_broken_checkpoint_is_passed_over(tmp_path, caplog):
+def test_broken_checkpoint_is_skipped(tmp_path, caplog):
     state = fresh_state(CONFIG)
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state, {"config": {}})

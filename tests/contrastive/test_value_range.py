@@ -27,7 +27,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_training_and_test_images_are_shown_alike(root, monkeypatch, tmp_path):
+def test_training_and_test_images_share_one_range(root, monkeypatch, tmp_path):
     data = dataclasses.replace(
         CONFIG.data, train=str(root), train_split="train", test_split="test", target="a", range=()
     )

@@ -32,7 +32,7 @@ def test_a_disk_without_room_is_noticed_when_the_file_is_made(monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
-def test_a_disk_that_cannot_reserve_serves_all_the_same(monkeypatch, tmp_path, code):
+def test_file_system_without_reservation_works(monkeypatch, tmp_path, code):
     refuse_to_reserve(monkeypatch, code)
     table = mapped((2, 2, 4), directory=str(tmp_path))
     table.fill(1.0)
@@ -40,7 +40,7 @@ def test_a_disk_that_cannot_reserve_serves_all_the_same(monkeypatch, tmp_path, c
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="the system cannot reserve")
-def test_the_room_of_a_mapped_array_is_taken(monkeypatch, tmp_path):
+def test_mapped_array_reserves_its_room(monkeypatch, tmp_path):
     taken, reserve = [], arrays._reserve
 
     def watched(file, size):

@@ -60,7 +60,7 @@ def test_names_are_added(tmp_path):
         "[" * 10**5,
     ],
 )
-def test_a_listing_that_was_tampered_with_removes_nothing_outside(text, tmp_path):
+def test_tampered_list_removes_nothing_outside_the_workdir(text, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     write(tmp_path, "out.txt")

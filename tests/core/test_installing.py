@@ -9,7 +9,7 @@ from codegraph_jax.core.errors import MissingPackageError
 from codegraph_jax.core.installing import extra, install_command
 
 
-def test_what_an_extra_needs_is_named_and_not_the_extra():
+def test_install_commands_name_packages():
     message = str(MissingPackageError("serve", "fastapi", "line"))
     assert "codegraph-jax[" not in message
     for requirement in extra("line"):

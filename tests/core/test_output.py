@@ -15,7 +15,7 @@ NAME = "Prüfling ✓ \udcff.png"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_what_a_terminal_cannot_show_is_escaped(encoding, monkeypatch):
+def test_unprintable_characters_are_escaped(encoding, monkeypatch):
     bytes_ = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(bytes_, encoding=encoding))
     steady_output()
@@ -48,7 +48,7 @@ def test_a_process_without_a_terminal_has_no_streams_to_change(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Unix has these pipes")
-def test_a_reader_that_leaves_changes_no_exit_status():
+def test_closed_pipe_keeps_the_exit_status():
     """As `codegraph detect | head` does: everything is done, and the status says so."""
     code = (
         "from codegraph_jax.core.output import steady_output\nimport logging, sys\nsteady_output()\n"

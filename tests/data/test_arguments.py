@@ -22,7 +22,7 @@ NETWORK = BackboneConfig(name="dinov2-small", weights="random", image_size=28, b
     [PHOTO, PHOTO[..., 0], PHOTO[..., :1], np.dstack([PHOTO, PHOTO[..., 0]]), PHOTO[None, None], "part.png", 7, None,
      Image.fromarray(PHOTO)],
 )  # fmt: skip
-def test_a_single_image_is_no_list(images, tmp_path, monkeypatch):
+def test_single_image_is_refused(images, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(PHOTO).save("part.png")
     with pytest.raises(UserError, match="images: .* give a list"):
@@ -34,7 +34,7 @@ def test_a_single_image_is_no_list(images, tmp_path, monkeypatch):
     [(PHOTO / 255, "float64"), (PHOTO.astype(np.uint16), "uint16"), (np.dstack([PHOTO, PHOTO[..., 0]]), "24, 32, 4"),
      (None, "NoneType"), (3, "int"), ([[1, 2]], "list")],
 )  # fmt: skip
-def test_what_is_no_image_is_named_by_place_and_type(image, kind):
+def test_wrong_image_is_named_by_index_and_type(image, kind):
     with pytest.raises(UnreadableImageError, match=rf"added\[1\].*{kind}"):
         checked_images([PHOTO, image], "added")
 
@@ -50,7 +50,7 @@ def test_lists_arrays_generators_and_directories_are_taken(tmp_path):
         checked_images("nowhere at all")
 
 
-def test_scores_stand_beside_their_images_or_the_call_fails(tmp_path):
+def test_scores_are_in_the_order_of_the_images(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")
     photos = list(np.random.default_rng(1).integers(0, 256, (3, 24, 32, 3), np.uint8))
     detector = CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,))

@@ -79,7 +79,7 @@ def test_what_is_placed_keeps_its_aspect_and_the_border_is_the_mean_colour():
     assert covered[6:10].all() and covered.sum() == 64
 
 
-def test_a_square_is_placed_as_it_is_squeezed():
+def test_square_photos_are_placed_like_squeezed_ones():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))
     want = Frame.squeezed(112, 14).place(image, "bicubic", ZERO, ONE)
     for fit in ("pad", "tile"):

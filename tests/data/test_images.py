@@ -152,7 +152,7 @@ def test_transparency_shows_white(tmp_path):
 
 @pytest.mark.parametrize("alpha", ["nothing shown", "one value", "a fourth band", "hardly anything shown"])
 @pytest.mark.parametrize("suffix", ["png", "tif", "webp", "bmp"])
-def test_what_is_no_opacity_hides_nothing(alpha, suffix, tmp_path):
+def test_fourth_channel_without_opacity_hides_nothing(alpha, suffix, tmp_path):
     """Cameras leave the fourth byte unset, and a fourth band may be infrared light."""
     band = {
         "nothing shown": np.zeros(NOISE.shape[:2]),

@@ -55,7 +55,7 @@ def encodings():
 
 
 @pytest.mark.parametrize("name", encodings())
-def test_every_way_to_mark_is_read(name, tmp_path):
+def test_every_mask_convention_is_read(name, tmp_path):
     as_mask(tmp_path / "m.png", encodings()[name])
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", None), SHAPE)
     np.testing.assert_array_equal(load_mask(tmp_path / "m.png", None, inverted=True), ~SHAPE)
@@ -242,7 +242,7 @@ def test_exports_of_annotation_tools_have_photos_and_masks(photos, masks, drawin
     assert ("drawings from an annotation tool" in caplog.text) == bool(drawings)
 
 
-def test_what_labelme_writes_beside_a_photograph(tmp_path):
+def test_files_of_labelme(tmp_path):
     for i in range(2):
         photograph(tmp_path / f"{i}_json/img.png", i)
         photograph(tmp_path / f"{i}_json/label_viz.png", i + 9)

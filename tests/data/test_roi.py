@@ -126,7 +126,7 @@ def test_the_identity_follows_the_content(tmp_path):
 
 
 @pytest.mark.parametrize("black,excluded", [(0, 0.5), (1, 0), (7, 0)])
-def test_what_is_excluded_is_said_and_nothing_is_a_warning(black, excluded, tmp_path, capsys, caplog):
+def test_excluded_share_is_printed_and_none_is_a_warning(black, excluded, tmp_path, capsys, caplog):
     place = saved(tmp_path / "roi.png", np.where(LEFT, 255, black).astype(np.uint8))
     placement = Placement(Frame("squeeze", (4, 6), 14), np.array([(60, 40)]))
     with caplog.at_level(logging.WARNING):
@@ -134,4 +134,4 @@ def test_what_is_excluded_is_said_and_nothing_is_a_warning(black, excluded, tmp_
     if excluded:
         assert capsys.readouterr().out == f"parts: {place}: 50.0% of the photos' area is not inspected\n"
     else:
-        assert f"excludes nothing, so that everything is inspected; its darkest value is {black}" in caplog.text
+        assert f"has no black area, so the whole photo is inspected; its darkest value is {black}" in caplog.text

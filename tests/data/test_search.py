@@ -31,7 +31,7 @@ def touch(root, *names):
 
 
 @pytest.mark.parametrize("name", SAVED)
-def test_what_pillow_decodes_counts_as_an_image_and_can_be_read(name, tmp_path):
+def test_every_format_of_pillow_is_read(name, tmp_path):
     image = picture().convert("L") if name.endswith("pgm") else picture()
     image.save(tmp_path / name, SAVED[name])
     assert list(find_images(str(tmp_path))) == [name]
@@ -55,7 +55,7 @@ def test_without_the_package_heic_is_named_with_the_command(tmp_path, monkeypatc
         read_layout("folder", str(tmp_path))
 
 
-def test_text_is_no_picture_whatever_its_name(tmp_path):
+def test_text_is_not_read_as_an_image(tmp_path):
     for name in ("a.tga", "b.jpg", "c.psd", "d.heic"):
         (tmp_path / name).write_bytes(b"These are words, and words are no pixels. " * 20)
         with pytest.raises(UnreadableImageError):
@@ -96,7 +96,7 @@ def test_pictures_of_a_run_are_no_photographs(tmp_path):
     (tmp_path / "runs/night/scores.csv").touch()
     assert list(find_images(str(tmp_path))) == ["1.png", "2.png", "runs/night/own.png"]
     (said,) = skipped_below([str(tmp_path)]).lines(all_suffixes=True)
-    assert said == f"skipped: 2 images that earlier runs have written into {tmp_path}/runs/night"
+    assert said == f"skipped: 2 pictures that earlier runs have written into {tmp_path}/runs/night"
     # the same where the workdir is the folder itself
     replace_written(tmp_path, ["2.png"])
     touch(tmp_path, "2.png")

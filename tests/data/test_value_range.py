@@ -11,7 +11,7 @@ from codegraph_jax import CoDeGraph, ReferenceBank
 from codegraph_jax.config import BackboneConfig, Config, DataConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.images import UnreadableImageError, load_image
-from codegraph_jax.data.measuring import measured_range
+from codegraph_jax.data.measured_range import measured_range
 from codegraph_jax.data.value_range import Summary, ValueRange, range_of
 from codegraph_jax.features.reading import measure_range
 
@@ -69,7 +69,7 @@ def tiff16(path, values, order="<"):
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_a_set_is_read_by_the_bits_that_it_uses(bits, suffix, tmp_path):
+def test_range_follows_the_bits_in_use(bits, suffix, tmp_path):
     top = 2**bits - 1
     samples = (PHOTOS / PHOTOS.max() * top).astype(np.uint16)
     found = measured_range(written(tmp_path, samples, suffix), 2)
@@ -117,7 +117,7 @@ def spoilt(kind):
         "float -32768", "float -1", "float 0", "float 7777", "int -2147483648", "int -99999", "int 2147483647",
     ],
 )  # fmt: skip
-def test_no_outlier_takes_the_contents_from_a_set(kind):
+def test_outliers_do_not_change_the_range(kind):
     """At least half of the grey levels are left for what the photos show."""
     samples = spoilt(kind)
     found = range_of([Summary.of(own) for own in samples])

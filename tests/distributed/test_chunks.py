@@ -39,7 +39,7 @@ def test_the_backbone_takes_fewer_images(caplog, devices, most):
     assert warnings(caplog) == ["a device is out of memory with 4 images at once; trying fewer"]
 
 
-def test_a_failure_that_shows_later_counts_too(caplog):
+def test_late_out_of_memory_is_handled(caplog):
     """Some devices answer at once and fail when the result is needed."""
 
     class Late:

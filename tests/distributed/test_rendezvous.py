@@ -66,12 +66,12 @@ def test_a_process_that_starts_late_is_waited_for(port, late):
     socket.create_server((HOST, port)).close()
 
 
-def test_a_process_that_does_not_come_is_named_to_all(port):
+def test_missing_process_is_named_in_every_process(port):
     told = verdicts((port, 3, 0, 1.0), (port, 3, 2, 3.0))
     assert told == [f"--coordinator: {HOST}:{port}: process 1 of 3 has not reported within 1 s"] * 2
 
 
-def test_nobody_listens(port):
+def test_no_coordinator_listens(port):
     begin = time.monotonic()
     assert "process 0 was not reached within 1 s: Connection refused" in call(port, 2, 1, 1.0)
     assert time.monotonic() - begin < 3
@@ -83,7 +83,7 @@ def test_a_name_that_leads_nowhere():
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"\xff\xfe\n", b"x" * 3 * LONGEST_LINE, None])
-def test_something_else_answers(port, other_server, answer):
+def test_wrong_server_at_the_coordinator_port(port, other_server, answer):
     if answer:
         other_server.append(answer)
     assert "another program answers at this address, not process 0 of a run" in call(port, 2, 1)

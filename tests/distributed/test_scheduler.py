@@ -139,7 +139,7 @@ def test_under_mpirun_slurm_speaks_of_something_else():
         ({"JAX_COORDINATOR_PORT": "70000"}, "JAX_COORDINATOR_PORT: '70000' is not a number from 1 to 65535"),
     ],
 )
-def test_a_variable_that_cannot_be_is_named(wrong, problem):
+def test_invalid_variable_is_named(wrong, problem):
     with pytest.raises(ConfigError) as raised:
         place_in_step(step(0) | wrong)
     assert str(raised.value) == problem
@@ -154,7 +154,7 @@ def test_two_processes_of_a_step_find_each_other():
         assert "['here', 'here']" in said
 
 
-def test_under_a_scheduler_a_missing_process_is_one_clear_line():
+def test_missing_process_under_a_scheduler_is_one_line():
     """Process 0 of Slurm names who is missing, process 1 the address; where only the runtime knows the address, it is
     stopped before it would abort."""
     ports = [str(free_port()) for _ in range(3)]

@@ -79,7 +79,7 @@ def outcomes(root, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("choice", "size"), [("score", (56, 56)), ("image", None)])
-def test_pixels_are_counted_where_the_setting_says(outcomes, choice, size):
+def test_pixels_are_counted_at_the_configured_size(outcomes, choice, size):
     outcome, workdir, printed = outcomes[choice]
     auroc, ap = by_hand(outcome, size)
     # the maps are float32, the check is float64: near ties may fall either way

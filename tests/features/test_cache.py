@@ -110,7 +110,7 @@ def test_blocks_are_kept_apart(tmp_path, backbone, images, counted):
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_rounded_tokens_are_kept_apart(tmp_path, backbone, images, devices):
+def test_cache_separates_precisions(tmp_path, backbone, images, devices):
     plain = work(backbone, images[:4], tmp_path, devices=devices)
     for found in (0, 4):
         rounded = work(backbone, images[:4], tmp_path, devices=devices, dtype=ml_dtypes.bfloat16)

@@ -62,7 +62,7 @@ def test_damaged_banks(saved, edits, keep):
 
 @BUDGET
 @given(data=st.data())
-def test_banks_that_say_anything(saved, data):
+def test_banks_with_arbitrary_headers(saved, data):
     folder, _, about, tensors, backbone = saved
     about = copy.deepcopy(about)
     for _ in range(data.draw(st.integers(1, 3))):

@@ -95,19 +95,21 @@ def test_the_commands_of_the_readme_work_in_its_own_environment(way, version, cl
         shutil.rmtree(clone)
         assert demo == "codegraph demo"
         said = run(demo, environment, outside)
-        assert "20 of 48 images flagged, 5 to look at (0 of 28 good, 20 of 20 defective by label)" in said
+        assert "20 of 48 photos flagged, 5 to look at (0 of 28 good, 20 of 20 defective by label)" in said
         assert (outside / "runs" / "demo" / "report.html").is_file()
         (packages,) = environment.glob("lib/python3.*/site-packages")
         assert not (packages / "configs").exists() and not (packages / "main.py").exists()
         assert "ready: codegraph detect /my/photos" in run("codegraph doctor", environment, outside)
         assert "Measurements:" not in run("codegraph --help", environment, outside)
-        assert "run from a clone of the repository" in run("codegraph benchmark 2>&1 || true", environment, outside)
+        assert "run only from a clone of the repository" in run(
+            "codegraph benchmark 2>&1 || true", environment, outside
+        )
         return
     assert "`pip install -r requirements.txt`" in README
     run("pip install -r requirements.txt", environment, clone)
     assert "`codegraph train --config=oecl_demo`" in README
     assert "auroc" in run("python main.py --config=configs/oecl_demo.py", environment, clone).lower()
     small = " --config.precisions=float32 --config.repeats=1 --config.torch=False"
-    assert "pairs/s" in run("python main.py --config=configs/benchmark.py:kernel" + small, environment, clone)
+    assert "pairs/s" in run("python -m codegraph_jax benchmark --config=benchmark:kernel" + small, environment, clone)
     photographs = run("python -m codegraph_jax doctor", environment, clone)
     assert "missing" not in photographs

@@ -23,7 +23,7 @@ def status(path="/parts", method="GET", token=TOKEN, local=True, **headers) -> i
      "[::1", "::1", "localhost:port", "", "localhost:123456", "127.0.0.1:8000, localhost", "lo\u0441alhost"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_no_host_header_leads_past_the_token(host, method, monkeypatch):
+def test_host_header_does_not_bypass_the_token(host, method, monkeypatch):
     """Some versions of Starlette take path and host of `request.url` from whatever the header holds."""
     monkeypatch.setattr(URL, "path", property(lambda url: "/health"))
     monkeypatch.setattr(URL, "hostname", property(lambda url: "localhost"))

@@ -142,7 +142,7 @@ def test_a_token_is_asked_for(inspector):
         assert TOKEN not in client.get("/page.js").text
 
 
-def test_pages_elsewhere_reach_nothing(client):
+def test_requests_from_other_pages_are_refused(client):
     assert client.get("/summary", headers={"Host": "attacker.example"}).status_code == 400
     other = client.post("/parts", content=b"x", headers={"Origin": "http://attacker.example"})
     assert other.status_code == 403
@@ -170,7 +170,7 @@ def test_the_sheet_of_an_alarm_is_served(client, inspector, photographs):
     assert client.get(told["sheet"]).content.startswith(b"\x89PNG")
 
 
-def test_the_server_does_what_its_description_says(inspector, photographs):
+def test_server_follows_its_openapi_description(inspector, photographs):
     """Any request, good or bad, is answered as openapi.json says, and never with an error of the server."""
     app = create_app(inspector, WebSettings(max_megabytes=0.01))
     for path in photographs[:2]:
@@ -214,7 +214,7 @@ def test_pictures_of_twelve_bits_are_shown_as_the_bank_reads_them(bank, ledger, 
     assert abs(np.asarray(shown).mean() - 2000 / 4095 * 255) < 3
 
 
-def test_a_click_teaches_the_bank_and_is_taken_back(bank, photographs, tmp_path):
+def test_answer_updates_bank_and_undo(bank, photographs, tmp_path):
     path = tmp_path / "marked.png"
     path.write_bytes(photographs[0].read_bytes())
     spoil(path)
@@ -233,7 +233,7 @@ def test_a_click_teaches_the_bank_and_is_taken_back(bank, photographs, tmp_path)
         assert [part["flagged"] for part in again] == [False, True]
         assert [part["threshold"] for part in again] == [flagged["threshold"]] * 2
         stored = ReferenceBank.load(str(home), backbone=bank.backbone)
-        assert stored.flag([str(path), str(photographs[2])]).tolist() == [False, True]
+        assert stored.inspect([str(path), str(photographs[2])]).flagged.tolist() == [False, True]
         assert [chapter.names for chapter in stored.history[1:]] == [("1: marked",), ("2: plain",)]
         assert client.delete("/parts/1/answer").status_code == 409, "a later answer has been given"
         assert client.delete("/parts/2/answer").json()["answer"] == ""

@@ -99,7 +99,7 @@ def test_a_request_that_is_being_answered_is_not_closed():
         assert b"200 OK" in slow.recv(1000)
 
 
-def test_silent_connections_give_way_to_requests():
+def test_silent_connections_block_no_request():
     with served(seconds=60, most=8) as address:
         silent = [connected(address) for _ in range(30)]
         for _ in range(3):

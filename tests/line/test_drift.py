@@ -25,7 +25,7 @@ def run(drift: Drift, values: list[dict[str, float]], first: int = 1) -> list[tu
 
 
 @pytest.mark.parametrize("law", ["normal", "heavy", "few values"])
-def test_ranks_are_standard_normal_numbers_whatever_the_law(law):
+def test_ranks_are_standard_normal_for_any_distribution(law):
     rng = np.random.default_rng(1)
     drawn = {
         "normal": rng.normal(size=3000), "heavy": rng.standard_cauchy(3000), "few values": rng.integers(0, 3, 3000),
@@ -154,7 +154,7 @@ def test_the_set_teaches_what_scores_are_usual():
     assert not run(Drift(["score"], 10_000, {}), values)
 
 
-def test_a_restart_goes_on_where_it_was():
+def test_restart_continues():
     rng = np.random.default_rng(5)
     values = [{"score": float(rng.normal() + (part > 150))} for part in range(1, 190)]
     taught = {"score": rng.normal(size=40)}

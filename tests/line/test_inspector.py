@@ -58,9 +58,7 @@ def test_whatever_goes_wrong_with_a_part_the_line_goes_on(inspector, photographs
     assert inspector.inspect("b", "b", str(photographs[0])).status == "inspected"
 
 
-def test_a_picture_that_ends_the_process_is_given_up_at_the_third_start(
-    bank, ledger, photographs, tmp_path, monkeypatch
-):
+def test_photo_that_crashes_twice_fails_at_the_third_start(bank, ledger, photographs, tmp_path, monkeypatch):
     """Out of memory, say: the part comes again at every start, and so the line would never start again."""
 
     class Killed(BaseException):
@@ -121,7 +119,7 @@ def test_a_score_that_is_no_number_is_a_failed_part(bank, ledger, photographs, t
     part = Inspector(broken, ledger, tmp_path).inspect("k", "a", str(photographs[0]))
     assert part.status == "failed" and "not a finite number" in part.failure
     with pytest.raises(BankError, match="00.png"):
-        broken.flag([str(photographs[0])])
+        broken.inspect([str(photographs[0])])
 
 
 def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photographs, tmp_path):
@@ -137,7 +135,7 @@ def test_a_row_that_is_replaced_leaves_nothing_behind(inspector, bank, photograp
     other.ledger.close()
 
 
-def test_the_monitors_know_what_the_ledger_knows(inspector, bank, photographs, monkeypatch, tmp_path):
+def test_monitors_agree_with_the_ledger(inspector, bank, photographs, monkeypatch, tmp_path):
     """A part that could not be recorded counts once when it comes again."""
     paths = [str(path) for path in photographs]
     other = Inspector(bank, Ledger(tmp_path / "other.sqlite"), tmp_path)
@@ -162,7 +160,7 @@ def _full(*arguments, **fields):
     raise LedgerUnavailableError("full")
 
 
-def test_a_new_start_goes_on(inspector, bank, ledger, photographs, tmp_path):
+def test_monitors_continue_after_a_restart(inspector, bank, ledger, photographs, tmp_path):
     whole = Inspector(bank, Ledger(tmp_path / "whole.sqlite"), tmp_path)
     for place, path in enumerate(photographs):
         whole.inspect(str(path), path.name, str(path))

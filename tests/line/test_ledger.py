@@ -131,7 +131,7 @@ def test_a_start_that_was_killed_leaves_a_ledger(tmp_path):
     ledger.close()
 
 
-def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypatch, tmp_path):
+def test_locked_ledger_records_nothing(ledger, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
     impatient = Ledger(ledger.path)
     holder = sqlite3.connect(ledger.path, isolation_level=None)
@@ -147,7 +147,7 @@ def test_a_locked_ledger_is_not_now_and_nothing_is_half_written(ledger, monkeypa
     impatient.close()
 
 
-def test_a_full_disk_is_not_now_and_nothing_is_half_written(ledger):
+def test_full_disk_records_nothing(ledger):
     ledger.record(part())
     with ledger._connection("read") as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -181,7 +181,7 @@ def descriptors() -> int:
 
 
 @pytest.mark.skipif(not DESCRIPTORS.is_dir(), reason="descriptors are counted in Linux's process table")
-def test_threads_that_have_ended_leave_no_connection_behind(ledger):
+def test_ended_threads_leave_no_connection(ledger):
     """A server drops idle threads after seconds: with one connection a thread it runs out of descriptors in an hour."""
 
     def work(number: int) -> None:
@@ -222,7 +222,7 @@ def _refused(*arguments, **fields):
 
 
 @pytest.mark.parametrize("what", ["removed", "replaced", "without its -wal"])
-def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
+def test_removed_ledger_records_nothing(tmp_path, what):
     """Its connections still write, into a file that nobody will find."""
     ledger = Ledger(tmp_path / "line.sqlite")
     ledger.record(part())
@@ -241,7 +241,7 @@ def test_a_ledger_that_is_gone_takes_no_part(tmp_path, what):
     ledger.close()
 
 
-def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
+def test_corrupt_ledger_is_unavailable_then_rejected(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     for number in range(40):
         ledger.record(part(str(number), heatmap=os.urandom(50_000)))
@@ -260,7 +260,7 @@ def test_noise_in_the_file_is_not_now_and_no_ledger_at_the_next_start(tmp_path):
         Ledger(tmp_path / "line.sqlite")
 
 
-def test_a_damaged_page_is_said_at_the_start(tmp_path):
+def test_damaged_page_is_reported_at_start(tmp_path):
     ledger = Ledger(tmp_path / "line.sqlite")
     for number in range(40):
         ledger.record(part(str(number), heatmap=os.urandom(50_000)))
@@ -272,7 +272,7 @@ def test_a_damaged_page_is_said_at_the_start(tmp_path):
         Ledger(tmp_path / "line.sqlite")
 
 
-def test_a_ledger_that_could_not_be_written_for_a_while_can_be_again(ledger, monkeypatch):
+def test_ledger_recovers_after_being_read_only(ledger, monkeypatch):
     """A connection that was opened meanwhile stays read-only for ever."""
     connect = sqlite3.connect
     ledger._idle.clear()
@@ -318,7 +318,7 @@ for _ in sys.stdin:
 """
 
 
-def test_a_kill_leaves_whole_parts_alone(tmp_path):
+def test_kill_keeps_complete_parts(tmp_path):
     path, done = tmp_path / "line.sqlite", 0
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1

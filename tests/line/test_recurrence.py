@@ -55,7 +55,7 @@ def test_a_defect_on_three_percent_of_two_thousand_parts_is_found_by_its_fifth_o
     assert sum(false for _, false in found) <= 1
 
 
-def test_without_any_there_is_no_alarm_in_two_thousand_parts():
+def test_no_recurrence_alarm_without_a_defect():
     assert sum(Line(100 + seed).run(0.0, 2000)[1] > 0 for seed in range(20)) <= 1
 
 
@@ -123,7 +123,7 @@ def test_a_group_is_announced_once_with_its_parts_and_later_ones_join_quietly():
     assert part % 8 == 0 and part <= 48 and all(other % 8 == 0 for other in others)
 
 
-def test_a_restart_goes_on_where_it_was():
+def test_restart_continues():
     parts = stream()
     whole = announced(RecurrenceMonitor(), parts)
     for cut in (20, whole[0][0], 55):

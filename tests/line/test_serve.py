@@ -96,7 +96,7 @@ def test_parts_of_an_earlier_start_end_with_a_signal_too(inspector, photographs)
     ("largest", "megapixels"),
     [(0, 179.0), (64 * 64, 8.0), (5_000_000, 20.0), (100_000_000, 179.0), (250_000_000, 250.0)],
 )
-def test_a_line_decodes_what_is_like_its_set(bank, largest, megapixels):
+def test_line_limits_the_size_of_photos(bank, largest, megapixels):
     """A picture of 34 bytes may claim 179 megapixels, which takes half a minute and eight gigabytes."""
     assert most_megapixels(replace(bank, largest=largest)) == megapixels
 

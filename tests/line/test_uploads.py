@@ -51,7 +51,7 @@ def test_a_key_belongs_to_one_picture(client, inspector, photographs):
     assert inspector.ledger.count()["inspected"] == 1 and len(kept(inspector)) == 1 and not inspector.ledger.inbox()
 
 
-def test_two_pictures_with_one_key_at_a_time(client, inspector, photographs):
+def test_two_photos_with_one_key_at_once(client, inspector, photographs):
     answers = []
 
     def send(path) -> None:
@@ -78,7 +78,7 @@ def test_what_was_sent_twice_before_a_kill_does_not_stop_the_next_start(inspecto
     line.close()
 
 
-def test_a_picture_that_cannot_be_decoded_binds_nothing(client, inspector, photographs):
+def test_unreadable_photo_does_not_use_up_its_key(client, inspector, photographs):
     headers, whole = {"Idempotency-Key": "k"}, photographs[0].read_bytes()
     failed = client.post("/parts", content=whole[: len(whole) // 2], headers=headers)
     assert failed.status_code == 422 and failed.json()["decision"] == "NOK"
@@ -178,7 +178,7 @@ def test_a_full_disk_is_not_healthy(client, monkeypatch):
     assert refused.status_code == 503 and "full" in refused.json()["detail"]
 
 
-def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
+def test_slow_uploads_block_no_request(inspector, photographs):
     """A part waits when its picture is there: slow ones must not fill the queue."""
     line, begun = module.Reception(inspector, WebSettings(queue=2, timeout=0.5)), []
 
@@ -206,7 +206,7 @@ def test_pictures_that_come_slowly_keep_nobody_waiting(inspector, photographs):
         asyncio.run(line.read(Request(SCOPE, whole)))
 
 
-def test_pictures_that_arrive_take_bounded_memory(inspector, monkeypatch):
+def test_uploads_take_bounded_memory(inspector, monkeypatch):
     monkeypatch.setattr(module, "ARRIVING", 2)
     with client_of(inspector, max_megabytes=0.001) as client:
         line = client.app.state.line
@@ -291,7 +291,7 @@ def nothing():
     return inspector_module.PeakPatches.empty(0), ()
 
 
-def test_what_wanders_through_paths_finds_nothing(client, inspector, tmp_path):
+def test_path_traversal_finds_nothing(client, inspector, tmp_path):
     (tmp_path / "secret.png").write_bytes(b"secret")
     for path in ("/../secret.png", "/page.js/../../secret.png", "/%2e%2e/secret.png", "/parts/..%2fsecret.png/photo",
                  "/alarms/../secret.png", "//etc/passwd", "/parts/1/photo/../../../secret.png"):  # fmt: skip

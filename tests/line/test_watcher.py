@@ -145,7 +145,7 @@ def test_a_name_that_is_written_anew_is_another_part_and_a_copy_too(place, quick
         wait_until(lambda: total(quick) == 3)
 
 
-def test_a_burst_with_restarts_loses_nothing_and_judges_nothing_twice(place, quick):
+def test_burst_with_restarts_records_each_photo_once(place, quick):
     def burst(first: int) -> None:
         for number in range(first, first + 250):
             (place / f"{number}.png").write_bytes(b"END")
@@ -232,7 +232,7 @@ def test_a_file_that_is_open_for_writing_is_waited_for(place, quick):
 
 
 @pytest.mark.parametrize("first", [b"x" * 100, b"x" * 100 + bytes(200)])
-def test_a_verdict_of_a_half_written_file_gives_way(place, quick, monkeypatch, first):
+def test_verdict_of_a_half_written_file_is_replaced(place, quick, monkeypatch, first):
     """On a network share the system does not tell that somebody still writes."""
     monkeypatch.setattr(module, "is_being_written", lambda path: False)
     path = place / "slow.png"
@@ -248,7 +248,7 @@ def test_a_verdict_of_a_half_written_file_gives_way(place, quick, monkeypatch, f
     assert part.id == 2
 
 
-def test_a_camera_that_writes_over_its_last_picture_is_another_part(place, quick):
+def test_overwritten_file_is_a_new_part(place, quick):
     path = place / "current.png"
     with watching(place, quick, events="poll"):
         for number in range(3):
@@ -259,7 +259,7 @@ def test_a_camera_that_writes_over_its_last_picture_is_another_part(place, quick
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_what_the_time_does_not_tell_the_content_does(place, quick, monkeypatch, running):
+def test_overwritten_file_with_the_same_time_is_noticed(place, quick, monkeypatch, running):
     """Shares count in seconds, some cameras have no clock, and the pictures of one camera have one size."""
     monkeypatch.setattr(module, "stamp_of", lambda status: f"{status.st_mtime_ns} {status.st_size} {status.st_ino}")
     path = place / "current.bmp"

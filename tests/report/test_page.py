@@ -297,7 +297,7 @@ def test_a_group_shows_its_evidence_and_what_it_is_taken_for(browser, page):
     )
     assert heading == ["defect 1 defect"]
     assert len(reasons) == 4 and all(reason.startswith("For a defect:") for reason in reasons)
-    assert "stand out (they score as high as 1 in 100 good parts)" in reasons[0] and "1.5 times as much" in reasons[1]
+    assert "stand out (about 1 in 100 good parts score this high)" in reasons[0] and "1.5 times as much" in reasons[1]
     facts = browser.evaluate("document.querySelector('article.group .facts').textContent")
     assert facts.startswith("3 of 20 photos. Unlikely to be a coincidence (1 in 1,000).")
     tiles = browser.evaluate("[...document.querySelectorAll('.tiles div')].map(e => e.textContent.trim())")
@@ -481,7 +481,7 @@ def test_a_photo_of_a_low_score_stands_beside_the_question(browser, many):
     assert browser.evaluate(f"{usual}.getAttribute('aria-label')") == "Open good 16.png"
 
 
-def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
+def test_buttons_answer_and_every_answer_can_be_undone(browser, many):
     opened(browser, many)
     start, first = verdicts_of(browser), asked(browser)
     click(browser, "[data-answer=defective]")
@@ -501,7 +501,7 @@ def test_buttons_answer_too_and_each_answer_can_be_taken_back(browser, many):
     assert asked(browser) == first and browser.problems == []
 
 
-def test_a_key_answers_for_no_photo_that_is_out_of_sight(browser, many):
+def test_key_does_not_answer_for_a_hidden_photo(browser, many):
     opened(browser, many)
     browser.evaluate("document.querySelector('#images').scrollIntoView(); new Promise(r => setTimeout(r, 100))")
     browser.press("d")
@@ -600,7 +600,7 @@ def test_answers_survive_a_reload(browser, many, page):
     assert [pattern["verdict"] for pattern in review_of(browser)["patterns"]] == ["variant"]
 
 
-def test_a_browser_that_keeps_nothing_does_no_harm(browser, many):
+def test_browser_without_storage_works(browser, many):
     opened(browser, many)
     # as Safari does with pages from disk, for one
     source = "Object.defineProperty(window, 'localStorage', { get() { throw new Error('denied'); } })"
@@ -644,7 +644,7 @@ def test_the_page_says_when_enough_has_been_seen_and_which_score_was_chosen(brow
     assert text(browser, "#ask") == "You have answered for every photo." and browser.problems == []
 
 
-def test_a_review_that_was_given_is_gone_on_with(browser, tmp_path):
+def test_earlier_review_is_continued(browser, tmp_path):
     outcome = make_outcome(tmp_path / "data", NAMES)
     keys, (community,) = outcome.result.keys, outcome.result.consistency.groups
     mark = Pattern("", "defect", community.signature, outcome.result.consistency.product, 1, 1)

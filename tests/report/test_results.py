@@ -170,9 +170,9 @@ def test_closing_line_counts_the_flagged(run):
     workdir, outcomes = run
     line = closing_line(workdir, Config(), outcomes)
     found = "(0 of 10 good, 4 of 4 defective by label)"
-    assert line == f"8 of 26 images flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
+    assert line == f"8 of 26 photos flagged, 10 to look at {found}; report: {workdir / 'report.html'}"
     assert closing_line(workdir, Config(report=ReportConfig(("heatmaps", "masks", "maps"))), outcomes[1:]) == (
-        f"4 of 12 images flagged, 5 to look at; results: {workdir}"
+        f"4 of 12 photos flagged, 5 to look at; results: {workdir}"
     )
 
 
@@ -190,7 +190,7 @@ def test_the_terminal_says_where_photos_are_too_few_and_where_nobody_has_looked(
     enough, many = (make_outcome(tmp_path / "more", NAMES, anomalous=count, recurring=0) for count in (0, 4))
     assert "4 of 14 photos are flagged; if so many cannot be defective" in notices([many])[0]
     assert notices([few, enough]) == [
-        "few: 9 photos are too few to say that none is defective; use at least 12, or inspect them with a bank: "
+        "few: 9 photos are too few for reliable verdicts: use at least 12, or inspect them with a bank: "
         "codegraph inspect BANK PHOTOS",
         "part: provisional: answer for about eight photos in the report before you rely on the verdicts",
     ]

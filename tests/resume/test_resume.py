@@ -114,7 +114,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
     run(config, half_done)
     printed = capsys.readouterr().out
     assert "gear: was finished before the interruption" in printed
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in printed
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in printed
     assert not backbone_runs
     assert not any(word in caplog.text for word in ("anew", "again", "changed", "saved"))
     assert contents(half_done) == whole
@@ -128,7 +128,7 @@ def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch,
     interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "judge"), after=1)
     capsys.readouterr()
     run(there, tmp_path / "half")
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     assert contents(tmp_path / "half") == contents(tmp_path / "whole")
 
 
@@ -136,7 +136,7 @@ def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch,
     "what,kind",
     [("pieces", "cut"), ("pieces", "flipped"), ("pieces", "swapped"), ("result", "empty"), ("result", "flipped")],
 )
-def test_no_damaged_piece_is_taken_for_whole(config, half_done, whole, what, kind, caplog):
+def test_damaged_state_is_not_used(config, half_done, whole, what, kind, caplog):
     # each damaged by itself: a result that is not found lets its category begin anew
     files = [path for path in state_files(half_done) if path.suffix == ".safetensors"]
     results = [path for path in files if (path.parent / states.SETTINGS).is_file()]
@@ -197,7 +197,7 @@ def test_what_is_kept_is_judged_again_without_the_backbone(config, tmp_path, bac
     changed = {"scoring": dataclasses.replace(config.scoring, fraction=0.5), "threshold": ThresholdConfig("share:20%")}
     run(dataclasses.replace(keep, **changed), tmp_path / "run")
     assert not backbone_runs
-    assert "features of 12 of 12 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     run(dataclasses.replace(config, **changed), tmp_path / "fresh")
     again, fresh = (
         {name: content for name, content in contents(tmp_path / place).items() if states.DIRECTORY not in name}
@@ -240,11 +240,11 @@ def test_added_images_and_a_bank(config, photographs, tmp_path, monkeypatch, cap
         found = contents(tmp_path / name)
         del found["manifest.json"]["config"]["bank"]["save"]
         files.append(found | {"bank": sorted(bank.read_bytes())})
-    assert "features of 26 of 26 images, distances of 3 of 3 layers" in capsys.readouterr().out
+    assert "features of 26 of 26 photos, distances of 3 of 3 layers" in capsys.readouterr().out
     assert files[0] == files[1]
 
 
-def test_several_devices_go_on_too(config, tmp_path, monkeypatch, backbone_runs):
+def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
     spread = dataclasses.replace(config, parallel=ParallelConfig(devices=4))
     run(spread, tmp_path / "whole")
     interrupt(spread, tmp_path / "run", monkeypatch, (tables, "pairwise_distances"), after=0)
@@ -307,7 +307,7 @@ def test_a_state_that_cannot_be_written_is_a_warning(config, tmp_path, monkeypat
     assert contents(tmp_path / "run") == whole
 
 
-def test_a_disk_that_would_be_filled_is_left_alone(tmp_path, monkeypatch, caplog):
+def test_state_leaves_room_on_the_disk(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(budget.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, budget.RESERVE + 5))
     money = Budget(tmp_path)
     assert money.allows("features", 5)
@@ -315,7 +315,7 @@ def test_a_disk_that_would_be_filled_is_left_alone(tmp_path, monkeypatch, caplog
     assert caplog.text.count("would stay free") == 1
 
 
-def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+def test_saving_state_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(budget, "SHARE", 0.05)
     monkeypatch.setattr(budget, "perf_counter", lambda: now[0])

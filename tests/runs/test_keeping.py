@@ -78,7 +78,7 @@ def test_the_inspector_agrees_with_the_run(night, capsys):
         assert (night / "inspected" / "heatmaps" / "day" / f"{name}.png").is_file()
     printed = capsys.readouterr().out
     assert "how unusual" in printed and " good parts " in printed
-    assert "of 3 images flagged" in printed
+    assert "of 3 photos flagged" in printed
     assert (night / "inspected" / "report.html").is_file()
 
 

@@ -26,8 +26,7 @@ from codegraph_jax.config import (
 from codegraph_jax.core.settings import ConfigError, to_config_dict
 from codegraph_jax.data import images
 from codegraph_jax.data.images import allow_megapixels
-from codegraph_jax.data.plates import draw_plates
-from codegraph_jax.data.synthetic import DrawnSetError, write_set
+from codegraph_jax.data.synthetic import DrawnSetError, draw_plates, write_set
 from codegraph_jax.report import pictures
 from codegraph_jax.similarity import time_estimate
 from codegraph_jax.tasks import detect as job
@@ -170,7 +169,7 @@ def test_a_run_that_takes_too_long_is_refused_with_what_would_help(plates, tmp_p
     run(slow, tmp_path)
 
 
-def test_the_references_that_are_advised_fit(plates, monkeypatch):
+def test_advised_references_fit(plates, monkeypatch):
     found = time_estimate.TimeEstimate(features=600.0, distances=7200.0, references=60)
     problem = found.check(1.0, radius=4)
     advised = int(problem.split("references=")[1].split()[0].rstrip(",;"))

@@ -59,7 +59,7 @@ def inspect_config(config, tmp_path_factory):
     return InspectConfig(bank=SavedBankConfig(str(bank)), data=PhotosConfig(root=config.data.root))
 
 
-def test_two_runs_in_one_workdir_are_told_apart(config, inspect_config, tmp_path, no_work):
+def test_second_run_in_a_workdir_is_refused(config, inspect_config, tmp_path, no_work):
     tasks = {
         job: config,
         inspection: inspect_config,
@@ -137,8 +137,8 @@ def test_too_few_photos_are_not_judged(config, tmp_path, capsys):
     (outcome,) = job.run(values, str(tmp_path / "run"))
     assert len(outcome.samples) < 12 and set(outcome.result.verdicts) == {"undecided"}
     printed = capsys.readouterr().out
-    assert "photos are too few to say that none is defective; use at least 12" in printed
-    assert f"0 of {len(outcome.samples)} images flagged, {len(outcome.samples)} undecided" in printed
+    assert "photos are too few for reliable verdicts: use at least 12" in printed
+    assert f"0 of {len(outcome.samples)} photos flagged, {len(outcome.samples)} undecided" in printed
     rows = (tmp_path / "run" / "scores.csv").read_text().splitlines()
     assert all(",undecided," in row for row in rows[1:])
     assert status_of([outcome]) == TOO_FEW

@@ -145,7 +145,7 @@ def photographs(root, names=("0.png", "1.png", "2.png")):
     ],
     ids=("names", "sizes", "content", "added", "no data", "settings", "no weights"),
 )
-def test_unequal_processes_end_together_and_say_in_what_they_differ(tmp_path, flags, complaint):
+def test_processes_that_differ_end_and_name_the_difference(tmp_path, flags, complaint):
     photographs(tmp_path / "a")
     photographs(tmp_path / "names" / "a", ("0.png", "1.png", "3.png"))
     photographs(tmp_path / "sizes" / "a")
@@ -164,7 +164,7 @@ def test_unequal_processes_end_together_and_say_in_what_they_differ(tmp_path, fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds,delay,status", [(60, 8.0, 0), (1, 8.0, 2)])
-def test_a_late_process_is_waited_for_so_long_and_no_longer(tmp_path, seconds, delay, status):
+def test_late_process_times_out(tmp_path, seconds, delay, status):
     photographs(tmp_path / "a")
     ended = run_two(tmp_path, seconds=seconds, delay=delay)
     assert [code for code, _ in ended] == [status, status], ended

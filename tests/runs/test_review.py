@@ -77,7 +77,7 @@ def run(config, workdir):
     return outcome.result, json.loads((workdir / "groups.json").read_text())["part"]
 
 
-def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
+def test_decisions_in_the_report_apply_to_the_next_run(config, tmp_path, monkeypatch, capsys):
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed")
@@ -107,7 +107,7 @@ def test_open_choose_save_and_run_again(config, tmp_path, monkeypatch, capsys):
         again = dataclasses.replace(config, review=str(review))
         after, (entry,) = run(again, tmp_path / "run")
         printed = capsys.readouterr().out
-        assert "features of 20 of 20 images, distances of 2 of 2 layers" in printed
+        assert "features of 20 of 20 photos, distances of 2 of 2 layers" in printed
         assert f"{NAME} (defect): {len(entry['members'])} of 20, previous batch 5 of 20" in printed
         assert (entry["verdict"], entry["name"], entry["reviewed"]) == ("defect", NAME, True)
         assert entry["previous_batch"] == {"members": 5, "images": 20}
@@ -191,7 +191,7 @@ def test_the_library_judges_again(config, photographs):
         elsewhere.detect(paths, review=variant.review({}))
 
 
-def test_a_review_of_other_features_or_of_another_product_is_told(config, tmp_path, capsys):
+def test_review_of_other_features_or_product_is_reported(config, tmp_path, capsys):
     result, _ = run(config, tmp_path / "run")
     review = result.review({1: "variant"})
     pattern = review.patterns[0]

@@ -32,7 +32,7 @@ def test_eight_answers_come_close_to_the_best_threshold(share):
     assert np.mean(gaps) < (0.06 if share < 0.2 else 0.04) and max(gaps) < 0.15
 
 
-def test_scores_that_fall_apart_are_parted_where_they_do():
+def test_threshold_lies_in_the_gap():
     scores = np.concatenate([np.linspace(1.0, 1.2, 24), np.linspace(2.0, 2.5, 35)])
     labels = np.arange(59) >= 24
     calibrator = ActiveCalibrator(scores)
@@ -155,7 +155,7 @@ def test_no_more_than_so_many_can_be_defective():
     assert calibrator.defective[middle] < 0.2 < ActiveCalibrator(scores).defective[middle]
 
 
-def test_estimates_hold_the_truth():
+def test_estimated_limits_contain_the_truth():
     held = []
     for seed in range(40):
         scores, labels = drawn(100, [0.1, 0.3, 0.6][seed % 3], [1.5, 3.0][seed % 2], seed)

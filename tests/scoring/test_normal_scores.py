@@ -82,7 +82,7 @@ def test_few_images_give_no_tiny_p_values():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_no_numbers_are_refused(bad):
+def test_scores_that_are_not_finite_are_refused(bad):
     with pytest.raises(UserError, match="1 of 4 image scores are not finite"):
         fit_normal_scores(np.array([0.1, bad, 0.2, 0.3]))
 
@@ -99,7 +99,7 @@ def test_it_comes_back_from_json_and_damage_is_refused():
 
 @pytest.mark.slow
 def test_the_study_keeps_its_bounds():
-    """At a rate of 1 %, with laws of normal scores from Gauss's to Gumbel's; the whole study: configs/thresholds.py."""
+    """At 1 %, with laws of normal scores from Gauss's to Gumbel's. The whole study: `codegraph thresholds`."""
     laws = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(60, 200), shares=(0.0, 0.1, 0.3), repeats=5)))
     for images, recall, least, alarms, _ in _pooled(rows):
@@ -109,7 +109,7 @@ def test_the_study_keeps_its_bounds():
 
 
 @pytest.mark.slow
-def test_few_normal_images_are_not_called_anomalous():
+def test_few_good_images_are_not_flagged():
     laws = ("gumbel", "lognormal", "gauss", "weibull")
     rows = list(_simulated(ThresholdStudyConfig(laws=laws, sizes=(6, 10, 20), shares=(0.0,), repeats=20)))
     for images, _, _, alarms, _ in _pooled(rows):

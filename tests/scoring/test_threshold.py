@@ -40,7 +40,7 @@ def test_contaminated_sets_keep_the_rate_and_find_the_anomalies(share):
     assert np.mean(found) > 0.95
 
 
-def test_the_rate_that_is_asked_for_is_the_rate_that_comes():
+def test_requested_false_alarm_rate_is_kept():
     rng = np.random.default_rng(2)
     scores = stats.gumbel_r.rvs(0.3, 0.02, 4000, random_state=rng)
     for rate in (0.2, 0.05, 0.01):

@@ -126,7 +126,7 @@ def test_accelerators_get_more_pairs_in_batches(on_accelerator) -> None:
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])
-def test_what_fails_or_gives_other_distances_is_not_taken(monkeypatch: pytest.MonkeyPatch, fault) -> None:
+def test_failing_kernel_is_not_chosen(monkeypatch: pytest.MonkeyPatch, fault) -> None:
     true = autotuning.pair_distances
 
     def wrong(left, right, first, second, options):
@@ -140,7 +140,7 @@ def test_what_fails_or_gives_other_distances_is_not_taken(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("fault", ["fails", "is wrong"])
-def test_a_precision_that_fails_or_gives_other_products_is_not_taken(monkeypatch, fault) -> None:
+def test_failing_precision_is_not_chosen(monkeypatch, fault) -> None:
     def products(left, right, precision):
         if fault == "fails":
             raise jax.errors.JaxRuntimeError("INTERNAL: no such product")

@@ -56,7 +56,7 @@ def test_distances_stay_within_the_stated_bound(kernel, precision):
     assert np.abs(squares - np.square(expected(tokens)[:, off])).max() <= BOUNDS[precision]
 
 
-def test_direct_and_fused_are_one_kernel_in_two_forms():
+def test_direct_and_fused_kernels_agree():
     tokens = draw(4)
     np.testing.assert_allclose(table(tokens, "fused") ** 2, table(tokens, "direct") ** 2, atol=2e-6)
 

@@ -96,7 +96,7 @@ SLOW = [
     "backend,devices,kernel,images,where",
     [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW if case not in CASES)],
 )
-def test_distances_are_those_of_one_device_at_once(backend, devices, kernel, images, where):
+def test_several_devices_equal_one(backend, devices, kernel, images, where):
     """Bit for bit: on any number of devices, in any parts, on the host and on the devices."""
     normalised = normalise(jnp.asarray(draw(13, c=16)))
     options, mesh = (
@@ -185,7 +185,7 @@ def test_a_device_that_runs_out_of_memory_gets_fewer_pairs(devices, batch, most,
 
 
 @pytest.mark.parametrize("devices,most", [(1, 3), (3, 2)])
-def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, caplog):
+def test_layer_that_does_not_fit_is_sent_in_parts(devices, most, monkeypatch, caplog):
     normalised, options = normalise(jnp.asarray(draw(13, c=16))), TileOptions("reuse", (1, 3), GRID, "float32")
     want, calls = pairwise_distances(normalised, options, np.arange(13)), []
     rows = lambda self, tokens, first, rows, shards: rows  # noqa: E731
@@ -196,7 +196,7 @@ def test_a_layer_that_does_not_fit_passes_in_parts(devices, most, monkeypatch, c
     assert "trying parts of" in warnings(caplog)[0]
 
 
-def test_what_never_fits_is_a_clear_error(monkeypatch):
+def test_out_of_memory_error(monkeypatch):
     options = TileOptions("reuse", (1,), GRID, "float32")
     for name, length in (("_place", lambda self, tokens, first, rows, shards: 1), ("_compare_shards", lambda *_: 1)):
         with monkeypatch.context() as patched, pytest.raises(OutOfMemoryError, match=r"two images; .*image_size"):
@@ -204,7 +204,7 @@ def test_what_never_fits_is_a_clear_error(monkeypatch):
             pairwise_distances(draw(4), options, np.arange(4))
 
 
-def test_a_failure_that_shows_later_counts_too(monkeypatch):
+def test_late_out_of_memory_is_handled(monkeypatch):
     """Some devices answer at once and fail when the result is needed."""
     options, fetch, failed = TileOptions("reuse", (1,), GRID, "float32"), ring._fetch, []
 

@@ -91,7 +91,7 @@ def test_a_radius_as_large_as_the_grid_is_none():
     np.testing.assert_allclose(got[:, off] ** 2, want[:, off] ** 2, atol=3e-6)
 
 
-def test_less_is_computed_than_with_everything():
+def test_radius_reduces_the_products():
     patches = 107 * 143
     assert windows.products_of_a_pair((107, 143), 4) < patches**2 / 30
     assert windows.products_of_a_pair((107, 143), 8) < patches**2 / 12

@@ -1,1 +1,1 @@
-"""Draws photos of synthetic parts with and without defects, for `data.synthetic` and `data.plates`."""
+"""Draws photos of synthetic parts with and without defects, for `data.synthetic`."""

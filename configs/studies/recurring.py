@@ -10,7 +10,7 @@ sets. Prints two tables: metrics, false alarms and recall of each method; and th
 and the evidence of each group (benchmarks/log/recurring.md). About 40 minutes on two CPU cores with 900 images of real
 sets, 10 without. Sets of several hundred images need a smaller size and fewer references:
 
-    codegraph recurring --config.shares="()" --config.roots="('DIR',)" \
+    codegraph recurring --config.shares="" --config.roots=DIR \
         --config.detect.backbone.image_size=224 --config.detect.similarity.references=128
 
     codegraph recurring --config=recurring:statistics
