@@ -66,7 +66,7 @@ class TimeEstimate:
         advice.append("a smaller --config.backbone.scale or image_size")
         return (
             f"config.storage: the run would take {format_duration(self.seconds)} on this machine, more than {hours:g} "
-            f"hours; try {' or '.join(advice)}; to start it anyway: --config.storage.check=warn"
+            f"hours; try {' or '.join(advice)}"
         )
 
     def require(self, config: Config) -> None:
@@ -77,7 +77,7 @@ class TimeEstimate:
         """
         problem = self.check(config.storage.hours, config.similarity.radius)
         if problem and config.storage.check == "refuse":
-            raise ConfigError(problem)
+            raise ConfigError(f"{problem}. To start it anyway: --config.storage.check=warn")
         if problem:
             logger.warning("%s", problem)
 
