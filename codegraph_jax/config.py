@@ -345,7 +345,7 @@ class StorageConfig:
     tables: str = field(default="auto", metadata=no_flag() | choice("auto", "host", "device"))
     """Where distances are stored and scored: on the host, or on the devices that compute them; `auto`: on accelerators
     with enough memory (`codegraph_jax.similarity.plan`), else on the host."""
-    hours: float = field(default=24.0, metadata=no_flag() | at_least(0))
+    hours: float = field(default=24.0, metadata=no_flag() | at_least(0.01))
     """Limit for the estimated time of a run, in hours."""
 
 
