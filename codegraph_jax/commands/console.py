@@ -23,8 +23,8 @@ def main() -> NoReturn:
     if name == "--version":
         print(f"codegraph-jax {codegraph_jax.__version__}")
         sys.exit(0)
-    if name not in COMMANDS and (config := name.replace("-", "_")) in CLONE_ONLY:
-        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(config)}")
+    if name not in COMMANDS and name in CLONE_ONLY:
+        _refuse(f"codegraph {name}: {NEEDS_A_CLONE.format(name)}")
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
         _refuse(f"{name!r} is not a command of codegraph; {hint}")
