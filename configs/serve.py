@@ -10,7 +10,7 @@ need a token:
     codegraph serve parts.safetensors --out=runs/line --host=0.0.0.0 --token-file=token.txt
 
 With --watch=DIR it also watches a folder, as `codegraph watch` does. Verdicts are stored in line.sqlite in
-the workdir, and photos that were sent in pictures/ (docs/line.md).
+the workdir, and photos that were sent in received/ (docs/line.md).
 """
 
 from ml_collections import ConfigDict

@@ -42,7 +42,7 @@ def test_the_reference_config_agrees_with_musc(category, tmp_path):
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, root=str(Path(DATA) / "mvtec"), categories=(category,)),
-        report=dataclasses.replace(config.report, page=False, heatmaps=False, masks=False),
+        report=dataclasses.replace(config.report, files=()),
     )
     (outcome,) = run(to_config_dict(config), str(tmp_path))
 
