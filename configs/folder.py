@@ -24,7 +24,7 @@ report.html:
 
 from ml_collections import ConfigDict
 
-from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.config import BackboneConfig, BankConfig, Config, DataConfig, SimilarityConfig, to_config_dict
 
 
 def get_config(variant: str = "hub") -> ConfigDict:

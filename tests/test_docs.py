@@ -14,7 +14,7 @@ from ml_collections import config_flags
 
 from codegraph_jax.commands.config_files import shipped_config
 from codegraph_jax.commands.launch import parse_command_line, settings_class, task_settings
-from codegraph_jax.commands.registry import COMMANDS
+from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.settings import read_config
 from contrastive_jax.config import read_oecl_config
 from studies.oecl_study import read_study_config

@@ -116,7 +116,7 @@ def create_app(inspector: Inspector, settings: WebSettings, token: str = "", csv
     app.state.line = line
     registry = CollectorRegistry()
     _add_checks(app, token, settings.host in LOOPBACK)
-    _add_part_routes(app, line, registry)
+    _add_part_routes(app, line, registry, csv)
     _add_single_part_routes(app, line)
     _add_answer_routes(app, inspector)
     _add_alarm_routes(app, inspector)
@@ -149,7 +149,7 @@ def _add_checks(app: FastAPI, token: str, local: bool) -> None:
         return JSONResponse({"detail": str(error)}, 503, headers={"Retry-After": "2"})
 
 
-def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry) -> None:
+def _add_part_routes(app: FastAPI, line: Reception, registry: CollectorRegistry, csv: str) -> None:
     ledger = line.ledger
     seconds = Histogram(
         "codegraph_seconds", "Seconds from a photo to its verdict.", registry=registry,

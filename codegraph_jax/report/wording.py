@@ -15,13 +15,14 @@ from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.names import printable
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 from codegraph_jax.scoring.threshold import Calibration
 
-VERDICTS: dict[photo_verdicts.PhotoVerdict, str] = {
+VERDICTS: dict[PhotoVerdict, str] = {
     "flagged": "flagged", "look": "look at this", "passed": "passed", "undecided": "undecided"
 }  # fmt: skip
 """Words for the verdict on a photo."""
-TILES: tuple[tuple[photo_verdicts.PhotoVerdict, str, str], ...] = (
+TILES: tuple[tuple[PhotoVerdict, str, str], ...] = (
     ("flagged", "flagged", "alarm"), ("look", "look at these", "warn"), ("passed", "passed", ""),
     ("undecided", "undecided: too few photos", "warn"),
 )  # fmt: skip

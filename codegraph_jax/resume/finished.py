@@ -130,7 +130,7 @@ def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
     )
 
 
-def _plain_group(group: Community) -> dict[str, Any]:
+def _plain_group(group: Group) -> dict[str, Any]:
     signature = group.signature.as_json() if group.signature else None
     return {**asdict(replace(group, signature=None)), "signature": signature}
 

@@ -241,7 +241,7 @@ def _accelerated(detector: CoDeGraph) -> bool:
 
 def _print_about(category: str, text: str) -> None:
     if processes.is_first():
-        print(f"{shown(category)}: {text}", flush=True)
+        print(f"{printable(category)}: {text}", flush=True)
 
 
 def _print_resumed(partial_run: PartialRun, result: DetectionResult, layers: int) -> None:

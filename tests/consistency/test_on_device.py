@@ -85,7 +85,7 @@ def test_a_recurring_defect_is_found_and_filtered_the_same(change, devices):
     there = on_device(comparison, devices=devices)
     for mine, theirs in zip(there.tables.host(), comparison.tables):
         np.testing.assert_array_equal(mine, theirs)
-    here, there = judge(comparison), judge(there)
+    here, there = score(comparison), score(there)
     assert_same(here, there)
     assert here[2].removed.any()
 
@@ -103,14 +103,14 @@ def test_fewer_references_added_images_twins_and_patches_that_are_not_judged(see
     options = planted.OPTIONS._replace(masked=True)
     comparison = planted.compare(np.where(judged[..., None], normalised, 0), references, options, judged)
     comparison = dataclasses.replace(comparison, added=5, excluded=excluded)
-    here, there = judge(comparison), judge(on_device(comparison, devices=devices))
+    here, there = score(comparison), score(on_device(comparison, devices=devices))
     assert_same(here, there)
     assert here[1].duplicates and here[2].removed.any()
 
 
 def test_tables_without_room_are_made_again():
     comparison = planted.compare(planted.draw(n=40, group=8, one_off=4))
-    kept, again = judge(on_device(comparison)), judge(on_device(comparison, kept=0))
+    kept, again = score(on_device(comparison)), score(on_device(comparison, kept=0))
     for mine, theirs in zip((*kept[0], kept[3]), (*again[0], again[3])):
         np.testing.assert_array_equal(mine, theirs)
 
@@ -129,7 +129,7 @@ def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
                 there = on_device(comparison, batch=190, devices=devices)
             made = dataclasses.replace(transfers)
             with jax.transfer_guard_host_to_device("disallow" if devices == 1 else "allow"):
-                judge(there)
+                score(there)
         return made, transfers
 
     few, many = copies(130), copies(190)
@@ -140,11 +140,11 @@ def test_copies_do_not_grow_with_the_images(monkeypatch, devices):
 
 def test_sets_of_many_sizes_share_their_programs():
     def all_of_it(n):
-        judge(on_device(planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)), batch=8))
+        score(on_device(planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)), batch=8))
 
     all_of_it(64)
     inputs = {n: planted.compare(planted.draw(n=n, group=8, one_off=4, seed=n)) for n in (35, 50, 63)}
     with compiled_programs() as programs:
         for comparison in inputs.values():
-            judge(on_device(comparison))
+            score(on_device(comparison))
     assert not programs

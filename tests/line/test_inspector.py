@@ -252,14 +252,14 @@ def test_parts_of_another_product_are_said_to_be_so(bank, ledger, photographs, t
             part = inspector.inspect(path.name, path.name, str(path))
             raised.append([alarm for alarm in part.alarms if alarm.kind == "product"])
 
-    judge(strangers[:3])
-    judge(strangers[3:])
+    score(strangers[:3])
+    score(strangers[3:])
     assert [len(alarms) for alarms in raised] == [0] * (OTHER_PRODUCT - 1) + [1, 0], "said once"
     (alarm,) = raised[OTHER_PRODUCT - 1]
     assert "another product" in alarm.message and not alarm.parts[:-1]
     assert Inspector(bank, ledger, tmp_path).acknowledge(alarm.id, "a trial").acknowledgement == "a trial"
     raised.clear()
-    judge(photographs)
+    score(photographs)
     assert not any(raised), "the bank's own product"
 
 
