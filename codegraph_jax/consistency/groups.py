@@ -1,14 +1,24 @@
 """Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def empty_graph() -> "nx.Graph":
+    """A graph without nodes; networkx is imported when the first graph is made."""
+    import networkx as nx
+
+    return nx.Graph()
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ class Consistency:
     groups: tuple[Group, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
-    graph: nx.Graph = field(default_factory=nx.Graph)
+    graph: "nx.Graph" = field(default_factory=empty_graph)
     pattern_ids: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     spacing_law: SpacingLaw | None = None
     matches: tuple[PatternMatch, ...] = ()

@@ -4,11 +4,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
 from codegraph_jax.consistency.decision import Answers
-from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch
+from codegraph_jax.consistency.groups import Consistency, Evidence, Group, PatchBox, PatternMatch, empty_graph
 from codegraph_jax.consistency.pattern import Pattern, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
@@ -86,7 +85,7 @@ def read_result(path: Path) -> DetectionResult:
 
 
 def _result(arrays: dict[str, np.ndarray], about: Any) -> DetectionResult:
-    graph = nx.Graph()
+    graph = empty_graph()
     graph.add_nodes_from(about["nodes"])
     for first, second, data in about["edges"]:
         graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])

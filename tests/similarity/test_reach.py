@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from codegraph_jax.data.plates import draw_plates
 from scipy.ndimage import gaussian_filter
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
-from codegraph_jax.data.plates import draw_plates
 from codegraph_jax.similarity import reach, time_estimate
 from codegraph_jax.similarity.plan import plan_set
 from codegraph_jax.similarity.reach import AUTO, RADII, Reach, choose_reach
