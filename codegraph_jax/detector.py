@@ -29,7 +29,7 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.arguments import checked_images, given_samples, listed_images
+from codegraph_jax.data.arguments import checked_images, given_samples, listed_given
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Roi
@@ -147,7 +147,7 @@ class CoDeGraph:
 
         Arguments and errors as for `detect`.
         """
-        given, further = listed_images(images), listed_images(added, "added")
+        given, further = listed_given(images), listed_given(added, "added")
         images, added = checked_images(given), checked_images(further, "added")
         inspected = [] if roi is None else Roi.of(roi).each([str(source) for source in (*images, *added)])
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)

@@ -14,8 +14,8 @@ from codegraph_jax.data.images import Source, StoredImage, UnreadableImageError,
 from codegraph_jax.data.samples import Sample
 
 
-def listed_images(images: Any, name: str = "images") -> list[Source | Sample]:
-    """Images as a list.
+def listed_given(images: Any, name: str = "images") -> list[Source | Sample]:
+    """Images and samples as a list.
 
     Args:
         images: files, arrays, Pillow images or samples; a data set (`samples.Samples`); one array [n, h, w, 3], or
@@ -44,6 +44,11 @@ def listed_images(images: Any, name: str = "images") -> list[Source | Sample]:
     return list(images)
 
 
+def listed_images(images: Any, name: str = "images") -> list[Source]:
+    """`listed_given` with the images of samples."""
+    return [source_of(image) if isinstance(image, Sample) else image for image in listed_given(images, name)]
+
+
 def given_samples(images: Sequence[Source | Sample], name: str = "images") -> list[Sample]:
     """Checked images as samples; those without a file are called NAME[0], NAME[1], ..."""
     return [image if isinstance(image, Sample) else _sample(image, f"{name}[{i}]") for i, image in enumerate(images)]
@@ -63,7 +68,7 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
     Raises:
         UnreadableImageError: an image has a wrong type or shape; names its index.
     """
-    listed = [source_of(image) if isinstance(image, Sample) else image for image in listed_images(images, name)]
+    listed = listed_images(images, name)
     for i, image in enumerate(listed):
         place = f"{name}[{i}]"
         if isinstance(image, np.ndarray):
