@@ -48,7 +48,7 @@ def evaluate(
         if not np.array_equal(result.scores_rescored, result.scores):
             metrics["image_auroc_without_rescoring"] = image_metrics(labels, result.scores[labelled])["image_auroc"]
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
-    if marked := [mask for i, mask in masks.items() if samples[i].mask]:
+    if marked := [mask for i, mask in masks.items() if samples[i].mask and samples[i].label == 1]:
         _warn_odd(marked, config)
         # interpolated directly from the patches at every size
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
@@ -62,7 +62,7 @@ def _masks(
     """Masks of the normal images and of the anomalous images with a readable mask; warns about unreadable masks."""
     masks: dict[int, np.ndarray] = {}
     problems: list[str] = []
-    if not any(sample.mask for sample in samples.values()):
+    if not any(sample.mask and sample.label == 1 for sample in samples.values()):
         return masks
     for i, sample in samples.items():
         try:
