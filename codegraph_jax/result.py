@@ -278,7 +278,7 @@ class DetectionResult:
         return self._figure([image], beside=True)
 
     def plot_worst(self, count: int = 9) -> "Picture":
-        """The photos with the best ranks, with their anomaly maps over them; see `plot`."""
+        """The most anomalous photos by rank, with their anomaly maps over them; see `plot`."""
         if count < 1:
             raise ValueError(f"count must be 1 or more, got {count}")
         return self._figure(np.argsort(self.ranks)[:count].tolist(), beside=False)

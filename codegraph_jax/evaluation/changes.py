@@ -134,7 +134,7 @@ class ResultChanges:
         """Photos whose rank differs, the largest difference first."""
         return sorted((p for p in self.photos if p.moved), key=lambda p: (-abs(p.moved), min(p.ranks)))
 
-    def correlation(self, category: str) -> float | None:
+    def correlation(self, category: str = "") -> float | None:
         """Spearman's rank correlation of the scores of a category; None for fewer than two photos or equal scores."""
         photos = self.of_category(category)
         scores = np.array([(p.before.score, p.after.score) for p in photos]).reshape(-1, 2)
@@ -281,13 +281,20 @@ def _side(run: Run, name: str) -> _Side:
     if not isinstance(run, DetectionResult):
         return _of_directory(Path(run))
     photos = {}
-    for i, row in enumerate(run.rows()):
-        sample_name = run.samples[i].name if run.samples else row["path"]
+    for i, (row, own_name) in enumerate(zip(run.rows(), _unique_names(run))):
         facts = {key: row[key] for key in Scored.__dataclass_fields__ if key != "place"}
-        photos[row["category"], sample_name] = Scored(place=i, **facts)
+        photos[row["category"], own_name] = Scored(place=i, **facts)
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
     return _Side(name, photos, metrics, _flat(dict(run.features)))
+
+
+def _unique_names(result: DetectionResult) -> list[str]:
+    """Names of the images; their paths where two images of a category have the same name."""
+    for names in ([sample.name for sample in result.samples], [row["path"] for row in result.rows()]):
+        if len({(sample.category, name) for sample, name in zip(result.samples, names)}) == len(result.scores):
+            return names
+    return [f"image {place}" for place in result.kept]
 
 
 def _of_directory(workdir: Path) -> _Side:
