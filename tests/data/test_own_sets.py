@@ -1,11 +1,13 @@
 """Data sets of the user's own: datasets with an index, iterables, and a class as a layout."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from codegraph_jax.commands.shipped import load_config
 from codegraph_jax.config import Config, ConsistencyConfig, DataConfig, to_config_dict
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
@@ -150,6 +152,20 @@ def test_wrong_items_of_a_layout_are_named(own_layout, tmp_path, made, message):
     own_layout(lambda root: made)
     with pytest.raises(LayoutError, match=message):
         read_layout("screws", str(tmp_path))
+
+
+def test_the_config_of_the_documentation_adds_a_layout(own_layout, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    section = page.split("## A class instead of a layout")[1].split("\n## ")[0]
+    lines = [line.removeprefix("    ") for line in section.splitlines() if line.startswith("    ") or not line]
+    (tmp_path / "my_screws.py").write_text("\n".join(lines))
+    for name in ("m3/ok/1.png", "m3/bent/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(PHOTO).save(tmp_path / name)
+    for _ in range(2):  # the command line loads a config twice
+        config = load_config(str(tmp_path / "my_screws.py"))
+    read = read_layout(config.data.layout, str(tmp_path))
+    assert [s.label for s in read["screws"]] == [1, 0]
 
 
 def test_layouts_of_the_package_are_not_replaced(own_layout):
