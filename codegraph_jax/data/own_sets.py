@@ -32,13 +32,14 @@ def as_samples(dataset: Any, name: str = "image") -> list[Sample]:
     Raises:
         UserError: an item is none of these; names its index.
     """
-    if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping):
-        return [_sample(dataset[i], f"{name}[{i}]", partial(_image_at, dataset, i)) for i in range(len(dataset))]
-    if hasattr(dataset, "as_numpy_iterator"):
-        dataset = dataset.as_numpy_iterator()
-    if not isinstance(dataset, Iterable) or isinstance(dataset, Mapping | str | bytes):
-        raise UserError(f"a {type(dataset).__name__} is neither a dataset nor an iterable of images")
-    return [_sample(item, f"{name}[{i}]") for i, item in enumerate(dataset)]
+    if not isinstance(dataset, Mapping | str | bytes):
+        if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__"):
+            return [_sample(dataset[i], f"{name}[{i}]", partial(_image_at, dataset, i)) for i in range(len(dataset))]
+        if hasattr(dataset, "as_numpy_iterator"):
+            dataset = dataset.as_numpy_iterator()
+        if isinstance(dataset, Iterable):
+            return [_sample(item, f"{name}[{i}]") for i, item in enumerate(dataset)]
+    raise UserError(f"a {type(dataset).__name__} is neither a dataset nor an iterable of images")
 
 
 def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]) -> None:
