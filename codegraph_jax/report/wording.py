@@ -15,6 +15,7 @@ from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.spacing_law import SpacingLaw
 from codegraph_jax.core.names import printable
 from codegraph_jax.result import DetectionResult
+from codegraph_jax.scoring import photo_verdicts
 from codegraph_jax.scoring.threshold import Calibration
 
 VERDICTS: dict[photo_verdicts.PhotoVerdict, str] = {
