@@ -38,7 +38,11 @@ def labels_of(run: Path) -> dict[str, Any]:
                 "label": "anomaly",
                 "bounding_box": [left / width, top / height, (right - left) / width, (bottom - top) / height],
                 # a score is a distance, not a confidence
-                "attributes": {"peak": region["peak"], "p_value": region["p_value"], "group": region["community"]},
+                "attributes": {
+                    "peak_score": region["peak_score"],
+                    "p_value": region["p_value"],
+                    "group": region["group"],
+                },
             }
         )
 

@@ -97,8 +97,8 @@ def test_the_reject_list_names_the_flagged_parts(tmp_path):
 
 def test_fiftyone_labels_hold_the_regions(tmp_path):
     rows = [{"path": f"photos/{name}.png"} for name in ("a", "b/c")]
-    region = {"path": "photos/b/c.png", "box": [10, 5, 20, 15], "width": 40, "height": 20, "peak": 0.5, "p_value": 0.01,
-              "community": None}  # fmt: skip
+    region = {"path": "photos/b/c.png", "box": [10, 5, 20, 15], "width": 40, "height": 20}
+    region |= {"peak_score": 0.5, "p_value": 0.01, "group": None}
     for name, content in (("scores", rows), ("regions", [region])):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     command = [
@@ -113,7 +113,7 @@ def test_fiftyone_labels_hold_the_regions(tmp_path):
     labels = json.loads((tmp_path / "labels.json").read_text())
     assert labels["classes"] == ["anomaly"] and labels["labels"]["a"] == []
     (box,) = labels["labels"]["b/c"]
-    assert box["bounding_box"] == [0.25, 0.25, 0.25, 0.5] and box["attributes"]["peak"] == 0.5
+    assert box["bounding_box"] == [0.25, 0.25, 0.25, 0.5] and box["attributes"]["peak_score"] == 0.5
 
 
 PAGES = ["README.md", "Dockerfile", "examples/README.md", *(f"examples/{path.name}" for path in SCRIPTS)]

@@ -13,7 +13,7 @@ from codegraph_jax import CoDeGraph, DetectionResult
 from codegraph_jax.core.array_files import SavedFilesError
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.images import UnreadableImageError
-from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.data.synthetic import draw_set
 from codegraph_jax.evaluation.evaluate import evaluate
 
@@ -124,7 +124,7 @@ def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
 def test_rows_and_frame_hold_the_columns_of_the_table(result, samples):
     frame = result.to_frame()
     assert list(frame["path"]) == [sample.path for sample in samples]
-    assert frame.loc[3, "label"] == samples[3].label and frame.loc[3, "type"] == "kind 1"
+    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "type"] == "kind 1"
     np.testing.assert_array_equal(frame["score"], result.scores)
     np.testing.assert_array_equal(frame["flagged"], result.calibration.flagged)
     assert sorted(frame["rank"]) == list(range(1, COUNT + 2))

@@ -18,6 +18,8 @@ from codegraph_jax.data.samples import Categories, Sample, Samples
 from codegraph_jax.data.search import LayoutError
 
 CHANNELS = (1, 3, 4)
+OWN: set[str] = set()
+"""Layouts that were added."""
 
 
 def as_samples(dataset: Any, name: str = "image") -> list[Sample]:
@@ -54,25 +56,23 @@ def add_layout(name: str, make: Callable[[str], Samples | Mapping[str, Samples]]
     """
     from codegraph_jax.data.layouts import LAYOUTS
 
-    reader = LAYOUTS.get(name)
-    if reader is not None and not (isinstance(reader, partial) and reader.func is _read_own):
+    if name in LAYOUTS and name not in OWN:
         raise LayoutError(f"data.layout: {name!r} is a layout of this package; choose another name")
-    LAYOUTS[name] = partial(_read_own, name, make)
+
+    def read(root: str, good: Sequence[str] = ()) -> Categories:
+        """A layout that was added with add_layout."""
+        made = make(root)
+        sets = made if isinstance(made, Mapping) else {name: made}
+        return {
+            category: partial(_listed, name, category, samples, frozenset(good)) for category, samples in sets.items()
+        }
+
+    OWN.add(name)
+    LAYOUTS[name] = read
 
 
-def _read_own(
-    layout: str, make: Callable[[str], Samples | Mapping[str, Samples]], root: str, normal: Sequence[str] = ()
-) -> Categories:
-    """The categories of a layout that the user has added."""
-    made = make(root)
-    sets = made if isinstance(made, Mapping) else {layout: made}
-    return {
-        category: partial(_listed, layout, category, samples, frozenset(normal)) for category, samples in sets.items()
-    }
-
-
-def _listed(layout: str, category: str, samples: Samples, normal: frozenset[str]) -> list[Sample]:
-    """The checked samples of a category; `normal` replaces the labels of samples with a type."""
+def _listed(layout: str, category: str, samples: Samples, good: frozenset[str]) -> list[Sample]:
+    """The checked samples of a category; `good` replaces the labels of samples with a type."""
     listed: dict[str, Sample] = {}
     for i in range(len(samples)):
         sample, place = samples[i], f"data.layout {layout!r}: item {i}"
@@ -83,7 +83,7 @@ def _listed(layout: str, category: str, samples: Samples, normal: frozenset[str]
             raise LayoutError(f"{place}: name {sample.name!r} is not a relative path")
         if sample.name in listed:
             raise LayoutError(f"{place}: another image is called {sample.name!r} too; give each a name of its own")
-        label = int(sample.defect not in normal) if normal and sample.defect is not None else sample.label
+        label = int(sample.defect not in good) if good and sample.defect is not None else sample.label
         listed[sample.name] = replace(sample, category=category, label=label)
     return list(listed.values())
 
@@ -166,7 +166,7 @@ def _array(value: Any, name: str) -> np.ndarray:
 def _label(value: Any, name: str) -> int:
     array = np.asarray(value)
     if array.size != 1 or array.item() not in (0, 1):
-        raise UserError(f"{name}: label {value!r} is neither 0 (normal) nor 1 (anomalous)")
+        raise UserError(f"{name}: label {value!r} is neither 0 (good) nor 1 (defective)")
     return int(array.item())
 
 

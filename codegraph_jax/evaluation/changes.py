@@ -16,8 +16,9 @@ import numpy as np
 import scipy
 
 from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import MAX_BYTES
 from codegraph_jax.core.tables import text_table
-from codegraph_jax.core.written import MAX_BYTES
+from codegraph_jax.data.samples import LABELS
 from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import Metrics
@@ -25,7 +26,6 @@ from codegraph_jax.result import DetectionResult
 
 MOST = 10
 """Most photos of each kind in the text."""
-LABELS = {0: "normal", 1: "anomalous", None: ""}
 METRICS = {
     "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
     "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "pixel AUPRO",
@@ -46,19 +46,18 @@ class Scored:
     Attributes:
         place: index in its category.
         path: file, or name of an image without one.
-        label: 0 normal, 1 anomalous, None unknown.
-        score_raw, score, rank, flagged, verdict, community: the columns of scores.csv (docs/results.md).
+        label, score, score_rescored, rank, flagged, verdict, group: the columns of scores.csv (docs/results.md).
     """
 
     place: int
     path: str
-    label: int | None
-    score_raw: float
+    label: str | None
     score: float
+    score_rescored: float
     rank: int
     flagged: bool
     verdict: str
-    community: int | None
+    group: int | None
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Change:
         return self.ranks[0] - self.ranks[1]
 
     @property
-    def label(self) -> int | None:
+    def label(self) -> str | None:
         """The label, of the second run where they differ."""
         return self.before.label if self.after.label is None else self.after.label
 
@@ -119,14 +118,14 @@ class ResultChanges:
     def newly_flagged(self) -> list[Change]:
         """Photos that only the second flags, the highest score first."""
         return sorted(
-            (p for p in self.photos if p.after.flagged and not p.before.flagged), key=lambda p: -p.after.score_raw
+            (p for p in self.photos if p.after.flagged and not p.before.flagged), key=lambda p: -p.after.score
         )
 
     @property
     def no_longer_flagged(self) -> list[Change]:
         """Photos that only the first flags, the highest score first."""
         return sorted(
-            (p for p in self.photos if p.before.flagged and not p.after.flagged), key=lambda p: -p.before.score_raw
+            (p for p in self.photos if p.before.flagged and not p.after.flagged), key=lambda p: -p.before.score
         )
 
     @property
@@ -150,8 +149,8 @@ class ResultChanges:
             photos = [p for p in self.of_category(category) if p.label is not None]
             if len({p.label for p in photos}) == 2:
                 for own, side in zip(scores, ("before", "after")):
-                    values = np.array([getattr(p, side).score for p in photos])
-                    own[category] = ImageScores([p.label for p in photos], values)
+                    values = np.array([getattr(p, side).score_rescored for p in photos])
+                    own[category] = ImageScores([int(p.label != LABELS[0]) for p in photos], values)
         if not scores[0]:
             return ""
         if not not_significantly_worse(scores[0], scores[1]):
@@ -207,8 +206,8 @@ class ResultChanges:
         several = len(self.categories) > 1
         return [
             [
-                p.name, *([p.category] if several else []), LABELS.get(p.label, ""), *map(str, p.ranks),
-                f"{p.before.score_raw:.4f}", f"{p.after.score_raw:.4f}", p.before.verdict, p.after.verdict,
+                p.name, *([p.category] if several else []), p.label or "", *map(str, p.ranks),
+                f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict,
             ]
             for p in photos
         ]  # fmt: skip
@@ -286,7 +285,7 @@ def _side(run: Run, name: str) -> _Side:
         photos[row["category"], own_name] = Scored(place=i, **facts)
     labelled = any(sample.label is not None for sample in run.samples)
     metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
-    return _Side(name, photos, metrics, _flat(dict(run.features)))
+    return _Side(name, photos, metrics, _flat(dict(run.feature_identity)))
 
 
 def _unique_names(result: DetectionResult) -> list[str]:
@@ -340,7 +339,7 @@ def _name(path: str, root: str, workdir: Path) -> str:
 
 
 def _checked(photo: Scored) -> Scored:
-    numbers = (photo.score_raw, photo.score, photo.rank)
+    numbers = (photo.score, photo.score_rescored, photo.rank)
     if not all(isinstance(number, int | float) for number in numbers) or not isinstance(photo.flagged, bool):
         raise TypeError(f"scores of {photo.path[:80]!r}")
     return photo

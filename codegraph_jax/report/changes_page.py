@@ -17,7 +17,7 @@ from PIL import Image
 
 from codegraph_jax.core.array_files import READ_ERRORS
 from codegraph_jax.core.files import whole_file
-from codegraph_jax.core.names import shown
+from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SIGNIFICANCE, SUMMARY, Change, ResultChanges, shortened
 from codegraph_jax.report.heatmaps import Scale, overlay
@@ -94,7 +94,7 @@ class RunMaps:
         if self._scale is None:
             return None
         try:
-            with zipfile.ZipFile(self._path) as archive, archive.open(f"{shown(category)}.npy") as stream:
+            with zipfile.ZipFile(self._path) as archive, archive.open(f"{printable(category)}.npy") as stream:
                 np.lib.format.read_magic(stream)
                 (count, height, width), _, dtype = np.lib.format.read_array_header_1_0(stream)
                 size = height * width * 2

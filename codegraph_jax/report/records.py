@@ -10,8 +10,7 @@ from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.consistency.groups import Consistency, PatchBox
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
-from codegraph_jax.data.samples import Sample
-from codegraph_jax.data.samples import LABELS
+from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from codegraph_jax.config import CompareConfig
+from codegraph_jax.core.file_ownership import note_written, require_own
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, written_to
-from codegraph_jax.core.written import note_written, require_own
 from codegraph_jax.evaluation.changes import compare_results
 from codegraph_jax.report.changes_page import write_changes
 from codegraph_jax.report.outcome import Outcome

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from codegraph_jax.commands.shipped import load_config
+from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import Config, ConsistencyConfig, DataConfig, to_config_dict
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data import layouts
-from codegraph_jax.data.given import checked_images
+from codegraph_jax.data.arguments import checked_images
 from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.data.layouts import read_layout
 from codegraph_jax.data.own_sets import add_layout, as_samples, pixels
@@ -126,7 +126,7 @@ def test_a_class_becomes_a_layout(own_layout, tmp_path):
     names = ["good/0.png", "good/1.png", "bent/0.png"]
     made = [Sample.of(tmp_path / name, name, label=1, defect=name.split("/")[0]) for name in names]
     own_layout(lambda root: {"m3": made, "m4": made[:2]})
-    read = read_layout("screws", str(tmp_path), normal=["good"])
+    read = read_layout("screws", str(tmp_path), good=["good"])
     assert list(read) == ["m3", "m4"]
     assert [(s.category, s.label, s.defect) for s in read["m3"]] == [
         ("m3", 0, "good"),
@@ -182,4 +182,4 @@ def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_
     rows = json.loads((tmp_path / "out" / "scores.json").read_text())
     assert [row["path"] for row in rows] == [f"image[{i}]" for i in range(6)]
     assert (tmp_path / "out" / "heatmaps" / "screws" / "image[5].png").is_file()
-    assert outcome.result.rows()[2]["label"] == 1
+    assert outcome.result.rows()[2]["label"] == "defective"

@@ -24,7 +24,7 @@ def result(shallow) -> DetectionResult:
 
 
 def scored(result, scores) -> DetectionResult:
-    return replace(result, scores=np.asarray(scores, float), scores_raw=np.asarray(scores, float))
+    return replace(result, scores=np.asarray(scores, float), scores_rescored=np.asarray(scores, float))
 
 
 def test_photos_are_matched_by_name_in_any_order(result):
@@ -69,6 +69,6 @@ def test_equal_scores_have_no_correlation(result):
     assert changes.correlation() is None and " - " in str(changes)
 
 
-def test_settings_of_the_features_that_differ_are_listed(result):
-    other = replace(result, features={**result.features, "weights": "others"})
-    assert compare_results(result, other).settings == {"weights": (result.features["weights"], "others")}
+def test_settings_of_the_feature_identity_that_differ_are_listed(result):
+    other = replace(result, feature_identity={**result.feature_identity, "weights": "others"})
+    assert compare_results(result, other).settings == {"weights": (result.feature_identity["weights"], "others")}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from codegraph_jax.config import CompareConfig, Config, DataConfig
+from codegraph_jax.core.file_ownership import ForeignFileError
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError, to_config_dict
-from codegraph_jax.core.written import ForeignFileError
 from codegraph_jax.evaluation.changes import RunError, compare_results
 from codegraph_jax.report.changes_page import RunMaps
 from codegraph_jax.report.results import write_results
@@ -32,15 +32,13 @@ def changed(outcome):
     """The outcome with image 3 no longer flagged, 9 flagged and most anomalous, and another metric."""
     result = outcome.result
     scores, flagged = result.scores.copy(), result.calibration.flagged.copy()
-    scores[9], scores[3] = 2.0, 0.0
+    scores[9], scores[3] = 0.9, 0.0
     flagged[[3, 9]] = False, True
     calibration = dataclasses.replace(result.calibration, flagged=flagged)
     patch_scores = result.patch_scores.copy()
     patch_scores[9] = patch_scores[0]
-    raw = result.scores_raw.copy()
-    raw[9] = 0.9
     other = dataclasses.replace(
-        result, scores=scores, calibration=calibration, patch_scores=patch_scores, scores_raw=raw
+        result, scores=scores, calibration=calibration, patch_scores=patch_scores, scores_rescored=scores
     )
     return dataclasses.replace(outcome, result=other, metrics={"image_auroc": 0.9, "pixel_ap": None})
 
@@ -84,7 +82,7 @@ def test_the_text_lists_what_changed(runs):
     text = str(compare_results(*runs[:2]))
     assert re.search(r"backbone.image_size +\d+ +448", text)
     assert re.search(r"image AUROC +98.70 +90.00 +-8.70", text)
-    assert re.search(r"newly flagged:\n.*\n.*\npart/kind_1/009.png +normal", text)
+    assert re.search(r"newly flagged:\n.*\n.*\npart/kind_1/009.png +good", text)
     assert "and 2 more" not in text and "rank A" in text
 
 
@@ -107,8 +105,8 @@ def test_photos_of_a_moved_folder_are_matched_by_their_names(runs, tmp_path):
         ("manifest.json", None, "holds no manifest.json"),
         ("scores.json", "{", "scores.json.*cannot be read"),
         ("scores.json", '[{"path": 1}]', "damaged"),
-        ("scores.json", '[{"path":"a","category":"b","label":0,"score_raw":"9","score":1,"rank":1,"flagged":true,'
-                        '"verdict":"","community":null}]', "damaged"),
+        ("scores.json", '[{"path":"a","category":"b","label":0,"score":"9","score_rescored":1,"rank":1,"flagged":true,'
+                        '"verdict":"","group":null}]', "damaged"),
         ("metrics.json", "[]", "damaged"),
         ("manifest.json", '{"config": {}}', "damaged"),
     ],
