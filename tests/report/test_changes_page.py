@@ -94,7 +94,9 @@ def test_photos_of_a_moved_folder_are_matched_by_their_names(runs, tmp_path):
     assert len(changes.photos) == 10 and sorted(photo.ranks[1] for photo in changes.photos) == list(range(1, 11))
     assert changes.missing == (("part/kind_0/000.png", "part/kind_1/001.png"), ("part/new.png",))
     assert "10 photos in both, 2 only in A, 1 only in B" in str(changes)
-    nothing = write_run(tmp_path / "n", tmp_path / "other", make_outcome(tmp_path / "other", ["x.png", "y.png"]))
+    nothing = write_run(
+        tmp_path / "n", tmp_path / "other", make_outcome(tmp_path / "other", [f"x{i}.png" for i in range(9)])
+    )
     with pytest.raises(RunError, match="no photo in common"):
         compare_results(first, nothing)
 
@@ -143,7 +145,7 @@ def test_the_command_prints_and_writes_a_page_with_both_maps(runs, tmp_path, cap
 
 
 def test_names_of_files_are_escaped(tmp_path):
-    names = [name.replace("\udcff", "") for name in HOSTILE]
+    names = [*(name.replace("\udcff", "") for name in HOSTILE), "plain.png"]
     outcome = make_outcome(tmp_path / "photos", names, category="<i>part</i>", recurring=0)
     result = outcome.result
     calibration = dataclasses.replace(result.calibration, flagged=~result.calibration.flagged)
