@@ -6,6 +6,7 @@ runs on copies of a folder can be compared.
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -289,11 +290,17 @@ def _side(run: Run, name: str) -> _Side:
 
 
 def _unique_names(result: DetectionResult) -> list[str]:
-    """Names of the images; their paths where two images of a category have the same name."""
-    for names in ([sample.name for sample in result.samples], [row["path"] for row in result.rows()]):
-        if len({(sample.category, name) for sample, name in zip(result.samples, names)}) == len(result.scores):
-            return names
-    return [f"image {place}" for place in result.kept]
+    """Names of the images; the path where several have the same name, and a number where they have the same path too."""
+    if not result.samples:
+        return [f"image {place}" for place in result.kept]
+    counts = Counter((sample.category, sample.name) for sample in result.samples)
+    names, seen = [], Counter[tuple[str, str]]()
+    for sample in result.samples:
+        name = sample.name if counts[sample.category, sample.name] == 1 else sample.path
+        seen[sample.category, name] += 1
+        number = seen[sample.category, name]
+        names.append(name if number == 1 else f"{name} ({number})")
+    return names
 
 
 def _of_directory(workdir: Path) -> _Side:

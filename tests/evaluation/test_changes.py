@@ -72,3 +72,9 @@ def test_equal_scores_have_no_correlation(result):
 def test_settings_of_the_feature_identity_that_differ_are_listed(result):
     other = replace(result, feature_identity={**result.feature_identity, "weights": "others"})
     assert compare_results(result, other).settings == {"weights": (result.feature_identity["weights"], "others")}
+
+
+def test_an_image_that_was_given_twice_is_compared_twice(result):
+    twice = replace(result, samples=(result.samples[1], *result.samples[1:]))
+    assert [photo.name for photo in compare_results(twice, result).photos] == [f"{i}" for i in range(1, 12)]
+    assert [photo.name for photo in compare_results(twice, twice).photos][:2] == ["1", "1 (2)"]
