@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codegraph_jax.bank.reference_bank import ReferenceBank
     from codegraph_jax.config import Config
+    from codegraph_jax.data.own_sets import as_samples
+    from codegraph_jax.data.samples import Sample
     from codegraph_jax.detector import CoDeGraph
+    from codegraph_jax.evaluation.changes import compare_results
     from codegraph_jax.result import DetectionResult
     from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 
-__all__ = ["ActiveCalibrator", "CoDeGraph", "Config", "DetectionResult", "ReferenceBank"]
+__all__ = [
+    "ActiveCalibrator",
+    "CoDeGraph",
+    "Config",
+    "DetectionResult",
+    "ReferenceBank",
+    "Sample",
+    "as_samples",
+    "compare_results",
+]
 __version__ = "0.2.0"
 
 _HOMES = {
@@ -19,6 +31,9 @@ _HOMES = {
     "Config": "config",
     "DetectionResult": "result",
     "ReferenceBank": "bank.reference_bank",
+    "Sample": "data.samples",
+    "as_samples": "data.own_sets",
+    "compare_results": "evaluation.changes",
 }
 
 

@@ -436,6 +436,18 @@ class ExtendConfig:
 
 
 @dataclass(frozen=True)
+class CompareConfig:
+    """The comparison of two finished runs on the same photos."""
+
+    task: str = field(default="compare", metadata=choice("compare"))
+    """The task that this config is for."""
+    first: str = field(default="", metadata=path_like())
+    """Workdir of a run of `detect` or `inspect`."""
+    second: str = field(default="", metadata=path_like())
+    """Workdir of the other run."""
+
+
+@dataclass(frozen=True)
 class ExportConfig:
     """The export of a compact bank as a program."""
 

@@ -29,10 +29,11 @@ from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import ConfigError
-from codegraph_jax.data.arguments import checked_images
+from codegraph_jax.data.arguments import checked_images, given_samples, listed_given
 from codegraph_jax.data.frame import Frame
 from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Roi
+from codegraph_jax.data.samples import Samples
 from codegraph_jax.distributed.devices import DeviceMesh, device_mesh
 from codegraph_jax.distributed.processes import together
 from codegraph_jax.features.extraction import Extractor
@@ -100,9 +101,9 @@ class CoDeGraph:
 
     def detect(
         self,
-        images: Sequence[Source],
+        images: Sequence[Source] | Samples,
         progress: bool = False,
-        added: Sequence[Source] = (),
+        added: Sequence[Source] | Samples = (),
         bank_references: int = 0,
         *,
         review: Review | None = None,
@@ -111,8 +112,9 @@ class CoDeGraph:
         """Scores every image against the others.
 
         Args:
-            images: at least two images of one product: files, uint8 arrays ([h, w], [h, w, 3]) or Pillow images; one
-                array [n, h, w, 3] or [n, h, w]; or a directory, whose photos are read in natural order.
+            images: at least two images of one product: files, uint8 arrays ([h, w], [h, w, 3]), Pillow images or
+                samples; a data set (`data.samples.Samples`); one array [n, h, w, 3] or [n, h, w]; or a directory, whose
+                photos are read in natural order. Labels change no score.
             progress: whether to show progress bars on standard error.
             added: further images, which are scored against `images` without being references; last in the result.
             bank_references: number of references in `result.bank`, which scores new images; 0: no bank.
@@ -136,19 +138,21 @@ class CoDeGraph:
 
     def compare(
         self,
-        images: Sequence[Source],
+        images: Sequence[Source] | Samples,
         progress: bool = False,
-        added: Sequence[Source] = (),
+        added: Sequence[Source] | Samples = (),
         roi: str | np.ndarray | None = None,
     ) -> Comparison:
         """The slow half of `detect`: features of every image, and the distance of every patch to every reference image.
 
         Arguments and errors as for `detect`.
         """
-        images, added = checked_images(images), checked_images(added, "added")
+        given, further = listed_given(images), listed_given(added, "added")
+        images, added = checked_images(given), checked_images(further, "added")
         inspected = [] if roi is None else Roi.of(roi).each([str(source) for source in (*images, *added)])
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
-        return self.compare_set(plan, progress)
+        samples = (*given_samples(given), *given_samples(further, "added"))
+        return replace(self.compare_set(plan, progress), samples=samples)
 
     def compare_set(
         self,
@@ -249,7 +253,7 @@ class CoDeGraph:
         """Weights and settings behind the features; a review is valid for equal ones."""
         return feature_identity(self.backbone, self.config.backbone)
 
-    def products(self, images: Sequence[Source], progress: bool = False) -> Int[np.ndarray, " n"]:
+    def products(self, images: Sequence[Source] | Samples, progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
 
         Sets of several products should be split, since every image of a rare product is anomalous among the others.

@@ -1,8 +1,11 @@
 """The result of a detection."""
 
+import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,15 +16,36 @@ from codegraph_jax.consistency.decision import Answers, PhotoDecisions, calibrat
 from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.consistency.pattern import PatternVerdict
 from codegraph_jax.consistency.review import Answer, PhotoReview, Review
+from codegraph_jax.core.array_files import SavedFilesError, read_pair, write_pair
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.installing import install_command
+from codegraph_jax.core.names import printable
+from codegraph_jax.data.frame import Frame
+from codegraph_jax.data.images import load_image, source_of
 from codegraph_jax.data.placement import Placement
+from codegraph_jax.data.samples import LABELS, Sample, not_saved
 from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
-from codegraph_jax.scoring.maps import content_maps
+from codegraph_jax.scoring.maps import content_maps, scale_ends
 from codegraph_jax.scoring.photo_verdicts import MIN_PHOTOS, PhotoVerdict
 from codegraph_jax.scoring.photo_verdicts import verdicts as verdicts_of
 from codegraph_jax.scoring.threshold import Calibration
 from codegraph_jax.scoring.variants import STANDARD
 from codegraph_jax.similarity.comparison import Comparison
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from codegraph_jax.core.figures import Picture
+
+logger = logging.getLogger(__name__)
+
+FORMAT, SAVED = "codegraph-result-1", "result"
+"""Format and name of the files of a saved result."""
+VARIANT = "variant_"
+"""Prefix of the arrays of variants in a saved result."""
+LARGEST_DRAWN = 640
+"""Longest side of a photo in a figure, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +76,7 @@ class DetectionResult:
         variant_scores: image scores by variant, before harmless marks were lowered [n].
         answers: a person's answers to photos, as applied.
         compared: number of `references`, and `radius` within which patches were compared, 0 for all.
+        samples: the images with their labels [n]; pixels that were given as arrays stay in memory. Empty if unknown.
     """
 
     kept: Int[np.ndarray, " n"]
@@ -75,6 +100,7 @@ class DetectionResult:
     variant_scores: Mapping[str, Float[np.ndarray, " n"]] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     compared: Mapping[str, int] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = field(default=(), repr=False)
 
     def calibrator(self) -> ActiveCalibrator:
         """A calibrator that chooses threshold and score from answers, starting with the answers of this result.
@@ -199,6 +225,181 @@ class DetectionResult:
             added=int((kept >= listed).sum()),
         )
 
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each image, in the order of the result: its columns of scores.csv (docs/results.md)."""
+        samples = self.samples or [Sample(f"image {place}", f"image {place}") for place in self.kept]
+        ranks, verdicts, groups = self.ranks, self.verdicts, self.consistency.numbers_by_image()
+        return [
+            {
+                "given": int(self.kept[i]),
+                "path": printable(sample.path),
+                "category": sample.category,
+                "label": LABELS[sample.label],
+                "type": sample.defect,
+                "score": float(self.scores[i]),
+                "score_rescored": float(self.scores_rescored[i]),
+                "rank": int(ranks[i]),
+                "p_value": float(self.calibration.p_values[i]),
+                "flagged": bool(self.calibration.flagged[i]),
+                "verdict": verdicts[i],
+                "group": groups.get(i),
+            }
+            for i, sample in enumerate(samples)
+        ]
+
+    def to_frame(self) -> "DataFrame":
+        """`rows` as a pandas DataFrame, whose row i is the image i of `maps` and `plot`.
+
+        `given` is the index among the images that were given; `label`, `type` and `group` may be missing.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            command = install_command(["pandas"])
+            raise UserError(f"to_frame needs the package pandas, which is not installed: {command}") from None
+        # whole numbers that may be missing stay whole numbers
+        return pandas.DataFrame(self.rows()).astype({"group": "Int64"})
+
+    def plot(self, image: int) -> "Picture":
+        """A photo, and its anomaly map beside it; a notebook shows the figure, `savefig` writes it.
+
+        Args:
+            image: index in the result, from 0 (not in the list of images that were given).
+
+        Raises:
+            IndexError: there is no such image.
+            UnreadableImageError: the file of the photo is gone.
+        """
+        if not 0 <= image < len(self.scores):
+            raise IndexError(f"image {image}: the result has the images 0 to {len(self.scores) - 1}")
+        return self._figure([image], beside=True)
+
+    def plot_worst(self, count: int = 9) -> "Picture":
+        """The most anomalous photos by rank, with their anomaly maps over them; see `plot`."""
+        if count < 1:
+            raise ValueError(f"count must be 1 or more, got {count}")
+        return self._figure(np.argsort(self.ranks)[:count].tolist(), beside=False)
+
+    def _figure(self, images: Sequence[int], beside: bool) -> "Picture":
+        # matplotlib is imported when the first figure is drawn
+        from codegraph_jax.core.figures import Panel, draw_panels
+
+        verdicts, ranks = self.verdicts, self.ranks
+        panels = []
+        for i in images:
+            name = printable(PurePath(self.samples[i].name).name) if self.samples else f"image {self.kept[i]}"
+            title = f"{name}\n{self.scores[i]:.3f}, rank {ranks[i]}, {verdicts[i]}"
+            panels.append(Panel(title, self.maps([i])[0], self._photo(i)))
+        limits = scale_ends(self.placement.inspected_scores(self.patch_scores), [self.calibration.threshold])
+        return draw_panels(panels, limits, beside)
+
+    def _photo(self, image: int) -> np.ndarray | None:
+        """The pixels of an image at the size of a figure; None if the result does not have them."""
+        if not self.samples or self.samples[image].read is not_saved:
+            return None
+        photo = load_image(source_of(self.samples[image]), self.value_range)
+        photo.thumbnail((LARGEST_DRAWN, LARGEST_DRAWN))
+        return np.asarray(photo)
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Saves the result as result.npz and result.json in a directory, from which `load` restores it exactly.
+
+        A warning lists what is not saved: the reference bank, which has a file of its own (`result.bank.save`), and the
+        pixels of images and masks that were given as arrays. Of files the paths are saved.
+
+        Raises:
+            OSError: the files cannot be written.
+        """
+        unsaved = ["the reference bank (save it with result.bank.save)"] * (self.bank is not None)
+        unsaved += ["the pixels of images without a file"] * any(not sample.is_file for sample in self.samples)
+        unsaved += ["masks without a file"] * any(callable(sample.mask) for sample in self.samples)
+        arrays, about = self.parts()
+        write_pair(directory, SAVED, FORMAT, arrays, about)
+        if unsaved:
+            logger.warning("%s: not saved: %s", os.fspath(directory), ", ".join(unsaved))
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> "DetectionResult":
+        """The result that `save` wrote into a directory.
+
+        Raises:
+            SavedFilesError: the files are missing, damaged, or have another format.
+        """
+        arrays, about = read_pair(directory, SAVED, FORMAT)
+        try:
+            return cls.of_parts(arrays, about)
+        except (KeyError, TypeError, ValueError) as error:
+            raise SavedFilesError(f"{os.fspath(directory)!r}: {type(error).__name__}: {error}") from None
+
+    def parts(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """The result without its bank as arrays and JSON values, from which `of_parts` restores it bit for bit."""
+        none = np.zeros((0, 0), bool)
+        arrays = {
+            "kept": self.kept,
+            "patch_scores": self.patch_scores,
+            "scores": self.scores,
+            "scores_rescored": self.scores_rescored,
+            "p_values": self.calibration.p_values,
+            "flagged": self.calibration.flagged,
+            "pattern_ids": self.consistency.pattern_ids,
+            "sizes": self.placement.sizes,
+            "inspected": none if self.placement.inspected is None else self.placement.inspected,
+            "products": np.zeros(0, int) if self.products is None else self.products,
+            **{VARIANT + name: scores for name, scores in self.variant_scores.items()},
+        }
+        about = {
+            "skipped": self.skipped,
+            "frame": self.placement.frame.as_json(),
+            "weights": self.weights,
+            "feature_identity": dict(self.feature_identity),
+            "seconds": self.seconds,
+            "added": self.added,
+            "from_cache": self.from_cache,
+            "value_range": self.value_range.as_json() if self.value_range else None,
+            "calibration": self.calibration.as_json(),
+            "consistency": self.consistency.as_json(),
+            "keys": self.keys,
+            "variant": self.variant,
+            "variants": list(self.variant_scores),
+            "answers": self.answers.as_json(),
+            "compared": dict(self.compared),
+            "samples": [sample.as_json() for sample in self.samples],
+        }
+        return {name: np.asarray(array) for name, array in arrays.items()}, _plain(about)
+
+    @classmethod
+    def of_parts(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "DetectionResult":
+        """Reads the values of `parts`; malformed ones raise KeyError, TypeError or ValueError."""
+        inspected, products, value_range = arrays["inspected"], arrays["products"], about["value_range"]
+        return cls(
+            kept=arrays["kept"],
+            skipped=[(index, reason) for index, reason in about["skipped"]],
+            patch_scores=arrays["patch_scores"],
+            scores=arrays["scores"],
+            scores_rescored=arrays["scores_rescored"],
+            calibration=Calibration.from_json(about["calibration"], arrays["p_values"], arrays["flagged"]),
+            placement=Placement(
+                Frame.from_json(about["frame"]), arrays["sizes"], inspected if len(inspected) else None
+            ),
+            weights=about["weights"],
+            feature_identity=about["feature_identity"],
+            seconds=about["seconds"],
+            consistency=Consistency.from_json(about["consistency"], arrays["pattern_ids"]),
+            added=about["added"],
+            from_cache=about["from_cache"],
+            value_range=ValueRange.from_json(value_range) if value_range else None,
+            products=products if len(products) else None,
+            keys=tuple(about["keys"]),
+            variant=about["variant"],
+            variant_scores={name: arrays[VARIANT + name] for name in about["variants"]},
+            answers=Answers.from_json(about["answers"]),
+            compared=about["compared"],
+            samples=tuple(map(Sample.from_json, about["samples"])),
+        )
+
     @classmethod
     def of(
         cls,
@@ -237,7 +438,9 @@ class DetectionResult:
             compared={"references": len(comparison.references), "radius": comparison.options.radius},
             **about,
         )
-        return result.with_copies(features.copies, comparison.listed)
+        result = result.with_copies(features.copies, comparison.listed)
+        samples = comparison.samples
+        return replace(result, samples=tuple(samples[source] for source in result.kept)) if samples else result
 
     @property
     def ranks(self) -> Int[np.ndarray, " n"]:
@@ -245,3 +448,12 @@ class DetectionResult:
         ranks = np.empty(len(self.scores), int)
         ranks[np.argsort(-self.scores, kind="stable")] = np.arange(1, len(self.scores) + 1)
         return ranks
+
+
+def _plain(tree: Any) -> Any:
+    """The tree with NumPy scalars as Python numbers, which JSON writes exactly."""
+    if isinstance(tree, dict):
+        return {key: _plain(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_plain(value) for value in tree]
+    return tree.item() if isinstance(tree, np.generic) else tree

@@ -263,7 +263,7 @@ def _mask_shares(samples: Sequence[Sample], placement: Placement) -> np.ndarray:
     shares = np.zeros((len(samples), *placement.frame.grid))
     side = placement.frame.patch
     for own, sample, content in zip(shares, samples, placement.contents()):
-        if sample.mask:
+        if isinstance(sample.mask, str):
             mask: Bool[np.ndarray, "a b"] = load_mask(sample.mask, (content.height * side, content.width * side))
             content.cut(own)[:] = mask.reshape(content.height, side, content.width, side).mean(axis=(1, 3))
     return shares

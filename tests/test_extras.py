@@ -95,6 +95,27 @@ def test_the_reject_list_names_the_flagged_parts(tmp_path):
     assert subprocess.run(command, capture_output=True, text=True).stdout.split() == ["2.png", "1.png"]
 
 
+def test_fiftyone_labels_hold_the_regions(tmp_path):
+    rows = [{"path": f"photos/{name}.png"} for name in ("a", "b/c")]
+    region = {"path": "photos/b/c.png", "box": [10, 5, 20, 15], "width": 40, "height": 20}
+    region |= {"peak_score": 0.5, "p_value": 0.01, "group": None}
+    for name, content in (("scores", rows), ("regions", [region])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "fiftyone_labels.py"),
+        str(tmp_path),
+        str(tmp_path / "labels.json"),
+    ]
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 1, "an unfinished run has no labels"
+    (tmp_path / "manifest.json").write_text(json.dumps({"config": {"data": {"root": "photos"}}}))
+    subprocess.run(command, check=True)
+    labels = json.loads((tmp_path / "labels.json").read_text())
+    assert labels["classes"] == ["anomaly"] and labels["labels"]["a"] == []
+    (box,) = labels["labels"]["b/c"]
+    assert box["bounding_box"] == [0.25, 0.25, 0.25, 0.5] and box["attributes"]["peak_score"] == 0.5
+
+
 PAGES = ["README.md", "Dockerfile", "examples/README.md", *(f"examples/{path.name}" for path in SCRIPTS)]
 
 

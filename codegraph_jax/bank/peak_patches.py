@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
-from scipy import ndimage
 
 PLACES = 3
 """Number of peak patches per image."""
@@ -79,6 +79,6 @@ class PeakPatches:
 
 def peaks(scores: Float[np.ndarray, "h w"], least: float) -> Int[np.ndarray, " m"]:
     """Indices of the peak patches with scores of `least` or more, by descending score."""
-    greatest = ndimage.maximum_filter(scores, APART, mode="nearest")
+    greatest = scipy.ndimage.maximum_filter(scores, APART, mode="nearest")
     found = np.flatnonzero(((scores >= greatest) & (scores >= least)).ravel())
     return found[np.argsort(-scores.ravel()[found], kind="stable")][:PLACES]

@@ -19,8 +19,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import maximum_filter
 
 from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
@@ -436,7 +436,7 @@ class ReferenceBank(StoredBank):
     ) -> Iterator[PeakPatches]:
         """Peak patches of each image, away from known patterns, which also affect neighbouring patches."""
         for i, own in enumerate(scores):
-            known = maximum_filter(recognised[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
+            known = scipy.ndimage.maximum_filter(recognised[:, i].any(axis=0).reshape(self.frame.grid), APART).ravel()
             unknown = np.where(known, -1, own)
             if unknown.max() < least:
                 yield PeakPatches.empty(sum(layer.shape[-1] for layer in features.layers))

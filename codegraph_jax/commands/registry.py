@@ -90,6 +90,15 @@ ALL = (
         arguments=(("PHOTOS", "data.root"),),
     ),
     Command(
+        name="compare",
+        area=PHOTOS,
+        help="shows what changed between two runs on the same photos: ranks, flags, metrics and settings",
+        module="codegraph_jax.tasks.compare",
+        settings="codegraph_jax.config:CompareConfig",
+        config="compare",
+        arguments=(("RUN", "first"), ("RUN", "second")),
+    ),
+    Command(
         name="watch",
         area=LINE,
         help="inspects photos as they arrive in a folder",

@@ -6,11 +6,10 @@ Identical images are one observation: all decisions use distinct images, and cop
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.consistency.groups import Consistency
+from codegraph_jax.consistency.groups import Consistency, empty_graph
 
 
 def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency:
@@ -36,7 +35,7 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
         for group in found.groups
     )
     matches = tuple(replace(match, images=tuple(sorted(with_own_copies(match.images)))) for match in found.matches)
-    graph = nx.Graph()
+    graph = empty_graph()
     graph.add_nodes_from(range(len(place)))
     for first, second, data in found.graph.edges(data=True):
         links = [(listed[image][0], patch, listed[target][0]) for image, patch, target in data["links"]]
@@ -54,6 +53,8 @@ def with_copies(found: Consistency, place: Int[np.ndarray, " n"]) -> Consistency
 
 def _groups(duplicates: Sequence[Sequence[int]], listed: Mapping[int, Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Groups of photos of the same part, two or more each: near-duplicates joined with all their copies."""
+    import networkx as nx
+
     graph = nx.Graph()
     for images in listed.values():
         nx.add_path(graph, images)

@@ -4,7 +4,6 @@ Near-duplicates agree in all patches, images with a recurring defect in one regi
 the densest community and hide each other's defects.
 """
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -55,5 +54,7 @@ def same_part(distances: Distances, references: Int[np.ndarray, " m"], added: in
 
 def groups(pairs: Bool[np.ndarray, "n m"], references: Int[np.ndarray, " m"]) -> tuple[tuple[int, ...], ...]:
     """Groups of photos of the same part, two or more each, in ascending order."""
+    import networkx as nx
+
     graph = nx.Graph((int(i), int(references[c])) for i, c in zip(*np.nonzero(pairs)))
     return tuple(sorted(tuple(sorted(part)) for part in nx.connected_components(graph)))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 
 from codegraph_jax.consistency.constants import CONSTANTS
 from codegraph_jax.consistency.groups import PatchBox
@@ -126,7 +126,7 @@ def community_boxes(
     h, w = grid
     boxes = []
     for i in members:
-        regions, _ = ndimage.label(shown[i].reshape(h, w), structure=np.ones((3, 3)))
-        for rows, columns in ndimage.find_objects(regions):
+        regions, _ = scipy.ndimage.label(shown[i].reshape(h, w), structure=np.ones((3, 3)))
+        for rows, columns in scipy.ndimage.find_objects(regions):
             boxes.append(PatchBox(i, rows.start / h, columns.start / w, rows.stop / h, columns.stop / w))
     return tuple(boxes)

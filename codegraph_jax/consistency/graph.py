@@ -6,17 +6,21 @@ Potts model (CPM). [ours] The weights, the resolution and the test.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import graspologic_native
-import networkx as nx
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_array
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
+from codegraph_jax.consistency.groups import empty_graph
 from codegraph_jax.consistency.links import Links
 from codegraph_jax.core.arrays import CPU_THREADS, at_once
 from codegraph_jax.scoring.distances import Distances, as_distances
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 LEAST_MEMBERS = 3
 """A defect on two images may be two one-off defects that resemble each other."""
@@ -198,13 +202,13 @@ def significant_communities(
         # a community must be denser than any shuffled graph
         resolution = max(resolution, float(weights.sum(dtype=np.float64) / entries))
         # sparse, since 200 dense graphs of thousands of images would fill the memory
-        chance.append(csr_array(weights))
+        chance.append(scipy.sparse.csr_array(weights))
     found = communities(observed, order, resolution, seed=0)
     if not found:
         return []
     identity = range(len(counts))
 
-    def strongest(sparse: csr_array) -> float:
+    def strongest(sparse: scipy.sparse.csr_array) -> float:
         weights = sparse.toarray()
         by_chance = communities(weights, identity, resolution, seed=0)
         return max((internal_weight(weights, members) for members in by_chance), default=0.0)
@@ -220,9 +224,9 @@ def significant_communities(
     return sorted(kept, key=lambda item: (-internal_weight(observed, item[0]), [position[i] for i in item[0]]))
 
 
-def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> nx.Graph:
+def image_graph(weights: Float[np.ndarray, "n n"], links: Links) -> "nx.Graph":
     """The graph in networkx: nodes are image indices, edges have `weight` and `links` = [(image, patch, target)]."""
-    graph = nx.Graph()
+    graph = empty_graph()
     graph.add_nodes_from(range(len(weights)))
     for i, j in zip(*np.nonzero(np.triu(weights, 1))):
         graph.add_edge(int(i), int(j), weight=float(weights[i, j]), links=[])

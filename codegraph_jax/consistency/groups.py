@@ -1,14 +1,25 @@
 """Results of the consistency stages: groups of images that share a pattern, and photos of the same part."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Int
 
 from codegraph_jax.consistency.pattern import Pattern, PatternVerdict, Product
 from codegraph_jax.consistency.signature import Signature
 from codegraph_jax.consistency.spacing_law import SpacingLaw
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def empty_graph() -> "nx.Graph":
+    """A graph without nodes; networkx is imported when the first graph is made."""
+    import networkx as nx
+
+    return nx.Graph()
 
 
 @dataclass(frozen=True)
@@ -73,6 +84,22 @@ class Group:
     reviewed: bool = False
     signature: Signature | None = None
 
+    def as_json(self) -> dict[str, Any]:
+        """Values for JSON; `from_json` reads them."""
+        signature = self.signature.as_json() if self.signature else None
+        return {**asdict(replace(self, signature=None)), "signature": signature}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Group":
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
+        built = {
+            "members": tuple(values["members"]),
+            "boxes": tuple(PatchBox(**box) for box in values["boxes"]),
+            "evidence": Evidence(**values["evidence"]) if values["evidence"] else None,
+            "signature": Signature.from_json(values["signature"]) if values["signature"] else None,
+        }
+        return cls(**{**values, **built})
+
 
 @dataclass(frozen=True)
 class PatternMatch:
@@ -87,6 +114,15 @@ class PatternMatch:
     pattern: Pattern
     number: int
     images: tuple[int, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for JSON; `from_json` reads them."""
+        return {"pattern": self.pattern.as_json(), "number": self.number, "images": self.images}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "PatternMatch":
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
+        return cls(Pattern.from_json(values["pattern"]), values["number"], tuple(values["images"]))
 
 
 @dataclass(frozen=True)
@@ -108,7 +144,7 @@ class Consistency:
     groups: tuple[Group, ...] = ()
     duplicates: tuple[tuple[int, ...], ...] = ()
     views: tuple[tuple[int, ...], ...] = ()
-    graph: nx.Graph = field(default_factory=nx.Graph)
+    graph: "nx.Graph" = field(default_factory=empty_graph)
     pattern_ids: Int[np.ndarray, "n h w"] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
     spacing_law: SpacingLaw | None = None
     matches: tuple[PatternMatch, ...] = ()
@@ -145,10 +181,49 @@ class Consistency:
             return None
         return Pattern(group.name, group.verdict, group.signature, self.product, members, images)
 
+    def numbers_by_image(self) -> dict[int, int]:
+        """The pattern on each image that shows one; of several, the first defect or else the first pattern."""
+        defects = self.numbers("defect")
+        ranked = sorted(range(1, self.group_count + 1), key=lambda number: (number in defects, -number))
+        return {image: number for number in ranked for image in self.images(number)}
+
     def defect_members(self, images: int) -> Bool[np.ndarray, " n"]:
         """Which of the set's images are members of a recurring defect; `images` is their number."""
         members = [image for c in self.groups if c.verdict == "defect" for image in c.members]
         return np.isin(np.arange(images), members)
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for JSON, without `pattern_ids`; `from_json` reads them."""
+        return {
+            "groups": [group.as_json() for group in self.groups],
+            "matches": [match.as_json() for match in self.matches],
+            "others": [pattern.as_json() for pattern in self.others],
+            "product": self.product.as_json() if self.product else None,
+            "duplicates": self.duplicates,
+            "views": self.views,
+            "nodes": list(self.graph.nodes),
+            "edges": list(self.graph.edges(data=True)),
+            "spacing_law": asdict(self.spacing_law) if self.spacing_law else None,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], pattern_ids: Int[np.ndarray, "n h w"]) -> "Consistency":
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
+        graph, law, product = empty_graph(), values["spacing_law"], values["product"]
+        graph.add_nodes_from(values["nodes"])
+        for first, second, data in values["edges"]:
+            graph.add_edge(first, second, weight=data["weight"], links=[tuple(link) for link in data["links"]])
+        return cls(
+            groups=tuple(map(Group.from_json, values["groups"])),
+            duplicates=tuple(tuple(group) for group in values["duplicates"]),
+            views=tuple(tuple(group) for group in values["views"]),
+            graph=graph,
+            pattern_ids=pattern_ids,
+            spacing_law=SpacingLaw(**{**law, "tail_index": tuple(law["tail_index"])}) if law else None,
+            matches=tuple(map(PatternMatch.from_json, values["matches"])),
+            others=tuple(map(Pattern.from_json, values["others"])),
+            product=Product.from_json(product) if product else None,
+        )
 
     @property
     def group_count(self) -> int:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.special import fdtrc, fdtri
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.scoring.distances import Distances, as_distances
@@ -76,7 +76,7 @@ def burnout_test(spacings: Float[np.ndarray, "p m"], window: int) -> Float[np.nd
     lower = (total[:, middle - 1 : middle] - before) / count
     upper = (total[:, -1] - total[:, middle - 1]) / (window - 1 - middle)
     ratio = lower / np.maximum(upper, 1e-12)[:, None]
-    return fdtrc(2.0 * count[None, :], 2.0 * (window - 1 - middle), ratio)
+    return scipy.special.fdtrc(2.0 * count[None, :], 2.0 * (window - 1 - middle), ratio)
 
 
 def window_sizes(references: int, fractions: tuple[float, ...]) -> list[int]:
@@ -154,7 +154,7 @@ def _burnout_links(
 def _least_ratios(window: int, level: float) -> Float[np.ndarray, " k"]:
     """Ratios of spacings whose p-value is the level, for k = 1 ... window // 2, reduced by `SLACK`."""
     middle = window // 2
-    return SLACK * fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
+    return SLACK * scipy.special.fdtri(2.0 * (middle - np.arange(middle)), 2.0 * (window - 1 - middle), 1 - level)
 
 
 def _ratio_links(

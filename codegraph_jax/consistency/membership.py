@@ -8,8 +8,8 @@ another member would be.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from codegraph_jax.consistency.constants import CONSTANTS, MethodConstants
 from codegraph_jax.consistency.filtering import pattern_tests
@@ -97,4 +97,4 @@ def _prediction_bound(values: Float[np.ndarray, " v"], chance: float) -> float:
     if len(values) < 2:
         return -np.inf
     spread = values.std(ddof=1) * np.sqrt(1 + 1 / len(values))
-    return float(values.mean() + stats.t.isf(chance, len(values) - 1) * spread)
+    return float(values.mean() + scipy.stats.t.isf(chance, len(values) - 1) * spread)

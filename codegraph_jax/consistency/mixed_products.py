@@ -9,9 +9,8 @@ least 4 of 16 cells; defects and harmless variants change 1 or 2.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from codegraph_jax.config import DataConfig
 from codegraph_jax.core.arrays import at_once
@@ -163,9 +162,9 @@ def _split(
         return None
     between = (distances + distances.T) / 2
     np.fill_diagonal(between, 0)
-    tree = linkage(squareform(between, checks=False), "average")
+    tree = scipy.cluster.hierarchy.linkage(scipy.spatial.distance.squareform(between, checks=False), "average")
     for clusters in range(2, min(count, MOST_CUTS)):
-        labels = fcluster(tree, clusters, "maxclust")
+        labels = scipy.cluster.hierarchy.fcluster(tree, clusters, "maxclust")
         sizes = np.bincount(labels)
         large = np.flatnonzero(sizes >= least)
         if len(large) >= 2:

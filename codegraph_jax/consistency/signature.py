@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Bool, Float, Int8
-from scipy.cluster.vq import kmeans2
 
 from codegraph_jax.core.transfers import to_host
 from codegraph_jax.distributed import processes
@@ -222,7 +222,7 @@ def prototypes_of(members: Sequence[Float[np.ndarray, "k l c"]], most: int) -> I
     with warnings.catch_warnings():
         # identical patches leave some clusters empty, which is harmless
         warnings.filterwarnings("ignore", "One of the clusters is empty")
-        centres, _ = kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
+        centres, _ = scipy.cluster.vq.kmeans2(flat, min(most, len(flat)), iter=STEPS, minit="++", seed=0)
     found = centres.reshape(len(centres), *patches.shape[1:])
     largest = np.maximum(np.abs(found).max(axis=-1, keepdims=True), SMALLEST)
     return np.round(found / largest * np.iinfo(np.int8).max).astype(np.int8)

@@ -7,8 +7,8 @@ outside the defect.
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 
 from codegraph_jax.core.auroc import auroc
 from codegraph_jax.scoring.distances import Distances, as_distances
@@ -41,7 +41,7 @@ def agreement_elsewhere(
     inside = np.isin(references, members)
     areas = []
     for i, to_references in zip(members, as_distances(distances).images(members)):
-        covered = ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
+        covered = scipy.ndimage.binary_dilation(linked[i].reshape(grid), np.ones((3, 3)), iterations=MARGIN).ravel()
         usable = np.isfinite(to_references).any(axis=1)
         covered |= ~valid_patches(to_references) | ~np.isfinite(to_references[usable]).all(axis=0)
         if covered.all() or len(set(inside[usable])) < 2:

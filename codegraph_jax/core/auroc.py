@@ -1,8 +1,8 @@
 """Area under the ROC curve of scores."""
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import rankdata
 
 
 def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "... b"]) -> Float[np.ndarray, "..."]:
@@ -15,5 +15,5 @@ def auroc(negative: Float[np.ndarray, "... a"], positive: Float[np.ndarray, "...
         positive: finite scores, at least one, with the same leading axes.
     """
     a, b = negative.shape[-1], positive.shape[-1]
-    ranks = rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]
+    ranks = scipy.stats.rankdata(np.concatenate([negative, positive], axis=-1), axis=-1)[..., a:]
     return np.asarray((ranks.sum(axis=-1) - b * (b + 1) / 2) / (a * b))

@@ -45,7 +45,7 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]
     text = json.dumps(about, allow_nan=False)
     with whole_file(path) as name:
         try:
-            save_file(arrays, name, {KEY: f"{_digest(arrays, text)} {text}"})
+            save_file(arrays, name, {KEY: f"{content_digest(arrays, text)} {text}"})
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -61,7 +61,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], A
         with safe_open(path, framework="numpy") as file:
             digest, text = (file.metadata() or {})[KEY].split(" ", 1)
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if digest != _digest(arrays, text):
+        if digest != content_digest(arrays, text):
             raise DamagedTensorsError("its digest does not match")
         return arrays, json.loads(text)
     except FileNotFoundError:
@@ -70,7 +70,8 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], A
         raise DamagedTensorsError(f"{type(error).__name__}: {error}") from None
 
 
-def _digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
+def content_digest(arrays: Mapping[str, np.ndarray], text: str) -> str:
+    """Digest of the names, types, shapes and bytes of arrays, and of a text."""
     digest = blake2b(text.encode(), digest_size=16)
     for name, array in sorted(arrays.items()):
         digest.update(repr((name, str(array.dtype), array.shape)).encode())

@@ -1,7 +1,7 @@
 """Checks the images that a caller of the library passes, and converts them to a list."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ from PIL import Image
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.data.folders import read_folder
-from codegraph_jax.data.images import Source, StoredImage, UnreadableImageError, require_picture
+from codegraph_jax.data.images import Source, StoredImage, UnreadableImageError, load_image, require_picture, source_of
+from codegraph_jax.data.samples import Sample
 
 
-def listed_images(images: Any, name: str = "images") -> list[Source]:
-    """Images as a list.
+def listed_given(images: Any, name: str = "images") -> list[Source | Sample]:
+    """Images and samples as a list.
 
     Args:
-        images: files, arrays or Pillow images; one array [n, h, w, 3], or [n, h, w] of grey images; or a directory,
-            whose photos are read in natural order.
+        images: files, arrays, Pillow images or samples; a data set (`samples.Samples`); one array [n, h, w, 3], or
+            [n, h, w] of grey images; or a directory, whose photos are read in natural order.
         name: name of the argument in messages.
 
     Raises:
@@ -35,9 +36,30 @@ def listed_images(images: Any, name: str = "images") -> list[Source]:
                 "give a list of images, or an array [n, h, w, 3] or [n, h, w]"
             )
         return list(images)
-    if isinstance(images, Image.Image | StoredImage) or not isinstance(images, Iterable):
+    if hasattr(images, "__len__") and hasattr(images, "__getitem__") and not isinstance(images, Mapping):
+        # also objects without an iterator
+        return [images[i] for i in range(len(images))]
+    if isinstance(images, Image.Image | StoredImage | Sample) or not isinstance(images, Iterable):
         raise UserError(f"{name}: a single {type(images).__name__} was given; give a list of images")
     return list(images)
+
+
+def listed_images(images: Any, name: str = "images") -> list[Source]:
+    """`listed_given` with the images of samples."""
+    return [source_of(image) if isinstance(image, Sample) else image for image in listed_given(images, name)]
+
+
+def given_samples(images: Sequence[Source | Sample], name: str = "images") -> list[Sample]:
+    """Checked images as samples; those without a file are called NAME[0], NAME[1], ..."""
+    return [image if isinstance(image, Sample) else _sample(image, f"{name}[{i}]") for i, image in enumerate(images)]
+
+
+def _sample(image: Source, name: str) -> Sample:
+    if isinstance(image, StoredImage):
+        return Sample(image.name, image.name, read=image.read)
+    if isinstance(image, Image.Image):
+        return Sample(name, name, read=lambda: np.asarray(load_image(image)))
+    return Sample.of(image, os.fspath(image) if isinstance(image, str | os.PathLike) else name)
 
 
 def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
@@ -53,12 +75,14 @@ def checked_images(images: Any, name: str = "images") -> Sequence[Source]:
             require_picture(image, place)
         elif not isinstance(image, str | os.PathLike | Image.Image | StoredImage):
             raise UnreadableImageError(
-                place, f"expected a path, an array or a Pillow image, got {type(image).__name__}"
+                place,
+                f"expected a path, an array or a Pillow image, got {type(image).__name__}; items of a dataset, such as "
+                "(image, label), become images by codegraph_jax.data.own_sets.as_samples",
             )
     return listed
 
 
-def _in_directory(place: str, name: str) -> list[Source]:
+def _in_directory(place: str, name: str) -> list[Source | Sample]:
     if not Path(place).is_dir():
         kind = "a single file" if Path(place).is_file() else "not a directory"
         raise UserError(f"{name}: {place!r} is {kind}; give a list of files, or a directory of photos")

@@ -63,7 +63,7 @@ def _each(sample: Sample, count: int) -> list[Sample]:
     """A sample for each page of a file."""
     if count < 2:
         return [sample]
-    masks = _page_sizes(replace(sample, path=sample.mask)) if sample.mask else []
+    masks = _page_sizes(replace(sample, path=sample.mask)) if isinstance(sample.mask, str) else []
     return [
         replace(
             sample,

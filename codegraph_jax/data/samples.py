@@ -1,33 +1,126 @@
-"""Samples: the images of a layout with their labels and masks."""
+"""Samples: the images of a data set with their labels and masks."""
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from PIL import Image
 
 logger = logging.getLogger(__name__)
 
 
+LABELS = {0: "good", 1: "defective", None: None}
+"""Labels in words, as in scores.csv."""
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One image of a set, with its label and mask if they are known."""
+    """One image of a set, with its label and mask if they are known.
+
+    `Sample.of` makes one from a file or from pixels.
+    """
 
     path: str
     """The image file; bytes that are not UTF-8 are surrogate escapes, see `os.fsencode`."""
     name: str
     """POSIX path below the category, unique within it: `broken_large/000.png`."""
-    category: str
+    category: str = ""
     label: int | None = None
     """0 normal, 1 anomalous, None unknown."""
-    mask: str | None = None
-    """Mask file, or a directory of mask files whose union is used; None for normal, unknown or missing."""
+    mask: str | Callable[[], np.ndarray] | None = None
+    """Mask file, or a directory of mask files whose union is used, or a function that returns the mask [h, w], above 0
+    where anomalous; None for normal, unknown or missing."""
     defect: str | None = None
     """Kind of defect, or `good`; None if the layout does not state it."""
     further: int = 0
     """Number of further pages of the file, which are not inspected."""
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)
     """Returns the pixels of an image without a file, whose `path` is only a name; see `images.StoredImage`."""
+
+    @classmethod
+    def of(
+        cls,
+        image: Any,
+        name: str = "",
+        *,
+        label: int | None = None,
+        mask: Any = None,
+        defect: str | None = None,
+    ) -> "Sample":
+        """A sample of any image.
+
+        Args:
+            image: a file, a uint8 array [h, w, 3] or [h, w], or a Pillow image.
+            name: unique name in the set; default: the name of the file.
+            label: 0 normal, 1 anomalous, None unknown.
+            mask: file, array [h, w] or Pillow image, above 0 where anomalous; None: none.
+            defect: kind of defect.
+        """
+        found = os.fspath(mask) if isinstance(mask, str | os.PathLike) else None if mask is None else _constant(mask)
+        if isinstance(image, str | os.PathLike):
+            path = os.fspath(image)
+            return cls(path, name or Path(path).name, label=label, mask=found, defect=defect)
+        if not name:
+            raise ValueError("name: an image without a file needs a name")
+        return cls(name, name, label=label, mask=found, defect=defect, read=_constant(_rgb(image)))
+
+    def as_json(self) -> dict[str, Any]:
+        """Values for JSON, without pixels and masks that are not files; `from_json` reads them."""
+        mask = self.mask if isinstance(self.mask, str) else None
+        facts = {"path": self.path, "name": self.name, "category": self.category, "label": self.label}
+        return facts | {"mask": mask, "defect": self.defect, "further": self.further, "file": self.is_file}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Sample":
+        """Reads the values of `as_json`; malformed ones raise KeyError, TypeError or ValueError."""
+        facts = {name: value for name, value in values.items() if name != "file"}
+        return cls(**facts, read=None if values["file"] else not_saved)
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the image is a file instead of pixels."""
+        return self.read is None
+
+
+def not_saved() -> np.ndarray:
+    """The `read` of a sample that was saved without its pixels."""
+    raise ValueError("the pixels of an image without a file were not saved")
+
+
+def _rgb(image: Any) -> Any:
+    # the indices of a palette are no colours
+    return image.convert("RGB") if isinstance(image, Image.Image) else image
+
+
+def _constant(image: Any) -> Callable[[], np.ndarray]:
+    return lambda: np.asarray(image)
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A data set: any object with a length that returns a `Sample` for an index from 0, such as a list of them.
+
+    class Screws:
+        def __init__(self, root):
+            self.files = sorted(Path(root).glob("*.png"))
+
+        def __len__(self):
+            return len(self.files)
+
+        def __getitem__(self, index):
+            file = self.files[index]
+            return Sample.of(file, label=int(file.name.startswith("bad")))
+    """
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def __getitem__(self, index: int, /) -> Sample:
+        """The image with an index from 0."""
 
 
 Categories = dict[str, Callable[[], list[Sample]]]

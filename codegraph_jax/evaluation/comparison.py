@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import spearmanr
 
 from codegraph_jax.core.auroc import auroc
 
@@ -30,7 +30,9 @@ class ImageScores:
 
 def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
     """Spearman's rank correlation of the image scores, averaged over categories; NaN if all scores are equal."""
-    return float(np.mean([spearmanr(own.values, other[name].values).statistic for name, own in one.items()]))
+    return float(
+        np.mean([scipy.stats.spearmanr(own.values, other[name].values).statistic for name, own in one.items()])
+    )
 
 
 def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:

@@ -18,12 +18,16 @@ logger = logging.getLogger(__name__)
 FULL = 0.5
 """If the median defect mask covers a larger share of its image, the masks are probably inverted."""
 
+DEFAULT = MetricsConfig()
+
 UNDEFINED: Metrics = dict.fromkeys(
     ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_ap", "pixel_f1_max", "pixel_aupro")
 )
 
 
-def evaluate(result: DetectionResult, samples: Sequence[Sample], config: MetricsConfig) -> Metrics:
+def evaluate(
+    result: DetectionResult, samples: Sequence[Sample] | None = None, config: MetricsConfig = DEFAULT
+) -> Metrics:
     """Image and pixel metrics of one category (docs/method.md section 6), None where undefined.
 
     Image metrics use `scores_rescored`; if re-scoring changed them, `image_auroc_without_rescoring` uses `scores`.
@@ -32,9 +36,10 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
 
     Args:
         result: scores of n images.
-        samples: the same n images, in the same order.
+        samples: the same n images, in the same order; None: those that `detect` was given.
         config: the resolution of the pixel metrics, and the rules for masks and PRO.
     """
+    samples = result.samples if samples is None else samples
     metrics = dict(UNDEFINED)
     labelled = [i for i, sample in enumerate(samples) if sample.label is not None]
     if labelled:
@@ -43,7 +48,7 @@ def evaluate(result: DetectionResult, samples: Sequence[Sample], config: Metrics
         if not np.array_equal(result.scores_rescored, result.scores):
             metrics["image_auroc_without_rescoring"] = image_metrics(labels, result.scores[labelled])["image_auroc"]
     masks = _masks(result, {i: samples[i] for i in labelled}, config)
-    if marked := [mask for i, mask in masks.items() if samples[i].mask]:
+    if marked := [mask for i, mask in masks.items() if samples[i].mask and samples[i].label == 1]:
         _warn_odd(marked, config)
         # interpolated directly from the patches at every size
         maps = (result.maps([i], mask.shape)[0] for i, mask in masks.items())
@@ -57,7 +62,7 @@ def _masks(
     """Masks of the normal images and of the anomalous images with a readable mask; warns about unreadable masks."""
     masks: dict[int, np.ndarray] = {}
     problems: list[str] = []
-    if not any(sample.mask for sample in samples.values()):
+    if not any(sample.mask and sample.label == 1 for sample in samples.values()):
         return masks
     for i, sample in samples.items():
         try:
@@ -89,7 +94,7 @@ def _size(place: int, result: DetectionResult, config: MetricsConfig) -> tuple[i
 def _mask(sample: Sample, size: tuple[int, int], config: MetricsConfig) -> Bool[np.ndarray, "h w"]:
     if not sample.mask:
         return np.zeros(size, bool)
-    return load_mask(sample.mask, size, config.masks, config.inverted)
+    return load_mask(sample.mask() if callable(sample.mask) else sample.mask, size, config.masks, config.inverted)
 
 
 def _warn_odd(masks: Sequence[Bool[np.ndarray, "h w"]], config: MetricsConfig) -> None:

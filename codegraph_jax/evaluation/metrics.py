@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int, Shaped
-from scipy import ndimage
 
 Metrics = dict[str, float | None]
 
@@ -190,7 +190,7 @@ def _region_weights(masks: Sequence[Bool[np.ndarray, "h w"]]) -> Float[np.ndarra
     parts = [np.zeros(0)]
     for mask in masks:
         if mask.any():
-            inside = ndimage.label(mask, _EIGHT_NEIGHBOURS)[0][mask]
+            inside = scipy.ndimage.label(mask, _EIGHT_NEIGHBOURS)[0][mask]
             parts.append(1 / np.bincount(inside)[inside])
     return np.concatenate(parts)
 

@@ -154,9 +154,9 @@ def write_page(
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
-    style, scripts = _package_text("page.css"), [_package_text(name) for name in ("active_calibration.js", "page.js")]
+    style, scripts = package_text("page.css"), [package_text(name) for name in ("active_calibration.js", "page.js")]
     counts = Counter(row.record.verdict for row in rows)
-    template = _environment().from_string(_package_text("page.html.j2"))
+    template = page_environment().from_string(package_text("page.html.j2"))
     html = template.render(
         style=Markup(style),
         scripts=[Markup(script) for script in scripts],
@@ -413,11 +413,13 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _package_text(name: str) -> str:
+def package_text(name: str) -> str:
+    """A text file of this package."""
     return files("codegraph_jax.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """The environment of all pages, which escapes every value."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -10,14 +10,12 @@ from codegraph_jax.consistency.filtering import community_boxes
 from codegraph_jax.consistency.groups import Consistency, PatchBox
 from codegraph_jax.core.files import Rounded
 from codegraph_jax.core.names import output_path
-from codegraph_jax.data.samples import Sample
+from codegraph_jax.data.samples import LABELS, Sample
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.regions import Box, shared_box
 from codegraph_jax.scoring.photo_verdicts import PhotoVerdict
 
 COLUMNS = ("path", "category", "label", "score", "score_rescored", "rank", "p_value", "flagged", "verdict", "group")
-LABELS = {0: "good", 1: "defective", None: None}
-"""Labels in scores.csv and scores.json."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,6 @@ def make_records(outcomes: Sequence[Outcome], config: ReportConfig) -> list[Reco
     return [record for outcome in outcomes for record in _category_records(outcome, config)]
 
 
-def group_numbers(outcome: Outcome) -> dict[int, int]:
-    """{image: number of its recurring pattern}; with several patterns, the first defect or else the first pattern."""
-    found = outcome.result.consistency
-    defects = found.numbers("defect")
-    ranked = sorted(range(1, found.group_count + 1), key=lambda number: (number in defects, -number))
-    return {image: number for number in ranked for image in found.images(number)}
-
-
 def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
     """Boxes of a recurring pattern on the members of its group, and on other images where it is recognised."""
     if number <= len(found.groups):
@@ -105,7 +95,7 @@ def shared_patches(found: Consistency, number: int) -> list[PatchBox]:
 
 def _category_records(outcome: Outcome, config: ReportConfig) -> list[Record]:
     result = outcome.result
-    calibration, ranks, groups = result.calibration, result.ranks, group_numbers(outcome)
+    calibration, ranks, groups = result.calibration, result.ranks, result.consistency.numbers_by_image()
     shared: dict[int, list[Box]] = {}
     for number in range(1, result.consistency.group_count + 1):
         for box in shared_patches(result.consistency, number):

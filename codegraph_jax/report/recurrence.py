@@ -13,7 +13,7 @@ from codegraph_jax.core.names import file_stem, printable
 from codegraph_jax.report.contact_sheet import contact_sheet
 from codegraph_jax.report.outcome import Outcome
 from codegraph_jax.report.pictures import Picture
-from codegraph_jax.report.records import Record, group_numbers, shared_patches
+from codegraph_jax.report.records import Record, shared_patches
 from codegraph_jax.report.regions import shared_box
 from codegraph_jax.report.serialise import write_graph
 
@@ -178,7 +178,8 @@ def write_recurrences(
     write_json(workdir / "similar.json", {outcome.category: _similar(outcome) for outcome in outcomes})
     for outcome in outcomes:
         paths = [sample.path for sample in outcome.samples]
-        write_graph(workdir / graph_file(outcome), outcome.result.consistency.graph, paths, group_numbers(outcome))
+        consistency = outcome.result.consistency
+        write_graph(workdir / graph_file(outcome), consistency.graph, paths, consistency.numbers_by_image())
 
 
 def graph_file(outcome: Outcome) -> Path:

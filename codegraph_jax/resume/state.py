@@ -86,6 +86,9 @@ class RunState:
             for category, listed in files.items()
         }
         self._tables = {category: self._run_dir / _digest(json.dumps(listed)) for category, listed in files.items()}
+        # a prepared set of tensorflow-datasets does not change
+        stored = config.data.layout == "tfds"
+        self._unchecked = {name for name, s in sets.items() if not stored and not all(one.is_file for one in s)}
         self._warn_about_other_runs()
         try:
             self._run_dir.mkdir(parents=True, exist_ok=True)
@@ -116,9 +119,10 @@ class RunState:
         """Saves a result and removes the features and tables of its category.
 
         With a bank or `config.state=keep` the tables stay and no result is saved: the bank, or a run with other
-        settings, is computed from the tables.
+        settings, is computed from the tables. The same holds for images without a file, whose changes only the
+        tables notice.
         """
-        if result.bank or self._config.state == "keep":
+        if result.bank or self._config.state == "keep" or category in self._unchecked:
             return
         try:
             write_result(self._results[category], result)

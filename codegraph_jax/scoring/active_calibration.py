@@ -21,8 +21,8 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Int
-from scipy import special
 
 LEVELS = 500
 """Most levels that ranks are rounded to; it limits the size of the tables for large sets."""
@@ -96,7 +96,7 @@ class Grid:
             part.ravel()[:, None] for part in np.meshgrid(*(np.array(values) for values, _ in self.axes), indexing="ij")
         )
         z = (np.arange(self.levels) + 0.5) / self.levels
-        return floor + (ceiling - floor) * special.expit((z - t) / w)
+        return floor + (ceiling - floor) * scipy.special.expit((z - t) / w)
 
     @cached_property
     def entropy(self) -> Float[np.ndarray, "g levels"]:
@@ -367,10 +367,10 @@ class ActiveCalibrator:
                     defective = self.grid.defective[:, self._levels[name][photo]]
                     log_posterior += np.log(defective if label else 1 - defective) / same[photo]
                 logs[name] = (log_posterior, DEFAULT_BONUS if place == 0 else 0.0)
-            evidence = {name: special.logsumexp(log) + bonus for name, (log, bonus) in logs.items()}
-            total = special.logsumexp(list(evidence.values()))
+            evidence = {name: scipy.special.logsumexp(log) + bonus for name, (log, bonus) in logs.items()}
+            total = scipy.special.logsumexp(list(evidence.values()))
             self._posteriors = {
-                name: _Posterior(np.exp(log - special.logsumexp(log)), float(np.exp(evidence[name] - total)))
+                name: _Posterior(np.exp(log - scipy.special.logsumexp(log)), float(np.exp(evidence[name] - total)))
                 for name, (log, _) in logs.items()
             }
         return self._posteriors
@@ -385,7 +385,7 @@ class _Posterior:
 
 
 def _entropy(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    return -(special.xlogy(p, p) + special.xlog1py(1 - p, -p))
+    return -(scipy.special.xlogy(p, p) + scipy.special.xlog1py(1 - p, -p))
 
 
 def _count(
@@ -403,7 +403,7 @@ def _count(
     most = int(counts.sum())
 
     def below(k: int) -> float:
-        return float(weights @ special.expit(1.702 * (k + 0.5 - mean) / deviation))
+        return float(weights @ scipy.special.expit(1.702 * (k + 0.5 - mean) / deviation))
 
     low, high = (_first(below, most, share) for share in ((1 - INTERVAL) / 2, (1 + INTERVAL) / 2))
     return Count(float(weights @ mean), low, high, total)

@@ -10,8 +10,8 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import special, stats
 
 POINTS, FREEDOM, WIDER = 1024, 5.0, 1.15
 """Number of points; degrees of freedom of the proposal, a t distribution; factor that widens it."""
@@ -55,37 +55,39 @@ def sample_posterior(
     d = len(scales)
     points = _points(d)
     radius = (points**2).sum(axis=1)
-    constant = special.gammaln((FREEDOM + d) / 2) - special.gammaln(FREEDOM / 2) - d / 2 * np.log(FREEDOM * np.pi)
+    constant = (
+        scipy.special.gammaln((FREEDOM + d) / 2) - scipy.special.gammaln(FREEDOM / 2) - d / 2 * np.log(FREEDOM * np.pi)
+    )
     mean, factor, whole = start, np.diag(spread), 0
     for _ in range(LONGEST):
         latent = mean + points @ factor.T
         likelihood = log_likelihood(latent)
-        prior = stats.norm.logpdf(latent, 0, scales).sum(axis=1)
+        prior = scipy.stats.norm.logpdf(latent, 0, scales).sum(axis=1)
         proposal = constant - (FREEDOM + d) / 2 * np.log1p(radius / FREEDOM) - np.log(np.diag(factor)).sum()
         power = _power(likelihood, prior - proposal)
-        weights = special.softmax(power * likelihood + prior - proposal)
+        weights = scipy.special.softmax(power * likelihood + prior - proposal)
         whole += power == 1.0
         if whole > ROUNDS:
             break
         mean = weights @ latent
         away = latent - mean
         factor = WIDER * np.linalg.cholesky((away * weights[:, None]).T @ away + RIDGE * np.eye(d))
-    return Sample(latent, weights, float(special.logsumexp(likelihood + prior - proposal) - np.log(POINTS)))
+    return Sample(latent, weights, float(scipy.special.logsumexp(likelihood + prior - proposal) - np.log(POINTS)))
 
 
 @cache
 def _points(d: int) -> Float[np.ndarray, "b d"]:
     """Low-discrepancy points of a t distribution with unit scale."""
-    uniform = stats.qmc.Sobol(d + 1, scramble=False).random(POINTS) + 0.5 / POINTS
-    radius = np.sqrt(special.gammaincinv(FREEDOM / 2, uniform[:, d]) / (FREEDOM / 2))
-    return special.ndtri(uniform[:, :d]) / radius[:, None]
+    uniform = scipy.stats.qmc.Sobol(d + 1, scramble=False).random(POINTS) + 0.5 / POINTS
+    radius = np.sqrt(scipy.special.gammaincinv(FREEDOM / 2, uniform[:, d]) / (FREEDOM / 2))
+    return scipy.special.ndtri(uniform[:, :d]) / radius[:, None]
 
 
 def _power(likelihood: Float[np.ndarray, " b"], rest: Float[np.ndarray, " b"]) -> float:
     """Greatest power of the likelihood, at most 1, that keeps the effective sample size."""
 
     def enough(power: float) -> bool:
-        return 1 / (special.softmax(power * likelihood + rest) ** 2).sum() >= EFFECTIVE * len(rest)
+        return 1 / (scipy.special.softmax(power * likelihood + rest) ** 2).sum() >= EFFECTIVE * len(rest)
 
     low, high = 0.0, 1.0
     if enough(high):

@@ -16,8 +16,8 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import interpolate, optimize, special, stats
 
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.scoring.importance import Sample, sample_posterior
@@ -79,7 +79,7 @@ class NormalScores:
             low *= 2
         while excess(high) > 0:
             high *= 2
-        return self.location + self.scale * float(optimize.brentq(excess, low, high, xtol=1e-10))
+        return self.location + self.scale * float(scipy.optimize.brentq(excess, low, high, xtol=1e-10))
 
     def as_json(self) -> dict[str, Any]:
         """Values for JSON; `from_json` reads them."""
@@ -113,7 +113,7 @@ class _MonotoneLogarithm:
     """Monotone interpolation of a table of logarithms; linear beyond its end."""
 
     def __init__(self, values: Float[np.ndarray, " t"]):
-        self._inside = interpolate.PchipInterpolator(TABLE, values)
+        self._inside = scipy.interpolate.PchipInterpolator(TABLE, values)
         self._slope = min((values[-1] - values[-2]) / (TABLE[-1] - TABLE[-2]), -SMALLEST)
 
     def __call__(self, z: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
@@ -162,7 +162,7 @@ def fit_scores(scores: Float[np.ndarray, " n"], at_most: float = 1.0) -> ScoreFi
     spread = float(scores[-1] - scores[0])
     if spread <= 1e-9 * max(abs(scores[0]), 1e-9):
         scale = max(USUAL_SPREAD * abs(scores[0]), 1e-9)
-        table = tuple(stats.norm.logsf(TABLE).tolist())
+        table = tuple(scipy.stats.norm.logsf(TABLE).tolist())
         return ScoreFit(NormalScores(float(scores[0]), float(scale), 1.0, unknown, table), np.zeros(count), 0.0)
     place, unit = _units(scores, LOWER)
     groups = np.split((scores - place) / unit, _edges(count))
@@ -184,7 +184,7 @@ def _edges(count: int) -> Int[np.ndarray, " g"]:
     """Indices at which sorted scores are split into groups."""
     if count <= BINS:
         return np.arange(1, count)
-    edges = np.round(count * special.ndtr(np.linspace(-ENDS, ENDS, BINS + 1)))[1:-1].astype(int)
+    edges = np.round(count * scipy.special.ndtr(np.linspace(-ENDS, ENDS, BINS + 1)))[1:-1].astype(int)
     return np.unique(np.clip(edges, 1, count - 1))
 
 
@@ -217,7 +217,7 @@ def _predict(
         Mean, standard deviation and share of normal scores; their log p-values at TABLE; the probability that each
         value is of an anomalous image; the probability of a flat distribution.
     """
-    evidence = special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
+    evidence = scipy.special.softmax([model.log_weight + sample.log_evidence for model, sample in samples])
     parts = []
     for own, (model, sample) in zip(evidence, samples):
         counting = own * sample.weights > LEAST_WEIGHT

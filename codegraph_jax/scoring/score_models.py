@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import special
 
 SHAPE, SHAPE_SPREAD = 0.75, 0.5
 """Prior mean and standard deviation of the shape q: between a Gaussian and a Gumbel distribution."""
@@ -99,7 +99,7 @@ class Contaminated:
         k, offset, stretch = _log_gamma(inside)
         z = (values - moments.mean[:, None]) / moments.deviation[:, None]
         reduced = stretch[:, None] * z - offset[:, None]
-        factor = np.log(stretch / moments.deviation) - special.gammaln(k)
+        factor = np.log(stretch / moments.deviation) - scipy.special.gammaln(k)
         normal = np.exp(factor[:, None] - k[:, None] * reduced - np.exp(np.minimum(-reduced, 700)))
         above = ABOVE * np.exp(ABOVE_SPREAD * latent[:, 4])
         # anomalies vary at least as much as normal scores
@@ -111,8 +111,8 @@ class Contaminated:
 
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         """Moments of the normal scores."""
-        rank = self.least + (self.most - self.least) * special.ndtr(latent[:, 3])
-        anomalous = MOST * special.ndtr(TYPICAL + EVEN * special.ndtri(rank))
+        rank = self.least + (self.most - self.least) * scipy.special.ndtr(latent[:, 3])
+        anomalous = MOST * scipy.special.ndtr(TYPICAL + EVEN * scipy.special.ndtri(rank))
         return Moments(latent[:, 0], np.exp(latent[:, 1]), 1 - anomalous)
 
     def survival(self, latent: Float[np.ndarray, "b d"], places: Float[np.ndarray, " t"]) -> Float[np.ndarray, "t b"]:
@@ -120,7 +120,7 @@ class Contaminated:
         moments = self.moments(latent)
         k, offset, stretch = _log_gamma(np.clip(_shape(latent), *SHAPES))
         z = (places[:, None] - moments.mean) / moments.deviation
-        return special.gammainc(k, np.exp(np.minimum(offset - stretch * z, 700)))
+        return scipy.special.gammainc(k, np.exp(np.minimum(offset - stretch * z, 700)))
 
 
 class Flat:
@@ -134,7 +134,7 @@ class Flat:
     ) -> Float[np.ndarray, " b"]:
         """Log likelihood of groups of scores, given by their means and sizes."""
         place, scale, exponent = self._parameters(latent)
-        factor = np.log(exponent / (2 * scale)) - special.gammaln(1 / exponent)
+        factor = np.log(exponent / (2 * scale)) - scipy.special.gammaln(1 / exponent)
         with np.errstate(over="ignore"):
             powers = (np.abs(values - place[:, None]) / scale[:, None]) ** exponent[:, None]
             return np.maximum(factor * sizes.sum() - powers @ sizes, IMPOSSIBLE)
@@ -142,7 +142,7 @@ class Flat:
     def moments(self, latent: Float[np.ndarray, "b d"]) -> Moments:
         """Moments of the normal scores."""
         place, scale, exponent = self._parameters(latent)
-        variance = np.exp(special.gammaln(3 / exponent) - special.gammaln(1 / exponent))
+        variance = np.exp(scipy.special.gammaln(3 / exponent) - scipy.special.gammaln(1 / exponent))
         return Moments(place, scale * np.sqrt(variance), np.ones(len(latent)))
 
     def anomalous(self, latent: Float[np.ndarray, "b d"], values: Float[np.ndarray, " v"]) -> Float[np.ndarray, "b v"]:
@@ -158,7 +158,7 @@ class Flat:
         place, scale, exponent = self._parameters(latent)
         z = (places[:, None] - place) / scale
         with np.errstate(over="ignore"):
-            tail = 0.5 * special.gammaincc(1 / exponent, np.abs(z) ** exponent)
+            tail = 0.5 * scipy.special.gammaincc(1 / exponent, np.abs(z) ** exponent)
         return np.where(z > 0, tail, 1 - tail)
 
     @staticmethod
@@ -170,7 +170,9 @@ def share_rank(share: float) -> float:
     """Prior probability that the share of anomalies is below `share`."""
     if share >= MOST:
         return 1.0
-    return float(special.ndtr((special.ndtri(max(share, SMALLEST) / MOST) - TYPICAL) / EVEN)) if share else 0.0
+    return (
+        float(scipy.special.ndtr((scipy.special.ndtri(max(share, SMALLEST) / MOST) - TYPICAL) / EVEN)) if share else 0.0
+    )
 
 
 def _shape(latent: Float[np.ndarray, "b d"]) -> Float[np.ndarray, " b"]:
@@ -180,4 +182,4 @@ def _shape(latent: Float[np.ndarray, "b d"]) -> Float[np.ndarray, " b"]:
 def _log_gamma(shape: Float[np.ndarray, " b"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """k, psi and sigma for which (psi - ln G) / sigma, with G of a gamma distribution of shape k, is standardised."""
     k = shape**-2.0
-    return k, special.psi(k), np.sqrt(special.polygamma(1, k))
+    return k, scipy.special.psi(k), np.sqrt(scipy.special.polygamma(1, k))

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from codegraph_jax.core.arrays import Allocate
+from codegraph_jax.data.samples import Sample
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.stores import FeatureStore
 from codegraph_jax.similarity.host_tables import HostTables
@@ -131,6 +132,7 @@ class Comparison:
         excluded: references that an image is not compared with, besides itself; None: there are none.
         products: product that each image shows (`consistency.mixed_products`); None: not determined.
         roi: inspected region, stretched over each photo; None: everything, or different for some photos.
+        samples: the sources with their labels, of the set and added ones; empty: unknown.
     """
 
     features: Features
@@ -143,6 +145,7 @@ class Comparison:
     excluded: Bool[np.ndarray, "n m"] | None = None
     products: Int[np.ndarray, " n"] | None = None
     roi: Bool[np.ndarray, "a b"] | None = None
+    samples: Sequence[Sample] = ()
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.features.kept)} images with {len(self.references)} references)"

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Bool, Float, Int
-from scipy import ndimage
-from scipy.cluster.vq import kmeans2
 
 from codegraph_jax.core.arrays import CPU_THREADS
 from codegraph_jax.core.matmul import inner_products
@@ -50,7 +49,7 @@ class Reach(NamedTuple):
         if not self.radius:
             return np.full(len(patches), patches.any())
         side = 2 * self.radius + 1
-        return ndimage.maximum_filter(patches.reshape(self.grid), side, mode="constant", cval=False).ravel()
+        return scipy.ndimage.maximum_filter(patches.reshape(self.grid), side, mode="constant", cval=False).ravel()
 
     def penalty(self, rows: Int[Array, " e"], columns: Int[Array, " f"]) -> Float[Array, "e f"] | float:
         """0 where two patches, given by their indices, are compared, else minus infinity."""
@@ -108,7 +107,7 @@ class Centres(NamedTuple):
         with warnings.catch_warnings():
             # equal patches leave some centres without a patch, which is harmless
             warnings.filterwarnings("ignore", "One of the clusters is empty")
-            centres, _ = kmeans2(sample, min(CENTRES, len(sample)), iter=STEPS, minit="points", seed=0)
+            centres, _ = scipy.cluster.vq.kmeans2(sample, min(CENTRES, len(sample)), iter=STEPS, minit="points", seed=0)
         radii = np.full((len(removed), len(centres)), -np.inf)
         for own, vectors in zip(radii, removed):
             apart = _apart(vectors @ centres.T, centres)

@@ -12,8 +12,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, Bool, Float, Int
-from scipy import stats
 
 from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
@@ -167,6 +167,6 @@ def _agreement(expected: Float[np.ndarray, "s q"], found: Float[np.ndarray, "s q
     if not np.isfinite(found).all():
         return 0.0
     halves = (slice(0, None, 2), slice(1, None, 2))
-    ranks = [[stats.rankdata(scores[half]) for scores in (expected, found)] for half in halves]
+    ranks = [[scipy.stats.rankdata(scores[half]) for scores in (expected, found)] for half in halves]
     correlations = [np.corrcoef(*pair)[0, 1] if all(np.ptp(r) for r in pair) else 0.0 for pair in ranks]
     return float(min(correlations))

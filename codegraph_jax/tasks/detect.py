@@ -115,7 +115,7 @@ def _outcomes(
         inspected = [sets[category].plan.inspected[i] for i in result.kept] if inputs.roi else []
         if result.value_range and result.placement.inspected is not None:
             inspected = where_data(list(map(source_of, kept)), result.value_range, inspected, range(len(kept)))
-        return Outcome(category, kept, result, metrics, diagnostics, inspected)
+        return Outcome(category, kept, replace(result, samples=tuple(kept)), metrics, diagnostics, inspected)
 
     with ThreadPoolExecutor(_measured_at_once(inputs.detector), thread_name_prefix="metrics") as pool:
         waiting: list[Future[Outcome]] = []

@@ -1,17 +1,16 @@
 """Figures of a run: the distribution of norms, and the learning curves."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.core.files import whole_file
 
-matplotlib.use("Agg", force=False)
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402  after the choice of the backend
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 CLEAN = {"clean_normal": "normal", "clean_oe": "OE", "clean_unseen": "unseen"}
 """Keys of the mean scores of a test, and the groups of images they belong to."""
@@ -27,6 +26,8 @@ def save_histogram(path: Path, groups: dict[str, Float[np.ndarray, "n"]], label:
         groups: scores by name of the group.
         label: name of the score.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     values = np.concatenate(list(groups.values()))
@@ -48,6 +49,8 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
         path: PNG file.
         records: lines of metrics.jsonl.
     """
+    from matplotlib.figure import Figure
+
     train = [record for record in records if record["kind"] == "train"]
     tested = [record for record in records if record["kind"] == "test" and record.get("auroc") is not None]
     with_means = [record for record in tested if "clean_normal" in record]
@@ -73,7 +76,7 @@ def save_learning_curves(path: Path, records: list[dict[str, Any]]) -> None:
     save_figure(figure, path)
 
 
-def draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
+def draw_clean(axes: "Axes", tested: list[dict[str, Any]]) -> None:
     """Draws the mean scores of clean views against the epoch."""
     least = 1.0
     for key, name in CLEAN.items():
@@ -87,7 +90,7 @@ def draw_clean(axes: Axes, tested: list[dict[str, Any]]) -> None:
     axes.legend()
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a figure as PNG."""
     with whole_file(path) as part:
         figure.savefig(part, dpi=120)

@@ -1,7 +1,8 @@
 """Checkpoints of a run, written by Orbax together with the settings that are needed to read them.
 
 A run resumes from the newest readable step under `checkpoints/` and warns of steps that cannot be read. Orbax writes
-into a temporary directory and renames it, so that a killed run leaves no incomplete step.
+into a temporary directory and renames it, so that a killed run leaves no incomplete step. Orbax takes
+a third of a second to import, so it is imported where it is used.
 """
 
 import logging
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from codegraph_jax.core.errors import UserError
 from contrastive_jax.training.state import TrainState
@@ -32,6 +32,8 @@ class Checkpoints:
 
         With `read_only`, incomplete steps are not removed, since a run may be writing them.
         """
+        import orbax.checkpoint as ocp
+
         self.directory = Path(workdir).absolute() / "checkpoints"
         options = (
             ocp.CheckpointManagerOptions(create=False, cleanup_tmp_directories=False)
@@ -51,6 +53,8 @@ class Checkpoints:
             state: the state to save.
             description: the settings of the run, saved as JSON.
         """
+        import orbax.checkpoint as ocp
+
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -70,6 +74,8 @@ class Checkpoints:
         Raises:
             CheckpointError: no checkpoint can be read.
         """
+        import orbax.checkpoint as ocp
+
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
@@ -85,6 +91,8 @@ class Checkpoints:
         Raises:
             CheckpointError: a checkpoint is of another network, or no checkpoint can be read.
         """
+        import orbax.checkpoint as ocp
+
         template = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:

@@ -48,7 +48,9 @@ class FakeResult:
     consistency: Consistency
     placement: Placement
     weights: str = "drawn weights <v1>"
-    features: dict[str, object] = field(default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE})
+    feature_identity: dict[str, object] = field(
+        default_factory=lambda: {"weights": "drawn weights <v1>", "image_size": SIZE}
+    )
     skipped: list[tuple[int, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     value_range: None = None
@@ -57,6 +59,7 @@ class FakeResult:
     added: int = 0
     variant: str = "standard"
     answers: Answers = field(default_factory=Answers)
+    compared: dict[str, int] = field(default_factory=dict)
 
     def calibrator(self):
         """Two ways to score, the second of which ranks the photos the other way round."""
@@ -64,7 +67,7 @@ class FakeResult:
         proven = np.zeros(len(self.scores), bool)
         return calibrator_of(scores, len(self.scores), self.keys, proven, (), self.calibration.threshold, self.answers)
 
-    verdicts, enough = DetectionResult.verdicts, DetectionResult.enough_photos
+    verdicts, enough_photos = DetectionResult.verdicts, DetectionResult.enough_photos
 
     def maps(self, images=slice(None), size=None):
         return np.asarray(anomaly_maps(self.patch_scores[images], size or self.map_size))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from codegraph_jax.commands.config_files import load_config
 from codegraph_jax.config import BackboneConfig, Config, InspectConfig
 from codegraph_jax.core.settings import to_config_dict
 from codegraph_jax.tasks import detect as job
@@ -84,12 +85,11 @@ def places(tmp_path_factory):
 
 def documented():
     """Commands of the two tasks, each once; layout tfds is run by tests/data/test_tfds_layout.py."""
-    others = ("tfds", "recurring", "thresholds", "answers", "benchmark", "oecl", "cifar10")
     found = {}
     for page in [*PAGES, *CONFIGS]:
         for arguments in commands(page.read_text(encoding="utf-8")):
-            config = next(word for word in arguments if word.startswith("--config="))
-            if not any(other in config for other in others):
+            config = next(word.removeprefix("--config=") for word in arguments if word.startswith("--config="))
+            if load_config(config).task in ("detect", "inspect") and "tfds" not in config:
                 found.setdefault(" ".join(arguments), arguments)
     return [pytest.param(arguments, id=text[:100]) for text, arguments in sorted(found.items())]
 

@@ -110,6 +110,12 @@ def test_library_arrays(capsys):
     assert "maps (10, 56, 56)" in capsys.readouterr().out
 
 
+def test_own_set(capsys):
+    found = example("own_set")([*SMALL, "--count", "10"])
+    assert len(found) == 3 and len(set(found)) == 1, "the same photos, the same scores"
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["folder", "tensors", "records"]
+
+
 def test_inspect_bank(capsys):
     example("inspect_bank")([*SMALL, "--count", "14"])
     out = capsys.readouterr().out

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import UInt8
-from scipy import ndimage
 
 from codegraph_jax.data.drawing.part import OUTER, Grid, Surface, smooth_noise
 
@@ -51,7 +51,7 @@ def render(surface: Surface, light: Light, rng: np.random.Generator) -> UInt8[np
     image *= tint
     sigma = light.blur * size / 448
     if sigma > 0.1:
-        image = ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=2.5)
+        image = scipy.ndimage.gaussian_filter(image, (sigma, sigma, 0), truncate=2.5)
     # mostly grey noise with some colour noise
     image += rng.standard_normal((size, size, 1), np.float32) * np.float32(light.noise)
     image += rng.standard_normal((size, size, 3), np.float32) * np.float32(light.noise / 2)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-from scipy import ndimage
 
 Grid = Float[np.ndarray, "h w"]
 Mask = Bool[np.ndarray, "h w"]
@@ -88,8 +88,8 @@ def draw_plate(
 
 def _grain(width: int, height: int, rng: np.random.Generator) -> Grid:
     """Brushed metal: streaks along x, and smooth noise."""
-    streaks = ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 61, axis=1)
-    streaks += ndimage.uniform_filter1d(streaks, 401, axis=1) * 3
+    streaks = scipy.ndimage.uniform_filter1d(rng.standard_normal((height, width), np.float32), 61, axis=1)
+    streaks += scipy.ndimage.uniform_filter1d(streaks, 401, axis=1) * 3
     return 1 + np.float32(0.16) * streaks + _clouds(width, height, 7, rng) * np.float32(0.015)
 
 

@@ -1,0 +1,370 @@
+"""Compares two results or two runs on the same photos: ranks, flags, metrics and settings.
+
+Photos are matched by category and name. The name of a photo in a run is its path below the run's `data.root`, so that
+runs on copies of a folder can be compared.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import MAX_BYTES
+from codegraph_jax.core.tables import text_table
+from codegraph_jax.data.samples import LABELS
+from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
+from codegraph_jax.evaluation.evaluate import evaluate
+from codegraph_jax.evaluation.metrics import Metrics
+from codegraph_jax.result import DetectionResult
+
+MOST = 10
+"""Most photos of each kind in the text."""
+METRICS = {
+    "image_auroc": "image AUROC", "image_ap": "image AP", "image_f1_max": "image F1-max", "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP", "pixel_f1_max": "pixel F1-max", "pixel_aupro": "pixel AUPRO",
+}  # fmt: skip
+
+Key = tuple[str, str]
+Run = DetectionResult | str | os.PathLike[str]
+
+
+class RunError(UserError):
+    """A directory is not the workdir of a finished run, or two runs have no photo in common."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One photo of a result or run.
+
+    Attributes:
+        place: index in its category.
+        path: file, or name of an image without one.
+        label, score, score_rescored, rank, flagged, verdict, group: the columns of scores.csv (docs/results.md).
+    """
+
+    place: int
+    path: str
+    label: str | None
+    score: float
+    score_rescored: float
+    rank: int
+    flagged: bool
+    verdict: str
+    group: int | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """One photo in both runs.
+
+    Attributes:
+        category, name: identity of the photo.
+        before, after: the photo in each run.
+        ranks: its rank in each run among the photos of its category that both have, 1 for the most anomalous.
+    """
+
+    category: str
+    name: str
+    before: Scored
+    after: Scored
+    ranks: tuple[int, int]
+
+    @property
+    def moved(self) -> int:
+        """Number of ranks by which the photo became more anomalous; negative: less."""
+        return self.ranks[0] - self.ranks[1]
+
+    @property
+    def label(self) -> str | None:
+        """The label, of the second run where they differ."""
+        return self.before.label if self.after.label is None else self.after.label
+
+
+@dataclass(frozen=True)
+class ResultChanges:
+    """What differs between two results; print it for a summary.
+
+    Attributes:
+        names: names of both.
+        photos: photos in both, in the order of the first.
+        missing: names of the photos that only the first has, and of those that only the second has.
+        metrics: {category: {metric: values of both}}, only metrics that both have.
+        settings: {setting: values of both} of the settings that differ.
+    """
+
+    names: tuple[str, str]
+    photos: tuple[Change, ...]
+    missing: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    metrics: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    settings: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def of_category(self, category: str) -> list[Change]:
+        """The photos of a category."""
+        return [photo for photo in self.photos if photo.category == category]
+
+    @cached_property
+    def categories(self) -> list[str]:
+        """The categories with photos in both."""
+        return list(dict.fromkeys(photo.category for photo in self.photos))
+
+    @property
+    def newly_flagged(self) -> list[Change]:
+        """Photos that only the second flags, the highest score first."""
+        return sorted(
+            (p for p in self.photos if p.after.flagged and not p.before.flagged), key=lambda p: -p.after.score
+        )
+
+    @property
+    def no_longer_flagged(self) -> list[Change]:
+        """Photos that only the first flags, the highest score first."""
+        return sorted(
+            (p for p in self.photos if p.before.flagged and not p.after.flagged), key=lambda p: -p.before.score
+        )
+
+    @property
+    def moved(self) -> list[Change]:
+        """Photos whose rank differs, the largest difference first."""
+        return sorted((p for p in self.photos if p.moved), key=lambda p: (-abs(p.moved), min(p.ranks)))
+
+    def correlation(self, category: str = "") -> float | None:
+        """Spearman's rank correlation of the scores of a category; None for fewer than two photos or equal scores."""
+        photos = self.of_category(category)
+        scores = np.array([(p.before.score, p.after.score) for p in photos]).reshape(-1, 2)
+        if len(photos) < 2 or (np.ptp(scores, axis=0) == 0).any():
+            return None
+        return float(scipy.stats.spearmanr(scores[:, 0], scores[:, 1]).statistic)
+
+    @property
+    def better(self) -> Literal["first", "second", "neither", ""]:
+        """Which has the better image AUROC, by a paired bootstrap; empty without labels of both classes."""
+        scores: list[dict[str, ImageScores]] = [{}, {}]
+        for category in self.categories:
+            photos = [p for p in self.of_category(category) if p.label is not None]
+            if len({p.label for p in photos}) == 2:
+                for own, side in zip(scores, ("before", "after")):
+                    values = np.array([getattr(p, side).score_rescored for p in photos])
+                    own[category] = ImageScores([int(p.label != LABELS[0]) for p in photos], values)
+        if not scores[0]:
+            return ""
+        if not not_significantly_worse(scores[0], scores[1]):
+            return "second"
+        return "neither" if not_significantly_worse(scores[1], scores[0]) else "first"
+
+    def __str__(self) -> str:
+        lines = [f"A: {self.names[0]}", f"B: {self.names[1]}", ""]
+        if self.settings:
+            rows = [[name, shortened(a), shortened(b)] for name, (a, b) in self.settings.items()]
+            lines += [text_table(["setting", "A", "B"], rows), ""]
+        only = [f"{len(names)} only in {run}" for run, names in zip("AB", self.missing) if names]
+        lines += [", ".join([f"{len(self.photos)} photos in both", *only]), ""]
+        lines += [text_table(SUMMARY, self.summary()), ""]
+        if rows := self.metric_rows():
+            lines += [text_table(METRIC_HEADINGS, rows), SIGNIFICANCE[self.better], ""]
+        kinds = (("newly flagged", self.newly_flagged), ("no longer flagged", self.no_longer_flagged),
+                 ("largest changes of rank", self.moved))  # fmt: skip
+        for heading, photos in kinds:
+            if photos:
+                lines += [f"{heading}:", text_table(self.photo_headings, self.photo_rows(photos[:MOST]))]
+                lines += [f"and {len(photos) - MOST} more"] * (len(photos) > MOST) + [""]
+        return "\n".join(lines).rstrip()
+
+    def summary(self) -> list[list[str]]:
+        """A row for each category under `SUMMARY`."""
+        rows = []
+        for category in self.categories:
+            photos, correlation = self.of_category(category), self.correlation(category)
+            flags = [(p.before.flagged, p.after.flagged) for p in photos]
+            counts = [sum(a for a, _ in flags), sum(b for _, b in flags), flags.count((False, True)),
+                      flags.count((True, False))]  # fmt: skip
+            agreement = "-" if correlation is None else f"{correlation:.3f}"
+            rows.append([category or "all", str(len(photos)), agreement, *map(str, counts)])
+        return rows
+
+    def metric_rows(self) -> list[list[str]]:
+        """A row for each metric of each category under `METRIC_HEADINGS`, in percent."""
+        return [
+            [category or "all", METRICS[name], f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}"]
+            for category, metrics in self.metrics.items()
+            for name, (a, b) in metrics.items()
+        ]
+
+    @property
+    def photo_headings(self) -> list[str]:
+        """Headings of `photo_rows`."""
+        several = ["category"] if len(self.categories) > 1 else []
+        return ["photo", *several, "label", "rank A", "rank B", "score A", "score B", "verdict A", "verdict B"]
+
+    def photo_rows(self, photos: Sequence[Change]) -> list[list[str]]:
+        """A row for each photo."""
+        several = len(self.categories) > 1
+        return [
+            [
+                p.name, *([p.category] if several else []), p.label or "", *map(str, p.ranks),
+                f"{p.before.score:.4f}", f"{p.after.score:.4f}", p.before.verdict, p.after.verdict,
+            ]
+            for p in photos
+        ]  # fmt: skip
+
+
+SUMMARY = ["category", "photos", "rank correlation", "flagged A", "flagged B", "newly flagged", "no longer flagged"]
+METRIC_HEADINGS = ["category", "metric (%)", "A", "B", "difference"]
+SIGNIFICANCE = {
+    "first": "A has the better image AUROC (paired bootstrap over the photos, 95 %)",
+    "second": "B has the better image AUROC (paired bootstrap over the photos, 95 %)",
+    "neither": "the difference of the image AUROC is not significant (paired bootstrap over the photos, 95 %)",
+    "": "image AUROC: one of the classes is absent",
+}
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of two results or runs."""
+
+    name: str
+    photos: Mapping[Key, Scored]
+    metrics: Mapping[str, Metrics]
+    settings: Mapping[str, Any]
+
+
+def compare_results(first: Run, second: Run) -> ResultChanges:
+    """What changed from the first to the second.
+
+    Args:
+        first: a result, or the workdir of a finished run.
+        second: the other one, on the same photos.
+
+    Raises:
+        RunError: a directory holds no finished run, or there is no photo in both.
+    """
+    one, other = (_side(run, name) for run, name in ((first, "the first result"), (second, "the second result")))
+    both = [key for key in one.photos if key in other.photos]
+    if not both:
+        examples = " and ".join(repr(next(iter(side.photos), ("", "none"))[1]) for side in (one, other))
+        raise RunError(
+            f"{one.name} and {other.name} have no photo in common (such as {examples}); compare runs on the same photos"
+        )
+    ranks = [_ranks({key: side.photos[key] for key in both}) for side in (one, other)]
+    photos = tuple(Change(*key, one.photos[key], other.photos[key], (ranks[0][key], ranks[1][key])) for key in both)
+    missing = tuple(tuple(key[1] for key in a.photos if key not in b.photos) for a, b in ((one, other), (other, one)))
+    metrics = {
+        category: found
+        for category in one.metrics
+        if (found := _in_both(one.metrics[category], other.metrics.get(category, {})))
+    }
+    names = sorted({*one.settings, *other.settings})
+    pairs = {name: (one.settings.get(name), other.settings.get(name)) for name in names}
+    settings = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return ResultChanges((one.name, other.name), photos, (missing[0], missing[1]), metrics, settings)
+
+
+def _in_both(one: Metrics, other: Metrics) -> dict[str, tuple[float, float]]:
+    return {name: (a, b) for name in METRICS if (a := one.get(name)) is not None and (b := other.get(name)) is not None}
+
+
+def _ranks(photos: Mapping[Key, Scored]) -> dict[Key, int]:
+    """The rank of each photo among these photos of its category."""
+    ranks, counts = {}, dict[str, int]()
+    for key in sorted(photos, key=lambda key: photos[key].rank):
+        counts[key[0]] = ranks[key] = counts.get(key[0], 0) + 1
+    return ranks
+
+
+def _side(run: Run, name: str) -> _Side:
+    if not isinstance(run, DetectionResult):
+        return _of_directory(Path(run))
+    photos = {}
+    for i, (row, own_name) in enumerate(zip(run.rows(), _unique_names(run))):
+        facts = {key: row[key] for key in Scored.__dataclass_fields__ if key != "place"}
+        photos[row["category"], own_name] = Scored(place=i, **facts)
+    labelled = any(sample.label is not None for sample in run.samples)
+    metrics = {next(iter(photos))[0]: evaluate(run)} if labelled else {}
+    return _Side(name, photos, metrics, _flat(dict(run.feature_identity)))
+
+
+def _unique_names(result: DetectionResult) -> list[str]:
+    """Names of the images; the path where several have the same name, and a number where they have the same path too."""
+    if not result.samples:
+        return [f"image {place}" for place in result.kept]
+    counts = Counter((sample.category, sample.name) for sample in result.samples)
+    names, seen = [], Counter[tuple[str, str]]()
+    for sample in result.samples:
+        name = sample.name if counts[sample.category, sample.name] == 1 else sample.path
+        seen[sample.category, name] += 1
+        number = seen[sample.category, name]
+        names.append(name if number == 1 else f"{name} ({number})")
+    return names
+
+
+def _of_directory(workdir: Path) -> _Side:
+    manifest, rows, scored = (_read(workdir, file) for file in ("manifest.json", "scores.json", "metrics.json"))
+    try:
+        config, weights = manifest["config"], manifest["weights"]
+        root = str(config["data"]["root"])
+        counts, photos = dict[str, int](), {}
+        for row in rows:
+            category, path = str(row["category"]), str(row["path"])
+            facts = {key: row[key] for key in Scored.__dataclass_fields__ if key not in ("place", "path")}
+            place = counts.get(category, 0)
+            counts[category] = place + 1
+            photos[category, _name(path, root, workdir)] = _checked(Scored(place=place, path=path, **facts))
+        metrics = {str(category): _checked_metrics(values) for category, values in scored["categories"].items()}
+        return _Side(str(workdir), photos, metrics, _flat({**config, "weights": weights}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{str(workdir)!r}: its files are damaged ({type(error).__name__}: {error}); run the command again"
+        ) from None
+
+
+def _read(workdir: Path, name: str) -> Any:
+    """The content of a file that a run has written."""
+    path = workdir / name
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large")
+        return json.loads(path.read_text(encoding="ascii"))
+    except FileNotFoundError:
+        raise RunError(
+            f"{str(workdir)!r}: holds no {name}; give the directory of a finished run of codegraph detect or inspect"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{str(path)!r}: cannot be read ({error}); run the command again") from None
+
+
+def _name(path: str, root: str, workdir: Path) -> str:
+    for place in (root, workdir):
+        if place and PurePath(path).is_relative_to(place):
+            return PurePath(path).relative_to(place).as_posix()
+    return path
+
+
+def _checked(photo: Scored) -> Scored:
+    numbers = (photo.score, photo.score_rescored, photo.rank)
+    if not all(isinstance(number, int | float) for number in numbers) or not isinstance(photo.flagged, bool):
+        raise TypeError(f"scores of {photo.path[:80]!r}")
+    return photo
+
+
+def _checked_metrics(values: Mapping[str, Any]) -> Metrics:
+    return {name: None if values.get(name) is None else float(values[name]) for name in METRICS}
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested settings by their path."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def shortened(value: Any) -> str:
+    """The value of a setting as a short text."""
+    text = ",".join(map(str, value)) if isinstance(value, list | tuple) else "" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,185 @@
+"""Data sets of the user's own: datasets with an index, iterables, and a class as a layout."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax.commands.config_files import load_config
+from codegraph_jax.config import Config, ConsistencyConfig, DataConfig, to_config_dict
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.data import layouts
+from codegraph_jax.data.arguments import checked_images
+from codegraph_jax.data.images import load_image, source_of
+from codegraph_jax.data.layouts import read_layout
+from codegraph_jax.data.own_sets import add_layout, as_samples, pixels
+from codegraph_jax.data.samples import Sample, Samples
+from codegraph_jax.data.search import LayoutError
+from codegraph_jax.tasks import detect
+from tests.backbones.tiny import tiny_backbone
+
+PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+
+
+class Parts:
+    """A dataset in the manner of PyTorch, without an iterator: photos as floats [3, h, w], labels, masks."""
+
+    def __init__(self, count=6):
+        self.count, self.reads = count, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.reads += 1
+        image = np.roll(PHOTO, 3 * index, axis=1)
+        mask = np.zeros((20, 24), np.float32)
+        mask[:4, :6] = index == 2
+        return np.moveaxis(image / np.float32(255), 2, 0), np.int64(index == 2), mask[None]
+
+
+def image_of(sample):
+    return np.asarray(load_image(source_of(sample)))
+
+
+def test_an_indexed_dataset_is_read_when_pixels_are_needed():
+    dataset = Parts()
+    samples = as_samples(dataset)
+    assert [s.label for s in samples] == [0, 0, 1, 0, 0, 0] and dataset.reads == 6
+    assert [s.name for s in samples[:2]] == ["image[0]", "image[1]"]
+    np.testing.assert_array_equal(image_of(samples[3]), np.roll(PHOTO, 9, axis=1))
+    assert dataset.reads == 7, "no pixels are kept"
+    assert samples[2].mask().shape == (20, 24) and samples[2].mask().sum() == 24
+    assert isinstance(samples, Samples)
+
+
+def test_an_iterable_is_read_once():
+    samples = as_samples({"image": PHOTO + i, "label": i % 2, "name": f"{i}.png".encode()} for i in range(3))
+    assert [s.name for s in samples] == ["0.png", "1.png", "2.png"] and [s.label for s in samples] == [0, 1, 0]
+    np.testing.assert_array_equal(image_of(samples[2]), PHOTO + 2)
+
+    class Numpy:
+        """What a `tf.data.Dataset` has beside its iterator of tensors."""
+
+        def as_numpy_iterator(self):
+            yield from ((PHOTO, 1), (PHOTO, 0))
+
+    assert [s.label for s in as_samples(Numpy())] == [1, 0]
+
+
+def test_files_stay_files(tmp_path):
+    Image.fromarray(PHOTO).save(tmp_path / "a.png")
+    (sample,) = as_samples([(tmp_path / "a.png", 1, str(tmp_path / "mask.png"))])
+    assert sample == Sample(str(tmp_path / "a.png"), "a.png", "", 1, str(tmp_path / "mask.png"))
+    assert checked_images([sample]) == [str(tmp_path / "a.png")]
+
+
+@pytest.mark.parametrize(
+    "array,expected",
+    [
+        (PHOTO, PHOTO), (PHOTO[..., 0], PHOTO[..., 0]), (PHOTO[..., :1], PHOTO[..., 0]),
+        (np.moveaxis(PHOTO, 2, 0), PHOTO), (PHOTO[None, ..., 0], PHOTO[..., 0]), (PHOTO.astype(np.int64), PHOTO),
+        (PHOTO / 255, PHOTO), (PHOTO.astype(np.float32) / 255, PHOTO), (Image.fromarray(PHOTO), PHOTO),
+    ],
+)  # fmt: skip
+def test_pixels_in_any_usual_form(array, expected):
+    np.testing.assert_array_equal(pixels(array), expected)
+
+
+@pytest.mark.parametrize(
+    "item,message",
+    [
+        ((PHOTO - 127.5) / 60, "normalisation"), (PHOTO.astype(np.int32) * 3, "whole numbers from 0 to 255"),
+        (PHOTO[None], "is no image"), (np.full((4, 4), np.nan), "from nan"), (object(), "is no image"),
+        ((PHOTO, 3), "label 3"), ((PHOTO, 0, None, 1), "has 4 parts"), ({"picture": PHOTO}, "holds picture, but no"),
+    ],
+)  # fmt: skip
+def test_items_that_are_no_images_are_named(item, message):
+    with pytest.raises(UserError, match=rf"image\[1\].*{message}"):
+        as_samples([PHOTO, item])
+
+
+def test_what_is_no_dataset_is_refused():
+    for data in (7, {"a": PHOTO}, "photos"):
+        with pytest.raises(UserError, match="is neither a dataset nor an iterable"):
+            as_samples(data)
+    with pytest.raises(UserError, match="as_samples"):
+        checked_images(Parts())
+    with pytest.raises(ValueError, match="needs a name"):
+        Sample.of(PHOTO)
+
+
+@pytest.fixture
+def own_layout(monkeypatch):
+    monkeypatch.setattr(layouts, "LAYOUTS", dict(layouts.LAYOUTS))
+
+    def add(make, name="screws"):
+        add_layout(name, make)
+        return name
+
+    return add
+
+
+def test_a_class_becomes_a_layout(own_layout, tmp_path):
+    names = ["good/0.png", "good/1.png", "bent/0.png"]
+    made = [Sample.of(tmp_path / name, name, label=1, defect=name.split("/")[0]) for name in names]
+    own_layout(lambda root: {"m3": made, "m4": made[:2]})
+    read = read_layout("screws", str(tmp_path), good=["good"])
+    assert list(read) == ["m3", "m4"]
+    assert [(s.category, s.label, s.defect) for s in read["m3"]] == [
+        ("m3", 0, "good"),
+        ("m3", 0, "good"),
+        ("m3", 1, "bent"),
+    ]
+    own_layout(lambda root: made[2:])
+    assert [s.name for s in read_layout("screws", str(tmp_path))["screws"]] == ["bent/0.png"], (
+        "a second call replaces it"
+    )
+
+
+@pytest.mark.parametrize(
+    "made,message",
+    [
+        ([PHOTO], "item 0 is a ndarray; return a Sample"),
+        ([Sample("a", "a"), Sample("b", "a")], "item 1: another image is called 'a'"),
+        ([Sample("a", "../a")], "'../a' is not a relative path"),
+        ([Sample("a", "/a")], "'/a' is not a relative path"),
+    ],
+)  # fmt: skip
+def test_wrong_items_of_a_layout_are_named(own_layout, tmp_path, made, message):
+    own_layout(lambda root: made)
+    with pytest.raises(LayoutError, match=message):
+        read_layout("screws", str(tmp_path))
+
+
+def test_the_config_of_the_documentation_adds_a_layout(own_layout, tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    section = page.split("## A class instead of a layout")[1].split("\n## ")[0]
+    lines = [line.removeprefix("    ") for line in section.splitlines() if line.startswith("    ") or not line]
+    (tmp_path / "my_screws.py").write_text("\n".join(lines))
+    for name in ("m3/ok/1.png", "m3/bent/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(PHOTO).save(tmp_path / name)
+    for _ in range(2):  # the command line loads a config twice
+        config = load_config(str(tmp_path / "my_screws.py"))
+    read = read_layout(config.data.layout, str(tmp_path))
+    assert [s.label for s in read["screws"]] == [1, 0]
+
+
+def test_layouts_of_the_package_are_not_replaced(own_layout):
+    with pytest.raises(LayoutError, match="'mvtec' is a layout of this package"):
+        own_layout(lambda root: [], "mvtec")
+
+
+def test_a_task_runs_on_arrays_with_labels_and_masks(own_layout, tmp_path, tiny_preset):
+    own_layout(lambda root: as_samples(Parts()))
+    config = Config(data=DataConfig(layout="screws", root=str(tmp_path)), backbone=tiny_backbone(),
+                    consistency=ConsistencyConfig(filter="off"))  # fmt: skip
+    (outcome,) = detect.run(to_config_dict(config), str(tmp_path / "out"))
+    assert outcome.metrics["image_auroc"] is not None and outcome.metrics["pixel_auroc"] is not None
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert [row["path"] for row in rows] == [f"image[{i}]" for i in range(6)]
+    assert (tmp_path / "out" / "heatmaps" / "screws" / "image[5].png").is_file()
+    assert outcome.result.rows()[2]["label"] == "defective"

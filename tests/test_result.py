@@ -1,0 +1,171 @@
+"""A result as an object: saved and loaded, as a table, and as figures."""
+
+import json
+import logging
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from codegraph_jax import CoDeGraph, DetectionResult
+from codegraph_jax.core.array_files import SavedFilesError
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.data.images import UnreadableImageError
+from codegraph_jax.data.samples import LABELS, Sample
+from codegraph_jax.data.synthetic import draw_set
+from codegraph_jax.evaluation.evaluate import evaluate
+
+COUNT = 14
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Drawn parts as files with labels; the last one is a copy of the first."""
+    root, drawn = tmp_path_factory.mktemp("parts"), draw_set(COUNT, 56, 1, 0.2, (0.3,))
+    for i, image in enumerate(drawn.images):
+        Image.fromarray(image).save(root / f"{i:02d}.png")
+    listed = [
+        Sample.of(
+            root / f"{i:02d}.png", label=int(drawn.labels[i]), mask=np.asarray(drawn.masks[i]), defect=f"kind {i % 2}"
+        )
+        for i in range(COUNT)
+    ]
+    return [*listed, replace(listed[0], name="copy.png")]
+
+
+@pytest.fixture(scope="module")
+def result(samples):
+    from tests.support.shallow import shallow_backbone
+
+    with shallow_backbone():
+        return CoDeGraph(backbone="dinov2-small", weights="random", image_size=28, blocks=(1,)).detect(samples)
+
+
+def same(one, other):
+    (arrays, about), (others, others_about) = one.parts(), other.parts()
+    assert {name: array.dtype for name, array in arrays.items()} == {
+        name: array.dtype for name, array in others.items()
+    }
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, others[name], err_msg=name)
+    assert about == others_about
+
+
+def test_a_loaded_result_is_the_same(result, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        result.save(tmp_path / "new" / "place")
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / 'new' / 'place'}: not saved: masks without a file"
+    ]
+    loaded = DetectionResult.load(tmp_path / "new" / "place")
+    same(loaded, result)
+    np.testing.assert_array_equal(loaded.maps([0, 3]), result.maps([0, 3]))
+    assert loaded.verdicts == result.verdicts and loaded.samples[3].label == result.samples[3].label
+    assert loaded.consistency.groups == result.consistency.groups
+    loaded.save(tmp_path)
+    same(DetectionResult.load(tmp_path), result)
+
+
+def test_any_program_reads_a_saved_result(result, tmp_path):
+    result.save(tmp_path)
+    with np.load(tmp_path / "result.npz", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["scores"], result.scores)
+    assert json.loads((tmp_path / "result.json").read_text())["values"]["weights"] == result.weights
+
+
+def test_pixels_and_banks_are_not_saved_and_the_log_says_so(result, tmp_path, caplog):
+    pixels = np.zeros((28, 28, 3), np.uint8)
+    held = replace(result, samples=tuple(Sample.of(pixels, f"{i}") for i in range(COUNT + 1)), bank=object())
+    held.save(tmp_path)
+    assert "the reference bank" in caplog.text and "the pixels of images without a file" in caplog.text
+    loaded = DetectionResult.load(tmp_path)
+    assert loaded.bank is None and not loaded.samples[0].is_file
+    panels = loaded.plot(0).axes
+    assert len(panels[0].images) == 0 and len(panels[1].images) == 1, "only the map is known"
+    with pytest.raises(ValueError, match="not saved"):
+        loaded.samples[0].read()
+
+
+def damage_pickle(place):
+    np.savez(place / "result.npz", scores=np.array([{}], object))
+
+
+def damage_mix(place):
+    content = json.loads((place / "result.json").read_text())
+    content["values"]["added"] = 1
+    (place / "result.json").write_text(json.dumps(content))
+
+
+def damage_format(place):
+    (place / "result.json").write_text('{"format": "codegraph-result-9", "digest": "", "values": {}}')
+
+
+@pytest.mark.parametrize(
+    "damage,message",
+    [
+        (lambda place: (place / "result.npz").unlink(), "holds no result.npz"),
+        (lambda place: (place / "result.json").unlink(), "holds no result.json"),
+        (lambda place: (place / "result.json").write_text("[1]"), "result.json': is damaged"),
+        (lambda place: (place / "result.npz").write_bytes(b"PK\3\4 no archive"), "result.npz': is damaged"),
+        (damage_pickle, "result.npz': is damaged"),
+        (damage_mix, "were changed or do not belong together"),
+        (damage_format, "codegraph-result-9"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(result, tmp_path, damage, message):
+    result.save(tmp_path)
+    damage(tmp_path)
+    with pytest.raises(SavedFilesError, match=message):
+        DetectionResult.load(tmp_path)
+
+
+def test_rows_and_frame_hold_the_columns_of_the_table(result, samples):
+    frame = result.to_frame()
+    assert list(frame["path"]) == [sample.path for sample in samples]
+    assert frame.loc[3, "label"] == LABELS[samples[3].label] and frame.loc[3, "type"] == "kind 1"
+    np.testing.assert_array_equal(frame["score"], result.scores)
+    np.testing.assert_array_equal(frame["flagged"], result.calibration.flagged)
+    assert sorted(frame["rank"]) == list(range(1, COUNT + 2))
+    assert [int(row["given"]) for row in result.rows()] == list(range(COUNT + 1))
+    unnamed = replace(result, samples=())
+    assert unnamed.rows()[2]["path"] == "image 2" and unnamed.to_frame()["label"].isna().all()
+
+
+def test_without_pandas_the_error_names_the_command(result, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match="to_frame needs the package pandas.* install pandas"):
+        result.to_frame()
+
+
+def test_figures_show_the_photo_and_its_map(result, samples):
+    figure = result.plot(4)
+    photo, drawn = (axes.images[0] for axes in figure.axes)
+    np.testing.assert_array_equal(photo.get_array(), np.asarray(Image.open(samples[4].path)))
+    assert drawn.get_array().shape == result.map_size
+    assert drawn.get_extent() == photo.get_extent(), "the map covers the photo"
+    assert figure.axes[0].get_title().startswith("04.png")
+    assert figure._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_the_worst_photos_come_first(result):
+    titles = [axes.get_title() for axes in result.plot_worst(4).axes]
+    worst = np.argsort(result.ranks)[:4]
+    assert [title.split("\n")[0] for title in titles] == [result.samples[i].path.rpartition("/")[2] for i in worst]
+    with pytest.raises(ValueError, match="count"):
+        result.plot_worst(0)
+    with pytest.raises(IndexError, match="0 to 14"):
+        result.plot(15)
+
+
+def test_a_photo_that_is_gone_is_named(result):
+    gone = replace(result, samples=tuple(replace(s, path=f"{s.path}.gone") for s in result.samples))
+    with pytest.raises(UnreadableImageError, match=r"00\.png\.gone"):
+        gone.plot(0)
+
+
+def test_labels_and_masks_of_samples_measure_the_result(result, samples):
+    metrics = evaluate(result)
+    assert metrics == evaluate(result, samples)
+    assert metrics["image_auroc"] is not None and metrics["pixel_auroc"] is not None
