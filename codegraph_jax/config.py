@@ -285,6 +285,8 @@ class ReportConfig:
     """Files to write besides the scores: `page`, report.html; `heatmaps`, a PNG overlay of each photo, all with the
     same colours; `masks`, a PNG mask of the flagged regions of each flagged photo, at its size; `coco`, these regions
     as COCO instance annotations in coco.json; `maps`, the anomaly maps in maps.npz, as float16."""
+    mm_per_pixel: float = field(default=0.0, metadata=at_least(0))
+    """Width of a pixel of the photos in millimetres, to give sizes of regions in millimetres too; 0: unknown."""
 
 
 @dataclass(frozen=True)

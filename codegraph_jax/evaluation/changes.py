@@ -290,7 +290,7 @@ def _side(run: Run, name: str) -> _Side:
 
 
 def _unique_names(result: DetectionResult) -> list[str]:
-    """Names of the images; the path where several have the same name, and a number where they have the same path too."""
+    """Names of the images; the path where names repeat, and a number where paths repeat too."""
     if not result.samples:
         return [f"image {place}" for place in result.kept]
     counts = Counter((sample.category, sample.name) for sample in result.samples)

@@ -129,7 +129,7 @@ def scored_part(
     threshold = float(bank.calibration.threshold)
     score, p_value, flagged = verdict
     row, column = np.unravel_index(int(scores.argmax()), scores.shape)
-    given = ("path", "category", "width", "height")
+    given = ("path", "category", "width", "height", "area_mm2", "region_length_mm", "region_width_mm")
     rows = [{key: row[key] for key in row if key not in given} for row in rows_of("", "", (0, 0), regions)]
     return replace(
         part,

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { images, sets, large, review, words, limits } = JSON.parse(document.getElementById("data").textContent);
+  const { images, sets, large, review, words, limits, mm_per_pixel: mmPerPixel } = JSON.parse(document.getElementById("data").textContent);
   const $ = (selector, root = document) => root.querySelector(selector);
   const body = $("#table tbody");
   const rows = new Map([...body.rows].map((row) => [Number(row.dataset.number), row]));
@@ -623,6 +623,12 @@
     history.replaceState(null, "", `#image-${current}`);
   }
 
+  function sizeOf(sides) {
+    const inMm = (side) => Number((side * mmPerPixel).toPrecision(3));
+    const mm = mmPerPixel ? ` (${sides.map(inMm).join(" × ")} mm)` : "";
+    return `${sides.join(" × ")} px${mm}`;
+  }
+
   function renderFacts(image) {
     const set = setOf(current), threshold = set.threshold < Infinity ? ` (threshold ${set.threshold.toFixed(4)})` : "";
     const facts = [
@@ -633,7 +639,7 @@
       ["how unusual", rarityOf(current).text],
       ["label", image.label === null ? null : image.label ? "defective" : "good"],
       ["recurring", image.shares],
-      ["largest region", image.largest && `${image.largest.join(" × ")} px`],
+      ["largest region", image.largest && sizeOf(image.largest)],
       ["photo", `${image.width} × ${image.height} px`],
       ["file", image.path],
     ];

@@ -143,6 +143,7 @@ def write_page(
     draft = review_draft(outcomes, recurrences, review) if reviewable else None
     data = {
         "images": [_image_data(row, outcomes) for row in rows],
+        "mm_per_pixel": manifest["config"]["report"]["mm_per_pixel"],
         "sets": _sets_data(outcomes),
         "large": picture_side(len(rows)) >= LARGE_ENOUGH,
         "review": draft and draft | {"store": _store(outcomes, draft)},

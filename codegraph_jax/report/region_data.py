@@ -20,6 +20,7 @@ from codegraph_jax.scoring.threshold import Calibration
 
 COLUMNS = (
     "path", "category", "region", "left", "top", "right", "bottom", "area", "share", "region_length", "region_width",
+    "area_mm2", "region_length_mm", "region_width_mm",
     "peak_score", "mean_score", "p_value", "group",
 )  # fmt: skip
 """Columns of regions.csv."""
@@ -149,8 +150,22 @@ def run_lengths(
     return lengths if lengths[-1] else lengths[:-1]
 
 
-def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[Region]) -> list[dict[str, Any]]:
-    """Entries of regions.json for one image; `size` is its width and height."""
+def rows_of(
+    path: str, category: str, size: tuple[int, int], regions: Sequence[Region], mm_per_pixel: float = 0.0
+) -> list[dict[str, Any]]:
+    """Entries of regions.json for one image.
+
+    Args:
+        path: path of the image.
+        category: its category.
+        size: its width and height.
+        regions: its regions.
+        mm_per_pixel: width of a pixel in millimetres; 0: unknown, sizes in millimetres are None.
+    """
+
+    def millimetres(pixels: float, factor: float) -> float | None:
+        return float(f"{pixels * factor:.4g}") if factor else None
+
     return [
         {
             "path": path,
@@ -164,6 +179,9 @@ def rows_of(path: str, category: str, size: tuple[int, int], regions: Sequence[R
             "share": float(f"{region.share:.6g}"),
             "region_length": round(region.length, 1),
             "region_width": round(region.width, 1),
+            "area_mm2": millimetres(region.area, mm_per_pixel**2),
+            "region_length_mm": millimetres(region.length, mm_per_pixel),
+            "region_width_mm": millimetres(region.width, mm_per_pixel),
             "peak_score": round(region.peak_score, 6),
             "mean_score": round(region.mean_score, 6),
             "p_value": float(f"{region.p_value:.4g}"),

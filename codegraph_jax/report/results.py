@@ -121,7 +121,7 @@ def _write_regions(
     rows = [
         row
         for record, picture, size in zip(records, pictures, sizes)
-        for row in rows_of(record.path, record.category, size, picture.regions)
+        for row in rows_of(record.path, record.category, size, picture.regions, config.report.mm_per_pixel)
     ]
     write_regions(workdir, rows, config.csv)
     if "coco" in config.report.files:

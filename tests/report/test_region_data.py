@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from codegraph_jax.config import BackboneConfig, Config, DataConfig, DrawConfig, ReportConfig, ThresholdConfig
 from codegraph_jax.core.progress import Clock
 from codegraph_jax.core.settings import to_config_dict
-from codegraph_jax.report.region_data import coco, describe_regions, outline, rectangle_sides, run_lengths
+from codegraph_jax.report.region_data import coco, describe_regions, outline, rectangle_sides, rows_of, run_lengths
 from codegraph_jax.report.results import write_results
 from codegraph_jax.tasks import detect as job
 from tests.report.fakes import make_outcome
@@ -209,3 +209,13 @@ def test_regions_are_those_of_the_masks(workdir):
         left, top, right, bottom = entry["box"]
         assert (entry["width"], entry["height"]) == mask.shape[::-1]
         assert mask[top:bottom, left:right].sum() >= entry["area"]
+
+
+def test_sizes_in_millimetres_where_a_pixel_is_known(calibration):
+    mask = np.zeros((60, 80), bool)
+    mask[10:14, 20:50] = True
+    regions = describe_regions(mask, mask.astype(np.float32), calibration, np.zeros((0, 0), int))
+    (row,) = rows_of("a.png", "", (80, 60), regions, mm_per_pixel=0.05)
+    assert (row["region_length_mm"], row["region_width_mm"], row["area_mm2"]) == (1.5, 0.2, 0.3)
+    (row,) = rows_of("a.png", "", (80, 60), regions)
+    assert (row["region_length"], row["region_length_mm"], row["area_mm2"]) == (30, None, None)
