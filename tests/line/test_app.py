@@ -58,10 +58,14 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
     assert client.get(f"/parts/{part['id']}/heatmap").content.startswith(b"\x89PNG")
     assert client.get("/summary").json() | {"inspected": 1, "flagged": 1, "last": 1} == client.get("/summary").json()
     assert "left side" in client.get("/parts.csv").text
-    excel = TestClient(create_app(inspector, WebSettings(), csv="excel"), base_url="http://127.0.0.1:8000")
-    assert "id;" in excel.get("/parts.csv").text and "id," in client.get("/parts.csv").text
     assert 'codegraph_parts_total{verdict="flagged"} 1.0' in client.get("/metrics").text
     assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_the_table_has_the_form_of_the_settings(inspector):
+    for form, heading in (("plain", "id,key,"), ("excel", "id;key;")):
+        app = create_app(inspector, WebSettings(), csv=form)
+        assert heading in TestClient(app, base_url="http://127.0.0.1:8000").get("/parts.csv").text
 
 
 def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, inspector):
