@@ -369,7 +369,7 @@ class Config(TablesConfig):
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig, metadata=no_flag())
-    """The aggregation of patch tokens; only config files set it."""
+    """Constants of the method and the type of the features, which config files and code can set."""
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)

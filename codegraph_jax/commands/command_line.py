@@ -40,7 +40,7 @@ class ShortFlag:
 RULE = "threshold.rule"
 SHORT = {
     "false-alarms": ShortFlag(
-        (RULE,), "low|normal|high|5%", "1, 10 or 50 false alarms in 1,000 good parts, or a share", FALSE_ALARMS, "rate"
+        (RULE,), "high", "low, normal or high: 1, 10 or 50 in 1,000 good parts; or 5%", FALSE_ALARMS, "rate"
     ),
     "threshold": ShortFlag((RULE,), "0.45", "flag every photo with at least this score", rule="score"),
     "review": ShortFlag(("review",), "FILE", "apply your answers in the report, saved as review.json"),

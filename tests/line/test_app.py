@@ -62,6 +62,12 @@ def test_a_picture_gets_the_verdict_of_the_bank(client, bank, photographs, tmp_p
     assert client.get("/health").json() == {"status": "ok"}
 
 
+def test_the_table_has_the_form_of_the_settings(inspector):
+    for form, heading in (("plain", "id,key,"), ("excel", "id;key;")):
+        app = create_app(inspector, WebSettings(), csv=form)
+        assert heading in TestClient(app, base_url="http://127.0.0.1:8000").get("/parts.csv").text
+
+
 def test_a_request_that_is_sent_again_is_the_same_part(client, photographs, inspector):
     headers = {"Idempotency-Key": "4711"}
     first = client.post("/parts", content=photographs[0].read_bytes(), headers=headers).json()
