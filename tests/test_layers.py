@@ -30,6 +30,7 @@ LAYERS = (
     "report",
     "line",
     "tasks",
+    "app",
     "commands",
 )
 """Packages and single modules of codegraph_jax, the lowest layer first: each may import those before it."""

@@ -47,9 +47,13 @@ def _without_config(name: str, rest: Sequence[str]) -> int:
         from codegraph_jax.commands import doctor
 
         return doctor.main()
-    from codegraph_jax.commands.listing import settings_text
-
     try:
+        if name == "app":
+            from codegraph_jax.app.main import main as app
+
+            return app(*rest)
+        from codegraph_jax.commands.listing import settings_text
+
         print(settings_text(rest[0] if rest else ""))
     except UserError as error:
         _refuse(str(error))
@@ -65,7 +69,7 @@ def usage() -> str:
     return "\n".join(
         [
             "codegraph COMMAND [FLAGS]",
-            "Start here: codegraph detect /my/photos",
+            "Start here: codegraph app, or codegraph detect /my/photos",
             "",
             *lines,
             fill("codegraph COMMAND --help lists the usual flags; codegraph settings lists every setting, such as "

@@ -81,7 +81,7 @@ def examine() -> Iterator[Finding]:
     if "missing" in (python.state, packages.state):
         return  # the other checks need them
     yield _packages("for training", TRAINING, "optional", ("train", "score"))
-    yield _packages("for a line", LINE, "optional", ("watch", "serve", "export"))
+    yield _packages("for a line", LINE, "optional", ("app", "watch", "serve", "export"))
     yield from _devices()
     yield _memory()
     yield _disk()

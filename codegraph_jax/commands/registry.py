@@ -68,6 +68,7 @@ DETECT = Command(
     flags_photos=True,
 )
 ALL = (
+    Command("app", PHOTOS, "opens the app in the browser: no command line is needed", arguments=(("RUNS", ""),)),
     replace(DETECT, name="demo", help="draws 48 machined parts and finds their defects", config="demo", arguments=()),
     DETECT,
     Command(

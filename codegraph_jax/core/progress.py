@@ -1,15 +1,25 @@
-"""Progress bars, and wall times of the stages of a run."""
+"""Progress bars, wall times of the stages of a run, and a file with the progress for other programs."""
 
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from typing import Any
 
 from tqdm import tqdm
 
+from codegraph_jax.core.files import write_json
+
 Progress = Callable[[int], object]
 """A function that is called with the number of items just finished."""
+FILE = ".progress.json"
+"""File in the workdir of a run that is under way: stage, done, total, seconds of the stage, and the process."""
+PAUSE = 0.5
+"""Least number of seconds between two writes of the file."""
 
 
 class Clock:
@@ -39,8 +49,60 @@ class Clock:
                 self.seconds[stage] += more
 
 
+class _ProgressFile:
+    """The file of the run in this process; without a path, nothing is written."""
+
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.facts: dict[str, Any] = {}
+        self.written = 0.0
+
+    def write(self, **facts: Any) -> None:
+        self.facts |= facts
+        if self.path is not None:
+            self.written = time.monotonic()
+            # a full disk must not end the run
+            with suppress(OSError):
+                write_json(self.path, self.facts)
+
+
+_file = _ProgressFile()
+
+
+@contextmanager
+def progress_in(workdir: Path) -> Iterator[None]:
+    """Writes the progress of all bars in the context to `FILE` in the workdir, and removes the file at the end.
+
+    A file that is left over belongs to a run that was killed.
+    """
+    _file.path, _file.facts = workdir / FILE, {}
+    _file.write(stage="start", done=0, total=0, seconds=0.0, pid=os.getpid())
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (workdir / FILE).unlink(missing_ok=True)
+        _file.path = None
+
+
+def note_estimate(**seconds: float) -> None:
+    """Adds the estimated seconds of stages to the file."""
+    _file.write(estimate=seconds)
+
+
 @contextmanager
 def bar(total: int, what: str, unit: str, shown: bool = True) -> Iterator[Progress]:
     """Shows a progress bar; yields the function that advances it."""
+    start, done = perf_counter(), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress.update(count)
+        if time.monotonic() >= _file.written + PAUSE or done >= total:
+            _file.write(stage=what, done=done, total=total, seconds=round(perf_counter() - start, 3))
+
     with tqdm(total=total, desc=what, unit=unit, disable=not shown, dynamic_ncols=True) as progress:
-        yield progress.update
+        if shown:
+            _file.write(stage=what, done=0, total=total, seconds=0.0)
+        yield advance if shown else progress.update

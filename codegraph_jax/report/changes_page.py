@@ -21,8 +21,9 @@ from codegraph_jax.core.names import printable
 from codegraph_jax.data.images import UnreadableImageError, load_image
 from codegraph_jax.evaluation.changes import METRIC_HEADINGS, SIGNIFICANCE, SUMMARY, Change, ResultChanges, shortened
 from codegraph_jax.report.heatmaps import Scale, overlay
-from codegraph_jax.report.page import content_policy, package_text, page_environment
+from codegraph_jax.report.page import page_environment
 from codegraph_jax.report.pictures import QUALITY, fit
+from codegraph_jax.report.policy import content_policy, package_text
 
 MOST = 20
 """Most photos in each section."""

@@ -2,6 +2,7 @@
 (() => {
   const { images, sets, large, review, words, limits, mm_per_pixel: mmPerPixel } = JSON.parse(document.getElementById("data").textContent);
   const $ = (selector, root = document) => root.querySelector(selector);
+  const served = Boolean($("meta[name=codegraph-run]"));  // by codegraph app, which keeps the answers
   const body = $("#table tbody");
   const rows = new Map([...body.rows].map((row) => [Number(row.dataset.number), row]));
   const numbers = [...rows.keys()];
@@ -49,6 +50,7 @@
     const thresholds = Object.fromEntries(sets.filter((set) => set.decision).map((set) => [set.category, set.decision]));
     const atMost = Object.fromEntries(sets.filter((set) => set.atMost < 1).map((set) => [set.category, set.atMost]));
     const groups = reviewedForms().map((form) => [form.dataset.place, form.elements.verdict.value, form.elements.name.value]);
+    if (served) return kept();
     try {
       localStorage.setItem(review.store.photos, JSON.stringify({ answers: [...answers], atMost }));
       localStorage.setItem(review.store.rest, JSON.stringify({ thresholds, groups }));
@@ -58,7 +60,7 @@
   }
 
   function restore() {
-    const photos = stored(review.store.photos), rest = stored(review.store.rest);
+    const photos = served ? {} : stored(review.store.photos), rest = served ? {} : stored(review.store.rest);
     const given = review.photos.map(({ key, answer, note }) => [key, { answer, note }]);
     for (const set of sets) for (const photo of [...set.model.labels.keys()]) set.model.unlabel(photo);
     for (const [key, answer] of photos.answers ?? given) if (numbersOf.has(key)) setAnswer(key, answer);
@@ -809,6 +811,45 @@
     restore();
     countAnswers();
   }
+
+  // ---- the script of codegraph app keeps the answers, and merges those of other windows ----
+
+  let kept = () => {};  // called after each change
+
+  // all answers: values by kind and key
+  function entries() {
+    const groups = reviewedForms().map((form) => [
+      `${review.store.rest} ${form.dataset.place}`, { verdict: form.elements.verdict.value, name: form.elements.name.value }]);
+    return {
+      photo: Object.fromEntries(answers),
+      group: Object.fromEntries(groups),
+      decision: Object.fromEntries(sets.map((set) => [set.category, set.decision])),
+      share: Object.fromEntries(sets.map((set) => [set.category, set.atMost])),
+    };
+  }
+
+  function merge(list) {
+    for (const { kind, key, value } of list) {
+      const set = sets.find((other) => other.category === key);
+      const form = forms.find((other) => `${review.store.rest} ${other.dataset.place}` === key);
+      if (kind === "photo" && numbersOf.has(key)) setAnswer(key, value ?? { answer: null, note: "" });
+      if (kind === "decision" && set) set.decision = value && value.score in set.model.scores ? value : null;
+      if (kind === "share" && set) set.model.atMost = set.atMost = value;
+      if (kind === "group" && form) {
+        form.elements.verdict.value = value.verdict;
+        form.elements.name.value = value.name;
+        form.dataset.reviewed = "";
+      }
+    }
+    sets.forEach(updateVerdicts);
+    paintCard();
+    paintCounts();
+    paintTable();
+    countAnswers();
+    if (viewer.open) render();
+  }
+
+  if (served && review) window.report = { entries, merge, text: reviewText, keep: (callback) => { kept = callback; } };
 
   // ---- a link to one image: report.html#image-12 ----
 

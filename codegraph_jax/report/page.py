@@ -7,13 +7,11 @@ back to the embedded picture if the report was moved without its folder.
 """
 
 import base64
-import hashlib
 import json
 import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from codegraph_jax.report import drawing
 from codegraph_jax.report.heatmaps import layer_png
 from codegraph_jax.report.outcome import Diagnostic, Outcome
 from codegraph_jax.report.pictures import Picture, picture_side
+from codegraph_jax.report.policy import PARTS, content_policy, digest, package_text
 from codegraph_jax.report.records import Record
 from codegraph_jax.report.recurrence import RecurringPattern, review_draft
 from codegraph_jax.report.tables import metrics_headings, metrics_rows
@@ -155,7 +154,7 @@ def write_page(
         },
     }
     rows.sort(key=lambda row: (row.record.p_value, -row.record.score))
-    style, scripts = package_text("page.css"), [package_text(name) for name in ("active_calibration.js", "page.js")]
+    style, *scripts = map(package_text, PARTS)
     counts = Counter(row.record.verdict for row in rows)
     template = page_environment().from_string(package_text("page.html.j2"))
     html = template.render(
@@ -284,22 +283,8 @@ def _sets_data(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 def _store(outcomes: Sequence[Outcome], draft: dict[str, Any]) -> dict[str, str]:
     """Keys of the browser's storage: for answers to photos, which depend on the photos, and for other answers."""
     keys = [[printable(outcome.category), *outcome.result.keys] for outcome in outcomes]
-    photos = _digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
-    return {"photos": f"codegraph {photos}", "rest": f"codegraph {_digest(photos + json.dumps(draft, sort_keys=True))}"}
-
-
-def content_policy(style: str, *scripts: str) -> str:
-    """The Content-Security-Policy: only pictures of the report and files beside it, and only the report's scripts."""
-    return "; ".join(
-        [
-            "default-src 'none'",
-            "img-src data: 'self' file:",
-            f"style-src 'sha256-{_digest(style)}'",
-            "script-src " + " ".join(f"'sha256-{_digest(script)}'" for script in scripts),
-            "base-uri 'none'",
-            "form-action 'none'",
-        ]
-    )
+    photos = digest(json.dumps([draft["feature_identity"], draft["photos"], keys], sort_keys=True))
+    return {"photos": f"codegraph {photos}", "rest": f"codegraph {digest(photos + json.dumps(draft, sort_keys=True))}"}
 
 
 def embedded_json(value: Any) -> Markup:
@@ -408,15 +393,6 @@ def _edges(box: Any) -> list[float]:
 def _figure_url(figure: bytes | str) -> str:
     """The URL of a diagnostic figure for an <img>, in which scripts of an SVG do not run."""
     return data_url("image/png", figure) if isinstance(figure, bytes) else data_url("image/svg+xml", figure.encode())
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
-
-
-def package_text(name: str) -> str:
-    """A text file of this package."""
-    return files("codegraph_jax.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def page_environment() -> jinja2.Environment:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from codegraph_jax.core.arrays import CPU_THREADS, GIB
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.progress import Clock, bar, note_estimate, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import obstacle, written_to
@@ -224,7 +224,8 @@ def _claimed(workdir: Path, bank: str) -> Iterator[None]:
         with processes.together():
             if processes.is_first():
                 require_own(workdir, RESULTS)
-        yield
+        with progress_in(workdir) if processes.is_first() else nullcontext():
+            yield
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,7 @@ def _results(
         if first:
             kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
             print(f"{printable(category)}: {len(plan.images)} photos; {plan}{kept}\n{one.time_estimate}", flush=True)
+            note_estimate(backbone=one.time_estimate.features, distances=one.time_estimate.distances)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished

@@ -15,7 +15,7 @@ from codegraph_jax.consistency.groups import Consistency
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import RESULTS, require_own
 from codegraph_jax.core.names import printable
-from codegraph_jax.core.progress import Clock, bar
+from codegraph_jax.core.progress import Clock, bar, progress_in
 from codegraph_jax.core.report_archive import keep_earlier, photos_identity
 from codegraph_jax.core.settings import ConfigError, read_config
 from codegraph_jax.core.workdir import locked, written_to
@@ -55,7 +55,8 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     require_bank(config.bank.path)
     with locked(Path(workdir)):
         require_own(Path(workdir), RESULTS)
-        return _run_in(Path(workdir), config)
+        with progress_in(Path(workdir)):
+            return _run_in(Path(workdir), config)
 
 
 def _run_in(workdir: Path, config: InspectConfig) -> list[Outcome]:

@@ -70,7 +70,9 @@ def test_ready_says_what_is_not(monkeypatch, capsys):
     assert doctor.main() == 0, "photographs can be judged"
     *_, ready, unready = capsys.readouterr().out.splitlines()
     assert ready == "ready: codegraph detect /my/photos"
-    assert unready.startswith("not ready: codegraph watch, serve, export; ") and unready.endswith("install uvicorn")
+    assert unready.startswith("not ready: codegraph app, watch, serve, export; ") and unready.endswith(
+        "install uvicorn"
+    )
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu", "nonsense"])

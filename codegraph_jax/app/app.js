@@ -1,0 +1,489 @@
+"use strict";
+(async () => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const main = $("#main"), dialog = $("#dialog");
+  const STAGES = ["start", "backbone", "distances", "scoring", "report"], INSPECTION = ["start", "inspection", "report"];
+  const POLL = 1000, SLOW = 4000;
+  let texts = {}, english = {}, state = null, drawn = "", lost = false;
+
+  // ---- language ----
+
+  async function load(language) {
+    [texts, english] = await Promise.all([language, "en"].map(async (one) => (await fetch(`/texts/${one}.json`)).json()));
+    document.documentElement.lang = language;
+    $("#language").value = language;
+    $("#language").setAttribute("aria-label", t("language"));
+  }
+
+  // the text with this key; {name} stands for a value
+  function t(key, values = {}) {
+    return (texts[key] ?? english[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+  }
+  const counted = (count, key) => t(count === 1 ? `${key}_one` : key, { count: count.toLocaleString(document.documentElement.lang) });
+  const dated = (seconds) => new Date(1000 * seconds).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" });
+  function lasting(seconds) {
+    if (seconds < 45) return t("less_than_a_minute");
+    return seconds < 5400 ? counted(Math.max(1, Math.round(seconds / 60)), "minutes") : counted(Math.round(seconds / 3600), "hours");
+  }
+
+  // ---- the server ----
+
+  async function call(path, body, method = body === undefined ? "GET" : "POST") {
+    const options = body === undefined ? { method } : { method, headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+    const answer = await fetch(path, options);
+    const value = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(typeof value.detail === "string" ? value.detail : t("refused"));
+    return value;
+  }
+
+  async function attempt(action) {
+    try {
+      return await action();
+    } catch (error) {
+      toast(error instanceof TypeError ? t("lost") : error.message);
+      return null;
+    }
+  }
+
+  function toast(text) {
+    const place = $("#toast");
+    place.textContent = text;
+    place.hidden = false;
+    clearTimeout(toast.timer);
+    toast.timer = setTimeout(() => { place.hidden = true; }, 8000);
+  }
+
+  // ---- elements ----
+
+  function h(name, properties = {}, ...children) {
+    const made = document.createElement(name);
+    for (const [key, value] of Object.entries(properties)) {
+      if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+      else if (key in made && key !== "list") made[key] = value;
+      else made.setAttribute(key, value);
+    }
+    made.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+    return made;
+  }
+  const basename = (path) => path.split(/[/\\]/).filter(Boolean).pop() ?? path;
+  const button = (text, action, kind = "button quiet") => h("button", { type: "button", className: kind, onclick: action }, text);
+  const picture = (place, side = 256) => `/api/picture?side=${side}&place=${encodeURIComponent(place)}`;
+  const runPath = (run) => `/api/runs/${encodeURIComponent(run)}`;
+
+  // a question in a dialog; resolves to the typed text, true, or null
+  function ask(title, about, confirm, { value = null, danger = false } = {}) {
+    const input = value === null ? null : h("input", { type: "text", value, maxLength: 200, ariaLabel: title });
+    const form = h("form", { method: "dialog" }, h("h2", {}, title), about && h("p", {}, about), input,
+      h("div", { className: "row" }, h("button", { value: "", className: "button quiet" }, t("cancel")),
+        h("button", { value: "yes", className: danger ? "button danger" : "button" }, confirm)));
+    // Enter confirms
+    form.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target !== input) return;
+      event.preventDefault();
+      dialog.close("yes");
+    });
+    dialog.replaceChildren(form);
+    dialog.returnValue = "";
+    dialog.showModal();
+    if (input) input.select();
+    return new Promise((resolve) => dialog.addEventListener("close", () => {
+      resolve(dialog.returnValue !== "yes" ? null : input ? input.value : true);
+    }, { once: true }));
+  }
+
+  // ---- the list of runs ----
+
+  const active = (run) => ["waiting", "running"].includes(run.state);
+  const reportOf = (run) => `/runs/${encodeURIComponent(run.run)}/report.html`;
+
+  function counts(run) {
+    if (run.photos === undefined) return null;
+    return h("p", { className: "counts" }, h("span", {}, counted(run.photos, "photos")),
+      h("span", { className: run.flagged ? "bad" : "" }, t("flagged", { count: run.flagged })),
+      run.look ? h("span", { className: "look" }, t("to_look", { count: run.look })) : null,
+      run.groups.length ? h("span", {}, counted(run.groups.length, "groups")) : null);
+  }
+
+  function progress(run) {
+    const now = run.progress;
+    if (run.state === "waiting") return h("p", { className: "facts" }, t("waiting"));
+    if (!now) return h("p", { className: "facts" }, t("starting"));
+    const over = now.total && now.done >= now.total, stages = now.stage === "inspection" || run.kind === "inspect" ? INSPECTION : STAGES;
+    const stage = now.stage === "distances" && over ? "scoring" : now.stage === "first look" ? "start" : now.stage;
+    const place = stages.indexOf(stage), share = now.total && !over ? now.done / now.total : over ? 1 : 0;
+    const bar = h("progress", { max: 1, ariaLabel: t(`stage_${stage}`) });
+    if (stage === "scoring" || !now.total) bar.removeAttribute("value");
+    else bar.value = share;
+    return [bar,
+      h("ol", { className: "stages" }, stages.map((one, i) => h("li", { className: i < place ? "done" : i === place ? "now" : "" },
+        t(`stage_${one}`), one === stage && now.total && !over ? ` ${Math.floor(100 * share)} %` : ""))),
+      h("p", { className: "facts" }, now.left && stage !== "scoring" ? t("left", { time: lasting(now.left) }) : "")];
+  }
+
+  async function changeRun(run, action, body = {}) {
+    await attempt(() => call(`${runPath(run.run)}${action}`, body));
+    await refresh();
+  }
+
+  async function rename(run) {
+    const name = await ask(t("rename"), "", t("save"), { value: run.name });
+    if (name !== null) await changeRun(run, "/name", { name });
+  }
+
+  async function remove(run) {
+    if (!await ask(t("delete_title", { name: run.name }), t("delete_about"), t("delete"), { danger: true })) return;
+    if (await attempt(() => call(runPath(run.run), undefined, "DELETE")) && location.hash !== "#/") location.hash = "#/";
+    await refresh();
+  }
+
+  async function saveBank(run) {
+    const name = await ask(t("bank_title"), t("bank_about"), t("save"), { value: run.name });
+    if (name === null) return;
+    if (await attempt(() => call(`${runPath(run.run)}/bank`, { name }))) toast(t("bank_started"));
+    await refresh();
+  }
+
+  function card(run) {
+    const finished = run.report && !active(run), address = finished ? reportOf(run) : `#/run/${encodeURIComponent(run.run)}`;
+    const image = h("a", { className: "thumb", href: address, tabIndex: -1 });
+    if (run.photos !== undefined) {
+      image.append(h("img", { alt: "", loading: "lazy", src: `/thumbnails/${encodeURIComponent(run.run)}?${run.date}`, onerror: (event) => event.target.remove() }));
+    }
+    const kind = active(run) && run.photos !== undefined ? t(`job_${run.job}`) : null;
+    const facts = [run.folder && h("bdi", {}, run.folder), h("span", {}, dated(run.date))];
+    return h("li", { "data-run": run.run }, image,
+      h("div", {}, h("h3", {}, h("a", { href: address }, h("bdi", {}, run.name))), h("p", { className: "facts counts" }, facts), counts(run),
+        kind && h("p", { className: "facts" }, kind)),
+      h("div", { className: "actions" },
+        active(run) && run.own ? button(t("cancel_run"), () => changeRun(run, "/cancel")) : null,
+        !active(run) && run.state !== "finished" && run.own ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
+        finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
+        active(run) ? null : button(t("rename"), () => rename(run), "plain"),
+        active(run) ? null : button(t("delete"), () => remove(run), "plain")),
+      active(run) ? h("div", { className: "wide" }, progress(run)) : null,
+      run.message ? h("p", { className: "note wide" }, run.message, " ", run.own && button(t("log"), () => showLog(run), "plain")) :
+        ["interrupted", "cancelled"].includes(run.state) ? h("p", { className: "facts wide" }, t(run.own ? "interrupted" : "interrupted_terminal")) : null);
+  }
+
+  async function showLog(run) {
+    const { text } = await attempt(() => call(`${runPath(run.run)}/log`)) ?? {};
+    dialog.replaceChildren(h("h2", {}, t("log")), h("pre", { className: "log" }, text || ""), h("div", { className: "row" }, button(t("close"), () => dialog.close())));
+    dialog.showModal();
+  }
+
+  // what recurs in several runs, by the name that a person has given
+  function recurring(runs) {
+    const named = new Map(), columns = runs.filter((run) => run.groups?.some((group) => group.name)).slice(0, 12).reverse();
+    for (const run of columns) for (const group of run.groups) {
+      if (!group.name) continue;
+      const row = named.get(group.name) ?? new Map();
+      row.set(run.run, (row.get(run.run) ?? 0) + group.photos);
+      named.set(group.name, row);
+    }
+    if (!named.size) return null;
+    return h("section", {}, h("h2", {}, t("recurring")), h("p", { className: "facts" }, t("recurring_about")),
+      h("div", { className: "scroll" }, h("table", { className: "recurs" },
+        h("thead", {}, h("tr", {}, h("th", {}, t("name")), columns.map((run) => h("th", { className: "number" }, h("a", { href: reportOf(run) }, h("bdi", {}, run.name)))))),
+        h("tbody", {}, [...named].map(([name, row]) => h("tr", {}, h("th", {}, h("bdi", {}, name)),
+          columns.map((run) => h("td", { className: "number" }, t("share", { count: row.get(run.run) ?? 0, of: run.photos })))))))));
+  }
+
+  function home() {
+    if (!state.runs.length) {
+      return [h("section", { className: "welcome" }, h("h2", {}, t("welcome")), h("p", {}, t("welcome_about")),
+        h("ol", { className: "steps" }, ["welcome_1", "welcome_2", "welcome_3"].map((key) => h("li", {}, t(key)))),
+        h("p", { className: "row" }, h("a", { className: "button", href: "#/new" }, t("choose_folder")), button(t("demo"), demo)), dropZone())];
+    }
+    return [h("div", { className: "row apart" }, h("h2", {}, t("runs")), h("a", { className: "button", href: "#/new" }, t("new"))),
+      h("ul", { className: "runs" }, state.runs.map(card)), recurring(state.runs), h("p", { className: "facts" }, t("home", { home: state.home }))];
+  }
+
+  async function demo() {
+    const made = await attempt(() => call("/api/demo", {}));
+    if (made) location.hash = `#/run/${encodeURIComponent(made.run)}`;
+  }
+
+  function runView(name) {
+    const run = state.runs.find((one) => one.run === name);
+    if (!run) return [h("p", { className: "note" }, t("no_run"))];
+    if (run.report && run.state === "finished" && runView.watched === name) {
+      runView.watched = "";
+      location.replace(reportOf(run));
+    }
+    if (active(run)) runView.watched = name;
+    return [h("p", {}, h("a", { href: "#/" }, `‹ ${t("runs")}`)), h("ul", { className: "runs" }, card(run)),
+      active(run) ? h("p", { className: "facts" }, t("may_close")) : null];
+  }
+
+  // ---- a new inspection, or the folder of a line ----
+
+  const chosen = { folder: null, contents: null, estimate: null, bank: "", line: "", settings: {} };
+
+  async function openFolder(wanted) {
+    const folder = await attempt(() => call("/api/open", wanted));
+    if (!folder) return;
+    Object.assign(chosen, { folder, contents: null, estimate: null });
+    paint(true);
+    if (folder.photos) await readContents();
+  }
+
+  async function readContents() {
+    const { place } = chosen.folder;
+    chosen.contents = "reading";
+    paint(true);
+    const contents = await attempt(() => call("/api/contents", { place }));
+    if (chosen.folder?.place !== place) return;
+    chosen.contents = contents;
+    paint(true);
+    if (contents?.photos > 1 && !chosen.line) await readEstimate();
+  }
+
+  async function readEstimate() {
+    const { place } = chosen.folder, { network = "", size = "", fit = "" } = chosen.settings;
+    chosen.estimate = null;
+    showEstimate();
+    if (chosen.bank) return;
+    const found = await call("/api/estimate", { place, network, size: Number(size) || 0, fit }).catch(() => ({ problem: t("no_estimate") }));
+    if (chosen.folder?.place !== place) return;
+    chosen.estimate = found;
+    showEstimate();
+  }
+
+  function showEstimate() {
+    const place = $("#estimate"), { estimate } = chosen;
+    if (!place) return;
+    if (chosen.bank) place.textContent = t("with_bank");
+    else if (!estimate) place.textContent = t("estimating");
+    else if (estimate.problem) place.textContent = estimate.problem;
+    else {
+      place.textContent = [t("network_used", { network: estimate.network, size: estimate.size }), t("takes", { time: lasting(estimate.seconds) }),
+        estimate.downloads ? t("downloads") : ""].filter(Boolean).join(" ");
+    }
+    const select = $("[name=network]");
+    if (!select || !estimate?.networks) return;
+    for (const name of estimate.networks) if (![...select.options].some(({ value }) => value === name)) select.append(h("option", { value: name }, name));
+  }
+
+  function folderCard(folder) {
+    const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : "";
+    return h("li", {}, h("button", { type: "button", "data-place": folder.place, onclick: () => openFolder({ place: folder.place }) },
+      folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }, "🗀"),
+      h("bdi", {}, folder.name), h("small", {}, about)));
+  }
+
+  function sizes(contents) {
+    const named = contents.sizes.map(({ width, height }) => `${width} × ${height}`).join(", ");
+    return contents.several_sizes > contents.sizes.length ? t("and_more", { sizes: named }) : named;
+  }
+
+  function option(name, label, choices) {
+    const current = chosen.settings[name] ?? "";
+    const onchange = (event) => {
+      chosen.settings[name] = event.target.value;
+      if (["network", "size", "fit"].includes(name)) readEstimate();
+    };
+    return h("label", {}, label, choices
+      ? h("select", { name, onchange }, choices.map(([value, text]) => h("option", { value, selected: value === current }, text)))
+      : h("input", { type: "text", name, value: current, onchange }));
+  }
+
+  function settings() {
+    if (chosen.line) return null;
+    const banks = [["", t("themselves")], ...state.banks.map(({ bank, name }) => [bank, name])];
+    const compare = state.banks.length ? h("label", {}, t("compare"), h("select", { name: "bank", onchange: (event) => {
+      chosen.bank = event.target.value;
+      paint(true);
+      readEstimate();
+    } }, banks.map(([value, text]) => h("option", { value, selected: value === chosen.bank }, text)))) : null;
+    if (chosen.bank) return h("div", { className: "fields" }, compare);
+    return [h("div", { className: "fields" }, compare,
+      option("sensitivity", t("sensitivity"), [["", t("sensitivity_normal")], ["low", t("sensitivity_low")], ["high", t("sensitivity_high")]]),
+      option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])])),
+    h("details", { open: chosen.more, ontoggle: (event) => { chosen.more = event.target.open; } }, h("summary", {}, t("more")),
+      h("div", { className: "fields" },
+        option("size", t("size"), [["", t("automatic")], ...[224, 336, 448, 518].map((side) => [String(side), `${side} px`])]),
+        option("fit", t("fit"), [["", t("automatic")], ["squeeze", t("fit_squeeze")], ["pad", t("fit_pad")], ["tile", t("fit_tile")]]),
+        h("span", { className: "grow" }, option("roi", t("roi"))), h("span", { className: "grow" }, option("more", t("flags")))))];
+  }
+
+  function contentsCard() {
+    const { contents, folder } = chosen;
+    if (!folder) return null;
+    if (!contents) {
+      return folder.photos || !folder.folders.length ? null : h("p", {}, button(t("with_subfolders"), readContents));
+    }
+    if (contents === "reading") return h("p", { className: "card plainly" }, t("reading"));
+    const begin = chosen.line ? h("p", {}, button(t("watch_folder"), startLine, "button"))
+      : h("div", {}, h("p", {}, h("output", { id: "estimate" })), h("p", {}, h("button", { type: "button", id: "start", className: "button", disabled: contents.photos < (chosen.bank ? 1 : 2), onclick: start }, t("start"))));
+    return h("div", { className: "card plainly", id: "contents" }, h("h3", {}, t("in_folder", { photos: counted(contents.photos, "photos") })),
+      h("p", { className: "facts" }, [contents.photos ? sizes(contents) : t("no_photos"), contents.folders > 1 ? counted(contents.folders, "folders") : ""].filter(Boolean).join(" · ")),
+      contents.photos && !contents.enough && !chosen.bank ? h("p", { className: "note mild" }, t("too_few")) : null,
+      contents.unreadable ? h("p", { className: "note" }, t("unreadable", { count: contents.unreadable, of: contents.sampled })) : null,
+      contents.skipped.length ? h("details", { className: "facts" }, h("summary", {}, t("skipped")), h("ul", {}, contents.skipped.map((line) => h("li", {}, line)))) : null,
+      h("div", { className: "strip" }, contents.thumbnails.map((place) => h("img", { alt: "", loading: "lazy", src: picture(place), onerror: (event) => { event.target.style.visibility = "hidden"; } }))),
+      settings(), begin);
+  }
+
+  async function start() {
+    const { network = "", size = "", ...others } = chosen.settings;
+    const wanted = { place: chosen.folder.place, bank: chosen.bank, ...(chosen.bank ? {} : { network, size: Number(size) || 0, ...others }) };
+    const made = await attempt(() => call("/api/runs", wanted));
+    if (!made) return;
+    Object.assign(chosen, { folder: null, contents: null, bank: "" });
+    location.hash = `#/run/${encodeURIComponent(made.run)}`;
+  }
+
+  async function startLine() {
+    const place = chosen.folder?.place ?? "";
+    if (await attempt(() => call("/api/lines", { bank: chosen.line, place }))) location.hash = "#/lines";
+  }
+
+  function newView() {
+    const { folder } = chosen;
+    const go = (event) => {
+      event.preventDefault();
+      openFolder({ path: event.target.elements.path.value });
+    };
+    const places = (title, list) => (list.length ? [h("p", { className: "facts" }, title), h("ul", { className: "places" }, list.map(({ place, name }) =>
+      h("li", {}, h("button", { type: "button", title: name, onclick: () => openFolder({ place }) }, h("bdi", {}, basename(name))))))] : null);
+    const bank = (chosen.bank || chosen.line).replace(".safetensors", "");
+    return [h("h2", {}, chosen.line ? t("line_folder", { bank }) : bank ? t("new_with", { bank }) : t("new")),
+      chosen.line ? h("p", { className: "row" }, t("line_http"), button(t("without_folder"), () => { chosen.folder = null; startLine(); })) : null,
+      h("div", { className: "choose" },
+        h("aside", {}, places(t("recent"), state.recent), places(t("places"), state.roots)),
+        h("div", {},
+          h("form", { className: "path", onsubmit: go }, folder?.parent && button("↑", () => openFolder({ place: folder.parent }), "button quiet up"),
+            h("input", { type: "text", name: "path", value: folder?.name ?? "", placeholder: t("path"), ariaLabel: t("path"), spellcheck: false }), h("button", { className: "button quiet" }, t("open"))),
+          contentsCard(),
+          folder ? h("ul", { className: "folders" }, folder.folders.map(folderCard))
+            : [h("ul", { className: "folders" }, [...state.recent, ...state.roots].map(({ place, name }) => folderCard({ place, name: basename(name), photos: 0 }))),
+              chosen.line ? null : dropZone()]))];
+  }
+
+  // ---- uploads ----
+
+  const dropZone = () => h("div", { className: "drop" }, h("span", {}, t("drop")),
+    h("label", { className: "button quiet" }, t("choose_files"), h("input", { type: "file", multiple: true, accept: "image/*,.tif,.tiff,.bmp", hidden: true, onchange: (event) => upload([...event.target.files]) })));
+
+  async function filesOf(entry) {
+    if (entry.isFile) return [await new Promise((resolve, reject) => entry.file(resolve, reject))];
+    const reader = entry.createReader(), found = [];
+    for (;;) {
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return found;
+      for (const one of some) found.push(...await filesOf(one));
+    }
+  }
+
+  async function upload(files, name = "photos") {
+    if (!files.length) return;
+    const folder = await attempt(() => call("/api/uploads", { name }));
+    if (!folder) return;
+    let done = 0, refused = 0;
+    const queue = [...files], work = async () => {
+      for (let file = queue.pop(); file; file = queue.pop()) {
+        const answer = await fetch(`/api/uploads/${encodeURIComponent(folder.name)}?name=${encodeURIComponent(file.name)}`, { method: "PUT", body: file }).catch(() => null);
+        if (!answer?.ok) refused += 1;
+        toast(t("uploading", { done: ++done, of: files.length }));
+      }
+    };
+    await Promise.all([work(), work(), work()]);
+    toast(refused ? t("upload_refused", { count: refused, of: files.length }) : t("uploaded", { count: files.length }));
+    location.hash = "#/new";
+    await openFolder({ place: folder.place });
+  }
+
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    document.body.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+  addEventListener("drop", async (event) => {
+    event.preventDefault();
+    document.body.classList.remove("over");
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    const files = (await Promise.all(entries.map(filesOf))).flat();
+    await upload(files, entries.length === 1 && entries[0].isDirectory ? entries[0].name : "photos");
+  });
+
+  // ---- banks and lines ----
+
+  function banksView() {
+    if (!state.banks.length) return [h("h2", {}, t("banks")), h("p", {}, t("no_banks"))];
+    return [h("h2", {}, t("banks")), h("p", { className: "facts" }, t("banks_about")), h("ul", { className: "runs plainer" }, state.banks.map((bank) =>
+      h("li", {}, h("div", {}, h("h3", {}, h("bdi", {}, bank.name)), h("p", { className: "facts" }, `${dated(bank.date)} · ${(bank.bytes / 1e6).toFixed(1)} MB`)),
+        h("div", { className: "actions" }, h("a", { className: "button quiet", href: `#/new/bank/${encodeURIComponent(bank.bank)}` }, t("inspect_more")),
+          h("a", { className: "button quiet", href: `#/new/line/${encodeURIComponent(bank.bank)}` }, t("start_line"))))))];
+  }
+
+  function linesView() {
+    const change = async (line, action) => {
+      await attempt(() => call(`/api/lines/${encodeURIComponent(line.name)}/${action}`, {}));
+      await refresh();
+    };
+    if (!state.lines.length) return [h("h2", {}, t("lines")), h("p", {}, t("no_lines"))];
+    return [h("h2", {}, t("lines")), h("p", { className: "facts" }, t("lines_about")), h("ul", { className: "runs plainer" }, state.lines.map((line) => {
+      const on = ["waiting", "running"].includes(line.state);
+      return h("li", { "data-line": line.name }, h("span", { className: "thumb" }),
+        h("div", {}, h("h3", {}, h("bdi", {}, line.name)), h("p", { className: "facts" }, line.folder ? h("bdi", {}, t("watches", { folder: line.folder })) : t("only_http")),
+          h("p", {}, on ? line.address ? t("line_on", { address: line.address }) : t("line_starting") : t(line.state === "failed" ? "line_failed" : "line_off"))),
+        h("div", { className: "actions" }, line.address ? h("a", { className: "button", href: line.address, target: "_blank", rel: "noopener" }, t("line_page")) : null,
+          on ? button(t("stop"), () => change(line, "stop")) : button(t("start_again"), () => change(line, "start"))),
+        line.message ? h("p", { className: "note wide" }, line.message) : null);
+    }))];
+  }
+
+  // ---- pages ----
+
+  const PAGES = [["", "runs"], ["banks", "banks"], ["lines", "lines"]];
+
+  function paint(force = false) {
+    const [, page = "", ...rest] = location.hash.split("/").map(decodeURIComponent);
+    const views = { "": home, run: () => runView(rest[0]), new: newView, banks: banksView, lines: linesView };
+    const key = JSON.stringify([location.hash, page === "new" ? state.banks : state]);
+    if (key === drawn && !force) return;
+    const moved = JSON.parse(drawn || "[]")[0] !== location.hash;
+    drawn = key;
+    if (page === "new" && moved) Object.assign(chosen, { bank: rest[0] === "bank" ? rest[1] : "", line: rest[0] === "line" ? rest[1] : "" });
+    const focused = document.activeElement?.closest?.("[data-run]")?.dataset.run, typed = $(".path input")?.value;
+    const label = document.activeElement?.textContent, writing = document.activeElement?.matches?.(".path input");
+    main.replaceChildren(...(views[page] ?? home)().flat(3).filter(Boolean));
+    $("#nav").replaceChildren(...PAGES.map(([name, text]) => h("a", { href: `#/${name}`, ...(name === page ? { "aria-current": "page" } : {}) }, t(text))));
+    document.title = `${t(page === "new" ? "new" : page === "banks" || page === "lines" ? page : "runs")} – codegraph`;
+    showEstimate();
+    if (writing && !force) Object.assign($(".path input"), { value: typed }).focus();
+    if (focused) [...document.querySelectorAll(`[data-run="${CSS.escape(focused)}"] button`)].find((one) => one.textContent === label)?.focus();
+    if (moved) main.focus({ preventScroll: true });
+  }
+
+  async function refresh() {
+    try {
+      state = await call("/api/state");
+      lost = false;
+    } catch {
+      lost = true;
+    }
+    $("#lost").hidden = !lost;
+    $("#lost").textContent = lost ? t("lost") : "";
+    if (state && !dialog.open) paint();
+  }
+
+  $("#language").addEventListener("change", async (event) => {
+    localStorage.setItem("language", event.target.value);
+    await load(event.target.value);
+    paint(true);
+  });
+  addEventListener("hashchange", () => state && paint());
+  addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, textarea") || dialog.open) return;
+    if (event.key === "n") location.hash = "#/new";
+    if (event.key === "/") $(".path input")?.focus();
+  });
+
+  await load(localStorage.getItem("language") ?? (navigator.language.startsWith("de") ? "de" : "en"));
+  for (;;) {
+    if (!document.hidden || !state) await refresh();
+    const busy = state?.runs.some(active) || state?.lines.some((line) => ["waiting", "running"].includes(line.state) && !line.address);
+    await new Promise((resolve) => setTimeout(resolve, busy ? POLL : SLOW));
+  }
+})();

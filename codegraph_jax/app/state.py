@@ -1,0 +1,138 @@
+"""The app's own state in SQLite: opened folders, names of runs, answers, and the processes that it has started."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+HOME, FILE = ".app", "app.sqlite"
+"""Directory below the results with the state and the logs, and the file of the state."""
+MOST_FOLDERS = 12
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS folders (path TEXT PRIMARY KEY, opened REAL NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS names (run TEXT PRIMARY KEY, name TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    run TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, revision INTEGER NOT NULL,
+    PRIMARY KEY (run, kind, key)
+);
+CREATE TABLE IF NOT EXISTS jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, run TEXT NOT NULL, words TEXT NOT NULL,
+    state TEXT NOT NULL, message TEXT NOT NULL DEFAULT '', pid INTEGER NOT NULL DEFAULT 0, born REAL NOT NULL DEFAULT 0,
+    created REAL NOT NULL, ended REAL
+);
+"""
+KINDS = ("photo", "group", "decision", "share")
+"""Kinds of answers: on a photo, on a group of photos, a threshold set by hand, and the share of defective photos."""
+
+
+class State:
+    """The state of one directory of results; thread-safe.
+
+    Args:
+        path: path of the file, which is created if it is missing.
+    """
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = RLock()
+        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._connection.executescript(SCHEMA)
+
+    def close(self) -> None:
+        """Closes the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _all(self, statement: str, *values: Any) -> list[dict[str, Any]]:
+        with self._lock:
+            return [dict(row) for row in self._connection.execute(statement, values)]
+
+    # ---- folders; paths are stored as file names in the system's encoding, which need not be valid text ----
+
+    def open_folder(self, path: str, used: bool = False) -> None:
+        """Remembers a folder that the user has opened; `used`: for an inspection."""
+        self._all(
+            "INSERT INTO folders VALUES (CAST(? AS BLOB), ?, ?) ON CONFLICT (path) "
+            "DO UPDATE SET opened = excluded.opened, used = max(used, excluded.used)",
+            path.encode("utf-8", "surrogateescape"), time.time(), int(used),
+        )  # fmt: skip
+
+    def folders(self) -> list[str]:
+        """All folders that the user has opened, the last one first."""
+        return self._paths(self._all("SELECT path FROM folders ORDER BY opened DESC"))
+
+    def recent_folders(self) -> list[str]:
+        """The folders that were inspected last."""
+        return self._paths(self._all("SELECT path FROM folders WHERE used ORDER BY opened DESC LIMIT ?", MOST_FOLDERS))
+
+    @staticmethod
+    def _paths(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+        return [bytes(row["path"]).decode("utf-8", "surrogateescape") for row in rows]
+
+    # ---- names ----
+
+    def name(self, run: str, name: str) -> None:
+        """Gives a run a name; its directory stays."""
+        self._all("INSERT OR REPLACE INTO names VALUES (?, ?)", run, name)
+
+    def names(self) -> dict[str, str]:
+        """Names by run."""
+        return {row["run"]: row["name"] for row in self._all("SELECT run, name FROM names")}
+
+    def forget(self, run: str) -> None:
+        """Removes everything about a run."""
+        for table in ("names", "answers", "jobs"):
+            self._all(f"DELETE FROM {table} WHERE run = ?", run)
+
+    # ---- answers ----
+
+    def answer(self, run: str, changes: Iterable[tuple[str, str, Any]]) -> int:
+        """Stores answers: (kind, key, value); returns their revision."""
+        with self._lock:
+            revision = self.revision() + 1
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)",
+                [(run, kind, key, json.dumps(value), revision) for kind, key, value in changes],
+            )
+            self._connection.execute("COMMIT")
+            return revision
+
+    def answers(self, run: str, since: int = 0) -> list[dict[str, Any]]:
+        """Answers of a run that are newer than a revision."""
+        rows = self._all(
+            "SELECT kind, key, value FROM answers WHERE run = ? AND revision > ? ORDER BY revision", run, since
+        )
+        return [row | {"value": json.loads(row["value"])} for row in rows]
+
+    def revision(self) -> int:
+        """Number of the last change of the answers."""
+        return int(self._all("SELECT coalesce(max(revision), 0) AS last FROM answers")[0]["last"])
+
+    # ---- jobs ----
+
+    def add_job(self, kind: str, run: str, words: Sequence[str]) -> int:
+        """Adds a job that waits; returns its number."""
+        with self._lock:
+            values = kind, run, json.dumps([*words]), time.time()
+            self._all("INSERT INTO jobs (kind, run, words, state, created) VALUES (?, ?, ?, 'waiting', ?)", *values)
+            return int(self._all("SELECT last_insert_rowid() AS id")[0]["id"])
+
+    def change_job(self, job: int, **columns: Any) -> None:
+        """Changes columns of a job."""
+        assigned = ", ".join(f"{column} = ?" for column in columns)
+        self._all(f"UPDATE jobs SET {assigned} WHERE id = ?", *columns.values(), job)
+
+    def jobs(self, *states: str) -> list[dict[str, Any]]:
+        """Jobs in some states, oldest first; without states, the last job of each run."""
+        if states:
+            marks = ", ".join("?" * len(states))
+            rows = self._all(f"SELECT * FROM jobs WHERE state IN ({marks}) ORDER BY id", *states)
+        else:
+            rows = self._all("SELECT * FROM jobs WHERE id IN (SELECT max(id) FROM jobs GROUP BY run) ORDER BY id")
+        return [row | {"words": json.loads(row["words"])} for row in rows]

@@ -1,0 +1,215 @@
+"""The whole way in a real browser, with real runs of a small network: from a folder to a line."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+
+from codegraph_jax.app import main as app_main
+from codegraph_jax.app import server
+from codegraph_jax.app.estimate import estimated
+from codegraph_jax.app.server import create_app
+from codegraph_jax.app.state import HOME
+from tests.app.conftest import KEY
+from tests.report.browser import Browser, find_browser
+from tests.support.photographs import drawn_parts
+from tests.support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+SMALL = (
+    "--config.backbone.name=dinov2-small --config.backbone.weights=random --config.backbone.image_size=56 "
+    "--config.backbone.blocks=1 --config.features.degrees=1 --config.precision=float32 "
+    "--config.report.files=page,heatmaps,masks --config.consistency.enabled=False --config.scoring.rescore=off"
+)
+"""A network of two blocks with random weights."""
+
+
+@pytest.fixture
+def browser():
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    opened = Browser(program)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    place = tmp_path / "drawn parts"
+    place.mkdir()
+    for i, image in enumerate(drawn_parts(14)):
+        Image.fromarray(image).save(place / f"part {i:02d}.png")
+    return place
+
+
+@contextmanager
+def served(home):
+    place = app_main._bound()
+    app = uvicorn.Server(uvicorn.Config(create_app(home, KEY), log_level="warning"))
+    thread = threading.Thread(target=app.run, kwargs={"sockets": [place]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{place.getsockname()[1]}/"
+    finally:
+        app.should_exit = True
+        thread.join(40)
+        place.close()
+
+
+class Person:
+    """What a person does with the page."""
+
+    def __init__(self, browser, address):
+        self.browser, self.address = browser, address
+
+    def until(self, condition, seconds=60):
+        wait_until(lambda: self.browser.evaluate(f"Boolean({condition})"), seconds, condition)
+
+    def click(self, text):
+        found = f"[...document.querySelectorAll('button, a')].find((one) => one.textContent === {json.dumps(text)})"
+        self.until(found)
+        self.browser.evaluate(f"{found}.click()")
+
+    def choose(self, folder):
+        self.until("document.querySelector('.path input')")
+        self.browser.evaluate(f"document.querySelector('.path input').value = {json.dumps(str(folder))}")
+        self.click("Open")
+        self.until("document.querySelector('#contents h3')")
+
+    def set(self, name, value):
+        self.browser.evaluate(
+            f"(input => {{ input.value = {json.dumps(value)}; input.dispatchEvent(new Event('change')); }})"
+            f"(document.querySelector('[name={name}]'))"
+        )
+
+    def text(self, selector):
+        return self.browser.evaluate(f"document.querySelector({json.dumps(selector)}).textContent")
+
+    def begin(self, folder):
+        self.browser.visit(f"{self.address}?key={KEY}")
+        self.click("Choose a folder")
+        self.choose(folder)
+        self.set("more", SMALL)
+        self.click("Start the inspection")
+
+    def report(self):
+        self.until("location.pathname.endsWith('report.html') && document.querySelector('.live')", 120)
+
+
+ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"]}
+
+
+def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
+    monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
+    with served(home) as address:
+        person = Person(browser, address)
+        browser.view(1280, 800)
+        person.begin(photos)
+        person.until("document.querySelector('progress')")
+        person.report()
+        person.until("window.report")
+        assert browser.evaluate("document.querySelectorAll('#review .steps:not([hidden])').length") == 1
+        browser.evaluate("document.querySelector('[data-answer=good]').click()")
+        person.until("/saved/.test(document.querySelector('.live output').textContent)")
+        person.click("Apply now")
+        person.click("Applied. Show the new report")
+        person.until("/Your answers are applied: 1 photo/.test(document.querySelector('.run').textContent)")
+        person.click("‹ All inspections")
+        person.until("document.querySelector('.runs .counts')")
+        assert "14 photos" in person.text(".runs")
+        assert browser.problems == []
+    (run,) = [path.name for path in home.iterdir() if (path / "manifest.json").is_file()]
+    command = json.loads((home / run / "manifest.json").read_text())["command"]
+    assert command.startswith("codegraph detect ") and f"--config.data.root={photos}" in command.replace("'", "")
+    (photo,) = json.loads((home / run / "review.json").read_text())["photos"]
+    assert photo["answer"] == "good"
+
+
+@pytest.mark.slow
+def test_from_a_bank_to_a_line(browser, home, photos, monkeypatch):
+    monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
+    with served(home) as address:
+        person = Person(browser, address)
+        person.begin(photos)
+        person.report()
+        person.click("Save a reference bank")
+        wait_until(lambda: list(home.glob("banks/*.safetensors")), 120)
+        person.click("‹ All inspections")
+        person.until("document.querySelector('.runs') && !document.querySelector('progress')", 60)
+        person.click("Reference banks")
+        person.click("Inspect more photos")
+        person.choose(photos)
+        person.click("Start the inspection")
+        person.report()
+        person.click("‹ All inspections")
+        person.click("Reference banks")
+        person.click("Start a line")
+        person.choose(photos)
+        person.click("Watch this folder")
+        person.until("document.querySelector('[data-line] a[target]')", 60)
+        line = browser.evaluate("document.querySelector('[data-line] a[target]').href")
+        browser.visit(line)
+        person.until("document.querySelectorAll('#parts li').length > 3")
+        browser.visit(f"{address}#/lines")
+        person.click("Stop")
+        person.until("/Stopped/.test(document.querySelector('[data-line]').textContent)")
+        assert browser.problems == []
+
+
+def start(home):
+    """`codegraph app` in a process of its own; returns it and its address with the key."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "codegraph_jax", "app", str(home)],
+        cwd=ROOT, env=os.environ | {"BROWSER": "true"}, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return child, child.stdout.readline().removeprefix("codegraph: ").strip()
+
+
+@pytest.mark.slow
+def test_a_killed_server_and_its_run_go_on(home, photos):
+    """The next server shows the run that goes on; killed too, the run is resumed."""
+    with_key = httpx.Client(follow_redirects=True)
+    child, address = start(home)
+    base = address.partition("?")[0]
+    with_key.get(address)
+    place = with_key.post(f"{base}api/open", json={"path": str(photos)}).json()["place"]
+    run = with_key.post(f"{base}api/runs", json={"place": place, "more": SMALL}).json()["run"]
+
+    def about():
+        return with_key.get(f"{base}api/runs/{run}").json()
+
+    wait_until(lambda: about().get("progress"), 60)
+    child.kill()
+    child.wait()
+    child, again = start(home)
+    base = again.partition("?")[0]
+    with_key.get(again)
+    assert about()["state"] == "running", "the run outlives the server"
+    with sqlite3.connect(home / HOME / "app.sqlite") as state:
+        ((pid,),) = state.execute("SELECT pid FROM jobs")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: about()["state"] == "interrupted", 20)
+    assert with_key.post(f"{base}api/runs/{run}/resume").status_code == 200
+    wait_until(lambda: about()["state"] == "finished", 120)
+    second, printed = start(home)
+    assert printed == f"codegraph is already open: {again}" and second.wait(20) == 0
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 0
+    with_key.close()
+
+
+def test_the_estimate_names_the_network(photos):
+    found = estimated(str(photos), "dinov2-small", 56, "squeeze")
+    assert (found["network"], found["size"], found["downloads"]) == ("dinov2-small", 56, False)
+    assert 0 < found["seconds"] < 60

@@ -1,0 +1,121 @@
+"""Processes of the app: one at a time, cancelled, killed, taken over by the next server."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from codegraph_jax.app import jobs as module
+from codegraph_jax.app.jobs import LINE, Jobs
+from codegraph_jax.app.state import HOME, State
+from tests.support.waiting import wait_until
+
+PROGRAM = """
+import json, pathlib, sys, time
+place, action = pathlib.Path(sys.argv[1]), sys.argv[2]
+place.mkdir(parents=True, exist_ok=True)
+print("listening on http://127.0.0.1:1234; end with Ctrl+C", flush=True)
+if action == "fail":
+    print("working", file=sys.stderr)
+    sys.exit("error: config.data.root: '/x' does not exist")
+(place / "begun").touch()
+while action == "wait" and not (place / "go").exists():
+    time.sleep(0.01)
+(place / "manifest.json").write_text(json.dumps({}))
+"""
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-c", PROGRAM))
+    monkeypatch.setattr(module, "GRACE", 2.0)
+    state = State(tmp_path / HOME / "app.sqlite")
+    jobs = Jobs(state, tmp_path)
+    jobs.start()
+    yield state, jobs, tmp_path
+    jobs.stop()
+    state.close()
+
+
+def job_state(state, run):
+    return next(job for job in state.jobs() if job["run"] == run)["state"]
+
+
+def begin(jobs, home, run, kind="detect", action="wait"):
+    jobs.add(kind, run, [str(home / run), action])
+
+
+def test_one_after_the_other_and_lines_beside_them(made):
+    state, jobs, home = made
+    begin(jobs, home, "a")
+    begin(jobs, home, "b", action="end")
+    begin(jobs, home, "lines/l", LINE)
+    wait_until((home / "a" / "begun").exists)
+    wait_until((home / "lines" / "l" / "begun").exists)
+    assert job_state(state, "b") == "waiting"
+    line = next(job for job in state.jobs() if job["kind"] == LINE)
+    assert jobs.address(line["id"]) == "http://127.0.0.1:1234"
+    (home / "a" / "go").touch()
+    wait_until(lambda: job_state(state, "b") == "done")
+    assert job_state(state, "a") == "done"
+    jobs.stop()
+    assert job_state(state, "lines/l") == "stopped"
+
+
+def test_a_failure_keeps_its_message(made):
+    state, jobs, home = made
+    begin(jobs, home, "a", action="fail")
+    wait_until(lambda: job_state(state, "a") == "failed")
+    (job,) = state.jobs()
+    assert job["message"] == "config.data.root: '/x' does not exist" and "working" in jobs.log(job["id"])
+
+
+def test_cancel_ends_the_process(made):
+    state, jobs, home = made
+    begin(jobs, home, "a")
+    begin(jobs, home, "b")
+    wait_until((home / "a" / "begun").exists)
+    pid = state.jobs("running")[0]["pid"]
+    jobs.cancel("b")
+    jobs.cancel("a")
+    wait_until(lambda: not module.psutil.pid_exists(pid))
+    assert job_state(state, "a") == job_state(state, "b") == "cancelled" and not (home / "b").exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_next_server_takes_over(made, killed):
+    """As after kill -9 of the server: nothing is settled, and the process goes on, or has died too."""
+    state, jobs, home = made
+    begin(jobs, home, "a")
+    wait_until((home / "a" / "begun").exists)
+    jobs._stopping = True
+    jobs._thread.join()
+    children, jobs._children = jobs._children, {}
+    if killed:
+        os.kill(state.jobs("running")[0]["pid"], signal.SIGKILL)
+    following = Jobs(state, home)
+    following.start()
+    if not killed:
+        time.sleep(0.3)
+        assert job_state(state, "a") == "running"
+        (home / "a" / "go").touch()
+    wait_until(lambda: job_state(state, "a") == ("interrupted" if killed else "done"))
+    following.stop()
+    for child in children.values():
+        child.wait()
+
+
+def test_answers_and_folders_outlive_the_server(tmp_path):
+    path = tmp_path / "app.sqlite"
+    state = State(path)
+    odd = os.fsdecode(b"/photos/\xff")
+    state.open_folder(odd, used=True)
+    state.answer("run", [("photo", "k", {"verdict": "good"})])
+    other = State(path)  # a second server would be refused by the lock; the file stands two
+    assert other.recent_folders() == [odd] and other.answers("run")[0]["value"] == {"verdict": "good"}
+    assert json.dumps(other.names()) == "{}"
+    state.close()
+    other.close()

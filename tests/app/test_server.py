@@ -1,0 +1,304 @@
+"""The app's server: who may ask, what it serves, and what it does to runs, folders and answers."""
+
+import csv
+import io
+import json
+import os
+import zipfile
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from codegraph_jax.app import folders, server
+from codegraph_jax.app.folders import place_of
+from codegraph_jax.app.runs import without
+from codegraph_jax.app.server import create_app
+from codegraph_jax.core.progress import FILE as PROGRESS
+from tests.app.conftest import ADDRESS, KEY, write_run
+
+
+def photos(place, count=3):
+    place.mkdir(parents=True)
+    for i in range(count):
+        Image.new("RGB", (50, 40), (i, 90, 90)).save(place / f"part {i}.png")
+    return place
+
+
+# ---- who may ask ----
+
+
+def test_without_the_key_nothing_is_answered(home):
+    write_run(home, "one")
+    with TestClient(create_app(home, KEY), base_url=ADDRESS, follow_redirects=False) as client:
+        for path in ("/", "/app.js", "/api/state", "/runs/one/report.html", "/?key=wrong", "/api/state?key=" + KEY):
+            assert client.get(path).status_code == 401, path
+        assert client.post("/api/runs", json={"place": "/"}).status_code == 401
+        opened = client.get(f"/?key={KEY}")
+        assert opened.status_code == 303 and opened.headers["location"] == "/"
+        cookie = opened.headers["set-cookie"].lower()
+        assert "httponly" in cookie and "samesite=strict" in cookie
+        assert client.get("/api/state").status_code == 200
+
+
+def test_other_hosts_and_other_pages_are_refused(client):
+    assert client.get("/api/state", headers={"host": "attacker.example:8450"}).status_code == 400
+    foreign = {"origin": "http://attacker.example"}
+    assert client.post("/api/demo", json={}, headers=foreign).status_code == 403
+    assert client.request("DELETE", "/api/runs/one", headers=foreign).status_code == 403
+    assert client.put("/api/uploads/x?name=a.png", content=b"x", headers={"origin": "null"}).status_code == 403
+    answer = client.get("/")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_requests_have_a_limit(client, monkeypatch):
+    monkeypatch.setattr(server, "MOST_BODY", 100)
+    assert client.post("/api/open", json={"path": "x" * 200}).status_code == 413
+    assert client.post("/api/open", content=iter([b"{}"])).status_code == 413
+
+
+# ---- paths ----
+
+
+@pytest.mark.parametrize("name", [".app", "../runs", "a/../b", "", ".", "a\\b", "%2e%2e", "a%00b", "x" * 300])
+def test_runs_have_plain_names(client, home, name):
+    secret = home.parent / "secret.txt"
+    secret.write_text("secret")
+    for path in (f"/runs/{name}/secret.txt", f"/runs/{name}/report.html", f"/api/runs/{name}", f"/thumbnails/{name}"):
+        answer = client.get(path)
+        assert answer.status_code in (404, 405) and "secret" not in answer.text.replace("secret.txt", ""), path
+    assert client.request("DELETE", f"/api/runs/{name}").status_code in (404, 405)
+
+
+def test_a_run_serves_what_it_has_written_and_nothing_else(client, home):
+    workdir = write_run(home, "one")
+    (workdir / "private.txt").write_text("private")
+    (home.parent / "outside.png").write_bytes(b"outside")
+    (workdir / "link.png").symlink_to(home.parent / "outside.png")
+    listing = json.loads((workdir / ".written.json").read_text())["files"]
+    (workdir / ".written.json").write_text(json.dumps({"files": [*listing, "link.png", "../outside.png"]}))
+    assert client.get("/runs/one/heatmaps/part/a.png.png").headers["content-type"] == "image/png"
+    for name in ("private.txt", "link.png", "../outside.png", "%2e%2e/outside.png", ".written.json", "//etc/passwd"):
+        assert client.get(f"/runs/one/{name}").status_code == 404, name
+    (home / "up").symlink_to(home.parent)
+    assert client.get("/api/runs/up").status_code == 404
+
+
+def test_photos_are_shown_below_opened_folders_only(client, tmp_path):
+    inside, outside = photos(tmp_path / "inside"), photos(tmp_path / "outside")
+    (inside / "link.png").symlink_to(outside / "part 0.png")
+    (inside / "notes.txt").write_text("private")
+    picture = "/api/picture?place="
+    assert client.get(picture + place_of(str(inside / "part 0.png"))).status_code == 400
+    assert client.post("/api/open", json={"path": str(inside)}).json()["photos"] == 4
+    assert client.get(picture + place_of(str(inside / "part 0.png"))).content.startswith(b"\xff\xd8")
+    for other in (outside / "part 0.png", inside / ".." / "outside" / "part 0.png", inside / "link.png",
+                  inside / "notes.txt", inside / "none.png", inside):  # fmt: skip
+        assert client.get(picture + place_of(str(other))).status_code == 400, other
+    assert client.post("/api/contents", json={"path": str(outside)}).status_code == 400
+    assert client.post("/api/runs", json={"place": place_of(str(outside))}).status_code == 400
+
+
+def test_hostile_names_arrive_as_text(client, tmp_path):
+    place = photos(tmp_path / "<img src=x onerror=alert(1)>", 1)
+    odd = os.fsdecode(os.fsencode(str(place)) + b"/\xff\n.png")
+    Image.new("RGB", (9, 9)).save(place / "plain.png")
+    os.link(place / "plain.png", odd)
+    found = client.post("/api/open", json={"path": str(tmp_path)}).json()
+    (folder,) = [one for one in found["folders"] if one["photos"] == 3]
+    opened = client.post("/api/open", json={"place": folder["place"]})
+    assert opened.status_code == 200
+    contents = client.post("/api/contents", json={"place": folder["place"]}).json()
+    assert contents["photos"] == 3 and contents["sizes"][0] == {"width": 9, "height": 9, "count": 2}
+    for thumbnail in contents["thumbnails"]:
+        assert client.get("/api/picture", params={"place": thumbnail}).status_code == 200
+    page = client.get("/").text + client.get("/app.js").text
+    assert "innerHTML" not in page and "insertAdjacentHTML" not in page
+
+
+def test_contents_say_what_is_left_out(client, tmp_path):
+    place = photos(tmp_path / "photos", 14)
+    (place / "part 0.png").write_bytes(b"no photo")
+    (place / "a.pdf").write_bytes(b"x")
+    (place / "sub").mkdir()
+    Image.new("RGB", (50, 40)).save(place / "sub" / "x.png")
+    client.post("/api/open", json={"path": str(place)})
+    contents = client.post("/api/contents", json={"path": str(place)}).json()
+    assert (contents["photos"], contents["unreadable"], contents["folders"], contents["enough"]) == (15, 1, 2, True)
+    assert "skipped, not readable as images: 1 .pdf" in contents["skipped"]
+    assert client.post("/api/open", json={"path": str(place / "none")}).status_code == 400
+    assert client.post("/api/open", json={"path": "a\0b"}).status_code == 400
+
+
+# ---- uploads ----
+
+
+def test_uploads_are_photos_of_a_limited_size(client, home, monkeypatch):
+    monkeypatch.setattr(folders, "MOST_BYTES", 1000)
+    folder = client.post("/api/uploads", json={"name": "../my parts"}).json()
+    assert (home / "uploads" / folder["name"]).is_dir()
+
+    def send(name, content=b"x", to=folder["name"]):
+        return client.put(f"/api/uploads/{to}", params={"name": name}, content=content).status_code
+
+    assert send("a.png") == send("a.png") == send("../../b.png") == send("C:\\c.jpg") == 200
+    assert sorted(p.name for p in (home / "uploads" / folder["name"]).iterdir()) == [
+        "a-2.png", "a.png", "b.png", "c.jpg",
+    ]  # fmt: skip
+    for name in ("a.exe", "", ".png", "..", "x\n.png", "x" * 300 + ".png", "report.html", ".hidden.png"):
+        assert send(name) == 400, name
+    assert send("large.png", b"x" * 1001) == send("empty.png", b"") == 400
+    assert send("a.png", to="..") in (400, 404, 405) and send("a.png", to="none") == 400
+    monkeypatch.setattr(folders, "MOST_FILES", 4)
+    assert send("more.png") == 400
+    assert len(list((home / "uploads" / folder["name"]).iterdir())) == 4, "nothing is left over"
+
+
+# ---- runs ----
+
+
+def test_runs_of_commands_are_listed(client, home):
+    write_run(home, "one")
+    (home / "two").mkdir()
+    (home / "two" / PROGRESS).write_text(
+        json.dumps({"stage": "backbone", "done": 5, "total": 10, "seconds": 2, "pid": os.getpid()})
+    )
+    (home / "three" / ".resume").mkdir(parents=True)
+    (home / "other").mkdir()
+    runs = {run["run"]: run for run in client.get("/api/state").json()["runs"]}
+    assert runs.keys() == {"one", "two", "three"}
+    one = runs["one"]
+    assert (one["state"], one["photos"], one["flagged"], one["look"]) == ("finished", 3, 1, 1)
+    assert one["groups"] == [{"name": "<i>rust", "verdict": "defect", "photos": 2}]
+    assert (runs["two"]["state"], runs["two"]["progress"]["left"], runs["three"]["state"]) == (
+        "running",
+        2.6,
+        "interrupted",
+    )
+    assert client.get("/thumbnails/one").content.startswith(b"\xff\xd8")
+
+
+def test_rename_and_delete(client, home):
+    workdir = write_run(home, "one")
+    (workdir / "mine.txt").write_text("not of the run")
+    assert client.post("/api/runs/one/name", json={"name": "Night <b>"}).status_code == 200
+    assert client.get("/api/runs/one").json()["name"] == "Night <b>"
+    assert client.request("DELETE", "/api/runs/one").status_code == 200
+    assert [path.name for path in workdir.iterdir()] == ["mine.txt"]
+    write_run(home, "two")
+    client.request("DELETE", "/api/runs/two")
+    assert not (home / "two").exists() and client.get("/api/state").json()["runs"] == []
+
+
+def test_exports(client, home):
+    write_run(home, "one")
+    table = client.get("/runs/one/table.csv?form=excel").content
+    assert table.startswith(b"\xef\xbb\xbf")
+    rows = list(csv.reader(io.StringIO(table.decode("utf-8-sig")), delimiter=";"))
+    assert rows[0][:4] == ["path", "category", "score", "rank"] and rows[1][2] == "0,5"
+    plain = client.get("/runs/one/table.csv?form=excel_english").content.decode("utf-8-sig").splitlines()
+    assert plain[1].split(",")[2] == "0.5"
+    with zipfile.ZipFile(io.BytesIO(client.get("/runs/one/masks.zip").content)) as archive:
+        assert archive.namelist() == ["masks/part/a.png.png"]
+
+
+def test_only_reports_of_this_version_may_call_the_app(client, home):
+    write_run(home, "own <1>")
+    write_run(home, "foreign", own_report=False)
+    own, foreign = client.get("/runs/own <1>/report.html"), client.get("/runs/foreign/report.html")
+    assert "live.js" in own.text and 'content="own &lt;1&gt;"' in own.text
+    assert "http-equiv" not in own.text and "connect-src 'self'" in own.headers["content-security-policy"]
+    assert foreign.headers["content-security-policy"].startswith("sandbox allow-scripts")
+    assert "live.js" not in foreign.text
+
+
+# ---- starting ----
+
+
+def words_of(client):
+    return client.app.state.shared.state.jobs()[-1]["words"]
+
+
+@pytest.fixture
+def no_processes(client):
+    client.app.state.shared.jobs._launch = lambda job: None
+    return client
+
+
+def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
+    client, place = no_processes, photos(tmp_path / "parts")
+    client.post("/api/open", json={"path": str(place)})
+    wanted = {"place": place_of(str(place)), "size": 224, "sensitivity": "high", "more": "--config.data.pages=each"}
+    assert client.post("/api/runs", json=wanted).json() == {"run": "parts"}
+    assert words_of(client) == [
+        "detect", f"--config.data.root={place}", "--size=224", "--sensitivity=high",
+        "--config.report.files=page,heatmaps,masks,coco,maps",
+        "--config.data.pages=each", f"--workdir={home / 'parts'}",
+    ]  # fmt: skip
+    assert client.post("/api/runs", json=wanted).json() == {"run": "parts-2"}
+    state = client.get("/api/state").json()
+    assert [run["state"] for run in state["runs"]] == ["waiting", "waiting"]
+    assert [folder["name"] for folder in state["recent"]] == [str(place)]
+    for more in ("--config=evil.py", "--workdir=/x", "word", "--out=/x", '--config.data.root="', "--review=x"):
+        assert client.post("/api/runs", json=wanted | {"more": more}).status_code == 404, more
+    assert client.post("/api/runs", json=wanted | {"network": "--x"}).status_code == 422
+    assert client.post("/api/runs", json=wanted | {"bank": "../x.safetensors"}).status_code == 404
+
+
+def test_answers_of_two_windows_are_merged(client, home):
+    write_run(home, "one")
+    first = {"kind": "photo", "key": "k1", "value": {"answer": "good", "note": ""}}
+    second = {"kind": "photo", "key": "k2", "value": {"answer": "defective", "note": "rim"}}
+    revision = client.post("/api/runs/one/answers", json={"changes": [first]}).json()["revision"]
+    client.post("/api/runs/one/answers", json={"changes": [second]})
+    assert client.get("/api/runs/one/answers").json()["answers"] == [first, second]
+    assert client.get(f"/api/runs/one/answers?since={revision}").json()["answers"] == [second]
+    client.post("/api/runs/one/answers", json={"changes": [first | {"value": None}]})
+    assert client.get(f"/api/runs/one/answers?since={revision}").json()["answers"] == [second, first | {"value": None}]
+    assert client.post("/api/runs/one/answers", json={"changes": [first | {"kind": "x"}]}).status_code == 422
+
+
+def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
+    client = no_processes
+    write_run(home, "one", command="codegraph detect /photos --review old.json --size 224 --out=x")
+    assert client.post("/api/runs/one/review", json={"text": "{}"}).status_code == 200
+    review = home / ".app" / "reviews" / "one.json"
+    assert review.read_text() == "{}"
+    assert words_of(client) == [
+        "detect", "/photos", "--size", "224", f"--review={review}", f"--workdir={home / 'one'}",
+    ]  # fmt: skip
+    assert client.post("/api/runs/one/bank", json={"name": "x"}).status_code == 404, "one job at a time"
+    client.post("/api/runs/one/cancel", json={})
+    assert client.post("/api/runs/one/bank", json={"name": "../my bank"}).status_code == 200
+    assert words_of(client)[-3:] == [
+        f"--save-bank={home / 'banks'}/{words_of(client)[-3].rpartition('/')[2]}",
+        f"--review={review}", f"--workdir={home / 'one'}",
+    ]  # fmt: skip
+
+
+def test_lines(no_processes, home, tmp_path):
+    client = no_processes
+    (home / "banks").mkdir()
+    (home / "banks" / "parts.safetensors").write_bytes(b"")
+    assert client.get("/api/state").json()["banks"][0]["bank"] == "parts.safetensors"
+    assert client.post("/api/lines", json={"bank": "parts.safetensors"}).json() == {"line": "lines/parts-1"}
+    assert words_of(client) == [
+        "serve", str(home / "banks" / "parts.safetensors"), "--port=0", f"--workdir={home / 'lines' / 'parts-1'}",
+    ]  # fmt: skip
+    assert client.post("/api/lines", json={"bank": "parts.safetensors", "path": str(tmp_path)}).status_code == 400
+    assert client.post("/api/lines/parts-1/stop", json={}).status_code == 200
+    assert client.get("/api/state").json()["lines"][0]["state"] == "cancelled"
+
+
+def test_flags_are_removed_with_their_values():
+    words = ["detect", "a", "--review", "x", "--size=1", "--config.review=y", "-out", "b", "c"]
+    assert without(words, "review", "out") == ["detect", "a", "--size=1", "c"]
+
+
+def test_languages_have_the_same_texts(client):
+    english, german = (client.get(f"/texts/{language}.json").json() for language in ("en", "de"))
+    assert english.keys() == german.keys()
+    for key, text in english.items():
+        assert {part for part in text.split() if part.startswith("{")} <= set(text.split())
+        assert text.count("{") == german[key].count("{"), key
