@@ -297,7 +297,7 @@
     } }, banks.map(([value, text]) => h("option", { value, selected: value === chosen.bank }, text)))) : null;
     if (chosen.bank) return h("div", { className: "fields" }, compare);
     return [h("div", { className: "fields" }, compare,
-      option("sensitivity", t("sensitivity"), [["", t("sensitivity_normal")], ["low", t("sensitivity_low")], ["high", t("sensitivity_high")]]),
+      option("false_alarms", t("false_alarms"), [["", t("false_alarms_normal")], ["low", t("false_alarms_low")], ["high", t("false_alarms_high")]]),
       option("network", t("network"), [["", t("automatic")], ...(chosen.estimate?.networks ?? []).map((name) => [name, name])])),
     h("details", { open: chosen.more, ontoggle: (event) => { chosen.more = event.target.open; } }, h("summary", {}, t("more")),
       h("div", { className: "fields" },

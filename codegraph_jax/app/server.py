@@ -52,7 +52,7 @@ class Start(BaseModel):
     network: str = Field("", pattern=r"^(\w[\w.-]*)?$")
     size: int = Field(0, ge=0, le=4096)
     fit: Literal["", "squeeze", "pad", "tile", "auto"] = ""
-    sensitivity: Literal["", "low", "normal", "high"] = ""
+    false_alarms: Literal["", "low", "normal", "high"] = ""
     roi: str = ""
     more: str = Field("", max_length=4000)
 
@@ -147,7 +147,7 @@ class App:
             words += [f"--backbone={wanted.network}"] if wanted.network else []
             words += [f"--size={wanted.size}"] if wanted.size else []
             words += [f"--fit={wanted.fit}"] if wanted.fit else []
-            words += [f"--sensitivity={wanted.sensitivity}"] if wanted.sensitivity else []
+            words += [f"--false-alarms={wanted.false_alarms}"] if wanted.false_alarms else []
         if wanted.roi:
             words.append(f"--roi={os.path.expanduser(wanted.roi)}")  # noqa: PTH111
         words += ["--config.report.files=page,heatmaps,masks,coco,maps", *more_flags(wanted.more)]

@@ -229,10 +229,10 @@ def no_processes(client):
 def test_a_run_is_the_command_that_one_would_type(no_processes, home, tmp_path):
     client, place = no_processes, photos(tmp_path / "parts")
     client.post("/api/open", json={"path": str(place)})
-    wanted = {"place": place_of(str(place)), "size": 224, "sensitivity": "high", "more": "--config.data.pages=each"}
+    wanted = {"place": place_of(str(place)), "size": 224, "false_alarms": "high", "more": "--config.data.pages=each"}
     assert client.post("/api/runs", json=wanted).json() == {"run": "parts"}
     assert words_of(client) == [
-        "detect", f"--config.data.root={place}", "--size=224", "--sensitivity=high",
+        "detect", f"--config.data.root={place}", "--size=224", "--false-alarms=high",
         "--config.report.files=page,heatmaps,masks,coco,maps",
         "--config.data.pages=each", f"--workdir={home / 'parts'}",
     ]  # fmt: skip
