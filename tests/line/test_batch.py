@@ -144,7 +144,7 @@ def test_a_bank_grows_by_parts_of_a_line_and_goes_back(saved, inspector, photogr
         with pytest.raises(ConfigError, match=reason):
             run(line=str(tmp_path), part_numbers=(number,))
     with pytest.raises(ConfigError, match="config.line"):
-        run(parts=(1,))
+        run(part_numbers=(1,))
     with pytest.raises(ConfigError, match="back_to"):
         run(line=str(tmp_path), part_numbers=(1,), back_to=0)
     assert not (tmp_path / "unused").exists()
