@@ -183,12 +183,12 @@ class CoDeGraph:
                 "against the others"
             )
         with clock("distances"):
-            reach = choose_reach(features, config, self.backbone, plan.frame.grid, own)
+            neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
+            reach = choose_reach(features, config, self.backbone, plan.frame.grid, own, neighbours)
             if reach.reason:
                 say(reach.reason)
             similarity = replace(config.similarity, radius=reach.radius, references=reach.references)
             config = replace(config, similarity=similarity)
-            neighbours = partial(neighbour_count, fraction=config.scoring.fraction)
             comparison = compare_images(features, plan, config, self.mesh, neighbours, resume_store, progress)
             comparison = replace(comparison, products=find_products(features, plan.frame.grid, own))
         return replace(comparison, seconds=dict(clock.seconds))

@@ -6,8 +6,8 @@ photos do. Which of these holds is measured: a sample of patches is compared in 
 chosen that ranks the sample alike (benchmarks/log/accuracy.md, "Comparing less").
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,6 @@ from codegraph_jax.backbones import Backbone
 from codegraph_jax.config import Config
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
-from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.pairwise import choose_references
 from codegraph_jax.similarity.tiles import cosine_to_distance
 from codegraph_jax.similarity.time_estimate import affordable_work, comparison_work
@@ -51,7 +50,14 @@ class Reach:
     reason: str = ""
 
 
-def choose_reach(features: Features, config: Config, backbone: Backbone, grid: tuple[int, int], own: int) -> Reach:
+def choose_reach(
+    features: Features,
+    config: Config,
+    backbone: Backbone,
+    grid: tuple[int, int],
+    own: int,
+    neighbours: Callable[[int], int],
+) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
     Args:
@@ -60,6 +66,7 @@ def choose_reach(features: Features, config: Config, backbone: Backbone, grid: t
         backbone: network that computed the features.
         grid: (h, w) patches.
         own: number of images of the set, without added ones after them.
+        neighbours: returns how many distances a score averages for a number of references.
     """
     similarity = config.similarity
     full = Reach(max(similarity.radius, 0), similarity.references)
@@ -76,15 +83,16 @@ def choose_reach(features: Features, config: Config, backbone: Backbone, grid: t
         return replace(full, reason="all patches are compared: several processes do not choose a radius")
     references = choose_references(features.keys[:own], similarity.references)
     distances = _sampled(features, references, grid, sorted(config.features.degrees)[len(config.features.degrees) // 2])
-    k = partial(neighbour_count, fraction=config.scoring.fraction)
-    expected = _mean_of_smallest(distances[-1], k(len(references)))
+    expected = _mean_of_smallest(distances[-1], neighbours(len(references)))
     candidates = {Reach(radius, full.references): distances[i] for i, radius in enumerate(RADII) if radius < max(grid)}
     if not similarity.references:
         for count in REFERENCES:
             if count < len(references):
                 columns = np.searchsorted(references, choose_references(features.keys[:own], count))
                 candidates[Reach(0, count)] = distances[-1][..., columns]
-    agreements = {reach: _agreement(expected, _mean_of_smallest(d, k(d.shape[-1]))) for reach, d in candidates.items()}
+    agreements = {
+        reach: _agreement(expected, _mean_of_smallest(d, neighbours(d.shape[-1]))) for reach, d in candidates.items()
+    }
     agreements[full] = 1.0
     # every choice that takes little enough time, or the quickest one
     possible = [reach for reach in agreements if work(reach) <= affordable_work()] or [min(agreements, key=work)]

@@ -36,7 +36,7 @@ def features(shift, **other):
 
 
 def choose(given, config=CONFIG):
-    return choose_reach(given, config, BACKBONE, GRID, IMAGES)
+    return choose_reach(given, config, BACKBONE, GRID, IMAGES, lambda count: max(1, int(0.3 * (count - 1))))
 
 
 @pytest.fixture
