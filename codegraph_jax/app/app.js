@@ -143,6 +143,19 @@
     await refresh();
   }
 
+  let first = null;  // the run that another one is to be compared with
+
+  async function compare(run) {
+    const pair = [first?.run, run.run];
+    first = first ? null : run;
+    paint(true);
+    if (first) return toast(t("compare_with", { name: run.name }));
+    if (pair[0] === pair[1]) return undefined;
+    toast(t("comparing"));
+    if (await attempt(() => call("/api/compare", { runs: pair }))) location.href = "/compared.html";
+    return undefined;
+  }
+
   function card(run) {
     const finished = run.report && !active(run), address = finished ? reportOf(run) : `#/run/${encodeURIComponent(run.run)}`;
     const image = h("a", { className: "thumb", href: address, tabIndex: -1 });
@@ -158,6 +171,7 @@
         active(run) && run.own ? button(t("cancel_run"), () => changeRun(run, "/cancel")) : null,
         !active(run) && run.state !== "finished" && run.own ? button(t("go_on"), () => changeRun(run, "/resume"), "button") : null,
         finished && run.kind !== "inspect" ? button(t("save_bank"), () => saveBank(run)) : null,
+        finished && state.runs.filter((one) => one.report).length > 1 ? button(first ? t("compare_this") : t("compare_run"), () => compare(run), "plain") : null,
         active(run) ? null : button(t("rename"), () => rename(run), "plain"),
         active(run) ? null : button(t("delete"), () => remove(run), "plain")),
       active(run) ? h("div", { className: "wide" }, progress(run)) : null,

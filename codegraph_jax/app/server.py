@@ -36,25 +36,14 @@ LANGUAGES = ("en", "de")
 STATIC = {"app.css": "text/css", "app.js": "text/javascript", "live.js": "text/javascript", "live.css": "text/css"}
 BANKS, LINES, UPLOADS = "banks", "lines", "uploads"
 """Directories below the results."""
+COMPARED = "compared"
+"""Directory of the state with the page of the last comparison."""
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
 """Policy of a report that this version has not made: its scripts cannot call the app."""
 KEPT_FLAGS = ("config", "workdir", "out", "review", "coordinator")
 """Flags that the app sets itself."""
 MOST_BODY = 64 * 2**20
 """Largest request besides uploads."""
-
-
-class Start(BaseModel):
-    """A new inspection."""
-
-    place: str
-    bank: str = ""
-    network: str = Field("", pattern=r"^(\w[\w.-]*)?$")
-    size: int = Field(0, ge=0, le=4096)
-    fit: Literal["", "squeeze", "pad", "tile", "auto"] = ""
-    false_alarms: Literal["", "low", "normal", "high"] = ""
-    roi: str = ""
-    more: str = Field("", max_length=4000)
 
 
 class Place(BaseModel):
@@ -70,11 +59,32 @@ class Place(BaseModel):
 
 
 class Estimate(Place):
-    """A folder and the settings on which the time depends."""
+    """A folder, and the settings on which the time depends."""
 
     network: str = Field("", pattern=r"^(\w[\w.-]*)?$")
     size: int = Field(0, ge=0, le=4096)
     fit: Literal["", "squeeze", "pad", "tile", "auto"] = ""
+
+
+class Start(Estimate):
+    """A new inspection."""
+
+    bank: str = ""
+    false_alarms: Literal["", "low", "normal", "high"] = ""
+    roi: str = ""
+    more: str = Field("", max_length=4000)
+
+
+class NewLine(Place):
+    """A new line, with the folder that it watches."""
+
+    bank: str
+
+
+class Pair(BaseModel):
+    """Two runs."""
+
+    runs: tuple[str, str]
 
 
 class Name(BaseModel):
@@ -101,12 +111,6 @@ class ReviewText(BaseModel):
     """The text of review.json."""
 
     text: str
-
-
-class NewLine(Place):
-    """A new line, with the folder that it watches."""
-
-    bank: str
 
 
 class App:
@@ -137,7 +141,7 @@ class App:
 
     def start(self, wanted: Start) -> str:
         """Adds a run to the queue; returns its name."""
-        folder = path_of(wanted.place)
+        folder = wanted.chosen
         self.folders.require_opened(folder)
         words = [f"--config.data.root={folder}"]
         if wanted.bank:
@@ -253,16 +257,23 @@ class App:
             return self.estimates[known]
 
 
-def _estimated(words: list[str]) -> Any:
+def _child(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a module of this package to its end, in at most two minutes."""
     path = os.pathsep.join(filter(None, [str(PACKAGE), os.environ.get("PYTHONPATH", "")]))
     try:
-        ended = subprocess.run(
-            [sys.executable, "-m", "codegraph_jax.app.estimate", *words],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=120, env=os.environ | {"PYTHONPATH": path},
+        return subprocess.run(
+            [sys.executable, "-m", module, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=120,
+            env=os.environ | {"PYTHONPATH": path}, encoding="utf-8", errors="replace",
         )  # fmt: skip
-        return json.loads(ended.stdout.splitlines()[-1])
-    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
-        return {"problem": "no estimate"}
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess([], 1, "", str(error))
+
+
+def _estimated(words: list[str]) -> Any:
+    try:
+        return json.loads(_child("codegraph_jax.app.estimate", *words).stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        return {"problem": "The time cannot be estimated."}
 
 
 def more_flags(text: str) -> list[str]:
@@ -304,7 +315,8 @@ def create_app(home: Path, key: str) -> FastAPI:
                   redirect_slashes=False)  # fmt: skip
     app.state.shared = shared
     _add_checks(app, key)
-    _add_pages(app, shared)
+    _add_pages(app)
+    _add_files(app, shared)
     _add_folder_routes(app, shared)
     _add_run_routes(app, shared)
     _add_changes(app, shared)
@@ -347,7 +359,7 @@ def _without_key(request: Request, key: str) -> Response | None:
                         "has printed.", 401)  # fmt: skip
 
 
-def _add_pages(app: FastAPI, shared: App) -> None:
+def _add_pages(app: FastAPI) -> None:
     here = files("codegraph_jax.app")
 
     def served(name: str, kind: str) -> Callable[[], Response]:
@@ -362,6 +374,8 @@ def _add_pages(app: FastAPI, shared: App) -> None:
         )
     app.add_api_route("/page.css", lambda: Response(package_text("page.css"), media_type="text/css"), methods=["GET"])
 
+
+def _add_files(app: FastAPI, shared: App) -> None:
     @app.get("/runs/{run}/report.html")
     def report(run: str) -> Response:
         """The report, which sends its answers to the app if this version has made it."""
@@ -393,6 +407,11 @@ def _add_pages(app: FastAPI, shared: App) -> None:
         path = shared.runs.file(run, path_of(name))
         kinds = {".png": "image/png", ".json": "application/json", ".csv": "text/csv", ".npz": "application/zip"}
         return FileResponse(path, media_type=kinds.get(path.suffix.lower(), "text/plain"))
+
+    @app.get("/compared.html")
+    def compared() -> Response:
+        path = shared.home / HOME / COMPARED / "compare.html"
+        return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": SANDBOX})
 
     @app.get("/thumbnails/{run}")
     def thumbnail(run: str) -> Response:
@@ -501,6 +520,16 @@ def _add_changes(app: FastAPI, shared: App) -> None:
         words = f"--save-bank={shared.home / BANKS / name}.safetensors"
         shared.repeat(run, "bank", words)
         return {"bank": f"{name}.safetensors"}
+
+    @app.post("/api/compare")
+    def compare(wanted: Pair) -> Any:
+        """Writes the page on what changed between two runs."""
+        pair = [str(shared.runs.workdir(run)) for run in wanted.runs]
+        place = shared.home / HOME / COMPARED
+        ended = _child("codegraph_jax", "compare", *pair, f"--workdir={place}")
+        if ended.returncode:
+            raise RunError((ended.stderr.strip().splitlines() or ["no comparison"])[-1].removeprefix("error: "))
+        return {}
 
 
 def _add_answer_routes(app: FastAPI, shared: App) -> None:
