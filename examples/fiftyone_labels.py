@@ -8,8 +8,8 @@ Then, where FiftyOne is installed:
         dataset_type=fiftyone.types.FiftyOneImageDetectionDataset, data_path="/my/photos", labels_path="labels.json"
     )
 
-Boxes only. For polygons run with --config.report.coco=True, and import coco.json as fiftyone.types.COCODetectionDataset
-with label_types=["detections", "segmentations"]. Uses the standard library alone.
+Boxes only. For polygons run with --config.report.files=page,coco, and import coco.json as
+fiftyone.types.COCODetectionDataset with label_types=["detections", "segmentations"]. Uses the standard library alone.
 """
 
 import json
