@@ -51,7 +51,9 @@ class Reach:
     reason: str = ""
 
 
-def choose_reach(features: Features, config: Config, backbone: LoadedBackbone, grid: tuple[int, int], own: int) -> Reach:
+def choose_reach(
+    features: Features, config: Config, backbone: LoadedBackbone, grid: tuple[int, int], own: int
+) -> Reach:
     """The cheapest comparison whose ranking of sampled patches agrees with that of the full comparison.
 
     Args:

@@ -105,7 +105,7 @@ def test_the_whole_method_gives_the_same(images, expected):
     found = detector(Numpy(), parallel=ParallelConfig(devices=1)).detect(images)
     assert found.weights == expected.weights == "filters 1"
     np.testing.assert_allclose(found.patch_scores, expected.patch_scores, atol=2e-6)
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.scores_rescored, expected.scores_rescored, atol=1e-5)
 
 
 def test_layers_of_different_widths_equal_a_calculation_in_float64(images):

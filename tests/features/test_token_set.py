@@ -43,8 +43,8 @@ def test_tokens_of_photos_give_what_the_photos_give(photographs, devices):
     own = given(parallel=ParallelConfig(devices=devices))
     found = own.detect_features(layers, (4, 4), image_features, patch_size=PATCH)
     np.testing.assert_allclose(found.patch_scores, want.patch_scores, atol=2e-6)
-    np.testing.assert_allclose(found.scores_raw, want.scores_raw, atol=2e-6)
-    np.testing.assert_allclose(found.scores, want.scores, atol=1e-5)
+    np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
+    np.testing.assert_allclose(found.scores_rescored, want.scores_rescored, atol=1e-5)
     np.testing.assert_array_equal(found.calibration.flagged, want.calibration.flagged)
     assert found.maps().shape == (9, SIZE, SIZE) and found.weights == "precomputed"
 
@@ -52,10 +52,10 @@ def test_tokens_of_photos_give_what_the_photos_give(photographs, devices):
 def test_without_image_features_nothing_is_rescored(photographs):
     _, layers, image_features, want = photographs
     found = given().detect_features(layers, (4, 4), patch_size=PATCH)
-    np.testing.assert_array_equal(found.scores, found.scores_raw)
-    np.testing.assert_allclose(found.scores_raw, want.scores_raw, atol=2e-6)
+    np.testing.assert_array_equal(found.scores_rescored, found.scores)
+    np.testing.assert_allclose(found.scores, want.scores, atol=2e-6)
     never = given(scoring=ScoringConfig(rescore="off")).detect_features(layers, (4, 4), image_features)
-    np.testing.assert_array_equal(never.scores, never.scores_raw)
+    np.testing.assert_array_equal(never.scores_rescored, never.scores)
 
 
 def packed(*arguments, **named):
@@ -116,19 +116,19 @@ def test_copies_do_not_vouch_for_each_other():
     twice = given().detect_features(np.concatenate([tokens, tokens[2:3]]))
     np.testing.assert_array_equal(twice.patch_scores, alone.patch_scores[[0, 1, 2, 3, 4, 5, 2]])
     same = given().detect_features(np.repeat(tokens[:1], 3, axis=0))
-    assert same.scores_raw.max() < 2e-3, "there is nothing else to compare with"
+    assert same.scores.max() < 2e-3, "there is nothing else to compare with"
 
 
 def test_comparing_and_judging_are_halves_as_for_photos():
     own = given(similarity=SimilarityConfig(references=4))
     comparison = own.compare_features(drawn())
     assert len(comparison.references) == 4
-    result = own.judge(comparison)
+    result = own.score(comparison)
     np.testing.assert_array_equal(result.patch_scores, own.detect_features(drawn()).patch_scores)
     review = result.review(photos={0: True})
     assert own.detect_features(drawn(), review=review).calibration.flagged[0]
     with pytest.raises(ReviewError, match="was made with other features"):
-        own.detect_features(drawn(), review=Review({**own.features, "weights": "x"}, (), {}))
+        own.detect_features(drawn(), review=Review({**own.feature_identity, "weights": "x"}, (), {}))
 
 
 def test_photos_and_banks_need_a_network(photographs):
@@ -138,7 +138,7 @@ def test_photos_and_banks_need_a_network(photographs):
         with pytest.raises(UserError, match="this detector has no network for photos: give tokens to detect_features"):
             call(images)
     with pytest.raises(UserError, match="a bank scores new photos and needs a backbone"):
-        own.judge(own.compare_features(layers, (4, 4)), bank_references=4)
+        own.score(own.compare_features(layers, (4, 4)), bank_references=4)
     with pytest.raises(UserError, match='has the backbone filters 1; make one with "precomputed"'):
         detector(Numpy()).detect_features(layers, (4, 4))
 
