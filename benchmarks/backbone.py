@@ -11,7 +11,7 @@ from benchmarks.measurements import Measurement, measurement
 from benchmarks.peaks import product_peak
 from benchmarks.settings import BenchmarkConfig
 from benchmarks.sizes import Sizes
-from codegraph_jax.backbones import PRESETS, Backbone, load_backbone
+from codegraph_jax.backbones import PRESETS, PresetBackbone, load_backbone
 from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.timing import interleaved
 from codegraph_jax.features.extraction import default_batch_size
@@ -66,17 +66,17 @@ def _measure_preset(name: str, config: BenchmarkConfig, sizes: Sizes) -> list[Me
     return records
 
 
-def _ours(backbone: Backbone, images: np.ndarray, outputs: dict[str, Any], key: str) -> Callable[[], None]:
-    run, placed = jax.jit(lambda params, x: backbone.apply(params, x)["blocks"]), jnp.asarray(images)
+def _ours(backbone: PresetBackbone, images: np.ndarray, outputs: dict[str, Any], key: str) -> Callable[[], None]:
+    run, placed = jax.jit(lambda own, x: own(x)[0]), jnp.asarray(images)
 
     def call() -> None:
-        outputs[key] = [np.asarray(block) for block in run(backbone.params, placed)]
+        outputs[key] = [np.asarray(block) for block in run(backbone, placed)]
 
     return call
 
 
 def _torch(
-    backbone: Backbone, images: np.ndarray, functions: dict[str, Callable[[], Any]], outputs: dict[str, Any]
+    backbone: PresetBackbone, images: np.ndarray, functions: dict[str, Callable[[], Any]], outputs: dict[str, Any]
 ) -> list[np.ndarray] | None:
     """Adds the baseline to `functions` if torch is installed, and returns the float64 result; None without torch."""
     try:
@@ -86,7 +86,7 @@ def _torch(
     except ImportError:
         return None
     baseline.use_all_cores()
-    side = images.shape[1] // backbone.preset.patch_size
+    side = images.shape[1] // backbone.patch_size
     network = baseline.Vit(backbone, side, torch.float32)
     inputs = torch.from_numpy(images)
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import PresetBackbone
 from codegraph_jax.backbones.positions import rotary_angles
 from codegraph_jax.core.environment import usable_cores
 from codegraph_jax.features.aggregation import LAYER_NORM_EPSILON
@@ -56,7 +56,7 @@ class Vit:
         dtype: type of parameters and activations.
     """
 
-    def __init__(self, backbone: Backbone, side: int, dtype: torch.dtype):
+    def __init__(self, backbone: PresetBackbone, side: int, dtype: torch.dtype):
         self.backbone, self.a = backbone, backbone.model.architecture
         self.parameters = _as_tensors(backbone.params, dtype)
         self.positions, self.angles = torch.zeros((), dtype=dtype), torch.zeros(0, dtype=dtype)

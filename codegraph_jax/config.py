@@ -105,7 +105,8 @@ class BackboneConfig(InputConfig):
     """The network that computes features; presets: `codegraph_jax.backbones.presets`."""
 
     name: str = "dinov2-base"
-    """The preset: architecture, preprocessing and sources of the weights."""
+    """The preset: architecture, preprocessing and sources of the weights; `hf:OWNER/NAME` or `hf:DIRECTORY` for other
+    checkpoints of transformers; FILE.py:NAME or MODULE:NAME for a network of your own (docs/research.md)."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset, in order."""
     fallback: str = field(default="", metadata=no_flag())
@@ -391,8 +392,11 @@ class SavedBankConfig:
 
 @dataclass(frozen=True)
 class SavedBackboneConfig:
-    """Weights of the backbone that the bank names."""
+    """The backbone of the bank."""
 
+    name: str = ""
+    """A network of your own, FILE.py:NAME or MODULE:NAME, if the bank was made with one; or the present place of a
+    checkpoint, `hf:DIRECTORY`; empty: what the bank names."""
     weights: str = field(default="", metadata=path_like())
     """A Hugging Face id, a directory or a .safetensors file; empty: the sources of the preset."""
 

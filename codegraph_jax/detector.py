@@ -14,7 +14,14 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from codegraph_jax.backbones import Backbone, backbone_settings, feature_identity, load_backbone
+from codegraph_jax.backbones import (
+    Backbone,
+    LoadedBackbone,
+    PrecomputedBackbone,
+    backbone_settings,
+    feature_identity,
+    load_backbone,
+)
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
@@ -39,6 +46,7 @@ from codegraph_jax.distributed.processes import together
 from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.reading import frame_for, read_features
+from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
@@ -61,7 +69,8 @@ class CoDeGraph:
 
     Args:
         config: settings of the run, or the name of a backbone.
-        backbone: shorthand for `config.backbone.name`; or a loaded backbone (`backbones.load_backbone`).
+        backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the methods of
+            `Backbone`; or a loaded backbone (`backbones.load_backbone`).
         **fields: shorthand for other fields of `config.backbone`, such as `image_size` and `weights`.
 
     Examples:
@@ -78,24 +87,32 @@ class CoDeGraph:
     """
 
     def __init__(self, config: Config | str | None = None, *, backbone: str | Backbone | None = None, **fields: Any):
-        settings = backbone_settings(config, backbone, fields)
+        settings, given = backbone_settings(config, backbone, fields)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
             check_bank(settings, settings.bank.references)
         mesh = device_mesh(settings.parallel)
-        given = backbone if isinstance(backbone, Backbone) else None
-        preset = given.preset if given else preset_of(settings.backbone)
-        cells = settings.backbone.image_size // preset.patch_size
-        if settings.similarity.precision not in ("float32", settings.precision):
-            raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
-        asked = replace(settings.similarity, precision=settings.precision)
-        similarity, self.choice = autotune(asked, settings.features.degrees, (cells, cells), preset.width)
-        own = replace(settings.backbone, dtype=feature_type(settings.backbone.dtype, similarity.precision).name)
-        settings = replace(settings, precision=similarity.precision, similarity=similarity, backbone=own)
-        self._set_up(settings, mesh, given or load_backbone(own))
+        if isinstance(given, PrecomputedBackbone):
+            # kernel and precision are chosen when the tokens are known
+            self.choice = ""
+            self._set_up(settings, mesh, given)
+            return
+        traits = given or preset_of(settings.backbone)
+        cells = settings.backbone.image_size // traits.patch_size
+        settings = self._tuned(settings, (cells, cells), traits.width)
+        self._set_up(settings, mesh, given or load_backbone(settings.backbone))
 
-    def _set_up(self, config: Config, mesh: DeviceMesh, backbone: Backbone) -> None:
+    def _tuned(self, config: Config, grid: tuple[int, int], width: int) -> Config:
+        """The settings with a kernel, a precision and the type of the backbone."""
+        if config.similarity.precision not in ("float32", config.precision):
+            raise ConfigError("config.similarity.precision: follows config.precision; set that instead")
+        asked = replace(config.similarity, precision=config.precision)
+        similarity, self.choice = autotune(asked, config.features.degrees, grid, width)
+        own = replace(config.backbone, dtype=feature_type(config.backbone.dtype, similarity.precision).name)
+        return replace(config, precision=similarity.precision, similarity=similarity, backbone=own)
+
+    def _set_up(self, config: Config, mesh: DeviceMesh, backbone: LoadedBackbone) -> None:
         self.config, self.mesh, self.backbone = config, mesh, backbone
         self.extractor = Extractor.of(config, backbone, mesh)
 
@@ -153,6 +170,66 @@ class CoDeGraph:
         plan = plan_set(self.config, self.backbone, self.mesh, images, self.frame_of(images), added, inspected)
         samples = (*given_samples(given), *given_samples(further, "added"))
         return replace(self.compare_set(plan, progress), samples=samples)
+
+    def detect_features(
+        self,
+        layers: Any,
+        grid: tuple[int, int] | None = None,
+        image_features: Any = None,
+        progress: bool = False,
+        *,
+        patch_size: int = 1,
+        review: Review | None = None,
+    ) -> DetectionResult:
+        """`detect` for patch tokens from anywhere, with a detector made by `CoDeGraph(backbone="precomputed")`.
+
+        Args:
+            layers: for each layer an array [n, p, c] or [n, h, w, c] of patch tokens, or the path of a .npy file with
+                one; one such array or file; or the path of a .safetensors file with the tensors of all layers, in the
+                order of their names. Files are mapped and read in batches. The tokens are normalised over each image.
+            grid: (h, w) with h * w = p; not needed with [n, h, w, c].
+            image_features: an array [n, d] or the path of a .npy file, by which similar images are found for the
+                re-scoring; None: the tensor `image_features` of the .safetensors file, or no re-scoring.
+            progress: see `detect`.
+            patch_size: side in pixels of a patch in the anomaly maps, whose greatest values are the image scores.
+            review: see `detect`.
+
+        Raises:
+            TokensError: a file cannot be read, or shapes do not fit together.
+            TooFewImagesError: there are fewer than two images.
+            NotFiniteError: a token is not finite.
+
+        Examples:
+            >>> import numpy as np
+            >>> from codegraph_jax import CoDeGraph
+            >>> tokens = np.random.default_rng(0).normal(size=(6, 4, 5, 16))  # images, rows, columns, channels
+            >>> CoDeGraph(backbone="precomputed").detect_features(tokens).patch_scores.shape
+            (6, 4, 5)
+        """
+        self._check(0, review)
+        comparison = self.compare_features(layers, grid, image_features, progress, patch_size=patch_size)
+        return self.score(comparison, review=review)
+
+    def compare_features(
+        self,
+        layers: Any,
+        grid: tuple[int, int] | None = None,
+        image_features: Any = None,
+        progress: bool = False,
+        *,
+        patch_size: int = 1,
+    ) -> Comparison:
+        """The slow half of `detect_features`; arguments and errors as there."""
+        if not isinstance(self.backbone, PrecomputedBackbone):
+            raise UserError(f'this detector has the backbone {self.backbone.name}; make one with "precomputed"')
+        tokens = TokenSet(layers, grid, image_features)
+        patches, other = tokens.grid[0] * tokens.grid[1], copy.copy(self)
+        backbone = PrecomputedBackbone(patches, tokens.widths, patch_size, tokens.given)
+        config = other._tuned(self.config, tokens.grid, backbone.width)
+        self.choice = other.choice
+        other._set_up(config, self.mesh, backbone)
+        frame = Frame("squeeze", tokens.grid, patch_size)
+        return other.compare_set(plan_set(config, backbone, self.mesh, tokens, frame), progress)
 
     def compare_set(
         self,
@@ -229,7 +306,7 @@ class CoDeGraph:
             patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
             decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers)
             scores = decided.scores
-            if config.scoring.rescore == "on":
+            if config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, taken_out, decided)
         made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
@@ -243,6 +320,8 @@ class CoDeGraph:
 
     def _check(self, bank_references: int, review: Review | None) -> None:
         """Checks the arguments of `score` before the slow half."""
+        if bank_references and isinstance(self.backbone, PrecomputedBackbone):
+            raise UserError("a bank scores new photos and needs a backbone; this detector has precomputed features")
         if bank_references:
             check_bank(self.config, bank_references)
         if review is not None:
@@ -259,17 +338,25 @@ class CoDeGraph:
         Sets of several products should be split, since every image of a rare product is anomalous among the others.
         Arguments as for `detect`.
         """
+        self._require_network()
         return products_of(self.extractor, self.config.data, checked_images(images), progress)
 
     def frame_of(self, images: Sequence[Source], log: Callable[[str], None] = lambda text: None) -> Frame:
         """The frame of a set; calls `log` with the choice of `config.backbone.fit=auto` in words."""
+        self._require_network()
         affordable = partial(is_affordable, self.config, self.backbone, len(images))
-        return frame_for(self.config, self.backbone.preset.patch_size, images, affordable, log)
+        return frame_for(self.config, self.backbone.patch_size, images, affordable, log)
+
+    def _require_network(self) -> None:
+        if isinstance(self.backbone, PrecomputedBackbone):
+            raise UserError(
+                "this detector has no network for photos: give tokens to detect_features, or name a backbone"
+            )
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""
         other = copy.copy(self)
-        backbone = replace(self.backbone, params=jax.device_put(self.backbone.params, device))
+        backbone = jax.device_put(self.backbone, device)
         config = replace(self.config, storage=replace(self.config.storage, memory_gib=memory / GIB))
         other._set_up(config, DeviceMesh((device,), self.mesh.backend), backbone)
         return other

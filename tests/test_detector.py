@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from codegraph_jax.backbones import PRESETS, load_backbone
-from codegraph_jax.backbones.presets import with_preset
+from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.config import (
     BackboneConfig,
     BankConfig,
@@ -196,11 +196,12 @@ def test_size_and_rescoring_follow_the_network(monkeypatch):
         preset = dataclasses.replace(TINY["dinov2"], discriminative=tells, largest=518 if tells else 28)
         monkeypatch.setitem(PRESETS, name, preset)
         sees = preset.largest // preset.patch_size * preset.patch_size
-        settled = with_preset(Config(backbone=BackboneConfig(name=name)))
+        settled = with_defaults(Config(backbone=BackboneConfig(name=name)), preset)
         assert (settled.scoring.rescore, settled.backbone.image_size) == ("on" if tells else "off", sees)
-        given = with_preset(Config(backbone=BackboneConfig(name=name, image_size=20)))
+        given = with_defaults(Config(backbone=BackboneConfig(name=name, image_size=20)), preset)
         assert given.backbone.image_size == 20
-        forced = with_preset(Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells)))
+        forced = Config(backbone=BackboneConfig(name=name), scoring=ScoringConfig(rescore=not tells))
+        forced = with_defaults(forced, preset)
         assert forced.scoring.rescore == ("off" if tells else "on")
 
 

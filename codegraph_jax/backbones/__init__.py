@@ -1,21 +1,33 @@
-"""Vision transformers and their weights: `load_backbone(BackboneConfig) -> Backbone`."""
+"""Vision transformers and their weights, `load_backbone(BackboneConfig)`, and the interface of other backbones."""
 
 from codegraph_jax.backbones.backbone import (
-    Backbone,
-    backbone_settings,
+    PresetBackbone,
     feature_identity,
     load_backbone,
     weights_identity,
 )
-from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.choosing import as_loaded, backbone_named, backbone_settings
+from codegraph_jax.backbones.errors import BackboneError, WeightsError
+from codegraph_jax.backbones.given import GivenBackbone
+from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
+from codegraph_jax.backbones.presets import PRESETS, Preset, is_preset
+from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
 
 __all__ = [
+    "PRECOMPUTED",
     "PRESETS",
     "Backbone",
+    "BackboneError",
     "WeightsError",
+    "GivenBackbone",
+    "LoadedBackbone",
+    "PrecomputedBackbone",
     "Preset",
+    "PresetBackbone",
+    "as_loaded",
+    "backbone_named",
     "feature_identity",
+    "is_preset",
     "load_backbone",
     "backbone_settings",
     "weights_identity",

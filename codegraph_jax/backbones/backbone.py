@@ -1,9 +1,7 @@
-"""A loaded backbone: preset, model and weights."""
+"""The package's own backbones: presets with their weights."""
 
 import dataclasses
-import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,12 +13,12 @@ from codegraph_jax.backbones.assembly import assemble, random_parameters, with_g
 from codegraph_jax.backbones.attention import fastest_route
 from codegraph_jax.backbones.checkpoints import Checkpoint, at_hand, find_checkpoint
 from codegraph_jax.backbones.errors import WeightsError
-from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of, with_preset
+from codegraph_jax.backbones.presets import PRESETS, Preset, check_size, preset_of
+from codegraph_jax.backbones.protocol import LoadedBackbone
 from codegraph_jax.backbones.vit import ACTIVATIONS, Architecture, VisionTransformer
-from codegraph_jax.config import BackboneConfig, Config, DataConfig
+from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.frame import OVERLAP
-from codegraph_jax.data.value_range import given_range
 
 RANDOM_SEED = 0
 RANDOM_NUMBERS = "random numbers"
@@ -29,15 +27,17 @@ SHA256 = re.compile(r"sha256 ([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
-class Backbone:
+class PresetBackbone:
     """A vision transformer with its parameters, which do not count when backbones are compared.
+
+    A pytree, whose leaves are the parameters: a compiled program takes them as arguments.
 
     Attributes:
         preset: architecture and preprocessing.
         model: the Flax module.
         params: parameters of the module.
         weights: origin of the parameters with commit or hash, for the manifest.
-        blocks: 0-based blocks whose outputs `apply` returns.
+        blocks: 0-based blocks whose outputs are the layers.
     """
 
     preset: Preset
@@ -46,12 +46,97 @@ class Backbone:
     weights: str
     blocks: tuple[int, ...]
 
-    def apply(self, params: Any, images: Float[Array, "b s s 3"]) -> dict[str, Any]:
-        """Features of normalised images: `blocks`, a list of [b, p, c], and `image` [b, d].
+    @property
+    def name(self) -> str:
+        """Name of the preset."""
+        return self.preset.name
 
-        A pure function. Parameters are an argument, so that a compiled program does not contain them as constants.
-        """
-        return self.model.apply({"params": params}, images)  # type: ignore[return-value]
+    @property
+    def image_size(self) -> int:
+        """Default side of the input in pixels."""
+        return self.preset.image_size
+
+    @property
+    def discriminative(self) -> bool:
+        """See `Preset`."""
+        return self.preset.discriminative
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.preset.patch_size
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Mean of RGB in [0, 1]."""
+        return self.preset.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Standard deviation of RGB in [0, 1]."""
+        return self.preset.std
+
+    @property
+    def resample(self) -> str:
+        """Resampling filter, see `Frame.place`."""
+        return self.preset.resample
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each layer."""
+        return (self.preset.width,) * len(self.blocks)
+
+    @property
+    def width(self) -> int:
+        """Channels of every layer."""
+        return self.preset.width
+
+    @property
+    def on_host(self) -> bool:
+        """See `LoadedBackbone`."""
+        return False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        model = self.model
+        return {
+            "weights": weights_identity(self.weights),
+            "architecture": dataclasses.asdict(model.architecture),
+            "final_norm": model.final_norm,
+            "dtype": str(jnp.dtype(model.dtype)),
+            "position_offset": model.position_offset,
+        }
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        variant: dict[str, Any] = {"position_offset": self.model.position_offset}
+        if not self.preset.discriminative:
+            # the image feature, by which products are told apart, is that of the last block that runs
+            variant |= {"depth": self.model.architecture.depth}
+        return variant
+
+    @property
+    def fixed_settings(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        own = self.model.architecture.activation
+        return {
+            "name": self.preset.name,
+            "weights": "random" if self.weights.startswith(RANDOM_NUMBERS) else "",
+            "blocks": self.blocks,
+            "dtype": jnp.dtype(self.model.dtype).name,
+            "activation": "checkpoint" if own == self.preset.architecture.activation else own,
+        }
+
+    def __call__(self, images: Float[Array, "n y x 3"]) -> tuple[list[Array], Array]:
+        """The layers [n, p, c] and image features [n, d] of normalised images."""
+        out: Any = self.model.apply({"params": self.params}, images)
+        return out["blocks"], out["image"]
+
+    def portable(self) -> "PresetBackbone":
+        """See `LoadedBackbone`."""
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, route="portable"))
 
     def flop(self, rows: int, columns: int) -> float:
         """Floating-point operations of all matrix products for one image of `rows` x `columns` patches."""
@@ -63,24 +148,25 @@ class Backbone:
         return 2.0 * (a.depth * block + patches * 3 * a.patch_size**2 * a.width + pooling)
 
 
+jax.tree_util.register_dataclass(
+    PresetBackbone, data_fields=["params"], meta_fields=["preset", "model", "weights", "blocks"]
+)
+
+
 def weights_identity(weights: str) -> str:
     """The hash in `Backbone.weights`, which does not depend on the path of the file; without a hash, the whole text."""
     found = SHA256.search(weights)
     return found.group() if found else weights
 
 
-def feature_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, Any]:
+def feature_identity(backbone: LoadedBackbone, config: BackboneConfig) -> dict[str, Any]:
     """Everything that patch tokens depend on except rounding; tokens with equal identity can be compared."""
     identity = {
         "weights": weights_identity(backbone.weights),
         "image_size": config.image_size,
         "blocks": list(backbone.blocks),
         "activation": config.activation,
-        "position_offset": backbone.model.position_offset,
-    }
-    if not backbone.preset.discriminative:
-        # the image feature, by which products are told apart, is that of the last block that runs
-        identity |= {"depth": backbone.model.architecture.depth}
+    } | backbone.variant
     if config.fit != "squeeze":
         identity |= {"fit": config.fit}
     if config.fit in ("tile", "auto"):
@@ -88,7 +174,7 @@ def feature_identity(backbone: Backbone, config: BackboneConfig) -> dict[str, An
     return identity
 
 
-def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backbone:
+def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> PresetBackbone:
     """Checks the settings, and loads the weights onto the default device.
 
     `config.weights = "random"` gives random parameters, for tests and timing.
@@ -101,7 +187,7 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
         ConfigError: a setting is invalid, or the weights are missing or do not fit the preset.
     """
     preset = preset_of(config)
-    _check_size(config.image_size or preset.image_size, preset)
+    check_size(config.image_size or preset.image_size, preset.patch_size, preset.name)
     blocks = config.blocks or preset.blocks
     for block in blocks:
         if not 0 <= block < preset.depth:
@@ -131,69 +217,9 @@ def load_backbone(config: BackboneConfig, position_offset: float = 0.0) -> Backb
     model = VisionTransformer(
         architecture, tuple(blocks), preset.final_norm, dtype, fastest_route(dtype), position_offset
     )
-    return Backbone(preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks))
-
-
-def backbone_settings(
-    config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
-) -> Config:
-    """The settings of a detector, completed from a loaded backbone or from the preset.
-
-    Args:
-        config: settings, or the name of a backbone; None: the defaults, but unreadable images are errors, so that
-            scores have the same indices as the images.
-        backbone: name of a preset, or a loaded backbone.
-        fields: further fields of `config.backbone`.
-
-    Raises:
-        ConfigError: an unknown field or preset, an invalid range, or a field that contradicts a loaded backbone.
-    """
-    if isinstance(config, str):
-        config, backbone = None, backbone or config
-    elif config is not None and not isinstance(config, Config):
-        raise ConfigError(
-            f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
-        )
-    settings = config or Config(data=DataConfig(unreadable="error"))
-    stated, preset = dict(fields), None
-    if isinstance(backbone, Backbone):
-        own, preset = _loaded_with(backbone), backbone.preset
-        if unfit := sorted(own.keys() & stated):
-            raise ConfigError(f"config.backbone.{unfit[0]}: the given backbone has its own; leave it out")
-        stated |= own
-    elif backbone:
-        stated["name"] = backbone
-    try:
-        settings = dataclasses.replace(settings, backbone=dataclasses.replace(settings.backbone, **stated))
-    except TypeError as error:
-        raise ConfigError(f"config.backbone: {error}") from None
-    settings = with_preset(settings, preset)
-    given_range(settings.data.range)
-    if preset:
-        _check_size(settings.backbone.image_size, preset)
-    return settings
-
-
-def _loaded_with(backbone: Backbone) -> dict[str, Any]:
-    """The fields of `config.backbone` that are fixed by a loaded backbone."""
-    model, own = backbone.model, backbone.model.architecture.activation
-    return {
-        "name": backbone.preset.name,
-        "weights": "random" if backbone.weights.startswith(RANDOM_NUMBERS) else "",
-        "blocks": backbone.blocks,
-        "dtype": jnp.dtype(model.dtype).name,
-        "activation": "checkpoint" if own == backbone.preset.architecture.activation else own,
-    }
-
-
-def _check_size(size: int, preset: Preset) -> None:
-    patch = preset.patch_size
-    if size % patch:
-        near = [s for s in (size // patch * patch, math.ceil(size / patch) * patch) if s]
-        raise ConfigError(
-            f"config.backbone.image_size: {size} is not a multiple of the {patch} px patches of {preset.name}; "
-            f"nearest: {' or '.join(map(str, near))}"
-        )
+    return PresetBackbone(
+        preset, model, jax.tree_util.tree_map_with_path(_stored(dtype), loaded), weights, tuple(blocks)
+    )
 
 
 def _with_activation(preset: Preset, config: BackboneConfig, checkpoint: Checkpoint | None) -> Architecture:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.hub import why_unreachable
 from codegraph_jax.backbones.onnx_reader import Graph, read_onnx
-from codegraph_jax.backbones.presets import HubSource, PackageSource, Preset
+from codegraph_jax.backbones.presets import HF, HubSource, PackageSource, Preset, Source
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.tensors import READ_ERRORS
 
@@ -28,6 +28,8 @@ CONVERT = (
     "may run code when read: convert to .safetensors first, with safetensors.torch.save_file(state_dict, FILE) on a "
     "computer with torch"
 )
+SETTINGS_FILES = ("preprocessor_config.json", "processor_config.json")
+"""Files of a repository with the settings of its image processor; the first that is there is used."""
 COMMIT = re.compile("[0-9a-f]{40}")
 HUB_ID = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
@@ -90,19 +92,28 @@ def find_checkpoint(preset: Preset, weights: str = "", *, retry_hub: bool = True
     failures = []
     for source in preset.sources:
         try:
-            return open_hub(source, retry_hub) if isinstance(source, HubSource) else open_package(source)
+            return _open(source, retry_hub)
         except UnreachableError as error:
             failures.append(error)
     reasons = "; ".join(error.reason for error in failures)
     raise NoWeightsError(f"no weights for {preset.name}: " + "; ".join(map(str, failures)), reasons)
 
 
+def _open(source: Source, retry_hub: bool) -> Checkpoint:
+    if isinstance(source, HubSource):
+        return open_hub(source, retry_hub)
+    return open_package(source) if isinstance(source, PackageSource) else open_directory(Path(source.path))
+
+
 def at_hand(preset: Preset) -> bool:
     """True if a preset's weights are installed, or in the hub's cache at the preset's revision."""
-    return any(
-        is_cached(source) if isinstance(source, HubSource) else _package_file(source) is not None
-        for source in preset.sources
-    )
+    return any(map(_is_at_hand, preset.sources))
+
+
+def _is_at_hand(source: Source) -> bool:
+    if isinstance(source, HubSource):
+        return is_cached(source)
+    return _package_file(source) is not None if isinstance(source, PackageSource) else Path(source.path).is_dir()
 
 
 def is_cached(source: HubSource) -> bool:
@@ -176,6 +187,50 @@ def open_hub(source: HubSource, retry_hub: bool = True) -> Checkpoint:
     # the hub's cache stores files below their commit
     commit = file.parent.name if file.parent.parent.name == "snapshots" else source.revision
     return Checkpoint(_read_safetensors(files), f"{source.repository}@{commit} ({source.file})", _settings(file.parent))
+
+
+def hub_settings(repository: str, revision: str) -> tuple[Path, str]:
+    """The directory of a repository in the hub's cache, with its config.json and `SETTINGS_FILES`; and its commit.
+
+    Raises:
+        WeightsError: the repository does not exist, is gated, has no config.json, or cannot be reached.
+    """
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    source, where = HubSource(repository, revision, "config.json"), f"{repository}@{revision}"
+    cached = bool(COMMIT.fullmatch(revision)) and _in_cache(source, source.file)
+    reason = None if cached else why_unreachable(use_stored=False)
+    fetch = partial(_hub_file, source, local=cached or reason is not None)
+    try:
+        folder = fetch(source.file).parent
+    except GatedRepoError:
+        raise WeightsError(_gated(source)) from None
+    except RepositoryNotFoundError:
+        raise WeightsError(
+            f"{repository} is not on the hub, or private: check its name, or set HF_TOKEN to a token that may read it"
+        ) from None
+    except RevisionNotFoundError:
+        raise WeightsError(f"{repository} has no branch, tag or commit {revision!r}") from None
+    except (EntryNotFoundError, OSError, ValueError) as error:
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            raise WeightsError(f"{where} has no config.json, so it is not a checkpoint of transformers") from None
+        raise WeightsError(
+            f"{where} cannot be fetched ({reason or _in_a_line(error)}). Run hf download {repository} --revision "
+            f"{revision} --local-dir DIR on another computer, copy DIR here and use --config.backbone.name={HF}DIR"
+        ) from None
+    for name in SETTINGS_FILES:
+        with suppress(OSError, ValueError):
+            fetch(name)
+    commit = folder.name
+    if not COMMIT.fullmatch(commit):
+        raise WeightsError(f"{where}: the hub's cache does not tell its commit")
+    return folder, commit
 
 
 def _hub_file(source: HubSource, name: str, local: bool = False) -> Path:
@@ -299,7 +354,7 @@ def _damaged(file: Path, error: Exception) -> WeightsError:
     return WeightsError(f"{file}: cannot be read ({error}); it is damaged or incomplete; download it again")
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
@@ -312,7 +367,7 @@ def _read_json(path: Path) -> Any:
 
 def _shards(index: Path, check: bool = True) -> list[Path]:
     try:
-        names = sorted(set(_read_json(index)["weight_map"].values()), key=str)
+        names = sorted(set(read_json(index)["weight_map"].values()), key=str)
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError) as error:
         raise WeightsError(f"{index}: is not an index of safetensors shards ({error})") from None
     for name in names:
@@ -330,7 +385,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         if not path.is_file():
             continue
         try:
-            settings = _read_json(path)
+            settings = read_json(path)
         except (ValueError, RecursionError, OSError) as error:
             raise WeightsError(f"{path}: is not JSON ({error})") from None
         if not isinstance(settings, dict):

@@ -5,29 +5,33 @@ in float64; they are constants of the compiled model.
 """
 
 import math
+from typing import Literal
 
 import numpy as np
 
+Interpolation = Literal["cubic", "antialiased", "linear"]
 
-def resampling_matrix(source: int, target: int, offset: float = 0.0, antialias: bool = False) -> np.ndarray:
-    """Weights of a bicubic interpolation from `source` to `target` positions along one axis.
 
-    The centre of target cell i lies at (i + 0.5) / scale - 0.5 in source cells (`align_corners=False`). Without
-    antialiasing, Keys' kernel has a = -0.75 and borders are clamped (CLIP, DINOv2). With antialiasing, a = -0.5, and
-    the kernel is widened by the reduction, cut at the borders and normalised (DINOv2 with registers).
+def resampling_matrix(source: int, target: int, offset: float = 0.0, kind: Interpolation = "cubic") -> np.ndarray:
+    """Weights of an interpolation from `source` to `target` positions along one axis.
+
+    The centre of target cell i lies at (i + 0.5) / scale - 0.5 in source cells (`align_corners=False`). `cubic`:
+    Keys' kernel with a = -0.75 and clamped borders (CLIP, DINOv2). `antialiased`: Keys' kernel with a = -0.5, widened
+    by the reduction, cut at the borders and normalised (DINOv2 with registers). `linear`: the same with a triangle
+    (SigLIP 2 NaFlex).
 
     Args:
         source: cells of the learned grid.
         target: cells of the new grid.
         offset: added to `target` for the scale; DINOv2's original code uses 0.1.
-        antialias: whether to use antialiasing.
+        kind: the kernel.
 
     Returns:
         float64 [target, source]; rows sum to 1.
     """
     step = source / (target + offset)
-    if antialias:
-        return _antialiased(source, target, step)
+    if kind != "cubic":
+        return _antialiased(source, target, step, linear=kind == "linear")
     weights = np.zeros((target, source))
     for i in range(target):
         centre = (i + 0.5) * step - 0.5
@@ -59,16 +63,17 @@ def rotary_angles(rows: int, columns: int, width: int, base: float) -> np.ndarra
     return np.tile(quarters, 2)
 
 
-def _antialiased(source: int, target: int, step: float) -> np.ndarray:
+def _antialiased(source: int, target: int, step: float, linear: bool) -> np.ndarray:
     width = max(step, 1.0)
-    support = 2.0 * width
+    support = (1.0 if linear else 2.0) * width
     weights = np.zeros((target, source))
     for i in range(target):
         centre = (i + 0.5) * step
         first = max(int(centre - support + 0.5), 0)
         last = min(int(centre + support + 0.5), source)
         for j in range(first, last):
-            weights[i, j] = _keys_cubic((j + 0.5 - centre) / width, a=-0.5)
+            distance = (j + 0.5 - centre) / width
+            weights[i, j] = max(1 - abs(distance), 0) if linear else _keys_cubic(distance, a=-0.5)
         weights[i] /= weights[i].sum()
     return weights
 

@@ -1,9 +1,11 @@
 """Presets of backbones: architecture, preprocessing, blocks, and sources of the weights."""
 
+import math
 from dataclasses import dataclass, replace
 
+from codegraph_jax.backbones.errors import WeightsError
 from codegraph_jax.backbones.vit import Architecture
-from codegraph_jax.config import BackboneConfig, Config
+from codegraph_jax.config import BackboneConfig
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.installing import install_command
 from codegraph_jax.core.settings import ConfigError
@@ -11,6 +13,8 @@ from codegraph_jax.core.settings import ConfigError
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIGLIP = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+HF = "hf:"
+"""Beginning of the names of checkpoints of `transformers`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,21 @@ class PackageSource:
 
 
 @dataclass(frozen=True)
+class DirectorySource:
+    """A directory with a .safetensors file."""
+
+    path: str
+
+    @property
+    def command(self) -> str:
+        """There is none."""
+        return ""
+
+
+Source = HubSource | PackageSource | DirectorySource
+
+
+@dataclass(frozen=True)
 class Preset:
     """A backbone by name.
 
@@ -71,7 +90,7 @@ class Preset:
     family: str
     architecture: Architecture
     blocks: tuple[int, ...]
-    sources: tuple[HubSource | PackageSource, ...]
+    sources: tuple[Source, ...]
     ignored: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -241,7 +260,7 @@ def _dinov2(name: str, width: int, depth: int, registers: int = 0, activation: s
         mlp_width=gated if activation == "swiglu" else 4 * width,
         activation=activation,
         registers=registers,
-        antialias=registers > 0,
+        interpolation="antialiased" if registers else "cubic",
     )
     return _preset(name, "dinov2", architecture)
 
@@ -307,31 +326,37 @@ def preset_of(config: BackboneConfig) -> Preset:
     """The preset of `config.name`.
 
     Raises:
-        ConfigError: no preset has this name.
+        ConfigError: no preset has this name, or a checkpoint of `transformers` cannot be used.
     """
+    if config.name.startswith(HF):
+        # transformers is imported for such a name only
+        from codegraph_jax.backbones.hf import hf_preset
+
+        try:
+            return hf_preset(config.name)
+        except WeightsError as error:
+            raise ConfigError(f"config.backbone.name: {error}") from error
     if config.name not in PRESETS:
-        hint = did_you_mean(config.name, PRESETS, f"presets: {', '.join(PRESETS)}")
+        others = f"presets: {', '.join(PRESETS)}; or hf:OWNER/NAME, hf:DIRECTORY, FILE.py:NAME or MODULE:NAME"
+        hint = did_you_mean(config.name, PRESETS, others)
         raise ConfigError(f"config.backbone.name: unknown preset {config.name!r}; {hint}")
     return PRESETS[config.name]
 
 
-def with_preset(config: Config, preset: Preset | None = None) -> Config:
-    """The settings with the preset's image size and its choice of re-scoring, where they are not set.
+def is_preset(name: str) -> bool:
+    """Whether a name stands for a network of this package with weights from a file."""
+    return name in PRESETS or name.startswith(HF)
 
-    Args:
-        config: the settings.
-        preset: preset of a loaded backbone; None: the preset of `config.backbone.name`.
+
+def check_size(size: int, patch: int, name: str) -> None:
+    """Checks that the side of the input is a multiple of the patch size.
 
     Raises:
-        ConfigError: no preset has this name.
+        ConfigError: it is not; gives the nearest multiples.
     """
-    preset = preset or preset_of(config.backbone)
-    rescore = config.scoring.rescore
-    if rescore == "auto":
-        rescore = "on" if preset.discriminative else "off"
-    size = config.backbone.image_size or preset.image_size
-    return replace(
-        config,
-        backbone=replace(config.backbone, image_size=size),
-        scoring=replace(config.scoring, rescore=rescore),
-    )
+    if size % patch:
+        near = [s for s in (size // patch * patch, math.ceil(size / patch) * patch) if s]
+        raise ConfigError(
+            f"config.backbone.image_size: {size} is not a multiple of the {patch} px patches of {name}; nearest: "
+            f"{' or '.join(map(str, near))}"
+        )

@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from codegraph_jax.backbones.attention import Route, attention
-from codegraph_jax.backbones.positions import resampling_matrix, rotary_angles
+from codegraph_jax.backbones.positions import Interpolation, resampling_matrix, rotary_angles
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Architecture:
     pooling: bool = False
     """Whether the image feature comes from attention with a learned query (SigLIP) instead of the class token."""
     norm_epsilon: float = 1e-6
-    antialias: bool = False
-    """Whether positions are interpolated with antialiasing (DINOv2 with registers)."""
+    interpolation: Interpolation = "cubic"
+    """How learned positions are resampled: `antialiased` for DINOv2 with registers, `linear` for SigLIP 2 NaFlex."""
 
     @property
     def special_tokens(self) -> int:
@@ -246,7 +246,7 @@ class VisionTransformer(nn.Module):
         if (h, w) == (a.grid, a.grid):
             return learned
         down, across = (
-            resampling_matrix(a.grid, n, self.position_offset, a.antialias).astype(np.float32) for n in (h, w)
+            resampling_matrix(a.grid, n, self.position_offset, a.interpolation).astype(np.float32) for n in (h, w)
         )
         learned = learned.reshape(a.grid, a.grid, a.width)
         rows = jnp.einsum("hi,ijc->hjc", down, learned, precision=lax.Precision.HIGHEST)

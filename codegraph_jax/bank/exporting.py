@@ -6,7 +6,6 @@ patches. It runs on CPUs and NVIDIA GPUs. JAX guarantees that later versions can
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,17 +47,16 @@ def scorer(bank: ReferenceBank) -> Callable[[UInt8[Array, "s s 3"]], tuple[Array
         )
     if bank.roi is not None:
         raise BankError("a bank with a region of interest cannot be exported; make it without config.data.roi")
-    model = replace(bank.backbone.model, route="portable")
-    backbone, preset = replace(bank.backbone, model=model), bank.backbone.preset
+    backbone = bank.backbone.portable()
     prepared, grid = pool.prepared, bank.frame.grid
     variants = [pattern.signature for pattern in bank.known if pattern.verdict == "variant"]
     defects = [pattern.signature for pattern in bank.known if pattern.verdict == "defect" and pattern.source == "photo"]
     contrast = variant(bank.variant).contrast
 
     def score(picture: UInt8[Array, "s s 3"]) -> tuple[Array, Array, Array]:
-        mean, std = (jnp.asarray(values, jnp.float32) for values in (preset.mean, preset.std))
+        mean, std = (jnp.asarray(values, jnp.float32) for values in (backbone.mean, backbone.std))
         image = (picture.astype(jnp.float32) / 255 - mean) / std
-        layers, _ = image_tokens(backbone, bank.frame, backbone.params, image[None], None)
+        layers, _ = image_tokens(backbone, bank.frame, image[None], None)
         tokens = tuple(layer[0].astype(bank.tokens) for layer in layers)
         scores = pool_scores(tokens, *prepared, pool.options)
         if variants:

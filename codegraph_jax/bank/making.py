@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.bank.calibration_set import MOST_PEAKS, CalibrationSet
 from codegraph_jax.bank.compacting import Candidates
 from codegraph_jax.bank.exact import ReferenceImages
@@ -71,7 +71,7 @@ def check_bank(config: Config, references: int) -> None:
         )
 
 
-def make_bank(config: Config, backbone: Backbone, inputs: BankInputs, wanted: int) -> ReferenceBank:
+def make_bank(config: Config, backbone: LoadedBackbone, inputs: BankInputs, wanted: int) -> ReferenceBank:
     """A bank of a set; the same in every process.
 
     The threshold is calibrated on the set, scored by the bank without patches of recurring defects: an exact bank uses

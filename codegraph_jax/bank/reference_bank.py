@@ -22,7 +22,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int
 
-from codegraph_jax.backbones import Backbone, load_backbone, weights_identity
+from codegraph_jax.backbones import Backbone, LoadedBackbone, as_loaded, backbone_named, is_preset, weights_identity
 from codegraph_jax.bank.exact import ReferenceImages
 from codegraph_jax.bank.file import BankError, StoredBank
 from codegraph_jax.bank.history import KEPT_PARTS, MOST_PARTS, BankRevision
@@ -118,7 +118,7 @@ class ReferenceBank(StoredBank):
         CoDeGraph: makes a bank of a set.
     """
 
-    backbone: Backbone
+    backbone: LoadedBackbone
 
     def __repr__(self) -> str:
         return f"ReferenceBank({self.active_references}, flagged from {self.calibration.threshold:.4f})"
@@ -226,34 +226,47 @@ class ReferenceBank(StoredBank):
         return self.inspect(images, PhotosConfig(unreadable="error")).scores
 
     @classmethod
-    def load(cls, path: str, weights: str = "", backbone: Backbone | None = None) -> "ReferenceBank":
+    def load(cls, path: str, weights: str = "", backbone: Backbone | str = "") -> "ReferenceBank":
         """Reads a bank and loads its backbone.
 
         Args:
             path: a file that `save` has written.
             weights: source of the weights, as `config.backbone.weights`; empty: the sources of the preset.
-            backbone: a loaded backbone, used instead of `weights`.
+            backbone: a backbone or its name (`config.backbone.name`), needed if the bank was made with one of your own;
+                empty: what the bank names.
 
         Raises:
             BankError: the file is not a bank, or the bank was made with other weights.
             ConfigError: the weights cannot be found.
         """
         stored = StoredBank.read(path)
-        settings = replace(stored.settings, weights=weights or stored.settings.weights)
-        backbone = backbone or load_backbone(settings)
-        if weights_identity(backbone.weights) != stored.weights:
+        named = backbone if isinstance(backbone, str) else ""
+        settings = replace(
+            stored.settings, weights=weights or stored.settings.weights, name=named or stored.settings.name
+        )
+        if not isinstance(backbone, str):
+            loaded = as_loaded(backbone, settings.image_size)
+        elif named or is_preset(settings.name):
+            loaded = backbone_named(settings)
+        else:
+            # a file must not choose code that is imported and called
             raise BankError(
-                f"{path}: was made with weights {stored.weights!r}, but these are {backbone.weights!r}; give the "
+                f"{path}: was made with your own backbone, {stored.weights!r}, which is not in the file; give it: "
+                "--config.backbone.name=FILE.py:NAME, or ReferenceBank.load(path, backbone=...)"
+            )
+        if weights_identity(loaded.weights) != stored.weights:
+            raise BankError(
+                f"{path}: was made with weights {stored.weights!r}, but these are {loaded.weights!r}; give the "
                 "former as config.backbone.weights, or make the bank again"
             )
-        if len(backbone.blocks) != stored.references.depth:
+        if len(loaded.blocks) != stored.references.depth:
             raise BankError(
-                f"{path}: holds {stored.references.depth} layers, but its settings name {len(backbone.blocks)}"
+                f"{path}: holds {stored.references.depth} layers, but its settings name {len(loaded.blocks)}"
             )
-        if stored.frame.patch != backbone.preset.patch_size:
-            raise BankError(f"{path}: is not a reference bank (its patch size is not that of {backbone.preset.name})")
+        if stored.frame.patch != loaded.patch_size:
+            raise BankError(f"{path}: is not a reference bank (its patch size is not that of {settings.name})")
         known = {field.name: getattr(stored, field.name) for field in fields(StoredBank)}
-        return cls(**{**known, "settings": settings, "weights": backbone.weights}, backbone=backbone)
+        return cls(**{**known, "settings": settings, "weights": loaded.weights}, backbone=loaded)
 
     def extend(
         self, images: Sequence[Source], names: Sequence[str] = (), when: str = "", defective: bool = False
@@ -454,7 +467,7 @@ class ReferenceBank(StoredBank):
 
 @lru_cache(maxsize=4)
 def _extractor(
-    backbone: Backbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
+    backbone: LoadedBackbone, frame: Frame, batch_size: int, workers: int, unreadable: str, tokens: np.dtype[Any]
 ) -> Extractor:
     """A cached extractor, so that all banks of a backbone share one compiled program."""
     return Extractor(backbone, device_mesh(DevicesConfig(devices=1)), frame, batch_size, workers, unreadable, tokens)

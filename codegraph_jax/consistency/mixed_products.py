@@ -79,7 +79,7 @@ def products_of(
         images: files, arrays or Pillow images.
         progress: whether to show a progress bar on standard error.
     """
-    patch = extractor.backbone.preset.patch_size
+    patch = extractor.backbone.patch_size
     look, (value_range, _) = extractor.with_frame(Frame.squeezed(LOOK * patch, patch)), measure_range(config, images)
     with bar(len(images), "first look", "image", progress) as advance:
         features = look.extract(images, progress=advance, value_range=value_range)

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from codegraph_jax.core.errors import UserError
-from codegraph_jax.data.images import Source
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def grey_levels(image: Image.Image) -> int:
 
 
 def require_contents(
-    images: Sequence[Source],
+    images: Sequence[Any],
     kept: Sequence[int] | np.ndarray,
     copies: Sequence[tuple[int, int]],
     levels: Mapping[int, int],

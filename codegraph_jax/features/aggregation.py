@@ -1,5 +1,6 @@
 """Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; docs/method.md section 1)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,15 @@ def normalise(tokens: Float[Array, "n p c"], covered: Bool[Array, "n p"] | None 
     mean = tokens.mean(axis=(1, 2), keepdims=True)
     variance = jnp.square(tokens - mean).mean(axis=(1, 2), keepdims=True)
     return (tokens - mean) * lax.rsqrt(variance + LAYER_NORM_EPSILON)
+
+
+def normalised_layers(
+    layers: Sequence[Float[Array, "n p _"]], covered: Bool[Array, "n p"] | None = None
+) -> list[Float[Array, "n p c"]]:
+    """`normalise` for layers of several widths; channels of 0, which change no distance, make them equally wide."""
+    width = max(layer.shape[2] for layer in layers)
+    every = [normalise(layer, covered) for layer in layers]
+    return [x if x.shape[2] == width else jnp.pad(x, ((0, 0), (0, 0), (0, width - x.shape[2]))) for x in every]
 
 
 def _neighbourhood_sums(normalised: Float[Array, "n p c"], degree: int, grid: tuple[int, int]) -> Float[Array, "n p c"]:

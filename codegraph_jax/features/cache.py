@@ -7,7 +7,6 @@ tokens have separate entries, so that results with and without the cache are equ
 a digest of its content; if one does not match, the entry is computed and written again.
 """
 
-import dataclasses
 import json
 import logging
 from collections.abc import Sequence
@@ -16,12 +15,11 @@ from hashlib import blake2b
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 from numpy.typing import DTypeLike
 
-from codegraph_jax.backbones import Backbone, weights_identity
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.core.files import whole_file
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
@@ -53,18 +51,9 @@ class FeatureCache:
         ConfigError: the directory cannot be created.
     """
 
-    def __init__(self, directory: str, backbone: Backbone, frame: Frame, dtype: DTypeLike = np.float32):
-        model = backbone.model
-        settings = {
-            "format": FORMAT,
-            "weights": weights_identity(backbone.weights),
-            "architecture": dataclasses.asdict(model.architecture),
-            "final_norm": model.final_norm,
-            "dtype": str(jnp.dtype(model.dtype)),
-            "position_offset": model.position_offset,
-            # devices round differently
-            "device": jax.devices()[0].device_kind,
-        }
+    def __init__(self, directory: str, backbone: LoadedBackbone, frame: Frame, dtype: DTypeLike = np.float32):
+        # devices round differently
+        settings = backbone.identity | {"format": FORMAT, "device": jax.devices()[0].device_kind}
         # for squares only the side, so that the entries of earlier versions remain valid
         settings |= {"frame": frame.as_json()} if frame.keeps_aspect else {"image_size": frame.size[0]}
         self._dtype = np.dtype(dtype)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.progress import Progress
@@ -22,12 +22,14 @@ from codegraph_jax.data.value_range import ValueRange
 from codegraph_jax.distributed import processes
 from codegraph_jax.distributed.chunks import Chunks
 from codegraph_jax.distributed.devices import DeviceMesh
+from codegraph_jax.features.aggregation import normalised_layers
 from codegraph_jax.features.buffer import FeatureBuffer
 from codegraph_jax.features.features import Features, source_name
 from codegraph_jax.features.memory import feature_type
 from codegraph_jax.features.on_device import DeviceLayers
 from codegraph_jax.features.stores import BatchFeatures, FeatureStore, ImageFeatures
-from codegraph_jax.features.tokens import image_tokens
+from codegraph_jax.features.token_set import TokenBatches, TokenSet
+from codegraph_jax.features.tokens import host_tokens, image_tokens
 
 ADVICE = "a smaller config.backbone.image_size or backbone may fit, or config.precision=bfloat16"
 
@@ -46,7 +48,7 @@ class _Batch(NamedTuple):
 
     places: Int[np.ndarray, " v"]
     keys: list[bytes]
-    images: Float[np.ndarray, "b y x 3"]
+    images: Float[np.ndarray, "b *k"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class Extractor:
         dtype: type to which the normalised patch tokens are rounded.
     """
 
-    backbone: Backbone
+    backbone: LoadedBackbone
     mesh: DeviceMesh
     frame: Frame
     batch_size: int = 0
@@ -72,10 +74,10 @@ class Extractor:
     dtype: Any = np.float32
 
     @classmethod
-    def of(cls, config: Config, backbone: Backbone, mesh: DeviceMesh) -> "Extractor":
+    def of(cls, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh) -> "Extractor":
         """The extractor of a run, for photos resized to squares."""
         allow_megapixels(config.data.max_megapixels)
-        frame = Frame.squeezed(config.backbone.image_size, backbone.preset.patch_size)
+        frame = Frame.squeezed(config.backbone.image_size, backbone.patch_size)
         dtype = feature_type(config.features.dtype, config.similarity.precision)
         data = config.data
         return cls(backbone, mesh, frame, config.backbone.batch_size, 0, data.unreadable, dtype)
@@ -86,7 +88,7 @@ class Extractor:
 
     def extract(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[Source] | TokenSet,
         stores: Sequence[FeatureStore] = (),
         buffer: FeatureBuffer | None = None,
         progress: Progress = lambda images: None,
@@ -99,7 +101,7 @@ class Extractor:
         Each process reads a share of the images; everything but the layers is gathered from all processes.
 
         Args:
-            sources: image files or uint8 arrays.
+            sources: image files or uint8 arrays; or given tokens, for a `PrecomputedBackbone`.
             stores: features come from the first store that has an image; new features are stored in all of them. A
                 store that may have only some images of a batch needs a buffer.
             buffer: collects the layers; None: batches are concatenated at the end, if possible on the device.
@@ -114,15 +116,7 @@ class Extractor:
             NotFiniteError: the backbone gives features that are not finite; names the image.
         """
         mine = processes.share(len(sources))
-        preset, frame = self.backbone.preset, self.frame
-        batches = ImageBatches(
-            sources[mine],
-            partial(frame.place, resample=preset.resample, mean=preset.mean, std=preset.std),
-            (self.batch_size or default_batch_size()) * len(self.mesh.local),
-            self.workers or decoding_threads(),
-            self.unreadable,
-            value_range,
-        )
+        frame, batches = self.frame, self._batches(sources[mine], value_range)
         on_device = DeviceLayers(rows, self.mesh.devices[0]) if rows else None
         collected = _Collected(buffer, once, on_device)
         running: tuple[_Batch, BatchFeatures, Array] | None = None
@@ -149,7 +143,18 @@ class Extractor:
         features = collected.features(self._no_layers(), placement, skipped, mine.start)
         parts = processes.gather([[i + mine.start, levels] for i, levels in batches.grey_levels.items()])
         grey_levels = {i: levels for part in parts for i, levels in part}
-        return replace(features, value_range=value_range, grey_levels=grey_levels)
+        distinctive = self.backbone.discriminative
+        return replace(features, value_range=value_range, grey_levels=grey_levels, distinctive=distinctive)
+
+    def _batches(
+        self, sources: Sequence[Source] | TokenSet, value_range: ValueRange | None
+    ) -> ImageBatches | TokenBatches:
+        size = (self.batch_size or default_batch_size()) * len(self.mesh.local)
+        if isinstance(sources, TokenSet):
+            return sources.batches(size)
+        backbone = self.backbone
+        place = partial(self.frame.place, resample=backbone.resample, mean=backbone.mean, std=backbone.std)
+        return ImageBatches(sources, place, size, self.workers or decoding_threads(), self.unreadable, value_range)
 
     def forward(
         self, images: Float[np.ndarray, "b y x 3"], *covered: Bool[np.ndarray, "b p"]
@@ -202,13 +207,25 @@ class Extractor:
 
     @cached_property
     def compiled(self) -> Callable[..., Any]:
-        """The compiled backbone with its parameters, shared by the categories of a run."""
-        devices, params = self.mesh.local, self.backbone.params
-        program = _program(replace(self.backbone, params=None), self.frame, devices)
+        """The backbone as a function of a batch; its compiled program is shared by all detectors of the process."""
+        devices, backbone = self.mesh.local, self.backbone
+        if backbone.on_host:
+            return self._called
+        program = _program(self.frame, devices)
         if len(devices) == 1:
-            return partial(program, params)
-        params = devices.copy_to_all(params)
-        return lambda *given: program(params, devices.place(list(zip(*given))))
+            return partial(program, backbone)
+        copies = devices.copy_to_all(backbone)
+        return lambda *given: program(copies, *devices.place(list(zip(*given))))
+
+    def _called(self, images: Float[np.ndarray, "*d b _ _ _"], *covered: Bool[np.ndarray, "*d b p"]) -> Any:
+        """A batch of a backbone that JAX cannot trace: called at once for all devices, which then normalise."""
+        devices, program = self.mesh.local, _program(None, self.mesh.local)
+        if len(devices) == 1:
+            tokens = host_tokens(self.backbone, self.frame, images)
+            return program(*jax.device_put((*tokens, *covered), devices.devices[0]))
+        tokens = host_tokens(self.backbone, self.frame, images.reshape(-1, *images.shape[2:]))
+        layers, image_features = jax.tree.map(lambda x: x.reshape(len(devices), -1, *x.shape[1:]), tokens)
+        return program(*devices.place([(*given,) for given in zip(zip(*layers), image_features, *covered)]))
 
     @cached_property
     def _chunks(self) -> Chunks:
@@ -217,7 +234,7 @@ class Extractor:
 
     def _no_layers(self) -> list[Any]:
         patches = self.frame.grid[0] * self.frame.grid[1]
-        return [np.zeros((0, patches, self.backbone.preset.width), self.dtype) for _ in self.backbone.blocks]
+        return [np.zeros((0, patches, self.backbone.width), self.dtype) for _ in self.backbone.blocks]
 
 
 @dataclass
@@ -340,7 +357,7 @@ class _Collected:
 
 
 def _missing(
-    batches: ImageBatches, stores: Sequence[FeatureStore], collected: _Collected, progress: Progress
+    batches: ImageBatches | TokenBatches, stores: Sequence[FeatureStore], collected: _Collected, progress: Progress
 ) -> Iterator[_Batch]:
     """Full batches of the images that no store has; features from stores are added to `collected`."""
     places: list[int] = []
@@ -381,23 +398,33 @@ def _find(stores: Sequence[FeatureStore], keys: Sequence[bytes]) -> list[ImageFe
 
 
 @lru_cache(maxsize=16)
-def _program(backbone: Backbone, frame: Frame, devices: DeviceMesh) -> Callable[..., Any]:
-    """The compiled function of a backbone without parameters, which all detectors of a process share."""
-    function = partial(_forward, backbone, frame)
-    if len(devices) == 1:
-        return jax.jit(function)
-    return devices.spread(lambda params, given: function(params, *given))
+def _program(frame: Frame | None, devices: DeviceMesh) -> Callable[..., Any]:
+    """The compiled features of images by a backbone; without a frame, of a backbone's tokens.
+
+    The backbone is an argument: detectors share a program if their backbones differ only in their arrays.
+    """
+    function = partial(_forward, frame) if frame else _checked
+    return jax.jit(function) if len(devices) == 1 else devices.spread(function)
 
 
 def _forward(
-    backbone: Backbone, frame: Frame, params: Any, images: Float[Array, "b y x 3"], covered: Array | None = None
+    frame: Frame, backbone: LoadedBackbone, images: Float[Array, "b y x 3"], covered: Array | None = None
 ) -> tuple[list[Array], Array, Array]:
-    layers, image_features = image_tokens(backbone, frame, params, images, covered)
+    return _with_finite(*image_tokens(backbone, frame, images, covered))
+
+
+def _checked(
+    layers: Sequence[Float[Array, "b p c"]], image_features: Float[Array, "b d"], covered: Array | None = None
+) -> tuple[list[Array], Array, Array]:
+    return _with_finite(normalised_layers(layers, covered), image_features)
+
+
+def _with_finite(layers: list[Array], image_features: Array) -> tuple[list[Array], Array, Array]:
     finite = jnp.stack([jnp.isfinite(layer).all(axis=(1, 2)) for layer in layers]).all(axis=0)
     return layers, image_features, finite & jnp.isfinite(image_features).all(axis=1)
 
 
-def _require_finite(sources: Sequence[Source], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
+def _require_finite(sources: Sequence[Any], places: Int[np.ndarray, " v"], finite: Bool[Array, " b"]) -> None:
     """Waits for a batch and checks that its features are finite."""
     good = np.asarray(finite).ravel()[: len(places)]
     if not good.all():

@@ -34,6 +34,7 @@ class Features:
             pixels as one of the images, if `extract` looked for copies.
         value_range: conversion of samples that do not have 8 bits.
         grey_levels: number of grey levels of photos with few of them (`data.contents`), by source index.
+        distinctive: whether image features distinguish images well enough for re-scoring.
     """
 
     layers: list[Any]
@@ -47,6 +48,7 @@ class Features:
     copies: tuple[tuple[int, int], ...] = ()
     value_range: ValueRange | None = None
     grey_levels: Mapping[int, int] = field(default_factory=dict)
+    distinctive: bool = True
 
     @property
     def local(self) -> range:
@@ -74,7 +76,7 @@ class Features:
         return replace(self, layers=layers, placement=placement)
 
 
-def source_name(sources: Sequence[Source], place: int) -> str:
+def source_name(sources: Sequence[Any], place: int) -> str:
     """The name of a source in messages."""
     source = sources[place]
     return str(source) if isinstance(source, str | StoredImage) else f"image {place}"

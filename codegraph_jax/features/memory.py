@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import DTypeLike
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config, StorageConfig
 from codegraph_jax.core.arrays import COPIED_BYTES, GIB, in_memory, mapped
 from codegraph_jax.core.environment import free_memory
@@ -139,13 +139,13 @@ class MemoryPlan:
         return f"estimate of memory: {', '.join(texts)}, work {self.working / GIB:.1f} GiB"
 
 
-def plan_run(config: Config, backbone: Backbone, images: int, frame: Frame) -> MemoryPlan:
+def plan_run(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> MemoryPlan:
     """The memory plan for a detection of `images` images."""
     patches = frame.grid[0] * frame.grid[1]
     references = min(config.similarity.references or images, images)
     layers, degrees = len(backbone.blocks), len(config.features.degrees)
     dtype = feature_type(config.features.dtype, config.similarity.precision)
-    size = (images, references, patches, backbone.preset.width, layers, degrees)
+    size = (images, references, patches, backbone.width, layers, degrees)
     # with a radius, the kernel reads separate vectors for each degree
     precision = feature_type("auto", config.similarity.precision)
     vectors = degrees * precision.itemsize / dtype.itemsize if config.similarity.radius else 1.0

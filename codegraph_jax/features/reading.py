@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
+from typing import Any
 
 from codegraph_jax.config import Config, DataConfig
 from codegraph_jax.core.progress import bar
@@ -20,6 +21,7 @@ from codegraph_jax.features.extraction import Extractor
 from codegraph_jax.features.features import Features
 from codegraph_jax.features.memory import MemoryPlan
 from codegraph_jax.features.stores import FeatureStore
+from codegraph_jax.features.token_set import TokenSet
 
 
 def frame_for(
@@ -83,7 +85,7 @@ def measure_range(
 def read_features(
     extractor: Extractor,
     config: DataConfig,
-    images: Sequence[Source],
+    images: Sequence[Source] | TokenSet,
     added: Sequence[Source],
     inspected: Sequence[Inspected],
     memory: MemoryPlan,
@@ -96,8 +98,8 @@ def read_features(
     Args:
         extractor: extractor with the frame of the set.
         config: cache and range.
-        images: images of the set.
-        added: further images.
+        images: images of the set, or their tokens.
+        added: further images; none with tokens.
         inspected: inspected region of each image, those of `added` last; empty: everything.
         memory: memory plan of the run.
         rows: see `Extractor.extract`; ignored if a buffer is needed.
@@ -109,10 +111,15 @@ def read_features(
         UnreadableImageError, NotFiniteError: see `Extractor.extract`.
         ConfigError: nothing of a photo is inspected, or a directory cannot be written.
     """
-    value_range, incomplete = measure_range(config, images, added)
-    sources, cache = [*images, *added], None
+    value_range: ValueRange | None = None
+    incomplete: frozenset[int] = frozenset()
+    sources: Sequence[Any]
+    cache, sources = None, images
+    if not isinstance(images, TokenSet):
+        value_range, incomplete = measure_range(config, images, added)
+        sources = [*images, *added]
     with together():
-        if config.cache:
+        if config.cache and not isinstance(images, TokenSet):
             cache = FeatureCache(config.cache, extractor.backbone, extractor.frame, extractor.dtype)
     stores: list[FeatureStore] = [store for store in (cache, resume_store) if store is not None]
 

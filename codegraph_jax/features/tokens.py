@@ -1,19 +1,17 @@
 """Patch tokens of whole photos, from one call of the backbone or blended from tiles."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.data.frame import Frame
-from codegraph_jax.features.aggregation import normalise
+from codegraph_jax.features.aggregation import normalised_layers
 
 
 def image_tokens(
-    backbone: Backbone, frame: Frame, params: Any, images: Float[Array, "b y x 3"], covered: Bool[Array, "b p"] | None
+    backbone: LoadedBackbone, frame: Frame, images: Float[Array, "b y x 3"], covered: Bool[Array, "b p"] | None
 ) -> tuple[list[Float[Array, "b p c"]], Float[Array, "b d"]]:
     """Normalised patch tokens of every layer, and image features; a pure function that can be jitted.
 
@@ -21,48 +19,73 @@ def image_tokens(
     feature of a photo is the mean over its tiles.
 
     Args:
-        backbone: see `codegraph_jax.backbones`.
+        backbone: a backbone that JAX can trace.
         frame: frame of the images.
-        params: parameters of the backbone.
         images: preprocessed images of the frame's size, see `Frame.place`.
         covered: patches that belong to the photos; None: all.
     """
     if len(frame.tiles()) == 1:
-        out = backbone.apply(params, images)
-        layers, image_features = out["blocks"], out["image"]
+        layers, image_features = backbone(images)
     else:
-        layers, image_features = _tiled(backbone, frame, params, images)
-    return [normalise(layer, covered) for layer in layers], image_features
+        layers, image_features = _tiled(backbone, frame, images)
+    return normalised_layers(layers, covered), image_features
+
+
+def host_tokens(
+    backbone: LoadedBackbone, frame: Frame, images: Float[np.ndarray, "b y x 3"]
+) -> tuple[list[Float[np.ndarray, "b p c"]], Float[np.ndarray, "b d"]]:
+    """Patch tokens, before they are normalised, and image features of a backbone that JAX cannot trace."""
+    tiles, batch = frame.tiles(), len(images)
+    if len(tiles) == 1:
+        return backbone(images)
+    weights, total = _blending(frame)
+    sums = [np.zeros((batch, *frame.grid, width), np.float32) for width in backbone.widths]
+    image_features = []
+    for tile in tiles:
+        rows, columns = (slice(side.start * frame.patch, side.stop * frame.patch) for side in tile)
+        layers, image = backbone(np.ascontiguousarray(images[:, rows, columns]))
+        image_features.append(image)
+        for layer, block in zip(sums, layers):
+            layer[:, *tile] += block.reshape(batch, *weights.shape, -1) * weights[..., None]
+    blended = [(layer / total[..., None]).reshape(batch, -1, layer.shape[-1]) for layer in sums]
+    return blended, np.mean(image_features, axis=0)
 
 
 def _tiled(
-    backbone: Backbone, frame: Frame, params: Any, images: Float[Array, "b y x 3"]
+    backbone: LoadedBackbone, frame: Frame, images: Float[Array, "b y x 3"]
 ) -> tuple[list[Float[Array, "b p c"]], Float[Array, "b d"]]:
-    tiles, batch, width = frame.tiles(), len(images), backbone.preset.width
+    tiles, batch = frame.tiles(), len(images)
+    weights, total = _blending(frame)
+    rows, columns = weights.shape
+    corners = jnp.array([(tile[0].start, tile[1].start) for tile in tiles])
+    pixels = (batch, rows * frame.patch, columns * frame.patch, 3)
+
+    def add(sums: list[Array], corner: Array) -> tuple[list[Array], Array]:
+        top, left = corner
+        tile = lax.dynamic_slice(images, (0, top * frame.patch, left * frame.patch, 0), pixels)
+        blocks, image = backbone(tile)
+        layers = []
+        for layer, block in zip(sums, blocks):
+            weighted = block.reshape(batch, rows, columns, -1) * weights[..., None]
+            here = lax.dynamic_slice(layer, (0, top, left, 0), weighted.shape)
+            layers.append(lax.dynamic_update_slice(layer, here + weighted, (0, top, left, 0)))
+        return layers, image
+
+    nothing = [jnp.zeros((batch, *frame.grid, width)) for width in backbone.widths]
+    layers, image_features = lax.scan(add, nothing, corners)
+    blended = [(layer / total[..., None]).reshape(batch, -1, layer.shape[-1]) for layer in layers]
+    return blended, image_features.mean(axis=0)
+
+
+def _blending(frame: Frame) -> tuple[Float[np.ndarray, "a b"], Float[np.ndarray, "h w"]]:
+    """The blending weights of the patches of a tile, and their sums over all tiles."""
+    tiles = frame.tiles()
     rows, columns = (tiles[0][axis].stop for axis in (0, 1))
     weights = np.outer(_ramp(rows, frame.overlap), _ramp(columns, frame.overlap))
     total = np.zeros(frame.grid, np.float32)
     for tile in tiles:
         total[tile] += weights
-    corners = jnp.array([(tile[0].start, tile[1].start) for tile in tiles])
-    pixels = (batch, rows * frame.patch, columns * frame.patch, 3)
-    image_width = backbone.preset.architecture.projection or width
-
-    def add(sums: tuple[list[Array], Array], corner: Array) -> tuple[tuple[list[Array], Array], None]:
-        top, left = corner
-        tile = lax.dynamic_slice(images, (0, top * frame.patch, left * frame.patch, 0), pixels)
-        out = backbone.apply(params, tile)
-        layers = []
-        for layer, block in zip(sums[0], out["blocks"]):
-            weighted = block.reshape(batch, rows, columns, width) * weights[..., None]
-            here = lax.dynamic_slice(layer, (0, top, left, 0), weighted.shape)
-            layers.append(lax.dynamic_update_slice(layer, here + weighted, (0, top, left, 0)))
-        return (layers, sums[1] + out["image"]), None
-
-    nothing = [jnp.zeros((batch, *frame.grid, width)) for _ in backbone.blocks]
-    (layers, image_features), _ = lax.scan(add, (nothing, jnp.zeros((batch, image_width))), corners)
-    blended = [(layer / total[..., None]).reshape(batch, -1, width) for layer in layers]
-    return blended, image_features / len(tiles)
+    return weights, total
 
 
 def _ramp(cells: int, overlap: int) -> Float[np.ndarray, " cells"]:

@@ -271,7 +271,7 @@ class Inspector:
             passed = ledger.passed(min(starts, default=0), MAX_STORED)
             drift = Drift(STATISTICS, self.parts_per_false_alarm, {"score": scores}, state, passed)
             backbone = self.bank.backbone
-            width = len(backbone.blocks) * backbone.preset.width
+            width = len(backbone.blocks) * backbone.width
             known = ledger.monitor("recurrence")
             usual = (known or {}).get("usual", ())
             kept = [(number, PeakPatches.from_bytes(data)) for number, data in ledger.peak_patches(WINDOW + len(usual))]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import DTypeLike
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.core.arrays import Allocate
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.core.tensors import DamagedTensorsError, read_tensors, write_tensors
@@ -41,7 +41,7 @@ class PartialRun:
     def __init__(
         self,
         directory: Path,
-        backbone: Backbone,
+        backbone: LoadedBackbone,
         frame: Frame,
         keep_features: bool,
         dtype: DTypeLike = np.float32,

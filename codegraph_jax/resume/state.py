@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from codegraph_jax.backbones import Backbone, weights_identity
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.consistency.review import Review
 from codegraph_jax.core.environment import device_summary, package_versions
@@ -66,7 +66,7 @@ class RunState:
         self,
         workdir: Path,
         config: Config,
-        backbone: Backbone,
+        backbone: LoadedBackbone,
         sets: Sets,
         review: Review | None = None,
         roi: Roi | None = None,
@@ -156,7 +156,7 @@ class RunState:
             )
 
 
-def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
+def _settings(config: Config, backbone: LoadedBackbone) -> dict[str, Any]:
     """Everything that the result depends on; a new setting counts unless it is in `WITHOUT_EFFECT`."""
     values = dataclasses.asdict(config)
     data = values["data"]
@@ -164,8 +164,7 @@ def _settings(config: Config, backbone: Backbone) -> dict[str, Any]:
         "format": FORMAT,
         "config": {name: value for name, value in values.items() if name not in WITHOUT_EFFECT},
         "data": {name: data[name] for name in ("layout", "unreadable", "draw", "range")},
-        "weights": weights_identity(backbone.weights),
-        "architecture": dataclasses.asdict(backbone.model.architecture),
+        "backbone": backbone.identity,
         "versions": package_versions(),
         "device": device_summary(),
         "processes": jax.process_count(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.arrays import GIB
 from codegraph_jax.core.environment import device_bytes
@@ -22,6 +22,7 @@ from codegraph_jax.data.images import Source
 from codegraph_jax.data.roi import Inspected
 from codegraph_jax.distributed.devices import DeviceMesh
 from codegraph_jax.features.memory import COPIES, MemoryPlan, plan_run
+from codegraph_jax.features.token_set import TokenSet
 from codegraph_jax.similarity.pairwise import derives_degrees
 from codegraph_jax.similarity.ring import DEVICE_SHARE, shards_at_once
 
@@ -67,7 +68,7 @@ class SetPlan:
     """One set of images and how it is compared.
 
     Attributes:
-        images: images of the set.
+        images: images of the set, or their tokens.
         added: further images, which are scored against the set.
         inspected: inspected region of each image, of `added` images last; empty: everything.
         frame: how images are divided into grids of patches.
@@ -75,7 +76,7 @@ class SetPlan:
         device: distances that stay on devices; None: distances are stored on the host.
     """
 
-    images: Sequence[Source]
+    images: Sequence[Source] | TokenSet
     added: Sequence[Source]
     inspected: Sequence[Inspected]
     frame: Frame
@@ -93,7 +94,7 @@ class SetPlan:
         """See `DevicePlan.rows`."""
         return self.device.rows if self.device else 0
 
-    def again(self, config: Config, backbone: Backbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
+    def again(self, config: Config, backbone: LoadedBackbone, mesh: DeviceMesh, sets: int, largest: int) -> "SetPlan":
         """The plan of the same set for another number of sets at once; arguments as for `plan_set`."""
         return plan_set(config, backbone, mesh, self.images, self.frame, self.added, self.inspected, sets, largest)
 
@@ -108,9 +109,9 @@ class SetPlan:
 
 def plan_set(
     config: Config,
-    backbone: Backbone,
+    backbone: LoadedBackbone,
     mesh: DeviceMesh,
-    images: Sequence[Source],
+    images: Sequence[Source] | TokenSet,
     frame: Frame,
     added: Sequence[Source] = (),
     inspected: Sequence[Inspected] = (),

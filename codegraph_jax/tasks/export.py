@@ -29,10 +29,10 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
         raise ConfigError("config.save: is empty; give the name of a file, --config.save=FILE")
     if reason := obstacle(Path(config.save)):
         raise ConfigError(f"config.save: {config.save!r} cannot be written ({reason})")
-    bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
     with written_to(config.save):
         loader = export_bank(bank, config.save)
     height, width = bank.frame.size
-    resample, platforms = bank.backbone.preset.resample, " and ".join(PLATFORMS)
+    resample, platforms = bank.backbone.resample, " and ".join(PLATFORMS)
     print(f"{config.save}: input uint8 [{height}, {width}, 3], resized {resample}; for {platforms}; load with {loader}")
     return []

@@ -37,7 +37,7 @@ def run(values: Mapping[str, Any], workdir: str) -> list[Outcome]:
     target = config.bank.path
     if reason := obstacle(Path(target)):
         raise ConfigError(f"config.bank.path: {target!r} cannot be written ({reason})")
-    bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+    bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
     allow_megapixels(max(bank.largest / 1e6, MOST_MEGAPIXELS))
     if images:
         when = datetime.now(UTC).isoformat(timespec="seconds")

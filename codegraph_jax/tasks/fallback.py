@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from codegraph_jax.backbones.checkpoints import NoWeightsError
-from codegraph_jax.backbones.presets import PRESETS, Preset
+from codegraph_jax.backbones.presets import PRESETS, Preset, preset_of
 from codegraph_jax.config import Config, InputConfig
 from codegraph_jax.core.errors import did_you_mean
 from codegraph_jax.core.settings import ConfigError
@@ -37,7 +37,7 @@ def load_detector(config: Config, first: bool) -> CoDeGraph:
                 raise error from None
             raise
     if first:
-        asked, size = PRESETS[config.backbone.name], detector.config.backbone.image_size
+        asked, size = preset_of(config.backbone), detector.config.backbone.image_size
         fetch = next((f"\n  to download {asked.name}: {one.command}" for one in asked.sources if one.command), "")
         print(
             f"{asked.name} is not on this computer ({missing.reason}).\n  The smaller network {fallback} is used at "

@@ -72,7 +72,7 @@ def opened_line(config: WatchConfig, workdir: Path) -> Iterator[Inspector]:
     with locked(workdir), closing(Ledger(workdir / FILE)) as ledger:
         clock = Clock()
         with clock("ready"):
-            bank = ReferenceBank.load(config.bank.path, config.backbone.weights)
+            bank = ReferenceBank.load(config.bank.path, config.backbone.weights, config.backbone.name)
             allow_megapixels(config.data.max_megapixels or most_megapixels(bank))
             monitor = config.monitor.parts_per_false_alarm
             inspector = Inspector(bank, ledger, workdir, monitor, config.threshold.given, config.bank.path)

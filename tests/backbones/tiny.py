@@ -16,7 +16,7 @@ _SHAPE = {"patch_size": PATCH, "width": 32, "depth": 3, "heads": 2, "grid": GRID
 _CLIP = {"patch_bias": False, "pre_norm": True, "layer_scale": False, "projection": 24, "norm_epsilon": 1e-5}
 # two thirds of 64 hidden units, rounded up to a multiple of 8
 _GATED = {"activation": "swiglu", "mlp_width": 48}
-_REGISTERS = {"registers": 4, "antialias": True}
+_REGISTERS = {"registers": 4, "interpolation": "antialiased"}
 _DINOV3 = {"grid": 0, "registers": 4, "rotary": 100.0, "key_bias": False, "norm_epsilon": 1e-5}
 _SIGLIP = {"activation": "gelu_pytorch_tanh", "class_token": False, "layer_scale": False, "pooling": True}
 
@@ -36,6 +36,8 @@ TINY = {
     "dinov3": _preset("dinov3-small", **_DINOV3),
     "dinov3_gated": _preset("dinov3-small-plus", activation="swiglu", **_DINOV3),
     "siglip": _preset("siglip2-base", **_SIGLIP),
+    "siglip2": _preset("siglip2-base", interpolation="linear", **_SIGLIP),
+    "clip_unprojected": _preset("clip-vit-l14-336", activation="quick_gelu", **(_CLIP | {"projection": 0})),
 }
 TIMM = {
     "timm_clip": TINY["clip_quick_gelu"],

@@ -123,6 +123,15 @@ def test_inspect_bank(capsys):
     assert out.count(" p ") == 6
 
 
+@pytest.mark.parametrize("name", ["flax_backbone", "numpy_backbone"])
+def test_a_backbone_of_ones_own(name, capsys):
+    run = {"flax_backbone": example("flax_backbone"), "numpy_backbone": example("numpy_backbone")}[name]
+    metrics = run(["--size", "64", "--count", "10"])
+    assert capsys.readouterr().out.startswith("weights ")
+    # better than chance on drawn parts, without any training
+    assert metrics["pixel_auroc"] > 0.6
+
+
 def test_added_images(capsys):
     example("added_images")([*SMALL, "--count", "10"])
     out = capsys.readouterr().out

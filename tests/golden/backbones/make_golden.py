@@ -1,15 +1,17 @@
 """Makes the golden files of the backbones: small random models of PyTorch transformers and timm, and what they return.
 
 Needs torch, transformers, timm and safetensors; the tests that read the files need none of them but safetensors.
-Made with torch 2.14.1, transformers 5.23.0 (DINOv3 and SigLIP: 5.24.0) and timm 1.0.31, all or those that are named:
+Made with torch 2.14.1, transformers 5.23.0 (DINOv3 and SigLIP: 5.24.0) and timm 1.0.31 (siglip2 and clip_unprojected:
+torch 2.13.0, transformers 5.24.0), all or those that are named:
 
     python tests/golden/backbones/make_golden.py [NAME ...]
 
 For each model: NAME.safetensors (weights, float16, under the names of the files that people have) and NAME.npz with,
 for each size "HxW" in patches, `blocks_HxW` [3, p, c] (patch tokens after each block, the last norm applied for DINOv2
 and DINOv3) and `image_HxW` [d] (CLIP: projected class token of length 1; SigLIP: pooled patches of length 1; DINOv2 and
-DINOv3: normed class token). Grid 5x5 is the learned one; timm interpolates its positions in a way of its own, so that
-its models are held against other sizes only where positions are rotary. positions.npz: see `position_weights`.
+DINOv3 and CLIP without projection: normed class token). Grid 5x5 is the learned one; timm interpolates its positions in
+a way of its own, so that its models are held against other sizes only where positions are rotary. positions.npz: see
+`position_weights`.
 """
 
 import json
@@ -28,6 +30,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (
     CLIPVisionConfig,
+    CLIPVisionModel,
     CLIPVisionModelWithProjection,
     Dinov2Config,
     Dinov2Model,
@@ -35,6 +38,8 @@ from transformers import (
     Dinov2WithRegistersModel,
     DINOv3ViTConfig,
     DINOv3ViTModel,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -47,6 +52,7 @@ CLIP = COMMON | {"image_size": PATCH * GRID, "intermediate_size": 64, "projectio
 DINOV2 = COMMON | {"image_size": PATCH * GRID, "mlp_ratio": 2}
 DINOV3 = COMMON | {"intermediate_size": 64, "num_register_tokens": 4}
 SIGLIP = COMMON | {"image_size": PATCH * GRID, "intermediate_size": 64}
+SIGLIP2 = COMMON | {"num_patches": GRID**2, "intermediate_size": 64}
 TIMM = {"img_size": PATCH * GRID, "patch_size": PATCH, "embed_dim": 32, "depth": 3, "num_heads": 2, "mlp_ratio": 2}
 NORM = partial(timm.layers.LayerNorm, eps=1e-5)
 
@@ -73,6 +79,8 @@ def models() -> dict[str, torch.nn.Module]:
         "timm_siglip": VisionTransformer(
             **TIMM, num_classes=0, class_token=False, global_pool="map", act_layer=timm.layers.GELUTanh
         ),
+        "siglip2": Siglip2VisionModel(Siglip2VisionConfig(**SIGLIP2)),
+        "clip_unprojected": CLIPVisionModel(CLIPVisionConfig(hidden_act="quick_gelu", **CLIP)),
     }
 
 
@@ -107,6 +115,14 @@ def outputs(model: torch.nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.n
             result = model(pixels, output_hidden_states=True, interpolate_pos_encoding=True)
             blocks = [hidden[0, 1:] for hidden in result.hidden_states[1:]]
             feature = result.image_embeds[0] / result.image_embeds[0].norm()
+        elif isinstance(model, CLIPVisionModel):
+            result = model(pixels, output_hidden_states=True, interpolate_pos_encoding=True)
+            blocks = [hidden[0, 1:] for hidden in result.hidden_states[1:]]
+            feature = result.pooler_output[0]
+        elif isinstance(model, Siglip2VisionModel):
+            result = model(*_patches(image), output_hidden_states=True)
+            blocks = [hidden[0] for hidden in result.hidden_states[1:]]
+            feature = result.pooler_output[0] / result.pooler_output[0].norm()
         elif isinstance(model, SiglipVisionModel):
             result = model(pixels, output_hidden_states=True, interpolate_pos_encoding=True)
             blocks = [hidden[0] for hidden in result.hidden_states[1:]]
@@ -123,6 +139,13 @@ def outputs(model: torch.nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.n
             blocks = [model.layernorm(hidden)[0, special:] for hidden in result.hidden_states[1:]]
             feature = result.last_hidden_state[0, 0]
     return torch.stack(blocks).numpy(), feature.numpy()
+
+
+def _patches(image: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What SigLIP 2 NaFlex takes: the pixels of each patch, which patches count, and (rows, columns)."""
+    rows, columns = (side // PATCH for side in image.shape[:2])
+    cells = image.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4).reshape(1, rows * columns, -1)
+    return torch.from_numpy(cells), torch.ones(1, rows * columns, dtype=torch.long), torch.tensor([[rows, columns]])
 
 
 def _timm_outputs(model: torch.nn.Module, pixels: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

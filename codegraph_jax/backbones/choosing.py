@@ -1,0 +1,119 @@
+"""The backbone and the settings of a detector, from a preset, an import path or an object."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from codegraph_jax.backbones.backbone import PresetBackbone, load_backbone
+from codegraph_jax.backbones.given import GivenBackbone, default_size, imported_backbone
+from codegraph_jax.backbones.precomputed import PRECOMPUTED, PrecomputedBackbone
+from codegraph_jax.backbones.presets import HF, Preset, check_size, preset_of
+from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
+from codegraph_jax.config import BackboneConfig, Config, DataConfig
+from codegraph_jax.core.own_code import is_own
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.value_range import given_range
+
+
+def as_loaded(backbone: Backbone, image_size: int = 0) -> LoadedBackbone:
+    """A backbone as the package uses it; the package's own ones are returned unchanged.
+
+    Args:
+        backbone: any implementation of the interface.
+        image_size: side of the input in pixels on which it is tried; 0: its default.
+    """
+    if isinstance(backbone, PresetBackbone | GivenBackbone):
+        return backbone
+    return GivenBackbone.of(backbone, image_size or default_size(backbone))
+
+
+def backbone_named(config: BackboneConfig) -> LoadedBackbone:
+    """The loaded backbone that the settings name.
+
+    Raises:
+        ConfigError: there is none of this name, or its weights cannot be used.
+    """
+    return _given(None, config) or load_backbone(config)
+
+
+def backbone_settings(
+    config: Config | str | None, backbone: str | Backbone | None, fields: Mapping[str, Any]
+) -> tuple[Config, LoadedBackbone | None]:
+    """The settings of a detector, completed from its backbone; and the backbone, unless it is a preset to be loaded.
+
+    Args:
+        config: settings, or the name of a backbone; None: the defaults, but unreadable images are errors, so that
+            scores have the same indices as the images.
+        backbone: a name as in `config.backbone.name`, or a backbone.
+        fields: further fields of `config.backbone`.
+
+    Raises:
+        ConfigError: an unknown field or preset, an invalid range, or a field that contradicts the given backbone.
+        BackboneError: the output of the backbone has a wrong form.
+    """
+    if isinstance(config, str):
+        config, backbone = None, backbone or config
+    elif config is not None and not isinstance(config, Config):
+        raise ConfigError(
+            f"CoDeGraph: takes a Config or the name of a backbone, as CoDeGraph('dinov2-base'); got {config!r}"
+        )
+    settings = config or Config(data=DataConfig(unreadable="error"))
+    if isinstance(backbone, str):
+        fields, backbone = {**fields, "name": backbone}, None
+    try:
+        own = dataclasses.replace(settings.backbone, **fields)
+    except TypeError as error:
+        raise ConfigError(f"config.backbone: {error}") from None
+    if own.name == PRECOMPUTED:
+        return dataclasses.replace(settings, backbone=own), PrecomputedBackbone()
+    given = _given(backbone, own)
+    if given is not None:
+        own = _fixed(own, given, fields, named=backbone is None)
+    found = given or preset_of(own)
+    if own.name.startswith(HF):
+        # with the commit, so that the manifest and banks name what was used
+        own = dataclasses.replace(own, name=found.name)
+    settings = with_defaults(dataclasses.replace(settings, backbone=own), found)
+    given_range(settings.data.range)
+    if given is not None:
+        check_size(settings.backbone.image_size, given.patch_size, given.name)
+    return settings, given
+
+
+def _given(backbone: Backbone | None, config: BackboneConfig) -> LoadedBackbone | None:
+    """A backbone that is given or imported; None for a preset."""
+    if backbone is None and is_own(config.name) and not config.name.startswith(HF):
+        backbone = imported_backbone(config.name)
+    return None if backbone is None else as_loaded(backbone, config.image_size)
+
+
+def _fixed(config: BackboneConfig, given: LoadedBackbone, fields: Mapping[str, Any], named: bool) -> BackboneConfig:
+    """The settings with those that the backbone fixes.
+
+    Args:
+        config: the settings.
+        given: the backbone.
+        fields: those that the caller gave besides the settings.
+        named: whether the settings name the backbone; then other settings must not contradict it.
+    """
+    fixed = given.fixed_settings
+    if named:
+        # the name stays; the type is that of presets, and may be set for a fallback
+        fixed = {name: value for name, value in fixed.items() if name not in ("name", "dtype")}
+        fields = {name: None for name, value in fixed.items() if getattr(config, name) not in (value, "", ())}
+    if unfit := sorted(fixed.keys() & fields.keys()):
+        raise ConfigError(f"config.backbone.{unfit[0]}: the given backbone has its own; leave it out")
+    return dataclasses.replace(config, **fixed)
+
+
+def with_defaults(config: Config, backbone: LoadedBackbone | Preset) -> Config:
+    """The settings with the backbone's image size and its choice of re-scoring, where they are not set."""
+    rescore = config.scoring.rescore
+    if rescore == "auto":
+        rescore = "on" if backbone.discriminative else "off"
+    size = config.backbone.image_size or backbone.image_size
+    return dataclasses.replace(
+        config,
+        backbone=dataclasses.replace(config.backbone, image_size=size),
+        scoring=dataclasses.replace(config.scoring, rescore=rescore),
+    )

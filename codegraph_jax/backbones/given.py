@@ -1,0 +1,246 @@
+"""A backbone of one's own: checked, measured by one trial call, and made to look like those of the package."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from codegraph_jax.backbones.errors import BackboneError
+from codegraph_jax.backbones.protocol import Backbone, LoadedBackbone
+from codegraph_jax.core.own_code import own_object
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.data.images import RESAMPLE
+
+LARGEST = 518
+"""Upper limit of the default image size in pixels, as for presets."""
+REQUIRED = ("weights", "patch_size", "mean", "std")
+
+
+@dataclass(frozen=True, eq=False)
+class GivenBackbone:
+    """A network that implements `Backbone`, with what the package needs to know of it.
+
+    Attributes:
+        network: the given object.
+        weights, patch_size, mean, std, resample: see `Backbone`.
+        widths: channels of each layer.
+        discriminative: whether the network gives image features of its own.
+        on_host: see `LoadedBackbone`.
+        image_size: default side of the input in pixels.
+    """
+
+    network: Any
+    weights: str
+    patch_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resample: str
+    widths: tuple[int, ...]
+    discriminative: bool
+    image_size: int
+    on_host: bool
+
+    @classmethod
+    def of(cls, network: Backbone, image_size: int) -> "GivenBackbone":
+        """Checks a network, and calls it once on an image of this side in pixels (without computing, if JAX can).
+
+        Raises:
+            ConfigError: an attribute is missing or invalid.
+            BackboneError: the output has a wrong form.
+        """
+        weights, patch, mean, std, resample = _attributes(network)
+        on_host = jax.tree_util.all_leaves([network])
+        if image_size % patch:
+            # the caller reports it, with sizes that would do
+            image_size = max(1, image_size // patch) * patch
+        given = cls(network, weights, patch, mean, std, resample, (), True, image_size, on_host)
+        if on_host:
+            layers, image = given._called(np.zeros((1, image_size, image_size, 3), np.float32))
+        else:
+            _require_static(network)
+            blank = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+            layers, image = jax.eval_shape(lambda own, images: own._called(images), given, blank)
+        widths = tuple(int(layer.shape[2]) for layer in layers)
+        size = default_size(network)
+        return cls(network, weights, patch, mean, std, resample, widths, image is not None, size, on_host)
+
+    @property
+    def name(self) -> str:
+        """Name in messages and settings."""
+        return self.weights
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Numbers of the layers."""
+        return tuple(range(len(self.widths)))
+
+    @property
+    def width(self) -> int:
+        """Channels of the widest layer."""
+        return max(self.widths)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        return {"weights": self.weights, "patch_size": self.patch_size} | self.variant
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        return {"widths": list(self.widths)}
+
+    @property
+    def fixed_settings(self) -> dict[str, Any]:
+        """See `LoadedBackbone`."""
+        return {"name": self.weights, "weights": "", "blocks": (), "activation": "checkpoint"}
+
+    def __call__(self, images: Any) -> tuple[list[Any], Any]:
+        """The layers [n, p, c], and image features [n, d]: those of the network, or the mean of its last layer."""
+        layers, image = self._called(images)
+        return layers, layers[-1].mean(axis=1) if image is None else image
+
+    def _called(self, images: Any) -> tuple[list[Any], Any]:
+        """The output of the network in float32, after its form is checked; image features may be None."""
+        output = self.network(images)
+        if not isinstance(output, tuple) or len(output) != 2 or not isinstance(output[0], Sequence) or not output[0]:
+            raise self._error(
+                f"returns {_described(output)}; return a tuple (layers, image_features): a list of at least one "
+                "array [n, p, c], and an array [n, d] or None"
+            )
+        convert = _as_numpy if self.on_host else jnp.asarray
+        layers = [convert(layer).astype(np.float32) for layer in output[0]]
+        image = None if output[1] is None else convert(output[1]).astype(np.float32)
+        count, height, width = images.shape[:3]
+        patches = height // self.patch_size * (width // self.patch_size)
+        for number, layer in enumerate(layers):
+            if layer.ndim != 3 or layer.shape[:2] != (count, patches) or not layer.shape[2]:
+                raise self._error(
+                    f"layer {number} has shape {list(layer.shape)}; {count} images of {height} x {width} px have "
+                    f"{patches} patches of {self.patch_size} px each: return [{count}, {patches}, c], row by row and "
+                    "without class token"
+                )
+        if image is not None and (image.ndim != 2 or len(image) != count):
+            raise self._error(f"image features have shape {list(image.shape)}; return [{count}, d] or None")
+        return layers, image
+
+    def _error(self, problem: str) -> BackboneError:
+        return BackboneError(f"the backbone {self.weights!r} cannot be used: {problem}")
+
+    def flop(self, rows: int, columns: int) -> float:
+        """Floating-point operations for one image of `rows` x `columns` patches by XLA's count; 0: not known."""
+        if self.on_host:
+            return 0.0
+        shape = (1, rows * self.patch_size, columns * self.patch_size, 3)
+        lowered = jax.jit(lambda own, images: own(images)).lower(self, jax.ShapeDtypeStruct(shape, jnp.float32))
+        return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+    def portable(self) -> LoadedBackbone:
+        """See `LoadedBackbone`."""
+        if self.on_host:
+            raise ConfigError(
+                f"the backbone {self.weights!r} is not a JAX pytree, so that its program cannot be exported"
+            )
+        return self
+
+
+def _flatten(given: GivenBackbone) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    facts = tuple(getattr(given, field.name) for field in fields(given)[1:-1])
+    # a network that JAX cannot trace is no child: it has no arrays that JAX could place
+    return ((), (given.network, facts)) if given.on_host else ((given.network,), (None, facts))
+
+
+def _unflatten(about: tuple[Any, ...], children: tuple[Any, ...]) -> GivenBackbone:
+    network, facts = about
+    return GivenBackbone(*(*(children or (network,)), *facts, not children))
+
+
+jax.tree_util.register_pytree_node(GivenBackbone, _flatten, _unflatten)
+
+
+def default_size(network: Backbone) -> int:
+    """The default side of a network's input in pixels."""
+    patch = _attributes(network)[1]
+    size = getattr(network, "image_size", 0)
+    return size if isinstance(size, int) and size > 0 else max(LARGEST // patch, 1) * patch
+
+
+def imported_backbone(place: str) -> Backbone:
+    """The backbone at FILE.py:NAME or MODULE:NAME; classes and functions are called without arguments.
+
+    Raises:
+        ConfigError: there is no such file, module or object.
+    """
+    setting = "config.backbone.name"
+    with own_object(place, setting) as found:
+        if not isinstance(found, type) and hasattr(found, "patch_size"):
+            return found
+        if not callable(found):
+            raise ConfigError(
+                f"{setting}: {place!r} is {_described(found)}, neither a backbone nor a function or class that makes "
+                "one"
+            )
+        return found()
+
+
+def _attributes(network: Backbone) -> tuple[str, int, tuple[float, ...], tuple[float, ...], str]:
+    """The attributes of a network, checked."""
+    missing = [name for name in REQUIRED if not hasattr(network, name)] + ["__call__"] * (not callable(network))
+    if missing:
+        raise ConfigError(
+            f"config.backbone: {_described(network)} has no {' and no '.join(missing)}; a backbone has "
+            f"{', '.join(REQUIRED)} and __call__ (docs/research.md)"
+        )
+    weights, patch, resample = network.weights, network.patch_size, getattr(network, "resample", "bilinear")
+    if not isinstance(weights, str) or not weights:
+        raise ConfigError(f"config.backbone: weights is {weights!r}; name the network and its weights in a text")
+    if isinstance(patch, bool) or not isinstance(patch, int) or patch < 1:
+        raise ConfigError(f"config.backbone: patch_size is {patch!r}; give pixels, 1 or more")
+    if resample not in RESAMPLE:
+        raise ConfigError(f"config.backbone: resample is {resample!r}, not one of {', '.join(RESAMPLE)}")
+    colours = []
+    for name in ("mean", "std"):
+        try:
+            values = tuple(float(value) for value in getattr(network, name))
+        except (TypeError, ValueError):
+            values = ()
+        if len(values) != 3 or not all(map(math.isfinite, values)) or (name == "std" and min(values) <= 0):
+            raise ConfigError(
+                f"config.backbone: {name} is {getattr(network, name)!r}; give three numbers for red, green and blue"
+                + " above 0" * (name == "std")
+            )
+        colours.append(values)
+    return weights, patch, colours[0], colours[1], resample
+
+
+def _require_static(network: Any) -> None:
+    """Checks that JAX can compare the parts of a pytree that are not arrays."""
+    nodes: list[Any] = [jax.tree.structure(network)]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.children()
+        try:
+            kind, static = node.node_data() or (None, None)
+            # the keys of a dict are a list
+            hash((kind, tuple(static) if isinstance(static, list) else static))
+        except TypeError as error:
+            raise ConfigError(
+                f"config.backbone: a static field of {type(network).__name__} cannot be hashed ({error}); make it a "
+                "tuple, or a field with arrays"
+            ) from None
+
+
+def _as_numpy(value: Any) -> np.ndarray:
+    # a PyTorch tensor may be on a GPU and need gradients
+    for name in ("detach", "cpu"):
+        value = getattr(value, name, lambda value=value: value)()
+    return np.asarray(value)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"

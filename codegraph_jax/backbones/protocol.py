@@ -1,0 +1,116 @@
+"""The interface of backbones: the one that a network of one's own has to offer, and the one that the package uses."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float
+
+Tokens = tuple[Sequence[Float[Array, "n p c"]], Float[Array, "n d"] | None]
+"""The output of a backbone: the patch tokens of each layer, and a feature of each whole image or None."""
+
+
+class Backbone(Protocol):
+    """A network that computes patch tokens; any object with these attributes can be given to `CoDeGraph(backbone=...)`.
+
+    An object that is a JAX pytree (a `flax.struct.dataclass`, an `equinox.Module`, ...) is compiled with its arrays as
+    arguments and runs on all devices. Any other object is called once for each batch with NumPy arrays, so that it may
+    use PyTorch, ONNX Runtime or anything else; everything after it runs in JAX as usual.
+
+    Two attributes are optional: `image_size`, the default side of the input in pixels (518, or the nearest multiple of
+    the patch size below), and `resample`, the filter that resizes photos, `bilinear` (default) or `bicubic`.
+    """
+
+    @property
+    def weights(self) -> str:
+        """A name for the network, its weights and its layers, such as `resnet50 IMAGENET1K_V2, layers 2 and 3`.
+
+        It is recorded in the manifest, and features of backbones with equal names are taken to be the same: cached
+        features are found by it.
+        """
+
+    @property
+    def patch_size(self) -> int:
+        """Side in pixels of the square that one patch token stands for: the stride of the network."""
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Mean of RGB in [0, 1]."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Standard deviation of RGB in [0, 1]."""
+
+    def __call__(self, images: Float[Array, "n y x 3"]) -> Tokens:
+        """The patch tokens of some images.
+
+        Args:
+            images: RGB as (value in [0, 1] - mean) / std, float32; both sides are multiples of the patch size.
+
+        Returns:
+            `(layers, image_features)`: for each layer [n, p, c], without class token, the p = (y / patch_size) *
+            (x / patch_size) patches row by row; widths c may differ. And one feature of each whole image [n, d], by
+            which similar images are found, or None for the mean of the last layer.
+        """
+
+
+class LoadedBackbone(Backbone, Protocol):
+    """A backbone with all that the package needs to know of it; a pytree."""
+
+    @property
+    def name(self) -> str:
+        """Name in messages."""
+
+    @property
+    def image_size(self) -> int:
+        """Default side of the input in pixels."""
+
+    @property
+    def discriminative(self) -> bool:
+        """Whether the image feature distinguishes images well enough for re-scoring."""
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Numbers of the layers."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each layer."""
+
+    @property
+    def width(self) -> int:
+        """Channels of the widest layer, to which the others are filled with 0."""
+
+    @property
+    def resample(self) -> str:
+        """Resampling filter, see `Frame.place`."""
+
+    @property
+    def on_host(self) -> bool:
+        """Whether JAX cannot trace it, so that it is called with NumPy arrays outside of compiled programs."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the numbers of its output depend on, for caches, as JSON."""
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """What tells its tokens from those of other networks with the same weights and settings, as JSON."""
+
+    @property
+    def fixed_settings(self) -> dict[str, Any]:
+        """The fields of `config.backbone` that it fixes."""
+
+    def __call__(self, images: Any) -> tuple[list[Any], Any]:
+        """The layers [n, p, c] in float32, and image features [n, d], which are never None."""
+
+    def __hash__(self) -> int: ...
+
+    def flop(self, rows: int, columns: int) -> float:
+        """Floating-point operations for one image of `rows` x `columns` patches; 0: not known."""
+
+    def portable(self) -> "LoadedBackbone":
+        """The same network without choices for the present device, to be exported.
+
+        Raises:
+            ConfigError: JAX cannot trace it.
+        """
