@@ -85,8 +85,8 @@ def progress_in(workdir: Path) -> Iterator[None]:
         _file.path = None
 
 
-def note_estimate(**seconds: float) -> None:
-    """Adds the estimated seconds of stages to the file."""
+def note_estimate(**seconds: float | None) -> None:
+    """Adds the estimated seconds of stages to the file; None: unknown."""
     _file.write(estimate=seconds)
 
 

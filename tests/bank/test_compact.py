@@ -177,7 +177,7 @@ def test_members_of_a_recurring_defect_make_no_patch_look_ordinary(images):
     comparison = dataclasses.replace(comparison, tables=dataclasses.replace(comparison.tables, tables=tables))
 
     def own(defects):
-        found = SimpleNamespace(proven=lambda n: np.isin(np.arange(n), defects))
+        found = SimpleNamespace(defect_members=lambda n: np.isin(np.arange(n), defects))
         return np.stack(_own_scores(comparison, found, Filter.nothing(comparison), 0.3))  # type: ignore[arg-type]
 
     k = neighbour_count(OWN - 5, 0.3)

@@ -254,7 +254,7 @@ def test_how_many_images_are_copied_at_once_changes_nothing_of_a_bank(recurring,
     np.testing.assert_array_equal(got.patch_scores, want.patch_scores)
     assert got.bank.calibration.threshold == want.bank.calibration.threshold
     for mine, theirs in zip(got.bank.references.tests, want.bank.references.tests):
-        assert (mine.dependency, mine.standout) == (theirs.dependency, theirs.standout)
+        assert (mine.min_ratio, mine.min_outside_score) == (theirs.min_ratio, theirs.min_outside_score)
 
 
 def test_a_bank_of_rounded_tokens_scores_as_added_images_are_scored(images, tmp_path):

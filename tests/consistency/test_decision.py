@@ -132,12 +132,12 @@ def test_a_review_survives_its_file(made, tmp_path):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda values: values["photos"][0].update(verdict="bad"),
+        lambda values: values["photos"][0].update(answer="bad"),
         lambda values: values["photos"][0].update(note=7),
         lambda values: values["photos"][0].pop("key"),
         lambda values: values.update(thresholds={"x": {"score": "few", "threshold": float("nan")}}),
         lambda values: values.update(at_most={"x": 2}),
-        lambda values: values.update(format="codegraph-review-1"),
+        lambda values: values.update(format="codegraph-review-2"),
         lambda values: values.update(photos={"a": 1}),
     ],
 )
@@ -185,7 +185,7 @@ def test_marks_are_recognised_on_drawn_parts():
     assert not first.calibration.flagged.any()
     assert result.calibration.flagged[marked].all() and result.calibration.flagged.sum() == len(marked)
     # a person who calls the same mark harmless gets quiet photos
-    answers = {key: dataclasses.replace(p, verdict="good", mark=None) for key, p in result.answers.photos.items()}
+    answers = {key: dataclasses.replace(p, answer="good", mark=None) for key, p in result.answers.photos.items()}
     below = {"x": ManualThreshold(STANDARD.name, float(first.scores[marked].min()))}
     quiet = detector.score(comparison, review=Review(result.feature_identity, photos=answers, thresholds=below))
     assert (quiet.scores[marked] < first.scores[marked]).all()
