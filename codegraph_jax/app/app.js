@@ -281,7 +281,7 @@
   function folderCard(folder) {
     const about = folder.photos === null ? t("not_readable") : folder.photos ? counted(folder.photos, "photos") : "";
     return h("li", {}, h("button", { type: "button", "data-place": folder.place, onclick: () => openFolder({ place: folder.place }) },
-      folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }, "🗀"),
+      folder.first ? h("img", { alt: "", loading: "lazy", src: picture(folder.first), onerror: (event) => { event.target.style.visibility = "hidden"; } }) : h("span", { className: "icon", ariaHidden: "true" }),
       h("bdi", {}, folder.name), h("small", {}, about)));
   }
 
@@ -363,8 +363,8 @@
     const bank = (chosen.bank || chosen.line).replace(".safetensors", "");
     return [h("h2", {}, chosen.line ? t("line_folder", { bank }) : bank ? t("new_with", { bank }) : t("new")),
       chosen.line ? h("p", { className: "row" }, t("line_http"), button(t("without_folder"), () => { chosen.folder = null; startLine(); })) : null,
-      h("div", { className: "choose" },
-        h("aside", {}, places(t("recent"), state.recent), places(t("places"), state.roots)),
+      h("div", { className: folder ? "choose" : "" },
+        folder && h("aside", {}, places(t("recent"), state.recent), places(t("places"), state.roots)),
         h("div", {},
           h("form", { className: "path", onsubmit: go }, folder?.parent && button("↑", () => openFolder({ place: folder.parent }), "button quiet up"),
             h("input", { type: "text", name: "path", value: folder?.name ?? "", placeholder: t("path"), ariaLabel: t("path"), spellcheck: false }), h("button", { className: "button quiet" }, t("open"))),

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -189,6 +190,8 @@ class Folders:
             raise FolderError(f"{printable(name)!r} is not the name of a photo")
         if sum(1 for _ in target.iterdir()) >= MOST_FILES:
             raise FolderError(f"a folder takes at most {MOST_FILES} uploaded photos; choose a folder instead")
+        if shutil.disk_usage(target).free < 2 * MOST_BYTES:
+            raise FolderError("the disk is full; choose the folder of the photos instead")
         path, number = target / name, 1
         while path.exists():
             number += 1

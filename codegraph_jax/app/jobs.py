@@ -38,6 +38,7 @@ class Jobs:
     def __init__(self, state: State, runs: Path):
         self.state, self.runs = state, runs
         self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._cancelled: list[Mapping[str, Any]] = []
         self._lock = threading.RLock()
         self._wake, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -71,6 +72,7 @@ class Jobs:
             if job["run"] == run:
                 self.state.change_job(job["id"], state="cancelled", ended=time.time())
                 if job["state"] == "running":
+                    self._cancelled.append(job)
                     self._interrupt(job)
                     threading.Thread(target=self._await_end, args=(job,), daemon=True).start()
 
@@ -101,9 +103,11 @@ class Jobs:
         for job in running:
             if not self._is_alive(job):
                 self._settle(job)
-        busy = any(job["kind"] != LINE and self._is_alive(job) for job in running)
+        self._cancelled = [job for job in self._cancelled if self._is_alive(job)]
+        busy = any(job["kind"] != LINE and self._is_alive(job) for job in (*running, *self._cancelled))
+        ending = {job["run"] for job in self._cancelled}
         for job in self.state.jobs("waiting"):
-            if job["kind"] == LINE or not busy:
+            if job["run"] not in ending and (job["kind"] == LINE or not busy):
                 busy = busy or job["kind"] != LINE
                 self._launch(job)
 

@@ -50,10 +50,11 @@ def main(runs: str = "runs") -> int:
                 for name in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(name, lambda *_: None)
             uvicorn.Server(options).run(sockets=[place])
-    except WorkdirError:
+    except WorkdirError as error:
         address = _running(home)
         if not address:
-            raise
+            problem = str(error).partition("; choose")[0]
+            raise UserError(f"{problem}; try again in a minute, or name another directory: codegraph app DIR") from None
         print(f"codegraph is already open: {address}", flush=True)
         webbrowser.open(address)
     return 0

@@ -27,6 +27,8 @@ RESUME = ".resume"
 """Directory with the saved state of a run (`resume.state.DIRECTORY`)."""
 REPORT_SECONDS = 0.06
 """Approximate time per photo of writing the results."""
+FLAGS = ("backbone", "size", "fit", "false-alarms", "threshold", "roi", "good", "save-bank", "csv", "exit-code")
+"""Flags besides `--config.GROUP.NAME` of commands that the app repeats."""
 LEFT_OVER = ("line.sqlite", "line.sqlite-wal", "line.sqlite-shm", "review.json", LOCK, PROGRESS)
 """Files of a run besides those that it lists."""
 
@@ -222,17 +224,19 @@ class Runs:
         """The words of the command that made a run, without its review.
 
         Raises:
-            RunError: the run is not finished, or was not made by a command.
+            RunError: the run was made in another way. A config file is never run again, since manifest.json is data and
+                must not name code.
         """
-        manifest = self.manifest(run)
-        words = shlex.split(str((manifest or {}).get("command") or ""))
-        if words[:1] == ["codegraph"]:
-            words = words[1:]
-        elif words[:1] == ["python"]:
-            words = ["detect", *words[2:]]
-        else:
-            raise RunError(f"the command that made the run {printable(run)!r} is not known; start a new inspection")
-        return without(words, "review", "workdir", "out")
+        words = shlex.split(str((self.manifest(run) or {}).get("command") or ""))
+        kept = without(words[1:], "review", "workdir", "out")
+        names = [word.partition("=")[0].lstrip("-") for word in kept if word.startswith("-")]
+        known = all(name.startswith("config.") or name.replace("_", "-") in FLAGS for name in names)
+        if known and words[:1] == ["codegraph"] and kept[:1] in (["detect"], ["demo"]):
+            return kept
+        raise RunError(
+            f"the run {printable(run)!r} was made by a command that the app does not repeat; start it in a terminal "
+            "or start a new inspection"
+        )
 
     def delete(self, run: str) -> None:
         """Deletes the files that a run has written, and its directory if nothing else is in it.

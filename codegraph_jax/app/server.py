@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Body, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, StreamingResponse
 from markupsafe import escape
@@ -40,8 +40,7 @@ COMPARED = "compared"
 """Directory of the state with the page of the last comparison."""
 SANDBOX = "sandbox allow-scripts allow-downloads; frame-ancestors 'none'"
 """Policy of a report that this version has not made: its scripts cannot call the app."""
-KEPT_FLAGS = ("config", "workdir", "out", "review", "coordinator")
-"""Flags that the app sets itself."""
+Name = Annotated[str, Body(embed=True, max_length=200)]
 MOST_BODY = 64 * 2**20
 """Largest request besides uploads."""
 
@@ -81,18 +80,6 @@ class NewLine(Place):
     bank: str
 
 
-class Pair(BaseModel):
-    """Two runs."""
-
-    runs: tuple[str, str]
-
-
-class Name(BaseModel):
-    """A name."""
-
-    name: str = Field("", max_length=200)
-
-
 class Change(BaseModel):
     """An answer in a report; None removes it."""
 
@@ -105,12 +92,6 @@ class Changes(BaseModel):
     """Answers in a report."""
 
     changes: list[Change] = Field(max_length=100_000)
-
-
-class ReviewText(BaseModel):
-    """The text of review.json."""
-
-    text: str
 
 
 class App:
@@ -280,7 +261,7 @@ def more_flags(text: str) -> list[str]:
     """Further flags of a run.
 
     Raises:
-        RunError: a word is not a flag with a value, or the app sets it itself.
+        RunError: a word is not a setting with a value, or the app sets it itself.
     """
     try:
         words = shlex.split(text)
@@ -288,10 +269,8 @@ def more_flags(text: str) -> list[str]:
         raise RunError(f"further settings: {error}") from None
     for word in words:
         name, equals, _ = word.partition("=")
-        if not word.startswith("--") or not equals:
-            raise RunError(f"further settings: {word!r} must have the form --config.GROUP.NAME=VALUE")
-        if name.lstrip("-").replace("-", "_") in KEPT_FLAGS:
-            raise RunError(f"further settings: {name} cannot be set here")
+        if not name.startswith("--config.") or not equals or name == "--config.review":
+            raise RunError(f"further settings: {word!r} does not have the form --config.GROUP.NAME=VALUE")
     return words
 
 
@@ -436,8 +415,8 @@ def _add_folder_routes(app: FastAPI, shared: App) -> None:
         return _jpeg(shared.folders.preview(path_of(place), side))
 
     @app.post("/api/uploads")
-    def upload(wanted: Name) -> Any:
-        return shared.folders.new_upload(file_stem(wanted.name or "photos"))
+    def upload(name: Name = "") -> Any:
+        return shared.folders.new_upload(file_stem(name or "photos"))
 
     @app.put("/api/uploads/{folder}")
     async def receive(folder: str, name: str, request: Request) -> Any:
@@ -498,9 +477,9 @@ def _add_changes(app: FastAPI, shared: App) -> None:
         return {}
 
     @app.post("/api/runs/{run}/name")
-    def rename(run: str, wanted: Name) -> Any:
+    def rename(run: str, name: Name = "") -> Any:
         shared.runs.workdir(run)
-        shared.state.name(run, wanted.name.strip() or run)
+        shared.state.name(run, name.strip() or run)
         return {}
 
     @app.delete("/api/runs/{run}")
@@ -512,19 +491,19 @@ def _add_changes(app: FastAPI, shared: App) -> None:
         return {}
 
     @app.post("/api/runs/{run}/bank")
-    def save_bank(run: str, wanted: Name) -> Any:
+    def save_bank(run: str, name: Name = "") -> Any:
         """Saves a reference bank of a run."""
         shared.runs.workdir(run)
-        name = file_stem(wanted.name.strip() or run)
+        name = file_stem(name.strip() or run)
         (shared.home / BANKS).mkdir(exist_ok=True)
         words = f"--save-bank={shared.home / BANKS / name}.safetensors"
         shared.repeat(run, "bank", words)
         return {"bank": f"{name}.safetensors"}
 
     @app.post("/api/compare")
-    def compare(wanted: Pair) -> Any:
+    def compare(runs: Annotated[tuple[str, str], Body(embed=True)]) -> Any:
         """Writes the page on what changed between two runs."""
-        pair = [str(shared.runs.workdir(run)) for run in wanted.runs]
+        pair = [str(shared.runs.workdir(run)) for run in runs]
         place = shared.home / HOME / COMPARED
         ended = _child("codegraph_jax", "compare", *pair, f"--workdir={place}")
         if ended.returncode:
@@ -544,12 +523,12 @@ def _add_answer_routes(app: FastAPI, shared: App) -> None:
         return {"revision": shared.state.answer(run, [(c.kind, c.key, c.value) for c in wanted.changes])}
 
     @app.post("/api/runs/{run}/review")
-    def review(run: str, wanted: ReviewText) -> Any:
+    def review(run: str, text: Annotated[str, Body(embed=True)]) -> Any:
         """Applies the answers: the run decides again."""
         shared.runs.workdir(run)
         path = shared.home / HOME / "reviews" / f"{run}.json"
         shared.require_idle(run)
-        write_text(path, wanted.text)
+        write_text(path, text)
         shared.repeat(run, "review", f"--review={path}")
         return {}
 

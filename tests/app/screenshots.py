@@ -23,7 +23,7 @@ def main(address: str, folder: str, target: Path) -> None:
         wait_until(lambda: browser.evaluate(f"Boolean({condition})"), 120, condition)
 
     try:
-        browser.view(1100, 470)
+        browser.view(1100, 340)
         browser.visit(address)
         until("document.querySelector('.runs img')?.complete")
         take(browser, target / "app-runs.jpg")

@@ -14,14 +14,18 @@ from codegraph_jax.app.state import HOME, State
 from tests.support.waiting import wait_until
 
 PROGRAM = """
-import json, pathlib, sys, time
+import json, pathlib, signal, sys, time
 place, action = pathlib.Path(sys.argv[1]), sys.argv[2]
 place.mkdir(parents=True, exist_ok=True)
 print("listening on http://127.0.0.1:1234; end with Ctrl+C", flush=True)
 if action == "fail":
     print("working", file=sys.stderr)
     sys.exit("error: config.data.root: '/x' does not exist")
+if action == "stay":
+    signal.signal(signal.SIGINT, lambda *_: None)
 (place / "begun").touch()
+while action == "stay":
+    time.sleep(0.01)
 while action == "wait" and not (place / "go").exists():
     time.sleep(0.01)
 (place / "manifest.json").write_text(json.dumps({}))
@@ -31,7 +35,7 @@ while action == "wait" and not (place / "go").exists():
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "PROGRAM", (sys.executable, "-c", PROGRAM))
-    monkeypatch.setattr(module, "GRACE", 2.0)
+    monkeypatch.setattr(module, "GRACE", 0.5)
     state = State(tmp_path / HOME / "app.sqlite")
     jobs = Jobs(state, tmp_path)
     jobs.start()
@@ -83,6 +87,18 @@ def test_cancel_ends_the_process(made):
     jobs.cancel("a")
     wait_until(lambda: not module.psutil.pid_exists(pid))
     assert job_state(state, "a") == job_state(state, "b") == "cancelled" and not (home / "b").exists()
+
+
+def test_go_on_waits_until_the_cancelled_process_has_ended(made):
+    """Otherwise the second process would find the directory of the run locked."""
+    state, jobs, home = made
+    begin(jobs, home, "a", action="stay")
+    wait_until((home / "a" / "begun").exists)
+    pid = state.jobs("running")[0]["pid"]
+    jobs.cancel("a")
+    begin(jobs, home, "a", action="end")
+    wait_until(lambda: job_state(state, "a") == "done")
+    assert not module.psutil.pid_exists(pid)
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -277,6 +277,18 @@ def test_answers_are_applied_by_the_command_of_the_run(no_processes, home):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["codegraph detect /photos --config=/evil.py", "python main.py --config=evil.py", "codegraph detect --flagfile=x",
+     "codegraph detect --config evil.py /x", "codegraph serve bank", "rm -rf /", ""],
+)  # fmt: skip
+def test_a_manifest_names_no_code(no_processes, home, command):
+    write_run(home, "one", command=command)
+    answer = no_processes.post("/api/runs/one/review", json={"text": "{}"})
+    assert answer.status_code == 404 and "does not repeat" in answer.json()["detail"]
+    assert no_processes.app.state.shared.state.jobs() == []
+
+
 def test_lines(no_processes, home, tmp_path):
     client = no_processes
     (home / "banks").mkdir()
