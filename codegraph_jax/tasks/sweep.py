@@ -218,9 +218,10 @@ class _Sweeping:
                     point, config = unit.points[i]
                     cell = self._cell(detector, some, unit, point, config, repeat, slow)
                     self.store.keep(self._identity(config, unit.category, repeat), cell)
+            done = counted(sum(map(len, todo.values())), "cell")
             print(
-                f"{printable(unit.category)}: {counted(comparison.set_size, 'photo')}, "
-                f"features and distances {slow:.0f} s, {counted(sum(map(len, todo.values())), 'cell')} in all {time.perf_counter() - began:.0f} s",
+                f"{printable(unit.category)}: {counted(comparison.set_size, 'photo')}, features and distances in "
+                f"{slow:.0f} s, {done} in all in {time.perf_counter() - began:.0f} s",
                 flush=True,
             )
 
