@@ -248,7 +248,11 @@ class _Sweeping:
         result = detector.with_scoring(config).score(comparison)
         kept = [unit.samples[i] for i in result.kept]
         metrics: Metrics = evaluate(result, kept, config.metrics)
-        scores = ImageScores([sample.label for sample in kept], np.asarray(result.scores)) if repeat == WHOLE else None
+        scores = (
+            ImageScores([sample.label for sample in kept], np.asarray(result.scores_rescored))
+            if repeat == WHOLE
+            else None
+        )
         seconds = slow + time.perf_counter() - began
         return Cell(dict(point.values), unit.category, repeat, metrics, len(kept), seconds, scores)
 

@@ -21,7 +21,7 @@ def results(value):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Runs that are trained: (mode, few_shot, class, seed); a finished one is not trained again."""
+    """Runs that are trained: (mode, OE images, class, seed); a finished one is not trained again."""
     calls = []
 
     def train(config, home):

@@ -74,7 +74,7 @@ def test_numbers_are_those_of_a_detection(root, tmp_path):
     assert len(files) == len(samples)
     cells = {(cell.values["scoring.variant"], cell.repeat): cell for cell in sweep.cells}
     whole = detector.score(detector.compare([s.path for s in samples]), score="fine")
-    np.testing.assert_allclose(cells["fine", "whole"].scores.values, whole.scores, atol=1e-6)
+    np.testing.assert_allclose(cells["fine", "whole"].scores.values, whole.scores_rescored, atol=1e-6)
     half = [samples[i] for i in halves(12, 1, "nut")["half 1"]]
     alone = task.evaluate(detector.detect([s.path for s in half]), half, Config().metrics)
     for name, value in alone.items():
