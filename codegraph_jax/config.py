@@ -128,6 +128,9 @@ class FeatureConfig:
 
     degrees: tuple[int, ...] = field(default=(1, 3, 5), metadata=at_least(1) | {"odd": True, "some": True})
     """Odd sides r of the r x r neighbourhoods over which patch tokens are averaged."""
+    aggregation: str = field(default="mean", metadata=choice("mean", "similarity"))
+    """How neighbourhoods are averaged: `mean`, each degree by itself (MuSc); `similarity`, similar patches weigh more,
+    and all degrees become one feature (MuSc-V2, docs/method.md section 1)."""
     dtype: str = field(default="auto", metadata=choice("auto", "float32", "bfloat16"))
     """Type of the stored patch tokens, in memory and on disk; `auto`: bfloat16 if `precision` is, since the
     kernels round them to it anyway, and float32 otherwise."""
@@ -152,10 +155,30 @@ class SimilarityConfig:
     program compares fewer patches or fewer photos if that takes much less time and gives the same ranking."""
 
 
+SCORES = ("standard", "few", "contrast", "few_contrast", "fine", "nearest", "relative", "mean_peak", "peak_neighbours")
+"""Names of scores, which `codegraph_jax.scoring.variants` defines."""
+
+
+def read_variant(text: str) -> None:
+    """Checks the name of a score, or the place of a score that the user has written.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    place, colon, name = text.rpartition(":")
+    if text not in SCORES and not (colon and place and name.isidentifier()):
+        raise ValueError(
+            f"{text!r} is none of {', '.join(SCORES)}; write FILE.py:NAME or MODULE:NAME for a score of your own"
+        )
+
+
 @dataclass(frozen=True)
 class ScoringConfig:
     """Mutual scoring and image-level re-scoring."""
 
+    variant: str = field(default="standard", metadata={"reads": read_variant} | path_like())
+    """The score (docs/research.md): `standard`, mutual scoring; `few`, `contrast`, `few_contrast`, `fine`, `nearest`,
+    `relative`, `mean_peak` or `peak_neighbours`, variants of it; or `FILE.py:NAME` or `MODULE:NAME`, your own."""
     fraction: float = field(default=0.3, metadata=no_flag() | within(0.0, 1.0))
     """Share of the other images whose distances are averaged: K = max(1, int(fraction (N - 1)))."""
     rescore: str = field(default="auto", metadata=switch())

@@ -22,6 +22,7 @@ from codegraph_jax.backbones import (
     feature_identity,
     load_backbone,
 )
+from codegraph_jax.backbones.choosing import with_defaults
 from codegraph_jax.backbones.presets import preset_of
 from codegraph_jax.bank.making import BankInputs, check_bank, make_bank
 from codegraph_jax.config import Config, ConsistencyConfig
@@ -51,8 +52,10 @@ from codegraph_jax.result import DetectionResult
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.rescoring import rescore
+from codegraph_jax.scoring.variants import Variant, variant_of
 from codegraph_jax.similarity.autotuning import autotune
 from codegraph_jax.similarity.comparison import Comparison, ResumeStore
+from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.pairwise import require_several
 from codegraph_jax.similarity.plan import SetPlan, plan_set
 from codegraph_jax.similarity.reach import choose_reach
@@ -71,6 +74,8 @@ class CoDeGraph:
         config: settings of the run, or the name of a backbone.
         backbone: shorthand for `config.backbone.name`; or a network of your own, any object with the methods of
             `Backbone`; or a loaded backbone (`backbones.load_backbone`).
+        score: replaces `config.scoring.variant`; also your own, a function of (distances [m, p], k) that returns the
+            scores of p patches, or a `scoring.variants.Variant` (docs/research.md).
         **fields: shorthand for other fields of `config.backbone`, such as `image_size` and `weights`.
 
     Examples:
@@ -86,12 +91,20 @@ class CoDeGraph:
         choice: kernel and precision that autotuning chose, in words; empty if nothing was timed.
     """
 
-    def __init__(self, config: Config | str | None = None, *, backbone: str | Backbone | None = None, **fields: Any):
+    def __init__(
+        self,
+        config: Config | str | None = None,
+        *,
+        backbone: str | Backbone | None = None,
+        score: str | Variant | PatchScore | None = None,
+        **fields: Any,
+    ):
         settings, given = backbone_settings(config, backbone, fields)
+        self.variant = variant_of(settings.scoring.variant if score is None else score)
         # settings are checked before weights are downloaded
         require_several("similarity.references", settings.similarity.references)
         if settings.bank.save:
-            check_bank(settings, settings.bank.references)
+            check_bank(settings, settings.bank.references, self.variant)
         mesh = device_mesh(settings.parallel)
         if isinstance(given, PrecomputedBackbone):
             # kernel and precision are chosen when the tokens are known
@@ -149,7 +162,7 @@ class CoDeGraph:
                 `config.data.unreadable` is `error`, the default without `config`. With `skip`, `result.kept` lists the
                 images that were scored.
         """
-        self._check(bank_references, review)
+        self._check(bank_references, review, self.variant)
         comparison = self.compare(images, progress, added, roi)
         return self.score(comparison, bank_references=bank_references, review=review)
 
@@ -206,7 +219,7 @@ class CoDeGraph:
             >>> CoDeGraph(backbone="precomputed").detect_features(tokens).patch_scores.shape
             (6, 4, 5)
         """
-        self._check(0, review)
+        self._check(0, review, self.variant)
         comparison = self.compare_features(layers, grid, image_features, progress, patch_size=patch_size)
         return self.score(comparison, review=review)
 
@@ -253,6 +266,9 @@ class CoDeGraph:
             self.extractor = self.extractor.with_frame(plan.frame)
             given = plan.images, plan.added, plan.inspected, plan.memory, plan.rows
             features = read_features(self.extractor, config.data, *given, resume_store, progress)
+            if config.features.aggregation == "similarity":
+                features = features.similarity_weighted(config.features.degrees, plan.frame.grid)
+                config = replace(config, features=replace(config.features, degrees=(1,)))
         own = int((features.kept < len(plan.images)).sum())
         if own < 2:
             raise TooFewImagesError(
@@ -279,6 +295,7 @@ class CoDeGraph:
         review: Review | None = None,
         category: str = "",
         constants: MethodConstants = CONSTANTS,
+        score: str | Variant | PatchScore | None = None,
     ) -> DetectionResult:
         """The fast half of `detect`: scores, recurring patterns, and filtered scores.
 
@@ -289,9 +306,11 @@ class CoDeGraph:
             review: see `detect`.
             category: category whose threshold is used from a review with several.
             constants: constants of the search for recurring patterns.
+            score: replaces the score of the detector.
         """
         consistency = consistency or self.config.consistency
-        self._check(bank_references, review)
+        variant = self.variant if score is None else variant_of(score)
+        self._check(bank_references, review, variant)
         config, features, clock = self.config, comparison.features, Clock(comparison.seconds)
         whole = ReferenceSubset.of(comparison, config.scoring.fraction)
         answers, patterns = Answers.of(review, category), review.patterns if review else ()
@@ -303,10 +322,12 @@ class CoDeGraph:
                 recurring, taken_out = find_consistent(comparison, whole.k, consistency, patterns, constants)
         with clock("scoring"):
             filtered = taken_out if consistency.filter != "off" else None
-            patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered)
-            decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers)
+            patch_scores = variant_scores(comparison, config.scoring.fraction, layer_scores, filtered, variant)
+            decided = decide_photos(comparison, patch_scores, recurring, config.threshold, answers, variant)
             scores = decided.scores
-            if config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
+            if variant.rescoring:
+                scores = variant.rescoring(scores, comparison, decided.patch_scores)
+            elif config.scoring.rescore == "on" or (config.scoring.rescore == "auto" and features.distinctive):
                 scores = rescore(scores, features.image_features, config.scoring.rescore_k, comparison.added)
         inputs = BankInputs(comparison, recurring, taken_out, decided)
         made = make_bank(config, self.backbone, inputs, bank_references) if bank_references else None
@@ -318,19 +339,22 @@ class CoDeGraph:
         from_cache = features.found if config.data.cache else 0
         return DetectionResult.of(comparison, recurring, decided, scores, from_cache=from_cache, bank=made, **about)
 
-    def _check(self, bank_references: int, review: Review | None) -> None:
+    def _check(self, bank_references: int, review: Review | None, variant: Variant) -> None:
         """Checks the arguments of `score` before the slow half."""
         if bank_references and isinstance(self.backbone, PrecomputedBackbone):
             raise UserError("a bank scores new photos and needs a backbone; this detector has precomputed features")
         if bank_references:
-            check_bank(self.config, bank_references)
+            check_bank(self.config, bank_references, variant)
         if review is not None:
             review.check(self.feature_identity)
 
     @property
     def feature_identity(self) -> dict[str, Any]:
         """Weights and settings behind the features; a review is valid for equal ones."""
-        return feature_identity(self.backbone, self.config.backbone)
+        identity, own = feature_identity(self.backbone, self.config.backbone), self.config.features
+        if own.aggregation != "mean":
+            identity |= {"aggregation": own.aggregation, "degrees": list(own.degrees)}
+        return identity
 
     def products(self, images: Sequence[Source] | Samples, progress: bool = False) -> Int[np.ndarray, " n"]:
         """The product of each image, from small copies: 0 for the most frequent one and for unreadable images.
@@ -352,6 +376,14 @@ class CoDeGraph:
             raise UserError(
                 "this detector has no network for photos: give tokens to detect_features, or name a backbone"
             )
+
+    def with_scoring(self, config: Config) -> "CoDeGraph":
+        """A copy of the detector that scores by the scoring, consistency and threshold of other settings."""
+        other, config = copy.copy(self), with_defaults(config, self.backbone)
+        changed = {name: getattr(config, name) for name in ("scoring", "consistency", "threshold", "metrics")}
+        other.config = replace(self.config, **changed)
+        other.variant = variant_of(config.scoring.variant)
+        return other
 
     def on(self, device: jax.Device, memory: float) -> "CoDeGraph":
         """A copy of the detector that computes on one device, with `memory` bytes for arrays."""

@@ -113,7 +113,7 @@ class DetectionResult:
         scores = self.variant_scores or {STANDARD.name: self.scores}
         own, proven = len(self.scores) - self.added, self.consistency.defect_members(len(self.scores))
         keys = self.keys or tuple(map(str, range(len(self.scores))))
-        label_free = self.calibration.threshold if self.variant == STANDARD.name else np.inf
+        label_free = self.calibration.threshold if self.variant == next(iter(scores)) else np.inf
         return calibrator_of(scores, own, keys, proven, self.consistency.duplicates, label_free, self.answers)
 
     @property

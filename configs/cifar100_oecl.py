@@ -4,9 +4,9 @@ r"""OECL on CIFAR-100, one of its 20 superclasses against the rest, with CIFAR-1
 
 Sources as in cifar10_oecl.py; `data.target` is a superclass by name (aquatic_mammals, fish, flowers, ...) or number. A
 superclass has 2,500 training images, half of those of a class of CIFAR-10: 33 PFLOP, by count 1.4 minutes on an H100 or
-H200 at 40 % of its bf16 peak. All twenty, in a study that resumes after an interruption:
+H200 at 40 % of its bf16 peak. All twenty, in a sweep that resumes after an interruption:
 
-    codegraph oecl-study --config=oecl_study:cifar100_oecl --config.modes=oecl --out=runs/cifar100
+    codegraph sweep --config=cifar100_oecl --out=runs/cifar100 --classes=all
 
 CIFAR-10 and CIFAR-100 have no class name in common, but both have animals, so this OE set is nearer than most.
 `self_oecl` needs no OE set (`--mode=self_oecl`). The paper's table was not available, so no result is

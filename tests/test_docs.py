@@ -4,6 +4,7 @@ Nothing is run and no weights are needed: a command counts as good where its fla
 settings that come out pass the check that a run begins with.
 """
 
+import dataclasses
 import re
 import shlex
 from pathlib import Path
@@ -16,15 +17,15 @@ from codegraph_jax.commands.config_files import shipped_config
 from codegraph_jax.commands.launch import parse_command_line, settings_class, task_settings
 from codegraph_jax.commands.registry import COMMANDS, TASKS
 from codegraph_jax.core.settings import read_config
+from codegraph_jax.core.sweep import read_points
 from contrastive_jax.config import read_oecl_config
-from studies.oecl_study import read_study_config
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(p for place in (".", "docs", "examples", "benchmarks/log") for p in (ROOT / place).glob("*.md"))
 CONFIGS = sorted((ROOT / "configs").rglob("[!_]*.py"))
 FOLDERS = ("codegraph_jax", "contrastive_jax", "benchmarks", "studies", "configs", "tests")
 
-READERS = {"oecl": read_oecl_config, "oecl_study": read_study_config}
+READERS = {"oecl": read_oecl_config}
 """The tasks whose settings are checked by more than their fields."""
 
 
@@ -77,9 +78,14 @@ def check(arguments):
     flags.DEFINE_string("coordinator", "", "", flag_values=values)
     flags.DEFINE_integer("processes", 1, "", flag_values=values)
     flags.DEFINE_integer("process_id", 0, "", flag_values=values)
+    flags.DEFINE_multi_string("vary", [], "", flag_values=values)
+    for name in ("categories", "classes", "subsets", "seeds"):
+        flags.DEFINE_list(name, [], "", flag_values=values)
     values(words)
     config = values[holder.name].value
-    return checked(config)
+    found = checked(config)
+    read_points(values["vary"].value, type(found), dataclasses.asdict(found))
+    return found
 
 
 def places():

@@ -30,7 +30,7 @@ from codegraph_jax.scoring.maps import image_scores, scale_ends
 from codegraph_jax.scoring.mutual import mean_over_layers, neighbour_count
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
-from codegraph_jax.scoring.variants import FEW, variant
+from codegraph_jax.scoring.variants import FEW, VARIANTS, Variant, variant
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import mean_distances
 from codegraph_jax.similarity.pairwise import require_several
@@ -53,16 +53,26 @@ class BankInputs(NamedTuple):
     decided: PhotoDecisions
 
 
-def check_bank(config: Config, references: int) -> None:
+def check_bank(config: Config, references: int, chosen: Variant) -> None:
     """Checks that a bank can be made with these settings.
 
     Args:
         config: settings of the run.
         references: number of references in the bank.
+        chosen: score of the run.
 
     Raises:
         ConfigError: names the invalid setting.
     """
+    if config.features.aggregation != "mean":
+        raise ConfigError(
+            "config.features.aggregation: a bank compares plain means of neighbourhoods; leave it out, or save no bank"
+        )
+    if chosen not in VARIANTS:
+        raise ConfigError(
+            f"config.scoring.variant: a bank cannot score photos by {chosen.name!r}; use one of "
+            f"{', '.join(one.name for one in VARIANTS)}, or save no bank"
+        )
     require_several("bank.size", references)
     if config.similarity.radius > 0 and config.bank.kind == "compact":
         raise ConfigError(

@@ -29,6 +29,10 @@ def main() -> NoReturn:
         hint = did_you_mean(name, COMMANDS, f"commands: {', '.join(COMMANDS)}")
         _refuse(f"{name!r} is not a command of codegraph; {hint}")
     command = COMMANDS[name]
+    if name == "reproduce":
+        from codegraph_jax.commands import reproduce
+
+        sys.exit(reproduce.main(rest))
     if "--help" in rest or "-h" in rest:
         print(usage_of(name))
         sys.exit(0)

@@ -35,6 +35,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the results (also -
 EXIT_CODE = flags.DEFINE_boolean(
     "exit_code", False, "Exit status 1 if an image is flagged, 3 if there are too few images (--exit-code)."
 )
+VARY = flags.DEFINE_multi_string("vary", [], "codegraph sweep: a setting and its values, FIELD=VALUE,VALUE.")
+GROUPS = flags.DEFINE_list("categories", [], "codegraph sweep: the categories, or classes of a trainer (--classes).")
+flags.DEFINE_alias("classes", "categories")
+SUBSETS = flags.DEFINE_integer("subsets", 0, "codegraph sweep: number of random halves of the images.", lower_bound=0)
+SEEDS = flags.DEFINE_list("seeds", [], "codegraph sweep: the seeds of a trainer.")
+OF_SWEEPS = ("vary", "categories", "subsets", "seeds")
 
 
 def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn:
@@ -63,7 +69,7 @@ def launch(arguments: Sequence[str], command: Command | None = None) -> NoReturn
         remember_command([*program, *arguments[1:]])
         # ml_collections reads the overridden fields from sys.argv
         sys.argv = [arguments[0], *line.flags]
-        app.run(lambda rest: main(rest, line), flags_parser=parse)
+        app.run(lambda rest: main(rest, line, command), flags_parser=parse)
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         sys.exit(INVALID)
@@ -89,7 +95,7 @@ def parse_command_line(words: Sequence[str], command: Command | None = None) -> 
     for path in task_settings(task, without_flag=True).keys() - settings.keys():
         if any(word.partition("=")[0] == f"--config.{path}" for word in words):
             raise UserError(f"--config.{path}: has no flag; set it in a config file, --config=FILE.py")
-    line = parsed_line(words, settings, places, _takes_no_value)
+    line = parsed_line(words, settings, [place for place in places if place in settings], _takes_no_value)
     return CommandLine([f"--config={shipped_config(named)}", *line.flags], line.typed)
 
 
@@ -111,12 +117,13 @@ def _takes_no_value(name: str) -> bool | None:
     return bool(flags.FLAGS[name].boolean) if name in flags.FLAGS else None
 
 
-def main(arguments: list[str], line: CommandLine) -> int:
-    """Runs the task of the config; returns the exit status.
+def main(arguments: list[str], line: CommandLine, command: Command | None = None) -> int:
+    """Runs the task of the config, or a sweep over its settings; returns the exit status.
 
     Args:
         arguments: arguments that are not flags of absl: the program name.
         line: the parsed command line.
+        command: see `launch`.
     """
     from codegraph_jax.core.environment import require_devices
     from codegraph_jax.core.programs import enable_compilation_cache
@@ -126,20 +133,35 @@ def main(arguments: list[str], line: CommandLine) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING, force=True)
     config = CONFIG.value
     try:
-        if EXIT_CODE.value and not TASKS[config.task].flags_photos:
+        sweeps = command.sweeps if command else {}
+        if not sweeps and (given := [name for name in OF_SWEEPS if flags.FLAGS[name].value]):
+            raise UserError(f"--{given[0]}: can be used with codegraph sweep only")
+        if EXIT_CODE.value and (sweeps or not TASKS[config.task].flags_photos):
             flagging = " and ".join(task for task, command in TASKS.items() if command.flags_photos)
             raise UserError(f"--exit-code: can be used with {flagging}; {config.task} flags no photos")
         if WORKDIR.value and not TASKS[config.task].has_workdir:
             raise UserError(f"--out: has no effect, since {config.task} writes no directory; leave it out")
         with joined(COORDINATOR.value, PROCESSES.value, PROCESS_ID.value):
             require_devices()
+            if sweeps:
+                _sweep(config, sweeps[config.task])
+                return FINE
             outcomes = importlib.import_module(TASKS[config.task].module).run(config, workdir(config))
     except UserError as error:
         print(f"error: {line.named(str(error))}", file=sys.stderr)
         return INVALID
     except KeyboardInterrupt:
-        _end_interrupted(_how_to_resume(config))
+        _end_interrupted(_how_to_resume(config, bool(command and command.sweeps)))
     return status_of(outcomes) if EXIT_CODE.value else FINE
+
+
+def _sweep(config: Any, module: str) -> None:
+    """Runs the config with every combination of `--vary`."""
+    if wrong := [seed for seed in SEEDS.value if not seed.isdecimal()]:
+        raise UserError(f"--seeds: {wrong[0]!r} is not a whole number from 0")
+    home = workdir(config) + ("" if WORKDIR.value else "-sweep")
+    seeds = [int(seed) for seed in SEEDS.value]
+    importlib.import_module(module).run(config, home, VARY.value, GROUPS.value, SUBSETS.value, seeds)
 
 
 def status_of(outcomes: Sequence[Any]) -> int:
@@ -199,13 +221,13 @@ def config_file() -> str:
 def _check_task(task: str, config: str, command: Command | None) -> None:
     if task not in TASKS:
         raise UserError(f"--config={config}: config.task: {task!r} is not one of {', '.join(TASKS)}")
-    if command and task != command.task:
+    if command and task not in (command.sweeps or {command.task}):
         raise UserError(f"--config={config}: is for another command; use codegraph {TASKS[task].name}")
 
 
-def _how_to_resume(config: Any) -> str:
+def _how_to_resume(config: Any, sweeping: bool = False) -> str:
     """Advice after an interruption."""
-    if TASKS[config.task].resumes or config.get("state", "off") != "off":
+    if sweeping or TASKS[config.task].resumes or config.get("state", "off") != "off":
         return "start the same command again to resume"
     return "nothing was saved; start the run again"
 

@@ -15,6 +15,13 @@ from codegraph_jax.core.settings import Setting
 WIDTH = 100
 QUICK = ("codegraph_jax.config:", "codegraph_jax.line.settings:")
 """Settings that are read without loading JAX."""
+OF_SWEEPS = (
+    ("--vary FIELD=A,B", "a setting and its values; several flags: all combinations"),
+    ("--categories NAMES", "the categories; with a trainer's config the classes, or all"),
+    ("--subsets 5", "also 5 random halves of the images, for error bars"),
+    ("--seeds 0,1,2", "the seeds, with a trainer's config"),
+)
+"""Flags of `codegraph sweep`."""
 
 
 def flags_text(command: Command) -> str:
@@ -22,6 +29,7 @@ def flags_text(command: Command) -> str:
     values = load_config(command.config)
     settings = task_settings(command.task)
     rows = [(f"--{OUT} DIR", OUT_HELP)] if command.has_workdir else []
+    rows += OF_SWEEPS if command.sweeps else ()
     for name, short in SHORT.items():
         path = next((path for path in short.fields if path in settings), "")
         if path and path not in dict(command.arguments).values():

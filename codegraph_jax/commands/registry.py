@@ -1,12 +1,13 @@
 """All commands in one table, `COMMANDS`: a command is added by one entry here."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 
 PHOTOS, LINE, NETWORKS = "Photos in a folder", "A production line", "Networks for out-of-distribution detection"
-MEASUREMENTS, HELP = "Measurements", "Help"
+RESEARCH, MEASUREMENTS, HELP = "Research", "Measurements", "Help"
 """Headings of `codegraph --help`."""
 
 
@@ -32,6 +33,7 @@ class Command:
         flags_photos: whether the task flags photos, so that `--exit-code` is allowed.
         resumes: whether an interrupted run always resumes.
         has_workdir: whether the task writes a directory of results; otherwise it writes the file of a setting.
+        sweeps: modules whose `run` sweeps over the settings of a config, by its task; such a command takes any of them.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Command:
     flags_photos: bool = False
     resumes: bool = False
     has_workdir: bool = True
+    sweeps: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def task(self) -> str:
@@ -167,6 +170,20 @@ ALL = (
         config="folder_oecl:score",
         arguments=(("RUN", "run"), ("PHOTOS", "images")),
     ),
+    replace(
+        DETECT,
+        name="sweep",
+        area=RESEARCH,
+        help="compares settings, scores or seeds on labelled images, with error bars",
+        flags_photos=False,
+        sweeps={"detect": "codegraph_jax.tasks.sweep", "oecl": "contrastive_jax.tasks.sweep"},
+    ),
+    Command(
+        "reproduce",
+        RESEARCH,
+        "measures the tables of a paper with its settings, beside the published numbers",
+        arguments=(("PAPER", ""), ("DATA", "")),
+    ),
     Command(
         name="recurring",
         area=MEASUREMENTS,
@@ -192,15 +209,6 @@ ALL = (
         config="answers",
     ),
     Command(
-        name="oecl-study",
-        area=MEASUREMENTS,
-        help="compares training modes of OECL over classes, seeds and values of a setting",
-        module="studies.oecl_study",
-        settings="studies.oecl_study:StudyConfig",
-        config="oecl_study",
-        resumes=True,
-    ),
-    Command(
         name="benchmark",
         area=MEASUREMENTS,
         help="measures the speed of this machine",
@@ -217,5 +225,5 @@ COMMANDS = {command.name: command for command in ALL if clone_root() or not comm
 """The commands that this installation has, by name."""
 CLONE_ONLY = {command.name: command for command in ALL if command.clone_only}
 """The commands that run only from a clone, by name; their configs are in configs/studies/."""
-TASKS = {command.task: command for command in COMMANDS.values() if command.module}
+TASKS = {command.task: command for command in COMMANDS.values() if command.module and not command.sweeps}
 """The command of each task."""

@@ -23,7 +23,7 @@ from codegraph_jax.features.features import Features
 from codegraph_jax.scoring.active_calibration import ActiveCalibrator
 from codegraph_jax.scoring.maps import image_scores
 from codegraph_jax.scoring.threshold import Calibration, calibrate
-from codegraph_jax.scoring.variants import STANDARD
+from codegraph_jax.scoring.variants import STANDARD, Variant
 from codegraph_jax.similarity.comparison import Comparison
 
 T = TypeVar("T")
@@ -120,7 +120,7 @@ def calibrator_of(
         keys: digest of each photo.
         proven: members of a recurring defect.
         duplicates: groups of photos of the same part.
-        threshold: label-free threshold of the standard score.
+        threshold: label-free threshold of the first score.
         answers: a person's answers.
     """
     copies = np.arange(len(keys))
@@ -143,6 +143,7 @@ def decide_photos(
     found: Consistency,
     config: ThresholdConfig,
     answers: Answers,
+    chosen: Variant = STANDARD,
 ) -> PhotoDecisions:
     """Chooses score and threshold of a set, and flags its photos.
 
@@ -152,17 +153,19 @@ def decide_photos(
         found: recurring patterns.
         config: the label-free rule.
         answers: a person's answers; without any, the label-free rule decides.
+        chosen: the variant that the label-free rule uses.
     """
     features, own, placement = comparison.features, comparison.set_size, comparison.features.placement
     every_map = {name: values.reshape(-1, *comparison.options.grid) for name, values in patch_scores.items()}
     size, contents = placement.frame.size, placement.contents()
-    scores = {name: image_scores(maps, size, contents) for name, maps in every_map.items()}
-    standard = scores[STANDARD.name]
+    of_map = {chosen.name: chosen.image}
+    scores = {name: image_scores(maps, size, contents, of_map.get(name)) for name, maps in every_map.items()}
+    standard = scores[chosen.name]
     answers = replace(answers, at_most=min(answers.at_most, config.at_most))
     config = replace(config, at_most=answers.at_most)
     proven = found.defect_members(len(standard))
     calibration = calibrate(standard[:own], config, proven[:own]).apply(standard, proven)
-    label_free = PhotoDecisions(STANDARD.name, every_map[STANDARD.name], standard, scores, calibration, answers)
+    label_free = PhotoDecisions(chosen.name, every_map[chosen.name], standard, scores, calibration, answers)
     keys = [key.hex() for key in features.keys]
     calibrator = calibrator_of(scores, own, keys, proven, found.duplicates, calibration.threshold, answers)
     if answers.threshold is not None and answers.score in scores:
@@ -170,10 +173,10 @@ def decide_photos(
     elif calibrator.answers:
         variant, threshold = calibrator.chosen, calibrator.threshold
     elif answers.marks:
-        variant, threshold = STANDARD.name, calibration.threshold
+        variant, threshold = chosen.name, calibration.threshold
     else:
         return label_free
-    if variant != STANDARD.name:
+    if variant != chosen.name:
         calibration = calibrate(scores[variant][:own], config, proven[:own])
     rule = "score" if answers.threshold is not None else "answers" if calibrator.decided else calibration.rule
     if rule in ("score", "answers"):
@@ -181,7 +184,7 @@ def decide_photos(
     labels = answers.labels(keys)
     answers = _with_marks(answers, labels, keys, every_map[variant], scores[variant], calibration, features)
     maps, known = apply_marks(answers.marks, every_map[variant], features, own)
-    lowered = image_scores(maps, size, contents)
+    lowered = image_scores(maps, size, contents, of_map.get(variant))
     calibration = calibration.apply(lowered, proven | known)
     flagged = calibration.flagged.copy()
     for place, label in labels.items():

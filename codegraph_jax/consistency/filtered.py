@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float
 
 from codegraph_jax.scoring.mutual import mean_over_layers
 from codegraph_jax.scoring.reference_subset import ReferenceSubset, subset_scores
-from codegraph_jax.scoring.variants import FEW, VARIANTS
+from codegraph_jax.scoring.variants import FEW, STANDARD, VARIANTS, Variant
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.removal import ReferenceMask
 
 
@@ -51,29 +52,35 @@ def variant_scores(
     fraction: float,
     standard: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter | None,
+    chosen: Variant = STANDARD,
 ) -> dict[str, Float[np.ndarray, "n p"]]:
-    """Patch scores of each variant (`scoring.variants`) by all references, at least 0.
+    """Patch scores of the chosen variant and of all of `VARIANTS` by all references, at least 0; the chosen one first.
 
     Args:
         comparison: comparison of all images.
         fraction: share of the other images that the standard score averages.
         standard: mutual scores with this fraction.
         taken_out: filter; None: nothing is excluded.
+        chosen: the variant that the settings choose.
     """
     subsets = {
         False: ReferenceSubset.of(comparison, fraction),
         True: ReferenceSubset.of(comparison, min(FEW, fraction)),
     }
+
+    def layers_of(few: bool, score: PatchScore | None) -> Sequence[Float[np.ndarray, "r n p"]]:
+        subset = subsets[few]
+        layers = subset_scores(comparison, subset, score) if few or score else standard
+        return rescored(comparison, subset, layers, taken_out, score) if taken_out else layers
+
+    mutual = {few: layers_of(few, None) for few in (False, True)}
     found = {}
-    for few, subset in subsets.items():
-        variants = [variant for variant in VARIANTS if variant.few == few]
-        layers = subset_scores(comparison, subset) if few else standard
-        if taken_out:
-            layers = rescored(comparison, subset, layers, taken_out)
-        for variant in variants:
+    for variant in (chosen, *VARIANTS):
+        if variant.name not in found:
+            layers = layers_of(variant.few, variant.patch) if variant.patch else mutual[variant.few]
             scores = mean_over_layers(variant.select(layers, comparison.options.degrees))
             found[variant.name] = variant.of_photo(clip_to_median(scores, taken_out.clipped) if taken_out else scores)
-    return {variant.name: found[variant.name] for variant in VARIANTS}
+    return found
 
 
 def rescored(
@@ -81,6 +88,7 @@ def rescored(
     subset: ReferenceSubset,
     scores: Sequence[Float[np.ndarray, "r n p"]],
     taken_out: Filter,
+    score: PatchScore | None = None,
 ) -> list[Float[np.ndarray, "r n p"]]:
     """Filtered scores of each layer and degree by a subset, not clipped.
 
@@ -89,12 +97,15 @@ def rescored(
         subset: the references.
         scores: result of `subset_scores`.
         taken_out: filter.
+        score: see `subset_scores`.
     """
     pairs = taken_out.pairs if comparison.excluded is None else taken_out.pairs | comparison.excluded
     if not (pairs.any() or taken_out.removed.any() or taken_out.masks):
         return [layer.copy() for layer in scores]
     excluded = pairs, taken_out.masks, taken_out.removed
-    return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
+    if score is None:
+        return comparison.tables.scores_without(subset.k, subset.columns, *excluded, scores)
+    return comparison.tables.host().scores_without(subset.k, subset.columns, *excluded, scores, score)
 
 
 def clip_to_median(scores: Float[np.ndarray, "n p"], clipped: Bool[np.ndarray, "n p"]) -> Float[np.ndarray, "n p"]:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import scipy
 
+from codegraph_jax.core.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.core.errors import UserError
 from codegraph_jax.core.file_ownership import MAX_BYTES
 from codegraph_jax.core.tables import text_table
 from codegraph_jax.data.samples import LABELS
-from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import Metrics
 from codegraph_jax.result import DetectionResult

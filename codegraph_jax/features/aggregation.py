@@ -1,4 +1,7 @@
-"""Multi-degree aggregation of patch features (MuSc's LNAMD, arXiv:2401.16753 section 3.2; docs/method.md section 1)."""
+"""Multi-degree aggregation of patch features (docs/method.md section 1).
+
+MuSc's LNAMD (arXiv:2401.16753 section 3.2) averages neighbourhoods; MuSc-V2's SNAMD (arXiv:2511.10047) weights them.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -118,3 +121,57 @@ def inverse_norms(
         ),
         as_bits(normalised),
     ).swapaxes(0, 1)
+
+
+@partial(jax.jit, static_argnames=("degrees", "grid"))
+def similarity_weighted(
+    normalised: Float[Array, "n p c"], degrees: tuple[int, ...], grid: tuple[int, int]
+) -> Float[Array, "n p c"]:
+    """Features of all degrees together, from neighbourhoods in which similar patches weigh more (MuSc-V2's SNAMD).
+
+    As in its released code: a neighbour at distance d has weight exp(-d), the weighted mean is taken for each degree,
+    and the result is the mean over the degrees. Ours: d is in units of the mean distance of adjacent patches of the
+    photo, since tokens that are normalised over a photo are so far apart that all weights but that of the patch itself
+    would vanish; and neighbours beyond an edge are left out instead of counting as zeros.
+
+    Args:
+        normalised: output of `normalise`; patches that are not inspected are 0, and stay so.
+        degrees: odd sides of the neighbourhoods.
+        grid: (h, w).
+    """
+    radius = max(degrees) // 2
+    steps = [(dy, dx) for dy in range(-radius, radius + 1) for dx in range(-radius, radius + 1)]
+
+    def one_image(bits: Shaped[Array, "p c"]) -> Float[Array, "p c"]:
+        tokens = from_bits(bits).astype(jnp.float32).reshape(*grid, -1)
+        inspected = (tokens != 0).any(axis=-1)
+        around = jnp.pad(tokens, ((radius, radius), (radius, radius), (0, 0)))
+        there = jnp.pad(inspected, radius)
+
+        def neighbours(step: tuple[int, int]) -> tuple[Array, Array, Array]:
+            rows = slice(radius + step[0], radius + step[0] + grid[0])
+            columns = slice(radius + step[1], radius + step[1] + grid[1])
+            tokens_there = around[rows, columns]
+            distance = jnp.sqrt(jnp.square(tokens_there - tokens).sum(axis=-1))
+            return tokens_there, distance, there[rows, columns] & inspected
+
+        adjacent = [neighbours(step)[1:] for step in ((0, 1), (1, 0)) if radius]
+        pairs = sum((both.sum() for _, both in adjacent), jnp.int32(0))
+        total = sum((jnp.where(both, distance, 0).sum() for distance, both in adjacent), jnp.float32(0))
+        scale = jnp.maximum(total / jnp.maximum(pairs, 1), 1e-6)
+        sums = [jnp.zeros_like(tokens) for _ in range(radius + 1)]
+        weights = [jnp.zeros(grid) for _ in range(radius + 1)]
+        for step in steps:
+            tokens_there, distance, both = neighbours(step)
+            weight = jnp.where(both, jnp.exp(-distance / scale), 0.0)
+            ring = max(map(abs, step))
+            sums[ring] += tokens_there * weight[..., None]
+            weights[ring] += weight
+        means = []
+        for degree in degrees:
+            rings = range(degree // 2 + 1)
+            norm = jnp.maximum(sum(weights[ring] for ring in rings), 1e-30)
+            means.append(sum(sums[ring] for ring in rings) / norm[..., None])
+        return jnp.where(inspected[..., None], sum(means) / len(means), 0).reshape(bits.shape).astype(normalised.dtype)
+
+    return lax.map(one_image, as_bits(normalised))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -12,7 +13,8 @@ from codegraph_jax.data.images import Source, StoredImage
 from codegraph_jax.data.placement import Placement
 from codegraph_jax.data.roi import Inspected, inspected_patches
 from codegraph_jax.data.value_range import ValueRange
-from codegraph_jax.features.on_device import zero_outside
+from codegraph_jax.features.aggregation import similarity_weighted
+from codegraph_jax.features.on_device import DeviceLayer, zero_outside
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,21 @@ class Features:
         rank = jax.process_index()
         start = sum(self.counts[:rank])
         return range(start, start + self.counts[rank])
+
+    def similarity_weighted(self, degrees: tuple[int, ...], grid: tuple[int, int]) -> "Features":
+        """The features with the tokens of each layer replaced by `aggregation.similarity_weighted`."""
+
+        def weighted(layer: Any) -> Any:
+            if isinstance(layer, DeviceLayer):
+                return DeviceLayer(similarity_weighted(layer.rows, degrees, grid), layer.count)
+            if isinstance(layer, jax.Array):
+                return similarity_weighted(layer, degrees, grid)
+            out = np.empty(layer.shape, layer.dtype)
+            for i in range(len(layer)):
+                out[i] = similarity_weighted(jnp.asarray(layer[i : i + 1]), degrees, grid)[0]
+            return out
+
+        return replace(self, layers=[weighted(layer) for layer in self.layers])
 
     def where_inspected(self, inspected: Sequence[Inspected], sources: Sequence[Source]) -> "Features":
         """The features with all tokens outside of the inspected regions set to 0.

@@ -1,6 +1,6 @@
 """Anomaly maps and image scores from patch scores (MuSc, arXiv:2401.16753; docs/method.md section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import jax
@@ -14,6 +14,12 @@ from codegraph_jax.data.frame import Content
 
 MAPS_AT_ONCE, PIXELS_AT_ONCE = 16, 2**23
 """Limits on the number of maps that are interpolated at once, and on their pixels together."""
+
+ImageScore = Callable[[Float[np.ndarray, "a b"]], float]
+"""The score of an image from its anomaly map in pixels; larger is more anomalous."""
+
+HIGHEST = 0.01
+"""Share of the pixels that `mean_of_highest` averages [ours]."""
 
 
 def _align_corners_weights(cells: int, size: int) -> Float[np.ndarray, "s cells"]:
@@ -64,12 +70,24 @@ def content_maps(
     return np.concatenate([interpolated(content.cut(own)[None], size) for own, content in zip(patch_scores, contents)])
 
 
+def mean_of_highest(anomaly_map: Float[np.ndarray, "a b"]) -> float:
+    """Mean of the highest hundredth of the pixels of a map, which one odd patch raises less than the maximum [ours]."""
+    count = max(1, round(HIGHEST * anomaly_map.size))
+    return float(np.partition(anomaly_map, -count, axis=None)[-count:].mean())
+
+
 def image_scores(
-    patch_scores: Float[np.ndarray, "n h w"], size: int | tuple[int, int], contents: Sequence[Content]
+    patch_scores: Float[np.ndarray, "n h w"],
+    size: int | tuple[int, int],
+    contents: Sequence[Content],
+    score: ImageScore | None = None,
 ) -> Float[np.ndarray, " n"]:
-    """Greatest value of each image's anomaly map of `size`; only a few maps are in memory at once."""
+    """Greatest value of each image's anomaly map of `size`, or another score of it; few maps are in memory at once."""
     if not len(patch_scores):
         return np.zeros(0, np.float32)
+    if score is not None:
+        maps = (interpolated(content.cut(own)[None], size)[0] for own, content in zip(patch_scores, contents))
+        return np.array([score(anomaly_map) for anomaly_map in maps], np.float32)
     grid = patch_scores.shape[1:]
     if all((content.height, content.width) == grid for content in contents):
         return _greatest_values(patch_scores, size)

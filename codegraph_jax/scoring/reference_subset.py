@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 
 from codegraph_jax.scoring.mutual import neighbour_count
 from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import PatchScore
 from codegraph_jax.similarity.pairwise import choose_references
 
 
@@ -28,6 +29,10 @@ class ReferenceSubset(NamedTuple):
         return cls(columns, neighbour_count(len(columns), fraction))
 
 
-def subset_scores(comparison: Comparison, subset: ReferenceSubset) -> list[Float[np.ndarray, "r n p"]]:
-    """Mutual scores of each layer by the references of a subset."""
-    return comparison.tables.scores(subset.k, subset.columns, comparison.excluded)
+def subset_scores(
+    comparison: Comparison, subset: ReferenceSubset, score: PatchScore | None = None
+) -> list[Float[np.ndarray, "r n p"]]:
+    """Mutual scores, or other scores, of each layer by the references of a subset."""
+    if score is None:
+        return comparison.tables.scores(subset.k, subset.columns, comparison.excluded)
+    return comparison.tables.host().scores(subset.k, subset.columns, comparison.excluded, score)

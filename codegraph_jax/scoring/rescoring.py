@@ -1,7 +1,19 @@
-"""Image-level re-scoring over similar images (RsCIN; MuSc, arXiv:2401.16753; docs/method.md section 5)."""
+"""Image-level re-scoring over similar images (docs/method.md section 5).
 
+RsCIN of MuSc (arXiv:2401.16753), and RsCon of MuSc-V2 (arXiv:2511.10047), which compares the images' most anomalous
+patches instead of the whole images.
+"""
+
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
+
+from codegraph_jax.distributed import processes
+from codegraph_jax.features.aggregation import aggregate
+from codegraph_jax.similarity.comparison import Comparison
+
+PEAK_NEIGHBOURS = (1, 7)
+"""Neighbourhood sizes of `rescore_by_peaks`, as in MuSc-V2's released code."""
 
 
 def rescore(
@@ -34,6 +46,28 @@ def rescore(
         weights = features[candidates] @ features[i]
         rescored.append(_weighted_means(weights[None], scaled[candidates], scaled[i : i + 1], neighbours))
     return np.concatenate(rescored)
+
+
+def rescore_by_peaks(
+    scores: Float[np.ndarray, " n"], comparison: Comparison, patch_scores: Float[np.ndarray, "n h w"]
+) -> Float[np.ndarray, " n"]:
+    """`rescore` by the similarity of the images' most anomalous patches (RsCon of MuSc-V2, arXiv:2511.10047).
+
+    As in its released code: the feature of the highest patch in the last layer but one, 1 and 7 neighbours. Ours: the
+    feature is that of the middle degree, since this package has no common feature of all degrees; and similarities
+    below 0 count as 0.
+    """
+    features, options = comparison.features, comparison.options
+    layer = features.layers[max(len(features.layers) - 2, 0)]
+    degree = sorted(options.degrees)[len(options.degrees) // 2]
+    peaks = patch_scores.reshape(len(patch_scores), -1).argmax(axis=1)
+    own = []
+    for row, i in enumerate(features.local):
+        tokens = jnp.asarray(np.asarray(layer[row : row + 1]))
+        own.append(np.asarray(aggregate(tokens, degree, options.grid))[0, peaks[i]])
+    width = layer.shape[-1]
+    vectors = processes.gather_rows(np.array(own, np.float32).reshape(len(own), width))
+    return rescore(scores, vectors, PEAK_NEIGHBOURS, comparison.added)
 
 
 def _weighted_means(

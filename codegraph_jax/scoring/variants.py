@@ -1,24 +1,42 @@
-"""Variants of the score; a person's answers to a few photos choose one [ours].
+"""Scores that can be chosen: by name, by the place of the user's own, or by a person's answers to a few photos.
 
 The best score depends on how the good parts of a product vary, which unlabelled photos do not show. If good parts
 differ from each other, a patch should be compared with a few photos only; if defects recur, with many. If whole photos
 differ in light or texture, a patch should be compared with the rest of its own photo. All variants use the distances of
-the standard score; docs/method.md, section 5.1, compares them.
+the standard score; docs/method.md, section 5.1, compares those that answers choose from.
 """
 
-from collections.abc import Sequence
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from codegraph_jax.core.errors import did_you_mean
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.scoring.maps import ImageScore, mean_of_highest
+from codegraph_jax.scoring.patch_scores import nearest, relative
+from codegraph_jax.scoring.rescoring import rescore_by_peaks
+from codegraph_jax.similarity.comparison import Comparison
+from codegraph_jax.similarity.host_tables import PatchScore
+
 FEW = 0.1
 """Share of the other photos whose distances are averaged by variants with `few`."""
+
+Rescoring = Callable[[Float[np.ndarray, " n"], Comparison, Float[np.ndarray, "n h w"]], Float[np.ndarray, " n"]]
+"""Scores n images again: called with their scores, their comparison and their patch scores."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to score a patch.
+    """A way to score patches and images.
 
     Attributes:
         name: name in files.
@@ -26,13 +44,19 @@ class Variant:
         few: whether the share `FEW` of nearest photos is averaged instead of the share in the settings.
         finest: whether only the smallest neighbourhood of patches is used instead of all degrees.
         contrast: whether the median score of the photo is subtracted.
+        patch: score of a patch from its distances; None: the mean of the K smallest.
+        image: score of an image from its map; None: its greatest value.
+        rescoring: the re-scoring of the images, whatever `scoring.rescore` is; None: as that setting says.
     """
 
     name: str
-    words: str
+    words: str = ""
     few: bool = False
     finest: bool = False
     contrast: bool = False
+    patch: PatchScore | None = None
+    image: ImageScore | None = None
+    rescoring: Rescoring | None = None
 
     def select(self, layers: Sequence[Float[np.ndarray, "r ..."]], degrees: Sequence[int]) -> list[np.ndarray]:
         """The scores of each layer at the degrees that the variant uses."""
@@ -54,9 +78,87 @@ VARIANTS = (
     Variant("few_contrast", "the most similar photos, and the rest of its own photo", few=True, contrast=True),
     Variant("fine", "small details, and the most similar photos", few=True, finest=True),
 )
-"""All variants; the first is the paper's."""
+"""The variants that a person's answers choose from, and that banks can have; the first is the paper's."""
+NAMED = {
+    variant.name: variant
+    for variant in (
+        *VARIANTS,
+        Variant("nearest", "distance to the most similar photo", patch=nearest),
+        Variant("relative", "distance relative to the rest of both photos", patch=relative),
+        Variant("mean_peak", "mean of the highest hundredth of the map", image=mean_of_highest),
+        Variant("peak_neighbours", "scores averaged over photos with a similar spot", rescoring=rescore_by_peaks),
+    )
+}
+"""All variants that `scoring.variant` can name (`config.SCORES`)."""
 
 
 def variant(name: str) -> Variant:
     """The variant with this name; KeyError if there is none."""
-    return {item.name: item for item in VARIANTS}[name]
+    return NAMED[name]
+
+
+def variant_of(score: str | Variant | PatchScore) -> Variant:
+    """The variant for a name, for FILE.py:NAME or MODULE:NAME, for a function of distances, or for a variant.
+
+    Raises:
+        ConfigError: there is no such score.
+    """
+    if isinstance(score, str):
+        return variant_of(_found(score)) if ":" in score else _named(score)
+    if isinstance(score, Variant):
+        return score
+    if not callable(score):
+        raise ConfigError(
+            f"score: {score!r} is neither a function of (distances, k) nor a Variant; see docs/research.md"
+        )
+    name = getattr(score, "__name__", type(score).__name__)
+    name = name if name.isidentifier() else "own"
+    return Variant(f"own_{name}" if name in NAMED else name, patch=score)
+
+
+def source_digest(score: str) -> str:
+    """Digest of the file with a user's own score, which results depend on; empty for a name."""
+    if ":" not in score:
+        return ""
+    file = _module(score).__file__
+    return blake2b(Path(file).read_bytes(), digest_size=12).hexdigest() if file else ""
+
+
+def _named(name: str) -> Variant:
+    if name not in NAMED:
+        raise ConfigError(f"config.scoring.variant: {name!r}; {did_you_mean(name, NAMED, ', '.join(NAMED))}")
+    return NAMED[name]
+
+
+def _found(place: str) -> Any:
+    """The object at FILE.py:NAME or MODULE:NAME."""
+    module, name = _module(place), place.rpartition(":")[2]
+    if not hasattr(module, name):
+        known = [key for key in vars(module) if not key.startswith("_")]
+        raise ConfigError(
+            f"config.scoring.variant: {place!r}: there is no {name!r} in it; {did_you_mean(name, known)}".rstrip("; ")
+        )
+    return getattr(module, name)
+
+
+def _module(place: str) -> ModuleType:
+    """The module of FILE.py:NAME or MODULE:NAME; modules are also found in the working directory."""
+    where = place.rpartition(":")[0]
+    try:
+        if where.endswith(".py"):
+            # under a name of its own, so that it replaces no module
+            own = f"codegraph_score_{blake2b(str(Path(where).resolve()).encode(), digest_size=8).hexdigest()}"
+            spec = importlib.util.spec_from_file_location(own, Path(where).expanduser())
+            assert spec and spec.loader
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[own] = module  # dataclasses look their module up
+            spec.loader.exec_module(module)
+            return module
+        sys.path.insert(0, str(Path.cwd()))
+        try:
+            return importlib.import_module(where)
+        finally:
+            sys.path.pop(0)
+    except Exception as error:  # the user's file may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"config.scoring.variant: {place!r} cannot be loaded ({reason}); correct it") from error

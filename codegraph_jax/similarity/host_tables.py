@@ -3,7 +3,7 @@
 Mutual scoring: MuSc, arXiv:2401.16753, section 3.3; docs/method.md section 3.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,8 +12,22 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from codegraph_jax.core.arrays import CPU_THREADS
+from codegraph_jax.core.errors import UserError
 from codegraph_jax.similarity.removal import Changes, ExcludedReferences, Neighbours, ReferenceMask, changes_by_removal
 from codegraph_jax.similarity.tiles import TileOptions
+from codegraph_jax.similarity.valid import INVALID
+
+PatchScore = Callable[[Float[np.ndarray, "m p"], int], Float[np.ndarray, " p"]]
+"""Scores the p inspected patches of an image at one layer and degree; called in threads.
+
+The arguments are the distances of each patch to its most similar patch in each of m references, and the number K of
+references that a score should use. A distance is infinite if the reference is excluded for this patch alone; other
+excluded references, and the image itself, are left out. Larger scores are more anomalous, and none is below 0.
+"""
+
+
+class PatchScoreError(UserError):
+    """A patch score returns something else than a finite number from 0 for each patch."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +74,22 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         return replace(self, tables=[table[place : place + 1] for table in self.tables], options=options)
 
     def scores(
-        self, k: int, columns: Int[np.ndarray, " c"], excluded: Bool[np.ndarray, "n m"] | None = None
+        self,
+        k: int,
+        columns: Int[np.ndarray, " c"],
+        excluded: Bool[np.ndarray, "n m"] | None = None,
+        score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores of every layer: the mean of the k smallest distances to some references.
+        """Scores of every layer: the mean of the k smallest distances to some references, or another score.
 
         Args:
             k: number of distances that a score averages.
             columns: columns of the references to use.
             excluded: references that are not used for an image; None: there are none.
+            score: the score; None: `mean_of_smallest`.
         """
         chosen = slice(None) if len(columns) == len(self.references) else columns
-        return [mutual_scores(table, k, chosen, excluded) for table in self.tables]
+        return [mutual_scores(table, k, chosen, excluded, score) for table in self.tables]
 
     def scores_without(
         self,
@@ -80,11 +99,12 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         masks: Sequence[ReferenceMask],
         removed: Bool[np.ndarray, "n p"],
         scores: Sequence[Float[np.ndarray, "r n p"]],
+        score: PatchScore | None = None,
     ) -> list[Float[np.ndarray, "r n p"]]:
-        """Mutual scores of every layer without some references, or without some patches of references.
+        """Scores of every layer without some references, or without some patches of references.
 
         Only patches whose score can change are scored again: one of their references is excluded, or has lost the patch
-        that was nearest.
+        that was nearest. With another score, the whole image is scored again.
 
         Args:
             k: number of distances that a score averages.
@@ -93,6 +113,7 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
             masks: references that are not used for some patches.
             removed: patches that are removed from the references; they are still scored.
             scores: scores by the same references with nothing excluded.
+            score: see `scores`.
         """
         used, lost = self.references[columns], np.zeros_like(removed)
         lost[used] = removed[used]
@@ -100,9 +121,10 @@ class HostTables(Sequence[Float[np.ndarray, "r n m p"]]):
         neighbours = Neighbours(columns, k, excluded.apply)
         found = [layer.copy() for layer in scores]
         for layer, table, tokens in zip(found, self.tables, self.layers):
-            how = lost, self.references, self.options, neighbours, self.counts
+            # another score can depend on any distance
+            how = lost, self.references, self.options, None if score else neighbours, self.counts
             for degree, changes in enumerate(changes_by_removal(table, tokens, *how)):
-                _score_again(layer[degree], table[degree], neighbours, changes, excluded)
+                _score_again(layer[degree], table[degree], neighbours, changes, excluded, score)
         return found
 
 
@@ -129,31 +151,70 @@ def mean_of_smallest(distances: Float[np.ndarray, "m p"], k: int) -> Float[np.nd
     return np.where(count > 0, total / np.maximum(count, 1), np.inf).astype(columns.dtype)
 
 
+def patch_scores(
+    distances: Float[np.ndarray, "m p"], k: int, score: PatchScore | None = None
+) -> Float[np.ndarray, " p"]:
+    """Scores of the patches of one image; `INVALID` for patches that are not inspected, infinite without a reference.
+
+    Args:
+        distances: distances to m references; infinite to excluded ones.
+        k: number of references that a score should use.
+        score: the score; None: `mean_of_smallest`.
+
+    Raises:
+        PatchScoreError: the result of `score` has another shape, or values that are negative or not finite.
+    """
+    if score is None:
+        return mean_of_smallest(distances, k)
+    found = np.full(distances.shape[1], INVALID)
+    inspected = distances.min(axis=0, initial=np.inf) >= 0
+    found[inspected] = np.inf
+    scored = inspected & np.isfinite(distances).any(axis=0)
+    references = np.isfinite(distances[:, scored]).any(axis=1)
+    if scored.any():
+        values = np.asarray(score(distances[np.ix_(references, scored)], k))
+        name = getattr(score, "__name__", type(score).__name__)
+        if values.shape != (scored.sum(),):
+            raise PatchScoreError(
+                f"score {name}: returned an array of shape {values.shape} for distances [{references.sum()}, "
+                f"{scored.sum()}]; return one number for each of the {scored.sum()} patches"
+            )
+        if wrong := int((~np.isfinite(values) | (values < 0)).sum()):
+            raise PatchScoreError(
+                f"score {name}: returned {wrong} of {len(values)} values that are negative or not finite; distances to "
+                "references that are excluded for single patches are infinite"
+            )
+        found[scored] = values
+    return found
+
+
 def mutual_scores(
     distances: Float[np.ndarray, "r n m p"],
     k: int,
     columns: Int[np.ndarray, " c"] | slice = slice(None),
     excluded: Bool[np.ndarray, "n m"] | None = None,
+    score: PatchScore | None = None,
 ) -> Float[np.ndarray, "r n p"]:
-    """s[r](x) = mean of the K smallest distances of patch x to the reference images.
+    """s[r](x) = mean of the K smallest distances of patch x to the reference images, or another score of them.
 
     Args:
         distances: distances of each patch of n images to m references; infinite to excluded references.
         k: see `neighbour_count`.
         columns: the references to use.
         excluded: references that are not used for an image; None: there are none.
+        score: see `patch_scores`.
     """
     degrees, n, _, p = distances.shape
     scores = np.empty((degrees, n, p), np.float32)
 
-    def score(index: tuple[int, int]) -> None:
+    def score_image(index: tuple[int, int]) -> None:
         to_references = distances[index][columns]
         if excluded is not None and excluded[index[1]][columns].any():
             to_references = np.where(excluded[index[1]][columns][:, None], np.float32(np.inf), to_references)
-        scores[index] = mean_of_smallest(to_references, k)
+        scores[index] = patch_scores(to_references, k, score)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
-        list(pool.map(score, np.ndindex(degrees, n)))
+        list(pool.map(score_image, np.ndindex(degrees, n)))
     return scores
 
 
@@ -163,6 +224,7 @@ def _score_again(
     neighbours: Neighbours,
     changes: Changes,
     excluded: ExcludedReferences,
+    score: PatchScore | None,
 ) -> None:
     """Updates, in place, the scores of the patches of one layer and degree that lose a reference or a nearest patch."""
     order = np.argsort(changes.image, kind="stable")
@@ -177,11 +239,11 @@ def _score_again(
         affected[changes.patch[own]] = True
         if not affected.any():
             return
-        patches = np.flatnonzero(affected)
+        patches = np.arange(len(affected)) if score else np.flatnonzero(affected)
         rows = table[i][np.ix_(neighbours.columns, patches)]
         rows[place[changes.column[own]], np.searchsorted(patches, changes.patch[own])] = changes.distance[own]
         excluded.apply(i, rows, patches)
-        scores[i, patches] = mean_of_smallest(rows, neighbours.k)
+        scores[i, patches] = patch_scores(rows, neighbours.k, score)
 
     with ThreadPoolExecutor(CPU_THREADS) as pool:
         list(pool.map(score_image, range(len(table))))

@@ -29,6 +29,7 @@ from codegraph_jax.config import (
     PhotosConfig,
 )
 from codegraph_jax.core.arrays import GIB
+from codegraph_jax.core.comparison import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.core.environment import device_summary, peak_memory
 from codegraph_jax.core.errors import UserError, did_you_mean
 from codegraph_jax.core.files import finite_or_none, write_json
@@ -40,7 +41,6 @@ from codegraph_jax.core.workdir import locked, written_to
 from codegraph_jax.data.images import source_of
 from codegraph_jax.data.samples import Sample
 from codegraph_jax.detector import CoDeGraph
-from codegraph_jax.evaluation.comparison import ImageScores, correlation, not_significantly_worse
 from codegraph_jax.evaluation.evaluate import evaluate
 from codegraph_jax.evaluation.metrics import mean_metrics
 from codegraph_jax.tasks.fallback import input_size

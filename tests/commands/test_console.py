@@ -93,7 +93,7 @@ def test_benchmarks_and_studies_are_commands_of_a_clone_alone(installed, tmp_pat
     [
         (["benchmark"], "benchmark"),
         (["recurring", "--config=recurring:quick"], "recurring"),
-        (["train", "--config=oecl_study:few_shot"], "oecl-study"),
+        (["answers"], "answers"),
     ],
 )
 def test_without_a_clone_they_are_refused_in_one_line(installed, tmp_path, words, command):
@@ -134,10 +134,10 @@ def several(program, *lines, env, cwd):
 
 def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    benchmark, study = ["settings", "benchmark"], ["oecl-study", "--config.metric=x"]
+    benchmark, study = ["settings", "benchmark"], ["answers", "--config.seed=-1"]
     settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
     assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
-    assert refused[0] == 2 and "config.metric: 'x' is not one of auroc" in refused[2]
+    assert refused[0] == 2 and "config.seed: -1 is below 0" in refused[2]
 
 
 def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):

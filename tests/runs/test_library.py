@@ -146,6 +146,12 @@ def test_choose_backbone(capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == settings
 
 
+def test_own_score(capsys):
+    example("own_score")([*SMALL, "--count", "8"])
+    said = capsys.readouterr().out
+    assert "standard   image AUROC" in said and "median     image AUROC" in said and "95 % interval" in said
+
+
 def test_every_example_is_tested():
     tests = Path(__file__).parents[1]
     files = (Path(__file__), tests / "test_extras.py", tests / "contrastive" / "test_model.py")

@@ -9,10 +9,10 @@ import pytest
 from codegraph_jax.backbones import PRESETS
 from codegraph_jax.backbones.checkpoints import at_hand
 from codegraph_jax.config import PhotosConfig, to_config_dict
+from codegraph_jax.core.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.data.folders import read_auto
 from codegraph_jax.data.synthetic import draw_set, write_set
-from codegraph_jax.evaluation.comparison import ImageScores, not_significantly_worse
 from codegraph_jax.tasks import choose
 from codegraph_jax.tasks.choose import ChooseConfig
 from tests.backbones.tiny import GOLDEN, PATCH, TINY

@@ -1,0 +1,107 @@
+"""Compares measurements of the same images: rank correlation, and paired differences with bootstrap intervals.
+
+Resampled sets are the same for both sides, so that what is hard for both cancels out.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+from jaxtyping import Float
+
+from codegraph_jax.core.auroc import auroc
+
+DRAWS = 1000
+"""Number of bootstrap samples."""
+CERTAIN = 0.95
+"""A difference is significant if one side is better in this share of the bootstrap samples."""
+COVERAGE = 0.95
+"""Share of the bootstrap samples inside an interval."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Image scores of one category.
+
+    Attributes:
+        labels: 0 normal, 1 anomalous, None unknown.
+        values: scores of the images.
+    """
+
+    labels: Sequence[int | None]
+    values: Float[np.ndarray, " n"]
+
+
+class Difference(NamedTuple):
+    """A paired difference with its bootstrap interval.
+
+    Attributes:
+        value: the difference of the given measurements.
+        low, high: the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, draws: Float[np.ndarray, " d"]) -> "Difference":
+        """The difference with the percentiles of resampled differences."""
+        tail = 50 * (1 - COVERAGE)
+        low, high = np.percentile(draws, (tail, 100 - tail))
+        return cls(float(value), float(low), float(high))
+
+
+def correlation(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> float:
+    """Spearman's rank correlation of the image scores, averaged over categories; NaN if all scores are equal."""
+    return float(
+        np.mean([scipy.stats.spearmanr(own.values, other[name].values).statistic for name, own in one.items()])
+    )
+
+
+def auroc_difference(one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]) -> Difference | None:
+    """Image AUROC of `one` minus that of `other`, averaged over categories, by a paired bootstrap over the images.
+
+    Normal and anomalous images are resampled separately, each category by itself. None if no category has both.
+    """
+    drawn = _auroc_draws(one, other)
+    if drawn is None:
+        return None
+    exact, draws = drawn
+    return Difference.of(exact, draws)
+
+
+def not_significantly_worse(one: Mapping[str, ImageScores], best: Mapping[str, ImageScores]) -> bool:
+    """Whether the image AUROC is not significantly worse than the best one, by a paired bootstrap over the images."""
+    drawn = _auroc_draws(best, one)
+    return drawn is None or bool((drawn[1] > 0).mean() < CERTAIN)
+
+
+def mean_difference(pairs: Iterable[tuple[float, float]], seed: int = 0) -> Difference | None:
+    """Mean of first minus second, by a bootstrap over the pairs; None for fewer than two pairs."""
+    differences = np.array([one - other for one, other in pairs])
+    if len(differences) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    return Difference.of(differences.mean(), rng.choice(differences, (DRAWS, len(differences))).mean(axis=1))
+
+
+def _auroc_draws(
+    one: Mapping[str, ImageScores], other: Mapping[str, ImageScores]
+) -> tuple[float, Float[np.ndarray, " d"]] | None:
+    """The mean difference over the categories with both classes, and that of each bootstrap sample."""
+    rng = np.random.default_rng(0)
+    exact, draws = [], []
+    for name, own in one.items():
+        labelled = [i for i, label in enumerate(own.labels) if label is not None]
+        labels = np.array([own.labels[i] for i in labelled])
+        if len(set(labels.tolist())) < 2:
+            continue
+        classes = [np.flatnonzero(labels == label) for label in (0, 1)]
+        samples = [rng.choice(rows, (DRAWS, len(rows))) for rows in classes]
+        sides = [np.asarray(scores.values)[labelled] for scores in (own, other[name])]
+        exact.append(np.subtract(*(auroc(*(side[rows] for rows in classes)) for side in sides)))
+        draws.append(np.subtract(*(auroc(*(side[rows] for rows in samples)) for side in sides)))
+    return (float(np.mean(exact)), np.mean(draws, axis=0)) if exact else None

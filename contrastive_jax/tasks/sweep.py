@@ -1,0 +1,103 @@
+"""`codegraph sweep` with a trainer's config: every combination of varied settings, for several classes and seeds."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.names import file_stem
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.sweep import Cell, CellStore, Sweep, read_points
+from codegraph_jax.core.workdir import written_to
+from codegraph_jax.distributed.processes import is_first
+from contrastive_jax.config import OeclConfig, read_oecl_config
+from contrastive_jax.data.sources import class_names
+from contrastive_jax.evaluation.metrics import METRICS
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.trainer import train
+
+SMALLER = frozenset({"fpr95"})
+"""Metrics of which smaller values are better."""
+FIXED = ("task", "resume", "seed")
+"""Settings that cannot be varied; seeds have a flag of their own."""
+ALL = "all"
+"""In place of classes: every class of the training set."""
+
+
+def run(
+    values: Mapping[str, Any],
+    workdir: str,
+    vary: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    subsets: int = 0,
+    seeds: Sequence[int] = (),
+) -> Sweep:
+    """Trains the unfinished runs, prints the table and writes it to the workdir.
+
+    Each run has its own directory in `runs/`, and resumes from its newest checkpoint.
+
+    Args:
+        values: a ConfigDict, see `contrastive_jax.config.OeclConfig`.
+        workdir: directory of the sweep.
+        vary: settings and their values, as `train.mode=oecl,simclr`.
+        groups: values of `data.target`; `all` is every class; empty: that of the settings.
+        subsets: not used by training, and refused.
+        seeds: the seeds; empty: that of the settings.
+
+    Raises:
+        ConfigError: a setting is invalid; nothing was computed.
+    """
+    if subsets:
+        raise ConfigError("--subsets: a training run has seeds; give --seeds=0,1,2")
+    config, home = read_oecl_config(values), Path(workdir)
+    points = read_points(vary, OeclConfig, dataclasses.asdict(config), FIXED)
+    configs = [read_oecl_config(point.settings) for point in points]
+    targets = class_names(config) if list(groups) == [ALL] else list(groups) or [config.data.target]
+    chosen = list(seeds) or [config.seed]
+    cells: list[Cell] = []
+    problems: dict[str, str] = {}
+    # all runs of one seed and class first, so that a partial table compares the same runs
+    for seed in chosen:
+        for target in targets:
+            for point, settings in zip(points, configs):
+                one = dataclasses.replace(settings, seed=seed, data=dataclasses.replace(settings.data, target=target))
+                name = file_stem("_".join([*(f"{k}={v}" for k, v in point.values.items()), target, str(seed)]))
+                try:
+                    results = _trained(home, name, one)
+                except UserError as error:
+                    problems[f"{point.name or 'as given'}, class {target}, seed {seed}"] = str(error)
+                else:
+                    if results:
+                        metrics = _metrics(results)
+                        cells.append(Cell(dict(point.values), target, f"seed {seed}", metrics))
+    missing = len(chosen) * len(targets) * len(points) - len(cells)
+    sweep = Sweep(points, targets, cells, METRICS, missing, problems, SMALLER)
+    if is_first():
+        with written_to(home):
+            sweep.write(home)
+        print(f"\n{sweep.text()}\ntables: {home / 'table.md'}, table.tex, sweep.csv, differences.csv", flush=True)
+    return sweep
+
+
+def _trained(home: Path, name: str, config: OeclConfig) -> dict[str, Any] | None:
+    """The results of a run, which is trained first if it is not finished; None while another process trains it."""
+    if is_first():
+        print(f"== {name}", flush=True)
+    if jax.process_count() > 1:
+        return train(config, home / "runs" / name)
+    with CellStore(home).claimed(name) as mine:
+        if not mine:
+            print("another process trains it", flush=True)
+            return None
+        return train(config, home / "runs" / name)
+
+
+def _metrics(results: Mapping[str, Any]) -> dict[str, float | None]:
+    """The metrics of the default score, and AUROC of the others."""
+    found: dict[str, float | None] = {"auroc": results["auroc"][SCORES[0]]["pooled"]}
+    measured = results["metrics"][SCORES[0]] or {}
+    found |= {name: measured[name]["value"] for name in METRICS if name != "auroc" and name in measured}
+    return found | {f"auroc_{score}": results["auroc"][score]["pooled"] for score in SCORES[1:]}

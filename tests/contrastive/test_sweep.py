@@ -1,0 +1,80 @@
+"""Sweeps over modes, classes and seeds: what is trained, what goes on, and what the table says."""
+
+import json
+import re
+
+import pytest
+
+from codegraph_jax.config import to_config_dict
+from codegraph_jax.core.errors import UserError
+from codegraph_jax.core.settings import ConfigError
+from contrastive_jax.evaluation.metrics import METRICS
+from contrastive_jax.evaluation.scores import SCORES
+from contrastive_jax.tasks import sweep as task
+from tests.contrastive.meshes import small_config
+
+
+def results(value):
+    metrics = {name: {"value": 1 - value if name == "fpr95" else value} for name in METRICS}
+    return {"auroc": {name: {"pooled": value} for name in SCORES}, "metrics": {name: metrics for name in SCORES}}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Runs that are trained: (mode, OE images, class, seed); a finished one is not trained again."""
+    calls = []
+
+    def train(config, home):
+        found = (config.train.mode, config.oe.images, config.data.target, config.seed)
+        if config.data.target == "bar":
+            raise UserError("no such class")
+        if not (home / "results.json").exists():
+            calls.append(found)
+            home.mkdir(parents=True)
+            gain = 0.1 * (config.train.mode == "oecl") + 0.01 * config.seed
+            (home / "results.json").write_text(json.dumps(results(0.6 + gain)))
+        return json.loads((home / "results.json").read_text())
+
+    monkeypatch.setattr(task, "train", train)
+    return calls
+
+
+def test_modes_classes_and_seeds(tmp_path, trained, capsys):
+    values, vary = to_config_dict(small_config()), ["train.mode=simclr,oecl"]
+    sweep = task.run(values, str(tmp_path), vary, ["disc", "ring"], seeds=[0, 1])
+    assert [run[0::2] for run in trained[:3]] == [("simclr", "disc"), ("oecl", "disc"), ("simclr", "ring")]
+    assert len(trained) == 8 and len(sweep.cells) == 8
+    assert sweep.table()[0] == ["train.mode", "AUROC", "AUPR-in", "AUPR-out", "FPR95"]
+    assert [row[:2] for row in sweep.table()[1]] == [["simclr", "60.5 ± 0.7"], ["oecl", "70.5 ± 0.7"]]
+    assert all(sweep.table()[2][1][1:]), "OECL is best in all, with the smaller FPR95"
+    assert re.search(r"oecl +\+10.0 \[\+10.0, \+10.0\]", capsys.readouterr().out)
+    assert "auroc_clean" in (tmp_path / "sweep.csv").read_text().splitlines()[0]
+    task.run(values, str(tmp_path), ["train.mode=simclr,oecl"], ["disc", "ring"], seeds=[0, 1, 2])
+    assert len(trained) == 12, "finished runs are kept"
+
+
+def test_all_classes_of_one_seed_by_default(tmp_path, trained):
+    task.run(to_config_dict(small_config()), str(tmp_path), [], ["all"])
+    assert [run[2] for run in trained] == ["disc", "ring", "square", "cross", "triangle", "dots", "crescent"]
+    assert [run[1] for run in trained] == [0] * 7
+
+
+def test_a_run_that_fails_is_listed_and_the_others_go_on(tmp_path, trained, capsys):
+    sweep = task.run(to_config_dict(small_config()), str(tmp_path), ["oe.images=1,10"], ["bar", "disc"])
+    assert [run[1:3] for run in trained] == [(1, "disc"), (10, "disc")]
+    assert sweep.missing == 2 and sweep.problems["1, class bar, seed 0"] == "no such class"
+    assert "10, class bar, seed 0: no such class" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"subsets": 2}, "--subsets: a training run has seeds"),
+        ({"vary": ["seed=1,2"]}, "seed does not change the scores"),
+        ({"vary": ["train.mode=oce,oecl"]}, "config.train.mode: 'oce' is not one of"),
+        ({"vary": ["oe.images=-1,3"]}, "config.oe.images: -1 is below 0"),
+    ],
+)
+def test_sweeps_that_cannot_work(tmp_path, given, message):
+    with pytest.raises(ConfigError, match=message):
+        task.run(to_config_dict(small_config()), str(tmp_path), **given)

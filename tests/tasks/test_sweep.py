@@ -1,0 +1,159 @@
+"""`codegraph sweep` on drawn parts with a tiny network."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegraph_jax.config import BackboneConfig, Config, DataConfig, to_config_dict
+from codegraph_jax.core.settings import ConfigError
+from codegraph_jax.core.sweep import halves
+from codegraph_jax.data.synthetic import draw_set, write_set
+from codegraph_jax.detector import CoDeGraph, TooFewImagesError
+from codegraph_jax.tasks import sweep as task
+from tests.backbones.tiny import GOLDEN, PATCH
+from tests.support.commands import codegraph
+
+pytestmark = pytest.mark.usefixtures("tiny_preset")
+SIDE = 6 * PATCH
+BACKBONE = BackboneConfig(name="tiny", weights=str(GOLDEN / "dinov2.safetensors"), image_size=SIDE)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("sets")
+    for seed, name in enumerate(("nut", "ring")):
+        write_set(draw_set(12, 32, seed, 0.4, (0.0,)), str(home / name))
+    return home
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Number of images of each comparison."""
+    calls: list[int] = []
+    usual = CoDeGraph.compare_set
+
+    def counted(self, plan, *given):
+        calls.append(len(plan.images))
+        return usual(self, plan, *given)
+
+    monkeypatch.setattr(CoDeGraph, "compare_set", counted)
+    return calls
+
+
+def settings(root: Path, **changes: object):
+    data = DataConfig(layout="mvtec", root=str(root))
+    return to_config_dict(replace(Config(data=data, backbone=BACKBONE), **changes))
+
+
+def test_a_sweep_compares_once_and_goes_on(root, tmp_path, compared, capsys, monkeypatch):
+    vary = ["scoring.variant=standard,few", "consistency.filter=defects,off"]
+    sweep = task.run(settings(root), str(tmp_path), vary, subsets=2)
+    assert compared == [12, 12], "the four points share distances, and the halves too"
+    assert len(sweep.cells) == 4 * 2 * 3 and not sweep.missing and not sweep.problems
+    said = capsys.readouterr().out
+    assert "24 cells: 4 combinations of settings, 2 categories, 3 sets of images each" in said
+    assert "± standard deviation over 2 random halves" in said and "paired differences to standard, defects" in said
+    lines = (tmp_path / "sweep.csv").read_text().splitlines()
+    assert len(lines) == 25 and lines[0].startswith("scoring.variant,consistency.filter,group,repeat,image_auroc,")
+    again = task.run(settings(root), str(tmp_path), vary, subsets=2)
+    assert len(compared) == 2, "finished cells are kept"
+    assert (tmp_path / "sweep.csv").read_text().splitlines() == lines and again.markdown() == sweep.markdown()
+    more = task.run(settings(root), str(tmp_path), [*vary, "scoring.fraction=0.3,0.6"], ["ring"], subsets=2)
+    assert compared[2:] == [12], "only the category that is named, once for the new fraction"
+    assert len(more.cells) == 8 * 3
+    assert all(more.value(point, "image_auroc")[1] is not None for point in more.points)
+
+
+def test_numbers_are_those_of_a_detection(root, tmp_path):
+    sweep = task.run(settings(root), str(tmp_path), ["scoring.variant=fine,standard"], ["nut"], subsets=1)
+    detector = CoDeGraph(Config(backbone=BACKBONE))
+    files = sorted((root / "nut" / "test").rglob("*.png"))
+    samples = task.read_categories(DataConfig(layout="mvtec", root=str(root)), tmp_path)["nut"]
+    assert len(files) == len(samples)
+    cells = {(cell.values["scoring.variant"], cell.repeat): cell for cell in sweep.cells}
+    whole = detector.score(detector.compare([s.path for s in samples]), score="fine")
+    np.testing.assert_allclose(cells["fine", "whole"].scores.values, whole.scores_rescored, atol=1e-6)
+    half = [samples[i] for i in halves(12, 1, "nut")["half 1"]]
+    alone = task.evaluate(detector.detect([s.path for s in half]), half, Config().metrics)
+    for name, value in alone.items():
+        assert cells["standard", "half 1"].metrics[name] == pytest.approx(value, abs=1e-6)
+    assert cells["standard", "half 1"].images == 6 and cells["standard", "half 1"].scores is None
+
+
+def test_features_are_shared_by_settings_that_need_new_distances(root, tmp_path, monkeypatch):
+    found = []
+    usual = CoDeGraph.compare_set
+
+    def noted(self, *given):
+        comparison = usual(self, *given)
+        found.append(comparison.features.found)
+        return comparison
+
+    monkeypatch.setattr(CoDeGraph, "compare_set", noted)
+    task.run(settings(root), str(tmp_path), ["features.degrees=1|1,3"], ["nut"])
+    assert found == [0, 12]
+    assert not (tmp_path / "features").exists()
+
+
+def test_a_point_that_cannot_run_is_listed(root, tmp_path, capsys):
+    sweep = task.run(settings(root), str(tmp_path), ["backbone.name=tiny,dinov2-small"], ["nut"])
+    assert [cell.values["backbone.name"] for cell in sweep.cells] == ["tiny"]
+    assert list(sweep.problems) == ["dinov2-small"] and sweep.missing == 1
+    assert "dinov2-small: " in (tmp_path / "table.md").read_text()
+    assert "unfinished cells: 1;" in capsys.readouterr().out
+
+
+def test_work_of_another_process_is_left_to_it(root, tmp_path, compared):
+    config, store, claims = settings(root), task.CellStore(tmp_path), []
+
+    class Claimed(task.CellStore):
+        def claimed(self, *work):
+            claims.append(work)
+            return store.claimed(*work)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task, "CellStore", Claimed)
+        task.run(config, str(tmp_path), (), ["nut"])
+    compared.clear()
+    with store.claimed(*claims[0]):
+        for path in store.root.glob("*.json"):
+            path.unlink()
+        sweep = task.run(config, str(tmp_path), (), ["nut"])
+    assert not compared and sweep.missing == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"seeds": [1]}, "--seeds: detection has no seed; give --subsets=5"),
+        ({"vary": ["data.root=a,b"]}, "data.root does not change the scores"),
+        ({"vary": ["scoring.variant=standard,absent"]}, "config.scoring.variant: 'absent' is none of"),
+        ({"vary": ["scoring.variant=standard,absent.py:mine"]}, "cannot be loaded"),
+        ({"vary": ["scoring.fraction=0.1,2"]}, "config.scoring.fraction: 2.0 is above 1"),
+    ],
+)
+def test_sweeps_that_cannot_work(root, tmp_path, given, message):
+    with pytest.raises(ConfigError, match=message):
+        task.run(settings(root), str(tmp_path), **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_few_images_for_halves(tmp_path):
+    write_set(draw_set(3, 32, 0, 0.4, (0.0,)), str(tmp_path / "nut"))
+    with pytest.raises(TooFewImagesError, match="category 'nut' has 3 images; halves need 4 or more"):
+        task.run(settings(tmp_path), str(tmp_path / "out"), subsets=2)
+
+
+def test_the_command(root, tmp_path):
+    flags = [f"--config.backbone.{name}={getattr(BACKBONE, name)}" for name in ("name", "weights", "image_size")]
+    ended = codegraph(
+        "sweep", root, "--config=mvtec", *flags, "--vary", "scoring.variant=standard,nearest", "--categories=nut",
+        "--subsets", 2, f"--out={tmp_path}",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "6 cells" in ended.stdout and (tmp_path / "table.tex").is_file()
+    refused = codegraph("detect", root, "--config=mvtec", "--subsets=2", f"--out={tmp_path / 'no'}")
+    assert refused.returncode == 2 and "--subsets: can be used with codegraph sweep only" in refused.stderr
+    assert "--subsets 5" in codegraph("sweep", "--help").stdout
