@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codegraph_jax.backbones.protocol import Backbone
     from codegraph_jax.bank.reference_bank import ReferenceBank
     from codegraph_jax.config import Config
     from codegraph_jax.data.own_sets import as_samples
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ActiveCalibrator",
+    "Backbone",
     "CoDeGraph",
     "Config",
     "DetectionResult",
@@ -27,6 +29,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "ActiveCalibrator": "scoring.active_calibration",
+    "Backbone": "backbones.protocol",
     "CoDeGraph": "detector",
     "Config": "config",
     "DetectionResult": "result",

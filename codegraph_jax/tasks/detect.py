@@ -271,7 +271,7 @@ def _results(
         if first:
             kept = f", {plan.memory.kept / GIB:.1f} GiB kept in the workdir" if state and config.state == "keep" else ""
             print(f"{printable(category)}: {len(plan.images)} photos; {plan}{kept}\n{one.time_estimate}", flush=True)
-            note_estimate(backbone=one.time_estimate.features, distances=one.time_estimate.distances)
+            note_estimate(backbone=one.time_estimate.features or 0.0, distances=one.time_estimate.distances)
         if state and (finished := state.finished(category)):
             print(f"{printable(category)}: was finished before the interruption", flush=True)
             return finished

@@ -187,6 +187,7 @@ def test_a_bank_needs_the_backbone_again(module, images, tmp_path):
         np.testing.assert_allclose(bank.score_samples(images[:3]), want, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_only_a_network_that_jax_traces_can_be_exported(images, tmp_path):
     pytest.importorskip("flatbuffers")
     bank = detector(Traced(), bank=BankConfig(kind="compact")).detect(images, bank_references=4).bank

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from codegraph_jax import CoDeGraph
 from codegraph_jax.backbones import checkpoints, load_backbone
+from codegraph_jax.backbones.assembly import assemble
 from codegraph_jax.backbones.hf import hf_preset
 from codegraph_jax.backbones.presets import PRESETS, HubSource
 from codegraph_jax.config import BackboneConfig, Config
@@ -70,12 +71,22 @@ def loaded(folder: Path, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def test_networks_are_those_that_parity_was_tested_with(name: str, tmp_path: Path) -> None:
+    """test_parity.py compares these networks with the outputs of `transformers`."""
+    preset, backbone = TINY[name], loaded(written(tmp_path, name))
+    assert backbone.model.architecture == preset.architecture
+    assert (backbone.model.final_norm, backbone.blocks) == (preset.final_norm, preset.blocks)
+    want = assemble(preset, preset.architecture, checkpoints.open_file(GOLDEN / f"{name}.safetensors"))
+    assert jax.tree.structure(backbone.params) == jax.tree.structure(want)
+    assert all(map(np.array_equal, jax.tree.leaves(backbone.params), jax.tree.leaves(want)))
+
+
+@pytest.mark.parametrize("name", ["dinov2_swiglu_registers", "siglip2"])
 def test_outputs_equal_those_of_transformers(name: str, tmp_path: Path) -> None:
     golden = np.load(GOLDEN / f"{name}.npz")
     backbone = loaded(written(tmp_path, name))
     assert (backbone.mean, backbone.std, backbone.resample) == ((0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bicubic")
     assert f"{tmp_path}/model.safetensors (sha256 " in backbone.weights
-    assert backbone.blocks == (0, 1, 2), "each block once, where there are fewer than four"
     layers, feature = jax.jit(lambda own, x: own(x))(backbone, jnp.asarray(drawn_image(8 * PATCH, 7 * PATCH))[None])
     assert np.abs(np.stack(layers)[:, 0] - golden["blocks_8x7"]).max() <= 1e-4
     assert np.abs(feature[0] - golden["image_8x7"]).max() <= 1e-4

@@ -135,7 +135,8 @@ def _same(a: dict, b: dict) -> bool:
     )
 
 
-CLIPS = [name for name in TINY if name.startswith("clip")]
+# files of other tools always have the projection
+CLIPS = ["clip_quick_gelu", "clip_gelu"]
 DINOV2S = [name for name in TINY if name.startswith("dinov2")]
 DINOV3S = [name for name in TINY if name.startswith("dinov3")]
 

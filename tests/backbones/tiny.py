@@ -36,8 +36,11 @@ TINY = {
     "dinov3": _preset("dinov3-small", **_DINOV3),
     "dinov3_gated": _preset("dinov3-small-plus", activation="swiglu", **_DINOV3),
     "siglip": _preset("siglip2-base", **_SIGLIP),
-    "siglip2": _preset("siglip2-base", interpolation="linear", **_SIGLIP),
-    "clip_unprojected": _preset("clip-vit-l14-336", activation="quick_gelu", **(_CLIP | {"projection": 0})),
+    "siglip2": replace(_preset("siglip2-base", interpolation="linear", **_SIGLIP), name="tiny siglip2 naflex"),
+    "clip_unprojected": replace(
+        _preset("clip-vit-l14-336", activation="quick_gelu", **(_CLIP | {"projection": 0})),
+        name="tiny clip unprojected",
+    ),
 }
 TIMM = {
     "timm_clip": TINY["clip_quick_gelu"],
