@@ -119,6 +119,8 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 
 def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
     monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
+    # the runs are processes of their own, which spend most of their time compiling
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
     with served(home) as address:
         person = Person(browser, address)
         browser.view(1280, 800)
