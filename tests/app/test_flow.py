@@ -119,6 +119,8 @@ ESTIMATE = {"network": "small", "size": 56, "seconds": 120, "networks": ["small"
 
 def test_from_a_folder_to_applied_answers(browser, home, photos, monkeypatch):
     monkeypatch.setattr(server, "_estimated", lambda words: ESTIMATE)
+    # the runs are processes of their own, which spend most of their time compiling
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
     with served(home) as address:
         person = Person(browser, address)
         browser.view(1280, 800)
@@ -173,20 +175,34 @@ def test_from_a_bank_to_a_line(browser, home, photos, monkeypatch):
         assert browser.problems == []
 
 
+@pytest.fixture
 def start(home):
-    """`codegraph app` in a process of its own; returns it and its address with the key."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "codegraph_jax", "app", str(home)],
-        cwd=ROOT, env=os.environ | {"BROWSER": "true"}, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    return child, child.stdout.readline().removeprefix("codegraph: ").strip()
+    """Starts `codegraph app` in a process of its own; returns it and its address with the key."""
+    children = []
+
+    def begin():
+        children.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "codegraph_jax", "app", str(home)],
+                cwd=ROOT,
+                env=os.environ | {"BROWSER": "true"},
+                stdout=subprocess.PIPE,
+                text=True,
+            )  # fmt: skip
+        )
+        return children[-1], children[-1].stdout.readline().removeprefix("codegraph: ").strip()
+
+    yield begin
+    for child in children:
+        child.terminate()
+        child.wait(40)
 
 
 @pytest.mark.slow
-def test_a_killed_server_and_its_run_go_on(home, photos):
+def test_a_killed_server_and_its_run_go_on(start, home, photos):
     """The next server shows the run that goes on; killed too, the run is resumed."""
     with_key = httpx.Client(follow_redirects=True)
-    child, address = start(home)
+    child, address = start()
     base = address.partition("?")[0]
     with_key.get(address)
     place = with_key.post(f"{base}api/open", json={"path": str(photos)}).json()["place"]
@@ -198,7 +214,7 @@ def test_a_killed_server_and_its_run_go_on(home, photos):
     wait_until(lambda: about().get("progress"), 60)
     child.kill()
     child.wait()
-    child, again = start(home)
+    child, again = start()
     base = again.partition("?")[0]
     with_key.get(again)
     assert about()["state"] == "running", "the run outlives the server"
@@ -208,7 +224,7 @@ def test_a_killed_server_and_its_run_go_on(home, photos):
     wait_until(lambda: about()["state"] == "interrupted", 20)
     assert with_key.post(f"{base}api/runs/{run}/resume").status_code == 200
     wait_until(lambda: about()["state"] == "finished", 120)
-    second, printed = start(home)
+    second, printed = start()
     assert printed == f"codegraph is already open: {again}" and second.wait(20) == 0
     child.send_signal(signal.SIGINT)
     assert child.wait(30) == 0
