@@ -134,10 +134,10 @@ def several(program, *lines, env, cwd):
 
 def test_an_editable_install_finds_benchmarks_and_studies(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    benchmark, study = ["settings", "benchmark"], ["answers", "--config.seed=-1"]
+    benchmark, study = ["settings", "benchmark"], ["answers", "--config.shares=2"]
     settings, refused = several(EDITABLE, benchmark, study, env=environment, cwd=tmp_path)
     assert settings[0] == 0 and "--config.precisions = float32,bfloat16" in settings[1]
-    assert refused[0] == 2 and "config.seed: -1 is below 0" in refused[2]
+    assert refused[0] == 2 and "config.shares: 2 is above 0.9" in refused[2]
 
 
 def test_the_settings_of_a_benchmark_are_listed_in_a_clone(installed, tmp_path):

@@ -55,7 +55,7 @@ def test_features_of_another_run_are_refused_by_what_differs(saved):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-2"}', "[" * 100_000, '{"a": NaN}']
+    "text", ["", "{", "[]", "null", '"x"', "1", "{}", '{"format": "codegraph-review-3"}', "[" * 100_000, '{"a": NaN}']
 )
 def test_what_is_no_review_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "other.json"

@@ -148,7 +148,8 @@ def test_heads_listing_and_umlauts(client, photographs):
 
 
 def test_a_table_without_formulas(inspector, photographs):
-    with client_of(inspector, csv="excel_english") as client:
+    app = create_app(inspector, WebSettings(), csv="excel_english")
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
         for name in ("=cmd()", "+1", "-1", "@x", "plain", "a\u202egnp.exe"):
             client.post("/parts", params={"name": name}, content=photographs[0].read_bytes())
         text = client.get("/parts.csv").text

@@ -435,7 +435,7 @@ def test_eight_keys_set_the_threshold_and_are_kept_for_the_next_run(browser, man
     )
     assert text(browser, "#answer-count") == "So far: 8 photos."
     review = review_of(browser)
-    assert review["format"] == "codegraph-review-2" and review["patterns"] == []
+    assert review["format"] == "codegraph-review-3" and review["patterns"] == []
     assert {photo["name"]: photo["answer"] for photo in review["photos"]} == said
     keys = {f"part {photo['name']}": photo["key"] for photo in review["photos"]}
     assert all(hashlib.sha256(name.encode()).hexdigest() == key for name, key in keys.items())
@@ -733,7 +733,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "report.html"
 
 
-MANIFEST = {"config": {"data": {"root": "parts"}}, "command": "codegraph detect 'a b' --review=~/x --size 448"}
+MANIFEST = {
+    "config": {"data": {"root": "parts"}, "report": {"mm_per_pixel": 0.05}},
+    "command": "codegraph detect 'a b' --review=~/x --size 448",
+}
 
 
 KEY = """async (key) => {

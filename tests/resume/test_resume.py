@@ -88,7 +88,7 @@ def interrupted(config, tmp_path_factory):
     """The workdir of a run that ended when its second category was to be judged."""
     workdir = tmp_path_factory.mktemp("interrupted") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        interrupt(config, workdir, patch, (job.CoDeGraph, "judge"), after=1)
+        interrupt(config, workdir, patch, (job.CoDeGraph, "score"), after=1)
     return workdir
 
 
@@ -125,7 +125,7 @@ def test_the_rerun_goes_on_and_ends_with_the_same_files(config, half_done, whole
 def test_distances_on_a_device_are_kept_and_found(config, tmp_path, monkeypatch, capsys):
     there = dataclasses.replace(config, storage=StorageConfig(tables="device"))
     run(there, tmp_path / "whole")
-    interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    interrupt(there, tmp_path / "half", monkeypatch, (job.CoDeGraph, "score"), after=1)
     capsys.readouterr()
     run(there, tmp_path / "half")
     assert "features of 12 of 12 photos, distances of 3 of 3 layers" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def test_other_settings_and_other_images_start_anew(
     assert sum(backbone_runs) >= sum(CATEGORIES.values())
     images = shutil.copytree(photographs, tmp_path / "images")
     elsewhere = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(images)))
-    interrupt(elsewhere, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    interrupt(elsewhere, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
     caplog.clear()
     backbone_runs.clear()
     written = next((images / "gear" / "test").rglob("*.png"))
@@ -258,7 +258,7 @@ def test_several_devices_resume(config, tmp_path, monkeypatch, backbone_runs):
 
 def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, whole):
     cached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=str(tmp_path / "cache")))
-    interrupt(cached, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=0)
+    interrupt(cached, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=0)
     assert not [path for path in state_files(tmp_path / "run") if "block" in path.name]
     run(cached, tmp_path / "run")
     assert contents(tmp_path / "run")["scores.csv"] == whole["scores.csv"]
@@ -266,7 +266,7 @@ def test_with_the_cache_the_features_lie_there(config, tmp_path, monkeypatch, wh
 
 def test_switched_off_nothing_is_kept(config, tmp_path, monkeypatch, whole):
     off = dataclasses.replace(config, state="off")
-    interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "judge"), after=1)
+    interrupt(off, tmp_path / "run", monkeypatch, (job.CoDeGraph, "score"), after=1)
     assert not (tmp_path / "run").exists()
 
 
