@@ -45,7 +45,7 @@ def test_points_are_all_combinations_with_typed_values():
         ("scoring.fractoin=1,2", "no setting 'scoring.fractoin'; did you mean 'scoring.fraction'"),
         ("scoring=1,2", "no setting 'scoring'"),
         ("scoring.fraction=many,2", "'many' is not a value"),
-        ("consistency.enabled=maybe,true", "'maybe' is not a value"),
+        ("metrics.inverted=maybe,true", "'maybe' is not a value"),
         ("scoring.fraction=1,1", "give different values"),
         ("scoring.fraction", "give different values"),
         ("scoring.fraction=1,", "give different values"),
@@ -53,7 +53,7 @@ def test_points_are_all_combinations_with_typed_values():
 )
 def test_points_that_cannot_be(vary, message):
     with pytest.raises(ConfigError, match=message):
-        read_points([vary], Config, {**SETTINGS, "consistency": {"enabled": True}})
+        read_points([vary], Config, {**SETTINGS, "metrics": {"inverted": True}})
 
 
 def test_fixed_groups_and_repeated_fields_are_refused():
