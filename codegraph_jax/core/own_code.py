@@ -57,6 +57,14 @@ def own_object(place: str, setting: str) -> Iterator[Any]:
             sys.path.remove(folder)
 
 
+def own_file(place: str, setting: str) -> Path | None:
+    """The file with an object of the user's own; None if its module has none. Arguments and errors of `own_object`."""
+    with own_object(place, setting):
+        where = place.rpartition(":")[0]
+        file = where if where.endswith(".py") else sys.modules[where].__file__
+    return Path(file).expanduser() if file else None
+
+
 def _of_file(file: Path, place: str, setting: str) -> Any:
     if not file.is_file():
         raise ConfigError(f"{setting}: {place!r}: there is no file {str(file.resolve())!r}")

@@ -6,20 +6,15 @@ differ in light or texture, a patch should be compared with the rest of its own 
 the standard score; docs/method.md, section 5.1, compares those that answers choose from.
 """
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from codegraph_jax.core.errors import did_you_mean
+from codegraph_jax.core.own_code import own_file, own_object
 from codegraph_jax.core.settings import ConfigError
 from codegraph_jax.scoring.maps import ImageScore, mean_of_highest
 from codegraph_jax.scoring.patch_scores import nearest, relative
@@ -27,6 +22,7 @@ from codegraph_jax.scoring.rescoring import rescore_by_peaks
 from codegraph_jax.similarity.comparison import Comparison
 from codegraph_jax.similarity.host_tables import PatchScore
 
+SETTING = "config.scoring.variant"
 FEW = 0.1
 """Share of the other photos whose distances are averaged by variants with `few`."""
 
@@ -104,7 +100,10 @@ def variant_of(score: str | Variant | PatchScore) -> Variant:
         ConfigError: there is no such score.
     """
     if isinstance(score, str):
-        return variant_of(_found(score)) if ":" in score else _named(score)
+        if ":" not in score:
+            return _named(score)
+        with own_object(score, SETTING) as own:
+            return variant_of(own)
     if isinstance(score, Variant):
         return score
     if not callable(score):
@@ -120,45 +119,11 @@ def source_digest(score: str) -> str:
     """Digest of the file with a user's own score, which results depend on; empty for a name."""
     if ":" not in score:
         return ""
-    file = _module(score).__file__
-    return blake2b(Path(file).read_bytes(), digest_size=12).hexdigest() if file else ""
+    file = own_file(score, SETTING)
+    return blake2b(file.read_bytes(), digest_size=12).hexdigest() if file else ""
 
 
 def _named(name: str) -> Variant:
     if name not in NAMED:
-        raise ConfigError(f"config.scoring.variant: {name!r}; {did_you_mean(name, NAMED, ', '.join(NAMED))}")
+        raise ConfigError(f"{SETTING}: {name!r}; {did_you_mean(name, NAMED, ', '.join(NAMED))}")
     return NAMED[name]
-
-
-def _found(place: str) -> Any:
-    """The object at FILE.py:NAME or MODULE:NAME."""
-    module, name = _module(place), place.rpartition(":")[2]
-    if not hasattr(module, name):
-        known = [key for key in vars(module) if not key.startswith("_")]
-        raise ConfigError(
-            f"config.scoring.variant: {place!r}: there is no {name!r} in it; {did_you_mean(name, known)}".rstrip("; ")
-        )
-    return getattr(module, name)
-
-
-def _module(place: str) -> ModuleType:
-    """The module of FILE.py:NAME or MODULE:NAME; modules are also found in the working directory."""
-    where = place.rpartition(":")[0]
-    try:
-        if where.endswith(".py"):
-            # under a name of its own, so that it replaces no module
-            own = f"codegraph_score_{blake2b(str(Path(where).resolve()).encode(), digest_size=8).hexdigest()}"
-            spec = importlib.util.spec_from_file_location(own, Path(where).expanduser())
-            assert spec and spec.loader
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[own] = module  # dataclasses look their module up
-            spec.loader.exec_module(module)
-            return module
-        sys.path.insert(0, str(Path.cwd()))
-        try:
-            return importlib.import_module(where)
-        finally:
-            sys.path.pop(0)
-    except Exception as error:  # the user's file may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"config.scoring.variant: {place!r} cannot be loaded ({reason}); correct it") from error

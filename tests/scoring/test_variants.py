@@ -117,10 +117,10 @@ def test_a_score_in_a_file(tmp_path, monkeypatch, detector, comparison):
     assert read_config(Config, {"scoring": {"variant": "ideas.py:mine"}}).scoring.variant == "ideas.py:mine"
     with pytest.raises(ConfigError, match="there is no 'mien' in it; did you mean 'mine'"):
         variant_of(f"{path}:mien")
-    with pytest.raises(ConfigError, match=r"cannot be loaded \(FileNotFoundError"):
+    with pytest.raises(ConfigError, match="there is no file"):
         variant_of(f"{tmp_path / 'absent.py'}:mine")
     path.write_text("import no_such_module\n")
-    with pytest.raises(ConfigError, match=r"cannot be loaded \(ModuleNotFoundError"):
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         variant_of(f"{path}:mine")
     with pytest.raises(ConfigError, match="neither a function"):
         variant_of(3)
