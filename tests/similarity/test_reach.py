@@ -16,7 +16,7 @@ from codegraph_jax.similarity.reach import AUTO, RADII, Reach, choose_reach
 
 GRID, CHANNELS, IMAGES = (40, 56), 24, 40
 CONFIG = Config(similarity=SimilarityConfig(radius=AUTO))
-BACKBONE = SimpleNamespace(preset=SimpleNamespace(width=CHANNELS), blocks=(0, 1))
+BACKBONE = SimpleNamespace(width=CHANNELS, blocks=(0, 1))
 
 
 def features(shift, **other):
